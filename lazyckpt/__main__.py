@@ -1,0 +1,5 @@
+"""`python -m lazyckpt`."""
+
+from lazyckpt.cli import main
+
+main()

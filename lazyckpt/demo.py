@@ -1,0 +1,70 @@
+"""The demo: a LeNet that MindSpore itself saved (see tools/make_golden.py), looked at lazily."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Final
+
+from lazyckpt.explore.sizes import human_size
+from lazyckpt.index.build import build_index
+from lazyckpt.loading import load_checkpoint
+
+FILE: Final = "LeNet5-1_32.ckpt"
+
+
+def run_demo(say: Callable[[str], object]) -> None:
+    """Copy the checkpoint to a temporary folder, index it, list it, run the examples of MindSpore's page.
+
+    Args:
+        say: prints a line.
+    """
+    with tempfile.TemporaryDirectory(prefix="lazyckpt-demo-") as folder:
+        path = os.path.join(folder, FILE)
+        with importlib.resources.as_file(importlib.resources.files("lazyckpt") / "demo_data" / FILE) as packed:
+            shutil.copyfile(packed, path)
+        _index(path, say)
+        _examples(path, say)
+        _what_was_read(path, say)
+
+
+def _index(path: str, say: Callable[[str], object]) -> None:
+    start = time.perf_counter()
+    index = build_index(path)
+    took = time.perf_counter() - start
+    size = os.path.getsize(path)
+    say(f"A LeNet5 that MindSpore 2.10 saved: {path}, {human_size(size)}.")
+    say(f"Indexed {len(index)} parameters in {took * 1e3:.1f} ms; the index is {index.path}.")
+    say("")
+    for entry in index.entries():
+        say(f"  {entry.name:<14} {entry.dtype!s:<8} {entry.shape!s:<16} {human_size(entry.nbytes):>9}")
+    index.close()
+
+
+def _examples(path: str, say: Callable[[str], object]) -> None:
+    say("")
+    say(">>> import lazyckpt")
+    say(f'>>> ckpt_file_name = "./{FILE}"')
+    say(">>> param_dict = lazyckpt.load_checkpoint(ckpt_file_name,")
+    say('...     choice_func=lambda x: x.startswith("conv") and not x.startswith("conv1"))')
+    with load_checkpoint(path, choice_func=lambda x: x.startswith("conv") and not x.startswith("conv1")) as chosen:
+        say('>>> print(param_dict["conv2.weight"])')
+        say(str(chosen["conv2.weight"]))
+    say('>>> print(lazyckpt.load_checkpoint(ckpt_file_name, choice_func=lambda x: x.startswith("conv1")))')
+    with load_checkpoint(path, choice_func=lambda x: x.startswith("conv1")) as first:
+        say(str(first))
+        say('>>> lazyckpt.load_checkpoint(ckpt_file_name)["conv1.weight"][0, 0, 0]')
+        say(repr(first["conv1.weight"][0, 0, 0]))
+
+
+def _what_was_read(path: str, say: Callable[[str], object]) -> None:
+    with load_checkpoint(path) as checkpoint:
+        values = sum(entry.stored for entry in checkpoint.index.entries())
+        row = checkpoint["conv1.weight"][0, 0, 0].nbytes
+    say("")
+    say(f"Looked at: {row} bytes of one row. Not looked at: {human_size(values - row)} of values; the file was mapped,")
+    say("its headers were read once for the index, and nothing was copied.")

@@ -1,0 +1,92 @@
+"""Frozen values that pass between the rooms: where a parameter's bytes are, and what they mean.
+
+An `Entry` that exists is true: its extents lie inside the source and their lengths equal shape x itemsize (see
+`nbytes` for the two exceptions of the format). They are named tuples, not dataclasses, because an index of a million
+parameters makes a million of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from lazyckpt.dtypes import DType
+
+TENSOR = "tensor"
+STRING = "string"
+MAP = "map"
+REFUSED = "refused"
+
+
+class Extent(NamedTuple):
+    """A run of bytes in a source."""
+
+    offset: int
+    length: int
+
+
+class Array(NamedTuple):
+    """One of the arrays (keys, values, status) of a map parameter."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+    extents: tuple[Extent, ...]
+
+
+class Entry(NamedTuple):
+    """One parameter, found and not read.
+
+    Attributes:
+        name: the tag as it stands in the file.
+        kind: `tensor`, `string`, `map`, or `refused` (the header is well-formed and its claims are impossible).
+        dtype: the element type of a tensor, else None.
+        shape: the dimensions of a tensor; `()` for scalars and for everything else.
+        extents: where the content is, in order; more than one when a large value was written in slices.
+        start: first byte of the parameter's own header.
+        stop: first byte after the parameter.
+        arrays: the arrays of a map.
+        reason: why a `refused` entry is refused.
+        digest: a blake2b digest of the content if one was asked for when the index was built, else empty.
+    """
+
+    name: str
+    kind: str
+    dtype: DType | None
+    shape: tuple[int, ...]
+    extents: tuple[Extent, ...]
+    start: int
+    stop: int
+    arrays: tuple[Array, ...] = ()
+    reason: str = ""
+    digest: bytes = b""
+
+    @property
+    def stored(self) -> int:
+        """Bytes that the content takes in the file."""
+        return sum(extent.length for extent in self.all_extents)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the value in memory.
+
+        Equal to `stored`, but for bfloat16 that old MindSpore versions stored as float32 (twice as many in the file),
+        and for an empty one-dimensional tensor, which the format cannot tell from a scalar (none in the file).
+        """
+        if self.kind == TENSOR and self.dtype is not None:
+            return math.prod(self.shape) * self.dtype.itemsize
+        return self.stored
+
+    @property
+    def all_extents(self) -> tuple[Extent, ...]:
+        """The extents of a value of any kind."""
+        if self.arrays:
+            return tuple(extent for array in self.arrays for extent in array.extents)
+        return self.extents
+
+
+class Fingerprint(NamedTuple):
+    """What tells a file from another and from its own later versions, at the cost of a stat and two small reads."""
+
+    size: int
+    mtime_ns: int
+    sample: bytes

@@ -1,0 +1,105 @@
+"""The errors lazyckpt raises: one root, and beside it the builtin type that MindSpore documents.
+
+Rules: a fault of the *file* is a `ValueError`, a fault of the *caller's types* is a `TypeError`, as in
+`mindspore.load_checkpoint`; everything is also a `LazyCkptError`. A message says what is wrong, where (file, byte
+offset, parameter), what was expected and what to do. No message ever carries a key.
+"""
+
+from __future__ import annotations
+
+
+class LazyCkptError(Exception):
+    """The root of every error that lazyckpt raises on purpose."""
+
+
+class ArgumentTypeError(LazyCkptError, TypeError):
+    """An argument has the wrong type."""
+
+
+class ArgumentValueError(LazyCkptError, ValueError):
+    """An argument has the right type and an impossible value."""
+
+
+class NotSupportedYet(LazyCkptError, NotImplementedError, ValueError):
+    """A part of MindSpore's interface that this version does not offer."""
+
+
+class MissingFile(LazyCkptError, ValueError, FileNotFoundError):
+    """The checkpoint does not exist (a `ValueError` for MindSpore's sake, a `FileNotFoundError` for Python's)."""
+
+
+class UnreadableFile(LazyCkptError, ValueError):
+    """The file exists and cannot be read: permissions, a folder, a pipe, an I/O error (see `__cause__`)."""
+
+
+class FileFault(LazyCkptError, ValueError):
+    """Something is wrong with the bytes of a file.
+
+    Attributes:
+        what: the fault in one sentence, without its place.
+        file: the path, once it is known.
+        offset: the byte offset (in the plaintext for encrypted files), or None.
+        parameter: the parameter concerned, or None.
+    """
+
+    def __init__(
+        self, what: str, *, offset: int | None = None, parameter: str | None = None, file: str | None = None
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.file = file
+        self.offset = offset
+        self.parameter = parameter
+
+    def __str__(self) -> str:
+        place = "" if self.file is None else f"{self.file}: "
+        where = [] if self.offset is None else [f"at byte {self.offset:,}"]
+        if self.parameter is not None:
+            name = self.parameter if len(self.parameter) <= 200 else self.parameter[:200] + "…"
+            where.append(f"in parameter {name!r}")
+        return f"{place}{self.what}" + (f" ({', '.join(where)})" if where else "")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (type(self), self.what, self.offset, self.parameter, self.file)
+
+
+def _restore(
+    kind: type[FileFault], what: str, offset: int | None, parameter: str | None, file: str | None
+) -> FileFault:
+    return kind(what, offset=offset, parameter=parameter, file=file)
+
+
+class CorruptFile(FileFault):
+    """The bytes break the rules of their format."""
+
+
+class TruncatedFile(CorruptFile):
+    """The file ends before the structure it announces."""
+
+
+class WrongFormat(FileFault):
+    """The file is whole, but it is something else: a Git LFS pointer, a torch archive, HDF5."""
+
+
+class EncryptedFile(FileFault):
+    """The file is encrypted and no key was given."""
+
+
+class ChangedFile(FileFault):
+    """The file changed between the moment it was opened or indexed and the moment it was read."""
+
+
+class StaleIndex(FileFault):
+    """The index and the file disagree: the index is of another file, of another version, or forged."""
+
+
+class NothingLoaded(FileFault):
+    """The file holds no parameters, or none is left after the filters."""
+
+
+class ChoiceFunctionFailed(LazyCkptError, ValueError):
+    """`choice_func` raised; its exception is the `__cause__`."""
+
+
+class ClosedCheckpoint(LazyCkptError, ValueError):
+    """The checkpoint was closed."""

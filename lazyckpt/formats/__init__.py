@@ -1,0 +1,48 @@
+"""Formats: where the parameters are in a source, and whether an index still tells the truth about it.
+
+`FORMATS` is the only list of them. A format offers `scan(source)`, which yields entries without reading payloads, and
+`confirm(source, entry)`, which proves one entry against the bytes as they are now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from lazyckpt.entry import Entry
+from lazyckpt.errors import CorruptFile, WrongFormat
+from lazyckpt.formats import ckpt
+from lazyckpt.formats.sniff import HEAD, diagnose
+from lazyckpt.sources.base import Source
+
+
+class Format(NamedTuple):
+    """What a file format offers.
+
+    Attributes:
+        scan: yields every entry in file order, reading headers only.
+        confirm: raises `StaleIndex` unless the file has this entry where the entry says.
+    """
+
+    scan: Callable[[Source], Iterator[Entry]]
+    confirm: Callable[[Source, Entry], None]
+
+
+FORMATS = {"ckpt": Format(ckpt.scan, ckpt.confirm)}
+
+
+def scan(source: Source, name: str) -> Iterator[Entry]:
+    """Yield the entries of a source in the format called `name`, or tell what it is instead.
+
+    Raises:
+        WrongFormat: the bytes are of another, recognised format.
+        CorruptFile: the bytes break the format's rules.
+    """
+    try:
+        yield from FORMATS[name].scan(source)
+    except CorruptFile as error:
+        error.file = source.name
+        other = diagnose(bytes(source.read(0, min(HEAD, source.size))))
+        if other is not None:
+            raise WrongFormat(other, file=source.name) from error
+        raise

@@ -1,0 +1,417 @@
+"""MindSpore's `.ckpt`: find every parameter in a protobuf stream without looking at a payload.
+
+Strategy: a file is a row of Values (see `checkpoint.proto`), each a tag and a tensor or a map:
+
+    0A len                            Checkpoint.value
+       0A len tag
+       12 len                         Value.tensor      (1A len ( 0A len TensorProto )* for a map)
+          08 dim ...  12 len type  1A len content
+
+`scan` walks them once, hops over contents, joins adjacent Values of one tag (a value over 512 MiB is written in
+slices) and proves each claim (`shape x itemsize == length`) before it yields an Entry. A Value exactly as MindSpore
+writes it is recognised by two regular expressions run on the bytes in place; anything else that protobuf allows goes
+through the general walk, with the same result. A parameter whose header is sound and whose claims are impossible comes
+out as a *refused* entry, so that the others still load; bytes that are no checkpoint raise `CorruptFile`.
+
+Duplicates are yielded as they come: whoever keeps entries by name gives the first one's place to the last one's value.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from lazyckpt.dtypes import BY_NUMPY_NAME, DTYPES, DType
+from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent
+from lazyckpt.errors import CorruptFile, LazyCkptError, StaleIndex
+from lazyckpt.formats.wire import Buffer, fields, read_varint, signed
+from lazyckpt.sources.base import Source
+from lazyckpt.sources.window import look
+
+TRAILER: Final = 17  # b"crc_num" and the crc32 as 10 big-endian bytes
+TRAILER_MARK: Final = b"crc_num"
+MAX_NDIM: Final = 32  # what numpy 1.26 can hold
+MAX_BYTES: Final = 2**62
+_CHUNK: Final = 2**20
+
+# Field keys: number << 3 | wire type.
+_VALUE: Final = 0x0A
+_TAG, _TENSOR, _MAP = 0x0A, 0x12, 0x1A
+_DIM, _PACKED_DIMS, _TYPE, _CONTENT = 0x08, 0x0A, 0x12, 0x1A
+_MAP_TENSOR: Final = 0x0A
+
+# What MindSpore writes from the end of a tensor's tag to the first byte of its content.
+_BODY: Final = re.compile(
+    rb"\x12([\x80-\xff]{0,5}[\x00-\x7f])((?:\x08[\x80-\xff]{0,4}[\x00-\x7f])*\x12[\x03-\x08][A-Za-z0-9]+)"
+    rb"\x1a([\x80-\xff]{0,5}[\x00-\x7f])"
+)
+_REMEMBERED: Final = 65_536  # headers whose claims are kept in memory during a scan
+_Claim = tuple[DType, tuple[int, ...], int]  # dtype, shape, bytes of content
+
+
+class Trailer(NamedTuple):
+    """The optional end of a file saved with `crc_check=True`."""
+
+    body: int
+    crc: int | None
+
+
+class _Tensor:
+    """A TensorProto while its fields are being gathered (protobuf merges what is given twice)."""
+
+    __slots__ = ("content", "dims", "type")
+
+    def __init__(self) -> None:
+        self.dims: list[int] = []
+        self.type = ""
+        self.content = Extent(0, 0)
+
+
+class _Value(NamedTuple):
+    """A Value, or several adjacent ones of one tag and one kind."""
+
+    tag: str
+    is_map: bool
+    pieces: list[list[_Tensor]]
+    start: int
+    stop: int
+
+
+def trailer(source: Source) -> Trailer:
+    """Where the protobuf stream ends, and the crc that follows it (None without a trailer).
+
+    Cost: reads 17 bytes.
+    """
+    if source.size >= TRAILER:
+        end = bytes(source.read(source.size - TRAILER, TRAILER))
+        if end.startswith(TRAILER_MARK):
+            return Trailer(source.size - TRAILER, int.from_bytes(end[len(TRAILER_MARK) :], "big"))
+    return Trailer(source.size, None)
+
+
+def scan(source: Source) -> Iterator[Entry]:
+    """Yield every parameter in file order.
+
+    Cost: reads headers only; O(parameters) time, O(1) memory.
+
+    Raises:
+        CorruptFile: the bytes are not a checkpoint. What was yielded before stands before the damage.
+    """
+    return scan_range(source, 0, trailer(source).body)
+
+
+def checksums(source: Source) -> tuple[int | None, int]:
+    """The crc32 that the trailer tells (None without a trailer), and the one that the bytes give.
+
+    Map parameters are not part of MindSpore's sum.
+
+    Cost: reads the whole file, 1 MiB at a time.
+    """
+    body, told = trailer(source)
+    crc = position = 0
+    for entry in [*(entry for entry in scan(source) if entry.kind == MAP), None]:
+        stop = body if entry is None else entry.start
+        while position < stop:
+            piece = source.read(position, min(_CHUNK, stop - position))
+            crc = zlib.crc32(piece, crc)
+            position += len(piece)
+        position = stop if entry is None else entry.stop
+    return told, crc
+
+
+def confirm(source: Source, entry: Entry) -> None:
+    """Make sure that the file, as it is now, has this entry where the entry says.
+
+    The header is parsed again and must give the very same entry, so no index, however old or forged, can lead to
+    bytes of another tensor.
+
+    Cost: reads the header again (about 60 bytes) and no payload.
+
+    Raises:
+        StaleIndex: the bytes there are not this entry's header.
+    """
+    found: list[Entry] = []
+    try:
+        for other in scan_range(source, entry.start, entry.stop):
+            found.append(other)
+            if len(found) > 1:
+                break
+    except LazyCkptError:
+        found = []
+    if len(found) != 1 or found[0] != entry._replace(digest=b""):
+        raise StaleIndex(
+            "the index does not match the file here: the file was changed in place, or the index is another's;"
+            " delete the index or rebuild it (lazyckpt index --force)",
+            offset=entry.start,
+            parameter=entry.name,
+        )
+
+
+def scan_range(source: Source, start: int, stop: int) -> Iterator[Entry]:
+    """`scan` for the Values that fill the bytes from `start` to `stop`."""
+    if not 0 <= start <= stop <= source.size:
+        raise StaleIndex(f"bytes {start:,} to {stop:,} are not inside the file's {source.size:,}")
+    return _Walk().entries(look(source), start, stop)
+
+
+class _Walk:
+    """One pass over a stream; remembers how far it came, for the sake of messages."""
+
+    def __init__(self) -> None:
+        self.tag: str | None = None
+
+    def entries(self, buffer: Buffer, position: int, end: int) -> Iterator[Entry]:
+        """Join adjacent Values of one tag and turn them into entries."""
+        pending: Entry | _Value | None = None
+        recognise = _recogniser(buffer)
+        count = 0
+        value: Entry | _Value | _Skipped | None
+        try:
+            while position < end:
+                value = recognise(position, end)
+                if value is None:
+                    value = self._general(buffer, position, end)
+                    if isinstance(value, _Skipped):
+                        position = value.stop
+                        continue
+                position = value.stop
+                if pending is not None:
+                    if pending[0] == value[0]:
+                        joined = _join(buffer, pending, value)
+                        if joined is not None:
+                            pending = joined
+                            continue
+                    count += 1
+                    yield pending if isinstance(pending, Entry) else _entry(pending)
+                pending = value
+            if pending is not None:
+                yield pending if isinstance(pending, Entry) else _entry(pending)
+        except CorruptFile as error:
+            whole = f"after {count + 1:,} whole parameters, the last {pending[0]!r}" if pending else "nothing before it"
+            error.what = f"{error.what}; {whole}"
+            error.parameter = self.tag
+            raise
+
+    def _general(self, buffer: Buffer, position: int, end: int) -> Entry | _Value | _Skipped:
+        self.tag = None
+        field = next(fields(buffer, position, end))
+        if field.key != _VALUE:
+            return _Skipped(field.end)
+        return self._value(buffer, field.start, field.begin, field.end)
+
+    def _value(self, buffer: Buffer, start: int, begin: int, end: int) -> _Value:
+        self.tag = ""
+        tag, is_map = "", True
+        tensors: list[_Tensor] = []
+        for field in fields(buffer, begin, end):
+            if field.key == _TAG:
+                self.tag = tag = _text(buffer, field.begin, field.end)
+            elif field.key == _TENSOR:
+                if is_map:
+                    is_map, tensors = False, [_Tensor()]
+                _merge_tensor(buffer, field.begin, field.end, tensors[0])
+            elif field.key == _MAP:
+                if not is_map:
+                    is_map, tensors = True, []
+                for inner in fields(buffer, field.begin, field.end):
+                    if inner.key == _MAP_TENSOR:
+                        tensors.append(_Tensor())
+                        _merge_tensor(buffer, inner.begin, inner.end, tensors[-1])
+        return _Value(tag, is_map, [tensors], start, end)
+
+
+class _Skipped(NamedTuple):
+    """An unknown field between Values."""
+
+    stop: int
+
+
+def _merge_tensor(buffer: Buffer, begin: int, end: int, tensor: _Tensor) -> None:
+    for field in fields(buffer, begin, end):
+        if field.key == _DIM:
+            tensor.dims.append(signed(field.value))
+        elif field.key == _PACKED_DIMS:
+            position = field.begin
+            while position < field.end:
+                value, position = read_varint(buffer, position, field.end)
+                tensor.dims.append(signed(value))
+        elif field.key == _TYPE:
+            tensor.type = _text(buffer, field.begin, field.end)
+        elif field.key == _CONTENT:
+            tensor.content = Extent(field.begin, field.end - field.begin)
+
+
+def _text(buffer: Buffer, begin: int, end: int) -> str:
+    try:
+        return str(buffer[begin:end], "utf-8")
+    except UnicodeDecodeError as error:
+        raise CorruptFile("a name is not UTF-8", offset=begin + error.start) from None
+
+
+def _join(buffer: Buffer, first: Entry | _Value, second: Entry | _Value) -> _Value | None:
+    """Two neighbours of one tag as one value, or None when they are of different kinds (then the second replaces)."""
+    one, two = _opened(buffer, first), _opened(buffer, second)
+    if one.is_map != two.is_map:
+        return None
+    return _Value(one.tag, one.is_map, [*one.pieces, *two.pieces], one.start, two.stop)
+
+
+def _opened(buffer: Buffer, value: Entry | _Value) -> _Value:
+    """A Value that was recognised as written, in its general form."""
+    if isinstance(value, _Value):
+        return value
+    field = next(fields(buffer, value.start, value.stop))
+    return _Walk()._value(buffer, field.start, field.begin, field.end)
+
+
+def _recogniser(buffer: Buffer) -> Callable[[int, int], Entry | None]:
+    """A function that gives the tensor standing at a position, if it is written as MindSpore writes it; else None.
+
+    It runs on bytes in memory only; for a `Window` it recognises nothing. Layers repeat, so what a header's bytes
+    claim (and whether its lengths agree) is remembered by those bytes.
+    """
+    if not isinstance(buffer, memoryview):
+        return lambda position, end: None
+    claims: dict[bytes, _Claim] = {}
+    match_body, new = _BODY.match, tuple.__new__
+
+    def recognise(position: int, end: int) -> Entry | None:
+        try:
+            begin = position + 2
+            length = buffer[begin - 1]
+            shift = 7
+            while length >> shift and shift < 42:  # the byte just added had its highest bit set
+                length += (buffer[begin] - 1) << shift
+                begin += 1
+                shift += 7
+            tag = begin + 2
+            tag_length = buffer[begin + 1]
+            if tag_length > 0x7F:
+                tag_length += (buffer[tag] - 1) << 7
+                tag += 1
+            if buffer[position] != _VALUE or buffer[begin] != _TAG:
+                return None
+        except IndexError:
+            return None
+        body = match_body(buffer, tag + tag_length, end)
+        if body is None:
+            return None
+        header = body.group()
+        claim = claims.get(header)
+        if claim is None:
+            claim = _read_claims(body)
+            if claim is None:
+                return None
+            if len(claims) >= _REMEMBERED:
+                claims.clear()
+            claims[header] = claim
+        dtype, shape, nbytes = claim
+        content = body.end()
+        stop = content + nbytes
+        if stop > end or stop != begin + length:
+            return None
+        try:
+            name = str(buffer[tag : tag + tag_length], "utf-8")
+        except UnicodeDecodeError:
+            return None
+        extents = (new(Extent, (content, nbytes)),)
+        return new(Entry, (name, TENSOR, dtype, shape, extents, position, stop, (), "", b""))
+
+    return recognise
+
+
+def _number(varint: bytes) -> int:
+    value = 0
+    for byte in reversed(varint):
+        value = value << 7 | byte & 0x7F
+    return value
+
+
+def _read_claims(body: re.Match[bytes]) -> _Claim | None:
+    """What a header from the tensor's key to the content's length claims.
+
+    None if its lengths disagree, and for whatever the general walk should judge.
+    """
+    tensor_length, claims, content_length = body.groups()
+    tensor = _Tensor()
+    _merge_tensor(memoryview(claims), 0, len(claims), tensor)
+    dtype = DTYPES.get(tensor.type)
+    if dtype is None or tensor.dims == [0] or _impossible(tensor.dims, dtype):
+        return None
+    shape = tuple(tensor.dims)
+    nbytes = math.prod(shape) * dtype.itemsize
+    if _number(content_length) != nbytes or _number(tensor_length) != body.end() - body.end(1) + nbytes:
+        return None
+    return dtype, shape, nbytes
+
+
+def _entry(value: _Value) -> Entry:
+    """Prove a value's claims."""
+    if value.is_map:
+        return _map_entry(value)
+    last = value.pieces[-1][0]
+    extents = tuple(piece[0].content for piece in value.pieces if piece[0].content.length)
+    stored = sum(extent.length for extent in extents)
+    if last.type == "str":
+        if stored == 0 or stored % 4:
+            return _refuse(value, f"a string of {stored:,} bytes: UTF-32 needs a positive multiple of 4")
+        return Entry(value.tag, STRING, None, (), extents, value.start, value.stop)
+    dtype = DTYPES.get(last.type)
+    if dtype is None:
+        return _refuse(value, f"the dtype {last.type[:64]!r} is unknown (known: {', '.join(DTYPES)}, str)")
+    fault = _impossible(last.dims, dtype)
+    if fault:
+        return _refuse(value, fault)
+    # Older versions wrote a scalar's shape as [0].
+    shape = () if last.dims == [0] else tuple(last.dims)
+    expected = math.prod(shape) * dtype.itemsize
+    as_float32 = dtype.name == "BFloat16" and stored == 2 * expected
+    nothing = last.dims == [0] and stored == 0
+    if stored != expected and not as_float32 and not nothing:
+        return _refuse(value, f"shape {shape} of {dtype} needs {expected:,} bytes of content, the file has {stored:,}")
+    return Entry(value.tag, TENSOR, dtype, shape, extents, value.start, value.stop)
+
+
+def _map_entry(value: _Value) -> Entry:
+    """Keys, values and status of a map; slices are joined along the first axis."""
+    counts = {len(piece) for piece in value.pieces}
+    if len(counts) != 1:
+        return _refuse(value, f"the slices of a map hold {sorted(counts)} arrays, each should hold as many")
+    arrays = []
+    for pieces in zip(*value.pieces, strict=True):
+        last = pieces[-1]
+        dtype = BY_NUMPY_NAME.get(last.type)
+        if dtype is None:
+            return _refuse(value, f"the dtype {last.type[:64]!r} of a map is unknown")
+        if not all(piece.dims for piece in pieces):
+            return _refuse(value, "an array of a map has no dimensions")
+        shape = (sum(piece.dims[0] for piece in pieces), *last.dims[1:])
+        fault = _impossible(list(shape), dtype) or _impossible([min(piece.dims[0] for piece in pieces)], dtype)
+        if fault:
+            return _refuse(value, fault)
+        extents = tuple(piece.content for piece in pieces if piece.content.length)
+        stored, expected = sum(extent.length for extent in extents), math.prod(shape) * dtype.itemsize
+        if stored != expected:
+            return _refuse(
+                value, f"shape {shape} of {dtype} in a map needs {expected:,} bytes, the file has {stored:,}"
+            )
+        arrays.append(Array(dtype, shape, extents))
+    return Entry(value.tag, MAP, None, (), (), value.start, value.stop, tuple(arrays))
+
+
+def _refuse(value: _Value, reason: str) -> Entry:
+    return Entry(value.tag, REFUSED, None, (), (), value.start, value.stop, (), reason)
+
+
+def _impossible(dims: list[int], dtype: DType) -> str:
+    """What makes these dimensions impossible, or nothing."""
+    if len(dims) > MAX_NDIM:
+        return f"{len(dims):,} dimensions, at most {MAX_NDIM} can be held"
+    if any(dim < 0 for dim in dims):
+        return f"shape {tuple(dims)} has a negative dimension"
+    if math.prod(dim for dim in dims if dim) * dtype.itemsize > MAX_BYTES:
+        return f"shape {tuple(dims)} of {dtype} is larger than any memory"
+    return ""

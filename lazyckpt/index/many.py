@@ -1,0 +1,96 @@
+"""Indexes of many checkpoints: one task a file, on any `Executor`; a fault stops only its own file."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, as_completed
+from typing import NamedTuple
+
+from lazyckpt.errors import LazyCkptError
+from lazyckpt.index.build import obtain
+from lazyckpt.sources import open_source
+
+
+class Built(NamedTuple):
+    """What became of one file.
+
+    Attributes:
+        path: the checkpoint.
+        error: why it has no index, or an empty string.
+        sidecar: where its index is, or None if it could be kept nowhere.
+        parameters: how many it has.
+        size: bytes of the checkpoint.
+        seconds: what it took.
+    """
+
+    path: str
+    error: str
+    sidecar: str | None
+    parameters: int
+    size: int
+    seconds: float
+
+
+def build_indexes(
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    executor: Executor | None = None,
+    force: bool = False,
+    progress: Callable[[Built], object] | None = None,
+) -> list[Built]:
+    """Build the indexes of many checkpoints; fresh ones are left as they are, so a stopped run can be started again.
+
+    Args:
+        paths: the files.
+        executor: where the tasks run; None for here, one after another.
+        force: build also what is fresh.
+        progress: called with each result as it comes.
+
+    Returns:
+        One result a file, in the order of `paths`. Files that could not be indexed have an `error`; nothing is raised.
+
+    Cost: as `build_index` for each file; a task sends back a few hundred bytes.
+    """
+    wanted = [os.fspath(path) for path in paths]
+    done: dict[int, Built] = {}
+    for number, result in _results(wanted, executor, force):
+        done[number] = result
+        if progress is not None:
+            progress(result)
+    return [done[number] for number in range(len(wanted))]
+
+
+def _results(paths: list[str], executor: Executor | None, force: bool) -> Iterator[tuple[int, Built]]:
+    if executor is None:
+        yield from enumerate(build_one(path, force) for path in paths)
+        return
+    tasks: dict[Future[Built], int] = {
+        executor.submit(build_one, path, force): number for number, path in enumerate(paths)
+    }
+    for task in as_completed(tasks):
+        number = tasks[task]
+        fault = task.exception()
+        if fault is not None:  # the worker died, not the file
+            yield number, Built(paths[number], f"{type(fault).__name__}: {fault}", None, 0, 0, 0.0)
+        else:
+            yield number, task.result()
+
+
+def build_one(path: str, force: bool) -> Built:
+    """The task for one file. Never raises for a fault of the file."""
+    start = time.perf_counter()
+    size = 0
+    try:
+        opened = open_source(os.path.realpath(path))
+        try:
+            size = opened.source.size
+            index = obtain(opened, force=force)
+            where, count = index.path, len(index)
+            index.close()
+        finally:
+            opened.source.close()
+    except (LazyCkptError, OSError) as error:
+        return Built(path, str(error), None, 0, size, time.perf_counter() - start)
+    return Built(path, "", where, count, size, time.perf_counter() - start)

@@ -1,0 +1,197 @@
+"""How entries and an index's own facts are written as bytes.
+
+All numbers are little-endian. A record is
+
+    kind u8 | dtype u8 | ndim u8 | digest length u8 | extents u32 | dims i64 * ndim
+    start u64 | stop u64 | (offset u64, length u64) * extents | digest
+    rest length u32 | rest            (maps and refused entries only)
+    name UTF-8                        (to the end)
+
+where `rest` is, for a map, its arrays, each `dtype u8 | ndim u8 | extents u32 | dims | extents`; for a refused entry,
+the reason as UTF-8. Decoding checks the record's own form and nothing else: what it says about the file is compared
+with the file itself (`formats.confirm`) before a byte is handed out.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from typing import Final, NamedTuple
+
+from lazyckpt.dtypes import BY_CODE, DType
+from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Fingerprint
+
+MAGIC: Final = b"lazyckpt"
+SCHEMA: Final = 1  # any change of what is written here or of the sidecar's keys is a new number
+
+_KINDS: Final = {TENSOR: 0, STRING: 1, MAP: 2, REFUSED: 3}
+_KIND_OF: Final = {code: kind for kind, code in _KINDS.items()}
+_HEAD: Final = struct.Struct("<BBBBI")
+_PLACE: Final = struct.Struct("<QQ")
+_SINGLE: Final = struct.Struct("<QQQQ")
+_REST: Final = struct.Struct("<I")
+_ARRAY: Final = struct.Struct("<BBI")
+_META: Final = struct.Struct("<8sHHQQQQ16s")
+
+
+class BadRecord(ValueError):
+    """Bytes that are no record: the index is damaged or of another version."""
+
+
+class Meta(NamedTuple):
+    """What an index says of itself.
+
+    Attributes:
+        fingerprint: of the file it was built from.
+        parameters: how many there are.
+        irregular: how many of them need a look before they may be loaded by name (refused ones, names that MindSpore
+            renames or cannot hold).
+        digests: whether records carry digests of their contents.
+    """
+
+    fingerprint: Fingerprint
+    parameters: int
+    irregular: int
+    digests: bool
+
+
+def encode_meta(meta: Meta) -> bytes:
+    """The bytes of an index's own facts."""
+    mark = meta.fingerprint
+    flags = int(meta.digests)
+    return _META.pack(MAGIC, SCHEMA, flags, meta.parameters, meta.irregular, mark.size, mark.mtime_ns, mark.sample)
+
+
+def decode_meta(data: bytes) -> Meta:
+    """The inverse of `encode_meta`.
+
+    Raises:
+        BadRecord: another program's, another version's, or damaged.
+    """
+    if len(data) != _META.size:
+        raise BadRecord("no lazyckpt index, or another version's")
+    magic, schema, flags, count, irregular, size, mtime_ns, sample = _META.unpack(data)
+    if magic != MAGIC or schema != SCHEMA:
+        raise BadRecord(f"schema {schema}, this version reads {SCHEMA}")
+    return Meta(Fingerprint(size, mtime_ns, sample), count, irregular, bool(flags & 1))
+
+
+def encode(entry: Entry, name: bytes) -> bytes:
+    """The bytes of an entry; `name` is its name in UTF-8."""
+    _, kind, dtype, shape, extents, start, stop, arrays, reason, digest = entry
+    if dtype is not None and len(extents) == 1 and not digest:  # nearly all there are
+        offset, length = extents[0]
+        return _single_head(dtype, shape) + _SINGLE.pack(start, stop, offset, length) + name
+    parts = [
+        _HEAD.pack(_KINDS[kind], dtype.code if dtype else 0, len(shape), len(digest), len(extents)),
+        _integers("q", shape),
+        _PLACE.pack(start, stop),
+        _pairs(extents),
+        digest,
+    ]
+    if kind in (MAP, REFUSED):
+        rest = b"".join(map(_encode_array, arrays)) if kind == MAP else reason.encode()
+        parts += [_REST.pack(len(rest)), rest]
+    return b"".join([*parts, name])
+
+
+@functools.lru_cache(65_536)
+def _single_head(dtype: DType, shape: tuple[int, ...]) -> bytes:
+    return _HEAD.pack(0, dtype.code, len(shape), 0, 1) + _integers("q", shape)
+
+
+def decode(data: bytes) -> Entry:
+    """The inverse of `encode`.
+
+    Raises:
+        BadRecord: the bytes are no record.
+    """
+    try:
+        kind, code, ndim, digest_length, extent_count = _HEAD.unpack_from(data)
+        shape = _unpack(data, _HEAD.size, f"<{ndim}q")
+        position = _HEAD.size + 8 * ndim
+        start, stop = _PLACE.unpack_from(data, position)
+        position += _PLACE.size
+        extents = _extents(data, position, extent_count)
+        position += 16 * extent_count
+        digest = data[position : position + digest_length]
+        position += digest_length
+        rest, position = _split_rest(data, position, kind)
+        if position > len(data):
+            raise BadRecord("a record of the wrong length")
+        return Entry(
+            str(data[position:], "utf-8"),
+            _KIND_OF[kind],
+            BY_CODE[code] if code else None,
+            shape,
+            extents,
+            start,
+            stop,
+            _arrays(rest) if kind == _KINDS[MAP] else (),
+            str(rest, "utf-8") if kind == _KINDS[REFUSED] else "",
+            digest,
+        )
+    except (struct.error, KeyError, UnicodeDecodeError, MemoryError, OverflowError) as error:
+        raise BadRecord(f"no record: {error}") from error
+
+
+def name_of(data: bytes) -> str:
+    """Only the name of a record.
+
+    Raises:
+        BadRecord: the bytes are no record.
+    """
+    try:
+        kind, _, ndim, digest_length, extent_count = _HEAD.unpack_from(data)
+        position = _HEAD.size + 8 * ndim + _PLACE.size + 16 * extent_count + digest_length
+        if kind > 1:
+            position = _split_rest(data, position, kind)[1]
+        if position > len(data):
+            raise BadRecord("a record of the wrong length")
+        return str(data[position:], "utf-8")
+    except (struct.error, UnicodeDecodeError) as error:
+        raise BadRecord(f"no record: {error}") from error
+
+
+def _split_rest(data: bytes, position: int, kind: int) -> tuple[bytes, int]:
+    if kind < _KINDS[MAP]:
+        return b"", position
+    (length,) = _REST.unpack_from(data, position)
+    begin = position + _REST.size
+    return data[begin : begin + length], begin + length
+
+
+def _integers(code: str, numbers: tuple[int, ...]) -> bytes:
+    return struct.pack(f"<{len(numbers)}{code}", *numbers)
+
+
+def _pairs(extents: tuple[Extent, ...]) -> bytes:
+    return _integers("Q", tuple(number for extent in extents for number in extent))
+
+
+def _unpack(data: bytes, position: int, layout: str) -> tuple[int, ...]:
+    return struct.unpack_from(layout, data, position)
+
+
+def _extents(data: bytes, position: int, count: int) -> tuple[Extent, ...]:
+    if position + 16 * count > len(data):
+        raise BadRecord("a record of the wrong length")
+    numbers = _unpack(data, position, f"<{2 * count}Q")
+    return tuple(map(Extent, numbers[::2], numbers[1::2]))
+
+
+def _encode_array(array: Array) -> bytes:
+    head = _ARRAY.pack(array.dtype.code, len(array.shape), len(array.extents))
+    return head + _integers("q", array.shape) + _pairs(array.extents)
+
+
+def _arrays(data: bytes) -> tuple[Array, ...]:
+    arrays, position = [], 0
+    while position < len(data):
+        code, ndim, extent_count = _ARRAY.unpack_from(data, position)
+        position += _ARRAY.size
+        shape = _unpack(data, position, f"<{ndim}q")
+        position += 8 * ndim
+        arrays.append(Array(BY_CODE[code], shape, _extents(data, position, extent_count)))
+        position += 16 * extent_count
+    return tuple(arrays)

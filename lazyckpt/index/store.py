@@ -1,0 +1,127 @@
+"""What an index is kept in: the protocol, the store in memory, and the rules both stores share.
+
+A store numbers parameters by place in the file (0, 1, 2, …). Of several parameters with one name the last one's value
+stands at the first one's place, as in the dict that MindSpore returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
+
+from lazyckpt.entry import REFUSED, TENSOR, Entry, Fingerprint
+from lazyckpt.index.record import Meta, encode
+
+PARAM_KEY_MARK: Final = ".__param_key__"  # MindSpore renames such parameters after loading
+_MARK: Final = PARAM_KEY_MARK.encode()
+MAX_PARAMETER_NAME: Final = 1024  # characters; the limit of mindspore.Parameter, not of the format
+
+
+class Store(Protocol):
+    """Where records are."""
+
+    @property
+    def meta(self) -> Meta:
+        """What the index says of itself."""
+
+    @property
+    def path(self) -> str | None:
+        """The sidecar's path, or None when it is in memory."""
+
+    def position(self, name: str) -> int | None:
+        """The place of a name, or None. O(log n)."""
+
+    def record(self, position: int) -> bytes:
+        """The record at a place (0 <= position < count). O(log n)."""
+
+    def records(self, first: int, count: int) -> list[bytes]:
+        """Up to `count` records from place `first` on, in file order."""
+
+    def with_prefix(self, prefix: str) -> list[int]:
+        """The places of all names with a prefix, ascending. O(log n + matches)."""
+
+    def irregular(self) -> list[int]:
+        """The places that need a look before they may be loaded by name, ascending."""
+
+    def close(self) -> None:
+        """Let go of what is held open."""
+
+
+class Numbering:
+    """Gives each name its place while entries stream by.
+
+    Attributes:
+        places: name in UTF-8 -> place in file order.
+        irregular: the places that need a look before they may be loaded by name.
+    """
+
+    def __init__(self) -> None:
+        self.places: dict[bytes, int] = {}
+        self.irregular: set[int] = set()
+
+    def records(self, entries: Iterable[Entry]) -> Iterator[tuple[int, bytes]]:
+        """Yield (place, record) for each entry; a place comes again when a name does."""
+        places, irregular = self.places, self.irregular
+        for entry in entries:
+            name = entry[0].encode()
+            place = places.setdefault(name, len(places))
+            if entry[1] is not TENSOR or len(name) > MAX_PARAMETER_NAME or _MARK in name or irregular:
+                (irregular.add if _is_irregular(entry) else irregular.discard)(place)
+            yield place, encode(entry, name)
+
+    def meta(self, fingerprint: Fingerprint, digests: bool) -> Meta:
+        """The facts, once all entries have passed."""
+        return Meta(fingerprint, len(self.places), len(self.irregular), digests)
+
+
+def _is_irregular(entry: Entry) -> bool:
+    return (
+        entry.kind == REFUSED
+        or PARAM_KEY_MARK in entry.name
+        or (len(entry.name) > MAX_PARAMETER_NAME and entry.kind == TENSOR)
+    )
+
+
+class MemoryStore:
+    """An index that is written nowhere."""
+
+    path = None
+
+    def __init__(self, entries: Iterable[Entry], fingerprint: Fingerprint, digests: bool = False) -> None:
+        numbering = Numbering()
+        self._records: list[bytes] = []
+        for place, record in numbering.records(entries):
+            if place == len(self._records):
+                self._records.append(record)
+            else:
+                self._records[place] = record
+        self._places = numbering.places
+        self._irregular = sorted(numbering.irregular)
+        self.meta = numbering.meta(fingerprint, digests)
+
+    def position(self, name: str) -> int | None:
+        """See `Store.position`."""
+        try:
+            return self._places.get(name.encode())
+        except UnicodeEncodeError:
+            return None
+
+    def record(self, position: int) -> bytes:
+        """See `Store.record`."""
+        return self._records[position]
+
+    def records(self, first: int, count: int) -> list[bytes]:
+        """See `Store.records`."""
+        return self._records[first : first + count]
+
+    def with_prefix(self, prefix: str) -> list[int]:
+        """See `Store.with_prefix` (here a walk over all names)."""
+        start = prefix.encode(errors="surrogatepass")
+        return [place for name, place in self._places.items() if name.startswith(start)]
+
+    def irregular(self) -> list[int]:
+        """See `Store.irregular`."""
+        return self._irregular
+
+    def close(self) -> None:
+        """Nothing is held open."""

@@ -1,0 +1,215 @@
+"""`load_checkpoint`: MindSpore's arguments, checked in MindSpore's order, and what they open.
+
+The first fault wins, in this order: prefixes, `dec_key`, `dec_mode`, the flags, `format`, the file's name, the file,
+its bytes, `choice_func`, an empty result, `net`. Exceptions have the types that MindSpore documents; no message
+repeats a key.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from typing import Any, Final
+
+from lazyckpt.checkpoint import AllNames, Checkpoint, Names, SomeNames
+from lazyckpt.entry import REFUSED
+from lazyckpt.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    CorruptFile,
+    MissingFile,
+    NothingLoaded,
+    NotSupportedYet,
+)
+from lazyckpt.formats import FORMATS, ckpt
+from lazyckpt.index import Index
+from lazyckpt.index.build import AUTO, check_place, obtain
+from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
+from lazyckpt.payload import Payloads
+from lazyckpt.selection import ChoiceFunction, Selection, check_prefix, choose
+from lazyckpt.sources import Opened, open_source
+
+log = logging.getLogger("lazyckpt")
+
+NAMES_OF_FORMATS: Final = ("ckpt", "safetensors")
+DEFAULT_MODE: Final = "AES-GCM"
+
+
+def load_checkpoint(
+    ckpt_file_name: str | os.PathLike[str],
+    net: Any = None,
+    strict_load: bool = False,  # noqa: ARG001 (MindSpore's argument; it speaks of net)
+    filter_prefix: str | list[str] | tuple[str, ...] | None = None,
+    dec_key: bytes | None = None,
+    dec_mode: str = DEFAULT_MODE,
+    specify_prefix: str | list[str] | tuple[str, ...] | None = None,
+    choice_func: ChoiceFunction | None = None,
+    crc_check: bool = False,
+    remove_redundancy: bool = False,
+    format: str = "ckpt",
+    *,
+    index: str | os.PathLike[str] = AUTO,
+) -> Checkpoint:
+    """Open a checkpoint: `mindspore.load_checkpoint`, lazily.
+
+    Args:
+        ckpt_file_name: the file; its name must end in `ckpt`.
+        net: a Cell to bind the values to (not supported yet).
+        strict_load: for `net`.
+        filter_prefix: names that start with any of these are left out.
+        dec_key: the key of an encrypted checkpoint (not supported yet).
+        dec_mode: AES-GCM, AES-CBC or SM4-CBC.
+        specify_prefix: only names that start with any of these are loaded.
+        choice_func: called with each name; those for which it is true are loaded. Ignored when a prefix is given.
+        crc_check: compare the file's checksum, which reads the whole file.
+        remove_redundancy: for `net`.
+        format: `ckpt` (`safetensors` is not supported yet).
+        index: where the index is kept: `auto` for `<file>.lmdb`, or the user's cache folder if that cannot be
+            written; `memory` to write nothing; or a path.
+
+    Returns:
+        A mapping name -> Parameter (or str, or a list of arrays for a map) in file order.
+
+    Raises:
+        TypeError: an argument has the wrong type (`ArgumentTypeError`).
+        ValueError: an argument has an impossible value, the file is missing, unreadable, damaged, encrypted or
+            something else, `choice_func` failed, or nothing is left to load. See `lazyckpt.errors`.
+
+    Cost: the first time one walk over the headers, about 5 us a parameter, and the sidecar is written; afterwards the
+    same few hundred microseconds for any number of parameters (with `choice_func` or `filter_prefix`, a walk over the
+    names). No payload is read, except with `crc_check`.
+    """
+    specify, drop = check_prefix(specify_prefix), check_prefix(filter_prefix)
+    selection = Selection(specify, drop, choice_func)
+    _check_options(dec_key, dec_mode, crc_check, remove_redundancy, format)
+    path = _check_file(ckpt_file_name, format)
+    where = check_place(index)
+    if format != "ckpt":
+        raise NotSupportedYet("reading safetensors is not supported yet")
+    opened = open_source(path, dec_key, dec_mode)
+    try:
+        checkpoint = _open(opened, where, selection, crc_check)
+    except BaseException:
+        opened.source.close()
+        raise
+    if net is not None:
+        _bind(net)
+    return checkpoint
+
+
+def _open(opened: Opened, where: str, selection: Selection, crc_check: bool) -> Checkpoint:
+    index = obtain(opened, where)
+    if crc_check:
+        _check_crc(opened)
+    names = _names(index, selection, opened.path)
+    if not len(names):
+        raise NothingLoaded(_why_nothing(opened, index, selection), file=opened.path)
+    return Checkpoint(opened.source, index, Payloads(opened.source, FORMATS["ckpt"]), names)
+
+
+def _check_options(dec_key: object, dec_mode: object, crc_check: object, redundancy: object, form: object) -> None:
+    if dec_key is not None and not isinstance(dec_key, bytes):
+        raise ArgumentValueError(f"The parameter 'dec_key' must be bytes or None, but got {type(dec_key).__name__}.")
+    if not isinstance(dec_mode, str):
+        raise ArgumentValueError(f"The parameter 'dec_mode' must be str, but got {type(dec_mode).__name__}.")
+    for name, flag in (("crc_check", crc_check), ("remove_redundancy", redundancy)):
+        if not isinstance(flag, bool):
+            raise ArgumentValueError(f"The parameter '{name}' must be bool, but got {flag!r}.")
+    if form == "safetensors":
+        for name, value, default in (("dec_key", dec_key, None), ("dec_mode", dec_mode, DEFAULT_MODE)):
+            if value != default:
+                raise ArgumentValueError(
+                    f"For 'load_checkpoint', when format is 'safetensors', the parameter '{name}' must be left at its"
+                    " default: safetensors files are not encrypted."
+                )
+    if form not in NAMES_OF_FORMATS:
+        raise ArgumentValueError(
+            f"For 'load_checkpoint', the 'format' must be 'ckpt' or 'safetensors', but got {form!r}."
+        )
+
+
+def _check_file(name: object, form: str) -> str:
+    """The file's path, links resolved."""
+    if isinstance(name, io.BytesIO) and form == "ckpt":
+        raise ArgumentTypeError("ckpt don't support BytesIO as input type: give the name of a file.")
+    path = os.fspath(name) if isinstance(name, os.PathLike) else name
+    if not isinstance(path, str):
+        raise ArgumentTypeError(
+            f"For 'load_checkpoint', the argument 'ckpt_file_name' must be a string or a path, but got {type(name)}."
+        )
+    if not path.endswith(form):
+        raise ArgumentValueError(
+            f"For 'load_checkpoint', the checkpoint file's name must end as 'format' says, but got file_name:"
+            f" {path!r}, format: {form!r}."
+        )
+    if "\0" in path:
+        raise ArgumentValueError(f"embedded null byte in the file's name {path!r}")
+    resolved = os.path.realpath(path)
+    if not os.path.exists(resolved):
+        raise MissingFile(
+            f"For 'load_checkpoint', the checkpoint file: {resolved} does not exist, please check whether the"
+            " 'ckpt_file_name' is correct."
+        )
+    return resolved
+
+
+def _check_crc(opened: Opened) -> None:
+    try:
+        told, found = ckpt.checksums(opened.source)
+    except CorruptFile as error:
+        error.file = opened.path
+        raise
+    if told is None:
+        log.warning("%s was saved without a crc: there is nothing to check", opened.path)
+    elif told != found:
+        raise CorruptFile(
+            f"the crc check failed: the file says {told:#x}, its bytes give {found:#x}; the file is damaged",
+            file=opened.path,
+        )
+
+
+def _names(index: Index, selection: Selection, file: str) -> Names:
+    if selection.specify is not None or selection.drop is not None:
+        log.info("specify_prefix and filter_prefix are deprecated in MindSpore; choice_func replaces both")
+    irregular = index.irregular()
+    if selection.keeps_all and not irregular:
+        return AllNames(index)
+    chosen = choose(index, selection, file)
+    for entry in irregular:
+        if entry.name not in chosen:
+            continue
+        if entry.kind == REFUSED:
+            raise CorruptFile(entry.reason, offset=entry.start, parameter=entry.name, file=file)
+        if PARAM_KEY_MARK in entry.name:
+            chosen[entry.name.partition(PARAM_KEY_MARK)[0]] = chosen.pop(entry.name)
+        elif len(entry.name) > MAX_PARAMETER_NAME:
+            raise CorruptFile(
+                f"its name has {len(entry.name):,} characters, a Parameter's has at most {MAX_PARAMETER_NAME:,}; leave"
+                " it out with choice_func",
+                offset=entry.start,
+                parameter=entry.name,
+                file=file,
+            )
+    return SomeNames(chosen)
+
+
+def _why_nothing(opened: Opened, index: Index, selection: Selection) -> str:
+    if opened.source.size == 0:
+        return "the file is empty (0 bytes): get or save it again"
+    if not len(index):
+        return f"there is no parameter in its {opened.source.size:,} bytes"
+    some = ", ".join(repr(name[:80]) for name, _ in zip(index, range(5), strict=False))
+    asked = "choice_func" if selection.specify is selection.drop is None else "'filter_prefix' or 'specify_prefix'"
+    return (
+        f"The loaded parameter dict is empty after filter or specify, please check {asked}: none of its"
+        f" {len(index):,} parameters is left (the first are {some})"
+    )
+
+
+def _bind(net: object) -> None:
+    mindspore = sys.modules.get("mindspore")
+    if mindspore is None or not isinstance(net, mindspore.nn.Cell):
+        raise ArgumentTypeError(f"For 'load_param_into_net', the argument 'net' should be a Cell, but got {type(net)}.")
+    raise NotSupportedYet("binding to a net is not supported yet: load with MindSpore, or set the values by hand")

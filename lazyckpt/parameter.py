@@ -1,0 +1,173 @@
+"""`Parameter`: one tensor of a checkpoint, known by name, shape and dtype, read when looked at.
+
+The contract (tests/test_parameter.py checks each sentence):
+
+- `name shape dtype size nbytes ndim itemsize requires_grad`, `repr` and `len` never touch payload bytes.
+- `asnumpy()` is a zero-copy read-only view where the source allows it, else one new array.
+- `param[key]` equals `param.asnumpy()[key]` and reads only what the answer needs.
+- `set_data` replaces the value in memory; the file is never written.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lazyckpt.dtypes import DType, of_array
+from lazyckpt.entry import Entry
+from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.payload import Payloads, dtype_of
+
+T = TypeVar("T", bound=np.generic)
+
+
+class Parameter:
+    """One lazy tensor. Made by `load_checkpoint`; safe for many threads.
+
+    Attributes:
+        name: the name in the file, without white space at its ends, as MindSpore has it.
+        requires_grad: True; kept for the sake of code written for MindSpore.
+    """
+
+    __slots__ = ("__weakref__", "_data", "_dtype", "_entry", "_payloads", "name", "requires_grad")
+
+    def __init__(self, entry: Entry, payloads: Payloads) -> None:
+        self.name = entry.name.strip()
+        self.requires_grad = True
+        self._entry = entry
+        self._payloads = payloads
+        self._dtype = dtype_of(entry)
+        self._data: npt.NDArray[Any] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The dimensions; `()` for a scalar. Reads nothing."""
+        return self._entry.shape if self._data is None else self._data.shape
+
+    @property
+    def dtype(self) -> DType:
+        """The element type: `str()` is MindSpore's name, `.numpy` the numpy dtype. Reads nothing."""
+        if self._data is not None:
+            return of_array(self._data)
+        return self._dtype
+
+    @property
+    def size(self) -> int:
+        """The number of elements. Reads nothing."""
+        return math.prod(self.shape)
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions. Reads nothing."""
+        return len(self.shape)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element. Reads nothing."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the value in memory. Reads nothing."""
+        return self.size * self.itemsize
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether `set_data` replaced the file's value."""
+        return self._data is not None
+
+    def asnumpy(self, *, copy: bool = False) -> npt.NDArray[Any]:
+        """The values as a numpy array.
+
+        Args:
+            copy: give an aligned, writable array of its own.
+
+        Returns:
+            For a plain local file a read-only view of the file's pages (it may be unaligned: MindSpore does not align
+            contents), at no cost until it is looked at. From any other source, or with `copy=True`, a new array.
+
+        Raises:
+            StaleIndex: the file no longer has this parameter where the index says.
+            ChangedFile: the file shrank since it was opened.
+
+        Cost: parses the header again (about 60 bytes); a copy allocates `nbytes`.
+        """
+        if self._data is not None:
+            return self._data.copy() if copy else self._data
+        return self._payloads.copy(self._entry) if copy else self._payloads.view(self._entry)
+
+    def set_data(self, data: npt.ArrayLike) -> None:
+        """Replace the value in memory; shape and dtype follow it. The file is not touched.
+
+        Raises:
+            ArgumentTypeError: MindSpore has no dtype for it.
+        """
+        array = np.asarray(data)
+        try:
+            of_array(array)
+        except TypeError as error:
+            raise ArgumentTypeError(str(error)) from None
+        self._data = array
+
+    def item(self) -> Any:
+        """The value of a one-element parameter as a Python number.
+
+        Raises:
+            ValueError: there is not exactly one element.
+        """
+        return self.asnumpy().item()
+
+    def tobytes(self) -> bytes:
+        """The values as little-endian bytes in C order. Allocates `nbytes`."""
+        return self.asnumpy().tobytes()
+
+    def __getitem__(self, key: Any) -> Any:
+        """`asnumpy()[key]`, reading only the bytes that the answer needs."""
+        if self._data is not None:
+            return self._data[key]
+        return self._payloads.part(self._entry, key)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a scalar parameter")
+        return self.shape[0]
+
+    def __bool__(self) -> bool:
+        return bool(self.asnumpy())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Numpy's protocol (version 2): a view where possible, a copy where asked for or needed."""
+        wanted = None if dtype is None else np.dtype(dtype)
+        converts = wanted is not None and wanted != self.dtype.numpy
+        if converts and copy is False:
+            raise ValueError(f"{self.dtype} cannot be seen as {wanted} without a copy")
+        array = self.asnumpy(copy=bool(copy) and not converts)
+        return array.astype(wanted) if converts else array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """DLPack: shares memory where the bytes are aligned and the consumer understands read-only data."""
+        return self._exportable(options.get("max_version")).__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)  # the CPU
+
+    def _exportable(self, version: tuple[int, int] | None) -> npt.NDArray[Any]:
+        array = self.asnumpy()
+        read_only_is_understood = version is not None and version >= (1, 0)
+        if array.flags.aligned and (array.flags.writeable or read_only_is_understood):
+            return array
+        return self.asnumpy(copy=True)
+
+    def __repr__(self) -> str:
+        return (
+            f"Parameter (name={self.name}, shape={self.shape}, dtype={self.dtype}, requires_grad={self.requires_grad})"
+        )

@@ -1,0 +1,107 @@
+"""Which names of a checkpoint are loaded: MindSpore's prefixes and `choice_func`, as pure functions of names.
+
+The rules, from MindSpore: `specify_prefix` keeps the names that start with any of its prefixes, then `filter_prefix`
+drops those that start with any of its own; when either is given `choice_func` is not asked. All see the name as it
+stands in the file. `choice_func` is called once a name, in file order, as soon as the checkpoint is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChoiceFunctionFailed
+from lazyckpt.index import Index
+
+ChoiceFunction = Callable[[str], object]
+Prefixes = tuple[str, ...]
+
+
+class Selection(NamedTuple):
+    """What `load_checkpoint` was asked to keep; all None for everything."""
+
+    specify: Prefixes | None = None
+    drop: Prefixes | None = None
+    choice: ChoiceFunction | None = None
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether no name can be left out."""
+        return self == Selection()
+
+
+def check_prefix(prefix: object) -> Prefixes | None:
+    """A prefix argument as a tuple of strings, checked as MindSpore checks it.
+
+    Raises:
+        ArgumentTypeError: neither a string nor a list or tuple of strings.
+        ArgumentValueError: empty, or with an empty string in it.
+    """
+    if prefix is None:
+        return None
+    if isinstance(prefix, str):
+        prefixes: Prefixes = (prefix,)
+    elif isinstance(prefix, (list, tuple)):
+        if not prefix:
+            raise ArgumentValueError(
+                "For 'load_checkpoint', the argument 'specify_prefix' or 'filter_prefix' can't be empty when it is a"
+                " list or tuple."
+            )
+        for place, element in enumerate(prefix):
+            if not isinstance(element, str):
+                raise ArgumentTypeError(
+                    "For 'load_checkpoint', when 'specify_prefix' or 'filter_prefix' is list or tuple, the element in"
+                    f" it must be string, but got {type(element)} at index {place}."
+                )
+        prefixes = tuple(prefix)
+    else:
+        raise ArgumentTypeError(
+            "For 'load_checkpoint', the type of 'specify_prefix' or 'filter_prefix' must be string, list[string] or"
+            f" tuple[string], but got {type(prefix)}."
+        )
+    if "" in prefixes:
+        raise ArgumentValueError(
+            "For 'load_checkpoint', the value of 'specify_prefix' or 'filter_prefix' can't include ''."
+        )
+    return prefixes
+
+
+def choose(index: Index, selection: Selection, file: str) -> dict[str, int]:
+    """The chosen names with their places, in file order.
+
+    Cost: O(matches log n) when only `specify_prefix` is given, else one walk over all names.
+
+    Raises:
+        ChoiceFunctionFailed: `choice_func` raised an Exception, which is the cause. (KeyboardInterrupt passes.)
+    """
+    if selection.specify is not None and selection.drop is None:
+        return _with_prefixes(index, selection.specify)
+    return dict(_kept(index, selection, file))
+
+
+def _with_prefixes(index: Index, prefixes: Prefixes) -> dict[str, int]:
+    found = {place: name for prefix in prefixes for name, place in index.with_prefix(prefix)}
+    return {found[place]: place for place in sorted(found)}
+
+
+def _kept(index: Index, selection: Selection, file: str) -> Iterator[tuple[str, int]]:
+    specify, drop, choice = selection
+    if specify is not None or drop is not None:
+        choice = None
+    for place, name in enumerate(index):
+        if specify is not None and not name.startswith(specify):
+            continue
+        if drop is not None and name.startswith(drop):
+            continue
+        if choice is None or _asked(choice, name, file):
+            yield name, place
+
+
+def _asked(choice: ChoiceFunction, name: str, file: str) -> bool:
+    try:
+        return bool(choice(name))
+    except Exception as error:
+        raise ChoiceFunctionFailed(
+            f"{error}\nFor 'load_checkpoint', failed to load the checkpoint file {file}: choice_func raised"
+            f" {type(error).__name__} for {name!r}."
+        ) from error

@@ -1,0 +1,109 @@
+"""What a source is: bytes at offsets, wherever they come from.
+
+Everything above this room reads through one small protocol and never learns whether the bytes come from a memory map,
+a file descriptor, a buffer, or (as other sources) from decryption or a network. A source is positional: it has no
+cursor and may be read by many threads at once.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from lazyckpt.errors import ChangedFile
+
+
+class Source(Protocol):
+    """Read-only random access to `size` bytes.
+
+    Attributes:
+        name: what to call it in messages: a path or a URL.
+        size: number of bytes.
+        window: how many bytes are worth fetching at once when headers are walked. 0 means *addressable*: `read` of
+            any range copies nothing and touches nothing until the bytes themselves are looked at.
+    """
+
+    name: str
+    size: int
+    window: int
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Give `length` bytes from `offset` as a read-only view.
+
+        Cost: nothing for addressable sources; else one allocation of `length` bytes.
+
+        Raises:
+            ChangedFile: the range is not inside the source, or the file shrank since it was opened.
+        """
+
+    def read_into(self, offset: int, destination: memoryview) -> None:
+        """Fill `destination` (writable, contiguous bytes) from `offset`, with no copy in between.
+
+        Raises:
+            ChangedFile: as for `read`.
+        """
+
+    def release(self, offset: int, length: int) -> None:
+        """Hint that this range will not be looked at again soon, so that its pages need not stay in memory."""
+
+    def close(self) -> None:
+        """Let go of descriptors. Views already handed out stay valid. May be called twice."""
+
+
+class BaseSource:
+    """The finished half of a source: bounds are checked here, once; subclasses write `_fill` (and perhaps `_view`).
+
+    `_fill(offset, destination)` is only ever called with a range inside the source and a destination that is not empty.
+    """
+
+    name: str
+    size: int
+    window: int = 4096
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """See `Source.read`."""
+        self._check(offset, length)
+        return self._view(offset, length)
+
+    def read_into(self, offset: int, destination: memoryview) -> None:
+        """See `Source.read_into`."""
+        self._check(offset, destination.nbytes)
+        if destination.nbytes:
+            self._fill(offset, destination)
+
+    def release(self, offset: int, length: int) -> None:
+        """See `Source.release`."""
+
+    def close(self) -> None:
+        """See `Source.close`."""
+
+    def _check(self, offset: int, length: int) -> None:
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise ChangedFile(
+                f"bytes {offset:,} to {offset + length:,} were asked for, but there are {self.size:,}", file=self.name
+            )
+
+    def _view(self, offset: int, length: int) -> memoryview:
+        data = bytearray(length)
+        if length:
+            self._fill(offset, memoryview(data))
+        return memoryview(data).toreadonly()
+
+    def _fill(self, offset: int, destination: memoryview) -> None:
+        raise NotImplementedError
+
+
+class BytesSource(BaseSource):
+    """Bytes that are in memory already. Addressable."""
+
+    window = 0
+
+    def __init__(self, data: bytes | bytearray | memoryview, name: str = "<bytes>") -> None:
+        self._data = memoryview(data).cast("B").toreadonly()
+        self.name = name
+        self.size = self._data.nbytes
+
+    def _view(self, offset: int, length: int) -> memoryview:
+        return self._data[offset : offset + length]
+
+    def _fill(self, offset: int, destination: memoryview) -> None:
+        destination[:] = self._data[offset : offset + destination.nbytes]

@@ -1,0 +1,213 @@
+"""Local files: a read-only memory map where that is wise, positional reads where it is not.
+
+Strategy: the map is read-only and shared (a private writable map of a file larger than memory is refused by the
+kernel), costs no memory of its own, and serves every reader without a copy. On network file systems a map turns each
+4 KiB page into a round trip, and a file truncated by another machine into a SIGBUS, so there the file is read with
+`pread`; one line in the log says so. Before bytes are handed out the file's size is compared with the size it had
+when it was opened: a file that shrank is an error here, not a crash later. A file truncated *while* its bytes are
+being looked at cannot be caught by any reader of a memory map.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import mmap
+import os
+import stat
+from typing import Final
+
+from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, UnreadableFile
+from lazyckpt.sources.base import BaseSource, BytesSource, Source
+
+log = logging.getLogger("lazyckpt")
+
+SAMPLED: Final = 4096  # bytes at each end of a file that a fingerprint looks at
+# File systems whose pages come over a network or out of a user process, as Linux names them in mountinfo.
+NETWORK_FILE_SYSTEMS: Final = frozenset(
+    (
+        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "virtiofs"),
+        *("ceph", "lustre", "gpfs", "beegfs", "glusterfs", "orangefs", "pvfs2"),
+        *("fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.rclone", "fuse.juicefs", "fuse.glusterfs", "fuse.cephfs"),
+        *("fuse.goofys", "fuse.blobfuse", "fuse.mergerfs"),
+    )
+)
+
+
+class MmapSource(BaseSource):
+    """A file as a read-only memory map. Addressable: reading copies nothing."""
+
+    window = 0
+
+    def __init__(self, name: str, descriptor: int, size: int) -> None:
+        """Map the file. The descriptor stays the caller's (the map keeps a duplicate).
+
+        Raises:
+            OSError: the file cannot be mapped.
+        """
+        self.name = name
+        self.size = size
+        self._map: mmap.mmap | None = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+        self._whole: memoryview | None = memoryview(self._map)
+
+    def release(self, offset: int, length: int) -> None:
+        """Take the range out of this process's memory (it stays in the page cache)."""
+        start = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        pages = (offset + length - start) // mmap.PAGESIZE
+        if self._map is not None and pages > 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, start, pages * mmap.PAGESIZE)
+
+    def close(self) -> None:
+        """Let go of the map; it disappears with the last view that was handed out."""
+        self._map = self._whole = None
+
+    def _view(self, offset: int, length: int) -> memoryview:
+        if self._map is None or self._whole is None:
+            raise ClosedCheckpoint(f"{self.name} was closed")
+        now = self._map.size()
+        if now < self.size:
+            raise ChangedFile(
+                f"the file shrank from {self.size:,} to {now:,} bytes since it was opened", file=self.name
+            )
+        return self._whole[offset : offset + length]
+
+    def _fill(self, offset: int, destination: memoryview) -> None:
+        destination[:] = self._view(offset, destination.nbytes)
+
+
+class PreadSource(BaseSource):
+    """A file read with `pread`, for places where a map is unavailable or unwise."""
+
+    def __init__(self, name: str, descriptor: int, size: int) -> None:
+        """Keep a duplicate of the descriptor."""
+        self.name = name
+        self.size = size
+        self._descriptor: int | None = os.dup(descriptor)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _fill(self, offset: int, destination: memoryview) -> None:
+        if self._descriptor is None:
+            raise ClosedCheckpoint(f"{self.name} was closed")
+        done, wanted = 0, destination.nbytes
+        while done < wanted:
+            try:
+                # One call moves at most 0x7ffff000 bytes on Linux.
+                got = os.preadv(self._descriptor, [destination[done : done + 2**30]], offset + done)
+            except OSError as error:
+                raise UnreadableFile(f"{self.name}: reading at byte {offset + done:,} failed: {error}") from error
+            if got == 0:
+                raise ChangedFile(
+                    f"the file ends at byte {offset + done:,}; it had {self.size:,} when it was opened", file=self.name
+                )
+            done += got
+
+
+def open_local(path: str, access: str = "auto") -> tuple[Source, os.stat_result]:
+    """Open a regular file for random access.
+
+    Args:
+        path: a path; symbolic links are followed.
+        access: `mmap`, `pread`, or `auto`, which takes a map unless the file lies on a network file system.
+
+    Returns:
+        The source, and the file's stat at the moment it was opened.
+
+    Raises:
+        MissingFile: there is no such file.
+        UnreadableFile: it is not a regular file, or may not be read.
+
+    Cost: one open, one fstat, one map; no byte of the file is read.
+    """
+    descriptor = -1
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _not_regular(path, status.st_mode)
+        return _choose(path, descriptor, status.st_size, access), status
+    except FileNotFoundError as error:
+        raise MissingFile(
+            f"the checkpoint file: {path} does not exist, please check the name and the folder"
+        ) from error
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _choose(path: str, descriptor: int, size: int, access: str) -> Source:
+    if size == 0:
+        return BytesSource(b"", path)
+    if access == "auto":
+        kind = file_system(path)
+        if kind in NETWORK_FILE_SYSTEMS:
+            log.info("%s lies on %s: reading with pread, not through a memory map", path, kind)
+            access = "pread"
+    if access != "pread":
+        try:
+            return MmapSource(path, descriptor, size)
+        except OSError as error:
+            if access == "mmap" or error.errno == errno.EACCES:
+                raise
+            log.info("%s cannot be mapped (%s): reading with pread", path, error)
+    return PreadSource(path, descriptor, size)
+
+
+def _not_regular(path: str, mode: int) -> OSError:
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    what = kinds.get(stat.S_IFMT(mode), "no regular file")
+    code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+    return OSError(code, f"it is {what}, not a file", path)
+
+
+def file_system(path: str) -> str:
+    """The type of the file system that holds `path`, as Linux names it (`ext4`, `nfs4`, …); `unknown` elsewhere.
+
+    Cost: one stat, and the first time in a process for each device one read of /proc/self/mountinfo.
+    """
+    try:
+        device = os.stat(path).st_dev
+    except OSError:
+        return "unknown"
+    if device not in _file_systems:
+        _file_systems[device] = _mounted(f"{os.major(device)}:{os.minor(device)}")
+    return _file_systems[device]
+
+
+_file_systems: dict[int, str] = {}
+
+
+def _mounted(device: str) -> str:
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+            for line in mounts:
+                head, _, tail = line.partition(" - ")
+                if head.split(" ", 3)[2] == device:
+                    return tail.split(" ", 1)[0]
+    except (OSError, IndexError):
+        pass
+    return "unknown"
+
+
+def sample(source: Source) -> bytes:
+    """A hash of a source's first and last 4 KiB: the part of a fingerprint that mtime cannot tell."""
+    size = min(SAMPLED, source.size)
+    digest = hashlib.blake2b(source.read(0, size), digest_size=16)
+    digest.update(source.read(source.size - size, size))
+    return digest.digest()
