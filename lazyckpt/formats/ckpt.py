@@ -9,7 +9,7 @@ Strategy: a file is a row of Values (see `checkpoint.proto`), each a tag and a t
 
 `scan` walks them once, hops over contents, joins adjacent Values of one tag (a value over 512 MiB is written in
 slices) and proves each claim (`shape x itemsize == length`) before it yields an Entry. A Value exactly as MindSpore
-writes it is recognised by two regular expressions run on the bytes in place; anything else that protobuf allows goes
+writes it is recognised at once (`canonical`); anything else that protobuf allows goes
 through the general walk, with the same result. A parameter whose header is sound and whose claims are impossible comes
 out as a *refused* entry, so that the others still load; bytes that are no checkpoint raise `CorruptFile`.
 
@@ -19,37 +19,27 @@ Duplicates are yielded as they come: whoever keeps entries by name gives the fir
 from __future__ import annotations
 
 import math
-import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from lazyckpt.dtypes import BY_NUMPY_NAME, DTYPES, DType
-from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent
+from lazyckpt.dtypes import BY_NUMPY_NAME, DTYPES
+from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry
 from lazyckpt.errors import CorruptFile, LazyCkptError, StaleIndex
-from lazyckpt.formats.wire import Buffer, fields, read_varint, signed
+from lazyckpt.formats.canonical import TAG, VALUE, recogniser
+from lazyckpt.formats.header import TensorHeader, impossible, merge_tensor, read_text
+from lazyckpt.formats.wire import Buffer, fields
 from lazyckpt.sources.base import Source
 from lazyckpt.sources.window import look
 
 TRAILER: Final = 17  # b"crc_num" and the crc32 as 10 big-endian bytes
 TRAILER_MARK: Final = b"crc_num"
-MAX_NDIM: Final = 32  # what numpy 1.26 can hold
-MAX_BYTES: Final = 2**62
 _CHUNK: Final = 2**20
 
 # Field keys: number << 3 | wire type.
-_VALUE: Final = 0x0A
-_TAG, _TENSOR, _MAP = 0x0A, 0x12, 0x1A
-_DIM, _PACKED_DIMS, _TYPE, _CONTENT = 0x08, 0x0A, 0x12, 0x1A
+_TENSOR: Final = 0x12
+_MAP: Final = 0x1A
 _MAP_TENSOR: Final = 0x0A
-
-# What MindSpore writes from the end of a tensor's tag to the first byte of its content.
-_BODY: Final = re.compile(
-    rb"\x12([\x80-\xff]{0,5}[\x00-\x7f])((?:\x08[\x80-\xff]{0,4}[\x00-\x7f])*\x12[\x03-\x08][A-Za-z0-9]+)"
-    rb"\x1a([\x80-\xff]{0,5}[\x00-\x7f])"
-)
-_REMEMBERED: Final = 65_536  # headers whose claims are kept in memory during a scan
-_Claim = tuple[DType, tuple[int, ...], int]  # dtype, shape, bytes of content
 
 
 class Trailer(NamedTuple):
@@ -59,23 +49,12 @@ class Trailer(NamedTuple):
     crc: int | None
 
 
-class _Tensor:
-    """A TensorProto while its fields are being gathered (protobuf merges what is given twice)."""
-
-    __slots__ = ("content", "dims", "type")
-
-    def __init__(self) -> None:
-        self.dims: list[int] = []
-        self.type = ""
-        self.content = Extent(0, 0)
-
-
 class _Value(NamedTuple):
     """A Value, or several adjacent ones of one tag and one kind."""
 
     tag: str
     is_map: bool
-    pieces: list[list[_Tensor]]
+    pieces: list[list[TensorHeader]]
     start: int
     stop: int
 
@@ -166,7 +145,7 @@ class _Walk:
     def entries(self, buffer: Buffer, position: int, end: int) -> Iterator[Entry]:
         """Join adjacent Values of one tag and turn them into entries."""
         pending: Entry | _Value | None = None
-        recognise = _recogniser(buffer)
+        recognise = recogniser(buffer)
         count = 0
         value: Entry | _Value | _Skipped | None
         try:
@@ -198,28 +177,28 @@ class _Walk:
     def _general(self, buffer: Buffer, position: int, end: int) -> Entry | _Value | _Skipped:
         self.tag = None
         field = next(fields(buffer, position, end))
-        if field.key != _VALUE:
+        if field.key != VALUE:
             return _Skipped(field.end)
         return self._value(buffer, field.start, field.begin, field.end)
 
     def _value(self, buffer: Buffer, start: int, begin: int, end: int) -> _Value:
         self.tag = ""
         tag, is_map = "", True
-        tensors: list[_Tensor] = []
+        tensors: list[TensorHeader] = []
         for field in fields(buffer, begin, end):
-            if field.key == _TAG:
-                self.tag = tag = _text(buffer, field.begin, field.end)
+            if field.key == TAG:
+                self.tag = tag = read_text(buffer, field.begin, field.end)
             elif field.key == _TENSOR:
                 if is_map:
-                    is_map, tensors = False, [_Tensor()]
-                _merge_tensor(buffer, field.begin, field.end, tensors[0])
+                    is_map, tensors = False, [TensorHeader()]
+                merge_tensor(buffer, field.begin, field.end, tensors[0])
             elif field.key == _MAP:
                 if not is_map:
                     is_map, tensors = True, []
                 for inner in fields(buffer, field.begin, field.end):
                     if inner.key == _MAP_TENSOR:
-                        tensors.append(_Tensor())
-                        _merge_tensor(buffer, inner.begin, inner.end, tensors[-1])
+                        tensors.append(TensorHeader())
+                        merge_tensor(buffer, inner.begin, inner.end, tensors[-1])
         return _Value(tag, is_map, [tensors], start, end)
 
 
@@ -227,28 +206,6 @@ class _Skipped(NamedTuple):
     """An unknown field between Values."""
 
     stop: int
-
-
-def _merge_tensor(buffer: Buffer, begin: int, end: int, tensor: _Tensor) -> None:
-    for field in fields(buffer, begin, end):
-        if field.key == _DIM:
-            tensor.dims.append(signed(field.value))
-        elif field.key == _PACKED_DIMS:
-            position = field.begin
-            while position < field.end:
-                value, position = read_varint(buffer, position, field.end)
-                tensor.dims.append(signed(value))
-        elif field.key == _TYPE:
-            tensor.type = _text(buffer, field.begin, field.end)
-        elif field.key == _CONTENT:
-            tensor.content = Extent(field.begin, field.end - field.begin)
-
-
-def _text(buffer: Buffer, begin: int, end: int) -> str:
-    try:
-        return str(buffer[begin:end], "utf-8")
-    except UnicodeDecodeError as error:
-        raise CorruptFile("a name is not UTF-8", offset=begin + error.start) from None
 
 
 def _join(buffer: Buffer, first: Entry | _Value, second: Entry | _Value) -> _Value | None:
@@ -267,87 +224,6 @@ def _opened(buffer: Buffer, value: Entry | _Value) -> _Value:
     return _Walk()._value(buffer, field.start, field.begin, field.end)
 
 
-def _recogniser(buffer: Buffer) -> Callable[[int, int], Entry | None]:
-    """A function that gives the tensor standing at a position, if it is written as MindSpore writes it; else None.
-
-    It runs on bytes in memory only; for a `Window` it recognises nothing. Layers repeat, so what a header's bytes
-    claim (and whether its lengths agree) is remembered by those bytes.
-    """
-    if not isinstance(buffer, memoryview):
-        return lambda position, end: None
-    claims: dict[bytes, _Claim] = {}
-    match_body, new = _BODY.match, tuple.__new__
-
-    def recognise(position: int, end: int) -> Entry | None:
-        try:
-            begin = position + 2
-            length = buffer[begin - 1]
-            shift = 7
-            while length >> shift and shift < 42:  # the byte just added had its highest bit set
-                length += (buffer[begin] - 1) << shift
-                begin += 1
-                shift += 7
-            tag = begin + 2
-            tag_length = buffer[begin + 1]
-            if tag_length > 0x7F:
-                tag_length += (buffer[tag] - 1) << 7
-                tag += 1
-            if buffer[position] != _VALUE or buffer[begin] != _TAG:
-                return None
-        except IndexError:
-            return None
-        body = match_body(buffer, tag + tag_length, end)
-        if body is None:
-            return None
-        header = body.group()
-        claim = claims.get(header)
-        if claim is None:
-            claim = _read_claims(body)
-            if claim is None:
-                return None
-            if len(claims) >= _REMEMBERED:
-                claims.clear()
-            claims[header] = claim
-        dtype, shape, nbytes = claim
-        content = body.end()
-        stop = content + nbytes
-        if stop > end or stop != begin + length:
-            return None
-        try:
-            name = str(buffer[tag : tag + tag_length], "utf-8")
-        except UnicodeDecodeError:
-            return None
-        extents = (new(Extent, (content, nbytes)),)
-        return new(Entry, (name, TENSOR, dtype, shape, extents, position, stop, (), "", b""))
-
-    return recognise
-
-
-def _number(varint: bytes) -> int:
-    value = 0
-    for byte in reversed(varint):
-        value = value << 7 | byte & 0x7F
-    return value
-
-
-def _read_claims(body: re.Match[bytes]) -> _Claim | None:
-    """What a header from the tensor's key to the content's length claims.
-
-    None if its lengths disagree, and for whatever the general walk should judge.
-    """
-    tensor_length, claims, content_length = body.groups()
-    tensor = _Tensor()
-    _merge_tensor(memoryview(claims), 0, len(claims), tensor)
-    dtype = DTYPES.get(tensor.type)
-    if dtype is None or tensor.dims == [0] or _impossible(tensor.dims, dtype):
-        return None
-    shape = tuple(tensor.dims)
-    nbytes = math.prod(shape) * dtype.itemsize
-    if _number(content_length) != nbytes or _number(tensor_length) != body.end() - body.end(1) + nbytes:
-        return None
-    return dtype, shape, nbytes
-
-
 def _entry(value: _Value) -> Entry:
     """Prove a value's claims."""
     if value.is_map:
@@ -362,7 +238,7 @@ def _entry(value: _Value) -> Entry:
     dtype = DTYPES.get(last.type)
     if dtype is None:
         return _refuse(value, f"the dtype {last.type[:64]!r} is unknown (known: {', '.join(DTYPES)}, str)")
-    fault = _impossible(last.dims, dtype)
+    fault = impossible(last.dims, dtype)
     if fault:
         return _refuse(value, fault)
     # Older versions wrote a scalar's shape as [0].
@@ -389,7 +265,7 @@ def _map_entry(value: _Value) -> Entry:
         if not all(piece.dims for piece in pieces):
             return _refuse(value, "an array of a map has no dimensions")
         shape = (sum(piece.dims[0] for piece in pieces), *last.dims[1:])
-        fault = _impossible(list(shape), dtype) or _impossible([min(piece.dims[0] for piece in pieces)], dtype)
+        fault = impossible(list(shape), dtype) or impossible([min(piece.dims[0] for piece in pieces)], dtype)
         if fault:
             return _refuse(value, fault)
         extents = tuple(piece.content for piece in pieces if piece.content.length)
@@ -404,14 +280,3 @@ def _map_entry(value: _Value) -> Entry:
 
 def _refuse(value: _Value, reason: str) -> Entry:
     return Entry(value.tag, REFUSED, None, (), (), value.start, value.stop, (), reason)
-
-
-def _impossible(dims: list[int], dtype: DType) -> str:
-    """What makes these dimensions impossible, or nothing."""
-    if len(dims) > MAX_NDIM:
-        return f"{len(dims):,} dimensions, at most {MAX_NDIM} can be held"
-    if any(dim < 0 for dim in dims):
-        return f"shape {tuple(dims)} has a negative dimension"
-    if math.prod(dim for dim in dims if dim) * dtype.itemsize > MAX_BYTES:
-        return f"shape {tuple(dims)} of {dtype} is larger than any memory"
-    return ""

@@ -1,0 +1,111 @@
+"""Values exactly as MindSpore writes them, recognised fast.
+
+    0A len  0A len tag  12 len  ( 08 dim )*  12 len type  1A len content
+
+Strategy: the two outer headers are read byte by byte, the rest up to the content by one regular expression run on the
+bytes in place. Layers repeat, so what a header's bytes claim is worked out once and remembered by those bytes. Whatever
+is written in any other way is left to the general walk (`ckpt`), whose answer would be the same.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Final
+
+from lazyckpt.dtypes import DTYPES, DType
+from lazyckpt.entry import TENSOR, Entry, Extent
+from lazyckpt.formats.header import TensorHeader, impossible, merge_tensor
+from lazyckpt.formats.wire import Buffer
+
+VALUE: Final = 0x0A
+TAG: Final = 0x0A
+# What MindSpore writes from the end of a tensor's tag to the first byte of its content.
+_BODY: Final = re.compile(
+    rb"\x12([\x80-\xff]{0,5}[\x00-\x7f])((?:\x08[\x80-\xff]{0,4}[\x00-\x7f])*\x12[\x03-\x08][A-Za-z0-9]+)"
+    rb"\x1a([\x80-\xff]{0,5}[\x00-\x7f])"
+)
+_REMEMBERED: Final = 65_536  # headers whose claims are kept in memory during a scan
+_Claim = tuple[DType, tuple[int, ...], int]  # dtype, shape, bytes of content
+
+
+def recogniser(buffer: Buffer) -> Callable[[int, int], Entry | None]:
+    """A function that gives the tensor standing at a position, if it is written as MindSpore writes it; else None.
+
+    It runs on bytes in memory only; for a `Window` it recognises nothing. Layers repeat, so what a header's bytes
+    claim (and whether its lengths agree) is remembered by those bytes.
+    """
+    if not isinstance(buffer, memoryview):
+        return lambda position, end: None
+    claims: dict[bytes, _Claim] = {}
+    match_body, new = _BODY.match, tuple.__new__
+
+    def recognise(position: int, end: int) -> Entry | None:
+        try:
+            begin = position + 2
+            length = buffer[begin - 1]
+            shift = 7
+            while length >> shift and shift < 42:  # the byte just added had its highest bit set
+                length += (buffer[begin] - 1) << shift
+                begin += 1
+                shift += 7
+            tag = begin + 2
+            tag_length = buffer[begin + 1]
+            if tag_length > 0x7F:
+                tag_length += (buffer[tag] - 1) << 7
+                tag += 1
+            if buffer[position] != VALUE or buffer[begin] != TAG:
+                return None
+        except IndexError:
+            return None
+        body = match_body(buffer, tag + tag_length, end)
+        if body is None:
+            return None
+        header = body.group()
+        claim = claims.get(header)
+        if claim is None:
+            claim = _read_claims(body)
+            if claim is None:
+                return None
+            if len(claims) >= _REMEMBERED:
+                claims.clear()
+            claims[header] = claim
+        dtype, shape, nbytes = claim
+        content = body.end()
+        stop = content + nbytes
+        if stop > end or stop != begin + length:
+            return None
+        try:
+            name = str(buffer[tag : tag + tag_length], "utf-8")
+        except UnicodeDecodeError:
+            return None
+        extents = (new(Extent, (content, nbytes)),)
+        return new(Entry, (name, TENSOR, dtype, shape, extents, position, stop, (), "", b""))
+
+    return recognise
+
+
+def _number(varint: bytes) -> int:
+    value = 0
+    for byte in reversed(varint):
+        value = value << 7 | byte & 0x7F
+    return value
+
+
+def _read_claims(body: re.Match[bytes]) -> _Claim | None:
+    """What a header from the tensor's key to the content's length claims.
+
+    None if its lengths disagree, and for whatever the general walk should judge.
+    """
+    tensor_length, claims, content_length = body.groups()
+    tensor = TensorHeader()
+    merge_tensor(memoryview(claims), 0, len(claims), tensor)
+    dtype = DTYPES.get(tensor.type)
+    if dtype is None or tensor.dims == [0] or impossible(tensor.dims, dtype):
+        return None
+    shape = tuple(tensor.dims)
+    nbytes = math.prod(shape) * dtype.itemsize
+    if _number(content_length) != nbytes or _number(tensor_length) != body.end() - body.end(1) + nbytes:
+        return None
+    return dtype, shape, nbytes

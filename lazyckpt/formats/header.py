@@ -1,0 +1,61 @@
+"""A tensor's header in protobuf: dims, type, and where the content is."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from lazyckpt.dtypes import DType
+from lazyckpt.entry import Extent
+from lazyckpt.errors import CorruptFile
+from lazyckpt.formats.wire import Buffer, fields, read_varint, signed
+
+MAX_NDIM: Final = 32  # what numpy 1.26 can hold
+MAX_BYTES: Final = 2**62
+
+# Field keys of a TensorProto: number << 3 | wire type.
+_DIM, _PACKED_DIMS, _TYPE, _CONTENT = 0x08, 0x0A, 0x12, 0x1A
+
+
+class TensorHeader:
+    """A TensorProto while its fields are being gathered (protobuf merges what is given twice)."""
+
+    __slots__ = ("content", "dims", "type")
+
+    def __init__(self) -> None:
+        self.dims: list[int] = []
+        self.type = ""
+        self.content = Extent(0, 0)
+
+
+def merge_tensor(buffer: Buffer, begin: int, end: int, tensor: TensorHeader) -> None:
+    for field in fields(buffer, begin, end):
+        if field.key == _DIM:
+            tensor.dims.append(signed(field.value))
+        elif field.key == _PACKED_DIMS:
+            position = field.begin
+            while position < field.end:
+                value, position = read_varint(buffer, position, field.end)
+                tensor.dims.append(signed(value))
+        elif field.key == _TYPE:
+            tensor.type = read_text(buffer, field.begin, field.end)
+        elif field.key == _CONTENT:
+            tensor.content = Extent(field.begin, field.end - field.begin)
+
+
+def read_text(buffer: Buffer, begin: int, end: int) -> str:
+    try:
+        return str(buffer[begin:end], "utf-8")
+    except UnicodeDecodeError as error:
+        raise CorruptFile("a name is not UTF-8", offset=begin + error.start) from None
+
+
+def impossible(dims: list[int], dtype: DType) -> str:
+    """What makes these dimensions impossible, or nothing."""
+    if len(dims) > MAX_NDIM:
+        return f"{len(dims):,} dimensions, at most {MAX_NDIM} can be held"
+    if any(dim < 0 for dim in dims):
+        return f"shape {tuple(dims)} has a negative dimension"
+    if math.prod(dim for dim in dims if dim) * dtype.itemsize > MAX_BYTES:
+        return f"shape {tuple(dims)} of {dtype} is larger than any memory"
+    return ""
