@@ -1,0 +1,74 @@
+"""What MindSpore read from recorded checkpoints, and the same facts about what lazyckpt reads from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+import lazyckpt
+
+GOLDEN = Path(__file__).parent / "golden"
+FILES = GOLDEN / "files"
+
+
+def recorded(name):
+    """The record of a golden file: how to load it, and the outcome."""
+    return json.loads((FILES / f"{name}.expected.json").read_text(encoding="utf-8"))
+
+
+def allowed():
+    """The ids of calls that lazyckpt answers otherwise on purpose, each with its reason."""
+    lines = (GOLDEN / "allowed.txt").read_text(encoding="utf-8").splitlines()
+    return {call.strip(): reason.strip() for call, _, reason in (line.partition("#") for line in lines)}
+
+
+def arguments(record):
+    """The keyword arguments of `load_checkpoint` that a record was made with."""
+    return {name: bytes.fromhex(value) if name == "dec_key" else value for name, value in record["load"].items()}
+
+
+def facts_of(name, value):
+    """What is recorded of a value, read from lazyckpt's."""
+    if isinstance(value, str):
+        return {"name": name, "kind": "str", "value": value}
+    if isinstance(value, list):
+        return {"name": name, "kind": "map", "tensors": [_array_facts(array) for array in value]}
+    array = value.asnumpy()
+    return {
+        "name": name,
+        "kind": "tensor",
+        "dtype": str(value.dtype),
+        "shape": list(value.shape),
+        "nbytes": value.nbytes,
+        "sha256": _digest(array),
+        "repr": repr(value),
+        "array": [list(array.shape), array.nbytes],
+    }
+
+
+def facts_recorded(entry):
+    """The same facts from a record."""
+    if entry["kind"] == "map":
+        tensors = [{key: tensor[key] for key in ("dtype", "shape", "sha256")} for tensor in entry["tensors"]]
+        return {"name": entry["name"], "kind": "map", "tensors": tensors}
+    if entry["kind"] == "str":
+        return entry
+    facts = {key: entry[key] for key in ("name", "kind", "dtype", "shape", "nbytes", "sha256", "repr")}
+    return facts | {"array": [entry["shape"], entry["nbytes"]]}
+
+
+def read_everything(path, **options):
+    """Load a checkpoint and look at every value."""
+    with lazyckpt.load_checkpoint(str(path), **options) as checkpoint:
+        return [facts_of(name, value) for name, value in checkpoint.items()]
+
+
+def _array_facts(array):
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "sha256": _digest(array)}
+
+
+def _digest(array):
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
