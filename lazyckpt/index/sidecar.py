@@ -20,7 +20,7 @@ import os
 import struct
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from operator import lt
 from typing import Final
@@ -206,8 +206,8 @@ class Sidecar:
         try:
             self._shared = _environment(path)
             facts = self._get(_FACTS)
-        except lmdb.Error as error:
-            raise BadRecord(f"LMDB cannot open it: {error}") from error
+        except (lmdb.Error, StaleIndex) as error:
+            raise BadRecord(f"LMDB cannot open it: {error.__cause__ or error}") from error
         self.meta = decode_meta(facts or b"")
         self._facts = facts
 
@@ -232,7 +232,7 @@ class Sidecar:
 
     def records(self, first: int, count: int) -> list[bytes]:
         """See `Store.records`."""
-        with self._lmdb().begin() as transaction, transaction.cursor() as cursor:
+        with self._cursor() as cursor:
             if not cursor.set_range(_RECORD_KEY.pack(1, first)):
                 return []
             wanted = min(count, self.meta.parameters - first)
@@ -242,7 +242,7 @@ class Sidecar:
         """See `Store.with_prefix`."""
         start = (_NAME + prefix.encode(errors="surrogatepass"))[: 1 + _LONGEST_PLAIN_NAME]
         places = []
-        with self._lmdb().begin() as transaction, transaction.cursor() as cursor:
+        with self._cursor() as cursor:
             if cursor.set_range(start):
                 for key, place in cursor:
                     if not key.startswith(start):
@@ -252,15 +252,26 @@ class Sidecar:
 
     def irregular(self) -> list[int]:
         """See `Store.irregular`."""
-        with self._lmdb().begin() as transaction, transaction.cursor() as cursor:
+        with self._cursor() as cursor:
             if not cursor.set_range(_IRREGULAR):
                 return []
             keys = list(cursor.iternext(keys=True, values=False))
         return [self._place(key[1:]) for key in keys if key[:1] == _IRREGULAR]
 
     def _get(self, key: bytes) -> bytes | None:
-        with self._lmdb().begin() as transaction:
-            return transaction.get(key)
+        try:
+            with self._lmdb().begin() as transaction:
+                return transaction.get(key)
+        except lmdb.Error as error:
+            raise self._damaged() from error
+
+    @contextlib.contextmanager
+    def _cursor(self) -> Iterator[lmdb.Cursor[bytes]]:
+        try:
+            with self._lmdb().begin() as transaction, transaction.cursor() as cursor:
+                yield cursor
+        except lmdb.Error as error:
+            raise self._damaged() from error
 
     def _lmdb(self) -> lmdb.Environment:
         if self._shared.process != os.getpid():
@@ -272,7 +283,7 @@ class Sidecar:
             self._shared = _environment(self.path)
             if self._get(_FACTS) == self._facts:
                 return
-        except (OSError, BadRecord, lmdb.Error):
+        except (OSError, BadRecord, StaleIndex, lmdb.Error):
             pass
         raise StaleIndex("the index was replaced or removed before this process was forked; open the checkpoint again")
 

@@ -38,7 +38,10 @@ class Store(Protocol):
         """Up to `count` records from place `first` on, in file order."""
 
     def with_prefix(self, prefix: str) -> list[int]:
-        """The places of all names with a prefix, ascending. O(log n + matches)."""
+        """The places of all names with a prefix, ascending. O(log n + matches).
+
+        A prefix of more than 400 bytes may also give names that share only its first 400.
+        """
 
     def irregular(self) -> list[int]:
         """The places that need a look before they may be loaded by name, ascending."""
