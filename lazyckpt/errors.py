@@ -85,6 +85,18 @@ class EncryptedFile(FileFault):
     """The file is encrypted and no key was given."""
 
 
+class WrongKey(FileFault):
+    """The key does not open the file, or the mode is not the file's, or the file is not encrypted at all."""
+
+
+class DamagedBlock(CorruptFile):
+    """An encrypted block does not authenticate, or its padding is impossible."""
+
+
+class CipherUnavailable(LazyCkptError, ValueError):
+    """The OpenSSL in use lacks a cipher."""
+
+
 class ChangedFile(FileFault):
     """The file changed between the moment it was opened or indexed and the moment it was read."""
 

@@ -25,11 +25,12 @@ from lazyckpt.errors import (
 )
 from lazyckpt.formats import FORMATS, ckpt
 from lazyckpt.index import Index
-from lazyckpt.index.build import AUTO, check_place, obtain
+from lazyckpt.index.build import AUTO, Wishes, check_place, obtain
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
 from lazyckpt.payload import Payloads
 from lazyckpt.selection import ChoiceFunction, Selection, check_prefix, choose
-from lazyckpt.sources import Opened, open_source
+from lazyckpt.sources import Opened, Source, open_source
+from lazyckpt.sources.encrypted import CACHE_BYTES
 
 log = logging.getLogger("lazyckpt")
 
@@ -51,6 +52,7 @@ def load_checkpoint(
     format: str = "ckpt",
     *,
     index: str | os.PathLike[str] = AUTO,
+    block_cache: int = CACHE_BYTES,
 ) -> Checkpoint:
     """Open a checkpoint: `mindspore.load_checkpoint`, lazily.
 
@@ -59,7 +61,7 @@ def load_checkpoint(
         net: a Cell to bind the values to (not supported yet).
         strict_load: for `net`.
         filter_prefix: names that start with any of these are left out.
-        dec_key: the key of an encrypted checkpoint (not supported yet).
+        dec_key: the key of an encrypted checkpoint.
         dec_mode: AES-GCM, AES-CBC or SM4-CBC.
         specify_prefix: only names that start with any of these are loaded.
         choice_func: called with each name; those for which it is true are loaded. Ignored when a prefix is given.
@@ -67,7 +69,8 @@ def load_checkpoint(
         remove_redundancy: for `net`.
         format: `ckpt` (`safetensors` is not supported yet).
         index: where the index is kept: `auto` for `<file>.lmdb`, or the user's cache folder if that cannot be
-            written; `memory` to write nothing; or a path.
+            written; `memory` to write nothing; or a path. The index of an encrypted file is sealed with its key.
+        block_cache: bytes of decrypted blocks of an AES-GCM file to keep in memory; 0 for none.
 
     Returns:
         A mapping name -> Parameter (or str, or a list of arrays for a map) in file order.
@@ -79,18 +82,21 @@ def load_checkpoint(
 
     Cost: the first time one walk over the headers, about 5 us a parameter, and the sidecar is written; afterwards the
     same few hundred microseconds for any number of parameters (with `choice_func` or `filter_prefix`, a walk over the
-    names). No payload is read, except with `crc_check`.
+    names). No payload is read, except with `crc_check`. The first open of an AES-GCM file decrypts all of it once, to
+    authenticate it; of a CBC file only headers are decrypted.
     """
     specify, drop = check_prefix(specify_prefix), check_prefix(filter_prefix)
     selection = Selection(specify, drop, choice_func)
     _check_options(dec_key, dec_mode, crc_check, remove_redundancy, format)
     path = _check_file(ckpt_file_name, format)
     where = check_place(index)
+    if not isinstance(block_cache, int) or block_cache < 0:
+        raise ArgumentValueError(f"block_cache must be a number of bytes, at least 0, not {block_cache!r}")
     if format != "ckpt":
         raise NotSupportedYet("reading safetensors is not supported yet")
     opened = open_source(path, dec_key, dec_mode)
     try:
-        checkpoint = _open(opened, where, selection, crc_check)
+        checkpoint = _open(opened, where, selection, crc_check, block_cache)
     except BaseException:
         opened.source.close()
         raise
@@ -99,14 +105,14 @@ def load_checkpoint(
     return checkpoint
 
 
-def _open(opened: Opened, where: str, selection: Selection, crc_check: bool) -> Checkpoint:
-    index = obtain(opened, where)
+def _open(opened: Opened, where: str, selection: Selection, crc_check: bool, cache: int) -> Checkpoint:
+    index, source = obtain(opened, where, Wishes(cache=cache))
     if crc_check:
-        _check_crc(opened)
+        _check_crc(source)
     names = _names(index, selection, opened.path)
     if not len(names):
         raise NothingLoaded(_why_nothing(opened, index, selection), file=opened.path)
-    return Checkpoint(opened.source, index, Payloads(opened.source, FORMATS["ckpt"]), names)
+    return Checkpoint(source, index, Payloads(source, FORMATS["ckpt"]), names)
 
 
 def _check_options(dec_key: object, dec_mode: object, crc_check: object, redundancy: object, form: object) -> None:
@@ -155,18 +161,14 @@ def _check_file(name: object, form: str) -> str:
     return resolved
 
 
-def _check_crc(opened: Opened) -> None:
-    try:
-        told, found = ckpt.checksums(opened.source)
-    except CorruptFile as error:
-        error.file = opened.path
-        raise
+def _check_crc(source: Source) -> None:
+    told, found = ckpt.checksums(source)
     if told is None:
-        log.warning("%s was saved without a crc: there is nothing to check", opened.path)
+        log.warning("%s was saved without a crc: there is nothing to check", source.name)
     elif told != found:
         raise CorruptFile(
             f"the crc check failed: the file says {told:#x}, its bytes give {found:#x}; the file is damaged",
-            file=opened.path,
+            file=source.name,
         )
 
 

@@ -1,26 +1,39 @@
 """From an entry to its value: the only code that touches payload bytes.
 
-Rules. A value's header is confirmed against the file before its bytes are handed out or room for them is made. A
-tensor in one piece of an addressable source is a view; anything else is one new array, filled straight from the
-source. A slice reads the runs of bytes that it needs and no others (neighbours closer than 4 KiB are read together).
+Rules. A tensor in one piece of an addressable source is a view of it. Anything else is a `_Fetch`: an array made for
+the value, the requests that fill it straight from the source (with the header's bytes beside them, so that a block is
+decrypted or a range requested once), and what is left to do when they are filled. Nothing is handed out before the
+header, as it stands in the file, has given the very entry again. A slice asks for the runs of bytes that it needs and
+no others (neighbours closer than 4 KiB are read together).
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+import math
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lazyckpt.dtypes import DType
-from lazyckpt.entry import STRING, Array, Entry, Extent
-from lazyckpt.errors import CorruptFile
+from lazyckpt.entry import STRING, Entry, Extent
+from lazyckpt.errors import CorruptFile, StaleIndex
 from lazyckpt.formats import Format
-from lazyckpt.sources import Source
+from lazyckpt.sources.base import Request, Source
 from lazyckpt.sources.ranges import Key, Plan, coalesce, plan
+from lazyckpt.sources.window import Patch
 
 _ALIGNMENT: Final = 64  # bytes; what SIMD code and other frameworks like best
+_LONGEST_HEADER: Final = 2**20  # bytes of unknown fields beyond which a header is looked at in place
 AnyArray = npt.NDArray[Any]
+
+
+class _Fetch(NamedTuple):
+    """A value on its way: `requests` must be filled, then `finish` proves the header and gives the value."""
+
+    requests: list[Request]
+    finish: Callable[[], Any]
 
 
 class Payloads:
@@ -36,18 +49,17 @@ class Payloads:
         Raises:
             StaleIndex: the file does not have this entry.
             ChangedFile: the file shrank.
+            DamagedBlock: a block of an encrypted file does not authenticate.
         """
+        if not self._is_view(entry):
+            return self.copy(entry)
         self._form.confirm(self._source, entry)
-        dtype = dtype_of(entry)
-        if self._is_view(entry):
-            data = self._source.read(*entry.extents[0])
-            return np.frombuffer(data, dtype.numpy).reshape(entry.shape)
-        return self._new(entry)
+        return np.frombuffer(self._source.read(*entry.extents[0]), dtype_of(entry).numpy).reshape(entry.shape)
 
     def copy(self, entry: Entry) -> AnyArray:
         """A tensor's values in an aligned, writable array of their own."""
-        self._form.confirm(self._source, entry)
-        return self._new(entry)
+        made: AnyArray = self._run(self._tensor(entry))
+        return made
 
     def part(self, entry: Entry, key: Key) -> Any:
         """`view(entry)[key]`, at the cost of the bytes that the answer needs."""
@@ -56,60 +68,108 @@ class Payloads:
         planned = plan(entry.shape, dtype_of(entry).itemsize, key)
         if planned is None:
             return self.view(entry)[key]
-        self._form.confirm(self._source, entry)
-        answer = np.empty(planned.shape, dtype_of(entry).numpy)
-        _gather(self._source, entry.extents, planned, _bytes_of(answer))
-        return answer if planned.shape or _keeps_array(key) else answer[()]
-
-    def string(self, entry: Entry) -> str:
-        """The text of a string entry, as numpy reads a UTF-32 scalar: trailing NULs are not part of it.
-
-        Raises:
-            CorruptFile: the bytes are not UTF-32.
-        """
-        self._form.confirm(self._source, entry)
-        data = bytearray(entry.stored)
-        _fill(self._source, entry.extents, memoryview(data))
-        try:
-            return data.decode("utf-32-le", "surrogatepass").rstrip("\0")
-        except UnicodeDecodeError as error:
-            raise CorruptFile(
-                f"the string is not UTF-32: {error.reason}",
-                offset=entry.extents[0].offset + error.start,
-                parameter=entry.name,
-                file=self._source.name,
-            ) from None
-
-    def arrays(self, entry: Entry) -> list[AnyArray]:
-        """Keys, values and status of a map, each a new array."""
-        self._form.confirm(self._source, entry)
-        return [self._array(array) for array in entry.arrays]
+        return self._run(self._part(entry, planned, key))
 
     def value(self, entry: Entry) -> AnyArray | str | list[AnyArray]:
-        """The value of an entry of any kind, in memory of its own."""
-        if entry.kind == STRING:
-            return self.string(entry)
-        return self.copy(entry) if entry.dtype is not None else self.arrays(entry)
+        """The value of an entry of any kind, in memory of its own.
+
+        Raises:
+            CorruptFile: a string is not UTF-32.
+        """
+        made: AnyArray | str | list[AnyArray] = self._run(self._fetch(entry))
+        return made
+
+    def values(self, entries: list[Entry]) -> list[AnyArray | str | list[AnyArray]]:
+        """The values of several entries, with one read of the source (each encrypted block is visited once)."""
+        fetches = [self._fetch(entry) for entry in entries]
+        self._source.read_many([request for fetch in fetches for request in fetch.requests])
+        return [fetch.finish() for fetch in fetches]
+
+    @property
+    def is_addressable(self) -> bool:
+        """Whether reading one value never costs work that reading its neighbour would share."""
+        return self._source.window == 0
+
+    def _run(self, fetch: _Fetch) -> Any:
+        self._source.read_many(fetch.requests)
+        return fetch.finish()
 
     def _is_view(self, entry: Entry) -> bool:
         return self._source.window == 0 and len(entry.extents) == 1 and not _is_widened(entry)
 
-    def _array(self, array: Array) -> AnyArray:
-        made = aligned(array.shape, array.dtype)
-        _fill(self._source, array.extents, _bytes_of(made))
-        return made
+    def _fetch(self, entry: Entry) -> _Fetch:
+        if entry.kind == STRING:
+            return self._string(entry)
+        return self._tensor(entry) if entry.dtype is not None else self._arrays(entry)
 
-    def _new(self, entry: Entry) -> AnyArray:
+    def _tensor(self, entry: Entry) -> _Fetch:
         dtype = dtype_of(entry)
+        proof = self._proof(entry)
         if not entry.extents:  # an empty tensor, which the format cannot tell from a scalar
-            return np.zeros(entry.shape, dtype.numpy)
+            return proof.then([], lambda: np.zeros(entry.shape, dtype.numpy))
         if _is_widened(entry):
             wide = np.empty((entry.stored // 4, 2), "<u2")
-            _fill(self._source, entry.extents, _bytes_of(wide))
-            return np.ascontiguousarray(wide[:, 1]).view(dtype.numpy).reshape(entry.shape)
+            narrow = lambda: np.ascontiguousarray(wide[:, 1]).view(dtype.numpy).reshape(entry.shape)  # noqa: E731
+            return proof.then(_requests(entry.extents, wide), narrow)
         made = aligned(entry.shape, dtype)
-        _fill(self._source, entry.extents, _bytes_of(made))
-        return made
+        return proof.then(_requests(entry.extents, made), lambda: made)
+
+    def _arrays(self, entry: Entry) -> _Fetch:
+        """Keys, values and status of a map."""
+        proof = self._proof(entry)
+        made = [aligned(array.shape, array.dtype) for array in entry.arrays]
+        requests = [
+            request
+            for array, target in zip(entry.arrays, made, strict=True)
+            for request in _requests(array.extents, target)
+        ]
+        return proof.then(requests, lambda: made)
+
+    def _string(self, entry: Entry) -> _Fetch:
+        proof = self._proof(entry)
+        data = np.empty(entry.stored, np.uint8)
+        return proof.then(_requests(entry.extents, data), lambda: _decode(entry, data.tobytes(), self._source.name))
+
+    def _part(self, entry: Entry, planned: Plan, key: Key) -> _Fetch:
+        proof = self._proof(entry)
+        answer = np.empty(planned.shape, dtype_of(entry).numpy)
+        requests, scatter = _gather(entry.extents, planned, _bytes_of(answer))
+
+        def finish() -> Any:
+            scatter()
+            return answer if planned.shape or _keeps_array(key) else answer[()]
+
+        return proof.then(requests, finish)
+
+    def _proof(self, entry: Entry) -> _Proof:
+        """How to prove an entry, before anything is made for it.
+
+        Raises:
+            StaleIndex: it contradicts itself or the file's size.
+        """
+        _check_sense(entry, self._source)
+        gaps = self._form.header_extents(entry)
+        if self._source.window == 0 or sum(gap.length for gap in gaps) > _LONGEST_HEADER:
+            self._form.confirm(self._source, entry)
+            return _Proof([], lambda: None)
+        pieces = [(gap.offset, memoryview(bytearray(gap.length))) for gap in gaps]
+        return _Proof(list(pieces), lambda: self._form.confirm_in(Patch(pieces), entry))
+
+
+class _Proof(NamedTuple):
+    """Header bytes to be read, and the check of them."""
+
+    requests: list[Request]
+    check: Callable[[], None]
+
+    def then(self, requests: list[Request], value: Callable[[], Any]) -> _Fetch:
+        """A fetch that gives `value()` once the header is proven."""
+
+        def finish() -> Any:
+            self.check()
+            return value()
+
+        return _Fetch([*self.requests, *requests], finish)
 
 
 def aligned(shape: tuple[int, ...], dtype: DType) -> AnyArray:
@@ -141,41 +201,80 @@ def _bytes_of(array: AnyArray) -> memoryview:
     return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
 
 
-def _fill(source: Source, extents: tuple[Extent, ...], destination: memoryview) -> None:
-    done = 0
+def _requests(extents: tuple[Extent, ...], target: AnyArray) -> list[Request]:
+    requests, destination, done = [], _bytes_of(target), 0
     for offset, length in extents:
-        source.read_into(offset, destination[done : done + length])
+        requests.append((offset, destination[done : done + length]))
         done += length
+    return requests
 
 
-def _gather(source: Source, extents: tuple[Extent, ...], planned: Plan, destination: memoryview) -> None:
-    """Fill `destination` with the planned runs of a value that lies in `extents`."""
+def _gather(
+    extents: tuple[Extent, ...], planned: Plan, destination: memoryview
+) -> tuple[list[Request], Callable[[], None]]:
+    """Requests for the planned runs of a value that lies in `extents`, and what puts them in their order."""
     starts, length = planned.starts, planned.length
     if len(starts) == 1:
-        _read_value(source, extents, int(starts[0]), destination)
-        return
-    if not len(starts) or not length:
-        return
+        return _within(extents, int(starts[0]), destination), lambda: None
     order = np.argsort(starts, kind="stable")
-    rows = np.frombuffer(destination, np.uint8).reshape(-1, length)
-    for offset, size, covered in coalesce(starts[order], length):
+    requests: list[Request] = []
+    pieces: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint8]]] = []
+    for offset, size, covered in coalesce(starts[order], length) if length else []:
         piece = np.empty(size, np.uint8)
-        _read_value(source, extents, offset, piece.data)
-        windows = np.lib.stride_tricks.sliding_window_view(piece, length)
-        rows[order[covered]] = windows[starts[order[covered]] - offset]
+        requests += _within(extents, offset, piece.data)
+        pieces.append((order[covered], starts[order[covered]] - offset, piece))
+
+    def scatter() -> None:
+        for rows, inside, piece in pieces:
+            windows = np.lib.stride_tricks.sliding_window_view(piece, length)
+            np.frombuffer(destination, np.uint8).reshape(-1, length)[rows] = windows[inside]
+
+    return requests, scatter
 
 
-def _read_value(source: Source, extents: tuple[Extent, ...], offset: int, destination: memoryview) -> None:
-    """Fill `destination` from byte `offset` of the value that `extents` make up together."""
-    done, wanted = 0, destination.nbytes
+def _within(extents: tuple[Extent, ...], offset: int, destination: memoryview) -> list[Request]:
+    """Requests that fill `destination` from byte `offset` of the value that `extents` make up together."""
+    requests, done = [], 0
     for begin, length in extents:
-        if done < wanted and offset < length:
-            count = min(length - offset, wanted - done)
-            source.read_into(begin + offset, destination[done : done + count])
+        count = min(length - offset, destination.nbytes - done)
+        if count > 0:
+            requests.append((begin + offset, destination[done : done + count]))
             done += count
-            offset = 0
-        else:
-            offset -= min(offset, length)
+        offset = max(0, offset - length)
+    return requests
+
+
+def _decode(entry: Entry, data: bytes, file: str) -> str:
+    """The text of a string entry, as numpy reads a UTF-32 scalar: trailing NULs are not part of it."""
+    try:
+        return data.decode("utf-32-le", "surrogatepass").rstrip("\0")
+    except UnicodeDecodeError as error:
+        raise CorruptFile(
+            f"the string is not UTF-32: {error.reason}",
+            offset=entry.extents[0].offset + error.start,
+            parameter=entry.name,
+            file=file,
+        ) from None
+
+
+def _check_sense(entry: Entry, source: Source) -> None:
+    """Refuse an entry that no file can hold, before room is made for its value."""
+    position = entry.start
+    makes_sense = 0 <= entry.start <= entry.stop <= source.size
+    for offset, length in sorted(entry.all_extents):
+        makes_sense &= position <= offset and length >= 0
+        position = offset + length
+    for dtype, shape, extents in entry.arrays or ((entry.dtype, entry.shape, entry.extents),):
+        stored = sum(extent.length for extent in extents)
+        expected = math.prod(shape) * dtype.itemsize if dtype is not None else stored
+        widened = dtype is not None and dtype.name == "BFloat16" and stored == 2 * expected
+        makes_sense &= min(shape, default=0) >= 0 and (stored == expected or widened or (stored == 0 and shape == ()))
+    if not makes_sense or position > entry.stop:
+        raise StaleIndex(
+            "the index claims what no file can hold; delete it or rebuild it (lazyckpt index --force)",
+            parameter=entry.name,
+            file=source.name,
+        )
 
 
 def _keeps_array(key: Key) -> bool:

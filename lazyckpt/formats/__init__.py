@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from lazyckpt.entry import Entry
+from lazyckpt.entry import Entry, Extent
 from lazyckpt.errors import CorruptFile, WrongFormat
 from lazyckpt.formats import ckpt
 from lazyckpt.formats.sniff import HEAD, diagnose
+from lazyckpt.formats.wire import Buffer
 from lazyckpt.sources.base import Source
 
 
@@ -22,13 +23,17 @@ class Format(NamedTuple):
     Attributes:
         scan: yields every entry in file order, reading headers only.
         confirm: raises `StaleIndex` unless the file has this entry where the entry says.
+        header_extents: the bytes that `confirm` looks at.
+        confirm_in: `confirm`, on those bytes alone.
     """
 
     scan: Callable[[Source], Iterator[Entry]]
     confirm: Callable[[Source, Entry], None]
+    header_extents: Callable[[Entry], list[Extent]]
+    confirm_in: Callable[[Buffer, Entry], None]
 
 
-FORMATS = {"ckpt": Format(ckpt.scan, ckpt.confirm)}
+FORMATS = {"ckpt": Format(ckpt.scan, ckpt.confirm, ckpt.header_extents, ckpt.confirm_in)}
 
 
 def scan(source: Source, name: str) -> Iterator[Entry]:

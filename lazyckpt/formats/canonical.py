@@ -9,6 +9,7 @@ is written in any other way is left to the general walk (`ckpt`), whose answer w
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from lazyckpt.dtypes import DTYPES, DType
 from lazyckpt.entry import TENSOR, Entry, Extent
 from lazyckpt.formats.header import TensorHeader, impossible, merge_tensor
 from lazyckpt.formats.wire import Buffer
+from lazyckpt.sources.window import Window
 
 VALUE: Final = 0x0A
 TAG: Final = 0x0A
@@ -28,20 +30,41 @@ _BODY: Final = re.compile(
 )
 _REMEMBERED: Final = 65_536  # headers whose claims are kept in memory during a scan
 _Claim = tuple[DType, tuple[int, ...], int]  # dtype, shape, bytes of content
+_Recognise = Callable[[memoryview, int, int], Entry | None]
 
 
 def recogniser(buffer: Buffer) -> Callable[[int, int], Entry | None]:
     """A function that gives the tensor standing at a position, if it is written as MindSpore writes it; else None.
 
-    It runs on bytes in memory only; for a `Window` it recognises nothing. Layers repeat, so what a header's bytes
-    claim (and whether its lengths agree) is remembered by those bytes.
+    Layers repeat, so what a header's bytes claim (and whether its lengths agree) is remembered by those bytes.
     """
-    if not isinstance(buffer, memoryview):
-        return lambda position, end: None
+    recognise = _recogniser()
+    if isinstance(buffer, memoryview):
+        return functools.partial(recognise, buffer)
+    if isinstance(buffer, Window):
+        return functools.partial(_in_window, recognise, buffer)
+    return lambda position, end: None
+
+
+def _in_window(recognise: _Recognise, window: Window, position: int, end: int) -> Entry | None:
+    """Look in the bytes at hand; if the header is cut off there, once more in bytes fetched from its beginning."""
+    for fresh in (False, True):
+        run, base = window.run_from(position, fresh)
+        entry = recognise(run, position - base, end - base)
+        if entry is not None:
+            ((content, length),) = entry.extents
+            extents = (Extent(content + base, length),)
+            return entry._replace(extents=extents, start=position, stop=entry.stop + base)
+        if base == position:
+            break
+    return None
+
+
+def _recogniser() -> _Recognise:
     claims: dict[bytes, _Claim] = {}
     match_body, new = _BODY.match, tuple.__new__
 
-    def recognise(position: int, end: int) -> Entry | None:
+    def recognise(buffer: memoryview, position: int, end: int) -> Entry | None:
         try:
             begin = position + 2
             length = buffer[begin - 1]

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from lazyckpt.dtypes import BY_NUMPY_NAME, DTYPES
-from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry
+from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent
 from lazyckpt.errors import CorruptFile, LazyCkptError, StaleIndex
 from lazyckpt.formats.canonical import TAG, VALUE, recogniser
 from lazyckpt.formats.header import TensorHeader, impossible, merge_tensor, read_text
@@ -112,21 +112,46 @@ def confirm(source: Source, entry: Entry) -> None:
     Raises:
         StaleIndex: the bytes there are not this entry's header.
     """
+    if not 0 <= entry.start <= entry.stop <= source.size:
+        raise _stale(entry)
+    confirm_in(look(source), entry)
+
+
+def confirm_in(buffer: Buffer, entry: Entry) -> None:
+    """`confirm` on bytes that are at hand: `buffer` is indexed by offsets in the source, at the header's bytes only.
+
+    Raises:
+        StaleIndex: the bytes there are not this entry's header.
+    """
     found: list[Entry] = []
     try:
-        for other in scan_range(source, entry.start, entry.stop):
+        for other in _Walk().entries(buffer, entry.start, entry.stop):
             found.append(other)
             if len(found) > 1:
                 break
-    except LazyCkptError:
+    except (LazyCkptError, IndexError):
         found = []
     if len(found) != 1 or found[0] != entry._replace(digest=b""):
-        raise StaleIndex(
-            "the index does not match the file here: the file was changed in place, or the index is another's;"
-            " delete the index or rebuild it (lazyckpt index --force)",
-            offset=entry.start,
-            parameter=entry.name,
-        )
+        raise _stale(entry)
+
+
+def header_extents(entry: Entry) -> list[Extent]:
+    """The bytes of an entry that are not content: what `confirm_in` looks at."""
+    gaps, position = [], entry.start
+    for offset, length in sorted(entry.all_extents):
+        gaps.append(Extent(position, offset - position))
+        position = offset + length
+    gaps.append(Extent(position, entry.stop - position))
+    return [gap for gap in gaps if gap.length]
+
+
+def _stale(entry: Entry) -> StaleIndex:
+    return StaleIndex(
+        "the index does not match the file here: the file was changed in place, or the index is another's;"
+        " delete the index or rebuild it (lazyckpt index --force)",
+        offset=entry.start,
+        parameter=entry.name,
+    )
 
 
 def scan_range(source: Source, start: int, stop: int) -> Iterator[Entry]:

@@ -29,6 +29,7 @@ class TensorHeader:
 
 
 def merge_tensor(buffer: Buffer, begin: int, end: int, tensor: TensorHeader) -> None:
+    """Read a TensorProto into `tensor`, which may hold fields already: dims are appended, the rest is replaced."""
     for field in fields(buffer, begin, end):
         if field.key == _DIM:
             tensor.dims.append(signed(field.value))
@@ -44,6 +45,11 @@ def merge_tensor(buffer: Buffer, begin: int, end: int, tensor: TensorHeader) -> 
 
 
 def read_text(buffer: Buffer, begin: int, end: int) -> str:
+    """The UTF-8 text between two positions.
+
+    Raises:
+        CorruptFile: it is not UTF-8.
+    """
     try:
         return str(buffer[begin:end], "utf-8")
     except UnicodeDecodeError as error:

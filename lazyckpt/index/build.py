@@ -7,20 +7,26 @@ and not fatal. If no place can be written the index is built in memory, and the 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
-from lazyckpt.entry import Entry, Fingerprint
-from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChangedFile
+from lazyckpt.entry import Entry
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChangedFile, StaleIndex
 from lazyckpt.formats import scan
 from lazyckpt.index import Index, place, sidecar
-from lazyckpt.index.record import BadRecord
+from lazyckpt.index.codec import CLEAR, Codec, Sealed
+from lazyckpt.index.record import BadRecord, Meta
 from lazyckpt.index.store import MemoryStore
+from lazyckpt.index.write import write
 from lazyckpt.sources import Opened, Source, open_source
+from lazyckpt.sources.encrypted import CACHE_BYTES, DecryptedSource, open_encrypted, prove_key
+from lazyckpt.sources.frames import FrameTable
+from lazyckpt.sources.sweep import swept
 
 log = logging.getLogger("lazyckpt")
 
@@ -33,6 +39,26 @@ _RUN: Final = 1024  # entries between two calls of `progress`
 _RELEASE_EVERY: Final = 2**25  # bytes of headers and payloads walked past
 
 
+class Found(NamedTuple):
+    """An opened file's index, and the file's plain bytes."""
+
+    entries: Index
+    source: Source
+
+
+class Wishes(NamedTuple):
+    """How an index should be: see `build_index`."""
+
+    force: bool = False
+    digest: str | None = None
+    sealed: bool = True
+    progress: Progress | None = None
+    cache: int = CACHE_BYTES
+
+
+DEFAULTS: Final = Wishes()
+
+
 def build_index(
     path: str | os.PathLike[str],
     dec_key: bytes | None = None,
@@ -41,6 +67,7 @@ def build_index(
     index_path: str | os.PathLike[str] | None = None,
     force: bool = False,
     digest: str | None = None,
+    sealed: bool = True,
     progress: Progress | None = None,
 ) -> Index:
     """Build the index of a checkpoint, or find it fresh, and open it.
@@ -53,6 +80,8 @@ def build_index(
             written. `"memory"` writes nothing.
         force: build it even if a fresh one is there.
         digest: `"blake2b"` also stores a digest of every value, which costs reading them all.
+        sealed: keep the names and shapes of an encrypted checkpoint secret: only its key opens the sidecar. False
+            writes them in clear.
         progress: called as `progress(done, total)` with byte counts while the file is walked.
 
     Returns:
@@ -65,13 +94,14 @@ def build_index(
         ArgumentTypeError, ArgumentValueError: an argument is wrong, or `index_path` cannot be written.
 
     Cost: time O(parameters), about 5 us each the first time; headers are read, payloads are not (unless `digest`).
+    An AES-GCM file is decrypted once, whole, to authenticate every block; of a CBC file only headers are decrypted.
     """
     where = AUTO if index_path is None else check_place(index_path)
     if digest not in DIGESTS:
         raise ArgumentValueError(f"digest must be one of {DIGESTS}, not {digest!r}")
     opened = open_source(os.path.realpath(os.fspath(path)), dec_key, dec_mode)
     try:
-        return obtain(opened, where, force=force, digest=digest, progress=progress)
+        return obtain(opened, where, Wishes(force, digest, sealed, progress)).entries
     finally:
         opened.source.close()
 
@@ -87,32 +117,33 @@ def check_place(where: object) -> str:
     raise ArgumentTypeError(f"index must be 'auto', 'memory' or a path, not {type(where).__name__}")
 
 
-def obtain(
-    opened: Opened,
-    where: str = AUTO,
-    *,
-    force: bool = False,
-    digest: str | None = None,
-    progress: Progress | None = None,
-) -> Index:
+def obtain(opened: Opened, where: str = AUTO, wishes: Wishes = DEFAULTS) -> Found:
     """The index of an opened file: fresh from its place, or built. See `build_index`."""
     if where != MEMORY:
         places = _places(opened.path) if where == AUTO else [where]
-        if not force:
+        if not wishes.force:
             for candidate in places:
-                found = _fresh(candidate, opened.fingerprint, digest is not None)
+                found = _fresh(candidate, opened, wishes)
                 if found is not None:
                     return found
         for candidate in places:
             try:
-                return _build(candidate, opened, digest, progress)
+                return _build(candidate, opened, wishes)
             except OSError as error:
                 if where != AUTO:
                     raise ArgumentValueError(f"the index cannot be written to {candidate}: {error}") from error
                 log.info("no index at %s: %s", candidate, error)
         log.warning("no place to keep the index of %s: it is built in memory and will be built again", opened.path)
-    entries = _entries(opened.source, digest, progress)
-    return Index(MemoryStore(entries, opened.fingerprint, digest is not None))
+    source = _plain(opened, None, wishes)
+    with _entries(source, wishes) as entries:
+        store = MemoryStore(entries, Meta(opened.fingerprint, digests=wishes.digest is not None))
+    return Found(Index(store), source)
+
+
+def _plain(opened: Opened, table: FrameTable | None, wishes: Wishes) -> Source:
+    if opened.lock is None:
+        return opened.source
+    return open_encrypted(opened.source, opened.lock, table, wishes.cache)
 
 
 def _places(path: str) -> list[str]:
@@ -127,7 +158,7 @@ def _places(path: str) -> list[str]:
     return [far]
 
 
-def _fresh(path: str, fingerprint: Fingerprint, digests: bool) -> Index | None:
+def _fresh(path: str, opened: Opened, wishes: Wishes) -> Found | None:
     try:
         store = sidecar.Sidecar(path)
     except OSError:
@@ -135,25 +166,66 @@ def _fresh(path: str, fingerprint: Fingerprint, digests: bool) -> Index | None:
     except BadRecord as error:
         log.info("the index %s is not used: %s", path, error)
         return None
-    if store.meta.fingerprint == fingerprint and (store.meta.digests or not digests):
-        return Index(store)
-    log.info("the index %s is of an older file and is rebuilt", path)
-    store.close()
-    return None
+    try:
+        source = _source_for(store, opened, wishes)
+    except StaleIndex as error:
+        log.info("the index %s is not used: %s", path, error.what)
+        store.close()
+        return None
+    return Found(Index(store), source)
 
 
-def _build(path: str, opened: Opened, digest: str | None, progress: Progress | None) -> Index:
+def _source_for(store: sidecar.Sidecar, opened: Opened, wishes: Wishes) -> Source:
+    """The file's plain bytes as this index pins them.
+
+    Raises:
+        StaleIndex: the index is not this file's, or lacks what is wished for.
+        WrongKey: the key is not the one that the index was built with, nor does it open the file.
+    """
+    meta = store.meta
+    if meta.fingerprint != opened.fingerprint:
+        raise StaleIndex("it is of an older or of another file")
+    if (wishes.digest is not None and not meta.digests) or (meta.sealed and opened.lock is None):
+        raise StaleIndex("it does not have what is wanted")
+    if opened.lock is None:
+        return opened.source
+    codec = Sealed(opened.lock, meta.salt)
+    if not codec.fits(meta.check):
+        prove_key(opened.source, opened.lock)
+        raise StaleIndex("it was sealed with another key")
+    if meta.sealed:
+        store.unlock(codec)
+    frames = store.frames()
+    try:
+        return _plain(opened, FrameTable.from_bytes(frames or b""), wishes)
+    except ValueError as error:
+        raise StaleIndex(str(error)) from error
+
+
+def _build(path: str, opened: Opened, wishes: Wishes) -> Found:
+    source = _plain(opened, None, wishes)
+    facts = Meta(opened.fingerprint, digests=wishes.digest is not None)
+    codec: Codec = CLEAR
+    frames = None
+    if opened.lock is not None and isinstance(source, DecryptedSource):
+        seal = Sealed(opened.lock)
+        codec = seal if wishes.sealed else CLEAR
+        facts = facts._replace(sealed=wishes.sealed, salt=seal.salt, check=seal.check)
+        frames = source.table.to_bytes()
+
     def fill(private: str) -> None:
-        entries = _entries(opened.source, digest, progress)
-        sidecar.write(private, entries, opened.fingerprint, digest is not None)
+        with _entries(source, wishes) as entries:
+            write(private, entries, facts, codec, frames)
         _unchanged(opened)
 
     os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
     place.put(path, fill, mode=opened.mode & 0o666 | 0o400)
     try:
-        return Index(sidecar.Sidecar(path))
+        store = sidecar.Sidecar(path)
     except BadRecord as error:
         raise OSError(f"what was written cannot be read back: {error}") from error
+    store.unlock(codec)
+    return Found(Index(store), source)
 
 
 def _unchanged(opened: Opened) -> None:
@@ -162,11 +234,14 @@ def _unchanged(opened: Opened) -> None:
         raise ChangedFile("the file changed while it was being indexed; try again when it is written", file=opened.path)
 
 
-def _entries(source: Source, digest: str | None, progress: Progress | None) -> Iterator[Entry]:
-    entries = _walked(source, progress)
-    if digest is None:
-        return entries
-    return (entry._replace(digest=digest_of(source, entry)) for entry in entries)
+@contextlib.contextmanager
+def _entries(source: Source, wishes: Wishes) -> Iterator[Iterator[Entry]]:
+    """The entries of a source; when the `with` block ends, all of an authenticated file has been verified."""
+    with swept(source) as sweep:
+        entries = _walked(sweep, wishes.progress)
+        if wishes.digest is not None:
+            entries = (entry._replace(digest=digest_of(source, entry)) for entry in entries)
+        yield entries
 
 
 def _walked(source: Source, progress: Progress | None) -> Iterator[Entry]:

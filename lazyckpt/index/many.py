@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future, as_completed
 from typing import NamedTuple
 
 from lazyckpt.errors import LazyCkptError
-from lazyckpt.index.build import obtain
+from lazyckpt.index.build import Wishes, obtain
 from lazyckpt.sources import open_source
 
 
@@ -86,7 +86,7 @@ def build_one(path: str, force: bool) -> Built:
         opened = open_source(os.path.realpath(path))
         try:
             size = opened.source.size
-            index = obtain(opened, force=force)
+            index = obtain(opened, wishes=Wishes(force=force)).entries
             where, count = index.path, len(index)
             index.close()
         finally:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from lazyckpt.index.sidecar import SUFFIX
+from lazyckpt.index.layout import SUFFIX
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system
 
 try:

@@ -31,7 +31,9 @@ _PLACE: Final = struct.Struct("<QQ")
 _SINGLE: Final = struct.Struct("<QQQQ")
 _REST: Final = struct.Struct("<I")
 _ARRAY: Final = struct.Struct("<BBI")
-_META: Final = struct.Struct("<8sHHQQQQ16s")
+_META: Final = struct.Struct("<8sHHQQQQ16s16s16s")
+_DIGESTS: Final = 1  # flags
+_SEALED: Final = 2
 
 
 class BadRecord(ValueError):
@@ -47,19 +49,26 @@ class Meta(NamedTuple):
         irregular: how many of them need a look before they may be loaded by name (refused ones, names that MindSpore
             renames or cannot hold).
         digests: whether records carry digests of their contents.
+        sealed: whether names and records are hidden.
+        salt: of a sidecar of an encrypted file, else empty.
+        check: tells whether a key is that file's; else empty.
     """
 
     fingerprint: Fingerprint
-    parameters: int
-    irregular: int
-    digests: bool
+    parameters: int = 0
+    irregular: int = 0
+    digests: bool = False
+    sealed: bool = False
+    salt: bytes = b""
+    check: bytes = b""
 
 
 def encode_meta(meta: Meta) -> bytes:
     """The bytes of an index's own facts."""
     mark = meta.fingerprint
-    flags = int(meta.digests)
-    return _META.pack(MAGIC, SCHEMA, flags, meta.parameters, meta.irregular, mark.size, mark.mtime_ns, mark.sample)
+    flags = _DIGESTS * meta.digests | _SEALED * meta.sealed
+    facts = (meta.parameters, meta.irregular, mark.size, mark.mtime_ns, mark.sample)
+    return _META.pack(MAGIC, SCHEMA, flags, *facts, meta.salt, meta.check)
 
 
 def decode_meta(data: bytes) -> Meta:
@@ -70,10 +79,11 @@ def decode_meta(data: bytes) -> Meta:
     """
     if len(data) != _META.size:
         raise BadRecord("no lazyckpt index, or another version's")
-    magic, schema, flags, count, irregular, size, mtime_ns, sample = _META.unpack(data)
+    magic, schema, flags, parameters, irregular, size, mtime_ns, sample, salt, check = _META.unpack(data)
     if magic != MAGIC or schema != SCHEMA:
         raise BadRecord(f"schema {schema}, this version reads {SCHEMA}")
-    return Meta(Fingerprint(size, mtime_ns, sample), count, irregular, bool(flags & 1))
+    mark = Fingerprint(size, mtime_ns, sample)
+    return Meta(mark, parameters, irregular, bool(flags & _DIGESTS), bool(flags & _SEALED), salt, check)
 
 
 def encode(entry: Entry, name: bytes) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
-from lazyckpt.entry import REFUSED, TENSOR, Entry, Fingerprint
+from lazyckpt.entry import REFUSED, TENSOR, Entry
 from lazyckpt.index.record import Meta, encode
 
 PARAM_KEY_MARK: Final = ".__param_key__"  # MindSpore renames such parameters after loading
@@ -72,10 +72,6 @@ class Numbering:
                 (irregular.add if _is_irregular(entry) else irregular.discard)(place)
             yield place, encode(entry, name)
 
-    def meta(self, fingerprint: Fingerprint, digests: bool) -> Meta:
-        """The facts, once all entries have passed."""
-        return Meta(fingerprint, len(self.places), len(self.irregular), digests)
-
 
 def _is_irregular(entry: Entry) -> bool:
     return (
@@ -90,7 +86,7 @@ class MemoryStore:
 
     path = None
 
-    def __init__(self, entries: Iterable[Entry], fingerprint: Fingerprint, digests: bool = False) -> None:
+    def __init__(self, entries: Iterable[Entry], facts: Meta) -> None:
         numbering = Numbering()
         self._records: list[bytes] = []
         for place, record in numbering.records(entries):
@@ -100,7 +96,7 @@ class MemoryStore:
                 self._records[place] = record
         self._places = numbering.places
         self._irregular = sorted(numbering.irregular)
-        self.meta = numbering.meta(fingerprint, digests)
+        self.meta = facts._replace(parameters=len(self._places), irregular=len(self._irregular))
 
     def position(self, name: str) -> int | None:
         """See `Store.position`."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lazyckpt.entry import Fingerprint
-from lazyckpt.errors import EncryptedFile, NotSupportedYet
+from lazyckpt.errors import ArgumentValueError, EncryptedFile, WrongKey
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
-from lazyckpt.sources.cipher import encryption_of
+from lazyckpt.sources.cipher import MODES, Lock, encryption_of
 from lazyckpt.sources.local import open_local, sample
 
 __all__ = ["BaseSource", "BytesSource", "Opened", "Source", "open_source"]
@@ -22,19 +22,21 @@ class Opened(NamedTuple):
 
     Attributes:
         path: the path with all links resolved.
-        source: its bytes, as the format's reader wants them.
+        source: its bytes as they are in the file.
         fingerprint: of the file at the moment it was opened.
         mode: its permission bits.
+        lock: what opens its encryption, or None for a plain file.
     """
 
     path: str
     source: Source
     fingerprint: Fingerprint
     mode: int
+    lock: Lock | None
 
 
 def open_source(path: str, dec_key: bytes | None = None, dec_mode: str = "AES-GCM", access: str = "auto") -> Opened:
-    """Open a file for random access to its plain bytes.
+    """Open a file for random access.
 
     Cost: one open, one map, and about 8 KiB read for the fingerprint.
 
@@ -42,13 +44,36 @@ def open_source(path: str, dec_key: bytes | None = None, dec_mode: str = "AES-GC
         MissingFile: there is no such file.
         UnreadableFile: it is not a regular file, or may not be read.
         EncryptedFile: it is encrypted and no key was given.
+        WrongKey: a key was given and the file is plain, or encrypted in another mode.
+        ArgumentValueError: there is no such mode, or no key of it has that length.
     """
     raw, status = open_local(path, access)
-    head = bytes(raw.read(0, min(4, raw.size)))
-    mode = encryption_of(head)
-    if dec_key is not None:
-        raise NotSupportedYet(f"reading encrypted checkpoints ({dec_mode}) is not supported yet")
-    if mode is not None:
-        raise EncryptedFile(f"the file is encrypted ({mode}): give its key, dec_key=…, dec_mode={mode!r}", file=path)
+    try:
+        lock = _lock(raw, dec_key, dec_mode)
+    except BaseException:
+        raw.close()
+        raise
     fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, sample(raw))
-    return Opened(path, raw, fingerprint, status.st_mode & 0o777)
+    return Opened(path, raw, fingerprint, status.st_mode & 0o777, lock)
+
+
+def _lock(raw: Source, key: bytes | None, mode_name: str) -> Lock | None:
+    found = encryption_of(bytes(raw.read(0, min(4, raw.size))))
+    if key is None:
+        if found is not None:
+            raise EncryptedFile(
+                f"the file is encrypted: give its key, dec_key=…, and dec_mode={found.name!r}", file=raw.name
+            )
+        return None
+    if mode_name not in MODES:
+        raise ArgumentValueError(f"dec_mode must be one of {', '.join(MODES)}, not {mode_name!r}")
+    lock = Lock(MODES[mode_name], key)
+    if not raw.size:
+        return None
+    if found is None:
+        raise WrongKey("a key was given, but the file is not encrypted: leave dec_key out", file=raw.name)
+    if found.name != mode_name:
+        raise WrongKey(
+            f"the file is encrypted with {found.name}, not {mode_name}: give dec_mode={found.name!r}", file=raw.name
+        )
+    return lock

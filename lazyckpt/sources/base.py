@@ -7,9 +7,12 @@ cursor and may be read by many threads at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from lazyckpt.errors import ChangedFile
+
+Request = tuple[int, memoryview]  # an offset, and the (writable, contiguous) bytes to fill from there
 
 
 class Source(Protocol):
@@ -20,11 +23,13 @@ class Source(Protocol):
         size: number of bytes.
         window: how many bytes are worth fetching at once when headers are walked. 0 means *addressable*: `read` of
             any range copies nothing and touches nothing until the bytes themselves are looked at.
+        window_limit: how far that number may grow while headers lie close together (0: it does not grow).
     """
 
     name: str
     size: int
     window: int
+    window_limit: int
 
     def read(self, offset: int, length: int) -> memoryview:
         """Give `length` bytes from `offset` as a read-only view.
@@ -37,6 +42,13 @@ class Source(Protocol):
 
     def read_into(self, offset: int, destination: memoryview) -> None:
         """Fill `destination` (writable, contiguous bytes) from `offset`, with no copy in between.
+
+        Raises:
+            ChangedFile: as for `read`.
+        """
+
+    def read_many(self, requests: Iterable[Request]) -> None:
+        """Fill several (offset, destination) at once; sources that decrypt or fetch do the common work once.
 
         Raises:
             ChangedFile: as for `read`.
@@ -58,6 +70,7 @@ class BaseSource:
     name: str
     size: int
     window: int = 4096
+    window_limit: int = 0
 
     def read(self, offset: int, length: int) -> memoryview:
         """See `Source.read`."""
@@ -69,6 +82,11 @@ class BaseSource:
         self._check(offset, destination.nbytes)
         if destination.nbytes:
             self._fill(offset, destination)
+
+    def read_many(self, requests: Iterable[Request]) -> None:
+        """See `Source.read_many`."""
+        for offset, destination in requests:
+            self.read_into(offset, destination)
 
     def release(self, offset: int, length: int) -> None:
         """See `Source.release`."""

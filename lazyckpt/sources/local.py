@@ -79,6 +79,8 @@ class MmapSource(BaseSource):
 class PreadSource(BaseSource):
     """A file read with `pread`, for places where a map is unavailable or unwise."""
 
+    window_limit = 2**18
+
     def __init__(self, name: str, descriptor: int, size: int) -> None:
         """Keep a duplicate of the descriptor."""
         self.name = name

@@ -1,8 +1,9 @@
-"""Byte-wise looking at a source, for code that parses headers.
+"""Looking at the bytes of a source one by one, for code that parses headers.
 
 `look(source)` gives something that can be indexed (`b[i]`, `b[i:j]`) as if the whole source were in memory. For an
 addressable source that is the source itself; for any other it is a `Window`, which fetches `source.window` bytes at a
-time and remembers the last fetch, so that walking headers costs about one read per header and never a payload.
+time and remembers the last fetch, so that walking headers costs about one read a header and no payload. While headers
+lie so close together that the next one begins where the last fetch ended, a fetch grows, up to `source.window_limit`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ class Window:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._start = 0
-        self._run = b""
+        self._run = memoryview(b"")
+        self._reach = source.window
 
     def __len__(self) -> int:
         return self._source.size
@@ -26,8 +28,8 @@ class Window:
     @overload
     def __getitem__(self, key: int) -> int: ...
     @overload
-    def __getitem__(self, key: slice) -> bytes: ...
-    def __getitem__(self, key: int | slice) -> int | bytes:
+    def __getitem__(self, key: slice) -> memoryview: ...
+    def __getitem__(self, key: int | slice) -> int | memoryview:
         """One byte as an int (IndexError past the end), or a run of bytes (cut at the end, as slices are)."""
         if isinstance(key, int):
             inside = key - self._start
@@ -38,15 +40,31 @@ class Window:
         inside = start - self._start
         if inside < 0 or stop - self._start > len(self._run):
             if stop <= start:
-                return b""
+                return memoryview(b"")
             inside = self._fetch(start, stop - start)
-        return self._run[inside : inside + stop - start]
+        return self._run[inside : inside + max(0, stop - start)]
+
+    def run_from(self, position: int, fresh: bool) -> tuple[memoryview, int]:
+        """The fetched run that holds a position, and the offset at which it begins.
+
+        Args:
+            position: an offset inside the source.
+            fresh: fetch a run that begins at `position`, unless the one at hand does.
+        """
+        inside = position - self._start
+        if not 0 <= inside < len(self._run) or (fresh and inside):
+            self._fetch(position, 1)
+        return self._run, self._start
 
     def _fetch(self, offset: int, needed: int) -> int:
-        length = min(max(needed, self._source.window), self._source.size - offset)
+        gap = offset - (self._start + len(self._run))
+        close = bool(self._run) and -len(self._run) <= gap <= self._reach
+        self._reach = min(2 * self._reach, self._source.window_limit) if close else self._source.window
+        self._reach = max(self._reach, self._source.window)
+        length = min(max(needed, self._reach), self._source.size - offset)
         if length < needed:
             raise IndexError(offset)
-        self._run = bytes(self._source.read(offset, length))
+        self._run = self._source.read(offset, length)
         self._start = offset
         return 0
 
@@ -54,6 +72,31 @@ class Window:
 def look(source: Source) -> memoryview | Window:
     """Something to index that shows the whole source.
 
-    Cost: none here; a `Window` reads `source.window` bytes whenever a byte outside the last run is looked at.
+    Cost: none here; a `Window` reads `source.window` bytes or more when a byte outside the last run is looked at.
     """
     return source.read(0, source.size) if source.window == 0 else Window(source)
+
+
+class Patch:
+    """Pieces of a source that were read already, indexable by their offsets in it."""
+
+    def __init__(self, pieces: list[tuple[int, memoryview]]) -> None:
+        self._pieces = pieces
+
+    @overload
+    def __getitem__(self, key: int) -> int: ...
+    @overload
+    def __getitem__(self, key: slice) -> memoryview: ...
+    def __getitem__(self, key: int | slice) -> int | memoryview:
+        """One byte, or a run of bytes of one piece.
+
+        Raises:
+            IndexError: it is not (wholly) in a piece.
+        """
+        start, stop = (key, key + 1) if isinstance(key, int) else (key.start, key.stop)
+        for offset, piece in self._pieces:
+            if offset <= start and stop <= offset + piece.nbytes:
+                return piece[start - offset] if isinstance(key, int) else piece[start - offset : stop - offset]
+        if start == stop:
+            return memoryview(b"")
+        raise IndexError(start)

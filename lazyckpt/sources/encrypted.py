@@ -1,0 +1,369 @@
+"""An encrypted file as a source of its plaintext, decrypted block by block on demand.
+
+Strategy. Frames (see `frames`) are independent, so a byte of plaintext costs one block at most.
+
+- GCM: a block is authenticated whole before any byte of it leaves. Wanted bytes are decrypted straight to where they
+  go, the rest through a scratch buffer; if the tag is wrong the destination is wiped. A block that is touched a second
+  time is kept, decrypted, in a cache of bounded size.
+- CBC: any 16-byte piece decrypts from the piece before it, so only what is wanted is decrypted. Nothing authenticates
+  it: the padding of every block is checked when the file is opened, and that is all these modes allow.
+
+Reads of several pieces (`read_many`) visit each block once; blocks, and long pieces of a block, are decrypted on
+several threads (OpenSSL releases the interpreter's lock).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+
+from lazyckpt.errors import DamagedBlock, WrongKey
+from lazyckpt.sources.base import BaseSource, Request, Source
+from lazyckpt.sources.cipher import BLOCK, Lock, invalid_tag
+from lazyckpt.sources.frames import Frame, FrameTable, hop
+
+CACHE_BYTES: Final = 256 * 2**20  # decrypted blocks kept, by default
+_SCRATCH: Final = 2**20
+_NONCES: Final = (12, 16)  # MindSpore stores 16 bytes and uses 12; 16 should it ever mend that
+_PIECE: Final = 2**20  # bytes of a CBC block that one thread decrypts at once
+THREADS: Final = min(8, os.cpu_count() or 1)
+_WORTH_A_THREAD: Final = {"AES-CBC": 2**23, "SM4-CBC": 2**18}  # bytes of one read from which threads pay
+
+
+def open_encrypted(raw: Source, lock: Lock, table: FrameTable | None = None, cache: int = CACHE_BYTES) -> BaseSource:
+    """The plaintext of an encrypted file.
+
+    Args:
+        raw: the file.
+        lock: its mode and key.
+        table: its frames, if an index has pinned them; None to walk their headers.
+        cache: bytes of decrypted GCM blocks to keep in memory; 0 for none.
+
+    Raises:
+        TruncatedFile, CorruptFile: the frames are not whole.
+        DamagedBlock, WrongKey: the padding of a CBC block is impossible.
+
+    Cost: with a table nothing; without one 48 bytes a frame, and for CBC the last 16 bytes of each are decrypted.
+    """
+    if lock.mode.tagged:
+        return GcmSource(raw, lock, hop(raw, lock.mode) if table is None else table, cache)
+    return CbcSource(raw, lock, _unpadded(raw, lock, hop(raw, lock.mode)) if table is None else table)
+
+
+def prove_key(raw: Source, lock: Lock) -> None:
+    """Make sure that a key opens a file, as far as its mode can tell.
+
+    Raises:
+        WrongKey: it does not open any of the first, middle and last block (GCM); the padding says so (CBC).
+
+    Cost: decrypts up to three blocks of a GCM file.
+    """
+    source = open_encrypted(raw, lock)
+    if isinstance(source, GcmSource):
+        source.prove_key()
+
+
+class DecryptedSource(BaseSource):
+    """The common half: which frames a read needs.
+
+    Attributes:
+        table: the frames.
+    """
+
+    def __init__(self, raw: Source, lock: Lock, table: FrameTable) -> None:
+        self.name = raw.name
+        self.size = table.size
+        self.table = table
+        self._raw = raw
+        self._lock = lock
+
+    def close(self) -> None:
+        """Close the file underneath."""
+        self._raw.close()
+
+    def _fill(self, offset: int, destination: memoryview) -> None:
+        self._read_pieces([(offset, destination)])
+
+    def read_many(self, requests: Iterable[Request]) -> None:
+        """See `Source.read_many`."""
+        wanted = []
+        for offset, destination in requests:
+            self._check(offset, destination.nbytes)
+            if destination.nbytes:
+                wanted.append((offset, destination))
+        self._read_pieces(wanted)
+
+    def _read_pieces(self, requests: list[Request]) -> None:
+        jobs: dict[int, list[Request]] = {}
+        for offset, destination in requests:
+            for number, inside, piece in self.split(offset, destination):
+                jobs.setdefault(number, []).append((inside, piece))
+        self._read_blocks(jobs)
+
+    def split(self, offset: int, destination: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+        """Cut a request at the borders of blocks: (frame, offset in its plaintext, where to put it)."""
+        number, done = self.table.holding(offset), 0
+        while done < destination.nbytes:
+            frame = self.table[number]
+            inside = offset + done - frame.plain
+            count = min(frame.length - inside, destination.nbytes - done)
+            yield number, inside, destination[done : done + count]
+            done += count
+            number += 1
+
+    def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
+        raise NotImplementedError
+
+
+class GcmSource(DecryptedSource):
+    """AES-GCM: whole blocks, verified before release."""
+
+    window = 2**16
+
+    def __init__(self, raw: Source, lock: Lock, table: FrameTable, cache: int = CACHE_BYTES) -> None:
+        super().__init__(raw, lock, table)
+        self._cache = _Blocks(cache)
+        self._touched: set[int] = set()
+
+    def close(self) -> None:
+        """Close the file underneath and forget what was decrypted."""
+        super().close()
+        self._cache.clear()
+
+    def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
+        run_all([partial(self._block, number, pieces) for number, pieces in jobs.items()])
+
+    def _block(self, number: int, pieces: list[Request]) -> None:
+        frame = self.table[number]
+        kept = self._cache.get(number)
+        if (
+            kept is None
+            and number in self._touched
+            and frame.length <= self._cache.limit
+            and not _is_whole(frame, pieces)
+        ):
+            kept = memoryview(bytearray(frame.length))
+            self.decrypt(number, [(0, kept)])
+            self._cache.put(number, kept)
+        if kept is None:
+            self.decrypt(number, pieces)
+            self._touched.add(number)
+            return
+        for inside, destination in pieces:
+            destination[:] = kept[inside : inside + destination.nbytes]
+
+    def decrypt(self, number: int, pieces: list[Request]) -> None:
+        """Authenticate a block; put the wanted pieces of its plaintext in place, or wipe them.
+
+        Raises:
+            DamagedBlock: the tag is wrong.
+        """
+        frame = self.table[number]
+        data = self._raw.read(frame.offset, frame.stored)
+        for length in _NONCES:
+            if self._authentic(frame, data, frame.iv[:length], pieces):
+                return
+        for _, destination in pieces:
+            destination[:] = bytes(destination.nbytes)
+        raise DamagedBlock(
+            f"encrypted block {number} of {len(self.table)} does not authenticate: it is damaged, or was encrypted"
+            " with another key",
+            offset=frame.offset,
+            file=self.name,
+        )
+
+    def prove_key(self) -> None:
+        """Make sure that the key opens some block.
+
+        Raises:
+            WrongKey: none of the first, middle and last block authenticates.
+
+        Cost: decrypts up to three blocks.
+        """
+        count = len(self.table)
+        if not any(map(self._opens, sorted({0, count // 2, count - 1}))):
+            alone = "the file's only block is damaged" if count == 1 else "the file is damaged throughout"
+            raise WrongKey(f"the key does not fit (no block authenticates with it), or {alone}", file=self.name)
+
+    def _opens(self, number: int) -> bool:
+        try:
+            self.decrypt(number, [])
+        except DamagedBlock:
+            return False
+        return True
+
+    def _authentic(self, frame: Frame, data: memoryview, nonce: bytes, pieces: list[Request]) -> bool:
+        decryptor = self._lock.gcm(nonce, frame.tag)
+        scratch = memoryview(bytearray(min(_SCRATCH, frame.stored)))
+        for begin, end, destination in _passes(frame.stored, pieces):
+            target = scratch[: end - begin] if destination is None else destination
+            decryptor.update_into(data[begin:end], target)
+            if destination is None:
+                _scatter(begin, target, pieces)
+        try:
+            decryptor.finalize()
+        except invalid_tag():
+            return False
+        return True
+
+
+class CbcSource(DecryptedSource):
+    """AES-CBC and SM4-CBC: only the bytes that are wanted. Nothing is authenticated."""
+
+    window = 256
+    window_limit = 2**20
+
+    def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
+        tasks: list[Callable[[], None]] = []
+        total = 0
+        for number, pieces in jobs.items():
+            frame = self.table[number]
+            for inside, destination in pieces:
+                total += destination.nbytes
+                for start in range(0, destination.nbytes, _PIECE):
+                    piece = destination[start : start + _PIECE]
+                    tasks.append(partial(self._piece, frame, inside + start, piece))
+        if total < _WORTH_A_THREAD[self._lock.mode.name]:
+            for task in tasks:
+                task()
+        else:
+            run_all(tasks)
+
+    def _piece(self, frame: Frame, inside: int, destination: memoryview) -> None:
+        """Decrypt a run of a block from the 16 bytes of ciphertext before it."""
+        begin = inside // BLOCK * BLOCK
+        end = -(-(inside + destination.nbytes) // BLOCK) * BLOCK
+        iv = frame.iv if begin == 0 else bytes(self._raw.read(frame.offset + begin - BLOCK, BLOCK))
+        data = self._raw.read(frame.offset + begin, end - begin)
+        decryptor = self._lock.cbc(iv)
+        done = 0
+        if inside > begin:  # the first 16 bytes are only partly wanted
+            head = decryptor.update(data[:BLOCK])[inside - begin :][: destination.nbytes]
+            destination[: len(head)] = head
+            data, done = data[BLOCK:], len(head)
+        # `update_into` asks for 15 bytes of room to spare, so the last blocks go through a small buffer.
+        direct = (destination.nbytes - done) // BLOCK * BLOCK - 2 * BLOCK
+        if direct > 0:
+            decryptor.update_into(data[:direct], destination[done:])
+            data, done = data[direct:], done + direct
+        destination[done:] = decryptor.update(data)[: destination.nbytes - done]
+
+
+class _Blocks:
+    """Decrypted blocks, least recently used first to go; never more than `limit` bytes. For many threads."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._held: OrderedDict[int, memoryview] = OrderedDict()
+        self._size = 0
+        self._turn = threading.Lock()
+
+    def get(self, number: int) -> memoryview | None:
+        with self._turn:
+            block = self._held.get(number)
+            if block is not None:
+                self._held.move_to_end(number)
+            return block
+
+    def put(self, number: int, block: memoryview) -> None:
+        with self._turn:
+            if number not in self._held:
+                self._held[number] = block
+                self._size += block.nbytes
+            while self._size > self.limit:
+                self._size -= self._held.popitem(last=False)[1].nbytes
+
+    def clear(self) -> None:
+        with self._turn:
+            self._held.clear()
+            self._size = 0
+
+
+def run_all(tasks: list[Callable[[], Any]]) -> None:
+    """Run tasks, on threads if there are several; the first fault is raised when all have ended."""
+    if len(tasks) < 2 or THREADS < 2:
+        for task in tasks:
+            task()
+        return
+    with ThreadPoolExecutor(min(THREADS, len(tasks)), thread_name_prefix="lazyckpt") as pool:
+        futures = [pool.submit(task) for task in tasks]
+    for future in futures:
+        future.result()
+
+
+def _is_whole(frame: Frame, pieces: list[Request]) -> bool:
+    return len(pieces) == 1 and pieces[0][1].nbytes == frame.length
+
+
+def _passes(length: int, pieces: list[Request]) -> Iterator[tuple[int, int, memoryview | None]]:
+    """Cut a block into runs: (begin, end, destination), None where a run must go through the scratch buffer.
+
+    Runs that lie wholly in one wanted piece go straight to it; pieces never overlap.
+    """
+    position = 0
+    for inside, destination in sorted(pieces, key=lambda piece: piece[0]):
+        if destination.nbytes < _SCRATCH or inside < position:
+            continue
+        yield from _scratch_runs(position, inside)
+        yield inside, inside + destination.nbytes, destination
+        position = inside + destination.nbytes
+    yield from _scratch_runs(position, length)
+
+
+def _scratch_runs(begin: int, end: int) -> Iterator[tuple[int, int, None]]:
+    for start in range(begin, end, _SCRATCH):
+        yield start, min(start + _SCRATCH, end), None
+
+
+def _scatter(begin: int, data: memoryview, pieces: list[Request]) -> None:
+    end = begin + data.nbytes
+    for inside, destination in pieces:
+        first, last = max(inside, begin), min(inside + destination.nbytes, end)
+        if first < last:
+            destination[first - inside : last - inside] = data[first - begin : last - begin]
+
+
+def _unpadded(raw: Source, lock: Lock, table: FrameTable) -> FrameTable:
+    """Check the padding of every CBC block and take it off the lengths.
+
+    The last 16 bytes of all blocks are decrypted in one call: plaintext = cipher⁻¹(last piece) xor the piece before.
+    """
+    if not len(table):
+        return table
+    frames = [table[number] for number in range(len(table))]
+    tails = [
+        raw.read(frame.offset + frame.stored - 2 * BLOCK, 2 * BLOCK)
+        if frame.stored > BLOCK
+        else frame.iv + bytes(raw.read(frame.offset, BLOCK))
+        for frame in frames
+    ]
+    pairs = np.frombuffer(b"".join(tails), np.uint8).reshape(-1, 2, BLOCK)
+    opened = np.frombuffer(lock.single_blocks(pairs[:, 1].tobytes()), np.uint8).reshape(-1, BLOCK)
+    plain = opened ^ pairs[:, 0]
+    padding = plain[:, -1].astype(np.int64)
+    padded = np.arange(BLOCK)[None, :] >= BLOCK - padding[:, None]
+    wrong = (padding < 1) | (padding > BLOCK) | ((plain != padding[:, None]) & padded).any(axis=1)
+    if wrong.any():
+        raise _bad_padding(raw, table, wrong)
+    stored = np.array([frame.stored for frame in frames], np.int64)
+    return table.with_lengths(stored - padding)
+
+
+def _bad_padding(raw: Source, table: FrameTable, wrong: Any) -> Exception:
+    number = int(np.flatnonzero(wrong)[0])
+    if wrong.mean() > 0.5:
+        what = "the key does not fit (the blocks do not end in a valid padding)"
+        what += ", or the file is damaged" if len(table) == 1 else ""
+        return WrongKey(what, file=raw.name)
+    return DamagedBlock(
+        f"encrypted block {number} of {len(table)} is damaged: its padding is impossible",
+        offset=table[number].offset,
+        file=raw.name,
+    )

@@ -1,0 +1,121 @@
+"""One pass over a GCM file from front to back, for building an index.
+
+Strategy: blocks are decrypted and authenticated in order on a few threads, a little ahead of the reader, into buffers
+that are used again and again (fresh memory costs more than AES). The last block comes first, because the format's
+trailer stands there. `finish` waits for the blocks that the reader hopped over, so that after it every block of the
+file has been authenticated, once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+
+from lazyckpt.errors import DamagedBlock
+from lazyckpt.sources.base import BaseSource, Source
+from lazyckpt.sources.encrypted import THREADS, GcmSource
+
+_AHEAD: Final = THREADS  # blocks in flight beyond the reader
+_BEHIND: Final = 1  # blocks kept for a reader that looks back over a border
+
+
+@contextlib.contextmanager
+def swept(source: Source) -> Iterator[Source]:
+    """A source for one pass in ascending order; for all but GCM sources the source itself.
+
+    When the `with` block ends without a fault, every block of a GCM file has been authenticated.
+
+    Raises:
+        DamagedBlock: a block does not authenticate.
+        WrongKey: none does.
+    """
+    if not isinstance(source, GcmSource) or not len(source.table):
+        yield source
+        return
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="lazyckpt") as pool:
+        sweep = GcmSweep(source, pool)
+        try:
+            sweep.start()
+            yield sweep
+            sweep.finish()
+        except DamagedBlock:
+            source.prove_key()
+            raise
+        finally:
+            sweep.stop()
+
+
+class GcmSweep(BaseSource):
+    """The plaintext of a GCM file for one thread that reads forward."""
+
+    window = 2**16
+
+    def __init__(self, source: GcmSource, pool: ThreadPoolExecutor) -> None:
+        self.name = source.name
+        self.size = source.size
+        self._source = source
+        self._pool = pool
+        self._last = len(source.table) - 1
+        self._flying: dict[int, Future[memoryview]] = {}
+        self._ready: dict[int, memoryview] = {}
+        self._free: list[memoryview] = []
+        self._next = 0
+
+    def start(self) -> None:
+        """Authenticate the last block."""
+        self._ready[self._last] = self._decrypt(self._last, self._buffer(self._last))
+
+    def finish(self) -> None:
+        """Authenticate what was not read."""
+        if self._last:
+            self._reach(self._last - 1)
+
+    def stop(self) -> None:
+        """Wait for what is in flight."""
+        for future in self._flying.values():
+            future.cancel()
+
+    def _view(self, offset: int, length: int) -> memoryview:
+        if length:
+            number = self._source.table.holding(offset)
+            frame = self._source.table[number]
+            inside = offset - frame.plain
+            if inside + length <= frame.length:
+                return self._reach(number)[inside : inside + length].toreadonly()
+        return super()._view(offset, length)
+
+    def _fill(self, offset: int, destination: memoryview) -> None:
+        for number, inside, piece in self._source.split(offset, destination):
+            piece[:] = self._reach(number)[inside : inside + piece.nbytes]
+
+    def _reach(self, number: int) -> memoryview:
+        """The plaintext of a block, once all before it have been authenticated."""
+        if number < self._next and number not in self._ready:  # a look further back than is kept
+            return self._decrypt(number, memoryview(bytearray(self._source.table[number].length)))
+        while number not in self._ready:
+            for ahead in range(self._next, min(self._next + _AHEAD, self._last)):
+                if ahead not in self._flying:
+                    self._flying[ahead] = self._pool.submit(self._decrypt, ahead, self._buffer(ahead))
+            self._ready[self._next] = self._flying.pop(self._next).result()
+            self._forget(self._next - _BEHIND - 1)
+            self._next += 1
+        return self._ready[number]
+
+    def _forget(self, number: int) -> None:
+        buffer = self._ready.pop(number, None)
+        if buffer is not None:
+            self._free.append(memoryview(buffer.obj))
+
+    def _buffer(self, number: int) -> memoryview:
+        length = self._source.table[number].length
+        for place, buffer in enumerate(self._free):
+            if buffer.nbytes >= length:
+                return self._free.pop(place)
+        return memoryview(bytearray(length))
+
+    def _decrypt(self, number: int, buffer: memoryview) -> memoryview:
+        plain = buffer[: self._source.table[number].length]
+        self._source.decrypt(number, [(0, plain)])
+        return plain
