@@ -1,0 +1,59 @@
+"""What holds for every test: its own cache folder, no file of its own left open, the same examples every time."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# The oracle for what a file may look like is the parser that MindSpore forces. Asked for before protobuf is imported.
+os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
+
+# `pytest --hypothesis-profile=explore` looks for examples that nobody has seen.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=3000)
+settings.load_profile("same")
+
+DESCRIPTORS = Path("/proc/self/fd")
+PASSED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Remember whether the test itself passed: the traceback of one that failed keeps its files open."""
+    report = yield
+    if report.when == "call":
+        item.stash[PASSED] = report.passed
+    return report
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path, monkeypatch):
+    """Indexes that cannot stand beside their file go here, never to the user's own cache."""
+    folder = tmp_path / "cache folder"
+    monkeypatch.setenv("LAZYCKPT_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _closed_files(request, tmp_path):
+    """After a test that passed no file in its own folder is open; what a fixture opens, the fixture closes."""
+    yield
+    if request.node.stash.get(PASSED, False) and _open_in(tmp_path):
+        gc.collect()
+        assert _open_in(tmp_path) == []
+
+
+def _open_in(folder):
+    if not DESCRIPTORS.exists():
+        return []
+    targets = []
+    for descriptor in os.listdir(DESCRIPTORS):
+        try:
+            targets.append(os.readlink(DESCRIPTORS / descriptor))
+        except OSError:  # closed since it was listed
+            continue
+    return sorted(target for target in targets if target.startswith(f"{folder}{os.sep}"))
