@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -22,11 +23,13 @@ from rich.text import Text
 from lazyckpt import __version__
 from lazyckpt.demo import run_demo
 from lazyckpt.entry import MAP, STRING, TENSOR, Entry
-from lazyckpt.errors import LazyCkptError, MissingFile
+from lazyckpt.errors import EncryptedFile, LazyCkptError, MissingFile
 from lazyckpt.explore.sizes import human_size
 from lazyckpt.index.build import build_index
 from lazyckpt.index.many import Built, build_indexes
+from lazyckpt.keys import KeyReference, key_from_text
 from lazyckpt.loading import load_checkpoint
+from lazyckpt.sources import mode_of
 
 app = typer.Typer(
     name="lazyckpt",
@@ -48,6 +51,12 @@ Files = Annotated[
 ]
 File = Annotated[str, typer.Argument(help="A checkpoint.", metavar="FILE")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+KeyFile = Annotated[
+    str | None, typer.Option("--key-file", help="A file that holds the key of an encrypted checkpoint.", metavar="PATH")
+]
+KeyVariable = Annotated[
+    str | None, typer.Option("--key-env", help="An environment variable that holds the key.", metavar="NAME")
+]
 
 
 def main() -> None:
@@ -69,11 +78,14 @@ def index(
     files: Files,
     force: Annotated[bool, typer.Option("--force", help="Build also indexes that are fresh.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files indexed at once.")] = 1,
+    key_file: KeyFile = None,
+    key_env: KeyVariable = None,
 ) -> None:
     """Build the index (FILE.lmdb) of checkpoints, so that every later open is instant."""
     with _told_plainly():
         paths = find_checkpoints(files)
-        results = _index_one(paths[0], force) if len(paths) == 1 else _index_many(paths, force, jobs)
+        key = KeyReference(key_file, key_env)
+        results = [_index_one(paths[0], force, key)] if len(paths) == 1 else _index_many(paths, force, jobs, key)
     for result in results:
         typer.echo(f"{result.path}: {result.error}" if result.error else _summary(result), err=bool(result.error))
     if any(result.error for result in results):
@@ -86,12 +98,14 @@ def ls(
     prefix: Annotated[str, typer.Argument(help="Only names that start with this.")] = "",
     sort: Annotated[str, typer.Option(help="file, name or size.")] = "file",
     as_json: AsJson = False,
+    key_file: KeyFile = None,
+    key_env: KeyVariable = None,
 ) -> None:
     """List the parameters of a checkpoint: name, dtype, shape, size. No value is read."""
     if sort not in SORTS:
         raise typer.BadParameter(f"one of {', '.join(SORTS)} is needed", param_hint="--sort")
     with _told_plainly():
-        found = build_index(file)
+        found = build_index(file, *_key(file, KeyReference(key_file, key_env)))
         entries = [found[name] for name, _ in found.with_prefix(prefix)] if prefix else found.entries()
         if sort != "file":
             entries = sorted(entries, key=SORTS[sort])
@@ -106,12 +120,16 @@ def show(
     file: File,
     name: Annotated[str, typer.Argument(help="A parameter.", metavar="NAME")],
     as_json: AsJson = False,
+    key_file: KeyFile = None,
+    key_env: KeyVariable = None,
 ) -> None:
     """Show one parameter: where it is, its first values, its statistics."""
-    with _told_plainly(), load_checkpoint(file) as checkpoint:
-        if name not in checkpoint:
-            raise _no_such_name(name, checkpoint)
-        facts = {**describe(checkpoint.index[name]), **_values(checkpoint[name])}
+    with _told_plainly():
+        dec_key, dec_mode = _key(file, KeyReference(key_file, key_env))
+        with load_checkpoint(file, dec_key=dec_key, dec_mode=dec_mode) as checkpoint:
+            if name not in checkpoint:
+                raise _no_such_name(name, checkpoint)
+            facts = {**describe(checkpoint.index[name]), **_values(checkpoint[name])}
     if as_json:
         typer.echo(json.dumps(facts, indent=1, ensure_ascii=False, default=str))
         return
@@ -160,7 +178,19 @@ def describe(entry: Entry) -> dict[str, Any]:
     return facts | {"nbytes": entry.nbytes, "offset": offset, "extents": len(entry.all_extents)}
 
 
-def _index_one(path: str, force: bool) -> list[Built]:
+def _key(path: str, reference: KeyReference) -> tuple[bytes | None, str]:
+    """The key of a file and its mode, which the file's first bytes name; asked for at a terminal if need be."""
+    mode = mode_of(path)
+    key = reference.read()
+    if mode is not None and key is None:
+        if not sys.stdin.isatty():
+            raise EncryptedFile(f"the file is encrypted ({mode}): give --key-file or --key-env", file=path)
+        key = key_from_text(typer.prompt(f"Key of {path} ({mode})", hide_input=True))
+    return key, mode or "AES-GCM"
+
+
+def _index_one(path: str, force: bool, reference: KeyReference) -> Built:
+    dec_key, dec_mode = _key(path, reference)
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
         console=Console(stderr=True), transient=True,
@@ -168,12 +198,16 @@ def _index_one(path: str, force: bool) -> list[Built]:
     with bar:
         task = bar.add_task(os.path.basename(path), total=None)
         built = build_index(
-            path, force=force, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            path,
+            dec_key,
+            dec_mode,
+            force=force,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-        return [Built(path, "", built.path, len(built), built.fingerprint.size, bar.tasks[0].elapsed or 0.0)]
+        return Built(path, "", built.path, len(built), built.fingerprint.size, bar.tasks[0].elapsed or 0.0)
 
 
-def _index_many(paths: list[str], force: bool, jobs: int) -> list[Built]:
+def _index_many(paths: list[str], force: bool, jobs: int, key: KeyReference) -> list[Built]:
     bar = Progress(
         TextColumn("{task.completed}/{task.total} files"), BarColumn(), TimeRemainingColumn(),
         console=Console(stderr=True), transient=True,
@@ -181,9 +215,9 @@ def _index_many(paths: list[str], force: bool, jobs: int) -> list[Built]:
     with bar:
         task = bar.add_task("files", total=len(paths))
         if jobs == 1:
-            return build_indexes(paths, force=force, progress=lambda _: bar.advance(task))
+            return build_indexes(paths, force=force, key=key, progress=lambda _: bar.advance(task))
         with ProcessPoolExecutor(min(jobs, len(paths))) as pool:
-            return build_indexes(paths, executor=pool, force=force, progress=lambda _: bar.advance(task))
+            return build_indexes(paths, executor=pool, force=force, key=key, progress=lambda _: bar.advance(task))
 
 
 def _summary(result: Built) -> str:

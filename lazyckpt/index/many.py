@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.index.build import Wishes, obtain
-from lazyckpt.sources import open_source
+from lazyckpt.keys import NO_KEY, KeyReference
+from lazyckpt.sources import mode_of, open_source
 
 
 class Built(NamedTuple):
@@ -38,6 +39,7 @@ def build_indexes(
     *,
     executor: Executor | None = None,
     force: bool = False,
+    key: KeyReference = NO_KEY,
     progress: Callable[[Built], object] | None = None,
 ) -> list[Built]:
     """Build the indexes of many checkpoints; fresh ones are left as they are, so a stopped run can be started again.
@@ -46,6 +48,7 @@ def build_indexes(
         paths: the files.
         executor: where the tasks run; None for here, one after another.
         force: build also what is fresh.
+        key: where the tasks find the key of those files that are encrypted. The key itself never travels.
         progress: called with each result as it comes.
 
     Returns:
@@ -55,19 +58,21 @@ def build_indexes(
     """
     wanted = [os.fspath(path) for path in paths]
     done: dict[int, Built] = {}
-    for number, result in _results(wanted, executor, force):
+    for number, result in _results(wanted, executor, force, key):
         done[number] = result
         if progress is not None:
             progress(result)
     return [done[number] for number in range(len(wanted))]
 
 
-def _results(paths: list[str], executor: Executor | None, force: bool) -> Iterator[tuple[int, Built]]:
+def _results(
+    paths: list[str], executor: Executor | None, force: bool, key: KeyReference
+) -> Iterator[tuple[int, Built]]:
     if executor is None:
-        yield from enumerate(build_one(path, force) for path in paths)
+        yield from enumerate(build_one(path, force, key) for path in paths)
         return
     tasks: dict[Future[Built], int] = {
-        executor.submit(build_one, path, force): number for number, path in enumerate(paths)
+        executor.submit(build_one, path, force, key): number for number, path in enumerate(paths)
     }
     for task in as_completed(tasks):
         number = tasks[task]
@@ -78,12 +83,14 @@ def _results(paths: list[str], executor: Executor | None, force: bool) -> Iterat
             yield number, task.result()
 
 
-def build_one(path: str, force: bool) -> Built:
+def build_one(path: str, force: bool, key: KeyReference = NO_KEY) -> Built:
     """The task for one file. Never raises for a fault of the file."""
     start = time.perf_counter()
     size = 0
     try:
-        opened = open_source(os.path.realpath(path))
+        resolved = os.path.realpath(path)
+        mode = mode_of(resolved)
+        opened = open_source(resolved, *((key.read(), mode) if mode else ()))
         try:
             size = opened.source.size
             index = obtain(opened, wishes=Wishes(force=force)).entries

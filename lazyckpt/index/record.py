@@ -50,8 +50,8 @@ class Meta(NamedTuple):
             renames or cannot hold).
         digests: whether records carry digests of their contents.
         sealed: whether names and records are hidden.
-        salt: of a sidecar of an encrypted file, else empty.
-        check: tells whether a key is that file's; else empty.
+        salt: of a sidecar of an encrypted file, else zeros.
+        check: tells whether a key is that file's; else zeros.
     """
 
     fingerprint: Fingerprint
@@ -59,8 +59,8 @@ class Meta(NamedTuple):
     irregular: int = 0
     digests: bool = False
     sealed: bool = False
-    salt: bytes = b""
-    check: bytes = b""
+    salt: bytes = bytes(16)
+    check: bytes = bytes(16)
 
 
 def encode_meta(meta: Meta) -> bytes:

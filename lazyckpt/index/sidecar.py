@@ -208,12 +208,14 @@ class Sidecar:
         return self._shared.lmdb
 
     def _reopen(self) -> None:
+        inherited = self._shared
         try:
             self._shared = _environment(self._path)
             if self._get(FACTS) == self._facts:
                 return
         except (OSError, BadRecord, StaleIndex, lmdb.Error):
             pass
+        self._shared = inherited  # unusable here, so that the next call comes to this place again
         raise StaleIndex("the index was replaced or removed before this process was forked; open the checkpoint again")
 
     def _place(self, data: bytes) -> int:

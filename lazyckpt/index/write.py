@@ -45,8 +45,9 @@ def write(path: str, entries: Iterable[Entry], facts: Meta, codec: Codec = CLEAR
         with contextlib.closing(_create(path)) as environment:
             writer = _Writer(environment, codec)
             numbering = Numbering()
-            for place, record in numbering.records(entries):
-                writer.add(place, record)
+            records = numbering.records(entries)
+            while batch := list(islice(records, _BATCH)):
+                writer.add(batch)
             meta = facts._replace(parameters=len(numbering.places), irregular=len(numbering.irregular))
             rest = [(IRREGULAR + PLACE.pack(place), b"") for place in sorted(numbering.irregular)]
             rest.append((FACTS, encode_meta(meta)))
@@ -69,19 +70,21 @@ class _Writer:
     def __init__(self, environment: lmdb.Environment, codec: Codec) -> None:
         self._environment = environment
         self._codec = codec
-        self._items: list[_Item] = []
+        self._items: list[_Item] = []  # the newest batch, not written yet
         self._written = 0
 
-    def add(self, place: int, record: bytes) -> None:
-        """Take the record of a place, new or (when a name comes again) old."""
-        key = record_key(place)
-        self._items.append((key, self._codec.close(key, record)))
-        if len(self._items) == _BATCH:
-            self._put(self._new_items())
+    def add(self, records: list[tuple[int, bytes]]) -> None:
+        """Take records of places, new or (when a name comes again) old, and write those taken before."""
+        if self._items:
+            self._put(self._items)
+        items = [(record_key(place), record) for place, record in records]
+        if self._codec.can_seal:
+            items = [(key, self._codec.close(key, record)) for key, record in items]
+        self._items = self._new(items)
 
     def finish(self, places: dict[bytes, int], rest: list[_Item]) -> None:
         """Write what is left, the names, and whatever else follows."""
-        items = self._new_items()
+        items = self._items
         names = self._in_key_order(places)
         if len(items) + len(names) > _BATCH:
             self._put(items)
@@ -91,9 +94,8 @@ class _Writer:
             names = names[(len(names) - 1) // _BATCH * _BATCH :]
         self._put([*items, *self._name_items(names, places), *rest])
 
-    def _new_items(self) -> list[_Item]:
-        """The batch in key order; what stands in the file already is overwritten there."""
-        items, self._items = self._items, []
+    def _new(self, items: list[_Item]) -> list[_Item]:
+        """A batch in key order; what stands in the file already is overwritten there."""
         keys = [key for key, _ in items]
         first_new = record_key(self._written)
         if not all(map(lt, keys, islice(keys, 1, None))) or (keys and keys[0] < first_new):

@@ -14,7 +14,7 @@ from lazyckpt.sources.base import BaseSource, BytesSource, Source
 from lazyckpt.sources.cipher import MODES, Lock, encryption_of
 from lazyckpt.sources.local import open_local, sample
 
-__all__ = ["BaseSource", "BytesSource", "Opened", "Source", "open_source"]
+__all__ = ["BaseSource", "BytesSource", "Opened", "Source", "mode_of", "open_source"]
 
 
 class Opened(NamedTuple):
@@ -55,6 +55,20 @@ def open_source(path: str, dec_key: bytes | None = None, dec_mode: str = "AES-GC
         raise
     fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, sample(raw))
     return Opened(path, raw, fingerprint, status.st_mode & 0o777, lock)
+
+
+def mode_of(path: str) -> str | None:
+    """The name of the mode in which a file is encrypted, by its first bytes; None for a plain file.
+
+    Raises:
+        MissingFile, UnreadableFile: there is nothing to read.
+    """
+    raw, _ = open_local(path)
+    try:
+        mode = encryption_of(bytes(raw.read(0, min(4, raw.size))))
+    finally:
+        raw.close()
+    return None if mode is None else mode.name
 
 
 def _lock(raw: Source, key: bytes | None, mode_name: str) -> Lock | None:

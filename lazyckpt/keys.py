@@ -1,0 +1,73 @@
+"""Where a key comes from when it may not be written on a command line or sent to a worker: a file or a variable.
+
+A key as text is taken as its UTF-8 bytes, or after `hex:` as hexadecimal digits. A key file is taken byte for byte,
+but for one line break at its end when only without it the length can be a key's.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final, NamedTuple
+
+from lazyckpt.errors import ArgumentValueError
+
+_LENGTHS: Final = (16, 24, 32)
+_HEX: Final = "hex:"
+
+
+class KeyReference(NamedTuple):
+    """The place of a key; carries no secret itself, so it can be pickled and printed.
+
+    Attributes:
+        file: path of a file that holds the key, or None.
+        variable: name of an environment variable that holds it, or None.
+    """
+
+    file: str | None = None
+    variable: str | None = None
+
+    def read(self) -> bytes | None:
+        """The key; None if the reference is empty.
+
+        Raises:
+            ArgumentValueError: there is no key at that place.
+        """
+        if self.file is not None:
+            return _from_file(self.file)
+        if self.variable is not None:
+            text = os.environ.get(self.variable)
+            if text is None:
+                raise ArgumentValueError(
+                    f"the environment variable {self.variable}, which should hold a key, is not set"
+                )
+            return key_from_text(text)
+        return None
+
+
+NO_KEY: Final = KeyReference()
+
+
+def key_from_text(text: str) -> bytes:
+    """The bytes of a key given as text.
+
+    Raises:
+        ArgumentValueError: what follows `hex:` is not hexadecimal.
+    """
+    if not text.startswith(_HEX):
+        return text.encode()
+    try:
+        return bytes.fromhex(text[len(_HEX) :])
+    except ValueError:
+        raise ArgumentValueError("a key that begins with 'hex:' must go on in hexadecimal digits") from None
+
+
+def _from_file(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            key = file.read(4096)
+    except OSError as error:
+        raise ArgumentValueError(f"the key file {path} cannot be read: {error.strerror}") from error
+    stripped = key.removesuffix(b"\n").removesuffix(b"\r")
+    if key.startswith(_HEX.encode()):
+        return key_from_text(stripped.decode("ascii", "replace"))
+    return stripped if len(key) not in _LENGTHS and len(stripped) in _LENGTHS else key
