@@ -1,0 +1,109 @@
+"""Records: entries and an index's own facts, as bytes."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from entries import MARK, any_entry, map_entry, refused_entry, string_entry, tensor_entry
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazyckpt.dtypes import DTYPES
+from lazyckpt.entry import Extent
+from lazyckpt.index.record import BadRecord, Meta, decode, decode_meta, encode, encode_meta, name_of
+
+KINDS = [tensor_entry("w"), string_entry("s"), map_entry("m"), refused_entry("r")]
+
+
+@given(any_entry)
+def test_a_record_gives_back_its_entry(entry):
+    """Whatever an entry says survives being written and read."""
+    assert decode(encode(entry, entry.name.encode())) == entry
+
+
+@given(any_entry)
+def test_the_name_can_be_read_alone(entry):
+    """`name_of` gives the name of a record of any kind."""
+    assert name_of(encode(entry, entry.name.encode())) == entry.name
+
+
+def test_a_record_is_the_bytes_that_the_schema_says():
+    """The layout is pinned: a change of these bytes needs a new schema number."""
+    entry = tensor_entry("w", place=1, shape=(2, 3))
+
+    assert encode(entry, b"w") == bytes.fromhex(
+        "00 0b 02 00 01000000  0200000000000000 0300000000000000"
+        "6400000000000000 a400000000000000  8c00000000000000 1800000000000000  77"
+    )
+
+
+@pytest.mark.parametrize("entry", KINDS, ids=lambda entry: entry.kind)
+def test_a_record_that_is_cut_is_refused(entry):
+    """A record cut anywhere before its name is no record."""
+    whole = encode(entry, entry.name.encode())
+    for length in range(len(whole) - len(entry.name)):
+        for read in (decode, name_of):
+            with pytest.raises(BadRecord):
+                read(whole[:length])
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_record_or_refused(data):
+    """Garbage raises BadRecord and nothing else."""
+    for read in (decode, name_of, decode_meta):
+        with contextlib.suppress(BadRecord):
+            read(data)
+
+
+@given(any_entry, st.data())
+def test_a_damaged_record_is_a_record_or_refused(entry, data):
+    """A record with one byte changed raises BadRecord, or says something else; nothing else comes out."""
+    whole = bytearray(encode(entry, entry.name.encode()))
+    place = data.draw(st.integers(0, len(whole) - 1))
+    whole[place] ^= data.draw(st.integers(1, 255))
+    found = None
+    with contextlib.suppress(BadRecord):
+        found = decode(bytes(whole))
+
+    assert found != entry
+
+
+def test_a_claim_of_four_billion_extents_allocates_nothing():
+    """The count in a record is compared with the record's length before it is believed."""
+    head = bytes([0, DTYPES["Float32"].code, 0, 0]) + b"\xff" * 4
+
+    with pytest.raises(BadRecord, match="length"):
+        decode(head + bytes(16))
+
+
+@pytest.mark.parametrize("digests", [False, True])
+def test_the_facts_of_an_index_survive(digests):
+    """What an index says of itself is read as it was written."""
+    meta = Meta(MARK, 2**40, 3, digests, not digests, bytes(range(16)), bytes(range(16, 32)))
+
+    assert decode_meta(encode_meta(meta)) == meta
+
+
+def test_facts_of_another_schema_are_refused_by_number():
+    """The facts of an older or newer schema are not read, and the message names both."""
+    facts = bytearray(encode_meta(Meta(MARK, 1, 0, False)))
+    facts[8] = 0
+
+    with pytest.raises(BadRecord, match="schema 0, this version reads 1"):
+        decode_meta(bytes(facts))
+
+
+def test_facts_of_another_program_are_refused():
+    """Facts that do not begin with the magic, or are of another length, are none."""
+    facts = encode_meta(Meta(MARK, 1, 0, False))
+    for other in (b"", facts[:-1], facts + b"\0", b"X" + facts[1:]):
+        with pytest.raises(BadRecord):
+            decode_meta(other)
+
+
+def test_extents_are_extents_again():
+    """Extents come back as named values, not as bare tuples."""
+    (extent,) = decode(encode(tensor_entry("w"), b"w")).extents
+
+    assert isinstance(extent, Extent)

@@ -1,0 +1,312 @@
+"""The store in an LMDB file keeps the contract of stores, and distrusts the file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+
+import lmdb
+import pytest
+from entries import MARK, tensor_entry
+from store_contract import MIXED, StoreContract, dump
+
+from lazyckpt.errors import LazyCkptError, StaleIndex
+from lazyckpt.index import Index, write
+from lazyckpt.index.codec import CLEAR
+from lazyckpt.index.record import BadRecord, Meta
+from lazyckpt.index.sidecar import Sidecar
+
+MANY = [tensor_entry(f"layer{place}.weight", place) for place in range(2000)]
+
+
+def written(folder, entries, name="index.lmdb"):
+    """The path of a new sidecar with these entries."""
+    path = str(folder / name)
+    write.write(path, entries, Meta(MARK))
+    return path
+
+
+class TestSidecar(StoreContract):
+    """An index as one LMDB file."""
+
+    def make(self, folder, entries, digests=False):
+        """In a file, written and opened again."""
+        path = str(folder / "index.lmdb")
+        meta = write.write(path, entries, Meta(MARK, digests=digests))
+        store = Sidecar(path)
+        assert store.meta == meta
+        return store
+
+
+class TestSidecarInBatches(TestSidecar):
+    """The same, written in many small transactions, so that every rule meets a border between two."""
+
+    @pytest.fixture(autouse=True)
+    def _small_batches(self, monkeypatch):
+        monkeypatch.setattr(write, "_BATCH", 13)
+
+
+@pytest.mark.parametrize("count", [*range(24, 29), 50, 52, 53])
+def test_batches_may_end_anywhere(count, tmp_path, monkeypatch):
+    """However the number of parameters and of repeated names falls on the batches, nothing is lost."""
+    monkeypatch.setattr(write, "_BATCH", 13)
+    entries = [tensor_entry(f"w{place % 26}", place) for place in range(count)]
+    store = Sidecar(written(tmp_path, entries))
+
+    assert dump(store) == [*{entry.name: entry for entry in entries}.values()]
+
+
+def test_a_finished_sidecar_is_one_file_and_is_never_written_again(tmp_path):
+    """Writing and reading leave no lock file, and reading leaves the file's bytes and times alone."""
+    path = written(tmp_path, MANY)
+    with open(path, "rb") as file:
+        before = (file.read(), os.stat(path).st_mtime_ns)
+    dump(Sidecar(path))
+    with open(path, "rb") as file:
+        after = (file.read(), os.stat(path).st_mtime_ns)
+
+    assert after == before
+    assert os.listdir(tmp_path) == ["index.lmdb"]
+
+
+def test_a_sidecar_may_be_read_only(tmp_path):
+    """A file without write permission is as good as any."""
+    path = written(tmp_path, MIXED)
+    os.chmod(path, 0o400)
+
+    assert dump(Sidecar(path)) == MIXED
+
+
+def test_an_absent_sidecar_is_an_os_error(tmp_path):
+    """That there is no file is told as the system tells it, and none is made."""
+    with pytest.raises(FileNotFoundError):
+        Sidecar(str(tmp_path / "none.lmdb"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_two_stores_of_one_file_share_an_environment(tmp_path):
+    """LMDB refuses to open a file twice in a process, so it is opened once; the second reader outlives the first."""
+    path = written(tmp_path, MIXED)
+    first, second = Sidecar(path), Sidecar(path)
+    first.close()
+
+    assert dump(second) == MIXED
+
+
+def test_a_link_leads_to_the_same_environment(tmp_path):
+    """Environments are shared by the file, not by its name."""
+    path = written(tmp_path, MIXED)
+    os.link(path, tmp_path / "other.lmdb")
+    both = [Sidecar(path), Sidecar(str(tmp_path / "other.lmdb"))]
+
+    assert [dump(store) for store in both] == [MIXED, MIXED]
+
+
+def test_a_replaced_file_does_not_disturb_who_reads_the_old_one(tmp_path):
+    """An open store keeps reading the file it opened; a new one reads what stands there now."""
+    path = written(tmp_path, MIXED)
+    old = Sidecar(path)
+    os.replace(written(tmp_path, MANY, "new.lmdb"), path)
+    new = Sidecar(path)
+
+    assert (dump(old), dump(new)) == (MIXED, MANY)
+
+
+def test_descriptors_do_not_pile_up(tmp_path):
+    """Two hundred stores, opened and closed, leave as many descriptors open as before."""
+    path = written(tmp_path, MIXED)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(200):
+        Sidecar(path).close()
+
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_many_threads_read_one_store(tmp_path):
+    """Sixteen threads that look up every name at once all find what is there."""
+    store = Sidecar(written(tmp_path, MANY))
+    wrong = []
+
+    def read():
+        index = Index(store)
+        wrong.extend(entry.name for entry in MANY if index[entry.name] != entry)
+
+    threads = [threading.Thread(target=read) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert wrong == []
+
+
+def in_child(task):
+    """The exit code of a forked child that runs `task`: 0 if that is true, 1 if not, 2 if it raises."""
+    child = os.fork()
+    if child == 0:
+        code = 2
+        with contextlib.suppress(BaseException):
+            code = 0 if task() else 1
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_forked_child_reads_on(tmp_path):
+    """A child opens the file again by itself; parent and child both go on reading."""
+    store = Sidecar(written(tmp_path, MANY))
+
+    assert in_child(lambda: dump(store) == MANY) == 0
+    assert dump(store) == MANY
+
+
+def raises_stale(store):
+    """Whether a look-up says each time that the index is stale."""
+    for _ in range(2):
+        try:
+            store.position("layer0.weight")
+        except StaleIndex:
+            continue
+        return False
+    return True
+
+
+def test_a_forked_child_never_reads_another_file_in_its_place(tmp_path):
+    """If the file was replaced before the fork, the child says so, each time; the parent reads its own."""
+    path = written(tmp_path, MANY)
+    store = Sidecar(path)
+    os.replace(written(tmp_path, MIXED, "new.lmdb"), path)
+
+    assert in_child(lambda: raises_stale(store)) == 0
+    assert dump(store) == MANY
+
+
+def test_a_forked_child_says_that_the_file_is_gone(tmp_path):
+    """If the file was removed before the fork, the child says so; the parent still reads it."""
+    path = written(tmp_path, MANY)
+    store = Sidecar(path)
+    os.unlink(path)
+
+    assert in_child(lambda: raises_stale(store)) == 0
+    assert dump(store) == MANY
+
+
+def changed(path, data):
+    """Put other bytes in a sidecar's place."""
+    os.unlink(path)
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def answer(path):
+    """All that a sidecar says, or the type of the error that it is refused with."""
+    try:
+        index = Index(Sidecar(path))
+        return [*index.entries()], [index.position(entry.name) for entry in MANY], index.with_prefix("layer1")
+    except (BadRecord, StaleIndex) as error:
+        return type(error)
+
+
+def test_a_sidecar_cut_anywhere_is_refused(tmp_path):
+    """Whatever is missing at its end, the file is refused before LMDB could touch a page that is not there."""
+    path = written(tmp_path, MANY)
+    with open(path, "rb") as file:
+        whole = file.read()
+    lengths = [*range(200), *range(200, len(whole) - 1, 2048), len(whole) - 1]
+    taken = []
+    for length in lengths:
+        changed(path, whole[:length])
+        if answer(path) is not BadRecord:
+            taken.append(length)
+
+    assert taken == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", bytes(8192), bytes(1_000_000), b"\xff" * 8192, b"no index at all " * 1024, os.urandom(16_384)],
+    ids=["nothing", "two zero pages", "zeros", "ones", "text", "noise"],
+)
+def test_garbage_is_refused(data, tmp_path):
+    """A file that is no LMDB file is refused."""
+    path = str(tmp_path / "index.lmdb")
+    with open(path, "wb") as file:
+        file.write(data)
+
+    with pytest.raises(BadRecord):
+        Sidecar(path)
+
+
+def test_another_programs_lmdb_file_is_refused(tmp_path):
+    """An LMDB file without lazyckpt's facts is no index."""
+    path = str(tmp_path / "index.lmdb")
+    with lmdb.open(path, subdir=False, lock=False) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"key", b"value")
+
+    with pytest.raises(BadRecord, match="no lazyckpt index"):
+        Sidecar(path)
+
+
+def test_a_flipped_bit_in_the_header_is_refused_or_harmless(tmp_path):
+    """One changed bit in what LMDB says of the file gives an error that is expected, or the true answer."""
+    path = written(tmp_path, MANY[:30])
+    with open(path, "rb") as file:
+        whole = file.read()
+    truth = answer(path)
+    wrong = []
+    for page in (0, 4096):
+        for bit in range(0, 152 * 8, 3):
+            damaged = bytearray(whole)
+            damaged[page + bit // 8] ^= 1 << bit % 8
+            changed(path, damaged)
+            if answer(path) not in (truth, BadRecord, StaleIndex):
+                wrong.append((page, bit))
+
+    assert wrong == []
+
+
+def test_what_lmdb_finds_damaged_while_reading_is_told_as_such(tmp_path):
+    """A page that is no longer what it was is a damaged index, with the file's name and what to do."""
+    path = written(tmp_path, MANY)
+    with open(path, "rb") as file:
+        whole = bytearray(file.read())
+    whole[2 * 4096 + 10] ^= 0x06  # the first leaf says that it is no leaf
+    changed(path, whole)
+
+    with pytest.raises(LazyCkptError, match=r"damaged.*lazyckpt index --force") as caught:
+        dump(Sidecar(path))
+    assert caught.value.file == path
+
+
+def test_a_full_disk_is_an_os_error(tmp_path):
+    """What LMDB says of a place that it cannot write to is told as an OSError, so that another place is tried."""
+    folder = tmp_path / "folder.lmdb"
+    folder.mkdir()
+
+    with pytest.raises(OSError, match="writing the index failed"):
+        write.write(str(folder), MIXED, Meta(MARK))
+
+
+def with_record(path, key, value):
+    """Change one record in a finished sidecar, as a forger would."""
+    with lmdb.open(path, subdir=False, lock=False) as environment, environment.begin(write=True) as transaction:
+        transaction.put(key, value)
+
+
+def test_a_name_that_leads_to_anothers_record_is_found_out(tmp_path):
+    """The index compares the name in the record with the name that was asked for."""
+    path = written(tmp_path, MIXED)
+    with_record(path, CLEAR.name_key(b"conv.weight"), b"\0\0\0\4")
+
+    with pytest.raises(StaleIndex, match="another"):
+        Index(Sidecar(path))["conv.weight"]
+
+
+@pytest.mark.parametrize("place", [b"\0\0\0\x07", b"\xff\xff\xff\xff", b"\0\0", b""])
+def test_a_place_outside_the_index_is_found_out(place, tmp_path):
+    """A name whose place is no place of this index is damage, not an answer."""
+    path = written(tmp_path, MIXED)
+    with_record(path, CLEAR.name_key(b"conv.weight"), place)
+
+    with pytest.raises(StaleIndex, match="damaged"):
+        Sidecar(path).position("conv.weight")
