@@ -46,7 +46,10 @@ _opening = threading.Lock()
 
 
 def _after_fork() -> None:
+    """In the child: close what the parent opened (LMDB would refuse to open it again), so that it is opened anew."""
     global _open, _opening
+    for environment in list(_open.values()):
+        environment.lmdb.close()
     _open, _opening = weakref.WeakValueDictionary(), threading.Lock()
 
 
@@ -215,7 +218,7 @@ class Sidecar:
                 return
         except (OSError, BadRecord, StaleIndex, lmdb.Error):
             pass
-        self._shared = inherited  # unusable here, so that the next call comes to this place again
+        self._shared = inherited  # closed in this process, so that the next call comes to this place again
         raise StaleIndex("the index was replaced or removed before this process was forked; open the checkpoint again")
 
     def _place(self, data: bytes) -> int:
