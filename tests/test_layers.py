@@ -1,0 +1,154 @@
+"""The house keeps its order: imports go one way, and each third-party package has one owner."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import sys
+from pathlib import Path
+
+import lazyckpt
+
+ROOT = Path(lazyckpt.__file__).parent
+
+# Lowest first. A room imports from itself and from what stands before it. "" is the package itself.
+LAYERS = (
+    "errors",
+    "dtypes",
+    "entry",
+    "keys",
+    "sources",
+    "formats",
+    "index",
+    "payload",
+    "parameter",
+    "selection",
+    "reading",
+    "checkpoint",
+    "loading",
+    "",
+    "explore",
+    "demo",
+    "cli",
+    "__main__",
+)
+# Who may import a package. numpy is everybody's.
+OWNERS = {
+    "cryptography": {"sources.cipher"},
+    "google": {"formats.checkpoint_pb2"},
+    "lmdb": {"index.sidecar", "index.write"},
+    "platformdirs": {"index.place"},
+    "rich": {"cli"},
+    "typer": {"cli"},
+}
+BY_NAME = {"dtypes"}  # modules that import by a computed name: ml_dtypes, when one of its types is asked for
+LONGEST = 400  # lines
+
+
+def name_of(file):
+    """A module's name inside the package: `index.sidecar`, `index` for a folder's own, "" for the package's."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(file): file for file in sorted(ROOT.rglob("*.py"))}
+TREES = {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in MODULES.items()}
+
+
+def imported(name):
+    """The full names of all that a module imports, inside functions too."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif _is_import_call(node) and isinstance(node.args[0], ast.Constant):
+            yield node.args[0].value
+
+
+def _is_import_call(node):
+    return isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__"))
+
+
+def inside(full):
+    """The module of this package that a full name leads to, or None."""
+    parts = full.split(".")
+    if parts[0] != "lazyckpt":
+        return None
+    inner = ".".join(parts[1:])
+    return inner if inner in MODULES else ".".join(parts[1:-1])
+
+
+EDGES = {name: {inside(full) for full in imported(name)} - {None} for name in MODULES}
+
+
+def rank(name):
+    """Where a module's room stands in the order."""
+    return LAYERS.index(name.partition(".")[0])
+
+
+def test_every_module_has_a_place_in_the_order():
+    """No room stands outside the order, and the order names no room that is gone."""
+    assert {name.partition(".")[0] for name in MODULES} <= set(LAYERS)
+
+
+def test_imports_go_one_way():
+    """A module imports from its own room and from rooms below, never from above."""
+    upward = {(name, other) for name, others in EDGES.items() for other in others if rank(other) > rank(name)}
+
+    assert upward == set()
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """There is an order in which all modules could be read, imports inside functions counted."""
+    order = list(graphlib.TopologicalSorter(EDGES).static_order())
+
+    assert set(order) == set(MODULES)
+
+
+def test_each_third_party_package_has_its_owner():
+    """What a package outside is needed for happens in one place."""
+    used = {}
+    for name in MODULES:
+        for full in imported(name):
+            package = full.partition(".")[0]
+            if package not in {*sys.stdlib_module_names, "lazyckpt", "numpy"}:
+                used.setdefault(package, set()).add(name)
+
+    assert {package: names - OWNERS.get(package, set()) for package, names in used.items()} == {
+        package: set() for package in used
+    }
+
+
+def test_only_the_dtype_table_imports_by_a_computed_name():
+    """No import hides from this file, but for the one of ml_dtypes."""
+    hidden = {
+        name
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if _is_import_call(node) and not isinstance(node.args[0], ast.Constant)
+    }
+
+    assert hidden == BY_NAME
+
+
+def test_no_module_is_a_drawer():
+    """A module's name says what it is about."""
+    drawers = {"utils", "util", "helpers", "common", "misc", "core", "base_utils"}
+
+    assert [name for name in MODULES if drawers & set(name.split("."))] == []
+
+
+def test_modules_are_short():
+    """A module that cannot be read in one sitting should be two."""
+    lengths = {name: len(file.read_text(encoding="utf-8").splitlines()) for name, file in MODULES.items()}
+
+    assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
+
+
+def test_every_module_opens_with_what_it_is_about():
+    """The first thing in a module is a docstring."""
+    generated = OWNERS["google"]
+
+    assert [name for name, tree in TREES.items() if not ast.get_docstring(tree) and name not in generated] == []

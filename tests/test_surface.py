@@ -1,0 +1,101 @@
+"""What `import lazyckpt` offers, what it costs, and that its signatures are MindSpore's."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+import types
+
+import lazyckpt
+
+HEAVY = (
+    "cryptography",
+    "fsspec",
+    "google.protobuf",
+    "mindspore",
+    "ml_dtypes",
+    "pandas",
+    "platformdirs",
+    "rich",
+    "torch",
+    "typer",
+)
+REQUIRED = inspect.Parameter.empty
+
+
+def public(thing):
+    """The names of a module or class that do not begin with an underscore, and what they stand for."""
+    return {name: value for name, value in vars(thing).items() if not name.startswith("_")}
+
+
+def test_all_is_what_is_public():
+    """`__all__` lists everything that is offered: no more and no less, and sorted."""
+    offered = {name for name, value in public(lazyckpt).items() if not isinstance(value, types.ModuleType)}
+
+    assert sorted(offered | {"errors"}, key=lambda name: (name[0].islower(), name)) == lazyckpt.__all__
+
+
+def test_every_public_name_is_documented():
+    """Each public class, function, method and property says what it does."""
+    things = {name: getattr(lazyckpt, name) for name in lazyckpt.__all__}
+    members = {
+        f"{name}.{member}": value
+        for name, thing in things.items()
+        for member, value in public(thing).items()
+        if isinstance(value, (types.FunctionType, property, type)) and isinstance(thing, (type, types.ModuleType))
+    }
+
+    assert [name for name, thing in {**things, **members}.items() if not (thing.__doc__ or "").strip()] == []
+
+
+def test_every_error_is_a_lazyckpt_error():
+    """One `except lazyckpt.errors.LazyCkptError` catches all that is raised on purpose."""
+    errors = [value for value in public(lazyckpt.errors).values() if isinstance(value, type)]
+
+    assert [error for error in errors if not issubclass(error, lazyckpt.errors.LazyCkptError)] == []
+
+
+def test_importing_lazyckpt_is_cheap():
+    """The import loads no framework, no command line, and nothing else that is needed only now and then."""
+    code = "import json, sys, lazyckpt; print(json.dumps(sorted(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, encoding="utf-8")
+
+    assert set(json.loads(answer.stdout)) & set(HEAVY) == set()
+
+
+def split(function):
+    """The parameters that may be given by position, with their defaults, and those that must be named."""
+    parameters = inspect.signature(function).parameters.values()
+    by_position = {one.name: one.default for one in parameters if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    return by_position, {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_load_checkpoint_takes_mindspores_arguments_in_mindspores_order():
+    """Every call written for MindSpore, by position or by name, means the same here; what is new must be named."""
+    by_position, named = split(lazyckpt.load_checkpoint)
+
+    assert list(by_position.items()) == [
+        ("ckpt_file_name", REQUIRED),
+        ("net", None),
+        ("strict_load", False),
+        ("filter_prefix", None),
+        ("dec_key", None),
+        ("dec_mode", "AES-GCM"),
+        ("specify_prefix", None),
+        ("choice_func", None),
+        ("crc_check", False),
+        ("remove_redundancy", False),
+        ("format", "ckpt"),
+    ]
+    assert named["index"] == "auto"
+    assert REQUIRED not in named.values()
+
+
+def test_build_index_has_its_options_by_name():
+    """Only the file and its key may be given by position."""
+    by_position, named = split(lazyckpt.build_index)
+
+    assert list(by_position.items()) == [("path", REQUIRED), ("dec_key", None), ("dec_mode", "AES-GCM")]
+    assert {"index_path": None, "force": False, "digest": None, "progress": None}.items() <= named.items()
