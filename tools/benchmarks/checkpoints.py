@@ -1,0 +1,193 @@
+"""The checkpoints that are measured, written byte for byte as MindSpore writes them, each on first need.
+
+A value without content is a hole: it has an offset and a length in the file, and takes no disk.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks import encrypting
+
+MIB = 2**20
+LENET = {
+    "conv1.weight": (6, 1, 5, 5),
+    "conv2.weight": (16, 6, 5, 5),
+    "fc1.weight": (120, 400),
+    "fc1.bias": (120,),
+    "fc2.weight": (84, 120),
+    "fc2.bias": (84,),
+    "fc3.weight": (10, 84),
+    "fc3.bias": (10,),
+}
+Shapes = Iterable[tuple[str, tuple[int, ...]]]
+Content = Callable[[int, int], bytes | memoryview]  # number of the value, bytes it takes -> its bytes
+
+
+class Placed(NamedTuple):
+    """Where a value's content went."""
+
+    name: str
+    offset: int
+    length: int
+
+
+class Made(NamedTuple):
+    """A finished file."""
+
+    path: str
+    values: list[Placed]
+
+
+class Checkpoints:
+    """The files of one run, all in one folder. `full` are the sizes that the bars speak of, else small ones."""
+
+    def __init__(self, folder: str, full: bool) -> None:
+        self._folder = folder
+        self._full = full
+        self.key = os.urandom(16)
+
+    @cached_property
+    def terabyte(self) -> Made:
+        """10,240 parameters (small: 64) of 100 MiB each, all holes: 1,000 GiB."""
+        count = 10_240 if self._full else 64
+        return self._write("terabyte.ckpt", ((f"layer.{i}.weight", (5_120, 5_120)) for i in range(count)))
+
+    @cached_property
+    def many(self) -> Made:
+        """1,000,000 parameters (small: 10,000) of 16 x 4 numbers."""
+        return self._many("many.ckpt", 1_000_000 if self._full else 10_000)
+
+    @cached_property
+    def thousand(self) -> Made:
+        """The first 1,000 of `many`."""
+        return self._many("thousand.ckpt", 1_000)
+
+    @cached_property
+    def holes(self) -> Made:
+        """4 GiB in 256 values, all holes."""
+        return self._write("holes.ckpt", ((f"layer.{i}.weight", (2_048, 2_048)) for i in range(256)))
+
+    @cached_property
+    def large(self) -> Made:
+        """64 values of 16 MiB (small: 2 MiB)."""
+        return self._write("large.ckpt", self._large_shapes(), _noise())
+
+    @cached_property
+    def large_safetensors(self) -> str:
+        """The same values as `large`, as safetensors."""
+        path = self._path("large.safetensors")
+        write_safetensors(path, self._large_shapes(), _noise())
+        return path
+
+    @cached_property
+    def half(self) -> Made:
+        """128 values of 4 MiB (small: 64 KiB): 512 MiB."""
+        shape = (1_024, 1_024) if self._full else (128, 128)
+        return self._write("half.ckpt", ((f"layer.{i}.weight", shape) for i in range(128)), _noise())
+
+    @cached_property
+    def lenet(self) -> Made:
+        """A LeNet with its optimiser: 21 parameters, half a megabyte."""
+        moments = {f"moments.{name}": shape for name, shape in LENET.items()}
+        scalars = dict.fromkeys(("scale_sense", "learning_rate", "momentum", "loss", "beta1_power"), ())
+        return self._write("lenet.ckpt", {**LENET, **scalars, **moments}.items(), _noise())
+
+    @cache  # noqa: B019 (lives as long as the run)
+    def encrypted(self, mode: str) -> str:
+        """`large`, encrypted with `key`."""
+        path = self._path(f"large-{mode}.ckpt")
+        encrypting.encrypt(self.large.path, path, mode, self.key)
+        return path
+
+    def _large_shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        shape = (2_048, 2_048) if self._full else (2_048, 256)
+        return ((f"layer.{i}.weight", shape) for i in range(64))
+
+    def _many(self, name: str, count: int) -> Made:
+        names = (f"model.layers.{i // 10}.block.{i % 10}.weight" for i in range(count))
+        return self._write(name, ((name, (16, 4)) for name in names), _noise())
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._folder, name)
+
+    def _write(self, name: str, shapes: Shapes, content: Content | None = None) -> Made:
+        path = self._path(name)
+        return Made(path, write_ckpt(path, shapes, content))
+
+
+def write_ckpt(path: str, shapes: Shapes, content: Content | None = None) -> list[Placed]:
+    """Write float32 tensors; without `content` their bytes are holes. The file is synced and in the page cache."""
+    placed, position = [], 0
+    with open(path, "wb", buffering=MIB) as file:
+        for number, (name, shape) in enumerate(shapes):
+            length = 4 * math.prod(shape)
+            head = header(name, shape, length)
+            file.write(head)
+            position += len(head)
+            placed.append(Placed(name, position, length))
+            if content is None:
+                file.seek(length, os.SEEK_CUR)
+            else:
+                file.write(content(number, length))
+            position += length
+        file.truncate(position)
+        file.flush()
+        os.fsync(file.fileno())
+    return placed
+
+
+def write_safetensors(path: str, shapes: Shapes, content: Content) -> None:
+    """Write float32 tensors as a safetensors file, synced and in the page cache."""
+    header, position, lengths = {}, 0, []
+    for name, shape in shapes:
+        length = 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [position, position + length]}
+        lengths.append(length)
+        position += length
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for number, length in enumerate(lengths):
+            file.write(content(number, length))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def header(name: str, shape: tuple[int, ...], length: int) -> bytes:
+    """The bytes from a float32 value's start to its content."""
+    kind = b"Float32"
+    dims = b"".join(b"\x08" + _varint(dim) for dim in shape)
+    inner = dims + b"\x12" + _varint(len(kind)) + kind + b"\x1a" + _varint(length)
+    tag = name.encode()
+    outer = b"\x0a" + _varint(len(tag)) + tag + b"\x12" + _varint(len(inner) + length) + inner
+    return b"\x0a" + _varint(len(outer) + length) + outer
+
+
+def _varint(number: int) -> bytes:
+    parts = bytearray()
+    while number > 0x7F:
+        parts.append(number & 0x7F | 0x80)
+        number >>= 7
+    parts.append(number)
+    return bytes(parts)
+
+
+def _noise() -> Content:
+    """Normally distributed numbers; each value is another window of them, the same in each run."""
+    numbers = np.random.default_rng(20_24).standard_normal(2**22 + 2**16, np.float32)
+    data = memoryview(numbers).cast("B")
+
+    def content(number: int, length: int) -> memoryview:
+        start = 4 * (number * 61 % 2**16)
+        return data[start : start + length]
+
+    return content

@@ -1,0 +1,174 @@
+"""What is timed: each task is made ready with its arguments and gives a function to call, over and over.
+
+The imports stand inside, because a task runs in a process that has only what it needs (lazyckpt is not there in the
+one that has MindSpore). "Has an index" is true from the second call on: the first one builds it and is not counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Task(NamedTuple):
+    """A function to time, and what has to happen before each call."""
+
+    call: Callable[[], object]
+    before: Callable[[], object] = lambda: None
+
+
+def first_index(path: str, **decryption: Any) -> Task:
+    """Build an index that is not there yet, sidecar written and synced."""
+    import lazyckpt
+
+    return Task(lambda: lazyckpt.build_index(path, **decryption), lambda: _forget_index(path))
+
+
+def first_load(path: str) -> Task:
+    """Load a checkpoint that has no index yet, sidecar written and synced."""
+    import lazyckpt
+
+    return Task(lambda: lazyckpt.load_checkpoint(path), lambda: _forget_index(path))
+
+
+def first_load_all(path: str) -> Task:
+    """The same, and copy every value."""
+    import lazyckpt
+
+    return Task(lambda: lazyckpt.load_checkpoint(path).load(), lambda: _forget_index(path))
+
+
+def open_warm(path: str) -> Task:
+    """Load a checkpoint that has an index."""
+    import lazyckpt
+
+    return Task(lambda: lazyckpt.load_checkpoint(path))
+
+
+def open_and_look_up(path: str, names: list[str]) -> Task:
+    """Load a checkpoint that has an index, and take a parameter out of it, each time another."""
+    import lazyckpt
+
+    turn = itertools.cycle(names)
+
+    def call() -> object:
+        checkpoint = lazyckpt.load_checkpoint(path)
+        return checkpoint, checkpoint[next(turn)]
+
+    return Task(call)
+
+
+def one_row(path: str, name: str, row: int) -> Task:
+    """Load a checkpoint that has an index, and add up one row of one parameter."""
+    import lazyckpt
+
+    def call() -> object:
+        return lazyckpt.load_checkpoint(path)[name][row].sum()
+
+    return Task(call)
+
+
+def view(path: str, name: str) -> Task:
+    """Load a checkpoint that has an index, and add up one value without copying it."""
+    import lazyckpt
+
+    return Task(lambda: lazyckpt.load_checkpoint(path)[name].asnumpy().sum())
+
+
+def copy(path: str, name: str) -> Task:
+    """Load a checkpoint that has an index, and copy one value."""
+    import lazyckpt
+
+    return Task(lambda: lazyckpt.load_checkpoint(path)[name].asnumpy(copy=True))
+
+
+def chosen(path: str, name: str, **decryption: Any) -> Task:
+    """Load one value with `choice_func`, as one does with MindSpore, and add it up."""
+    import lazyckpt
+
+    def call() -> object:
+        return lazyckpt.load_checkpoint(path, choice_func=name.__eq__, **decryption)[name].asnumpy().sum()
+
+    return Task(call)
+
+
+def value(path: str, name: str, **decryption: Any) -> Task:
+    """Load an encrypted checkpoint that has an index, and decrypt one value."""
+    import lazyckpt
+
+    def call() -> object:
+        return lazyckpt.load_checkpoint(path, **decryption)[name].asnumpy()
+
+    return Task(call)
+
+
+def load(path: str, **decryption: Any) -> Task:
+    """Load a checkpoint that has an index, and copy every value into memory of its own."""
+    import lazyckpt
+
+    return Task(lambda: lazyckpt.load_checkpoint(path, **decryption).load())
+
+
+def iterate(path: str, **decryption: Any) -> Task:
+    """Load a checkpoint that has an index, and look at every value in file order, keeping none."""
+    import lazyckpt
+
+    def call() -> None:
+        for parameter in lazyckpt.load_checkpoint(path, **decryption).values():
+            parameter.asnumpy()
+
+    return Task(call)
+
+
+def safetensors_value(path: str, name: str, touch: bool) -> Task:
+    """Open a safetensors file and take one value (always a copy); with `touch`, add it up."""
+    from safetensors import safe_open
+
+    def call() -> object:
+        with safe_open(path, framework="np") as file:
+            array = file.get_tensor(name)
+            return array.sum() if touch else array
+
+    return Task(call)
+
+
+def mindspore_load(path: str, name: str | None = None, **decryption: Any) -> Task:
+    """MindSpore's load_checkpoint: of everything, or of one value, which is added up."""
+    import mindspore
+
+    if name is None:
+        return Task(lambda: mindspore.load_checkpoint(path, **decryption))
+
+    def call() -> object:
+        return mindspore.load_checkpoint(path, choice_func=name.__eq__, **decryption)[name].asnumpy().sum()
+
+    return Task(call)
+
+
+def openssl_frames(path: str, key: bytes, first: int = 0, count: int | None = None, threads: int = 1) -> Task:
+    """OpenSSL alone on whole frames."""
+    from benchmarks.encrypting import frame_decryptor
+
+    return Task(frame_decryptor(path, key, first, count, threads))
+
+
+def openssl_range(path: str, key: bytes, offset: int, length: int) -> Task:
+    """OpenSSL alone on a range of a CBC file."""
+    from benchmarks.encrypting import range_decryptor
+
+    return Task(range_decryptor(path, key, offset, length))
+
+
+def _forget_index(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path + ".lmdb")
+
+
+_ALL = (
+    *(first_index, first_load, first_load_all, open_warm, open_and_look_up, one_row, view, copy, chosen, value, load),
+    *(iterate, safetensors_value, mindspore_load, openssl_frames, openssl_range),
+)
+TASKS: dict[str, Callable[..., Task]] = {task.__name__: task for task in _ALL}
