@@ -5,12 +5,10 @@ Exit codes: 0 all is well, 1 something about a file is wrong (the message says w
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
@@ -23,10 +21,10 @@ from rich.text import Text
 from lazyckpt import __version__
 from lazyckpt.demo import run_demo
 from lazyckpt.entry import MAP, STRING, TENSOR, Entry
-from lazyckpt.errors import EncryptedFile, LazyCkptError, MissingFile
+from lazyckpt.errors import EncryptedFile, LazyCkptError
 from lazyckpt.explore.sizes import human_size
 from lazyckpt.index.build import build_index
-from lazyckpt.index.many import Built, build_indexes
+from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processes
 from lazyckpt.keys import KeyReference, key_from_text
 from lazyckpt.loading import load_checkpoint
 from lazyckpt.sources import mode_of
@@ -145,26 +143,6 @@ def demo() -> None:
         run_demo(typer.echo)
 
 
-def find_checkpoints(patterns: list[str]) -> list[str]:
-    """The files that paths, folders (searched for *.ckpt) and patterns name, sorted, each once.
-
-    Raises:
-        MissingFile: one of them names nothing.
-    """
-    found: dict[str, None] = {}
-    for pattern in patterns:
-        if os.path.isdir(pattern):
-            matches = glob.glob(os.path.join(glob.escape(pattern), "**", "*.ckpt"), recursive=True)
-        elif os.path.exists(pattern):
-            matches = [pattern]
-        else:
-            matches = glob.glob(pattern, recursive=True)
-        if not matches:
-            raise MissingFile(f"no checkpoint at {pattern}")
-        found.update(dict.fromkeys(sorted(matches)))
-    return list(found)
-
-
 def describe(entry: Entry) -> dict[str, Any]:
     """What is known of a parameter without reading its value, as plain data."""
     offset = entry.all_extents[0].offset if entry.all_extents else None
@@ -216,7 +194,7 @@ def _index_many(paths: list[str], force: bool, jobs: int, key: KeyReference) -> 
         task = bar.add_task("files", total=len(paths))
         if jobs == 1:
             return build_indexes(paths, force=force, key=key, progress=lambda _: bar.advance(task))
-        with ProcessPoolExecutor(min(jobs, len(paths))) as pool:
+        with processes(min(jobs, len(paths))) as pool:
             return build_indexes(paths, executor=pool, force=force, key=key, progress=lambda _: bar.advance(task))
 
 

@@ -106,7 +106,7 @@ def load_checkpoint(
 
 
 def _open(opened: Opened, where: str, selection: Selection, crc_check: bool, cache: int) -> Checkpoint:
-    index, source = obtain(opened, where, Wishes(cache=cache))
+    index, source, _ = obtain(opened, where, Wishes(cache=cache))
     if crc_check:
         _check_crc(source)
     names = _names(index, selection, opened.path)

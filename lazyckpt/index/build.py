@@ -40,10 +40,11 @@ _RELEASE_EVERY: Final = 2**25  # bytes of headers and payloads walked past
 
 
 class Found(NamedTuple):
-    """An opened file's index, and the file's plain bytes."""
+    """An opened file's index, the file's plain bytes, and whether the index was there already."""
 
     entries: Index
     source: Source
+    fresh: bool = False
 
 
 class Wishes(NamedTuple):
@@ -172,7 +173,7 @@ def _fresh(path: str, opened: Opened, wishes: Wishes) -> Found | None:
         log.info("the index %s is not used: %s", path, error.what)
         store.close()
         return None
-    return Found(Index(store), source)
+    return Found(Index(store), source, fresh=True)
 
 
 def _source_for(store: sidecar.Sidecar, opened: Opened, wishes: Wishes) -> Source:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, as_completed
 from typing import NamedTuple
 
-from lazyckpt.errors import LazyCkptError
+from lazyckpt.errors import FileFault, LazyCkptError, MissingFile
 from lazyckpt.index.build import Wishes, obtain
 from lazyckpt.keys import NO_KEY, KeyReference
 from lazyckpt.sources import mode_of, open_source
@@ -19,11 +20,12 @@ class Built(NamedTuple):
 
     Attributes:
         path: the checkpoint.
-        error: why it has no index, or an empty string.
+        error: why it has no index (without its path), or an empty string.
         sidecar: where its index is, or None if it could be kept nowhere.
         parameters: how many it has.
         size: bytes of the checkpoint.
         seconds: what it took.
+        fresh: whether the index was there already.
     """
 
     path: str
@@ -32,6 +34,38 @@ class Built(NamedTuple):
     parameters: int
     size: int
     seconds: float
+    fresh: bool = False
+
+
+def find_checkpoints(patterns: Iterable[str]) -> list[str]:
+    """The files that paths, folders (searched for *.ckpt) and patterns name, sorted, each once.
+
+    Raises:
+        MissingFile: one of them names nothing.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        if os.path.isdir(pattern):
+            matches = glob.glob(os.path.join(glob.escape(pattern), "**", "*.ckpt"), recursive=True)
+        elif os.path.exists(pattern):
+            matches = [pattern]
+        else:
+            matches = glob.glob(pattern, recursive=True)
+        if not matches:
+            raise MissingFile(f"no checkpoint at {pattern}")
+        found.update(dict.fromkeys(sorted(matches)))
+    return list(found)
+
+
+def processes(jobs: int) -> Executor:
+    """Processes of this machine for `build_indexes`, to be used in a `with` block.
+
+    They are spawned, not forked: a fork would take over what threads of this process (a progress bar's) have locked.
+    """
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
 
 
 def build_indexes(
@@ -93,11 +127,13 @@ def build_one(path: str, force: bool, key: KeyReference = NO_KEY) -> Built:
         opened = open_source(resolved, *((key.read(), mode) if mode else ()))
         try:
             size = opened.source.size
-            index = obtain(opened, wishes=Wishes(force=force)).entries
+            index, _, fresh = obtain(opened, wishes=Wishes(force=force))
             where, count = index.path, len(index)
             index.close()
         finally:
             opened.source.close()
     except (LazyCkptError, OSError) as error:
+        if isinstance(error, FileFault):
+            error.file = None
         return Built(path, str(error), None, 0, size, time.perf_counter() - start)
-    return Built(path, "", where, count, size, time.perf_counter() - start)
+    return Built(path, "", where, count, size, time.perf_counter() - start, fresh)
