@@ -1,0 +1,76 @@
+"""Build the indexes of many checkpoints, for job scripts. A run that was stopped can be started again.
+
+    python tools/build_index.py runs/ 'old/*.ckpt' last.ckpt --jobs 8
+
+Prints a line for each file that failed to stderr, and a summary. Exit codes: 0 all files have a fresh index, 1 some
+have none, 2 there is nothing to index or the command is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import ExitStack
+from typing import Annotated
+
+import typer
+
+from lazyckpt.errors import MissingFile
+from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processes
+from lazyckpt.keys import KeyReference
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def build(
+    paths: Annotated[list[str], typer.Argument(help="Checkpoints, folders (searched for *.ckpt), or patterns.")],
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files indexed at once.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Build also indexes that are fresh.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary and every file as JSON.")] = False,
+    key_file: Annotated[str | None, typer.Option(help="A file that holds the key of encrypted checkpoints.")] = None,
+    key_env: Annotated[str | None, typer.Option(help="An environment variable that holds the key.")] = None,
+) -> None:
+    """Build the index (FILE.lmdb) of every checkpoint that has no fresh one."""
+    start = time.perf_counter()
+    try:
+        files = find_checkpoints(paths)
+    except MissingFile as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from error
+    with ExitStack() as stack:
+        executor = stack.enter_context(processes(min(jobs, len(files)))) if min(jobs, len(files)) > 1 else None
+        key = KeyReference(key_file, key_env)
+        results = build_indexes(files, executor=executor, force=force, key=key, progress=tell_failure)
+    summary = summarise(results, time.perf_counter() - start)
+    if as_json:
+        typer.echo(json.dumps({**summary, "results": [result._asdict() for result in results]}, indent=1))
+    elif not quiet:
+        typer.echo(", ".join(f"{value:,} {name}" for name, value in summary.items()))
+    if summary["failed"]:
+        raise typer.Exit(1)
+
+
+def tell_failure(result: Built) -> None:
+    """Print a file's error as soon as it is known."""
+    if result.error:
+        typer.echo(f"{result.path}: {result.error}", err=True)
+
+
+def summarise(results: list[Built], seconds: float) -> dict[str, float]:
+    """How many files there were, what became of them, and what it took."""
+    failed = sum(bool(result.error) for result in results)
+    fresh = sum(result.fresh for result in results)
+    return {
+        "files": len(results),
+        "built": len(results) - failed - fresh,
+        "fresh": fresh,
+        "failed": failed,
+        "parameters": sum(result.parameters for result in results),
+        "seconds": round(seconds, 3),
+    }
+
+
+if __name__ == "__main__":
+    app()
