@@ -1,0 +1,91 @@
+"""Bytes in memory are a source, and the finished half of every source checks its bounds once."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from checkpoints import pattern
+from source_contract import SourceContract
+from tracing import TracingSource
+
+from lazyckpt.errors import ChangedFile
+from lazyckpt.sources.base import BaseSource, BytesSource
+
+
+class TestBytesSource(SourceContract):
+    """Bytes that are in memory already."""
+
+    def make(self, data, folder):
+        """In no folder."""
+        return BytesSource(data)
+
+
+class TestCopyingSource(SourceContract):
+    """A source that is no more than a `_fill`, as those of decryption and of networks are."""
+
+    def make(self, data, folder):
+        """In no folder."""
+        return TracingSource(data, window=4096)
+
+
+@pytest.mark.parametrize(
+    "data", [bytearray(b"abcdefgh"), memoryview(b"abcdefgh"), np.frombuffer(b"abcdefgh", "<u4").data]
+)
+def test_anything_with_a_buffer_is_bytes(data):
+    """A buffer of any element type is read as the bytes it is made of."""
+    source = BytesSource(data)
+
+    assert (source.size, bytes(source.read(1, 6))) == (8, b"bcdefg")
+
+
+def test_bytes_that_can_be_written_are_handed_out_read_only():
+    """Nobody writes into a caller's bytearray through a view of its source."""
+    assert BytesSource(bytearray(8)).read(0, 8).readonly
+
+
+def test_a_source_may_be_empty():
+    """No bytes are a source too: the empty range is inside, one byte is not."""
+    source = BytesSource(b"")
+
+    assert bytes(source.read(0, 0)) == b""
+    with pytest.raises(ChangedFile, match="there are 0"):
+        source.read(0, 1)
+
+
+def test_a_message_has_the_name_of_the_source():
+    """What was asked for, what there is, and of which file."""
+    with pytest.raises(ChangedFile, match=r"^model\.ckpt: bytes 1,000 to 3,000 were asked for, but there are 2,000$"):
+        BytesSource(pattern(2000), "model.ckpt").read(1000, 2000)
+
+
+def test_an_impossible_length_allocates_nothing():
+    """The bounds are checked before memory is asked for."""
+    source = TracingSource(pattern(100))
+    tracemalloc.start()
+    with pytest.raises(ChangedFile):
+        source.read(0, 2**50)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 100_000
+
+
+def test_fill_is_never_called_for_nothing():
+    """An empty read, and an empty destination, do not reach the bytes' origin."""
+    source = TracingSource(pattern(100))
+    source.read(50, 0)
+    source.read_into(50, memoryview(bytearray(0)))
+    source.read_many([(100, memoryview(bytearray(0)))])
+
+    assert source.reads == []
+
+
+def test_a_source_without_fill_is_no_source():
+    """A subclass must say where bytes come from."""
+    source = BaseSource()
+    source.name, source.size = "<nothing>", 10
+
+    with pytest.raises(NotImplementedError):
+        source.read(0, 1)
