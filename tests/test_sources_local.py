@@ -1,0 +1,389 @@
+"""Local files: mapped where that is wise, read with pread where it is not, and safe when they shrink."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import mmap
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from checkpoints import pattern
+from source_contract import SIZE, SourceContract
+
+from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, UnreadableFile
+from lazyckpt.sources import local
+from lazyckpt.sources.base import BytesSource
+from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, MmapSource, PreadSource, file_system, open_local, sample
+
+KINDS = {"mmap": MmapSource, "pread": PreadSource}
+
+
+def write(folder, data=None, name="model.ckpt"):
+    """A file of these bytes (or of a pattern); its path."""
+    path = folder / name
+    path.write_bytes(pattern(SIZE) if data is None else data)
+    return str(path)
+
+
+class TestMmapSource(SourceContract):
+    """A memory map."""
+
+    def make(self, data, folder):
+        """A file in the folder."""
+        return open_local(write(folder, data), "mmap")[0]
+
+
+class TestPreadSource(SourceContract):
+    """Positional reads."""
+
+    def make(self, data, folder):
+        """A file in the folder."""
+        return open_local(write(folder, data), "pread")[0]
+
+
+@pytest.fixture(params=KINDS)
+def opened(request, tmp_path):
+    """A file opened in each way, and its path."""
+    path = write(tmp_path)
+    source, _ = open_local(path, request.param)
+    yield source, path
+    source.close()
+
+
+@pytest.mark.parametrize("access", KINDS)
+def test_the_asked_access_is_taken(access, tmp_path):
+    """`mmap` maps and `pread` reads."""
+    source, status = open_local(write(tmp_path), access)
+    source.close()
+
+    assert (type(source), status.st_size) == (KINDS[access], SIZE)
+
+
+def test_a_map_is_taken_by_itself(tmp_path):
+    """On a local file system `auto` maps."""
+    source, _ = open_local(write(tmp_path))
+    source.close()
+
+    assert type(source) is MmapSource
+
+
+def test_a_file_that_grew_is_read_as_it_was(opened):
+    """What is appended after opening is not seen; what was there still is."""
+    source, path = opened
+    with open(path, "ab") as file:
+        file.write(b"more")
+
+    assert (source.size, source.read(0, SIZE)) == (SIZE, pattern(SIZE))
+
+
+def test_a_file_that_shrank_is_an_error(opened):
+    """Bytes beyond the new end raise ChangedFile, with the file's name, instead of ending the process."""
+    source, path = opened
+    os.truncate(path, SIZE // 2)
+
+    with pytest.raises(ChangedFile, match=rf"model\.ckpt.*{SIZE:,}"):
+        source.read(SIZE - 10, 10)
+    with pytest.raises(ChangedFile):
+        source.read_into(SIZE - 10, memoryview(bytearray(10)))
+
+
+def test_a_file_emptied_is_an_error(opened):
+    """A file truncated to nothing raises ChangedFile for every byte."""
+    source, path = opened
+    os.truncate(path, 0)
+
+    with pytest.raises(ChangedFile):
+        source.read(0, 1)
+
+
+def test_a_map_of_a_shrunken_file_is_not_touched(tmp_path):
+    """The size is compared before a byte is: a map refuses even the bytes that are still there."""
+    path = write(tmp_path)
+    source, _ = open_local(path, "mmap")
+    os.truncate(path, SIZE // 2)
+
+    with pytest.raises(ChangedFile, match=f"shrank from {SIZE:,} to {SIZE // 2:,} bytes"):
+        source.read(0, 1)
+
+
+def test_a_file_replaced_by_rename_is_read_on(opened):
+    """Writers that put a new file in place of the old one do not disturb readers of the old one."""
+    source, path = opened
+    os.replace(write(Path(path).parent, b"new", "other.ckpt"), path)
+
+    assert source.read(0, SIZE) == pattern(SIZE)
+
+
+@pytest.mark.parametrize("access", KINDS)
+def test_nothing_is_read_after_close(access, tmp_path):
+    """Reading a closed source raises ClosedCheckpoint with the file's name."""
+    source, _ = open_local(write(tmp_path), access)
+    source.close()
+
+    with pytest.raises(ClosedCheckpoint, match=r"model\.ckpt was closed"):
+        source.read(0, 1)
+    with pytest.raises(ClosedCheckpoint):
+        source.read_into(0, memoryview(bytearray(1)))
+
+
+@pytest.mark.parametrize("access", ["auto", *KINDS])
+def test_an_empty_file_is_an_empty_source(access, tmp_path):
+    """A file without bytes opens (a map of it would not)."""
+    source, status = open_local(write(tmp_path, b""), access)
+
+    assert (source.size, bytes(source.read(0, 0)), status.st_size) == (0, b"", 0)
+
+
+@pytest.mark.parametrize("access", KINDS)
+def test_links_are_followed(access, tmp_path):
+    """A symbolic link opens what it leads to."""
+    write(tmp_path)
+    link = tmp_path / "link.ckpt"
+    link.symlink_to("model.ckpt")
+    source, _ = open_local(str(link), access)
+
+    assert source.read(0, 9) == pattern(9)
+
+
+@pytest.mark.parametrize("name", ["missing.ckpt", "dangling.ckpt", "no folder/model.ckpt"])
+def test_a_missing_file_is_told(name, tmp_path):
+    """A missing file, a dangling link and a missing folder raise MissingFile with the path."""
+    (tmp_path / "dangling.ckpt").symlink_to(tmp_path / "nowhere")
+
+    with pytest.raises(MissingFile, match=f"{name} does not exist"):
+        open_local(str(tmp_path / name))
+
+
+def make_folder(path):
+    """A folder."""
+    path.mkdir()
+
+
+def make_socket(path):
+    """A socket that listens to nobody."""
+    with socket.socket(socket.AF_UNIX) as unix, pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(path.parent)  # a socket's path must be short
+        unix.bind(path.name)
+
+
+@pytest.mark.parametrize(
+    ("make", "what"), [(make_folder, "it is a folder"), (os.mkfifo, "it is a pipe"), (make_socket, "cannot be read")]
+)
+def test_what_is_no_file_is_not_opened(make, what, tmp_path):
+    """A folder, a pipe (without waiting for its writer) and a socket raise UnreadableFile and say what they are."""
+    path = tmp_path / "model.ckpt"
+    make(path)
+
+    with pytest.raises(UnreadableFile, match=what):
+        open_local(str(path))
+
+
+def test_a_device_is_not_opened():
+    """A device has no bytes at offsets."""
+    with pytest.raises(UnreadableFile, match="it is a device"):
+        open_local("/dev/null")
+
+
+def test_a_file_below_a_file_is_unreadable(tmp_path):
+    """A path that leads through a file raises UnreadableFile with the system's reason."""
+    with pytest.raises(UnreadableFile, match="Not a directory"):
+        open_local(os.path.join(write(tmp_path), "inner.ckpt"))
+
+
+def test_a_forbidden_file_is_unreadable(tmp_path, monkeypatch):
+    """A file that may not be opened raises UnreadableFile, the system's error its cause."""
+    refused = PermissionError(errno.EACCES, "Permission denied")
+
+    def refuse(*arguments):
+        raise refused
+
+    path = write(tmp_path)
+    monkeypatch.setattr(local.os, "open", refuse)
+
+    with pytest.raises(UnreadableFile, match="Permission denied") as caught:
+        open_local(path)
+    assert caught.value.__cause__ is refused
+
+
+def test_a_failing_read_is_told(tmp_path, monkeypatch):
+    """An I/O error while reading raises UnreadableFile with the place."""
+    source, _ = open_local(write(tmp_path), "pread")
+
+    def fail(*arguments):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(local.os, "preadv", fail)
+
+    with pytest.raises(UnreadableFile, match=r"at byte 4,096 failed: .*Input/output error"):
+        source.read(4096, 10)
+    source.close()
+
+
+def test_short_reads_are_continued(tmp_path, monkeypatch):
+    """The system may give fewer bytes than asked for: reading goes on where it stopped."""
+    source, _ = open_local(write(tmp_path), "pread")
+    whole = os.preadv
+    monkeypatch.setattr(local.os, "preadv", lambda fd, rooms, at: whole(fd, [rooms[0][:1000]], at))
+    found = source.read(3, 60_000)
+    source.close()
+
+    assert found == pattern(SIZE)[3:60_003]
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "ceph", "fuse.sshfs", "9p"])
+def test_network_file_systems_are_read_with_pread(kind, tmp_path, monkeypatch, caplog):
+    """There a map is unwise; one line of the log says which file system it is."""
+    path = write(tmp_path)
+    monkeypatch.setattr(local, "file_system", lambda path: kind)
+    with caplog.at_level(logging.INFO, "lazyckpt"):
+        source, _ = open_local(path)
+        source.close()
+
+    assert type(source) is PreadSource
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path} lies on {kind}: reading with pread, not through a memory map"
+    ]
+
+
+def test_a_map_can_be_forced(tmp_path, monkeypatch):
+    """`mmap` maps wherever the file lies."""
+    monkeypatch.setattr(local, "file_system", lambda path: "nfs4")
+    source, _ = open_local(write(tmp_path), "mmap")
+    source.close()
+
+    assert type(source) is MmapSource
+
+
+def refuse_maps(monkeypatch, code):
+    """No file can be mapped any more."""
+
+    def refuse(*arguments, **options):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(local.mmap, "mmap", refuse)
+
+
+def test_where_a_map_is_refused_pread_reads(tmp_path, monkeypatch, caplog):
+    """A file system that cannot map, or a full address space, is no reason to fail; the log says so."""
+    refuse_maps(monkeypatch, errno.ENODEV)
+    with caplog.at_level(logging.INFO, "lazyckpt"):
+        source, _ = open_local(write(tmp_path))
+        found = source.read(0, SIZE)
+        source.close()
+
+    assert (type(source), found == pattern(SIZE), len(caplog.records)) == (PreadSource, True, 1)
+
+
+def test_a_forced_map_that_is_refused_is_an_error(tmp_path, monkeypatch):
+    """`mmap` does not quietly become pread."""
+    refuse_maps(monkeypatch, errno.ENODEV)
+
+    with pytest.raises(UnreadableFile, match="No such device"):
+        open_local(write(tmp_path), "mmap")
+
+
+def test_reading_a_map_goes_easy_on_memory(tmp_path):
+    """`release` takes whole pages inside the range out of the process and leaves their neighbours."""
+    source, _ = open_local(write(tmp_path), "mmap")
+    asked = []
+
+    class Map:
+        """Remembers what it is advised."""
+
+        def madvise(self, *arguments):
+            """See `mmap.madvise`."""
+            asked.append(arguments)
+
+    source._map = Map()
+    source.release(100, 2 * mmap.PAGESIZE)
+    source.release(0, 3 * mmap.PAGESIZE)
+    source.release(1, mmap.PAGESIZE)
+
+    assert asked == [
+        (mmap.MADV_DONTNEED, mmap.PAGESIZE, mmap.PAGESIZE),
+        (mmap.MADV_DONTNEED, 0, 3 * mmap.PAGESIZE),
+    ]
+
+
+def test_a_released_source_may_be_closed(tmp_path):
+    """`release` after `close` does nothing."""
+    source, _ = open_local(write(tmp_path), "mmap")
+    source.close()
+
+    assert source.release(0, SIZE) is None
+
+
+def test_no_descriptor_is_left_when_opening_fails(tmp_path):
+    """What is opened on the way to an error is closed again."""
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        with pytest.raises(UnreadableFile):
+            open_local(str(tmp_path))
+
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_kind_of_file_system_is_known(tmp_path):
+    """The folder's file system has a name, and it is no network's; of a missing path nothing is known."""
+    assert file_system(str(tmp_path)) not in NETWORK_FILE_SYSTEMS
+    assert file_system(str(tmp_path / "missing")) == "unknown"
+
+
+MOUNTS = """\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+36 22 0:41 / /mnt/a\\040b rw,relatime shared:20 master:1 - nfs4 server:/export rw,vers=4.2
+37 22 0:52 / /mnt/ssh rw,nosuid - fuse.sshfs user@host: rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("device", "kind"), [("8:1", "ext4"), ("0:41", "nfs4"), ("0:52", "fuse.sshfs"), ("0:5", "unknown")]
+)
+def test_file_systems_are_found_by_device(device, kind, tmp_path, monkeypatch):
+    """The table of mounts, with optional fields and escaped names, tells each device's file system."""
+    (tmp_path / "mountinfo").write_text(MOUNTS, encoding="utf-8")
+    real = open
+    monkeypatch.setitem(local.__dict__, "open", lambda path, **how: real(tmp_path / "mountinfo", **how))
+
+    assert local._mounted(device) == kind
+
+
+def test_without_a_table_of_mounts_nothing_is_known(monkeypatch):
+    """Systems other than Linux have no such table: files are mapped."""
+
+    def missing(*arguments, **options):
+        raise FileNotFoundError
+
+    monkeypatch.setitem(local.__dict__, "open", missing)
+
+    assert local._mounted("8:1") == "unknown"
+
+
+@pytest.mark.parametrize("place", [0, 4095, SIZE - 4096, SIZE - 1])
+def test_a_sample_sees_both_ends(place):
+    """A change in the first or the last 4 KiB changes the sample."""
+    changed = bytearray(pattern(SIZE))
+    changed[place] ^= 1
+
+    assert sample(BytesSource(changed)) != sample(BytesSource(pattern(SIZE)))
+
+
+def test_a_sample_reads_both_ends_only():
+    """What lies between is not looked at: 8 KiB are read of a file of any size."""
+    changed = bytearray(pattern(SIZE))
+    changed[4096 : SIZE - 4096] = bytes(SIZE - 8192)
+
+    assert sample(BytesSource(changed)) == sample(BytesSource(pattern(SIZE)))
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 8192])
+def test_a_small_file_has_a_sample(size):
+    """Files that are shorter than two samples have one of 16 bytes, which all of their bytes change."""
+    data = pattern(size)
+    changes = {sample(BytesSource(data[:place] + b"\xaa" + data[place + 1 :])) for place in range(0, size, 512)}
+
+    assert len(sample(BytesSource(data))) == 16
+    assert sample(BytesSource(data)) not in changes
