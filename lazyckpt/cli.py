@@ -25,7 +25,7 @@ from lazyckpt.errors import EncryptedFile, LazyCkptError
 from lazyckpt.explore.sizes import human_size
 from lazyckpt.index.build import build_index
 from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processes
-from lazyckpt.keys import KeyReference, key_from_text
+from lazyckpt.keys import KeyReference, Secret, key_from_text
 from lazyckpt.loading import load_checkpoint
 from lazyckpt.sources import mode_of
 
@@ -163,8 +163,8 @@ def _key(path: str, reference: KeyReference) -> tuple[bytes | None, str]:
     if mode is not None and key is None:
         if not sys.stdin.isatty():
             raise EncryptedFile(f"the file is encrypted ({mode}): give --key-file or --key-env", file=path)
-        key = key_from_text(typer.prompt(f"Key of {path} ({mode})", hide_input=True))
-    return key, mode or "AES-GCM"
+        key = Secret(key_from_text(typer.prompt(f"Key of {path} ({mode})", hide_input=True)))
+    return None if key is None else key.reveal(), mode or "AES-GCM"
 
 
 def _index_one(path: str, force: bool, reference: KeyReference) -> Built:

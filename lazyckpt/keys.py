@@ -1,4 +1,4 @@
-"""Where a key comes from when it may not be written on a command line or sent to a worker: a file or a variable.
+"""Keys: how one is held so that nothing shows it, and where one is found when it may not be sent or typed.
 
 A key as text is taken as its UTF-8 bytes, or after `hex:` as hexadecimal digits. A key file is taken byte for byte,
 but for one line break at its end when only without it the length can be a key's.
@@ -7,12 +7,34 @@ but for one line break at its end when only without it the length can be a key's
 from __future__ import annotations
 
 import os
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 from lazyckpt.errors import ArgumentValueError
 
 _LENGTHS: Final = (16, 24, 32)
 _HEX: Final = "hex:"
+
+
+class Secret:
+    """A key on its way to the cipher: nothing that prints, logs or pickles what holds it can show it."""
+
+    __slots__ = ("_bytes",)
+
+    def __init__(self, key: bytes) -> None:
+        self._bytes = bytes(key)
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def __repr__(self) -> str:
+        return f"<key of {len(self)} bytes>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a key is never pickled: give the worker a KeyReference, or open the checkpoint there")
+
+    def reveal(self) -> bytes:
+        """The key itself."""
+        return self._bytes
 
 
 class KeyReference(NamedTuple):
@@ -26,21 +48,21 @@ class KeyReference(NamedTuple):
     file: str | None = None
     variable: str | None = None
 
-    def read(self) -> bytes | None:
+    def read(self) -> Secret | None:
         """The key; None if the reference is empty.
 
         Raises:
             ArgumentValueError: there is no key at that place.
         """
         if self.file is not None:
-            return _from_file(self.file)
+            return Secret(_from_file(self.file))
         if self.variable is not None:
             text = os.environ.get(self.variable)
             if text is None:
                 raise ArgumentValueError(
                     f"the environment variable {self.variable}, which should hold a key, is not set"
                 )
-            return key_from_text(text)
+            return Secret(key_from_text(text))
         return None
 
 

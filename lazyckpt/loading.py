@@ -27,6 +27,7 @@ from lazyckpt.formats import FORMATS, ckpt
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, Wishes, check_place, obtain
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
+from lazyckpt.keys import Secret
 from lazyckpt.payload import Payloads
 from lazyckpt.selection import ChoiceFunction, Selection, check_prefix, choose
 from lazyckpt.sources import Opened, Source, open_source
@@ -87,14 +88,16 @@ def load_checkpoint(
     """
     specify, drop = check_prefix(specify_prefix), check_prefix(filter_prefix)
     selection = Selection(specify, drop, choice_func)
-    _check_options(dec_key, dec_mode, crc_check, remove_redundancy, format)
+    _check_options(type(dec_key), dec_mode, crc_check, remove_redundancy, format)
+    key = None if dec_key is None else Secret(dec_key)
+    dec_key = None  # so that no traceback's variables show it
     path = _check_file(ckpt_file_name, format)
     where = check_place(index)
     if not isinstance(block_cache, int) or block_cache < 0:
         raise ArgumentValueError(f"block_cache must be a number of bytes, at least 0, not {block_cache!r}")
     if format != "ckpt":
         raise NotSupportedYet("reading safetensors is not supported yet")
-    opened = open_source(path, dec_key, dec_mode)
+    opened = open_source(path, key, dec_mode)
     try:
         checkpoint = _open(opened, where, selection, crc_check, block_cache)
     except BaseException:
@@ -115,17 +118,17 @@ def _open(opened: Opened, where: str, selection: Selection, crc_check: bool, cac
     return Checkpoint(source, index, Payloads(source, FORMATS["ckpt"]), names)
 
 
-def _check_options(dec_key: object, dec_mode: object, crc_check: object, redundancy: object, form: object) -> None:
-    if dec_key is not None and not isinstance(dec_key, bytes):
-        raise ArgumentValueError(f"The parameter 'dec_key' must be bytes or None, but got {type(dec_key).__name__}.")
+def _check_options(key: type, dec_mode: object, crc_check: object, redundancy: object, form: object) -> None:
+    if not issubclass(key, (bytes, type(None))):
+        raise ArgumentValueError(f"The parameter 'dec_key' must be bytes or None, but got {key.__name__}.")
     if not isinstance(dec_mode, str):
         raise ArgumentValueError(f"The parameter 'dec_mode' must be str, but got {type(dec_mode).__name__}.")
     for name, flag in (("crc_check", crc_check), ("remove_redundancy", redundancy)):
         if not isinstance(flag, bool):
             raise ArgumentValueError(f"The parameter '{name}' must be bool, but got {flag!r}.")
     if form == "safetensors":
-        for name, value, default in (("dec_key", dec_key, None), ("dec_mode", dec_mode, DEFAULT_MODE)):
-            if value != default:
+        for name, is_default in (("dec_key", key is type(None)), ("dec_mode", dec_mode == DEFAULT_MODE)):
+            if not is_default:
                 raise ArgumentValueError(
                     f"For 'load_checkpoint', when format is 'safetensors', the parameter '{name}' must be left at its"
                     " default: safetensors files are not encrypted."

@@ -23,6 +23,7 @@ from lazyckpt.index.codec import CLEAR, Codec, Sealed
 from lazyckpt.index.record import BadRecord, Meta
 from lazyckpt.index.store import MemoryStore
 from lazyckpt.index.write import write
+from lazyckpt.keys import Secret
 from lazyckpt.sources import Opened, Source, open_source
 from lazyckpt.sources.encrypted import CACHE_BYTES, DecryptedSource, open_encrypted, prove_key
 from lazyckpt.sources.frames import FrameTable
@@ -100,7 +101,9 @@ def build_index(
     where = AUTO if index_path is None else check_place(index_path)
     if digest not in DIGESTS:
         raise ArgumentValueError(f"digest must be one of {DIGESTS}, not {digest!r}")
-    opened = open_source(os.path.realpath(os.fspath(path)), dec_key, dec_mode)
+    key = None if dec_key is None else Secret(dec_key)
+    dec_key = None  # so that no traceback's variables show it
+    opened = open_source(os.path.realpath(os.fspath(path)), key, dec_mode)
     try:
         return obtain(opened, where, Wishes(force, digest, sealed, progress)).entries
     finally:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, WrongKey
+from lazyckpt.keys import Secret
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
 from lazyckpt.sources.cipher import MODES, Lock, encryption_of
 from lazyckpt.sources.local import open_local, sample
@@ -35,7 +36,7 @@ class Opened(NamedTuple):
     lock: Lock | None
 
 
-def open_source(path: str, dec_key: bytes | None = None, dec_mode: str = "AES-GCM", access: str = "auto") -> Opened:
+def open_source(path: str, key: Secret | None = None, dec_mode: str = "AES-GCM", access: str = "auto") -> Opened:
     """Open a file for random access.
 
     Cost: one open, one map, and about 8 KiB read for the fingerprint.
@@ -49,7 +50,7 @@ def open_source(path: str, dec_key: bytes | None = None, dec_mode: str = "AES-GC
     """
     raw, status = open_local(path, access)
     try:
-        lock = _lock(raw, dec_key, dec_mode)
+        lock = _lock(raw, key, dec_mode)
     except BaseException:
         raw.close()
         raise
@@ -71,7 +72,7 @@ def mode_of(path: str) -> str | None:
     return None if mode is None else mode.name
 
 
-def _lock(raw: Source, key: bytes | None, mode_name: str) -> Lock | None:
+def _lock(raw: Source, key: Secret | None, mode_name: str) -> Lock | None:
     found = encryption_of(bytes(raw.read(0, min(4, raw.size))))
     if key is None:
         if found is not None:

@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from lazyckpt.errors import ArgumentValueError, CipherUnavailable
+from lazyckpt.keys import Secret
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import AEADDecryptionContext, CipherContext
@@ -57,7 +58,7 @@ class Lock:
 
     __slots__ = ("_key", "mode")
 
-    def __init__(self, mode: Mode, key: bytes) -> None:
+    def __init__(self, mode: Mode, key: Secret) -> None:
         """Check the key's length.
 
         Raises:
@@ -68,7 +69,7 @@ class Lock:
                 f"a key of {mode.name} has {' or '.join(map(str, mode.key_sizes))} bytes, the one given has {len(key)}"
             )
         self.mode = mode
-        self._key = bytes(key)
+        self._key = key
 
     def __repr__(self) -> str:
         return f"<Lock {self.mode.name}>"
@@ -98,10 +99,10 @@ class Lock:
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-        return HKDF(SHA256(), length, salt, purpose).derive(self._key)
+        return HKDF(SHA256(), length, salt, purpose).derive(self._key.reveal())
 
     def _algorithm(self) -> Any:
-        return getattr(_ciphers().algorithms, self.mode.algorithm)(self._key)
+        return getattr(_ciphers().algorithms, self.mode.algorithm)(self._key.reveal())
 
     def _made(self, cipher: Any) -> Any:
         from cryptography.exceptions import UnsupportedAlgorithm

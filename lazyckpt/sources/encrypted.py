@@ -143,12 +143,7 @@ class GcmSource(DecryptedSource):
     def _block(self, number: int, pieces: list[Request]) -> None:
         frame = self.table[number]
         kept = self._cache.get(number)
-        if (
-            kept is None
-            and number in self._touched
-            and frame.length <= self._cache.limit
-            and not _is_whole(frame, pieces)
-        ):
+        if kept is None and number in self._touched and self._is_worth_keeping(frame, pieces):
             kept = memoryview(bytearray(frame.length))
             self.decrypt(number, [(0, kept)])
             self._cache.put(number, kept)
@@ -158,6 +153,11 @@ class GcmSource(DecryptedSource):
             return
         for inside, destination in pieces:
             destination[:] = kept[inside : inside + destination.nbytes]
+
+    def _is_worth_keeping(self, frame: Frame, pieces: list[Request]) -> bool:
+        """Whether little enough of a block is wanted that more of it is likely to be wanted soon."""
+        wanted = sum(destination.nbytes for _, destination in pieces)
+        return frame.length <= self._cache.limit and wanted < frame.length // 4
 
     def decrypt(self, number: int, pieces: list[Request]) -> None:
         """Authenticate a block; put the wanted pieces of its plaintext in place, or wipe them.
@@ -296,10 +296,6 @@ def run_all(tasks: list[Callable[[], Any]]) -> None:
         futures = [pool.submit(task) for task in tasks]
     for future in futures:
         future.result()
-
-
-def _is_whole(frame: Frame, pieces: list[Request]) -> bool:
-    return len(pieces) == 1 and pieces[0][1].nbytes == frame.length
 
 
 def _passes(length: int, pieces: list[Request]) -> Iterator[tuple[int, int, memoryview | None]]:

@@ -52,7 +52,7 @@ def plan(shape: tuple[int, ...], itemsize: int, key: Key) -> Plan | None:
     """
     parts = key if isinstance(key, tuple) else (key,)
     if parts and _is_advanced(parts[0]) and not any(map(_is_advanced, parts[1:])) and shape:
-        return _rows(shape, itemsize, np.asarray(parts[0]), parts[1:])
+        return _rows(shape, itemsize, parts[0], parts[1:])
     if any(map(_is_advanced, parts)):
         return None
     return _basic(shape, itemsize, key)
@@ -79,6 +79,8 @@ def _phantom(shape: tuple[int, ...], itemsize: int) -> npt.NDArray[np.void]:
 
 
 def _runs(start: int, shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> Plan:
+    if 0 in shape:
+        return Plan(np.empty(0, np.int64), itemsize, shape)
     length, axis = itemsize, len(shape)
     while axis and (shape[axis - 1] == 1 or strides[axis - 1] == length):
         axis -= 1
@@ -87,12 +89,11 @@ def _runs(start: int, shape: tuple[int, ...], strides: tuple[int, ...], itemsize
     for outer in range(axis):
         steps = np.arange(shape[outer], dtype=np.int64) * strides[outer]
         starts += steps.reshape([-1 if other == outer else 1 for other in range(axis)])
-    if 0 in shape:
-        starts = starts[:0]
     return Plan(starts.reshape(-1), length, shape)
 
 
-def _rows(shape: tuple[int, ...], itemsize: int, picker: npt.NDArray[Any], rest: tuple[Key, ...]) -> Plan | None:
+def _rows(shape: tuple[int, ...], itemsize: int, key: Key, rest: tuple[Key, ...]) -> Plan | None:
+    picker = np.asarray(key)
     if picker.dtype == bool:
         if picker.ndim != 1:
             return None
@@ -102,14 +103,15 @@ def _rows(shape: tuple[int, ...], itemsize: int, picker: npt.NDArray[Any], rest:
                 f" corresponding boolean axis is {len(picker)}"
             )
         picker = np.flatnonzero(picker)
-    if picker.size == 0:
+    if picker.size == 0 and isinstance(key, list):
         picker = picker.astype(np.int64)
     if picker.dtype.kind not in "iu":
         raise IndexError("arrays used as indices must be of integer (or boolean) type")
     outside = (picker < -shape[0]) | (picker >= shape[0])
     if outside.any():
         raise IndexError(f"index {picker[outside].flat[0]} is out of bounds for axis 0 with size {shape[0]}")
-    rows = np.where(picker < 0, picker + shape[0], picker).astype(np.int64)
+    rows = picker.astype(np.int64)  # a small type could not hold the sum
+    rows = np.where(rows < 0, rows + shape[0], rows)
     inner = _basic(shape[1:], itemsize, rest)
     row = math.prod(shape[1:]) * itemsize
     starts = (rows.reshape(-1, 1) * row + inner.starts).reshape(-1)
