@@ -9,6 +9,7 @@ no others (neighbours closer than 4 KiB are read together).
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -139,7 +140,7 @@ class Payloads:
             scatter()
             return answer if planned.shape or _keeps_array(key) else answer[()]
 
-        return proof.then(requests, finish)
+        return proof.then(requests, finish, whole=False)
 
     def _proof(self, entry: Entry) -> _Proof:
         """How to prove an entry, before anything is made for it.
@@ -151,25 +152,41 @@ class Payloads:
         gaps = self._form.header_extents(entry)
         if self._source.window == 0 or sum(gap.length for gap in gaps) > _LONGEST_HEADER:
             self._form.confirm(self._source, entry)
-            return _Proof([], lambda: None)
+            return _Proof(entry, self._source.name, [], lambda: None)
         pieces = [(gap.offset, memoryview(bytearray(gap.length))) for gap in gaps]
-        return _Proof(list(pieces), lambda: self._form.confirm_in(Patch(pieces), entry))
+        return _Proof(entry, self._source.name, list(pieces), lambda: self._form.confirm_in(Patch(pieces), entry))
 
 
 class _Proof(NamedTuple):
     """Header bytes to be read, and the check of them."""
 
+    entry: Entry
+    file: str
     requests: list[Request]
     check: Callable[[], None]
 
-    def then(self, requests: list[Request], value: Callable[[], Any]) -> _Fetch:
-        """A fetch that gives `value()` once the header is proven."""
+    def then(self, requests: list[Request], value: Callable[[], Any], *, whole: bool = True) -> _Fetch:
+        """A fetch that gives `value()` once the header is proven, and the content if the index has a digest of it."""
 
         def finish() -> Any:
             self.check()
+            if whole and self.entry.digest:
+                self._check_digest(requests)
             return value()
 
         return _Fetch([*self.requests, *requests], finish)
+
+    def _check_digest(self, requests: list[Request]) -> None:
+        digest = hashlib.blake2b(digest_size=len(self.entry.digest))
+        for _, content in requests:
+            digest.update(content)
+        if digest.digest() != self.entry.digest:
+            raise CorruptFile(
+                "the value is not the one that was indexed: its digest differs; the file was damaged or changed",
+                offset=self.entry.start,
+                parameter=self.entry.name,
+                file=self.file,
+            )
 
 
 def aligned(shape: tuple[int, ...], dtype: DType) -> AnyArray:

@@ -81,7 +81,9 @@ def build_index(
         index_path: where the sidecar goes; None for `<path>.lmdb`, or the user's cache folder if that cannot be
             written. `"memory"` writes nothing.
         force: build it even if a fresh one is there.
-        digest: `"blake2b"` also stores a digest of every value, which costs reading them all.
+        digest: `"blake2b"` also stores a digest of every value, which costs reading them all. A value that is later
+            read whole into memory of its own (by `load`, `asnumpy(copy=True)`, or from an encrypted file) is compared
+            with it: for CBC files, which nothing authenticates, the only way to notice damage.
         sealed: keep the names and shapes of an encrypted checkpoint secret: only its key opens the sidecar. False
             writes them in clear.
         progress: called as `progress(done, total)` with byte counts while the file is walked.
