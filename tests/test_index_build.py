@@ -1,0 +1,481 @@
+"""From a file to its index: found fresh or built, in the first place that can be written, never trusted blindly."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import logging
+import multiprocessing
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import lmdb
+import pytest
+from checkpoints import LAYERS, MIXED, checkpoint, string_value
+from mindspore_results import FILES
+
+import lazyckpt
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChangedFile, CorruptFile, MissingFile
+from lazyckpt.index import build, place
+from lazyckpt.index.layout import FACTS
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A checkpoint in a folder of its own."""
+    path = tmp_path / "models" / "net.ckpt"
+    path.parent.mkdir()
+    path.write_bytes(checkpoint(MIXED))
+    return path
+
+
+@pytest.fixture
+def sidecar(file):
+    """Where the checkpoint's sidecar belongs."""
+    return file.with_name("net.ckpt.lmdb")
+
+
+@pytest.fixture
+def walks(monkeypatch):
+    """Counts how often a file is walked: `len(walks)`."""
+    seen = []
+
+    def scan(source, name):
+        seen.append(source.name)
+        return real(source, name)
+
+    real = build.scan
+    monkeypatch.setattr(build, "scan", scan)
+    return seen
+
+
+def built(file, **options):
+    """The entries and the path of an index, which is closed again."""
+    index = lazyckpt.build_index(file, **options)
+    answer = (list(index.items()), index.path)
+    index.close()
+    return answer
+
+
+def identity(path):
+    """What changes when a file is written again."""
+    status = os.stat(path)
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def test_an_index_is_built_beside_its_checkpoint(file, sidecar):
+    """The folder then holds the checkpoint, the sidecar, and nothing else."""
+    entries, path = built(file)
+
+    assert ([name for name, _ in entries], path) == (list(MIXED), str(sidecar))
+    assert sorted(os.listdir(file.parent)) == ["net.ckpt", "net.ckpt.lmdb"]
+
+
+def test_a_fresh_index_is_used_as_it_is(file, sidecar, walks):
+    """The second time the file is not walked and the sidecar is not touched."""
+    first = built(file)
+    before = identity(sidecar)
+    second = built(file)
+
+    assert (second, identity(sidecar), len(walks)) == (first, before, 1)
+
+
+def test_force_builds_what_is_fresh(file, sidecar, walks):
+    """With `force` the file is walked again, and the sidecar is a new one."""
+    first = built(file)
+    before = identity(sidecar)
+
+    assert built(file, force=True) == first
+    assert identity(sidecar) != before
+    assert len(walks) == 2
+
+
+def append(file):
+    """Make the file longer."""
+    with file.open("ab") as end:
+        end.write(string_value("more", "text"))
+
+
+def touch(file):
+    """Give the file another time of change, with the same bytes."""
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+
+
+def edit(place):
+    """Change a byte of a value in place, and give the file its old time of change."""
+
+    def edit_there(file):
+        before = file.stat()
+        data = bytearray(file.read_bytes())
+        data[place] ^= 1
+        file.write_bytes(data)
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    return edit_there
+
+
+@pytest.mark.parametrize("change", [append, touch, edit(60), edit(-30)], ids=["size", "time", "start", "end"])
+def test_an_index_of_an_older_file_is_built_again(change, file, walks):
+    """A change of size or time is seen, and of a byte in the first or last 4 KiB though size and time are as before."""
+    built(file)
+    change(file)
+    rebuilt = built(file)
+    walked = len(walks)
+
+    assert walked == 2
+    assert rebuilt == built(file)
+    assert len(walks) == walked
+
+
+def test_an_index_of_another_file_is_built_again(file, sidecar, tmp_path):
+    """A sidecar that was copied or moved to a wrong place is not believed."""
+    other = tmp_path / "other.ckpt"
+    other.write_bytes(checkpoint(LAYERS))
+    shutil.copy(built(other)[1], sidecar)
+
+    assert [name for name, _ in built(file)[0]] == list(MIXED)
+
+
+def of_older_schema(path):
+    """Make a sidecar one of another version."""
+    with lmdb.open(str(path), subdir=False, lock=False) as environment, environment.begin(write=True) as transaction:
+        facts = bytearray(transaction.get(FACTS))
+        facts[8:10] = bytes(2)
+        transaction.put(FACTS, bytes(facts))
+
+
+def without_facts(path):
+    """Make a sidecar an LMDB file like any other."""
+    with lmdb.open(str(path), subdir=False, lock=False) as environment, environment.begin(write=True) as transaction:
+        transaction.delete(FACTS)
+
+
+def cut_to(part):
+    """Cut a sidecar to a part of its length."""
+    return lambda path: os.truncate(path, int(path.stat().st_size * part))
+
+
+def filled_with(data):
+    """Replace a sidecar's bytes."""
+    return lambda path: path.write_bytes(data)
+
+
+def with_flipped_bit(place):
+    """Flip a bit of a sidecar."""
+
+    def flip(path):
+        data = bytearray(path.read_bytes())
+        data[place] ^= 0x10
+        path.write_bytes(data)
+
+    return flip
+
+
+DAMAGE = {
+    "older schema": of_older_schema,
+    "no facts": without_facts,
+    "empty": filled_with(b""),
+    "text": filled_with(b"no index at all " * 1000),
+    "zeros": filled_with(bytes(40_000)),
+    "one byte short": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "half": cut_to(0.5),
+    "a third": cut_to(0.33),
+    "magic": with_flipped_bit(16),
+    "second magic": with_flipped_bit(4096 + 16),
+    "page size": with_flipped_bit(41),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_sidecar_is_built_again(damage, file, sidecar, walks):
+    """Whatever stands at its place that is no whole index of this version is replaced, without an error."""
+    first = built(file)
+    os.chmod(sidecar, 0o600)
+    damage(sidecar)
+
+    assert built(file) == first
+    assert len(walks) == 2
+    assert built(file) == first
+    assert len(walks) == 2
+
+
+def test_a_folder_at_the_sidecars_place_is_not_fatal(file, sidecar, cache_folder):
+    """If the place is taken by a folder, the index goes to the cache."""
+    sidecar.mkdir()
+    entries, path = built(file)
+
+    assert [name for name, _ in entries] == list(MIXED)
+    assert path == place.cached(str(file))
+
+
+@pytest.fixture
+def forbid(monkeypatch):
+    """Makes folders that cannot be written, whoever the user is."""
+    forbidden = []
+    real = os.open
+
+    def guarded(path, flags, *rest, **options):
+        if flags & os.O_CREAT and any(str(path).startswith(f"{folder}{os.sep}") for folder in forbidden):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return real(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", guarded)
+    return forbidden.append
+
+
+def test_a_folder_that_cannot_be_written_sends_the_index_to_the_cache(file, forbid, walks):
+    """The second time it is found there, and the folder of the checkpoint stays as it was."""
+    forbid(file.parent)
+    paths = [built(file)[1] for _ in range(2)]
+
+    assert (paths, len(walks)) == ([place.cached(str(file))] * 2, 1)
+    assert os.listdir(file.parent) == ["net.ckpt"]
+
+
+def test_a_folder_at_the_private_name_sends_the_index_to_the_cache(file, tmp_path):
+    """So does anything else that stands in a builder's way."""
+    (file.parent / ".net.ckpt.lmdb.tmp").mkdir()
+
+    assert built(file)[1] == place.cached(str(file))
+
+
+def test_without_any_place_the_index_is_in_memory(file, forbid, cache_folder, caplog):
+    """One warning says that it will be built again each time; nothing is written."""
+    forbid(file.parent)
+    forbid(cache_folder)
+    entries, path = built(file)
+
+    assert ([name for name, _ in entries], path) == (list(MIXED), None)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "built in memory" in caplog.text
+    assert (os.listdir(file.parent), os.listdir(cache_folder)) == (["net.ckpt"], [])
+
+
+def test_an_index_in_memory_writes_nothing(file, cache_folder, caplog):
+    """`index_path="memory"` leaves the folder as it was, makes no cache folder, and is no reason for a warning."""
+    entries, path = built(file, index_path="memory")
+
+    assert ([name for name, _ in entries], path) == (list(MIXED), None)
+    assert (os.listdir(file.parent), cache_folder.exists(), caplog.text) == (["net.ckpt"], False, "")
+
+
+@pytest.mark.parametrize("form", [str, Path])
+def test_an_index_may_be_given_a_place(form, file, tmp_path, walks):
+    """A path is used as it is, its folder made if need be, and found again there."""
+    where = tmp_path / "elsewhere" / "net.index"
+    paths = [built(file, index_path=form(where))[1] for _ in range(2)]
+
+    assert (paths, len(walks)) == ([str(where)] * 2, 1)
+    assert os.listdir(file.parent) == ["net.ckpt"]
+
+
+def test_a_place_that_was_asked_for_and_cannot_be_written_is_an_error(file, tmp_path, forbid, cache_folder):
+    """There is no silent second choice then."""
+    forbid(tmp_path / "elsewhere")
+
+    with pytest.raises(ArgumentValueError, match=r"elsewhere.net\.index: .*Read-only"):
+        built(file, index_path=tmp_path / "elsewhere" / "net.index")
+    assert not cache_folder.exists()
+
+
+@pytest.mark.parametrize("where", [3, b"index", ["index"], True])
+def test_a_place_is_a_path(where, file):
+    """Anything else is the caller's mistake, named by type."""
+    with pytest.raises(ArgumentTypeError, match=type(where).__name__):
+        built(file, index_path=where)
+
+
+def test_a_link_to_a_checkpoint_shares_its_index(file, sidecar, tmp_path):
+    """The sidecar stands beside the file itself, however it is reached."""
+    link = tmp_path / "link.ckpt"
+    link.symlink_to(file)
+
+    assert built(link)[1] == str(sidecar)
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o644, 0o644), (0o640, 0o640), (0o600, 0o600), (0o400, 0o400)])
+def test_who_may_read_the_checkpoint_may_read_its_index(mode, expected, file, sidecar):
+    """The sidecar has the checkpoint's permissions, and its owner can always read it."""
+    file.chmod(mode)
+    built(file)
+
+    assert stat.S_IMODE(sidecar.stat().st_mode) == expected
+
+
+def test_a_file_that_is_no_checkpoint_leaves_no_litter(file):
+    """An index that cannot be built is not half there."""
+    file.write_bytes(checkpoint(MIXED)[:-3])
+
+    with pytest.raises(CorruptFile, match=r"net\.ckpt"):
+        built(file)
+    assert os.listdir(file.parent) == ["net.ckpt"]
+
+
+def test_an_old_sidecar_survives_a_rebuild_that_fails(file, sidecar):
+    """When a checkpoint is being damaged, its last good index stays until a new one is whole."""
+    built(file)
+    before = identity(sidecar)
+    file.write_bytes(checkpoint(MIXED)[:-3])
+
+    with pytest.raises(CorruptFile):
+        built(file)
+    assert identity(sidecar) == before
+    assert sorted(os.listdir(file.parent)) == ["net.ckpt", "net.ckpt.lmdb"]
+
+
+def test_a_file_that_changes_while_it_is_indexed_gets_no_index(file, monkeypatch):
+    """An index of a moving file would be of none of its states."""
+    with pytest.raises(ChangedFile, match="changed while"):
+        built(file, progress=lambda done, total: touch(file))
+    assert os.listdir(file.parent) == ["net.ckpt"]
+
+
+def test_a_missing_file_is_told(tmp_path):
+    """There is nothing to index, and nothing is made."""
+    with pytest.raises(MissingFile, match=r"none\.ckpt"):
+        built(tmp_path / "none.ckpt")
+    assert os.listdir(tmp_path) == []
+
+
+def test_progress_rises_to_the_end(file, monkeypatch):
+    """`progress` hears of bytes done, never less than before, and at last of all of them."""
+    monkeypatch.setattr(build, "_RUN", 2)
+    heard = []
+    built(file, progress=lambda done, total: heard.append((done, total)))
+    size = file.stat().st_size
+
+    assert {total for _, total in heard} == {size}
+    assert sorted(heard) == heard
+    assert len(heard) > len(MIXED) // 2
+    assert heard[-1] == (size, size)
+
+
+def test_pages_that_were_walked_past_are_let_go(file, monkeypatch):
+    """A walk over a large file does not keep all of it in memory: what lies behind is released, once, in order."""
+    monkeypatch.setattr(build, "_RUN", 1)
+    monkeypatch.setattr(build, "_RELEASE_EVERY", 1)
+    released = []
+    monkeypatch.setattr(
+        lazyckpt.sources.local.MmapSource, "release", lambda self, offset, length: released.append((offset, length))
+    )
+    entries = [entry for _, entry in built(file, index_path="memory")[0]]
+    stops = [0, *(entry.stop for entry in entries)]
+
+    assert released == [(start, stop - start) for start, stop in itertools.pairwise(stops)]
+
+
+def test_digests_are_of_the_contents(file):
+    """With `digest` each entry carries the blake2b digest of its content."""
+    data = file.read_bytes()
+    entries = [entry for _, entry in built(file, digest="blake2b")[0]]
+    contents = [b"".join(data[start : start + length] for start, length in entry.all_extents) for entry in entries]
+
+    assert [entry.digest for entry in entries] == [
+        hashlib.blake2b(content, digest_size=32).digest() for content in contents
+    ]
+
+
+def test_an_index_without_digests_is_built_again_when_they_are_wanted(file, walks):
+    """And one with digests serves also who does not ask for them."""
+    plain = built(file)
+    with_digests = built(file, digest="blake2b")
+
+    assert all(entry.digest for _, entry in with_digests[0])
+    assert built(file) == with_digests
+    assert [(name, entry._replace(digest=b"")) for name, entry in with_digests[0]] == plain[0]
+    assert len(walks) == 2
+
+
+def test_a_digest_has_a_known_name(file):
+    """Another name is refused before anything is opened."""
+    with pytest.raises(ArgumentValueError, match="'md5'"):
+        built(file, digest="md5")
+
+
+def test_on_a_network_the_index_stands_in_the_cache(file, monkeypatch, walks):
+    """LMDB is not mapped over a network: the index is built, and found again, in the cache folder."""
+    monkeypatch.setattr(place, "on_network", lambda path: True)
+    paths = [built(file)[1] for _ in range(2)]
+
+    assert (paths, len(walks)) == ([place.cached(str(file))] * 2, 1)
+    assert os.listdir(file.parent) == ["net.ckpt"]
+
+
+def test_on_a_network_a_sidecar_is_copied_before_it_is_opened(file, monkeypatch, walks):
+    """One that was built beside the file on another machine serves here through a local copy."""
+    first = built(file)
+    monkeypatch.setattr(place, "on_network", lambda path: True)
+
+    assert built(file) == (first[0], place.cached(str(file)))
+    assert len(walks) == 1
+
+
+def test_on_a_network_a_sidecar_that_cannot_be_copied_does_not_matter(file, sidecar, monkeypatch):
+    """Then the index is built in the cache folder."""
+    sidecar.mkdir()
+    monkeypatch.setattr(place, "on_network", lambda path: True)
+
+    assert built(file)[1] == place.cached(str(file))
+
+
+ROUNDS = 40
+
+
+def rebuild(path, faults):
+    """Build an index again and again, and report what went wrong."""
+    try:
+        for _ in range(ROUNDS):
+            names = [name for name, _ in built(path, force=True)[0]]
+            if names != list(MIXED):
+                faults.put(f"wrong names: {names}")
+    except BaseException as error:
+        faults.put(repr(error))
+        raise
+
+
+def test_builders_at_once_all_end_with_a_whole_index(file):
+    """Three processes that build the same index over and over never see a torn one, and leave no litter."""
+    context = multiprocessing.get_context("fork")
+    faults = context.SimpleQueue()
+    builders = [context.Process(target=rebuild, args=(str(file), faults)) for _ in range(3)]
+    for builder in builders:
+        builder.start()
+    for builder in builders:
+        builder.join()
+
+    assert [builder.exitcode for builder in builders] == [0, 0, 0], faults.get()
+    assert faults.empty()
+    assert sorted(os.listdir(file.parent)) == ["net.ckpt", "net.ckpt.lmdb"]
+
+
+def test_a_reader_keeps_the_index_that_it_opened(file):
+    """An index that was replaced on disk goes on serving whoever has it open."""
+    index = lazyckpt.build_index(file)
+    append(file)
+    newer = built(file)
+
+    assert (list(index), [name for name, _ in newer[0]]) == (list(MIXED), [*MIXED, "more"])
+    index.close()
+
+
+def test_recorded_files_have_the_same_index_from_a_sidecar_and_from_memory(tmp_path):
+    """For real files of all kinds, what is read back from the sidecar is what the walk gave."""
+    different = []
+    for name in (
+        "base",
+        "all_dtypes",
+        "strings",
+        "map_sliced",
+        "sliced_bytes",
+        "unicode_names",
+        "param_key",
+        "longname",
+    ):
+        path = shutil.copy(FILES / f"{name}.ckpt", tmp_path)
+        if built(path)[0] != built(path, index_path="memory")[0]:
+            different.append(name)
+
+    assert different == []

@@ -1,0 +1,148 @@
+"""Indexes of many checkpoints: one task a file, and a fault stops only its own file."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+from checkpoints import LAYERS, MIXED, checkpoint
+
+from lazyckpt.errors import MissingFile
+from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processes
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Three checkpoints, the second of them damaged."""
+    contents = {"a.ckpt": checkpoint(MIXED), "b.ckpt": checkpoint(MIXED)[:-3], "c.ckpt": checkpoint(LAYERS)}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    return [str(tmp_path / name) for name in contents]
+
+
+def told(results):
+    """What became of each file, without the time it took."""
+    return [(result.path, bool(result.error), result.sidecar, result.parameters, result.fresh) for result in results]
+
+
+def expected(files, fresh=False):
+    """What should become of the three checkpoints."""
+    a, b, c = files
+    return [
+        (a, False, f"{a}.lmdb", len(MIXED), fresh),
+        (b, True, None, 0, False),
+        (c, False, f"{c}.lmdb", len(LAYERS), fresh),
+    ]
+
+
+def test_every_file_has_a_result_in_its_place(files):
+    """Results come in the order of the paths, the damaged file's with its error and the others with an index."""
+    assert told(build_indexes(files)) == expected(files)
+
+
+def test_fresh_indexes_are_left_alone(files):
+    """A run that was stopped can be started again: what is built is found, unless it is forced."""
+    build_indexes(files)
+    before = os.stat(f"{files[0]}.lmdb")
+
+    assert told(build_indexes(files)) == expected(files, fresh=True)
+    assert os.stat(f"{files[0]}.lmdb") == before
+    assert told(build_indexes(files, force=True)) == expected(files)
+
+
+def test_any_executor_will_do(files):
+    """Threads and processes give the same results in the same order."""
+    with ThreadPoolExecutor(2) as threads, processes(2) as workers:
+        results = [told(build_indexes(files, executor=executor, force=True)) for executor in (threads, workers)]
+
+    assert results == [expected(files)] * 2
+
+
+class DyingExecutor(ThreadPoolExecutor):
+    """An executor whose worker dies with its first task."""
+
+    def submit(self, task, /, *arguments):
+        """A future that is broken for the first file."""
+        if not arguments[0].endswith("a.ckpt"):
+            return super().submit(task, *arguments)
+        broken = Future()
+        broken.set_exception(MemoryError("killed"))
+        return broken
+
+
+def test_a_worker_that_dies_takes_only_its_own_file_with_it(files):
+    """The file that it was at has the reason as its error."""
+    with DyingExecutor(1) as executor:
+        first, *others = build_indexes(files, executor=executor)
+
+    assert first == Built(files[0], "MemoryError: killed", None, 0, 0, 0.0)
+    assert told(others) == expected(files)[1:]
+
+
+def test_progress_hears_of_every_result(files):
+    """Each result is told once, as it comes."""
+    heard = []
+    results = build_indexes(files, progress=heard.append)
+
+    assert heard == results
+
+
+def test_an_error_says_what_is_wrong_without_the_path(files):
+    """The path stands beside it, and would be said twice."""
+    (missing,) = build_indexes([f"{files[0]}.none.ckpt"])
+    (damaged,) = build_indexes(files[1:2])
+
+    assert "does not exist" in missing.error
+    assert "whole parameters" in damaged.error
+    assert files[1] not in damaged.error
+
+
+def test_paths_may_be_path_objects(tmp_path):
+    """Whatever names a file is taken, and told as text."""
+    (tmp_path / "a.ckpt").write_bytes(checkpoint(LAYERS))
+    (result,) = build_indexes([tmp_path / "a.ckpt"])
+
+    assert told([result]) == [(f"{tmp_path}/a.ckpt", False, f"{tmp_path}/a.ckpt.lmdb", len(LAYERS), False)]
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A folder with checkpoints at several depths, one of them with a name that is a pattern; the current one."""
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "last.ckpt",
+        "runs/1/a.ckpt",
+        "runs/2/b.ckpt",
+        "runs/2/b.ckpt.lmdb",
+        "runs/2/notes.txt",
+        "odd[1]/c.ckpt",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("patterns", "found"),
+    [
+        (["last.ckpt"], ["last.ckpt"]),
+        (["runs"], ["runs/1/a.ckpt", "runs/2/b.ckpt"]),
+        (["runs/"], ["runs/1/a.ckpt", "runs/2/b.ckpt"]),
+        (["runs/*/*.ckpt"], ["runs/1/a.ckpt", "runs/2/b.ckpt"]),
+        (["runs/**/b.ckpt"], ["runs/2/b.ckpt"]),
+        (["last.ckpt", "runs/2", "runs"], ["last.ckpt", "runs/2/b.ckpt", "runs/1/a.ckpt"]),
+        (["odd[1]"], ["odd[1]/c.ckpt"]),
+        (["runs/2/notes.txt"], ["runs/2/notes.txt"]),
+    ],
+)  # fmt: skip
+def test_checkpoints_are_found_by_path_folder_and_pattern(patterns, found, tree):
+    """In the order of what was asked for, sorted within it, each file once."""
+    assert find_checkpoints(patterns) == found
+
+
+@pytest.mark.parametrize("pattern", ["none.ckpt", "runs/*.ckpt", "odd[1]/none"])
+def test_what_names_no_checkpoint_is_told(pattern, tree):
+    """A pattern without a match is a mistake, not an empty list."""
+    with pytest.raises(MissingFile, match="no checkpoint at"):
+        find_checkpoints(["last.ckpt", pattern])
