@@ -1,0 +1,108 @@
+"""The error tree: one root, the types that MindSpore documents beside it, messages that say where."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+
+from lazyckpt import errors
+from lazyckpt.errors import CorruptFile, FileFault, LazyCkptError
+
+ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+FAULTS = [kind for kind in ALL if issubclass(kind, FileFault)]
+# What callers may rely on in an except clause.
+ALSO = {
+    "ArgumentTypeError": TypeError,
+    "ArgumentValueError": ValueError,
+    "MissingFile": (ValueError, FileNotFoundError),
+    "UnreadableFile": ValueError,
+    "CorruptFile": ValueError,
+    "TruncatedFile": (ValueError, CorruptFile),
+    "DamagedBlock": (ValueError, CorruptFile),
+    "WrongFormat": ValueError,
+    "EncryptedFile": ValueError,
+    "WrongKey": ValueError,
+    "CipherUnavailable": ValueError,
+    "ChangedFile": ValueError,
+    "StaleIndex": ValueError,
+    "NothingLoaded": ValueError,
+    "ChoiceFunctionFailed": ValueError,
+    "ClosedCheckpoint": ValueError,
+}
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_error_is_a_lazyckpt_error(kind):
+    """One except clause catches whatever is raised on purpose; each class says in a sentence what it means."""
+    assert issubclass(kind, LazyCkptError)
+    assert kind.__doc__.strip().endswith(".") or "Attributes:" in kind.__doc__
+
+
+@pytest.mark.parametrize(("name", "types"), ALSO.items())
+def test_errors_are_what_mindspore_documents(name, types):
+    """An except clause written for MindSpore catches them."""
+    bases = types if isinstance(types, tuple) else (types,)
+
+    assert all(issubclass(getattr(errors, name), base) for base in bases)
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_of_a_file_is_a_value_error(kind):
+    """What is wrong with the bytes is never a TypeError or an OSError of the caller's."""
+    assert issubclass(kind, ValueError)
+    assert not issubclass(kind, (TypeError, OSError))
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ({}, "it is damaged"),
+        ({"offset": 1234567}, "it is damaged (at byte 1,234,567)"),
+        ({"offset": 0}, "it is damaged (at byte 0)"),
+        ({"parameter": "fc.w"}, "it is damaged (in parameter 'fc.w')"),
+        ({"parameter": ""}, "it is damaged (in parameter '')"),
+        ({"file": "/a/b.ckpt"}, "/a/b.ckpt: it is damaged"),
+        (
+            {"file": "b.ckpt", "offset": 12, "parameter": "w\n"},
+            "b.ckpt: it is damaged (at byte 12, in parameter 'w\\n')",
+        ),
+    ],
+)
+def test_a_fault_says_where(place, message):
+    """File, byte and parameter are told as far as they are known."""
+    assert str(CorruptFile("it is damaged", **place)) == message
+
+
+def test_a_fault_may_learn_its_file_later():
+    """Parsers do not know paths: who does, adds it on the way up."""
+    fault = CorruptFile("it is damaged", offset=3)
+    fault.file = "model.ckpt"
+
+    assert str(fault) == "model.ckpt: it is damaged (at byte 3)"
+
+
+def test_a_hostile_name_does_not_fill_the_screen():
+    """Long names are cut, and control characters are escaped."""
+    message = str(CorruptFile("it is damaged", parameter="\x1b[31m" + "n" * 10_000))
+
+    assert len(message) < 300
+    assert "\\x1b" in message
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_survives_pickling(kind):
+    """Worker processes send their errors home whole."""
+    fault = kind("it is damaged", offset=7, parameter="w", file="model.ckpt")
+    again = pickle.loads(pickle.dumps(fault))
+
+    assert (type(again), str(again), vars(again)) == (kind, str(fault), vars(fault))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in FAULTS])
+def test_other_errors_survive_pickling(kind):
+    """Those that carry a message only, too."""
+    again = pickle.loads(pickle.dumps(kind("no such mode")))
+
+    assert (type(again), str(again)) == (kind, "no such mode")
