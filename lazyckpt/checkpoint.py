@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any, Final, Protocol
 
+import numpy as np
+
 from lazyckpt.entry import MAP, TENSOR, Entry
-from lazyckpt.errors import ClosedCheckpoint
+from lazyckpt.errors import ClosedCheckpoint, StaleIndex
 from lazyckpt.index import Index
+from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.parameter import Parameter
 from lazyckpt.payload import Payloads
 from lazyckpt.reading import read_all
@@ -21,6 +24,7 @@ from lazyckpt.sources import Source
 Value = Any  # Parameter, str, a list of three arrays (a map), or whatever was assigned
 Progress = Callable[[int, int], object]
 REPR_ITEMS: Final = 100
+UNEDITED: Final = object()
 
 
 class Names(Protocol):
@@ -91,6 +95,18 @@ class Checkpoint(MutableMapping[str, Value]):
         """The index of the whole file."""
         return self._index
 
+    def entry(self, name: str) -> Entry:
+        """What the file says of a name: kind, dtype, shape, where its bytes are. Reads nothing.
+
+        Raises:
+            KeyError: there is no such name in the file, or it was taken out of the mapping.
+            StaleIndex: the index contradicts itself.
+        """
+        position = self._position(name) if isinstance(name, str) else None
+        if position is None:
+            raise KeyError(name)
+        return self._at(position, name)
+
     def __len__(self) -> int:
         return len(self._names) - len(self._removed) + len(self._appended)
 
@@ -125,7 +141,7 @@ class Checkpoint(MutableMapping[str, Value]):
             raise KeyError(name)
         value = self._made.get(position)
         if value is None:
-            value = self._made.setdefault(position, self._make(self._index.at(position)))
+            value = self._made.setdefault(position, self._make(self._at(position, name)))
         return value
 
     def __setitem__(self, name: str, value: Value) -> None:
@@ -221,10 +237,10 @@ class Checkpoint(MutableMapping[str, Value]):
         values: dict[str, Any] = {}
         for name in wanted:
             value = self._edited(name)
-            if value is None:
-                jobs[name] = self._entry(name)
+            if value is UNEDITED:
+                jobs[name] = self.entry(name)
             else:
-                values[name] = value.asnumpy(copy=True) if isinstance(value, Parameter) else value
+                values[name] = _own(value)
         values.update(read_all(self._payloads, jobs, workers, progress))
         return {name: values[name] for name in wanted}
 
@@ -259,32 +275,37 @@ class Checkpoint(MutableMapping[str, Value]):
         self._check_open()
         return None if name in self._removed else self._names.position(name)
 
-    def _entry(self, name: str) -> Entry:
-        position = self._position(name) if isinstance(name, str) else None
-        if position is None:
-            raise KeyError(name)
-        return self._index.at(position)
+    def _at(self, position: int, name: str) -> Entry:
+        """The entry at a place, which must be the name's (or the one that MindSpore renames to it)."""
+        entry = self._index.at(position)
+        if name not in (entry.name, entry.name.partition(PARAM_KEY_MARK)[0]):
+            raise StaleIndex(
+                "the index is damaged (a name leads to the record of another); rebuild it (lazyckpt index --force)",
+                parameter=name,
+                file=self.path,
+            )
+        return entry
 
     def _make(self, entry: Entry) -> Value:
         if entry.kind == TENSOR:
             return Parameter(entry, self._payloads)
         return self._payloads.value(entry)
 
-    def _edited(self, name: str) -> Value | None:
-        """A value that differs from the file's, or None."""
+    def _edited(self, name: str) -> Value:
+        """A value that is in memory and may differ from the file's, or UNEDITED."""
         if name in self._appended:
             return self._appended[name]
         if name in self._replaced:
             return self._replaced[name]
         position = self._position(name) if isinstance(name, str) else None
-        made = None if position is None else self._made.get(position)
-        return made if not isinstance(made, Parameter) or made.is_edited else None
+        made = UNEDITED if position is None else self._made.get(position, UNEDITED)
+        return UNEDITED if isinstance(made, Parameter) and not made.is_edited else made
 
     def _describe(self, name: str) -> str:
         edited = self._edited(name)
-        if edited is not None:
+        if edited is not UNEDITED:
             return repr(edited)
-        entry = self._entry(name)
+        entry = self.entry(name)
         if entry.kind == TENSOR:
             return repr(Parameter(entry, self._payloads))
         if entry.kind == MAP:
@@ -294,3 +315,12 @@ class Checkpoint(MutableMapping[str, Value]):
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedCheckpoint(f"the checkpoint {self.path} was closed")
+
+
+def _own(value: Value) -> Value:
+    """A value in memory of its own."""
+    if isinstance(value, Parameter):
+        return value.asnumpy(copy=True)
+    if isinstance(value, list):
+        return [_own(part) for part in value]
+    return value.copy() if isinstance(value, np.ndarray) else value
