@@ -6,6 +6,7 @@ Exit codes: 0 all is well, 1 something about a file is wrong (the message says w
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -108,7 +109,7 @@ def ls(
         if sort != "file":
             entries = sorted(entries, key=SORTS[sort])
         if as_json:
-            typer.echo(json.dumps([describe(entry) for entry in entries], indent=1, ensure_ascii=False))
+            _echo_json([describe(entry) for entry in entries])
             return
         _print_listing(iter(entries))
 
@@ -127,13 +128,13 @@ def show(
         with load_checkpoint(file, dec_key=dec_key, dec_mode=dec_mode) as checkpoint:
             if name not in checkpoint:
                 raise _no_such_name(name, checkpoint)
-            facts = {**describe(checkpoint.index[name]), **_values(checkpoint[name])}
+            facts = {**describe(checkpoint.entry(name)), **_values(checkpoint[name])}
     if as_json:
-        typer.echo(json.dumps(facts, indent=1, ensure_ascii=False, default=str))
+        _echo_json(facts)
         return
     width = max(map(len, facts))
     for key, value in facts.items():
-        typer.echo(f"{key:<{width}}  {value}")
+        typer.echo(f"{key:<{width}}  {printable(str(value))}")
 
 
 @app.command()
@@ -251,14 +252,33 @@ def _values(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         return {"value": value}
     if isinstance(value, list):
-        return {name: array.tolist() for name, array in zip(("keys", "values", "status"), value, strict=False)}
+        named = zip(("keys", "values", "status"), value, strict=False)
+        return {f"first {name}": array[:FIRST_VALUES].tolist() for name, array in named}
     array = value.asnumpy()
     facts: dict[str, Any] = {"first": array.reshape(-1)[:FIRST_VALUES].tolist()}
     if array.size:
         wide = array.astype(np.float64)
-        facts |= {"min": wide.min(), "max": wide.max(), "mean": wide.mean(), "std": wide.std()}
+        with np.errstate(invalid="ignore", over="ignore"):  # of infinities and the like
+            facts |= {"min": wide.min(), "max": wide.max(), "mean": wide.mean(), "std": wide.std()}
         facts |= {"zeros": int((wide == 0).sum()), "nan": int(np.isnan(wide).sum()), "inf": int(np.isinf(wide).sum())}
     return {key: float(fact) if isinstance(fact, np.floating) else fact for key, fact in facts.items()}
+
+
+def _echo_json(data: Any) -> None:
+    """Print JSON; numbers that JSON lacks (nan, inf) become strings."""
+    data = _finite(data)
+    try:
+        typer.echo(json.dumps(data, indent=1, ensure_ascii=False))
+    except UnicodeEncodeError:  # half of a surrogate pair in a string
+        typer.echo(json.dumps(data, indent=1))
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_finite(value) for value in data]
+    return str(data) if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _no_such_name(name: str, names: Any) -> LazyCkptError:
