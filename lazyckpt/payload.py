@@ -110,7 +110,12 @@ class Payloads:
             return proof.then([], lambda: np.zeros(entry.shape, dtype.numpy))
         if _is_widened(entry):
             wide = np.empty((entry.stored // 4, 2), "<u2")
-            narrow = lambda: np.ascontiguousarray(wide[:, 1]).view(dtype.numpy).reshape(entry.shape)  # noqa: E731
+
+            def narrow() -> AnyArray:
+                made = aligned(entry.shape, dtype)
+                made.reshape(-1).view("<u2")[:] = wide[:, 1]
+                return made
+
             return proof.then(_requests(entry.extents, wide), narrow)
         made = aligned(entry.shape, dtype)
         return proof.then(_requests(entry.extents, made), lambda: made)

@@ -129,6 +129,8 @@ def _read_claims(body: re.Match[bytes]) -> _Claim | None:
         return None
     shape = tuple(tensor.dims)
     nbytes = math.prod(shape) * dtype.itemsize
+    if not nbytes:  # such an entry has no extents
+        return None
     if _number(content_length) != nbytes or _number(tensor_length) != body.end() - body.end(1) + nbytes:
         return None
     return dtype, shape, nbytes
