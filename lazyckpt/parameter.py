@@ -107,10 +107,10 @@ class Parameter:
         """
         array = np.asarray(data)
         try:
-            of_array(array)
+            dtype = of_array(array)
         except TypeError as error:
             raise ArgumentTypeError(str(error)) from None
-        self._data = array
+        self._data = array.astype(dtype.numpy, copy=False)  # in little-endian order
 
     def item(self) -> Any:
         """The value of a one-element parameter as a Python number.
