@@ -1,0 +1,110 @@
+"""A file that is no checkpoint is told by its first bytes, with what to do about it."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+from checkpoints import MIXED, checkpoint, pattern
+
+from lazyckpt.errors import CorruptFile, WrongFormat
+from lazyckpt.formats import scan
+from lazyckpt.formats.sniff import HEAD, diagnose
+from lazyckpt.sources.base import BytesSource
+
+
+def zip_archive(*names):
+    """A zip archive, as torch.save writes one."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, pattern(100))
+    return file.getvalue()
+
+
+def numpy_file():
+    """An array as numpy.save writes it."""
+    file = io.BytesIO()
+    np.save(file, np.arange(100))
+    return file.getvalue()
+
+
+def safetensors_file():
+    """A header and a tensor as safetensors writes them."""
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(8)
+
+
+LFS = b"""version https://git-lfs.github.com/spec/v1
+oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393
+size 12345
+"""
+# What it is called, its bytes, and what the advice speaks of.
+FILES = [
+    ("Git LFS pointer", LFS, "git lfs pull"),
+    ("zip archive", zip_archive("archive/data.pkl", "archive/data/0"), "torch.load"),
+    ("empty zip archive", zip_archive(), "get the file again"),
+    ("HDF5 file", b"\x89HDF\r\n\x1a\n" + pattern(100), "h5py"),
+    *(("pickle", pickle.dumps({"w": [1.0] * 50}, protocol), "the library that wrote it") for protocol in (2, 3, 4, 5)),
+    ("numpy array file", numpy_file(), "numpy.load"),
+    ("gzip archive", gzip.compress(pattern(100), mtime=0), "unpack it"),
+    ("Zstandard archive", b"\x28\xb5\x2f\xfd" + pattern(100), "unpack it"),
+    ("GGUF model", b"GGUF\x03\0\0\0" + pattern(100), "gguf"),
+    ("web page", b"<!DOCTYPE html>\n<html><head><title>404</title>", "download the file itself"),
+    ("web page", b"<html><body>Sign in</body></html>", "download the file itself"),
+    ("safetensors file", safetensors_file(), "format='safetensors'"),
+    ("text file", b"epoch,loss\n1,0.5\n2,0.25\n", "get the checkpoint itself"),
+]
+NAMES = [what for what, _, _ in FILES]
+
+
+@pytest.mark.parametrize(("what", "data", "advice"), FILES, ids=NAMES)
+def test_a_file_is_told_by_its_first_bytes(what, data, advice):
+    """One sentence says what it is and what to do."""
+    sentence = diagnose(data[:HEAD])
+
+    assert (sentence[:8], what in sentence, advice in sentence) == ("this is ", True, True)
+
+
+@pytest.mark.parametrize("data", [data for _, data, _ in FILES], ids=NAMES)
+def test_scanning_another_format_says_which(data):
+    """The scan fails with WrongFormat, which names the file; the fault that it met is the cause."""
+    with pytest.raises(WrongFormat, match=r"^model\.ckpt: this is ") as caught:
+        list(scan(BytesSource(data, "model.ckpt"), "ckpt"))
+
+    assert isinstance(caught.value.__cause__, CorruptFile)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"\x0a", checkpoint(MIXED)[:HEAD], pattern(HEAD), b"short text", b"PK", b"\0" * HEAD, b"\xff" * HEAD],
+    ids=["nothing", "a byte", "a checkpoint", "noise", "a little text", "half a magic", "zeros", "ones"],
+)
+def test_what_is_not_known_is_not_guessed(head):
+    """Nothing is said of bytes that could be anything, a checkpoint among them."""
+    assert diagnose(head) is None
+
+
+def test_a_broken_checkpoint_is_not_called_something_else():
+    """A truncated checkpoint stays a CorruptFile, which names the file."""
+    with pytest.raises(CorruptFile, match=r"^model\.ckpt: ") as caught:
+        list(scan(BytesSource(checkpoint(MIXED)[:-1], "model.ckpt"), "ckpt"))
+
+    assert not isinstance(caught.value, WrongFormat)
+
+
+def test_a_checkpoint_is_never_sniffed():
+    """What parses is a checkpoint, whatever its first bytes look like."""
+    data = checkpoint({"version https://git-lfs": np.zeros(3, "int8")})
+
+    assert [entry.name for entry in scan(BytesSource(data), "ckpt")] == ["version https://git-lfs"]
+
+
+def test_only_the_head_is_read_for_it():
+    """A file larger than the head is told from its first 512 bytes."""
+    assert diagnose((LFS + b"\xff" * 10_000)[:HEAD]) == diagnose(LFS)
