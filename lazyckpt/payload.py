@@ -26,6 +26,7 @@ from lazyckpt.sources.ranges import Key, Plan, coalesce, plan
 from lazyckpt.sources.window import Patch
 
 _ALIGNMENT: Final = 64  # bytes; what SIMD code and other frameworks like best
+_WORTH_A_MAP: Final = 2**20  # bytes of a value from which a map of its own is cheaper than a copy
 _LONGEST_HEADER: Final = 2**20  # bytes of unknown fields beyond which a header is looked at in place
 AnyArray = npt.NDArray[Any]
 
@@ -62,10 +63,20 @@ class Payloads:
         made: AnyArray = self._run(self._tensor(entry))
         return made
 
+    def writable(self, entry: Entry) -> AnyArray:
+        """A tensor's values in writable memory of their own: a copy-on-write map of its pages, or a copy."""
+        if entry.nbytes >= _WORTH_A_MAP and self._is_view(entry):
+            self._form.confirm(self._source, entry)
+            data = self._source.private(*entry.extents[0])
+            if data is not None:
+                return np.frombuffer(data, dtype_of(entry).numpy).reshape(entry.shape)
+        return self.copy(entry)
+
     def part(self, entry: Entry, key: Key) -> Any:
         """`view(entry)[key]`, at the cost of the bytes that the answer needs."""
         if self._is_view(entry) or _is_widened(entry) or not entry.extents:
             return self.view(entry)[key]
+        _check_sense(entry, self._source)
         planned = plan(entry.shape, dtype_of(entry).itemsize, key)
         if planned is None:
             return self.view(entry)[key]

@@ -1,0 +1,237 @@
+"""Payloads: values are read whole, in memory of their own, and never without proof that they are the entry's."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from checkpoints import MIXED, array_value, checkpoint, counting, map_value, sliced_value, tensor_value
+from hypothesis import given
+from hypothesis import strategies as st
+from opening import opened_over
+from tracing import TracingSource, places
+
+from lazyckpt.dtypes import DTYPES
+from lazyckpt.entry import STRING, TENSOR, Array, Extent
+from lazyckpt.errors import ChangedFile, CorruptFile, StaleIndex
+from lazyckpt.formats import FORMATS
+from lazyckpt.payload import Payloads, aligned
+from lazyckpt.sources import BytesSource, open_source
+
+FORM = FORMATS["ckpt"]
+A, B = counting((4, 3)), counting((4, 3)) + 100
+DATA = array_value("a", A) + array_value("b", B) + sliced_value("s", A, [20]) + checkpoint(MIXED)
+ENTRIES = {entry.name: entry for entry in FORM.scan(BytesSource(DATA))}
+EXPECTED = {"a": A, "b": B, "s": A, **MIXED}
+
+
+@pytest.fixture(params=[BytesSource, TracingSource], ids=["addressable", "copying"])
+def payloads(request):
+    """Over a source that gives views, and over one that gives copies."""
+    return Payloads(request.param(DATA), FORM)
+
+
+def plain(value):
+    """A value as something that can be compared."""
+    if isinstance(value, list):
+        return [plain(part) for part in value]
+    return value if isinstance(value, str) else (value.shape, value.dtype.name, value.tobytes())
+
+
+def test_values_of_every_kind_are_read(payloads):
+    """Tensors, strings and maps."""
+    assert {name: plain(payloads.value(entry)) for name, entry in ENTRIES.items()} == {
+        name: plain(value) for name, value in EXPECTED.items()
+    }
+
+
+def test_many_values_are_read_at_once():
+    """In one request of the source, in the order of the entries, each byte once."""
+    source = TracingSource(DATA)
+    values = Payloads(source, FORM).values([*ENTRIES.values()])
+
+    assert [plain(value) for value in values] == [plain(EXPECTED[name]) for name in ENTRIES]
+    assert sum(length for _, length in source.reads) == len(source.looked_at())
+
+
+def test_the_value_of_a_copying_source_is_filled_in_place():
+    """What is handed out is what the source wrote into: there is no second copy."""
+    source = TracingSource(DATA)
+    filled = []
+    source._fill = lambda offset, destination: (
+        TracingSource._fill(source, offset, destination),
+        filled.append(np.frombuffer(destination, np.uint8)),
+    )
+    value = Payloads(source, FORM).view(ENTRIES["a"])
+
+    assert any(np.shares_memory(value, run) for run in filled)
+
+
+A_ENTRY, B_ENTRY = ENTRIES["a"], ENTRIES["b"]
+FORGED = {
+    "the bytes of another": A_ENTRY._replace(extents=B_ENTRY.extents),
+    "the whole place of another": B_ENTRY._replace(name="a"),
+    "one byte on": A_ENTRY._replace(extents=(Extent(A_ENTRY.extents[0].offset + 1, 48),)),
+    "a shorter content": A_ENTRY._replace(extents=(Extent(A_ENTRY.extents[0].offset, 24),), shape=(2, 3)),
+    "another shape": A_ENTRY._replace(shape=(3, 4)),
+    "another dtype": A_ENTRY._replace(dtype=DTYPES["Int32"]),
+    "a shape that is too large": A_ENTRY._replace(shape=(100_000, 100_000)),
+    "a negative shape": A_ENTRY._replace(shape=(-4, -3)),
+    "a content that is too long": A_ENTRY._replace(extents=(Extent(A_ENTRY.extents[0].offset, 10**15),)),
+    "a content outside the file": A_ENTRY._replace(extents=(Extent(2**62, 48),)),
+    "forty gigabytes": A_ENTRY._replace(
+        shape=(100_000, 100_000), extents=(Extent(A_ENTRY.extents[0].offset, 4 * 10**10),), stop=10**12
+    ),
+    "the first of two names": A_ENTRY._replace(stop=B_ENTRY.stop),
+    "a start inside another": A_ENTRY._replace(start=A_ENTRY.start + 1),
+    "a stop before the start": A_ENTRY._replace(stop=A_ENTRY.start - 1),
+    "no place at all": A_ENTRY._replace(start=2**63, stop=2**63),
+    "no content": A_ENTRY._replace(extents=(), shape=()),
+    "a half of the slices": ENTRIES["s"]._replace(extents=ENTRIES["s"].extents[1:], shape=(28 // 4,)),
+    "the slices in another order": ENTRIES["s"]._replace(extents=ENTRIES["s"].extents[::-1]),
+    "a string that is a tensor": A_ENTRY._replace(kind=STRING, dtype=None, shape=()),
+    "a tensor that is a string": ENTRIES["note"]._replace(kind=TENSOR, dtype=DTYPES["Int32"], shape=(13,)),
+    "a map with arrays of another size": ENTRIES["table"]._replace(
+        arrays=(Array(DTYPES["Int32"], (1,), ENTRIES["table"].arrays[0].extents),)
+    ),
+}
+
+
+@pytest.mark.parametrize("entry", FORGED.values(), ids=FORGED)
+def test_a_forged_entry_gives_no_bytes(entry, payloads):
+    """Whatever an index claims against the file is refused before anything is made for it or handed out."""
+    reads = [payloads.value, lambda entry: payloads.values([ENTRIES["b"], entry])]
+    if entry.dtype is not None:
+        reads += [payloads.view, payloads.copy, lambda entry: payloads.part(entry, 0)]
+    for read in reads:
+        with pytest.raises(StaleIndex):
+            read(entry)
+
+
+@given(
+    st.sampled_from(["a", "b", "s"]),
+    st.sampled_from(["start", "stop", "shape", "dtype", "extents"]),
+    st.data(),
+)
+def test_any_change_of_an_entry_is_refused(name, field, data):
+    """There is no other number that could stand in an entry and be believed."""
+    true = ENTRIES[name]
+    number = st.integers(0, len(DATA) + 8)
+    changes = {
+        "start": number,
+        "stop": number,
+        "shape": st.lists(st.integers(-2, 50), max_size=3).map(tuple),
+        "dtype": st.sampled_from([*DTYPES.values()]),
+        "extents": st.lists(st.builds(Extent, number, number), max_size=3).map(tuple),
+    }
+    forged = true._replace(**{field: data.draw(changes[field])})
+    if forged != true:
+        for source in (BytesSource(DATA), TracingSource(DATA)):
+            with pytest.raises(StaleIndex):
+                Payloads(source, FORM).value(forged)
+
+
+def test_names_that_change_places_in_the_file_are_noticed():
+    """The header is compared with the file as it is now, not as it was when it was opened."""
+    for kind in (BytesSource, TracingSource):
+        data = bytearray(DATA)
+        source = kind(data)
+        source._data = memoryview(data)
+        payloads = Payloads(source, FORM)
+        data[A_ENTRY.start : A_ENTRY.stop], data[B_ENTRY.start : B_ENTRY.stop] = (
+            data[B_ENTRY.start : B_ENTRY.stop],
+            data[A_ENTRY.start : A_ENTRY.stop],
+        )
+        for read in (payloads.view, payloads.copy, lambda entry, payloads=payloads: payloads.part(entry, 1)):
+            with pytest.raises(StaleIndex, match="'a'"):
+                read(A_ENTRY)
+
+
+@pytest.mark.parametrize("access", ["mmap", "pread"])
+def test_a_file_that_shrank_is_an_error_and_not_a_crash(access, tmp_path):
+    """Bytes that are gone are told as such: by a view, a copy and a part."""
+    path = tmp_path / "net.ckpt"
+    path.write_bytes(array_value("a", counting((4096, 4))))
+    with opened_over(open_source(str(path), access=access).source) as ckpt:
+        param = ckpt["a"]
+        os.truncate(path, 20_000)
+        for read in (param.asnumpy, lambda: param.asnumpy(copy=True), lambda: param[4000:]):
+            with pytest.raises(ChangedFile, match=r"net\.ckpt"):
+                read()
+
+
+def test_a_string_that_is_no_text_is_corrupt(payloads):
+    """The message has the place and the name."""
+    data = tensor_value("s", [0], "str", b"a\0\0\0\0\0\xff\xff")
+    for source in (BytesSource(data), TracingSource(data)):
+        (entry,) = FORM.scan(source)
+        with pytest.raises(CorruptFile, match=r"not UTF-32: .*'s'"):
+            Payloads(source, FORM).value(entry)
+
+
+def test_a_strings_trailing_nuls_are_not_part_of_it():
+    """As numpy reads text of a fixed length; a surrogate that stands alone survives."""
+    data = tensor_value("s", [0], "str", "a\0b\ud800\0\0".encode("utf-32-le", "surrogatepass"))
+    (entry,) = FORM.scan(BytesSource(data))
+
+    assert Payloads(BytesSource(data), FORM).value(entry) == "a\0b\ud800"
+
+
+def test_a_map_in_slices_is_joined(payloads):
+    """Keys, values and status of adjacent pieces follow each other."""
+    parts = [[counting((n,), "int32"), counting((n, 2)) + n, counting((n,), "int8")] for n in (1, 3, 2)]
+    data = b"".join(map_value("m", arrays) for arrays in parts)
+    for source in (BytesSource(data), TracingSource(data)):
+        (entry,) = FORM.scan(source)
+        found = Payloads(source, FORM).value(entry)
+
+        assert plain(found) == [plain(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)]
+
+
+@pytest.mark.parametrize("read", ["view", "copy"])
+def test_what_is_no_tensor_is_not_read_as_one(read, payloads):
+    """A string or a map has no dtype of its own."""
+    for name in ("note", "table"):
+        with pytest.raises(TypeError, match=f"{name}.* not a tensor"):
+            getattr(payloads, read)(ENTRIES[name])
+
+
+def test_old_bfloat16_is_the_upper_half_of_each_float():
+    """Old versions stored bfloat16 as float32: its upper two bytes are the value, cut and not rounded."""
+    wide = np.array([1.0, -2.5, 3.14159, np.inf], "float32")
+    data = tensor_value("w", [4], "BFloat16", wide.tobytes())
+    (entry,) = FORM.scan(BytesSource(data))
+    found = Payloads(BytesSource(data), FORM).view(entry)
+
+    assert found.view("uint16").tolist() == (wide.view("uint32") >> 16).tolist()
+
+
+def with_digest(digest):
+    """The entry of the first tensor with a digest."""
+    return A_ENTRY._replace(digest=digest)
+
+
+def test_a_content_that_is_not_the_indexed_one_is_refused(payloads):
+    """If the index has a digest, a whole copy is compared with it."""
+    with pytest.raises(CorruptFile, match="digest differs"):
+        payloads.copy(with_digest(bytes(32)))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (5, 7), (2, 0, 3), (64,)])
+@pytest.mark.parametrize("dtype", ["Bool", "Float16", "BFloat16", "Float64"])
+def test_new_arrays_are_aligned(shape, dtype):
+    """Their first byte lies on a 64-byte boundary, their shape and dtype are as asked for."""
+    made = aligned(shape, DTYPES[dtype])
+
+    assert (made.shape, made.dtype, made.ctypes.data % 64 if made.size else 0) == (shape, DTYPES[dtype].numpy, 0)
+
+
+def test_reading_a_value_reads_no_other(payloads):
+    """A value costs its own bytes and its header's."""
+    source = TracingSource(DATA)
+    for name, entry in ENTRIES.items():
+        source.reads.clear()
+        Payloads(source, FORM).value(entry)
+
+        assert (name, source.looked_at()) == (name, places([Extent(entry.start, entry.stop - entry.start)]))
