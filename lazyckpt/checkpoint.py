@@ -107,6 +107,37 @@ class Checkpoint(MutableMapping[str, Value]):
             raise KeyError(name)
         return self._at(position, name)
 
+    def peek(self, name: str) -> Value | Entry:
+        """What is known of a name without reading: the value if it was set or read already, else its entry.
+
+        Raises:
+            KeyError: there is no such name.
+        """
+        edited = self._edited(name)
+        return self.entry(name) if edited is UNEDITED else edited
+
+    def edits(self) -> dict[str, Value]:
+        """The values that were assigned to this mapping."""
+        return {**self._replaced, **self._appended}
+
+    def to_mindspore(self, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """MindSpore's own mapping of the values: a plain dict of its Parameters (and strings, and lists of arrays).
+
+        Args:
+            names: which; None for all.
+
+        Raises:
+            ImportError: MindSpore is not installed.
+            KeyError: a name is not there; nothing is read then.
+
+        Cost: see `Parameter.to_mindspore`.
+        """
+        wanted = list(self if names is None else names)
+        for name in wanted:
+            self.peek(name)
+        values = ((name, self[name]) for name in wanted)
+        return {name: value.to_mindspore() if isinstance(value, Parameter) else value for name, value in values}
+
     def __len__(self) -> int:
         return len(self._names) - len(self._removed) + len(self._appended)
 

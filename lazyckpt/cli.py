@@ -23,6 +23,7 @@ from lazyckpt import __version__
 from lazyckpt.demo import run_demo
 from lazyckpt.entry import MAP, STRING, TENSOR, Entry
 from lazyckpt.errors import EncryptedFile, LazyCkptError
+from lazyckpt.explore.match import match
 from lazyckpt.explore.sizes import human_size
 from lazyckpt.index.build import build_index
 from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processes
@@ -137,6 +138,29 @@ def show(
         typer.echo(f"{key:<{width}}  {printable(str(value))}")
 
 
+@app.command(name="match")
+def match_command(
+    file: File,
+    names: Annotated[
+        str,
+        typer.Option(
+            help="JSON: a list of names, or an object of name: [shape, dtype].", metavar="PATH", show_default=False
+        ),
+    ],
+    as_json: AsJson = False,
+    key_file: KeyFile = None,
+    key_env: KeyVariable = None,
+) -> None:
+    """Tell what would load, be converted, be missing or stay unused; exit code 1 if not everything would load."""
+    with _told_plainly():
+        dec_key, dec_mode = _key(file, KeyReference(key_file, key_env))
+        with load_checkpoint(file, dec_key=dec_key, dec_mode=dec_mode) as checkpoint:
+            report = match(_read_json(names), checkpoint)
+    typer.echo(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) if as_json else str(report))
+    if not report.fits:
+        raise typer.Exit(1)
+
+
 @app.command()
 def demo() -> None:
     """Copy a small checkpoint written by MindSpore to a temporary folder, index it, and look around."""
@@ -155,6 +179,14 @@ def describe(entry: Entry) -> dict[str, Any]:
     if entry.reason:
         facts["refused"] = entry.reason
     return facts | {"nbytes": entry.nbytes, "offset": offset, "extents": len(entry.all_extents)}
+
+
+def _read_json(path: str) -> Any:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise LazyCkptError(f"{path} cannot be read as JSON: {error}") from error
 
 
 def _key(path: str, reference: KeyReference) -> tuple[bytes | None, str]:

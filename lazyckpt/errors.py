@@ -113,5 +113,17 @@ class ChoiceFunctionFailed(LazyCkptError, ValueError):
     """`choice_func` raised; its exception is the `__cause__`."""
 
 
+class NetMismatch(LazyCkptError, RuntimeError):
+    """A net and a checkpoint do not fit; the net was left as it was.
+
+    Attributes:
+        refusals: (parameter, reason) for everything that does not fit.
+    """
+
+    def __init__(self, message: str, refusals: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(message)
+        self.refusals = refusals
+
+
 class ClosedCheckpoint(LazyCkptError, ValueError):
     """The checkpoint was closed."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import sys
 from typing import Any, Final
 
 from lazyckpt.checkpoint import AllNames, Checkpoint, Names, SomeNames
@@ -28,6 +27,7 @@ from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, Wishes, check_place, obtain
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
 from lazyckpt.keys import Secret
+from lazyckpt.nets import load_param_into_net
 from lazyckpt.payload import Payloads
 from lazyckpt.selection import ChoiceFunction, Selection, check_prefix, choose
 from lazyckpt.sources import Opened, Source, open_source
@@ -42,7 +42,7 @@ DEFAULT_MODE: Final = "AES-GCM"
 def load_checkpoint(
     ckpt_file_name: str | os.PathLike[str],
     net: Any = None,
-    strict_load: bool = False,  # noqa: ARG001 (MindSpore's argument; it speaks of net)
+    strict_load: bool = False,
     filter_prefix: str | list[str] | tuple[str, ...] | None = None,
     dec_key: bytes | None = None,
     dec_mode: str = DEFAULT_MODE,
@@ -59,15 +59,15 @@ def load_checkpoint(
 
     Args:
         ckpt_file_name: the file; its name must end in `ckpt`.
-        net: a Cell to bind the values to (not supported yet).
-        strict_load: for `net`.
+        net: a Cell to load the values into, as `load_param_into_net` does.
+        strict_load: for `net`: no prefixes are taken off names, no dtypes converted.
         filter_prefix: names that start with any of these are left out.
         dec_key: the key of an encrypted checkpoint.
         dec_mode: AES-GCM, AES-CBC or SM4-CBC.
         specify_prefix: only names that start with any of these are loaded.
         choice_func: called with each name; those for which it is true are loaded. Ignored when a prefix is given.
         crc_check: compare the file's checksum, which reads the whole file.
-        remove_redundancy: for `net`.
+        remove_redundancy: for `net`, in parallel runs.
         format: `ckpt` (`safetensors` is not supported yet).
         index: where the index is kept: `auto` for `<file>.lmdb`, or the user's cache folder if that cannot be
             written; `memory` to write nothing; or a path. The index of an encrypted file is sealed with its key.
@@ -104,7 +104,7 @@ def load_checkpoint(
         opened.source.close()
         raise
     if net is not None:
-        _bind(net)
+        load_param_into_net(net, checkpoint, strict_load, remove_redundancy)
     return checkpoint
 
 
@@ -211,10 +211,3 @@ def _why_nothing(opened: Opened, index: Index, selection: Selection) -> str:
         f"The loaded parameter dict is empty after filter or specify, please check {asked}: none of its"
         f" {len(index):,} parameters is left (the first are {some})"
     )
-
-
-def _bind(net: object) -> None:
-    mindspore = sys.modules.get("mindspore")
-    if mindspore is None or not isinstance(net, mindspore.nn.Cell):
-        raise ArgumentTypeError(f"For 'load_param_into_net', the argument 'net' should be a Cell, but got {type(net)}.")
-    raise NotSupportedYet("binding to a net is not supported yet: load with MindSpore, or set the values by hand")

@@ -99,6 +99,35 @@ class Parameter:
             return self._data.copy() if copy else self._data
         return self._payloads.copy(self._entry) if copy else self._payloads.view(self._entry)
 
+    def writable(self) -> npt.NDArray[Any]:
+        """The values in writable memory that nobody else sees: for handing to a framework.
+
+        For a large value of a plain local file a private copy-on-write map of just its pages (no copy until it is
+        written to, and the file never changes), else a copy.
+        """
+        return self._data.copy() if self._data is not None else self._payloads.writable(self._entry)
+
+    def to_torch(self) -> Any:
+        """The values as a torch tensor in memory of its own (see `writable`).
+
+        Raises:
+            ImportError: torch is not installed.
+            TypeError: torch has no such dtype.
+        """
+        from lazyckpt.tensors import torch
+
+        return torch.to_tensor(self.writable())
+
+    def to_mindspore(self) -> Any:
+        """The values as a MindSpore Parameter in memory of its own (see `writable`; bfloat16 and Int4 are copied).
+
+        Raises:
+            ImportError: MindSpore is not installed.
+        """
+        from lazyckpt.tensors import mindspore
+
+        return mindspore.to_parameter(self.name, self.writable(), self.dtype)
+
     def set_data(self, data: npt.ArrayLike) -> None:
         """Replace the value in memory; shape and dtype follow it. The file is not touched.
 

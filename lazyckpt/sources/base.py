@@ -54,6 +54,12 @@ class Source(Protocol):
             ChangedFile: as for `read`.
         """
 
+    def private(self, offset: int, length: int) -> memoryview | None:
+        """A writable view of a range that is private to its holder (writes never reach the source), or None.
+
+        Cost: one map of that range; only pages that are written to take memory.
+        """
+
     def release(self, offset: int, length: int) -> None:
         """Hint that this range will not be looked at again soon, so that its pages need not stay in memory."""
 
@@ -87,6 +93,10 @@ class BaseSource:
         """See `Source.read_many`."""
         for offset, destination in requests:
             self.read_into(offset, destination)
+
+    def private(self, offset: int, length: int) -> memoryview | None:  # noqa: ARG002 (most sources have none)
+        """See `Source.private`."""
+        return None
 
     def release(self, offset: int, length: int) -> None:
         """See `Source.release`."""

@@ -72,7 +72,7 @@ class FrameTable:
         """
         rows = np.frombuffer(data, _ROW)
         ends = np.cumsum(rows["length"], dtype=np.uint64)
-        if len(rows) and (rows["plain"][0] or (rows["plain"][1:] != ends[:-1]).any() or (rows["length"] == 0).any()):
+        if len(rows) and (rows["plain"][0] or (rows["plain"][1:] != ends[:-1]).any()):
             raise ValueError("the table of frames contradicts itself")
         return cls(rows)
 
@@ -116,13 +116,17 @@ def hop(source: Source, mode: Mode) -> FrameTable:
     while position < source.size:
         if _is_clear_trailer(source, position):
             break
-        if source.size - position < header.size:
-            raise _cut(len(rows), position, f"{source.size - position} bytes follow, its header has {header.size}")
+        left = source.size - position
+        if left < header.size:
+            raise _cut(source, len(rows), position, f"{left} bytes follow, its header has {header.size}")
         magic, tag, block_length, iv_length, iv, stored = header.unpack(source.read(position, header.size))
-        _check(mode, len(rows), position, magic, block_length, iv_length, stored)
+        fault = _fault(mode, len(rows), magic, block_length, iv_length, stored)
+        if fault:
+            raise CorruptFile(f"encrypted block {len(rows)} is damaged: {fault}", offset=position, file=source.name)
         position += header.size
-        if stored > source.size - position:
-            raise _cut(len(rows), position, f"it has {stored:,} bytes, the file ends after {source.size - position:,}")
+        left -= header.size
+        if stored > left:
+            raise _cut(source, len(rows), position, f"it has {stored:,} bytes, the file ends after {left:,}")
         rows.append((plain, stored, position, stored, iv, tag))
         plain += stored
         position += stored
@@ -137,19 +141,18 @@ def _is_clear_trailer(source: Source, position: int) -> bool:
     )
 
 
-def _check(mode: Mode, number: int, position: int, magic: bytes, block: int, iv_length: int, stored: int) -> None:
-    fault = ""
+def _fault(mode: Mode, number: int, magic: bytes, block: int, iv_length: int, stored: int) -> str:
+    """What is impossible in a header, or nothing."""
     if magic != mode.magic:
-        fault = "bytes that are no frame follow the one before" if number else "the file does not begin with a frame"
-    elif iv_length != 16:
-        fault = f"its iv has {iv_length} bytes, not 16"
-    elif not 0 < stored <= LONGEST_BLOCK or block != stored + 24 or block > LONGEST_BLOCK:
-        fault = f"its lengths are impossible ({block:,} for a ciphertext of {stored:,})"
-    elif not mode.tagged and stored % BLOCK:
-        fault = f"its ciphertext has {stored:,} bytes, no multiple of {BLOCK}"
-    if fault:
-        raise CorruptFile(f"encrypted block {number} is damaged: {fault}", offset=position)
+        return "bytes that are no frame follow the one before" if number else "the file does not begin with a frame"
+    if iv_length != 16:
+        return f"its iv has {iv_length} bytes, not 16"
+    if not 0 < stored <= LONGEST_BLOCK or block != stored + 24 or block > LONGEST_BLOCK:
+        return f"its lengths are impossible ({block:,} for a ciphertext of {stored:,})"
+    if not mode.tagged and stored % BLOCK:
+        return f"its ciphertext has {stored:,} bytes, no multiple of {BLOCK}"
+    return ""
 
 
-def _cut(number: int, position: int, why: str) -> TruncatedFile:
-    return TruncatedFile(f"the file is cut in encrypted block {number}: {why}", offset=position)
+def _cut(source: Source, number: int, position: int, why: str) -> TruncatedFile:
+    return TruncatedFile(f"the file is cut in encrypted block {number}: {why}", offset=position, file=source.name)

@@ -16,6 +16,7 @@ import logging
 import mmap
 import os
 import stat
+import weakref
 from typing import Final
 
 from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, UnreadableFile
@@ -23,6 +24,7 @@ from lazyckpt.sources.base import BaseSource, BytesSource, Source
 
 log = logging.getLogger("lazyckpt")
 
+_MOST_PRIVATE_MAPS: Final = 128
 SAMPLED: Final = 4096  # bytes at each end of a file that a fingerprint looks at
 # File systems whose pages come over a network or out of a user process, as Linux names them in mountinfo.
 NETWORK_FILE_SYSTEMS: Final = frozenset(
@@ -50,6 +52,29 @@ class MmapSource(BaseSource):
         self.size = size
         self._map: mmap.mmap | None = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
         self._whole: memoryview | None = memoryview(self._map)
+        self._private: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+        status = os.fstat(descriptor)
+        self._identity = (status.st_dev, status.st_ino)
+
+    def private(self, offset: int, length: int) -> memoryview | None:
+        """See `Source.private`. Each holds a descriptor, so only so many are given out at a time."""
+        if self._map is None or len(self._private) >= _MOST_PRIVATE_MAPS:
+            return None
+        start = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        descriptor = -1
+        try:
+            descriptor = os.open(self.name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            status = os.fstat(descriptor)
+            if (status.st_dev, status.st_ino) != self._identity or status.st_size < self.size:
+                return None
+            made = mmap.mmap(descriptor, offset - start + length, access=mmap.ACCESS_COPY, offset=start)
+        except OSError:
+            return None
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._private.add(made)
+        return memoryview(made)[offset - start :]
 
     def release(self, offset: int, length: int) -> None:
         """Take the range out of this process's memory (it stays in the page cache)."""

@@ -1,0 +1,178 @@
+"""`match`: what loading a checkpoint into a net would do, before anything is done.
+
+The report is a binding plan made readable: one row a parameter, with what it would take and how, near names for what
+is missing, and a hint when one prefix explains it. No value is read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from lazyckpt.binding import Offer, Plan, Target, plan
+from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.nets import targets_of
+from lazyckpt.offers import Offers
+
+SHOWN: Final = 200  # rows of a report that are printed
+_CLOSE: Final = 0.75  # how alike names must be to be worth mentioning
+_COMPARED: Final = 2000  # names of a checkpoint that a missing one is compared with
+
+
+class Row(NamedTuple):
+    """One line of a report.
+
+    Attributes:
+        name: the parameter in the net, or for `unused` the value in the checkpoint.
+        outcome: `loads`, `casts`, `squeezes`, `missing`, `refused`, `passed over` or `unused`.
+        source: the value's name in the checkpoint, if there is one.
+        note: shapes and dtypes, the reason, or near names.
+    """
+
+    name: str
+    outcome: str
+    source: str
+    note: str
+
+
+class Report:
+    """What would load, be converted, be missing, stay unused. Prints as a table, renders in notebooks.
+
+    Attributes:
+        plan: the binding plan behind it.
+        rows: the lines, in the net's order, then what is unused.
+        hint: a sentence about a prefix that would explain what is missing, or empty.
+    """
+
+    def __init__(self, what: Plan, rows: list[Row], hint: str) -> None:
+        self.plan = what
+        self.rows = rows
+        self.hint = hint
+
+    @property
+    def fits(self) -> bool:
+        """Whether every parameter of the net would be loaded."""
+        return not (self.plan.missing or self.plan.refusals)
+
+    def counts(self) -> dict[str, int]:
+        """How many lines there are of each outcome."""
+        return dict(Counter(row.outcome for row in self.rows))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data."""
+        return {"fits": self.fits, "counts": self.counts(), "hint": self.hint, "rows": [r._asdict() for r in self.rows]}
+
+    def __str__(self) -> str:
+        shown = self.rows[:SHOWN]
+        width = max((len(row.name) for row in shown), default=0)
+        lines = [f"{row.outcome:<11}  {row.name:<{width}}  {self._detail(row)}".rstrip() for row in shown]
+        if len(self.rows) > SHOWN:
+            lines.append(f"… and {len(self.rows) - SHOWN:,} more")
+        return "\n".join([*lines, self.summary()])
+
+    def summary(self) -> str:
+        """One sentence: how many of each outcome, and the hint."""
+        total = ", ".join(f"{count:,} {outcome}" for outcome, count in self.counts().items()) or "nothing to match"
+        return total + (f". {self.hint}" if self.hint else "")
+
+    def __repr__(self) -> str:
+        return f"<Report: {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        body = "".join(
+            f"<tr><td>{row.outcome}</td><td><code>{html.escape(row.name)}</code></td>"
+            f"<td>{html.escape(self._detail(row))}</td></tr>"
+            for row in self.rows[:SHOWN]
+        )
+        return (
+            f"<p>{html.escape(self.summary())}</p>"
+            f"<table><tr><th>outcome</th><th>name</th><th>detail</th></tr>{body}</table>"
+        )
+
+    def _detail(self, row: Row) -> str:
+        origin = f"<- {row.source}  " if row.source and row.source != row.name else ""
+        return origin + row.note
+
+
+def match(net_or_names: Any, ckpt: Mapping[str, Any], *, strict_load: bool = False) -> Report:
+    """Tell what loading a checkpoint into a net would do. Nothing is changed and no value is read.
+
+    Args:
+        net_or_names: a MindSpore Cell, a torch Module, or a mapping from names to (shape, dtype), where the dtype is a
+            name of MindSpore's such as `Float32`; a list of names is compared by name alone.
+        ckpt: a `Checkpoint`, or a dict of Parameters.
+        strict_load: as for `load_param_into_net`.
+
+    Raises:
+        ArgumentTypeError: `net_or_names` is none of these.
+
+    Cost: look-ups for the net's names, a walk over the checkpoint's.
+    """
+    offers = Offers(ckpt)
+    targets = _targets(net_or_names, offers)
+    what = plan(targets, offers, strict_load)
+    return Report(what, _rows(targets, what, offers), _hint(what, offers))
+
+
+def _targets(given: Any, offers: Offers) -> list[Target]:
+    if isinstance(given, Mapping):
+        return [_described(name, described) for name, described in given.items()]
+    if isinstance(given, Iterable) and not isinstance(given, (str, bytes)):
+        listed = list(given)
+        if all(isinstance(name, str) for name in listed):
+            return [_alike(name, offers.get(name)) for name in listed]
+    found = targets_of(given)
+    if found is None:
+        raise ArgumentTypeError(f"a net, names, or a mapping of names to (shape, dtype) is needed, not {type(given)}")
+    return found
+
+
+def _described(name: str, described: Any) -> Target:
+    try:
+        shape, dtype = described
+        return Target(name, tuple(int(dim) for dim in shape), str(dtype))
+    except (TypeError, ValueError):
+        raise ArgumentTypeError(f"{name!r}: (shape, dtype) is needed, not {described!r}") from None
+
+
+def _alike(name: str, offer: Offer | None) -> Target:
+    """A parameter of which only the name is known: it takes whatever has that name."""
+    return Target(name, offer.shape, offer.dtype) if offer is not None else Target(name, (), "")
+
+
+def _rows(targets: list[Target], what: Plan, offers: Offers) -> list[Row]:
+    rows: dict[str, Row] = {}
+    for pair in what.pairs:
+        outcome = "squeezes" if pair.squeezes else "casts" if pair.casts else "loads"
+        change = f"{pair.offer.dtype} {pair.offer.shape}"
+        if pair.casts or pair.squeezes:
+            change += f" -> {pair.target.dtype} {pair.target.shape}"
+        rows[pair.target.name] = Row(pair.target.name, outcome, pair.source, change)
+    for refusal in what.refusals:
+        rows[refusal.name] = Row(refusal.name, "refused", refusal.source, refusal.reason)
+    for name in what.passed_over:
+        rows[name] = Row(name, "passed over", name, "the checkpoint's value is no tensor")
+    import difflib
+
+    names = [name for name, _ in zip(offers, range(_COMPARED), strict=False)] if what.missing else []
+    for name in what.missing:
+        near = difflib.get_close_matches(name, names, n=2, cutoff=_CLOSE) if len(what.missing) <= SHOWN else []
+        rows[name] = Row(name, "missing", "", f"did you mean {' or '.join(near)}?" if near else "")
+    ordered = [rows[target.name] for target in targets if target.name in rows]
+    used = {pair.source for pair in what.pairs}
+    return [*ordered, *(Row(name, "unused", "", "") for name in what.unused if name not in used)]
+
+
+def _hint(what: Plan, offers: Offers) -> str:
+    """A prefix on the net's side, which MindSpore's rules never take off, if it explains what is missing."""
+    for name in what.missing[:1]:
+        parts = name.split(".")
+        for cut in range(1, len(parts)):
+            prefix, rest = ".".join(parts[:cut]) + ".", ".".join(parts[cut:])
+            if rest in offers:
+                explained = sum(other.startswith(prefix) and other[len(prefix) :] in offers for other in what.missing)
+                return f"{explained:,} of them are in the checkpoint without the prefix {prefix!r} of the net's names"
+    return ""

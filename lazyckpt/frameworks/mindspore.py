@@ -1,0 +1,137 @@
+"""MindSpore nets: finding their parameters and filling them.
+
+Strategy: a net is bound by its own parameters, in the order in which their values lie in the file; one value is alive
+at a time. It is read (and converted) into memory of its own, the parameter takes that memory over, and what the
+parameter held before is let go: the peak is the net and one value.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+import mindspore
+import numpy as np
+import numpy.typing as npt
+from mindspore import nn
+from mindspore.experimental import MapParameter
+from mindspore.parallel._utils import _is_in_auto_parallel_mode
+
+from lazyckpt.binding import Pair, Plan, Target, plan, refuse
+from lazyckpt.checkpoint import Checkpoint
+from lazyckpt.dtypes import DTYPES
+from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.offers import Offers, check_values, dtype_named, in_file_order
+from lazyckpt.parameter import Parameter
+from lazyckpt.tensors.mindspore import BY_BYTES, to_tensor
+
+log = logging.getLogger("lazyckpt")
+
+BINDABLE: Final = (Parameter, mindspore.Parameter, str, list)
+
+
+def is_cell(net: object) -> bool:
+    """Whether something is a MindSpore net."""
+    return isinstance(net, nn.Cell)
+
+
+def targets(net: Any) -> list[Target]:
+    """The parameters of a net, as binding sees them."""
+    return [_target(parameter, _is_in_auto_parallel_mode()) for parameter in _parameters(net)]
+
+
+def check_arguments(net: Any, parameter_dict: Any) -> None:
+    """Make sure that there is a net and something to load.
+
+    Raises:
+        ArgumentTypeError: `net` is no Cell, or `parameter_dict` no mapping of names to values.
+    """
+    if not is_cell(net):
+        raise ArgumentTypeError(f"For 'load_param_into_net', the argument 'net' should be a Cell, but got {type(net)}.")
+    check_values(parameter_dict, BINDABLE)
+
+
+def load(
+    net: Any, parameter_dict: Mapping[str, Any], strict_load: bool, remove_redundancy: bool
+) -> tuple[list[str], list[str]]:
+    """See `lazyckpt.load_param_into_net`."""
+    if remove_redundancy:
+        return _by_mindspore(net, parameter_dict, strict_load)
+    what = plan(targets(net), Offers(parameter_dict), strict_load)
+    refuse(what)
+    _apply(net, what, parameter_dict)
+    _report(what)
+    return list(what.missing), list(what.unused)
+
+
+def _parameters(net: Any) -> list[Any]:
+    found = (parameter for _, parameter in net.parameters_and_names())
+    return [parameter for parameter in found if not parameter.param_info.is_pipeline_shared_param]
+
+
+def _target(parameter: Any, parallel: bool) -> Target:
+    shape = tuple(int(dim) for dim in parameter.shape)
+    is_map = isinstance(parameter, MapParameter)
+    return Target(parameter.name, shape, str(parameter.dtype), is_map, parallel and not parameter.sliced)
+
+
+def _apply(net: Any, what: Plan, values: Mapping[str, Any]) -> None:
+    by_name: dict[str, list[Any]] = {}
+    for parameter in _parameters(net):
+        by_name.setdefault(parameter.name, []).append(parameter)
+    for pair in in_file_order(what.pairs, values):
+        if pair.casts:
+            log.warning(
+                "The type of %s:%s in 'parameter_dict' is different from the type of it in 'net':%s: it is converted",
+                pair.source, pair.offer.dtype, pair.target.dtype,
+            )  # fmt: skip
+        for parameter in by_name[pair.target.name]:
+            _bind(parameter, pair, values[pair.source])
+
+
+def _bind(parameter: Any, pair: Pair, value: Any) -> None:
+    if pair.target.is_map:
+        parameter.import_data(value)
+        return
+    array = _converted(value, pair)
+    parameter.set_data(to_tensor(array, DTYPES[pair.target.dtype]), parameter.sliced)
+    if hasattr(parameter, "init_param") and not parameter.init_param:
+        parameter.init_param = True
+
+
+def _converted(value: Any, pair: Pair) -> npt.NDArray[Any]:
+    """The value as the net wants it, in memory of its own."""
+    array = value.asnumpy(copy=True) if isinstance(value, Parameter) else _raw(value)
+    if pair.casts:
+        with np.errstate(all="ignore"):
+            array = array.astype(dtype_named(pair.target.dtype))
+    return array.reshape(pair.target.shape)
+
+
+def _raw(value: Any) -> npt.NDArray[Any]:
+    """A copy of a MindSpore Parameter's values, also of dtypes that its numpy cannot show."""
+    name = str(value.dtype)
+    if name in BY_BYTES:
+        shape = tuple(int(dim) for dim in value.shape)
+        return np.frombuffer(bytearray(value.get_bytes()), dtype_named(name)).reshape(shape)
+    return np.array(value.asnumpy())
+
+
+def _by_mindspore(net: Any, values: Mapping[str, Any], strict: bool) -> tuple[list[str], list[str]]:
+    """Loading with redundancy removed is a parallel run's business: MindSpore does it itself."""
+    if isinstance(values, Checkpoint):
+        values = values.to_mindspore()
+    missing, unused = mindspore.load_param_into_net(net, dict(values), strict, remove_redundancy=True)
+    return missing, unused
+
+
+def _report(what: Plan) -> None:
+    for prefix in what.prefixes:
+        log.warning("For 'load_param_into_net', remove parameter prefix name: %s, continue to load.", prefix)
+    if what.missing:
+        log.warning(
+            "For 'load_param_into_net', %d parameters in the 'net' are not loaded, because they are not in the"
+            " 'parameter_dict', please check whether the network structure is consistent: %s",
+            len(what.missing), list(what.missing),
+        )  # fmt: skip

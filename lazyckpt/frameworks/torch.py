@@ -1,0 +1,112 @@
+"""torch modules, filled from a checkpoint by MindSpore's rules.
+
+Strategy: the module's state dict is the net's side of `binding.plan`; each value is read in file order, converted as
+numpy converts, and copied into the tensor that the module already has. One value is alive at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import nn
+
+from lazyckpt.binding import Pair, Target, plan, refuse
+from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.offers import Offers, check_values, dtype_named, in_file_order
+from lazyckpt.parameter import Parameter
+from lazyckpt.tensors.torch import to_tensor
+
+NAMES: Final = {
+    torch.bool: "Bool",
+    torch.int8: "Int8",
+    torch.uint8: "UInt8",
+    torch.int16: "Int16",
+    torch.int32: "Int32",
+    torch.int64: "Int64",
+    torch.float16: "Float16",
+    torch.float32: "Float32",
+    torch.float64: "Float64",
+    torch.bfloat16: "BFloat16",
+    **{
+        getattr(torch, name): name.replace("ui", "UI")
+        for name in ("uint16", "uint32", "uint64")
+        if hasattr(torch, name)
+    },
+}
+# What MindSpore calls the parameters of normalisation layers, and what torch calls them.
+NORM_NAMES: Final[Mapping[str, str]] = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
+_NORMS: Final = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+_NOT_IN_MINDSPORE: Final = "num_batches_tracked"
+
+
+def is_module(net: object) -> bool:
+    """Whether something is a torch module."""
+    return isinstance(net, nn.Module)
+
+
+def targets(module: nn.Module, norm_names: bool = False) -> list[Target]:
+    """The parameters and buffers of a module, as binding sees them."""
+    return [target for target, _ in _targets(module, norm_names)]
+
+
+def load_into(
+    module: nn.Module, parameter_dict: Mapping[str, Any], *, strict_load: bool = False, norm_names: bool = False
+) -> tuple[list[str], list[str]]:
+    """Load a checkpoint into a torch module: `load_param_into_net` for torch.
+
+    Args:
+        module: the module; its state dict is filled in place.
+        parameter_dict: a `Checkpoint`, or a dict of Parameters or numpy arrays.
+        strict_load: no prefixes are taken off names, no dtypes converted.
+        norm_names: normalisation layers are called as in MindSpore: `gamma`, `beta`, `moving_mean`,
+            `moving_variance`.
+
+    Returns:
+        Names of the module that nothing was found for, and names of the checkpoint that were not used.
+
+    Raises:
+        ArgumentTypeError: an argument has the wrong type.
+        NetMismatch: shapes or dtypes do not fit; the module is left as it was.
+
+    Cost: reads the values that are used, once, in file order; memory for one value at a time.
+    """
+    if not is_module(module):
+        raise ArgumentTypeError(f"a torch.nn.Module is needed, not {type(module)}")
+    check_values(parameter_dict, (Parameter, np.ndarray, str, list))
+    pairs = _targets(module, norm_names)
+    what = plan([target for target, _ in pairs], Offers(parameter_dict), strict_load)
+    refuse(what)
+    tensors = {target.name: tensor for target, tensor in pairs}
+    for pair in in_file_order(what.pairs, parameter_dict):
+        _copy(tensors[pair.target.name], pair, parameter_dict[pair.source])
+    return list(what.missing), list(what.unused)
+
+
+def _targets(module: nn.Module, norm_names: bool) -> list[tuple[Target, torch.Tensor]]:
+    norms = {name for name, part in module.named_modules() if isinstance(part, _NORMS)} if norm_names else set()
+    found = []
+    for name, tensor in module.state_dict().items():
+        path, _, last = name.rpartition(".")
+        known = f"{path}.{NORM_NAMES.get(last, last)}".lstrip(".") if path in norms else name
+        dtype = NAMES.get(tensor.dtype, str(tensor.dtype))
+        found.append((Target(known, tuple(tensor.shape), dtype, may_miss=last == _NOT_IN_MINDSPORE), tensor))
+    return found
+
+
+def _copy(tensor: torch.Tensor, pair: Pair, value: Any) -> None:
+    array = value.asnumpy() if isinstance(value, Parameter) else value
+    if pair.casts:
+        with np.errstate(all="ignore"):
+            array = array.astype(dtype_named(pair.target.dtype))
+    elif not (array.flags.writeable and array.flags.aligned):
+        array = np.array(array)  # torch must not be handed memory that it could write to
+    with torch.no_grad():
+        tensor.copy_(to_tensor(array).reshape(pair.target.shape))
