@@ -1,0 +1,548 @@
+"""`Checkpoint`: it behaves as the dict that MindSpore returns, and reads nothing that is not looked at."""
+
+from __future__ import annotations
+
+import collections.abc
+import os
+import threading
+
+import lmdb
+import numpy as np
+import pytest
+from checkpoints import LAYERS, MIXED, array_value, checkpoint, counting
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from mindspore_results import FILES, recorded
+from opening import opened_and_traced, opened_over
+from tracing import TracingSource, places
+
+import lazyckpt
+from lazyckpt import Parameter
+from lazyckpt.checkpoint import AllNames
+from lazyckpt.errors import ClosedCheckpoint, StaleIndex
+from lazyckpt.index.codec import CLEAR
+from lazyckpt.index.layout import PLACE
+from lazyckpt.sources import BytesSource
+
+DATA = checkpoint(MIXED)
+NAMES = list(MIXED)
+TENSORS = [name for name, value in MIXED.items() if isinstance(value, np.ndarray)]
+
+
+@pytest.fixture
+def ckpt():
+    """A checkpoint with values of all kinds."""
+    return opened_over(BytesSource(DATA))
+
+
+@pytest.fixture
+def file(tmp_path):
+    """The same as a file."""
+    path = tmp_path / "net.ckpt"
+    path.write_bytes(DATA)
+    return path
+
+
+def plain(value):
+    """A value as something that can be compared."""
+    if isinstance(value, list):
+        return [plain(part) for part in value]
+    array = value.asnumpy() if isinstance(value, Parameter) else value
+    return array if isinstance(array, str) else (array.shape, array.dtype.name, array.tobytes())
+
+
+def test_it_is_a_mutable_mapping(ckpt):
+    """By type, so that code which asks for one takes it."""
+    assert isinstance(ckpt, collections.abc.MutableMapping)
+
+
+def test_names_come_in_file_order_with_their_values(ckpt):
+    """Tensors as parameters, strings as text, maps as three arrays."""
+    assert {name: plain(value) for name, value in ckpt.items()} == {name: plain(value) for name, value in MIXED.items()}
+    assert (list(ckpt), list(ckpt.keys()), len(ckpt)) == (NAMES, NAMES, len(NAMES))
+    assert list(reversed(ckpt)) == NAMES[::-1]
+
+
+def test_looking_at_names_and_shapes_reads_nothing():
+    """Length, membership, iteration, repr, selection, and what is known of parameters cost no byte of the file."""
+    source = TracingSource(DATA)
+    ckpt = opened_and_traced(source)
+    assert (len(ckpt), NAMES[0] in ckpt, "none" in ckpt, list(ckpt), list(ckpt.keys())) == (
+        8,
+        True,
+        False,
+        NAMES,
+        NAMES,
+    )
+    assert [(ckpt[name].shape, str(ckpt[name].dtype), ckpt[name].nbytes) for name in TENSORS]
+    assert repr(ckpt)
+    assert len(ckpt.select("conv")) == 2
+    assert ckpt.entry("note").stored == 52
+    ckpt["fc.weight"] = "another"
+    del ckpt["step"]
+
+    assert source.reads == []
+
+
+def test_looking_at_a_value_reads_that_value():
+    """Each value costs its own bytes, and those of its header; a string or a map is read when it is asked for."""
+    source = TracingSource(DATA)
+    ckpt = opened_and_traced(source)
+    for name in ("note", "table", "fc.weight"):
+        source.reads.clear()
+        value = ckpt[name]
+        if isinstance(value, Parameter):
+            value.asnumpy()
+        entry = ckpt.entry(name)
+
+        assert source.looked_at() == places([(entry.start, entry.stop - entry.start)])
+
+
+def test_a_name_gives_the_same_object_each_time(ckpt):
+    """As a dict does: by index, by view, in a selection and in a copy; so what is set on it stays."""
+    for name in NAMES:
+        assert ckpt[name] is ckpt[name]
+        assert ckpt[name] is dict(ckpt.items())[name]
+        assert ckpt[name] is ckpt.select(name)[name]
+        assert ckpt[name] is ckpt.copy()[name]
+
+
+def test_threads_get_the_same_object(ckpt):
+    """Two threads that ask for a name at once do not get two parameters."""
+    seen = []
+    barrier = threading.Barrier(8)
+
+    def look():
+        barrier.wait()
+        seen.append([ckpt[name] for name in TENSORS])
+
+    threads = [threading.Thread(target=look) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len({tuple(map(id, values)) for values in seen}) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["none", "conv", "", "conv1.weight ", "\ud800", None, 0, 1.5, b"note", ("note",)], ids=repr
+)
+def test_what_is_not_a_name_is_a_key_error(name, ckpt):
+    """As in a dict of strings, whatever the type of what was asked for."""
+    assert name not in ckpt
+    assert ckpt.get(name, "default") == "default"
+    for look in (ckpt.__getitem__, ckpt.__delitem__, ckpt.pop, ckpt.entry, lambda name: ckpt.load([name])):
+        with pytest.raises(KeyError):
+            look(name)
+
+
+@pytest.mark.parametrize("name", [None, 0, b"note", ("note",)], ids=repr)
+def test_names_are_strings(name, ckpt):
+    """A value cannot be set under anything else: MindSpore would not take it."""
+    with pytest.raises(TypeError, match=type(name).__name__):
+        ckpt[name] = "value"
+
+
+def test_edits_never_touch_the_file(file):
+    """Whatever is set, deleted or renamed, the file's bytes and time stay, and another open sees the old values."""
+    before = os.stat(file).st_mtime_ns
+    with lazyckpt.load_checkpoint(str(file)) as ckpt:
+        ckpt["new"] = ckpt.pop("conv1.weight")
+        ckpt["fc.weight"].set_data([1.0])
+        del ckpt["step"]
+        ckpt.update(note="another", more=1)
+    with lazyckpt.load_checkpoint(str(file)) as again:
+        assert {name: plain(value) for name, value in again.items()} == {
+            name: plain(value) for name, value in MIXED.items()
+        }
+    assert (file.read_bytes(), os.stat(file).st_mtime_ns) == (DATA, before)
+
+
+def test_a_renamed_parameter_comes_last_and_keeps_its_value(ckpt):
+    """Renaming is popping and setting, as in a dict."""
+    value = ckpt.pop("conv1.weight")
+    ckpt["backbone.conv1.weight"] = value
+
+    assert list(ckpt) == [*NAMES[1:], "backbone.conv1.weight"]
+    assert ckpt["backbone.conv1.weight"] is value
+
+
+class DictMachine(RuleBasedStateMachine):
+    """Whatever is done to a checkpoint and to a dict of its items, both hold the same in the same order."""
+
+    names = st.sampled_from([*NAMES, "new", "newer", ""])
+    values = st.integers() | st.none()
+
+    @initialize()
+    def open(self):
+        """Begin with a checkpoint of a file, and the dict that MindSpore would give."""
+        self.ckpt = opened_over(BytesSource(DATA))
+        self.dict = dict(self.ckpt)
+
+    def both(self, act):
+        """Do the same to both, and compare what comes out."""
+        outcomes = []
+        for mapping in (self.ckpt, self.dict):
+            try:
+                outcomes.append(("value", act(mapping)))
+            except KeyError:
+                outcomes.append(("missing", None))
+        assert outcomes[0] == outcomes[1]
+
+    @rule(name=names, value=values)
+    def set(self, name, value):
+        """Old names keep their place."""
+        self.both(lambda mapping: mapping.__setitem__(name, value))
+
+    @rule(name=names)
+    def delete(self, name):
+        """A name may be deleted and set again; then it comes last."""
+        self.both(lambda mapping: mapping.__delitem__(name))
+
+    @rule(name=names)
+    def pop(self, name):
+        """Popping gives the value."""
+        self.both(lambda mapping: mapping.pop(name))
+
+    @rule(name=names)
+    def pop_with_default(self, name):
+        """Or the default."""
+        self.both(lambda mapping: mapping.pop(name, 7))
+
+    @rule()
+    def popitem(self):
+        """The last item goes first."""
+        self.both(lambda mapping: mapping.popitem())
+
+    @rule(name=names, value=values)
+    def setdefault(self, name, value):
+        """Set only what is not there."""
+        self.both(lambda mapping: mapping.setdefault(name, value))
+
+    @rule(items=st.dictionaries(names, values, max_size=3))
+    def update(self, items):
+        """Many at once."""
+        self.both(lambda mapping: mapping.update(items))
+
+    @rule(items=st.dictionaries(names, values, max_size=3))
+    def merge(self, items):
+        """`|` makes a new mapping, which is used from here on."""
+        self.ckpt, self.dict = self.ckpt | items, self.dict | items
+
+    @rule(items=st.dictionaries(names, values, max_size=3))
+    def merge_in_place(self, items):
+        """`|=` changes the mapping itself."""
+        self.ckpt |= items
+        self.dict |= items
+
+    @rule(name=names)
+    def go_on_with_a_copy(self, name):
+        """A copy has edits of its own: what happens to the original does not show."""
+        original, self.ckpt, self.dict = self.ckpt, self.ckpt.copy(), self.dict.copy()
+        original.pop(name, None)
+        original["only there"] = 1
+
+    @rule(prefix=st.sampled_from(["", "conv", "n", "step", "zzz"]))
+    def select(self, prefix):
+        """A selection goes on from the edits so far."""
+        self.ckpt = self.ckpt.select(prefix)
+        self.dict = {name: value for name, value in self.dict.items() if name.startswith(prefix)}
+
+    @rule(letter=st.sampled_from("ew."))
+    def select_by_function(self, letter):
+        """And so does one by a function."""
+        self.ckpt = self.ckpt.select(lambda name: letter in name)
+        self.dict = {name: value for name, value in self.dict.items() if letter in name}
+
+    @rule()
+    def clear(self):
+        """Nothing is left."""
+        self.both(lambda mapping: mapping.clear())
+
+    @invariant()
+    def they_are_alike(self):
+        """Items, order, length, membership, the reverse, and equality."""
+        assert list(self.ckpt.items()) == list(self.dict.items())
+        assert list(self.ckpt.keys()) == list(self.dict)
+        assert list(reversed(self.ckpt)) == list(reversed(self.dict))
+        assert (len(self.ckpt), bool(self.ckpt)) == (len(self.dict), bool(self.dict))
+        assert {name for name in [*NAMES, "new", "newer", ""] if name in self.ckpt} == set(self.dict)
+        assert self.ckpt == self.dict
+
+    @invariant()
+    def the_repr_is_the_dicts(self):
+        """Every value has been looked at here, so not even a string is only described."""
+        assert repr(self.ckpt) == repr(self.dict)
+
+
+TestAgainstADict = DictMachine.TestCase
+
+
+@pytest.mark.parametrize("name", ["lenet_mini.ckpt", "base.ckpt", "all_dtypes.ckpt", "scalars.ckpt", "param_key.ckpt"])
+def test_the_repr_of_a_small_one_is_mindspores(name, tmp_path):
+    """Character for character the repr of the dict that MindSpore returns."""
+    (tmp_path / name).write_bytes((FILES / name).read_bytes())
+    entries = recorded(name)["entries"]
+    with lazyckpt.load_checkpoint(str(tmp_path / name)) as ckpt:
+        found = repr(ckpt)
+
+    assert found == "{" + ", ".join(f"{entry['name']!r}: {entry['repr']}" for entry in entries) + "}"
+
+
+def test_the_repr_describes_what_it_would_have_to_read(ckpt):
+    """A string or a map that nobody has looked at is described; afterwards it is shown."""
+    before = repr(ckpt.select(lambda name: name in ("note", "table")))
+    note = ckpt["note"]
+
+    assert before == "{'note': <str of 13 characters>, 'table': [<Int32 (3,)>, <Float32 (3, 4)>, <Int32 (3,)>]}"
+    assert repr(ckpt.select("note")) == f"{{'note': {note!r}}}"
+
+
+def test_the_repr_of_a_large_one_is_cut_with_a_count():
+    """A hundred entries are shown, and how many more there are."""
+    shown = opened_over(BytesSource(b"".join(array_value(f"w{number}", counting((1,))) for number in range(1234))))
+
+    assert repr(shown).endswith("requires_grad=True), … and 1,134 more}")
+    assert repr(shown).count("Parameter (") == 100
+
+
+def test_the_repr_shows_edits(ckpt):
+    """What was set is shown as it is, at its place."""
+    small = ckpt.select("step")
+    small["step"].set_data([1.5, 2.5])
+    small["more"] = "text"
+
+    assert repr(small) == (
+        "{'step': Parameter (name=step, shape=(2,), dtype=Float64, requires_grad=True), 'more': 'text'}"
+    )
+
+
+def test_a_selection_by_prefix_is_a_range_of_the_index(ckpt, monkeypatch):
+    """Names that start with it, in file order, without a walk over all of them."""
+    monkeypatch.setattr(AllNames, "__iter__", lambda self: pytest.fail("all names were walked"))
+
+    assert list(ckpt.select("conv1.")) == ["conv1.weight", "conv1.bias"]
+    assert list(ckpt.select("none")) == []
+
+
+def test_a_selection_by_function_asks_once_a_name(ckpt):
+    """In file order."""
+    asked = []
+    view = ckpt.select(lambda name: asked.append(name) or name.endswith("weight"))
+
+    assert (asked, list(view)) == (NAMES, ["conv1.weight", "fc.weight"])
+
+
+def test_a_selection_can_be_narrowed(ckpt):
+    """A selection is a checkpoint like any other."""
+    assert list(ckpt.select("conv1").select(lambda name: "bias" in name)) == ["conv1.bias"]
+
+
+def test_edits_of_a_selection_are_its_own(ckpt):
+    """Deleting or setting in the view does not show in the whole, nor the other way."""
+    view = ckpt.select("conv1")
+    del view["conv1.weight"]
+    view["new"] = 1
+    ckpt["conv1.bias"] = 2
+
+    assert (list(view), list(ckpt)) == (["conv1.bias", "new"], NAMES)
+    assert isinstance(view["conv1.bias"], Parameter)
+
+
+def test_load_reads_everything_into_memory_of_its_own(ckpt):
+    """Tensors as writable arrays, strings as text, maps as arrays; nothing of it is what the mapping gives."""
+    loaded = ckpt.load()
+
+    assert {name: plain(value) for name, value in loaded.items()} == {
+        name: plain(value) for name, value in MIXED.items()
+    }
+    assert all(loaded[name].flags.writeable for name in TENSORS)
+    assert not any(np.shares_memory(loaded[name], ckpt[name].asnumpy()) for name in TENSORS)
+    assert not any(np.shares_memory(*pair) for pair in zip(loaded["table"], ckpt["table"], strict=True))
+    assert not any(np.shares_memory(*pair) for pair in zip(ckpt.load()["table"], ckpt["table"], strict=True))
+
+
+@pytest.mark.parametrize("workers", [None, 1, 3])
+def test_load_gives_names_in_the_order_asked_for(workers, ckpt):
+    """The file is read in its own order all the same."""
+    wanted = ["step", "note", "conv1.weight"]
+    heard = []
+    loaded = ckpt.load(iter(wanted), workers=workers, progress=lambda done, total: heard.append((done, total)))
+    total = LAYERS["conv1.weight"].nbytes + LAYERS["step"].nbytes + 52
+
+    assert (list(loaded), heard) == (wanted, [(600, total), (608, total), (660, total)])
+
+
+def test_load_of_a_missing_name_reads_nothing():
+    """The KeyError comes before the first byte is read."""
+    source = TracingSource(DATA)
+    ckpt = opened_and_traced(source)
+
+    with pytest.raises(KeyError, match="none"):
+        ckpt.load(["conv1.weight", "none"])
+    assert source.reads == []
+
+
+def test_load_sees_edits(ckpt):
+    """What was set or replaced in memory is what is loaded, copied; what was deleted is gone."""
+    mine = np.ones(3)
+    ckpt["fc.weight"].set_data([1.0])
+    ckpt.update(new=mine, nothing=None, step="done")
+    del ckpt["conv1.weight"]
+    loaded = ckpt.load()
+
+    assert list(loaded) == [*NAMES[1:], "new", "nothing"]
+    assert (loaded["fc.weight"].tolist(), loaded["step"], loaded["nothing"]) == ([1.0], "done", None)
+    assert plain(loaded["new"]) == plain(mine)
+    assert not np.shares_memory(loaded["new"], mine)
+
+
+def test_a_checkpoint_is_closed_by_its_context(file):
+    """After that every look at it says that it was closed, and the repr says it too."""
+    with lazyckpt.load_checkpoint(str(file)) as ckpt:
+        assert ckpt.path == str(file)
+    looks = [
+        lambda: ckpt["step"],
+        lambda: ckpt.get("step"),
+        lambda: "step" in ckpt,
+        lambda: list(ckpt),
+        ckpt.load,
+        lambda: ckpt.select("conv"),
+        lambda: ckpt.pop("step"),
+        lambda: ckpt.__setitem__("step", 1),
+        lambda: ckpt.__delitem__("step"),
+        lambda: ckpt.entry("step"),
+    ]
+    for look in looks:
+        with pytest.raises(ClosedCheckpoint, match=r"net\.ckpt was closed"):
+            look()
+    assert repr(ckpt) == f"<closed Checkpoint {str(file)!r}>"
+
+
+def test_closing_twice_is_no_mistake(file):
+    """Nor is closing after the context did."""
+    with lazyckpt.load_checkpoint(str(file)) as ckpt:
+        ckpt.close()
+    ckpt.close()
+
+    assert repr(ckpt).startswith("<closed")
+
+
+def test_closing_is_optional(file):
+    """A checkpoint that is forgotten lets go of its file and its index by itself."""
+    array = lazyckpt.load_checkpoint(str(file))["fc.weight"].asnumpy(copy=True)
+
+    assert plain(array) == plain(MIXED["fc.weight"])
+
+
+def test_two_checkpoints_of_one_file_do_not_disturb_each_other(file):
+    """They share the index's environment; closing one leaves the other open."""
+    first, second = lazyckpt.load_checkpoint(str(file)), lazyckpt.load_checkpoint(str(file))
+    first.close()
+
+    assert plain(second["fc.weight"]) == plain(MIXED["fc.weight"])
+    second.close()
+
+
+def test_a_checkpoint_survives_the_replacement_of_its_file_and_index(file):
+    """Who has the old version open goes on reading the old version."""
+    with lazyckpt.load_checkpoint(str(file)) as old:
+        file.with_suffix(".new").write_bytes(checkpoint(LAYERS))
+        os.replace(file.with_suffix(".new"), file)
+        with lazyckpt.load_checkpoint(str(file)) as new:
+            assert (list(new), list(old)) == (list(LAYERS), NAMES)
+            assert plain(old["note"]) == MIXED["note"]
+
+
+def test_a_forged_index_gives_no_other_tensors_bytes(file):
+    """A name that leads to another's record, sound in itself, is refused by every way of looking at it."""
+    lazyckpt.build_index(file).close()
+    sidecar = f"{file}.lmdb"
+    with lmdb.open(sidecar, subdir=False, lock=False) as environment, environment.begin(write=True) as transaction:
+        transaction.put(CLEAR.name_key(b"conv1.weight"), PLACE.pack(NAMES.index("fc.weight")))
+    with lazyckpt.load_checkpoint(str(file)) as ckpt:
+        for look in (
+            lambda: ckpt["conv1.weight"],
+            lambda: ckpt.entry("conv1.weight"),
+            lambda: ckpt.load(["conv1.weight"]),
+            lambda: ckpt.select(lambda name: name == "conv1.weight")["conv1.weight"],
+        ):
+            with pytest.raises(StaleIndex, match=r"another.*'conv1\.weight'"):
+                look()
+
+
+def test_a_header_that_was_changed_in_place_is_noticed(file):
+    """With its size, time and ends as before the file passes for the indexed one; the value is refused all the same."""
+    values = {"first": counting((2000,)), "one": counting((8,)), "two": counting((8,)) + 1, "last": counting((2000,))}
+    data = checkpoint(values)
+    file.write_bytes(data)
+    before = os.stat(file)
+    lazyckpt.build_index(file).close()
+    file.write_bytes(data.replace(b"\x0a\x03one", b"\x0a\x03TWO").replace(b"\x0a\x03two", b"\x0a\x03one"))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with lazyckpt.load_checkpoint(str(file)) as ckpt:
+        for name in ("one", "two"):
+            for look in (ckpt[name].asnumpy, lambda name=name: ckpt[name][0], lambda name=name: ckpt.load([name])):
+                with pytest.raises(StaleIndex, match=f"'{name}'"):
+                    look()
+        assert plain(ckpt["last"]) == plain(values["last"])
+
+
+def in_child(task):
+    """The exit code of a forked child: 0 if `task` is true, 1 if not, 2 if it raises."""
+    child = os.fork()
+    if child == 0:
+        code = 2
+        try:
+            code = 0 if task() else 1
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_forked_child_reads_on(file):
+    """Values, names and a second open of the same file all work in a child, and afterwards in the parent."""
+
+    def look():
+        with lazyckpt.load_checkpoint(str(file)) as again:
+            return (
+                list(ckpt) == list(again) == NAMES
+                and plain(ckpt["fc.weight"]) == plain(again["fc.weight"]) == plain(MIXED["fc.weight"])
+                and plain(ckpt["table"]) == plain(MIXED["table"])
+            )
+
+    with lazyckpt.load_checkpoint(str(file)) as ckpt:
+        assert in_child(look) == 0
+        assert look()
+
+
+def test_many_threads_read_one_checkpoint(file):
+    """Sixteen threads over one file see what one sees."""
+    with lazyckpt.load_checkpoint(str(file)) as ckpt:
+        expected = {name: plain(value) for name, value in MIXED.items()}
+        wrong = []
+
+        def look():
+            for _ in range(30):
+                found = {name: plain(ckpt[name]) for name in ckpt}
+                wrong.extend(name for name in expected if found.get(name) != expected[name])
+
+        threads = [threading.Thread(target=look) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert wrong == []
+
+
+def test_descriptors_do_not_pile_up(file):
+    """Two hundred checkpoints, opened, read and closed, leave as many descriptors open as before."""
+    lazyckpt.load_checkpoint(str(file)).close()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(200):
+        with lazyckpt.load_checkpoint(str(file)) as ckpt:
+            ckpt["fc.weight"].asnumpy()
+
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,147 @@
+"""Which names are loaded: prefixes and `choice_func`, as MindSpore takes them."""
+
+from __future__ import annotations
+
+import pytest
+from entries import MARK, tensor_entry
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChoiceFunctionFailed
+from lazyckpt.index import Index
+from lazyckpt.index.record import Meta
+from lazyckpt.index.store import MemoryStore
+from lazyckpt.selection import Selection, check_prefix, choose
+
+NAMES = ["conv1.weight", "conv1.bias", "bn.gamma", "conv10.weight", "fc.weight", "BN.gamma", "权重.卷积"]
+FILE = "/models/net.ckpt"
+
+
+def index_of(names):
+    """An index of tensors with these names."""
+    return Index(MemoryStore([tensor_entry(name, place) for place, name in enumerate(names)], Meta(MARK)))
+
+
+INDEX = index_of(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("selection", "chosen"),
+    [
+        (Selection(), NAMES),
+        (Selection(specify=("conv1.",)), NAMES[:2]),
+        (Selection(specify=("fc", "bn")), ["bn.gamma", "fc.weight"]),
+        (Selection(specify=("conv", "conv1")), ["conv1.weight", "conv1.bias", "conv10.weight"]),
+        (Selection(specify=("weight",)), []),
+        (Selection(specify=("权重",)), ["权重.卷积"]),
+        (Selection(drop=("conv", "bn")), ["fc.weight", "BN.gamma", "权重.卷积"]),
+        (Selection(specify=("conv",), drop=("conv10",)), NAMES[:2]),
+        (Selection(specify=("bn",), drop=("bn",)), []),
+        (Selection(choice=lambda name: name.endswith("gamma")), ["bn.gamma", "BN.gamma"]),
+        (Selection(choice=lambda name: "yes" if name.startswith("fc") else None), ["fc.weight"]),
+        (Selection(specify=("fc",), choice=lambda name: False), ["fc.weight"]),
+        (Selection(drop=("fc",), choice=lambda name: False), [name for name in NAMES if name != "fc.weight"]),
+    ],
+)
+def test_names_are_chosen_as_mindspore_chooses_them(selection, chosen):
+    """Prefixes keep, then drop, and silence `choice_func`, whose answer counts as true or false; case matters."""
+    assert choose(INDEX, selection, FILE) == {name: NAMES.index(name) for name in chosen}
+
+
+_name = st.text("ab.", max_size=4)
+
+
+@given(st.lists(_name, unique=True), st.lists(_name, min_size=1, max_size=3).map(tuple))
+def test_prefixes_by_range_choose_what_a_walk_would(names, prefixes):
+    """Looking prefixes up in the index gives what asking each name gives, in the same order, each name once."""
+    index = index_of(names)
+    walked = choose(index, Selection(choice=lambda name: name.startswith(prefixes)), FILE)
+    found = choose(index, Selection(specify=prefixes), FILE)
+
+    assert list(found.items()) == list(walked.items())
+
+
+def test_a_prefix_alone_walks_over_no_names(monkeypatch):
+    """Its cost is that of its matches."""
+    monkeypatch.setattr(Index, "__iter__", lambda self: pytest.fail("all names were walked"))
+
+    assert list(choose(INDEX, Selection(specify=("conv1.",)), FILE)) == NAMES[:2]
+
+
+def test_choice_func_is_asked_once_a_name_in_file_order():
+    """And it is asked at once, not when values are looked at."""
+    asked = []
+    choose(INDEX, Selection(choice=asked.append), FILE)
+
+    assert asked == NAMES
+
+
+def test_what_choice_func_raises_is_the_cause():
+    """The message has the exception's own words, the name it was asked about, and the file."""
+    with pytest.raises(
+        ChoiceFunctionFailed, match=r"division by zero\n.*net\.ckpt.*ZeroDivisionError for 'conv1\.weight'"
+    ) as caught:
+        choose(INDEX, Selection(choice=lambda name: 1 / 0), FILE)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_interrupts_pass_through_choice_func(interrupt):
+    """Who wants to stop the program stops it."""
+
+    def stop(name):
+        raise interrupt
+
+    with pytest.raises(interrupt):
+        choose(INDEX, Selection(choice=stop), FILE)
+
+
+@pytest.mark.parametrize("choice", [5, "conv", lambda: True], ids=["a number", "a string", "of no argument"])
+def test_what_cannot_be_called_with_a_name_fails_like_a_choice_func_that_raises(choice):
+    """As MindSpore has it: a ValueError with a TypeError as its cause."""
+    with pytest.raises(ChoiceFunctionFailed) as caught:
+        choose(INDEX, Selection(choice=choice), FILE)
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
+def test_only_an_empty_selection_keeps_all():
+    """Any argument may leave a name out."""
+    selections = [Selection(), Selection(specify=("a",)), Selection(drop=("a",)), Selection(choice=bool)]
+
+    assert [selection.keeps_all for selection in selections] == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("given", "prefixes"), [(None, None), ("a", ("a",)), (["a", "b"], ("a", "b")), (("a",), ("a",)), (" ", (" ",))]
+)
+def test_prefixes_are_a_string_or_a_list_or_a_tuple(given, prefixes):
+    """All come out as a tuple."""
+    assert check_prefix(given) == prefixes
+
+
+@pytest.mark.parametrize("wrong", [b"a", {"a"}, {"a": 1}, (name for name in "a"), 0, False, 1.5], ids=repr)
+def test_nothing_else_is_a_prefix(wrong):
+    """The type is named."""
+    with pytest.raises(ArgumentTypeError, match=f"string.*{type(wrong).__name__}"):
+        check_prefix(wrong)
+
+
+@pytest.mark.parametrize("wrong", [["a", 3], ("a", 3), ["a", None]])
+def test_every_prefix_is_a_string(wrong):
+    """The element that is none is named by its place."""
+    with pytest.raises(ArgumentTypeError, match="index 1"):
+        check_prefix(wrong)
+
+
+@pytest.mark.parametrize("wrong", [[], ()])
+def test_there_must_be_a_prefix(wrong):
+    """An empty list is a mistake, not a wish for nothing."""
+    with pytest.raises(ArgumentValueError, match="can't be empty"):
+        check_prefix(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["", [""], ("a", "")])
+def test_a_prefix_has_a_letter(wrong):
+    """An empty prefix is a mistake, not a wish for everything."""
+    with pytest.raises(ArgumentValueError, match="can't include ''"):
+        check_prefix(wrong)
