@@ -3,8 +3,9 @@
 Strategy. Frames (see `frames`) are independent, so a byte of plaintext costs one block at most.
 
 - GCM: a block is authenticated whole before any byte of it leaves. Wanted bytes are decrypted straight to where they
-  go, the rest through a scratch buffer; if the tag is wrong the destination is wiped. A block that is touched a second
-  time is kept, decrypted, in a cache of bounded size.
+  go, the rest through a scratch buffer; if the tag is wrong the destination is wiped. A block that is read a second
+  time, or after the one before it, is kept, decrypted, in a cache of bounded size: so a walk in file order decrypts
+  each block once (the first perhaps twice), and a single look keeps nothing.
 - CBC: any 16-byte piece decrypts from the piece before it, so only what is wanted is decrypted. Nothing authenticates
   it: the padding of every block is checked when the file is opened, and that is all these modes allow.
 
@@ -143,21 +144,23 @@ class GcmSource(DecryptedSource):
     def _block(self, number: int, pieces: list[Request]) -> None:
         frame = self.table[number]
         kept = self._cache.get(number)
-        if kept is None and number in self._touched and self._is_worth_keeping(frame, pieces):
+        if kept is None and self._is_worth_keeping(number, pieces):
             kept = memoryview(bytearray(frame.length))
             self.decrypt(number, [(0, kept)])
             self._cache.put(number, kept)
+        self._touched.add(number)
         if kept is None:
             self.decrypt(number, pieces)
-            self._touched.add(number)
             return
         for inside, destination in pieces:
             destination[:] = kept[inside : inside + destination.nbytes]
 
-    def _is_worth_keeping(self, frame: Frame, pieces: list[Request]) -> bool:
-        """Whether little enough of a block is wanted that more of it is likely to be wanted soon."""
+    def _is_worth_keeping(self, number: int, pieces: list[Request]) -> bool:
+        """Whether more of a block is likely to be wanted soon: it is read again, or the one before it was read."""
+        length = self.table[number].length
         wanted = sum(destination.nbytes for _, destination in pieces)
-        return frame.length <= self._cache.limit and wanted < frame.length // 4
+        again = number in self._touched or number - 1 in self._touched
+        return again and wanted <= length // 2 and length <= self._cache.limit
 
     def decrypt(self, number: int, pieces: list[Request]) -> None:
         """Authenticate a block; put the wanted pieces of its plaintext in place, or wipe them.
