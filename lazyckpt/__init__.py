@@ -4,17 +4,23 @@
 >>> ckpt = lazyckpt.load_checkpoint("lenet.ckpt")  # doctest: +SKIP
 >>> ckpt["conv2.weight"]  # doctest: +SKIP
 Parameter (name=conv2.weight, shape=(16, 6, 5, 5), dtype=Float32, requires_grad=True)
+
+Each public name is imported when it is first asked for, so that importing the package costs next to nothing.
 """
 
-from lazyckpt import errors
-from lazyckpt.checkpoint import Checkpoint
-from lazyckpt.explore.match import match
-from lazyckpt.index import Index
-from lazyckpt.index.build import build_index
-from lazyckpt.loading import load_checkpoint
-from lazyckpt.nets import load_param_into_net
-from lazyckpt.parameter import Parameter
-from lazyckpt.saving import save_checkpoint
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lazyckpt import errors
+    from lazyckpt.checkpoint import Checkpoint
+    from lazyckpt.explore.match import match
+    from lazyckpt.index import Index
+    from lazyckpt.index.build import build_index
+    from lazyckpt.loading import load_checkpoint
+    from lazyckpt.nets import load_param_into_net
+    from lazyckpt.parameter import Parameter
+    from lazyckpt.saving import save_checkpoint
 
 __version__ = "0.1.0"
 
@@ -29,3 +35,27 @@ __all__ = [
     "match",
     "save_checkpoint",
 ]
+
+_HOMES = {
+    "Checkpoint": "lazyckpt.checkpoint",
+    "Index": "lazyckpt.index",
+    "Parameter": "lazyckpt.parameter",
+    "build_index": "lazyckpt.index.build",
+    "load_checkpoint": "lazyckpt.loading",
+    "load_param_into_net": "lazyckpt.nets",
+    "match": "lazyckpt.explore.match",
+    "save_checkpoint": "lazyckpt.saving",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("lazyckpt.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lazyckpt' has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

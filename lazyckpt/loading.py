@@ -27,11 +27,9 @@ from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, Wishes, check_place, obtain
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
 from lazyckpt.keys import Secret
-from lazyckpt.nets import load_param_into_net
 from lazyckpt.payload import Payloads
 from lazyckpt.selection import ChoiceFunction, Selection, check_prefix, choose
-from lazyckpt.sources import Opened, Source, open_source
-from lazyckpt.sources.encrypted import CACHE_BYTES
+from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source
 
 log = logging.getLogger("lazyckpt")
 
@@ -104,6 +102,8 @@ def load_checkpoint(
         opened.source.close()
         raise
     if net is not None:
+        from lazyckpt.nets import load_param_into_net
+
         load_param_into_net(net, checkpoint, strict_load, remove_redundancy)
     return checkpoint
 

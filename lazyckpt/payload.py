@@ -9,7 +9,6 @@ no others (neighbours closer than 4 KiB are read together).
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -193,6 +192,8 @@ class _Proof(NamedTuple):
         return _Fetch([*self.requests, *requests], finish)
 
     def _check_digest(self, requests: list[Request]) -> None:
+        import hashlib
+
         digest = hashlib.blake2b(digest_size=len(self.entry.digest))
         for _, content in requests:
             digest.update(content)

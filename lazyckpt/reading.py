@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from lazyckpt.entry import Entry
@@ -51,6 +50,8 @@ def _values(payloads: Payloads, order: list[tuple[str, Entry]], workers: int) ->
     if workers <= 1:
         yield from map(payloads.value, entries)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(workers, thread_name_prefix="lazyckpt") as pool:
         yield from pool.map(payloads.value, entries)
 

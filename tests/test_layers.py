@@ -49,7 +49,7 @@ OWNERS = {
     "torch": {"tensors.torch", "frameworks.torch"},
     "typer": {"cli"},
 }
-BY_NAME = {"dtypes"}  # modules that import by a computed name: ml_dtypes, when one of its types is asked for
+BY_NAME = {"", "dtypes"}  # modules that import by a computed name: the public names, and ml_dtypes, when asked for
 LONGEST = 400  # lines
 
 

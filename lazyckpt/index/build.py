@@ -8,26 +8,23 @@ and not fatal. If no place can be written the index is built in memory, and the 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from itertools import islice
+from types import ModuleType
 from typing import Final, NamedTuple
 
 from lazyckpt.entry import Entry
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChangedFile, StaleIndex
 from lazyckpt.formats import scan
 from lazyckpt.index import Index, place, sidecar
-from lazyckpt.index.codec import CLEAR, Codec, Sealed
+from lazyckpt.index.codec import CLEAR, Codec
 from lazyckpt.index.record import BadRecord, Meta
 from lazyckpt.index.store import MemoryStore
-from lazyckpt.index.write import write
 from lazyckpt.keys import Secret
-from lazyckpt.sources import Opened, Source, open_source
-from lazyckpt.sources.encrypted import CACHE_BYTES, DecryptedSource, open_encrypted, prove_key
-from lazyckpt.sources.frames import FrameTable
-from lazyckpt.sources.sweep import swept
+from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source
 
 log = logging.getLogger("lazyckpt")
 
@@ -140,16 +137,10 @@ def obtain(opened: Opened, where: str = AUTO, wishes: Wishes = DEFAULTS) -> Foun
                     raise ArgumentValueError(f"the index cannot be written to {candidate}: {error}") from error
                 log.info("no index at %s: %s", candidate, error)
         log.warning("no place to keep the index of %s: it is built in memory and will be built again", opened.path)
-    source = _plain(opened, None, wishes)
+    source = _plain(opened, wishes)
     with _entries(source, wishes) as entries:
         store = MemoryStore(entries, Meta(opened.fingerprint, digests=wishes.digest is not None))
     return Found(Index(store), source)
-
-
-def _plain(opened: Opened, table: FrameTable | None, wishes: Wishes) -> Source:
-    if opened.lock is None:
-        return opened.source
-    return open_encrypted(opened.source, opened.lock, table, wishes.cache)
 
 
 def _places(path: str) -> list[str]:
@@ -195,29 +186,34 @@ def _source_for(store: sidecar.Sidecar, opened: Opened, wishes: Wishes) -> Sourc
         raise StaleIndex("it does not have what is wanted")
     if opened.lock is None:
         return opened.source
-    codec = Sealed(opened.lock, meta.salt)
-    if not codec.fits(meta.check):
-        prove_key(opened.source, opened.lock)
-        raise StaleIndex("it was sealed with another key")
-    if meta.sealed:
-        store.unlock(codec)
-    frames = store.frames()
-    try:
-        return _plain(opened, FrameTable.from_bytes(frames or b""), wishes)
-    except ValueError as error:
-        raise StaleIndex(str(error)) from error
+    unlocked: Source = _locked().unlock(store, opened.source, opened.lock, wishes.cache)
+    return unlocked
+
+
+def _plain(opened: Opened, wishes: Wishes) -> Source:
+    """The file's plain bytes, without an index."""
+    if opened.lock is None:
+        return opened.source
+    decrypted: Source = _locked().open_encrypted(opened.source, opened.lock, None, wishes.cache)
+    return decrypted
+
+
+def _locked() -> ModuleType:
+    """What only encrypted files need."""
+    from lazyckpt.index import locked
+
+    return locked
 
 
 def _build(path: str, opened: Opened, wishes: Wishes) -> Found:
-    source = _plain(opened, None, wishes)
+    from lazyckpt.index.write import write
+
+    source = _plain(opened, wishes)
     facts = Meta(opened.fingerprint, digests=wishes.digest is not None)
     codec: Codec = CLEAR
     frames = None
-    if opened.lock is not None and isinstance(source, DecryptedSource):
-        seal = Sealed(opened.lock)
-        codec = seal if wishes.sealed else CLEAR
-        facts = facts._replace(sealed=wishes.sealed, salt=seal.salt, check=seal.check)
-        frames = source.table.to_bytes()
+    if opened.lock is not None:
+        facts, codec, frames = _locked().sealing(facts, source, opened.lock, wishes.sealed)
 
     def fill(private: str) -> None:
         with _entries(source, wishes) as entries:
@@ -243,11 +239,20 @@ def _unchanged(opened: Opened) -> None:
 @contextlib.contextmanager
 def _entries(source: Source, wishes: Wishes) -> Iterator[Iterator[Entry]]:
     """The entries of a source; when the `with` block ends, all of an authenticated file has been verified."""
-    with swept(source) as sweep:
+    with _swept(source) as sweep:
         entries = _walked(sweep, wishes.progress)
         if wishes.digest is not None:
             entries = (entry._replace(digest=digest_of(source, entry)) for entry in entries)
         yield entries
+
+
+def _swept(source: Source) -> AbstractContextManager[Source]:
+    """A source for one pass from front to back."""
+    if source.window == 0:
+        return contextlib.nullcontext(source)
+    from lazyckpt.sources.sweep import swept
+
+    return swept(source)
 
 
 def _walked(source: Source, progress: Progress | None) -> Iterator[Entry]:
@@ -268,6 +273,8 @@ def _walked(source: Source, progress: Progress | None) -> Iterator[Entry]:
 
 def digest_of(source: Source, entry: Entry) -> bytes:
     """A blake2b digest (32 bytes) of an entry's content. Cost: reads the content, 1 MiB at a time."""
+    import hashlib
+
     digest = hashlib.blake2b(digest_size=32)
     for offset, length in entry.all_extents:
         for start in range(offset, offset + length, _CHUNK):

@@ -11,12 +11,8 @@ builder at the same time finds it locked and takes a name of its own. Both end w
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final
 
 from lazyckpt.index.layout import SUFFIX
@@ -42,6 +38,8 @@ def cached(path: str) -> str:
         import platformdirs
 
         folder = os.path.join(platformdirs.user_cache_dir("lazyckpt", appauthor=False), "indexes")
+    import hashlib
+
     name = hashlib.blake2b(os.fsencode(path), digest_size=16).hexdigest()
     return os.path.join(folder, f"{name}{SUFFIX}")
 
@@ -55,7 +53,7 @@ def copy_to_cache(path: str, sidecar: str) -> str:
     """Bring a sidecar from a network file system into the cache folder; the copy's path."""
     target = cached(path)
     os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-    put(target, lambda private: shutil.copyfile(sidecar, private), mode=0o600)
+    put(target, lambda private: _copy(sidecar, private), mode=0o600)
     return target
 
 
@@ -74,14 +72,20 @@ def put(path: str, fill: Callable[[str], object], *, mode: int) -> None:
         os.replace(private, path)
 
 
+def _copy(source: str, target: str) -> None:
+    import shutil
+
+    shutil.copyfile(source, target)
+
+
 @contextlib.contextmanager
 def _private(path: str) -> Iterator[str]:
-    target = Path(path)
-    usual = str(target.with_name(f".{target.name}.tmp"))
+    folder, name = os.path.split(path)
+    usual = os.path.join(folder, f".{name}.tmp")
     descriptor = _lock(usual)
     private = usual
     if descriptor < 0:
-        private = str(target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp"))
+        private = os.path.join(folder, f".{name}.{os.urandom(8).hex()}.tmp")
         descriptor = os.open(private, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         yield private

@@ -6,7 +6,7 @@ memory map, a file descriptor, a buffer, or (as other sources) from decryption o
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, WrongKey
@@ -15,7 +15,9 @@ from lazyckpt.sources.base import BaseSource, BytesSource, Source
 from lazyckpt.sources.cipher import MODES, Lock, encryption_of
 from lazyckpt.sources.local import open_local, sample
 
-__all__ = ["BaseSource", "BytesSource", "Opened", "Source", "mode_of", "open_source"]
+CACHE_BYTES: Final = 256 * 2**20  # decrypted blocks of a GCM file kept in memory, unless told otherwise
+
+__all__ = ["CACHE_BYTES", "BaseSource", "BytesSource", "Opened", "Source", "mode_of", "open_source"]
 
 
 class Opened(NamedTuple):

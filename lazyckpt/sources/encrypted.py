@@ -30,7 +30,6 @@ from lazyckpt.sources.base import BaseSource, Request, Source
 from lazyckpt.sources.cipher import BLOCK, Lock, invalid_tag
 from lazyckpt.sources.frames import Frame, FrameTable, hop
 
-CACHE_BYTES: Final = 256 * 2**20  # decrypted blocks kept, by default
 _SCRATCH: Final = 2**20
 _NONCES: Final = (12, 16)  # MindSpore stores 16 bytes and uses 12; 16 should it ever mend that
 _PIECE: Final = 2**20  # bytes of a CBC block that one thread decrypts at once
@@ -38,7 +37,7 @@ THREADS: Final = min(8, os.cpu_count() or 1)
 _WORTH_A_THREAD: Final = {"AES-CBC": 2**23, "SM4-CBC": 2**18}  # bytes of one read from which threads pay
 
 
-def open_encrypted(raw: Source, lock: Lock, table: FrameTable | None = None, cache: int = CACHE_BYTES) -> BaseSource:
+def open_encrypted(raw: Source, lock: Lock, table: FrameTable | None = None, cache: int = 0) -> BaseSource:
     """The plaintext of an encrypted file.
 
     Args:
@@ -128,7 +127,7 @@ class GcmSource(DecryptedSource):
 
     window = 2**16
 
-    def __init__(self, raw: Source, lock: Lock, table: FrameTable, cache: int = CACHE_BYTES) -> None:
+    def __init__(self, raw: Source, lock: Lock, table: FrameTable, cache: int = 0) -> None:
         super().__init__(raw, lock, table)
         self._cache = _Blocks(cache)
         self._touched: set[int] = set()

@@ -11,7 +11,6 @@ being looked at cannot be caught by any reader of a memory map.
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import mmap
 import os
@@ -234,6 +233,8 @@ def _mounted(device: str) -> str:
 
 def sample(source: Source) -> bytes:
     """A hash of a source's first and last 4 KiB: the part of a fingerprint that mtime cannot tell."""
+    import hashlib
+
     size = min(SAMPLED, source.size)
     digest = hashlib.blake2b(source.read(0, size), digest_size=16)
     digest.update(source.read(source.size - size, size))

@@ -1,0 +1,45 @@
+"""The index of an encrypted file: how it is sealed, and how the file's plaintext is had through it.
+
+The table of frames is kept in the index, so a warm open walks no frame headers, and the count and the order of blocks,
+which nothing in the file protects, are those that were there when every block was authenticated.
+"""
+
+from __future__ import annotations
+
+from lazyckpt.errors import StaleIndex
+from lazyckpt.index.codec import CLEAR, Codec
+from lazyckpt.index.record import Meta
+from lazyckpt.index.sealed import Sealed
+from lazyckpt.index.sidecar import Sidecar
+from lazyckpt.sources import Source
+from lazyckpt.sources.cipher import Lock
+from lazyckpt.sources.encrypted import DecryptedSource, open_encrypted, prove_key
+from lazyckpt.sources.frames import FrameTable
+
+__all__ = ["open_encrypted", "sealing", "unlock"]
+
+
+def unlock(store: Sidecar, raw: Source, lock: Lock, cache: int) -> Source:
+    """Open a sidecar with the file's key, and the file as the sidecar pins it.
+
+    Raises:
+        StaleIndex: it was built with another key, or is damaged.
+        WrongKey: the key does not fit it, nor does it open the file.
+    """
+    codec = Sealed(lock, store.meta.salt)
+    if not codec.fits(store.meta.check):
+        prove_key(raw, lock)
+        raise StaleIndex("it was sealed with another key")
+    if store.meta.sealed:
+        store.unlock(codec)
+    try:
+        return open_encrypted(raw, lock, FrameTable.from_bytes(store.frames() or b""), cache)
+    except ValueError as error:
+        raise StaleIndex(str(error)) from error
+
+
+def sealing(facts: Meta, source: DecryptedSource, lock: Lock, sealed: bool) -> tuple[Meta, Codec, bytes]:
+    """What a new index of an encrypted file needs: its facts, its codec, and the table of frames as bytes."""
+    seal = Sealed(lock)
+    facts = facts._replace(sealed=sealed, salt=seal.salt, check=seal.check)
+    return facts, seal if sealed else CLEAR, source.table.to_bytes()
