@@ -1,0 +1,100 @@
+"""Keys: held so that nothing shows them, found where they may lie."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from lazyckpt.errors import ArgumentValueError
+from lazyckpt.keys import NO_KEY, KeyReference, Secret, key_from_text
+
+KEY = b"SECRET-OF-16-BYT"
+
+
+def test_a_secret_gives_its_key_only_when_asked():
+    """`reveal` is the one way to the bytes; length is no secret."""
+    secret = Secret(KEY)
+
+    assert (secret.reveal(), len(secret)) == (KEY, 16)
+    assert [text for text in (str(secret), repr(secret), f"{secret}", f"{[secret]}") if "SECRET" in text] == []
+
+
+@pytest.mark.parametrize("copy_it", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_secret_does_not_travel(copy_it):
+    """It cannot be pickled or copied, so it is never sent to a worker by mistake."""
+    with pytest.raises(TypeError, match="never pickled"):
+        copy_it(Secret(KEY))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("SECRET-OF-16-BYT", KEY),
+        ("hex:00ff10", b"\x00\xff\x10"),
+        ("hex:00FF 10", b"\x00\xff\x10"),
+        ("späte", "späte".encode()),
+        ("", b""),
+    ],
+)
+def test_a_key_as_text_is_utf_8_or_hexadecimal(text, key):
+    """What begins with `hex:` goes on in digits; anything else is taken as it is."""
+    assert key_from_text(text) == key
+
+
+@pytest.mark.parametrize("text", ["hex:SECRET", "hex:0"])
+def test_a_key_that_is_not_hexadecimal_is_not_repeated(text):
+    """The message says what is expected and not what was given."""
+    with pytest.raises(ArgumentValueError, match="hexadecimal") as caught:
+        key_from_text(text)
+    assert text not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        (KEY, KEY),
+        (KEY + b"\n", KEY),
+        (KEY + b"\r\n", KEY),
+        (KEY[:15] + b"\n", KEY[:15] + b"\n"),
+        (KEY * 2 + b"\n", KEY * 2),
+        (b"hex:00ff10\n", b"\x00\xff\x10"),
+        (b"short\n", b"short\n"),
+    ],
+)
+def test_a_key_file_is_taken_byte_for_byte(content, key, tmp_path):
+    """But for a line break at its end when the key would have an impossible length with it."""
+    (tmp_path / "key").write_bytes(content)
+
+    assert KeyReference(file=str(tmp_path / "key")).read().reveal() == key
+
+
+def test_a_key_file_that_cannot_be_read_is_told(tmp_path):
+    """With its path."""
+    with pytest.raises(ArgumentValueError, match="none cannot be read"):
+        KeyReference(file=str(tmp_path / "none")).read()
+
+
+def test_a_key_may_stand_in_the_environment(monkeypatch):
+    """A variable that is not set is told by name."""
+    monkeypatch.setenv("CKPT_KEY", "hex:00ff")
+
+    assert KeyReference(variable="CKPT_KEY").read().reveal() == b"\x00\xff"
+    with pytest.raises(ArgumentValueError, match="NO_SUCH_KEY"):
+        KeyReference(variable="NO_SUCH_KEY").read()
+
+
+def test_no_reference_is_no_key():
+    """An empty reference reads as None."""
+    assert NO_KEY.read() is None
+
+
+def test_a_reference_travels_without_the_key(tmp_path):
+    """It may be pickled and printed: it names a place."""
+    (tmp_path / "key").write_bytes(KEY)
+    reference = KeyReference(file=str(tmp_path / "key"))
+
+    assert pickle.loads(pickle.dumps(reference)) == reference
+    assert b"SECRET" not in pickle.dumps(reference)
