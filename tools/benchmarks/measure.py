@@ -98,7 +98,7 @@ def _warm(sides: list[Side], repeat: int, calls: int) -> list[list[Measured]]:
     with ExitStack() as stack:
         workers = [stack.enter_context(_worker(side)) for side in sides]
         for ask in workers:
-            ask(2)
+            ask(1)
         answers = alternate([lambda ask=ask: ask(calls) for ask in workers], repeat)
     for side, turns in zip(sides, answers, strict=True):
         alone = _once(side) if side.memory else {"extra": None, "peak": None}

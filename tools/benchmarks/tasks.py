@@ -1,7 +1,7 @@
 """What is timed: each task is made ready with its arguments and gives a function to call, over and over.
 
 The imports stand inside, because a task runs in a process that has only what it needs (lazyckpt is not there in the
-one that has MindSpore). "Has an index" is true from the second call on: the first one builds it and is not counted.
+one that has MindSpore). "Has an index" is true from the second call on: the first one builds it, and is not counted.
 """
 
 from __future__ import annotations
