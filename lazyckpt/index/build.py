@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from itertools import islice
+from itertools import chain, islice
 from types import ModuleType
 from typing import Final, NamedTuple
 
@@ -240,7 +240,7 @@ def _unchanged(opened: Opened) -> None:
 def _entries(source: Source, wishes: Wishes) -> Iterator[Iterator[Entry]]:
     """The entries of a source; when the `with` block ends, all of an authenticated file has been verified."""
     with _swept(source) as sweep:
-        entries = _walked(sweep, wishes.progress)
+        entries: Iterator[Entry] = chain.from_iterable(_runs(sweep, wishes.progress))
         if wishes.digest is not None:
             entries = (entry._replace(digest=digest_of(source, entry)) for entry in entries)
         yield entries
@@ -255,12 +255,12 @@ def _swept(source: Source) -> AbstractContextManager[Source]:
     return swept(source)
 
 
-def _walked(source: Source, progress: Progress | None) -> Iterator[Entry]:
-    """The entries; now and then says how far the walk is, and lets go of the pages it has left behind."""
+def _runs(source: Source, progress: Progress | None) -> Iterator[list[Entry]]:
+    """The entries, many at a time; in between says how far the walk is, and lets go of the pages left behind."""
     released = 0
     entries = scan(source, "ckpt")
     while run := list(islice(entries, _RUN)):
-        yield from run
+        yield run
         done = run[-1].stop
         if done - released >= _RELEASE_EVERY:
             source.release(released, done - released)

@@ -18,9 +18,10 @@ IRREGULAR: Final = b"\x03"
 FACTS: Final = b"\x04"
 FRAMES: Final = b"\x05"
 PLACE: Final = struct.Struct(">I")
-_RECORD_KEY: Final = struct.Struct(">BI")
+RECORDS: Final = 1
+RECORD_KEY: Final = struct.Struct(">BI")
 
 
 def record_key(place: int) -> bytes:
     """The key of the record at a place."""
-    return _RECORD_KEY.pack(1, place)
+    return RECORD_KEY.pack(RECORDS, place)

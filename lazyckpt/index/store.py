@@ -6,15 +6,17 @@ stands at the first one's place, as in the dict that MindSpore returns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import islice
 from typing import Final, Protocol
 
 from lazyckpt.entry import REFUSED, TENSOR, Entry
 from lazyckpt.index.record import Meta, encode
 
 PARAM_KEY_MARK: Final = ".__param_key__"  # MindSpore renames such parameters after loading
-_MARK: Final = PARAM_KEY_MARK.encode()
 MAX_PARAMETER_NAME: Final = 1024  # characters; the limit of mindspore.Parameter, not of the format
+_MARK: Final = PARAM_KEY_MARK.encode()
+_BATCH: Final = 4096  # entries whose records are made at once
 
 
 class Store(Protocol):
@@ -62,15 +64,17 @@ class Numbering:
         self.places: dict[bytes, int] = {}
         self.irregular: set[int] = set()
 
-    def records(self, entries: Iterable[Entry]) -> Iterator[tuple[int, bytes]]:
-        """Yield (place, record) for each entry; a place comes again when a name does."""
+    def records(self, entries: Iterable[Entry]) -> list[tuple[int, bytes]]:
+        """(place, record) of each entry; a place comes again when a name does."""
         places, irregular = self.places, self.irregular
+        records = []
         for entry in entries:
             name = entry[0].encode()
             place = places.setdefault(name, len(places))
             if entry[1] is not TENSOR or len(name) > MAX_PARAMETER_NAME or _MARK in name or irregular:
                 (irregular.add if _is_irregular(entry) else irregular.discard)(place)
-            yield place, encode(entry, name)
+            records.append((place, encode(entry, name)))
+        return records
 
 
 def _is_irregular(entry: Entry) -> bool:
@@ -89,11 +93,13 @@ class MemoryStore:
     def __init__(self, entries: Iterable[Entry], facts: Meta) -> None:
         numbering = Numbering()
         self._records: list[bytes] = []
-        for place, record in numbering.records(entries):
-            if place == len(self._records):
-                self._records.append(record)
-            else:
-                self._records[place] = record
+        entries = iter(entries)
+        while batch := list(islice(entries, _BATCH)):
+            for place, record in numbering.records(batch):
+                if place == len(self._records):
+                    self._records.append(record)
+                else:
+                    self._records[place] = record
         self._places = numbering.places
         self._irregular = sorted(numbering.irregular)
         self.meta = facts._replace(parameters=len(self._places), irregular=len(self._irregular))

@@ -17,7 +17,7 @@ import lmdb
 
 from lazyckpt.entry import Entry
 from lazyckpt.index.codec import CLEAR, LONGEST_PLAIN_NAME, Codec
-from lazyckpt.index.layout import FACTS, FRAMES, IRREGULAR, PLACE, record_key
+from lazyckpt.index.layout import FACTS, FRAMES, IRREGULAR, PLACE, RECORD_KEY, RECORDS, record_key
 from lazyckpt.index.record import Meta, encode_meta
 from lazyckpt.index.store import Numbering
 
@@ -45,9 +45,9 @@ def write(path: str, entries: Iterable[Entry], facts: Meta, codec: Codec = CLEAR
         with contextlib.closing(_create(path)) as environment:
             writer = _Writer(environment, codec)
             numbering = Numbering()
-            records = numbering.records(entries)
-            while batch := list(islice(records, _BATCH)):
-                writer.add(batch)
+            entries = iter(entries)
+            while batch := list(islice(entries, _BATCH)):
+                writer.add(numbering.records(batch))
             meta = facts._replace(parameters=len(numbering.places), irregular=len(numbering.irregular))
             rest = [(IRREGULAR + PLACE.pack(place), b"") for place in sorted(numbering.irregular)]
             rest.append((FACTS, encode_meta(meta)))
@@ -77,7 +77,8 @@ class _Writer:
         """Take records of places, new or (when a name comes again) old, and write those taken before."""
         if self._items:
             self._put(self._items)
-        items = [(record_key(place), record) for place, record in records]
+        pack = RECORD_KEY.pack
+        items = [(pack(RECORDS, place), record) for place, record in records]
         if self._codec.can_seal:
             items = [(key, self._codec.close(key, record)) for key, record in items]
         self._items = self._new(items)
@@ -112,8 +113,8 @@ class _Writer:
         return sorted(places, key=self._codec.name_key)
 
     def _name_items(self, names: list[bytes], places: dict[bytes, int]) -> list[_Item]:
-        key, pack = self._codec.name_key, PLACE.pack
-        return [(key(name), pack(places[name])) for name in names]
+        keys = map(self._codec.name_key, names)
+        return list(zip(keys, map(PLACE.pack, map(places.__getitem__, names)), strict=True))
 
     def _put(self, items: list[_Item], append: bool = True) -> None:
         while True:
