@@ -31,10 +31,25 @@ def public(thing):
 
 
 def test_all_is_what_is_public():
-    """`__all__` lists everything that is offered: no more and no less, and sorted."""
+    """`__all__` lists everything that is offered, sorted; each name can be had, is shown by `dir`, and no other is."""
     offered = {name for name, value in public(lazyckpt).items() if not isinstance(value, types.ModuleType)}
+    wanted = set(lazyckpt.__all__)
 
-    assert sorted(offered | {"errors"}, key=lambda name: (name[0].islower(), name)) == lazyckpt.__all__
+    assert sorted(wanted, key=lambda name: (name[0].islower(), name)) == lazyckpt.__all__
+    assert [name for name in wanted if not hasattr(lazyckpt, name)] == []
+    assert wanted <= set(dir(lazyckpt))
+    assert offered - wanted <= {"TYPE_CHECKING", "Any"}
+    assert not hasattr(lazyckpt, "no_such_name")
+
+
+def test_importing_a_name_is_importing_the_thing():
+    """`from lazyckpt import *` gives the very classes and functions."""
+    session = {}
+    exec("from lazyckpt import *", session)
+
+    assert {name: session[name] for name in lazyckpt.__all__} == {
+        name: getattr(lazyckpt, name) for name in lazyckpt.__all__
+    }
 
 
 def test_every_public_name_is_documented():
@@ -57,12 +72,23 @@ def test_every_error_is_a_lazyckpt_error():
     assert [error for error in errors if not issubclass(error, lazyckpt.errors.LazyCkptError)] == []
 
 
-def test_importing_lazyckpt_is_cheap():
-    """The import loads no framework, no command line, and nothing else that is needed only now and then."""
-    code = "import json, sys, lazyckpt; print(json.dumps(sorted(sys.modules)))"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, encoding="utf-8")
+def imported_by(code):
+    """The modules that a fresh interpreter has after running some code."""
+    code = f"import json, sys, lazyckpt; {code}; print(json.dumps(sorted(sys.modules)))"
+    return set(json.loads(subprocess.check_output([sys.executable, "-c", code], encoding="utf-8")))
 
-    assert set(json.loads(answer.stdout)) & set(HEAVY) == set()
+
+def test_importing_lazyckpt_is_cheap():
+    """The import alone loads nothing of what the package is made of."""
+    loaded = imported_by("pass")
+
+    assert loaded & {*HEAVY, "lmdb", "numpy"} == set()
+    assert {name for name in loaded if name.startswith("lazyckpt")} == {"lazyckpt"}
+
+
+def test_asking_for_every_name_is_cheap():
+    """What is offered needs no framework, no command line, and nothing else that is needed only now and then."""
+    assert imported_by("[getattr(lazyckpt, name) for name in lazyckpt.__all__]") & set(HEAVY) == set()
 
 
 def split(function):
