@@ -23,6 +23,13 @@ from lazyckpt.index.codec import CLEAR, LONGEST_PLAIN_NAME, Codec
 from lazyckpt.index.layout import FACTS, FRAMES, IRREGULAR, PLACE, record_key
 from lazyckpt.index.record import BadRecord, decode_meta, name_of
 
+# Of an LMDB meta page: a page header of 16 bytes, magic u32, version u32, address, map size; for each of two trees the
+# page size (of the first), 36 bytes, its root's page; the last page.
+_META: Final = struct.Struct("<16x I 20x I 36x Q 40x Q Q")
+_MAGIC: Final = 0xBEEFC0DE
+_NO_PAGE: Final = 2**64 - 1
+_SMALLEST_PAGE: Final = 512
+_LARGEST_PAGE: Final = 65_536
 _RUN: Final = 4096  # records of a sealed index opened at once
 
 
@@ -68,22 +75,25 @@ def _environment(path: str) -> _Environment:
 
 
 def _measure(path: str) -> None:
-    """Refuse a file that is shorter than its LMDB header says (touching a missing page would end the process)."""
+    """Refuse a file whose LMDB header is impossible, or says that it is longer than it is.
+
+    LMDB believes its header (some versions divide by the page size unseen), and touching a missing page would end the
+    process.
+    """
     with open(path, "rb") as file:
-        head = file.read(2 * 65_536)
+        head = file.read(2 * _LARGEST_PAGE)
         size = os.fstat(file.fileno()).st_size
-    page = max(4096, _page_size(head))
-    for meta in (head[:page], head[page : 2 * page]):
-        # A page header of 16 bytes; then magic u32, version u32, address, map size, two trees of 48 bytes, last page.
-        if len(meta) < 152 or meta[16:20] != b"\xde\xc0\xef\xbe":
+    page = _META.unpack_from(head)[1] if len(head) >= _META.size else 0
+    if not _SMALLEST_PAGE <= page <= _LARGEST_PAGE or page & (page - 1) or len(head) < page + _META.size:
+        raise BadRecord("no LMDB file")
+    for meta in (_META.unpack_from(head), _META.unpack_from(head, page)):
+        magic, page_size, free, names, last_page = meta
+        if magic != _MAGIC or page_size != page:
             raise BadRecord("no LMDB file")
-        (last_page,) = struct.unpack_from("<Q", meta, 16 + 24 + 96)
-        if (last_page + 1) * page > size:
-            raise BadRecord("the index is cut short")
-
-
-def _page_size(head: bytes) -> int:
-    return struct.unpack_from("<I", head, 16 + 24)[0] if len(head) >= 44 else 0
+        if (last_page + 1) * page > size or any(
+            not 1 < root <= last_page for root in (free, names) if root != _NO_PAGE
+        ):
+            raise BadRecord("the index is cut short or damaged")
 
 
 class Sidecar:
