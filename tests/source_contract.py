@@ -152,9 +152,9 @@ class SourceContract:
     def test_views_outlive_the_source(self, tmp_path):
         """What was handed out stays valid after `close`, which may be called twice."""
         source = self.make(self.data, tmp_path)
-        view = source.read(7, 60_000)
+        view = source.read(7, len(self.data) - 20)
         source.close()
         source.close()
         del source
 
-        assert view == self.data[7:60_007]
+        assert view == self.data[7:-13]
