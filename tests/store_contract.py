@@ -87,9 +87,9 @@ class StoreContract:
 
     def test_the_facts_are_kept(self, store_of):
         """Fingerprint, number of parameters, of irregular ones, and whether there are digests."""
-        facts = [store_of(MIXED, digests).meta for digests in (False, True)]
+        facts = [store_of(MIXED, digests).meta[:4] for digests in (False, True)]
 
-        assert facts == [Meta(MARK, len(MIXED), 1, False), Meta(MARK, len(MIXED), 1, True)]
+        assert facts == [Meta(MARK, len(MIXED), 1, digests)[:4] for digests in (False, True)]
 
     def test_digests_are_kept(self, store_of):
         """An entry's digest is part of its record."""

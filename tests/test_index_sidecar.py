@@ -39,24 +39,6 @@ class TestSidecar(StoreContract):
         return store
 
 
-class TestSidecarInBatches(TestSidecar):
-    """The same, written in many small transactions, so that every rule meets a border between two."""
-
-    @pytest.fixture(autouse=True)
-    def _small_batches(self, monkeypatch):
-        monkeypatch.setattr(write, "_BATCH", 13)
-
-
-@pytest.mark.parametrize("count", [*range(24, 29), 50, 52, 53])
-def test_batches_may_end_anywhere(count, tmp_path, monkeypatch):
-    """However the number of parameters and of repeated names falls on the batches, nothing is lost."""
-    monkeypatch.setattr(write, "_BATCH", 13)
-    entries = [tensor_entry(f"w{place % 26}", place) for place in range(count)]
-    store = Sidecar(written(tmp_path, entries))
-
-    assert dump(store) == [*{entry.name: entry for entry in entries}.values()]
-
-
 def test_a_finished_sidecar_is_one_file_and_is_never_written_again(tmp_path):
     """Writing and reading leave no lock file, and reading leaves the file's bytes and times alone."""
     path = written(tmp_path, MANY)
@@ -276,15 +258,6 @@ def test_what_lmdb_finds_damaged_while_reading_is_told_as_such(tmp_path):
     with pytest.raises(LazyCkptError, match=r"damaged.*lazyckpt index --force") as caught:
         dump(Sidecar(path))
     assert caught.value.file == path
-
-
-def test_a_full_disk_is_an_os_error(tmp_path):
-    """What LMDB says of a place that it cannot write to is told as an OSError, so that another place is tried."""
-    folder = tmp_path / "folder.lmdb"
-    folder.mkdir()
-
-    with pytest.raises(OSError, match="writing the index failed"):
-        write.write(str(folder), MIXED, Meta(MARK))
 
 
 def with_record(path, key, value):
