@@ -32,8 +32,11 @@ def unlock(store: Sidecar, raw: Source, lock: Lock, cache: int) -> Source:
         raise StaleIndex("it was sealed with another key")
     if store.meta.sealed:
         store.unlock(codec)
+    frames = store.frames()
+    if not frames:
+        raise StaleIndex("it has no table of blocks")
     try:
-        return open_encrypted(raw, lock, FrameTable.from_bytes(store.frames() or b""), cache)
+        return open_encrypted(raw, lock, FrameTable.from_bytes(frames), cache)
     except ValueError as error:
         raise StaleIndex(str(error)) from error
 
