@@ -21,12 +21,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
 
 from lazyckpt.errors import DamagedBlock, WrongKey
-from lazyckpt.sources.base import BaseSource, Request, Source
+from lazyckpt.sources.base import BaseSource, Request, Source, room
 from lazyckpt.sources.cipher import BLOCK, Lock, invalid_tag
 from lazyckpt.sources.frames import Frame, FrameTable, hop
 
@@ -138,16 +139,16 @@ class GcmSource(DecryptedSource):
         self._cache.clear()
 
     def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
-        run_all([partial(self._block, number, pieces) for number, pieces in jobs.items()])
+        keep = {number: self._is_worth_keeping(number, pieces) for number, pieces in jobs.items()}
+        self._touched.update(jobs)
+        run_all([partial(self._block, number, pieces, keep[number]) for number, pieces in jobs.items()])
 
-    def _block(self, number: int, pieces: list[Request]) -> None:
-        frame = self.table[number]
+    def _block(self, number: int, pieces: list[Request], keep: bool) -> None:
         kept = self._cache.get(number)
-        if kept is None and self._is_worth_keeping(number, pieces):
-            kept = memoryview(bytearray(frame.length))
+        if kept is None and keep:
+            kept = room(self.table[number].length)
             self.decrypt(number, [(0, kept)])
             self._cache.put(number, kept)
-        self._touched.add(number)
         if kept is None:
             self.decrypt(number, pieces)
             return
@@ -169,6 +170,7 @@ class GcmSource(DecryptedSource):
         """
         frame = self.table[number]
         data = self._raw.read(frame.offset, frame.stored)
+        self._raw.expect(frame.offset, frame.stored)
         for length in _NONCES:
             if self._authentic(frame, data, frame.iv[:length], pieces):
                 return
@@ -203,12 +205,14 @@ class GcmSource(DecryptedSource):
 
     def _authentic(self, frame: Frame, data: memoryview, nonce: bytes, pieces: list[Request]) -> bool:
         decryptor = self._lock.gcm(nonce, frame.tag)
-        scratch = memoryview(bytearray(min(_SCRATCH, frame.stored)))
+        scratch = room(min(_SCRATCH, frame.stored))
+        pieces = sorted(pieces, key=itemgetter(0))
+        first = 0
         for begin, end, destination in _passes(frame.stored, pieces):
             target = scratch[: end - begin] if destination is None else destination
             decryptor.update_into(data[begin:end], target)
             if destination is None:
-                _scatter(begin, target, pieces)
+                first = _scatter(begin, target, pieces, first)
         try:
             decryptor.finalize()
         except invalid_tag():
@@ -244,6 +248,7 @@ class CbcSource(DecryptedSource):
         end = -(-(inside + destination.nbytes) // BLOCK) * BLOCK
         iv = frame.iv if begin == 0 else bytes(self._raw.read(frame.offset + begin - BLOCK, BLOCK))
         data = self._raw.read(frame.offset + begin, end - begin)
+        self._raw.expect(frame.offset + begin, end - begin)
         decryptor = self._lock.cbc(iv)
         done = 0
         if inside > begin:  # the first 16 bytes are only partly wanted
@@ -303,15 +308,17 @@ def run_all(tasks: list[Callable[[], Any]]) -> None:
 def _passes(length: int, pieces: list[Request]) -> Iterator[tuple[int, int, memoryview | None]]:
     """Cut a block into runs: (begin, end, destination), None where a run must go through the scratch buffer.
 
-    Runs that lie wholly in one wanted piece go straight to it; pieces never overlap.
+    Of the pieces, which are in ascending order, long ones that share no byte with another are filled in place.
     """
-    position = 0
-    for inside, destination in sorted(pieces, key=lambda piece: piece[0]):
-        if destination.nbytes < _SCRATCH or inside < position:
-            continue
-        yield from _scratch_runs(position, inside)
-        yield inside, inside + destination.nbytes, destination
-        position = inside + destination.nbytes
+    position = reach = 0
+    starts = [inside for inside, _ in pieces[1:]] + [length]
+    for (inside, destination), following in zip(pieces, starts, strict=False):
+        end = inside + destination.nbytes
+        if destination.nbytes >= _SCRATCH and reach <= inside and end <= following:
+            yield from _scratch_runs(position, inside)
+            yield inside, end, destination
+            position = end
+        reach = max(reach, end)
     yield from _scratch_runs(position, length)
 
 
@@ -320,12 +327,29 @@ def _scratch_runs(begin: int, end: int) -> Iterator[tuple[int, int, None]]:
         yield start, min(start + _SCRATCH, end), None
 
 
-def _scatter(begin: int, data: memoryview, pieces: list[Request]) -> None:
+def _scatter(begin: int, data: memoryview, pieces: list[Request], first: int) -> int:
+    """Copy what the pieces want of a run that begins at `begin`.
+
+    Args:
+        begin: where the run stands in its block.
+        data: its bytes.
+        pieces: in ascending order.
+        first: the number of the first piece that may want something of it.
+
+    Returns:
+        `first` for the next run.
+    """
     end = begin + data.nbytes
-    for inside, destination in pieces:
-        first, last = max(inside, begin), min(inside + destination.nbytes, end)
-        if first < last:
-            destination[first - inside : last - inside] = data[first - begin : last - begin]
+    while first < len(pieces) and pieces[first][0] + pieces[first][1].nbytes <= begin:
+        first += 1
+    for number in range(first, len(pieces)):
+        inside, destination = pieces[number]
+        if inside >= end:
+            break
+        start, stop = max(inside, begin), min(inside + destination.nbytes, end)
+        if start < stop:
+            destination[start - inside : stop - inside] = data[start - begin : stop - begin]
+    return first
 
 
 def _unpadded(raw: Source, lock: Lock, table: FrameTable) -> FrameTable:

@@ -1,0 +1,561 @@
+"""The plaintext of an encrypted file as a source: any range of it, nothing unverified, no more work than is needed."""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from checkpoints import MIXED, checkpoint, counting, pattern, sliced_value
+from decryptions import counted
+from encryption import (
+    CBC_MODES,
+    CONTENT,
+    HEADER,
+    KEY,
+    KEY_SIZES,
+    MODES,
+    encrypted,
+    flipped,
+    frame,
+    iv_of,
+    key_of,
+    split,
+    swapped,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from source_contract import SourceContract
+from tracing import TracingSource
+
+from lazyckpt.errors import CorruptFile, DamagedBlock, LazyCkptError, WrongKey
+from lazyckpt.formats import scan
+from lazyckpt.keys import Secret
+from lazyckpt.sources.base import BytesSource
+from lazyckpt.sources.cipher import MODES as OURS
+from lazyckpt.sources.cipher import Lock
+from lazyckpt.sources.encrypted import _Blocks, open_encrypted, prove_key
+from lazyckpt.sources.frames import FrameTable, hop
+
+TINY = (1, 2, 15, 16, 17, 31, 32, 33, 100)
+BLOCK = 2**14  # of the files whose blocks are counted
+
+
+def lock_of(mode, key=KEY):
+    """A lock."""
+    return Lock(OURS[mode], Secret(key))
+
+
+def opened(file, mode="AES-GCM", key=KEY, **options):
+    """The plaintext of a file that is in memory."""
+    return open_encrypted(BytesSource(file, "net.ckpt"), lock_of(mode, key), **options)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("block", [100, 4096, 2**20])
+class TestDecrypted(SourceContract):
+    """Encrypted files, whose blocks are smaller or larger than what is read."""
+
+    data = pattern(8_501)
+
+    @pytest.fixture(autouse=True)
+    def _kind(self, mode, block):
+        self.mode, self.block = mode, block
+
+    def make(self, data, folder):
+        """In memory."""
+        return opened(encrypted(data, self.mode, block=self.block), self.mode, cache=2 * self.block)
+
+
+class TestDecryptedFromCopies(SourceContract):
+    """An encrypted file whose own bytes are handed out in copies, as those of a network are."""
+
+    data = pattern(8_501)
+
+    def make(self, data, folder):
+        """In memory."""
+        return open_encrypted(TracingSource(encrypted(data, block=1000)), lock_of("AES-GCM"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_plaintext_is_a_source_too(mode):
+    """A file without frames is a source of no bytes."""
+    source = opened(b"", mode)
+
+    assert (source.size, bytes(source.read(0, 0))) == (0, b"")
+
+
+@pytest.mark.parametrize(("mode", "size"), [(mode, size) for mode in MODES for size in KEY_SIZES[mode]])
+def test_keys_of_every_length_open_their_file(mode, size):
+    """128, 192 and 256 bits for AES, 128 for SM4."""
+    data = pattern(500)
+
+    assert opened(encrypted(data, mode, key_of(size), block=200), mode, key_of(size)).read(0, 500) == data
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("block", TINY)
+def test_every_range_across_tiny_blocks(block, mode):
+    """However small the blocks, each range of a few bytes is the plaintext's, wherever it begins."""
+    data = pattern(120)
+    source = opened(encrypted(data, mode, block=block), mode, cache=60)
+    ranges = [(start, length) for start in range(0, 120, 7) for length in (0, 1, 2, 15, 16, 17, 33, 120 - start)]
+    ranges = [(start, length) for start, length in ranges if start + length <= 120]
+
+    assert [bytes(source.read(*range_)) for range_ in ranges] == [data[start : start + n] for start, n in ranges]
+
+
+FILES = st.fixed_dictionaries(
+    {
+        "mode": st.sampled_from(MODES),
+        "data": st.binary(max_size=600),
+        "block": st.one_of(st.integers(1, 700), st.lists(st.integers(0, 90), max_size=20)),
+    }
+)
+
+
+@given(file=FILES, cache=st.integers(0, 300), pick=st.randoms(use_true_random=False))
+def test_any_reads_of_any_file_give_its_plaintext(file, cache, pick):
+    """Whatever the mode, the blocks and the cache: reads one by one and many at once, in any order, overlapping."""
+    data = file["data"]
+    source = opened(encrypted(**file), file["mode"], cache=cache)
+    asked = []
+    for _ in range(pick.randint(0, 12)):
+        start = pick.randint(0, len(data))
+        asked.append((start, pick.randint(0, len(data) - start)))
+    rooms = [(start, memoryview(bytearray(length))) for start, length in asked]
+    source.read_many(rooms)
+    expected = [data[start : start + length] for start, length in asked]
+
+    assert [bytes(room) for _, room in rooms] == expected
+    assert [bytes(source.read(*range_)) for range_ in asked] == expected
+    assert source.size == len(data)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_large_pieces_are_filled_beside_small_ones(mode):
+    """Pieces long enough to be decrypted in place, short ones, and ones inside others all get their bytes."""
+    data = pattern(5 * 2**20 + 77)
+    source = opened(encrypted(data, mode, block=3 * 2**20 + 5), mode)
+    long = 2**20 + 3
+    asked = [(0, 10), (5, long), (100, 50), (7, 2 * long), (long - 4, 9), (long, long), (2 * 2**20, 3 * 2**20)]
+    asked += [(len(data) - long, long), (len(data) - 20, 20), (0, len(data)), (2**20, 0)]
+    rooms = [(start, memoryview(bytearray(length))) for start, length in asked]
+    source.read_many(rooms)
+
+    wrong = [(start, len(room)) for start, room in rooms if room != data[start : start + len(room)]]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_blocks_may_be_empty(mode):
+    """A block of padding alone, which MindSpore reads, holds nothing and is in nobody's way."""
+    if mode == "AES-GCM":  # has no padding: an empty block of it has no ciphertext, which is refused
+        with pytest.raises(CorruptFile, match="a ciphertext of 0"):
+            opened(frame(b""))
+        return
+    data = pattern(90)
+    nothing = frame(b"", mode, iv=iv_of(9))
+    pieces = [nothing, frame(data[:50], mode), nothing, nothing, frame(data[50:], mode, iv=iv_of(1)), nothing]
+    source = opened(b"".join(pieces), mode)
+    pinned = open_encrypted(
+        BytesSource(b"".join(pieces)), lock_of(mode), FrameTable.from_bytes(source.table.to_bytes())
+    )
+
+    assert [source.read(0, 90), source.read(49, 2), pinned.read(0, 90)] == [data, data[49:51], data]
+
+
+ODD = b"".join(
+    [
+        checkpoint(MIXED),
+        sliced_value("sliced", counting((40, 3)), [100, 7, 200]),
+        checkpoint({"n" * 300: counting((5,), "int8"), "last": np.array(1.5)}),
+    ]
+)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("block", [1, 7, 16, 17, 100, 1000, 2**20])
+def test_entries_do_not_depend_on_the_blocks(block, mode):
+    """Names, headers and contents that cross borders of blocks are found as in the plain file."""
+    assert list(scan(opened(encrypted(ODD, mode, block=block), mode), "ckpt")) == list(scan(BytesSource(ODD), "ckpt"))
+
+
+# GCM: nothing leaves unverified
+
+DATA = pattern(120)
+THREE = encrypted(DATA, block=40)
+PINNED = hop(BytesSource(THREE), OURS["AES-GCM"])
+IGNORED = range(CONTENT["AES-GCM"] + 16, CONTENT["AES-GCM"] + 20)  # the last 4 bytes of an iv
+
+
+def attempt(source, number, length=40):
+    """Read one block into memory that was full of something: its bytes then, and whether an error came."""
+    room = bytearray(b"\xee" * length)
+    try:
+        source.read_into(number * 40, memoryview(room))
+    except DamagedBlock:
+        return bytes(room), True
+    return bytes(room), False
+
+
+@pytest.mark.parametrize("bit", [0, 7])
+def test_a_changed_byte_spoils_its_block_and_no_other(bit):
+    """Whichever byte of a tag, nonce or ciphertext changes, its block gives an error and zeros, others their bytes."""
+    size = len(THREE) // 3
+    wrong = []
+    for place in range(len(THREE)):
+        owner, inside = divmod(place, size)
+        if not (4 <= inside < 20 or CONTENT["AES-GCM"] + 4 <= inside < CONTENT["AES-GCM"] + 20 or inside >= 48):
+            continue  # lengths and magic, which hopping judges
+        source = opened(flipped(THREE, place, bit))
+        for number in range(3):
+            damaged = number == owner and inside not in IGNORED
+            expected = (bytes(40), True) if damaged else (DATA[number * 40 : number * 40 + 40], False)
+            if attempt(source, number) != expected:
+                wrong.append((place, number))
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("cache", [0, 10**6])
+def test_a_damaged_block_is_told_each_time(cache):
+    """However often it is read, with a cache or without, a damaged block gives an error and no bytes."""
+    source = opened(flipped(THREE, 60), cache=cache)
+
+    found = [attempt(source, 0, length) for length in (5, 5, 40, 1, 5)]
+
+    assert [({*room} in ({0}, {0xEE}), refused) for room, refused in found] == [(True, True)] * 5
+
+
+def test_a_damaged_block_is_named():
+    """With its number, how many there are, its place in the file, the file, and what may be the matter."""
+    with pytest.raises(DamagedBlock) as caught:
+        opened(flipped(THREE, 88 + 60)).read(40, 1)
+
+    assert str(caught.value) == (
+        "net.ckpt: encrypted block 1 of 3 does not authenticate: it is damaged, or was encrypted with another key"
+        " (at byte 136)"
+    )
+
+
+def test_long_pieces_of_a_damaged_block_are_wiped():
+    """Also where bytes are decrypted in place, none stays when the tag turns out wrong; short pieces get none."""
+    file = encrypted(pattern(3 * 2**20))
+    source = opened(flipped(file, len(file) - 1))
+    rooms = [(start, memoryview(bytearray(b"\xee" * length))) for start, length in [(10, 5), (20, 2**21), (2**21, 99)]]
+    with pytest.raises(DamagedBlock):
+        source.read_many(rooms)
+
+    assert [{*room} for _, room in rooms] == [{0}, {0}, {0}]
+
+
+def test_a_read_over_several_blocks_fails_with_the_damaged_one():
+    """A range that touches a damaged block raises; the part in that block holds no plaintext."""
+    room = memoryview(bytearray(120))
+    with pytest.raises(DamagedBlock, match="block 1 of 3"):
+        opened(flipped(THREE, 88 + 60)).read_into(0, room)
+
+    assert room[40:80] == bytes(40)
+
+
+@pytest.mark.parametrize("nonce", [12, 16])
+def test_a_nonce_has_twelve_bytes_or_all_sixteen(nonce):
+    """MindSpore stores 16 bytes and uses 12; should it ever use them all, its files are read as well."""
+    assert opened(encrypted(DATA, block=50, nonce=nonce)).read(0, 120) == DATA
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [swapped(THREE, 0, 1), b"".join([*split(THREE)[:2], split(THREE)[1]]), b"".join(split(THREE)[:1] * 3)],
+    ids=["swapped", "repeated", "all the same"],
+)
+def test_a_pinned_table_holds_blocks_to_their_places(changed):
+    """With the table of the file as it was indexed, a block in another's place does not authenticate."""
+    source = opened(changed, table=PINNED)
+    found = [attempt(source, number) for number in range(3)]
+    intact = [split(changed)[number] == split(THREE)[number] for number in range(3)]
+
+    assert found == [
+        (DATA[number * 40 : number * 40 + 40], False) if intact[number] else (bytes(40), True) for number in range(3)
+    ]
+
+
+def test_a_pinned_table_misses_blocks_that_are_gone():
+    """With the table of the whole file, a block that was cut off is an error, the others are read."""
+    source = opened(b"".join(split(THREE)[:2]), table=PINNED)
+
+    assert source.read(0, 80) == DATA[:80]
+    with pytest.raises(LazyCkptError):
+        source.read(80, 1)
+
+
+# GCM: how often a block is decrypted
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Counts decryptions."""
+    return counted(monkeypatch)
+
+
+def many_blocks(count, cache, data=None):
+    """A source of `count` blocks of 16 KiB."""
+    data = pattern(count * BLOCK) if data is None else data
+    return opened(encrypted(data, block=BLOCK), cache=cache)
+
+
+def test_a_read_decrypts_the_blocks_it_touches_once(seen):
+    """One read, or many at once, decrypt each block that they need once and no other."""
+    source = many_blocks(8, cache=0)
+    tags = [source.table[number].tag for number in range(8)]
+    source.read(BLOCK - 1, 2)
+    source.read_many([(place, memoryview(bytearray(9))) for place in range(5 * BLOCK, 8 * BLOCK, 100)])
+
+    assert sorted(seen.blocks) == sorted([*tags[:2], *tags[5:]])
+
+
+def test_looking_again_and_again_decrypts_a_block_twice(seen):
+    """The second look keeps the block, so that there is no third decryption."""
+    source = many_blocks(2, cache=BLOCK)
+    found = [bytes(source.read(place, 3)) for place in range(0, 900, 3)]
+
+    assert (b"".join(found), len(seen.blocks)) == (pattern(900), 2)
+
+
+def test_a_walk_in_file_order_decrypts_each_block_once(seen):
+    """Small reads from front to back decrypt every block once, but for the first, though only one is kept."""
+    source = many_blocks(6, cache=BLOCK)
+    found = b"".join(bytes(source.read(place, 512)) for place in range(0, source.size, 512))
+    repeated = len(seen.blocks) - len(set(seen.blocks))
+
+    assert (found, len(set(seen.blocks)), repeated) == (pattern(6 * BLOCK), 6, 1)
+
+
+@pytest.mark.parametrize("cache", [0, 1, BLOCK - 1])
+def test_without_room_no_block_is_kept(cache, seen):
+    """A cache that is smaller than a block keeps none: each look decrypts, and is right."""
+    source = many_blocks(1, cache)
+    found = {bytes(source.read(7, 5)) for _ in range(4)}
+
+    assert (found, len(seen.blocks)) == ({pattern(12)[7:]}, 4)
+
+
+def test_the_least_recently_used_block_goes():
+    """Of blocks that do not all fit, the ones looked at last stay."""
+    blocks = _Blocks(30)
+    for number in range(3):
+        blocks.put(number, memoryview(bytes(10)))
+    blocks.get(0)
+    blocks.put(3, memoryview(bytes(10)))
+    blocks.put(4, memoryview(bytes(5)))
+
+    assert [number for number in range(5) if blocks.get(number) is not None] == [0, 3, 4]
+
+
+@given(st.integers(0, 40), st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=60))
+def test_the_cache_never_holds_more_than_its_limit(limit, steps):
+    """Whatever is put in, twice or again, and looked at: what is held stays within the limit, and is what was put."""
+    blocks = _Blocks(limit)
+    for number, put in steps:
+        if put:
+            blocks.put(number, memoryview(bytes([number]) * (number * 3)))
+        held = [(number, blocks.get(number)) for number in range(6)]
+        assert sum(block.nbytes for _, block in held if block is not None) <= limit
+        assert all(block is None or block == bytes([number]) * (number * 3) for number, block in held)
+
+
+def test_the_cache_is_bounded_in_memory():
+    """After every block was looked at twice no more memory is held than the cache may have."""
+    source = many_blocks(64, cache=3 * BLOCK)
+    tracemalloc.start()
+    for place in range(64):
+        source.read(place * BLOCK + 5, 9)
+        source.read(place * BLOCK + 500, 9)
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert held < 4 * BLOCK
+
+
+def test_closing_forgets_what_was_decrypted():
+    """No plaintext stays in memory when a source is closed."""
+    source = many_blocks(16, cache=16 * BLOCK)
+    tracemalloc.start()
+    for place in range(0, 16 * BLOCK, BLOCK // 2):
+        source.read(place, 9)
+    held = tracemalloc.get_traced_memory()[0]
+    source.close()
+    left = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert held > 15 * BLOCK
+    assert left < BLOCK
+
+
+@pytest.mark.parametrize("cache", [0, BLOCK, 3 * BLOCK, 100 * BLOCK])
+def test_threads_that_share_a_cache_get_their_own_bytes(cache):
+    """Many threads that read the same and other blocks at once, with blocks coming and going, read what is there."""
+    data = pattern(8 * BLOCK)
+    source = many_blocks(8, cache, data)
+    pick = random.Random(1)
+    asked = [(pick.randrange(8 * BLOCK - 3000), pick.choice([1, 50, 3000])) for _ in range(600)]
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda range_: bytes(source.read(*range_)), asked))
+
+    assert found == [data[start : start + length] for start, length in asked]
+
+
+def test_many_small_pieces_of_one_block_are_read_at_once(seen):
+    """Ten thousand pieces of a block that goes through the scratch buffer in several runs: one decryption."""
+    data = pattern(2**21 + 2**19)
+    source = opened(encrypted(data))
+    pieces = [(place, memoryview(bytearray(16))) for place in range(0, len(data) - 16, 250)]
+    source.read_many(pieces)
+
+    assert [place for place, room in pieces if room != data[place : place + 16]] == []
+    assert len(seen.blocks) == 1
+
+
+# The key
+
+TEN = {mode: encrypted(pattern(10 * 64), mode, block=64) for mode in MODES}
+
+
+def test_the_key_is_proven_by_the_first_block_that_opens(seen):
+    """One block that authenticates is proof."""
+    prove_key(BytesSource(TEN["AES-GCM"]), lock_of("AES-GCM"))
+
+    assert len(seen.blocks) == 1
+
+
+def test_a_wrong_key_is_told_after_three_blocks(seen):
+    """The first, the middle and the last block are tried (each with both nonces), and nothing else."""
+    with pytest.raises(WrongKey, match=r"the key does not fit \(no block authenticates with it\), or the file is"):
+        prove_key(BytesSource(TEN["AES-GCM"]), lock_of("AES-GCM", bytes(16)))
+
+    assert (len(set(seen.blocks)), len(seen.blocks)) == (3, 6)
+
+
+@pytest.mark.parametrize("damaged", [{0}, {0, 5}, {0, 9}])
+def test_damage_does_not_look_like_a_wrong_key(damaged):
+    """As long as one of the three blocks opens, the key is right."""
+    pieces = [flipped(piece, 50) if number in damaged else piece for number, piece in enumerate(split(TEN["AES-GCM"]))]
+
+    assert prove_key(BytesSource(b"".join(pieces)), lock_of("AES-GCM")) is None
+
+
+@pytest.mark.parametrize("mode", CBC_MODES)
+def test_a_wrong_key_of_cbc_is_told_by_the_padding(mode, seen):
+    """Opening a file with a wrong key raises after 16 bytes of each block were decrypted."""
+    with pytest.raises(WrongKey, match=r"^net\.ckpt: the key does not fit \(the blocks do not end in a valid padding"):
+        opened(TEN[mode], mode, bytes(16))
+
+    assert seen.bytes == 16 * 10
+
+
+# CBC: what is checked, and what is decrypted
+
+
+@pytest.mark.parametrize("mode", CBC_MODES)
+@pytest.mark.parametrize("length", [*range(1, 18), 31, 32, 33])
+def test_the_padding_is_taken_off(length, mode):
+    """Whatever fills the last 16 bytes, the plaintext has its own length."""
+    data = pattern(length)
+    source = opened(encrypted(data, mode), mode)
+
+    assert (source.size, bytes(source.read(0, length))) == (length, data)
+
+
+BAD_PADDINGS = [b"\0", b"\x11" * 16, b"\x02", b"\x05\x05\x03", b"\x00" * 16, b"\xff" * 16, b"\x10" * 15 + b"\x0f"]
+
+
+@pytest.mark.parametrize("mode", CBC_MODES)
+@pytest.mark.parametrize("number", [0, 2, 3])
+@pytest.mark.parametrize("padding", BAD_PADDINGS, ids=bytes.hex)
+def test_an_impossible_padding_is_told(padding, number, mode):
+    """The padding of every block is checked; the block is named with its number and its place."""
+    good = frame(pattern(32), mode)
+    bad = frame(pattern(-len(padding) % 16), mode, padding=padding)
+    pieces = [bad if place == number else good for place in range(4)]
+    place = sum(map(len, pieces[:number])) + HEADER[mode]
+    with pytest.raises(DamagedBlock) as caught:
+        opened(b"".join(pieces), mode)
+
+    assert str(caught.value) == (
+        f"net.ckpt: encrypted block {number} of 4 is damaged: its padding is impossible (at byte {place:,})"
+    )
+
+
+@pytest.mark.parametrize("mode", CBC_MODES)
+def test_a_lone_block_with_an_impossible_padding_may_be_either(mode):
+    """With one block alone a wrong key cannot be told from damage, and the message says so."""
+    with pytest.raises(WrongKey, match=r"the key does not fit .*, or the file is damaged"):
+        opened(frame(b"", mode, padding=bytes(16)), mode)
+
+
+class _Traced:
+    """The reads of the file under an encrypted source."""
+
+    def __init__(self, data, mode, block):
+        self.raw = TracingSource(encrypted(data, mode, block=block))
+        self.source = open_encrypted(self.raw, lock_of(mode))
+        self.opening = sum(length for _, length in self.raw.reads)
+        self.raw.reads.clear()
+
+    def read(self, start, length):
+        """Read a range: its bytes, and how many bytes of the file that took."""
+        found = bytes(self.source.read(start, length))
+        cost = sum(length for _, length in self.raw.reads)
+        self.raw.reads.clear()
+        return found, cost
+
+
+@pytest.mark.parametrize("mode", CBC_MODES)
+def test_opening_reads_a_header_and_a_tail_of_each_block(mode, seen):
+    """To find the blocks and check their paddings, 32 + 32 bytes of each are read and 16 decrypted."""
+    traced = _Traced(pattern(50_000), mode, 10_000)
+
+    assert (traced.opening, seen.bytes) == (5 * 64, 5 * 16)
+
+
+@pytest.mark.parametrize("mode", CBC_MODES)
+def test_a_read_decrypts_what_it_needs(mode, seen):
+    """Reading k bytes of a block decrypts fewer than k + 32, after reading 16 more; none that is far away."""
+    data = pattern(5000)
+    traced = _Traced(data, mode, 5000)
+    wrong = []
+    for start in (0, 1, 15, 16, 17, 2000, 4987):
+        for wanted in (1, 2, 13, 16, 17, 100, 1000):
+            seen.clear()
+            length = min(wanted, 5000 - start)
+            found, cost = traced.read(start, length)
+            if found != data[start : start + length] or seen.bytes >= length + 32 or cost > seen.bytes + 16:
+                wrong.append((start, length, seen.bytes, cost))
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("mode", CBC_MODES)
+def test_changed_bytes_of_cbc_are_not_noticed(mode):
+    """Nothing authenticates CBC: a changed byte of ciphertext garbles 16 bytes, and one bit of the 16 after them."""
+    data = pattern(160)
+    file = encrypted(data, mode)
+    found = bytes(opened(flipped(file, HEADER[mode] + 32, 3), mode).read(0, 160))
+    changed = [place for place in range(160) if found[place] != data[place]]
+
+    assert {*changed} <= {*range(32, 49)}
+    assert found[48] == data[48] ^ 8
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_large_reads_use_several_threads_and_are_right(mode):
+    """A value of several blocks is decrypted piece by piece on threads, each piece into its place."""
+    data = pattern(9 * 2**20 + 1) if mode != "SM4-CBC" else pattern(3 * 2**20 + 1)
+    source = opened(encrypted(data, mode, block=2**21 + 3), mode)
+    room = bytearray(len(data) - 5)
+    source.read_into(5, memoryview(room))
+
+    assert bytes(room) == data[5:]
