@@ -11,7 +11,7 @@ from lazyckpt.payload import Payloads
 
 PARALLEL_FROM: Final = 2**25  # bytes in all below which threads cost more than they bring
 MAX_WORKERS: Final = 8
-BATCH_BYTES: Final = 2**28  # of values that share reads of a source that decrypts or fetches
+BATCH_BYTES: Final = 2**30  # of values that share reads of a source that decrypts or fetches
 
 
 def read_all(
@@ -26,7 +26,7 @@ def read_all(
         progress: called as `progress(done, total)` with byte counts.
 
     Cost: allocates the sum of the values; copies and decryption release the interpreter's lock. Of an encrypted file
-    each block is decrypted once, but for those at the borders of batches of 256 MiB, which may be twice.
+    each block is decrypted once, but for those at the borders of batches of 1 GiB, which may be twice.
     """
     order = sorted(jobs.items(), key=lambda job: job[1].start)
     total = sum(entry.stored for _, entry in order)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+import numpy as np
+
 from lazyckpt.errors import ChangedFile
 
 Request = tuple[int, memoryview]  # an offset, and the (writable, contiguous) bytes to fill from there
@@ -54,6 +56,9 @@ class Source(Protocol):
             ChangedFile: as for `read`.
         """
 
+    def expect(self, offset: int, length: int) -> None:
+        """Hint that this range is about to be read whole, so that it can be brought in at once."""
+
     def private(self, offset: int, length: int) -> memoryview | None:
         """A writable view of a range that is private to its holder (writes never reach the source), or None.
 
@@ -94,6 +99,9 @@ class BaseSource:
         for offset, destination in requests:
             self.read_into(offset, destination)
 
+    def expect(self, offset: int, length: int) -> None:
+        """See `Source.expect`."""
+
     def private(self, offset: int, length: int) -> memoryview | None:  # noqa: ARG002 (most sources have none)
         """See `Source.private`."""
         return None
@@ -111,13 +119,18 @@ class BaseSource:
             )
 
     def _view(self, offset: int, length: int) -> memoryview:
-        data = bytearray(length)
+        data = room(length)
         if length:
-            self._fill(offset, memoryview(data))
-        return memoryview(data).toreadonly()
+            self._fill(offset, data)
+        return data.toreadonly()
 
     def _fill(self, offset: int, destination: memoryview) -> None:
         raise NotImplementedError
+
+
+def room(size: int) -> memoryview:
+    """Writable bytes, uninitialised. For large ones far cheaper than a bytearray (numpy asks for huge pages)."""
+    return np.empty(size, np.uint8).data
 
 
 class BytesSource(BaseSource):

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from lazyckpt.errors import DamagedBlock
-from lazyckpt.sources.base import BaseSource, Source
+from lazyckpt.sources.base import BaseSource, Source, room
 from lazyckpt.sources.encrypted import THREADS, GcmSource
 
 _AHEAD: Final = THREADS  # blocks in flight beyond the reader
@@ -93,7 +93,7 @@ class GcmSweep(BaseSource):
     def _reach(self, number: int) -> memoryview:
         """The plaintext of a block, once all before it have been authenticated."""
         if number < self._next and number not in self._ready:  # a look further back than is kept
-            return self._decrypt(number, memoryview(bytearray(self._source.table[number].length)))
+            return self._decrypt(number, room(self._source.table[number].length))
         while number not in self._ready:
             for ahead in range(self._next, min(self._next + _AHEAD, self._last)):
                 if ahead not in self._flying:
@@ -113,7 +113,7 @@ class GcmSweep(BaseSource):
         for place, buffer in enumerate(self._free):
             if buffer.nbytes >= length:
                 return self._free.pop(place)
-        return memoryview(bytearray(length))
+        return room(length)
 
     def _decrypt(self, number: int, buffer: memoryview) -> memoryview:
         plain = buffer[: self._source.table[number].length]
