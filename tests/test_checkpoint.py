@@ -398,6 +398,26 @@ def test_load_sees_edits(ckpt):
     assert not np.shares_memory(loaded["new"], mine)
 
 
+def test_a_name_can_be_peeked_at():
+    """The edited value if there is one, else the entry: nothing is read, and nothing is made."""
+    source = TracingSource(DATA)
+    ckpt = opened_and_traced(source)
+    ckpt["step"] = "done"
+    ckpt["new"] = 1
+    del ckpt["mask"]
+
+    assert (ckpt.peek("step"), ckpt.peek("new"), ckpt.peek("note")) == ("done", 1, ckpt.entry("note"))
+    assert ckpt.edits() == {"step": "done", "new": 1}
+    with pytest.raises(KeyError):
+        ckpt.peek("mask")
+    assert source.reads == []
+
+
+def test_a_notebook_completes_names(ckpt):
+    """Typing `ckpt["` and a tab shows them."""
+    assert ckpt._ipython_key_completions_() == NAMES
+
+
 def test_a_checkpoint_is_closed_by_its_context(file):
     """After that every look at it says that it was closed, and the repr says it too."""
     with lazyckpt.load_checkpoint(str(file)) as ckpt:

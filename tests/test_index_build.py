@@ -254,6 +254,15 @@ def test_without_any_place_the_index_is_in_memory(file, forbid, cache_folder, ca
     assert (os.listdir(file.parent), os.listdir(cache_folder)) == (["net.ckpt"], [])
 
 
+def test_an_index_that_cannot_be_read_back_is_not_used(file, monkeypatch, caplog):
+    """If what was written is no index (a failing disk, a file system that cannot map), the next place is tried."""
+    monkeypatch.setattr(place, "put", lambda path, fill, mode: Path(path).write_bytes(b"lost"))
+    entries, path = built(file)
+
+    assert ([name for name, _ in entries], path) == (list(MIXED), None)
+    assert "built in memory" in caplog.text
+
+
 def test_an_index_in_memory_writes_nothing(file, cache_folder, caplog):
     """`index_path="memory"` leaves the folder as it was, makes no cache folder, and is no reason for a warning."""
     entries, path = built(file, index_path="memory")

@@ -12,7 +12,8 @@ from encryption import KEY, MODES, encrypted
 import lazyckpt
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError, WrongKey
 from lazyckpt.index import build
-from lazyckpt.index.layout import FRAMES
+from lazyckpt.index.layout import FACTS, FRAMES
+from lazyckpt.index.record import decode_meta, encode_meta
 
 OTHER = KEY[::-1]
 
@@ -124,6 +125,19 @@ def test_a_file_encrypted_anew_gets_an_index_anew(file, mode, walks):
 
     assert names(file, mode, OTHER) == list(LAYERS)
     assert (names(file, mode, OTHER), len(walks)) == (list(LAYERS), 2)
+
+
+def test_an_index_that_was_sealed_with_another_key_is_built_again(file, mode, walks):
+    """If the key opens the file and not the index, the index is wrong."""
+    names(file, mode)
+    with (
+        lmdb.open(f"{file}.lmdb", subdir=False, lock=False) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        facts = decode_meta(transaction.get(FACTS))
+        transaction.put(FACTS, encode_meta(facts._replace(check=facts.check[::-1])))
+
+    assert (names(file, mode), len(walks)) == (list(MIXED), 2)
 
 
 @pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "clear"])

@@ -11,7 +11,7 @@ import pytest
 from entries import MARK, tensor_entry
 from store_contract import MIXED, StoreContract, dump
 
-from lazyckpt.errors import LazyCkptError, StaleIndex
+from lazyckpt.errors import ClosedCheckpoint, LazyCkptError, StaleIndex
 from lazyckpt.index import Index, write
 from lazyckpt.index.codec import CLEAR
 from lazyckpt.index.record import BadRecord, Meta
@@ -121,6 +121,16 @@ def test_many_threads_read_one_store(tmp_path):
         thread.join()
 
     assert wrong == []
+
+
+def test_a_closed_store_is_told(tmp_path):
+    """Nothing can be looked up after closing, and closing twice is no mistake."""
+    store = Sidecar(written(tmp_path, MIXED))
+    store.close()
+    store.close()
+    for look in (lambda: store.position("note"), lambda: store.record(0), lambda: store.records(0, 1)):
+        with pytest.raises(ClosedCheckpoint, match=r"index\.lmdb was closed"):
+            look()
 
 
 def in_child(task):
@@ -283,3 +293,32 @@ def test_a_place_outside_the_index_is_found_out(place, tmp_path):
 
     with pytest.raises(StaleIndex, match="damaged"):
         Sidecar(path).position("conv.weight")
+
+
+def test_a_record_that_is_not_there_is_damage(tmp_path):
+    """A place without a record says so."""
+    store = Sidecar(written(tmp_path, MIXED))
+
+    with pytest.raises(StaleIndex, match="damaged"):
+        store.record(len(MIXED))
+
+
+def test_a_damaged_page_is_told_by_every_look_up(tmp_path):
+    """A name, a record, a run, a prefix: LMDB's complaint is never let through as it is."""
+    path = written(tmp_path, MANY)
+    with open(path, "rb") as file:
+        whole = bytearray(file.read())
+    facts_page = next(page for page in range(2 * 4096, len(whole), 4096) if b"lazyckpt" in whole[page : page + 4096])
+    for page in range(2 * 4096, len(whole), 4096):
+        if whole[page + 10] == 0x02 and page != facts_page:
+            whole[page + 10] ^= 0x06  # a leaf that says that it is none
+    changed(path, whole)
+    store = Sidecar(path)
+    for look in (
+        lambda: store.record(0),
+        lambda: store.position("layer0.weight"),
+        lambda: store.records(0, 10),
+        lambda: store.with_prefix("layer0"),
+    ):
+        with pytest.raises(StaleIndex, match="damaged"):
+            look()

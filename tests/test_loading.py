@@ -422,6 +422,21 @@ def test_the_usual_load_is_silent(file, caplog):
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+@pytest.mark.parametrize("size", [-1, 1.5, None, "1"], ids=repr)
+def test_a_cache_has_a_size(size, file):
+    """A number of bytes; 0 is none."""
+    assert "block_cache must be a number of bytes" in str(refusal(file, block_cache=size))
+    assert names(file, block_cache=0) == list(MIXED)
+
+
+def test_a_file_of_something_else_than_parameters_is_told(tmp_path):
+    """Protobuf that parses and holds no parameter, as a file of nothing but a checksum."""
+    error = refusal(write(tmp_path, with_crc(b"")))
+
+    assert type(error) is NothingLoaded
+    assert "there is no parameter in its 17 bytes" in str(error)
+
+
 @pytest.mark.parametrize("index", ["auto", "memory"])
 def test_the_index_is_kept_where_it_is_wanted(index, file, tmp_path):
     """Beside the file, nowhere, or at a path."""
