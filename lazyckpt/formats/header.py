@@ -27,17 +27,22 @@ class TensorHeader:
         self.type = ""
         self.content = Extent(0, 0)
 
+    def add_dim(self, number: int) -> None:
+        """One more dimension; of those beyond what can be held only the first is kept."""
+        if len(self.dims) <= MAX_NDIM:
+            self.dims.append(signed(number))
+
 
 def merge_tensor(buffer: Buffer, begin: int, end: int, tensor: TensorHeader) -> None:
     """Read a TensorProto into `tensor`, which may hold fields already: dims are appended, the rest is replaced."""
     for field in fields(buffer, begin, end):
         if field.key == _DIM:
-            tensor.dims.append(signed(field.value))
+            tensor.add_dim(field.value)
         elif field.key == _PACKED_DIMS:
             position = field.begin
             while position < field.end:
                 value, position = read_varint(buffer, position, field.end)
-                tensor.dims.append(signed(value))
+                tensor.add_dim(value)
         elif field.key == _TYPE:
             tensor.type = read_text(buffer, field.begin, field.end)
         elif field.key == _CONTENT:
@@ -59,7 +64,7 @@ def read_text(buffer: Buffer, begin: int, end: int) -> str:
 def impossible(dims: list[int], dtype: DType) -> str:
     """What makes these dimensions impossible, or nothing."""
     if len(dims) > MAX_NDIM:
-        return f"{len(dims):,} dimensions, at most {MAX_NDIM} can be held"
+        return f"more than {MAX_NDIM} dimensions, which nothing can hold"
     if any(dim < 0 for dim in dims):
         return f"shape {tuple(dims)} has a negative dimension"
     if math.prod(dim for dim in dims if dim) * dtype.itemsize > MAX_BYTES:

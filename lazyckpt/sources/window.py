@@ -8,6 +8,7 @@ lie so close together that the next one begins where the last fetch ended, a fet
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import overload
 
 from lazyckpt.sources.base import Source
@@ -81,7 +82,9 @@ class Patch:
     """Pieces of a source that were read already, indexable by their offsets in it."""
 
     def __init__(self, pieces: list[tuple[int, memoryview]]) -> None:
+        """Take (offset, bytes) in ascending order, none of them empty."""
         self._pieces = pieces
+        self._offsets = [offset for offset, _ in pieces]
 
     @overload
     def __getitem__(self, key: int) -> int: ...
@@ -94,8 +97,10 @@ class Patch:
             IndexError: it is not (wholly) in a piece.
         """
         start, stop = (key, key + 1) if isinstance(key, int) else (key.start, key.stop)
-        for offset, piece in self._pieces:
-            if offset <= start and stop <= offset + piece.nbytes:
+        number = bisect_right(self._offsets, start) - 1
+        if number >= 0:
+            offset, piece = self._pieces[number]
+            if stop <= offset + piece.nbytes:
                 return piece[start - offset] if isinstance(key, int) else piece[start - offset : stop - offset]
         if start == stop:
             return memoryview(b"")
