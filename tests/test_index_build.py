@@ -47,8 +47,8 @@ def walks(monkeypatch):
         seen.append(source.name)
         return real(source, name)
 
-    real = build.scan
-    monkeypatch.setattr(build, "scan", scan)
+    real = build.find
+    monkeypatch.setattr(build, "find", scan)
     return seen
 
 
