@@ -84,6 +84,29 @@ class Entry(NamedTuple):
         return self.extents
 
 
+class Plain(NamedTuple):
+    """A tensor in one piece, as a walk finds it: the common case, in its cheapest form (see `entry_of`).
+
+    As true as an `Entry`; `name` is UTF-8, and proven to be.
+    """
+
+    name: bytes
+    dtype: DType
+    shape: tuple[int, ...]
+    offset: int
+    length: int
+    start: int
+    stop: int
+
+
+def entry_of(found: Plain | Entry) -> Entry:
+    """The entry of what a walk found."""
+    if isinstance(found, Entry):
+        return found
+    name, dtype, shape, offset, length, start, stop = found
+    return Entry(str(name, "utf-8"), TENSOR, dtype, shape, (Extent(offset, length),), start, stop)
+
+
 class Fingerprint(NamedTuple):
     """What tells a file from another and from its own later versions, at the cost of a stat and two small reads."""
 

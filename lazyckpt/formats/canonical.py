@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from lazyckpt.dtypes import DTYPES, DType
-from lazyckpt.entry import TENSOR, Entry, Extent
+from lazyckpt.entry import Plain
 from lazyckpt.formats.header import TensorHeader, impossible, merge_tensor
 from lazyckpt.formats.wire import Buffer
 from lazyckpt.sources.window import Window
@@ -30,10 +30,10 @@ _BODY: Final = re.compile(
 )
 _REMEMBERED: Final = 65_536  # headers whose claims are kept in memory during a scan
 _Claim = tuple[DType, tuple[int, ...], int]  # dtype, shape, bytes of content
-_Recognise = Callable[[memoryview, int, int], Entry | None]
+_Recognise = Callable[[memoryview, int, int], Plain | None]
 
 
-def recogniser(buffer: Buffer) -> Callable[[int, int], Entry | None]:
+def recogniser(buffer: Buffer) -> Callable[[int, int], Plain | None]:
     """A function that gives the tensor standing at a position, if it is written as MindSpore writes it; else None.
 
     Layers repeat, so what a header's bytes claim (and whether its lengths agree) is remembered by those bytes.
@@ -46,15 +46,13 @@ def recogniser(buffer: Buffer) -> Callable[[int, int], Entry | None]:
     return lambda position, end: None
 
 
-def _in_window(recognise: _Recognise, window: Window, position: int, end: int) -> Entry | None:
+def _in_window(recognise: _Recognise, window: Window, position: int, end: int) -> Plain | None:
     """Look in the bytes at hand; if the header is cut off there, once more in bytes fetched from its beginning."""
     for fresh in (False, True):
         run, base = window.run_from(position, fresh)
-        entry = recognise(run, position - base, end - base)
-        if entry is not None:
-            ((content, length),) = entry.extents
-            extents = (Extent(content + base, length),)
-            return entry._replace(extents=extents, start=position, stop=entry.stop + base)
+        found = recognise(run, position - base, end - base)
+        if found is not None:
+            return found._replace(offset=found.offset + base, start=position, stop=found.stop + base)
         if base == position:
             break
     return None
@@ -64,7 +62,7 @@ def _recogniser() -> _Recognise:
     claims: dict[bytes, _Claim] = {}
     match_body, new = _BODY.match, tuple.__new__
 
-    def recognise(buffer: memoryview, position: int, end: int) -> Entry | None:
+    def recognise(buffer: memoryview, position: int, end: int) -> Plain | None:
         try:
             begin = position + 2
             length = buffer[begin - 1]
@@ -99,14 +97,20 @@ def _recogniser() -> _Recognise:
         stop = content + nbytes
         if stop > end or stop != begin + length:
             return None
-        try:
-            name = str(buffer[tag : tag + tag_length], "utf-8")
-        except UnicodeDecodeError:
+        name = bytes(buffer[tag : tag + tag_length])
+        if not name.isascii() and not _is_utf8(name):
             return None
-        extents = (new(Extent, (content, nbytes)),)
-        return new(Entry, (name, TENSOR, dtype, shape, extents, position, stop, (), "", b""))
+        return new(Plain, (name, dtype, shape, content, nbytes, position, stop))
 
     return recognise
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _number(varint: bytes) -> int:

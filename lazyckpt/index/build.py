@@ -16,9 +16,9 @@ from itertools import chain, islice
 from types import ModuleType
 from typing import Final, NamedTuple
 
-from lazyckpt.entry import Entry
+from lazyckpt.entry import Entry, Plain, entry_of
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChangedFile, StaleIndex
-from lazyckpt.formats import scan
+from lazyckpt.formats import find
 from lazyckpt.index import Index, place, sidecar
 from lazyckpt.index.codec import CLEAR, Codec
 from lazyckpt.index.record import BadRecord, Meta
@@ -237,12 +237,12 @@ def _unchanged(opened: Opened) -> None:
 
 
 @contextlib.contextmanager
-def _entries(source: Source, wishes: Wishes) -> Iterator[Iterator[Entry]]:
+def _entries(source: Source, wishes: Wishes) -> Iterator[Iterator[Plain | Entry]]:
     """The entries of a source; when the `with` block ends, all of an authenticated file has been verified."""
     with _swept(source) as sweep:
-        entries: Iterator[Entry] = chain.from_iterable(_runs(sweep, wishes.progress))
+        entries: Iterator[Plain | Entry] = chain.from_iterable(_runs(sweep, wishes.progress))
         if wishes.digest is not None:
-            entries = (entry._replace(digest=digest_of(source, entry)) for entry in entries)
+            entries = (_digested(source, entry_of(found)) for found in entries)
         yield entries
 
 
@@ -255,10 +255,10 @@ def _swept(source: Source) -> AbstractContextManager[Source]:
     return swept(source)
 
 
-def _runs(source: Source, progress: Progress | None) -> Iterator[list[Entry]]:
+def _runs(source: Source, progress: Progress | None) -> Iterator[list[Plain | Entry]]:
     """The entries, many at a time; in between says how far the walk is, and lets go of the pages left behind."""
     released = 0
-    entries = scan(source, "ckpt")
+    entries = find(source, "ckpt")
     while run := list(islice(entries, _RUN)):
         yield run
         done = run[-1].stop
@@ -269,6 +269,10 @@ def _runs(source: Source, progress: Progress | None) -> Iterator[list[Entry]]:
             progress(done, source.size)
     if progress is not None:
         progress(source.size, source.size)
+
+
+def _digested(source: Source, entry: Entry) -> Entry:
+    return entry._replace(digest=digest_of(source, entry))
 
 
 def digest_of(source: Source, entry: Entry) -> bytes:

@@ -19,7 +19,7 @@ import struct
 from typing import Final, NamedTuple
 
 from lazyckpt.dtypes import BY_CODE, DType
-from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Fingerprint
+from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Fingerprint, Plain
 
 MAGIC: Final = b"lazyckpt"
 SCHEMA: Final = 1  # any change of what is written here or of the sidecar's keys is a new number
@@ -89,9 +89,6 @@ def decode_meta(data: bytes) -> Meta:
 def encode(entry: Entry, name: bytes) -> bytes:
     """The bytes of an entry; `name` is its name in UTF-8."""
     _, kind, dtype, shape, extents, start, stop, arrays, reason, digest = entry
-    if dtype is not None and len(extents) == 1 and not digest:  # nearly all there are
-        offset, length = extents[0]
-        return _single_head(dtype, shape) + _SINGLE.pack(start, stop, offset, length) + name
     parts = [
         _HEAD.pack(_KINDS[kind], dtype.code if dtype else 0, len(shape), len(digest), len(extents)),
         _integers("q", shape),
@@ -103,6 +100,12 @@ def encode(entry: Entry, name: bytes) -> bytes:
         rest = b"".join(map(_encode_array, arrays)) if kind == MAP else reason.encode()
         parts += [_REST.pack(len(rest)), rest]
     return b"".join([*parts, name])
+
+
+def encode_plain(found: Plain) -> bytes:
+    """`encode` for what nearly all parameters are."""
+    name, dtype, shape, offset, length, start, stop = found
+    return _single_head(dtype, shape) + _SINGLE.pack(start, stop, offset, length) + name
 
 
 @functools.lru_cache(65_536)

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final, Protocol
 
-from lazyckpt.entry import REFUSED, TENSOR, Entry
-from lazyckpt.index.record import Meta, encode
+from lazyckpt.entry import REFUSED, TENSOR, Entry, Plain, entry_of
+from lazyckpt.index.record import Meta, encode, encode_plain
 
 PARAM_KEY_MARK: Final = ".__param_key__"  # MindSpore renames such parameters after loading
 MAX_PARAMETER_NAME: Final = 1024  # characters; the limit of mindspore.Parameter, not of the format
@@ -64,16 +64,21 @@ class Numbering:
         self.places: dict[bytes, int] = {}
         self.irregular: set[int] = set()
 
-    def records(self, entries: Iterable[Entry]) -> list[tuple[int, bytes]]:
+    def records(self, entries: Iterable[Plain | Entry]) -> list[tuple[int, bytes]]:
         """(place, record) of each entry; a place comes again when a name does."""
         places, irregular = self.places, self.irregular
         records = []
-        for entry in entries:
-            name = entry[0].encode()
+        for found in entries:
+            if isinstance(found, Plain):
+                name, record = found[0], encode_plain(found)
+                odd = _MARK in name or len(name) > MAX_PARAMETER_NAME
+            else:
+                name, odd = found[0].encode(), True
+                record = encode(found, name)
             place = places.setdefault(name, len(places))
-            if entry[1] is not TENSOR or len(name) > MAX_PARAMETER_NAME or _MARK in name or irregular:
-                (irregular.add if _is_irregular(entry) else irregular.discard)(place)
-            records.append((place, encode(entry, name)))
+            if odd or irregular:
+                (irregular.add if _is_irregular(entry_of(found)) else irregular.discard)(place)
+            records.append((place, record))
         return records
 
 
@@ -90,7 +95,7 @@ class MemoryStore:
 
     path = None
 
-    def __init__(self, entries: Iterable[Entry], facts: Meta) -> None:
+    def __init__(self, entries: Iterable[Plain | Entry], facts: Meta) -> None:
         numbering = Numbering()
         self._records: list[bytes] = []
         entries = iter(entries)

@@ -15,7 +15,7 @@ from typing import Final
 
 import lmdb
 
-from lazyckpt.entry import Entry
+from lazyckpt.entry import Entry, Plain
 from lazyckpt.index.codec import CLEAR, LONGEST_PLAIN_NAME, Codec
 from lazyckpt.index.layout import FACTS, FRAMES, IRREGULAR, PLACE, RECORD_KEY, RECORDS, record_key
 from lazyckpt.index.record import Meta, encode_meta
@@ -26,7 +26,9 @@ _FIRST_MAP: Final = 2**20
 _Item = tuple[bytes, bytes]
 
 
-def write(path: str, entries: Iterable[Entry], facts: Meta, codec: Codec = CLEAR, frames: bytes | None = None) -> Meta:
+def write(
+    path: str, entries: Iterable[Plain | Entry], facts: Meta, codec: Codec = CLEAR, frames: bytes | None = None
+) -> Meta:
     """Write a whole index to `path`, an empty or absent file that nobody else knows of yet, and sync it.
 
     Args:
