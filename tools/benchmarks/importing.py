@@ -7,39 +7,49 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks.measure import TOOLS, alternate
+from benchmarks.measure import TOOLS, Measured, alternate
 from benchmarks.run import Run
 from benchmarks.table import Bar, Figures, Row
 
-_TIMED = "import time; s = time.perf_counter(); import {}; print(time.perf_counter() - s)"
+_BAR = (Bar("ratio", 1.4),)
+_NUMPY = "import numpy"
 
 
 def statement(run: Run) -> Row:
     """The import statement alone."""
-    return _imports(run, "import, the statement", lambda name: float(_python(_TIMED.format(name))))
+    return _imports(run, "import lazyckpt, the statement", "import lazyckpt", _inside, _BAR)
 
 
 def process(run: Run) -> Row:
     """From the interpreter's start to its end."""
-
-    def whole(name: str) -> float:
-        start = time.perf_counter()
-        _python(f"import {name}")
-        return time.perf_counter() - start
-
-    return _imports(run, "import, the whole process", whole)
+    return _imports(run, "import lazyckpt, the whole process", "import lazyckpt", _whole, _BAR)
 
 
-def _imports(run: Run, name: str, seconds: Callable[[str], float]) -> Row:
-    names = ("lazyckpt", "numpy")
-    for module in names:
-        seconds(module)  # so that everything is compiled and in the page cache
-    sides = [lambda module=module: {"seconds": seconds(module)} for module in names]
-    mine, peer = (
-        Figures(module, [turn["seconds"] for turn in turns])
-        for module, turns in zip(names, alternate(sides, run.turns(15)), strict=True)
-    )
-    return Row(name, mine, peer, (Bar("ratio", 1.4),))
+def usable(run: Run) -> Row:
+    """What has to be imported before a first checkpoint can be loaded: the package brings it in when asked for."""
+    return _imports(run, "import load_checkpoint, the statement", "from lazyckpt import load_checkpoint", _inside)
+
+
+def _imports(run: Run, name: str, code: str, seconds: Callable[[str], float], bars: tuple[Bar, ...] = ()) -> Row:
+    for each in (code, _NUMPY):
+        seconds(each)  # so that everything is compiled and in the page cache
+    sides = [lambda each=each: {"seconds": seconds(each)} for each in (code, _NUMPY)]
+    mine, peer = alternate(sides, run.turns(15))
+    return Row(name, _figures("lazyckpt", mine), _figures("numpy", peer), bars)
+
+
+def _figures(label: str, turns: list[Measured]) -> Figures:
+    return Figures(label, [turn["seconds"] for turn in turns])
+
+
+def _inside(code: str) -> float:
+    return float(_python(f"import time; s = time.perf_counter(); {code}; print(time.perf_counter() - s)"))
+
+
+def _whole(code: str) -> float:
+    start = time.perf_counter()
+    _python(code)
+    return time.perf_counter() - start
 
 
 def _python(code: str) -> str:
@@ -47,4 +57,4 @@ def _python(code: str) -> str:
     return subprocess.run(command, cwd=TOOLS, check=True, capture_output=True, text=True).stdout
 
 
-IMPORT = (statement, process)
+IMPORT = (statement, process, usable)

@@ -33,7 +33,7 @@ class Side:
         label: what the table calls it.
         task: a name in `tasks.TASKS`.
         arguments: of the task; keys are bytes.
-        imports: what is imported before memory is first looked at.
+        imports: what is imported, as `module` or `module:name`, before time and memory are first looked at.
         python: the interpreter; None if there is none here that could do it.
         memory: whether its memory means anything.
     """
@@ -41,7 +41,7 @@ class Side:
     label: str
     task: str
     arguments: Measured
-    imports: tuple[str, ...] = ("lazyckpt",)
+    imports: tuple[str, ...] = ("lazyckpt:load_checkpoint", "lazyckpt:build_index")
     python: str | None = sys.executable
     memory: bool = True
 

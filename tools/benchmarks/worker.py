@@ -60,7 +60,10 @@ def turn(task: Task, calls: int) -> dict[str, float | int | None]:
 
 def _ready(job: dict[str, Any]) -> Task:
     for name in job["imports"]:
-        importlib.import_module(name)
+        module, _, attribute = name.partition(":")
+        imported = importlib.import_module(module)
+        if attribute:
+            getattr(imported, attribute)  # lazyckpt imports a public name when it is first asked for
     arguments = job["arguments"]
     for name in ("key", "dec_key"):
         if name in arguments:
