@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from lazyckpt.dtypes import DTYPES
-from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Fingerprint
+from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Fingerprint, Plain
 
 MARK = Fingerprint(123_456, 1_700_000_000_123_456_789, b"0123456789abcdef")
 _STRIDE = 100
@@ -19,6 +19,12 @@ def tensor_entry(name, place=0, shape=(2, 3), dtype="Float32", **changes):
         length *= dim
     entry = Entry(name, TENSOR, DTYPES[dtype], shape, (Extent(start + 40, length),), start, start + 40 + length)
     return entry._replace(**changes)
+
+
+def plain(entry):
+    """A tensor in one piece as a walk finds it, in its cheapest form."""
+    ((offset, length),) = entry.extents
+    return Plain(entry.name.encode(), entry.dtype, entry.shape, offset, length, entry.start, entry.stop)
 
 
 def string_entry(name, place=0):
@@ -58,6 +64,7 @@ def _entries(kind, dtypes=_none, shapes=_nothing, extents=_nothing, arrays=_noth
     )
 
 
+any_plain = st.builds(Plain, _names.map(str.encode), _dtypes, _shapes, _offsets, _offsets, _offsets, _offsets)
 any_entry = st.one_of(
     _entries(TENSOR, _dtypes, _shapes, _extents),
     _entries(STRING, extents=_extents),

@@ -6,7 +6,7 @@ import itertools
 import random
 
 import pytest
-from entries import MARK, map_entry, refused_entry, string_entry, tensor_entry
+from entries import MARK, map_entry, plain, refused_entry, string_entry, tensor_entry
 
 from lazyckpt.index.record import Meta, decode, name_of
 from lazyckpt.index.store import MAX_PARAMETER_NAME
@@ -96,6 +96,20 @@ class StoreContract:
         entry = tensor_entry("w", digest=bytes(range(32)))
 
         assert dump(store_of([entry], digests=True)) == [entry]
+
+    def test_what_a_walk_finds_is_stored_as_its_entry(self, store_of):
+        """Tensors come in a cheaper form, among others; names repeated in either form, and odd ones, count alike."""
+        names = ["a", "b.__param_key__1", "c", "a", "n" * 1100, "é" * 600, "b.__param_key__1", "d", "e"]
+        entries = [tensor_entry(name, place) for place, name in enumerate(names)]
+        entries[2], entries[7] = refused_entry("c", 2), refused_entry("d", 7)
+        mixed = [
+            entry if entry.kind == "refused" or place % 3 == 2 else plain(entry) for place, entry in enumerate(entries)
+        ]
+        healed = [*mixed, plain(tensor_entry("c", 9))]
+
+        assert dump(store_of(mixed)) == dump(store_of(entries)) == [*expected(entries).values()]
+        assert store_of(mixed).irregular() == store_of(entries).irregular() == [1, 2, 3, 5]
+        assert store_of(healed).irregular() == [1, 3, 5]
 
     def test_an_index_may_be_empty(self, store_of):
         """A file without parameters has an index without records."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from entries import MARK, any_entry, map_entry, refused_entry, string_entry, tensor_entry
+from entries import MARK, any_entry, any_plain, map_entry, refused_entry, string_entry, tensor_entry
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyckpt.dtypes import DTYPES
-from lazyckpt.entry import Extent
-from lazyckpt.index.record import BadRecord, Meta, decode, decode_meta, encode, encode_meta, name_of
+from lazyckpt.entry import Extent, entry_of
+from lazyckpt.index.record import BadRecord, Meta, decode, decode_meta, encode, encode_meta, encode_plain, name_of
 
 KINDS = [tensor_entry("w"), string_entry("s"), map_entry("m"), refused_entry("r")]
 
@@ -26,6 +26,12 @@ def test_a_record_gives_back_its_entry(entry):
 def test_the_name_can_be_read_alone(entry):
     """`name_of` gives the name of a record of any kind."""
     assert name_of(encode(entry, entry.name.encode())) == entry.name
+
+
+@given(any_plain)
+def test_the_short_way_gives_the_same_bytes(found):
+    """The record of a tensor as the walk finds it is the record of its entry."""
+    assert encode_plain(found) == encode(entry_of(found), found.name)
 
 
 def test_a_record_is_the_bytes_that_the_schema_says():
