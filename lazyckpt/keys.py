@@ -21,7 +21,17 @@ class Secret:
     __slots__ = ("_bytes",)
 
     def __init__(self, key: bytes) -> None:
-        self._bytes = bytes(key)
+        """Take a key.
+
+        Raises:
+            ArgumentValueError: it is not bytes (a `ValueError`, as in MindSpore).
+        """
+        kind = type(key)
+        if issubclass(kind, bytes):
+            self._bytes = bytes(key)
+            return
+        del key  # so that no traceback's variables show it
+        raise ArgumentValueError(f"The parameter 'dec_key' must be bytes or None, but got {kind.__name__}.")
 
     def __len__(self) -> int:
         return len(self._bytes)
@@ -76,7 +86,7 @@ def key_from_text(text: str) -> bytes:
         ArgumentValueError: what follows `hex:` is not hexadecimal.
     """
     if not text.startswith(_HEX):
-        return text.encode()
+        return text.encode(errors="surrogateescape")  # a variable may hold any bytes; Python escapes some of them
     try:
         return bytes.fromhex(text[len(_HEX) :])
     except ValueError:

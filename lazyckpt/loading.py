@@ -84,11 +84,12 @@ def load_checkpoint(
     names). No payload is read, except with `crc_check`. The first open of an AES-GCM file decrypts all of it once, to
     authenticate it; of a CBC file only headers are decrypted.
     """
+    kind_of_key = type(dec_key)
+    key = Secret(dec_key) if isinstance(dec_key, bytes) else None
+    dec_key = None  # so that no traceback's variables show it
     specify, drop = check_prefix(specify_prefix), check_prefix(filter_prefix)
     selection = Selection(specify, drop, choice_func)
-    _check_options(type(dec_key), dec_mode, crc_check, remove_redundancy, format)
-    key = None if dec_key is None else Secret(dec_key)
-    dec_key = None  # so that no traceback's variables show it
+    _check_options(kind_of_key, dec_mode, crc_check, remove_redundancy, format)
     path = _check_file(ckpt_file_name, format)
     where = check_place(index)
     if not isinstance(block_cache, int) or block_cache < 0:

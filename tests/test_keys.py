@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 
 import pytest
@@ -19,6 +20,14 @@ def test_a_secret_gives_its_key_only_when_asked():
 
     assert (secret.reveal(), len(secret)) == (KEY, 16)
     assert [text for text in (str(secret), repr(secret), f"{secret}", f"{[secret]}") if "SECRET" in text] == []
+
+
+@pytest.mark.parametrize("given", ["SECRET-OF-16-BYT", 16, bytearray(KEY), memoryview(KEY), None, [1]], ids=repr)
+def test_a_key_is_bytes(given):
+    """Anything else is refused by its type (a number would be taken for so many zeros) and not repeated."""
+    with pytest.raises(ArgumentValueError) as caught:
+        Secret(given)
+    assert str(caught.value) == f"The parameter 'dec_key' must be bytes or None, but got {type(given).__name__}."
 
 
 @pytest.mark.parametrize("copy_it", [pickle.dumps, copy.copy, copy.deepcopy])
@@ -84,6 +93,13 @@ def test_a_key_may_stand_in_the_environment(monkeypatch):
     assert KeyReference(variable="CKPT_KEY").read().reveal() == b"\x00\xff"
     with pytest.raises(ArgumentValueError, match="NO_SUCH_KEY"):
         KeyReference(variable="NO_SUCH_KEY").read()
+
+
+def test_a_variable_may_hold_any_bytes(monkeypatch):
+    """Also those that are no UTF-8, which Python shows as escapes: the key is what was set."""
+    monkeypatch.setitem(os.environb, b"CKPT_KEY", bytes(range(128, 144)))
+
+    assert KeyReference(variable="CKPT_KEY").read().reveal() == bytes(range(128, 144))
 
 
 def test_no_reference_is_no_key():

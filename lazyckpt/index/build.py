@@ -97,11 +97,13 @@ def build_index(
     Cost: time O(parameters), about 5 us each the first time; headers are read, payloads are not (unless `digest`).
     An AES-GCM file is decrypted once, whole, to authenticate every block; of a CBC file only headers are decrypted.
     """
+    try:
+        key = None if dec_key is None else Secret(dec_key)
+    finally:
+        dec_key = None  # so that no traceback's variables show it
     where = AUTO if index_path is None else check_place(index_path)
     if digest not in DIGESTS:
         raise ArgumentValueError(f"digest must be one of {DIGESTS}, not {digest!r}")
-    key = None if dec_key is None else Secret(dec_key)
-    dec_key = None  # so that no traceback's variables show it
     opened = open_source(os.path.realpath(os.fspath(path)), key, dec_mode)
     try:
         return obtain(opened, where, Wishes(force, digest, sealed, progress)).entries
