@@ -1,13 +1,15 @@
 """The index of an encrypted file: how it is sealed, and how the file's plaintext is had through it.
 
 The table of frames is kept in the index, so a warm open walks no frame headers, and the count and the order of blocks,
-which nothing in the file protects, are those that were there when every block was authenticated.
+which nothing in the file protects, are those that were there when every block was authenticated. For the same reason it
+is sealed with the key even where names are written in clear: nobody else can put one block in another's place.
 """
 
 from __future__ import annotations
 
 from lazyckpt.errors import StaleIndex
 from lazyckpt.index.codec import CLEAR, Codec
+from lazyckpt.index.layout import FRAMES
 from lazyckpt.index.record import Meta
 from lazyckpt.index.sealed import Sealed
 from lazyckpt.index.sidecar import Sidecar
@@ -26,13 +28,13 @@ def unlock(store: Sidecar, raw: Source, lock: Lock, cache: int) -> Source:
         StaleIndex: it was built with another key, or is damaged.
         WrongKey: the key does not fit it, nor does it open the file.
     """
-    codec = Sealed(lock, store.meta.salt)
-    if not codec.fits(store.meta.check):
+    seal = Sealed(lock, store.meta.salt)
+    if not seal.fits(store.meta.check):
         prove_key(raw, lock)
         raise StaleIndex("it was sealed with another key")
     if store.meta.sealed:
-        store.unlock(codec)
-    frames = store.frames()
+        store.unlock(seal)
+    frames = store.frames(seal)
     if not frames:
         raise StaleIndex("it has no table of blocks")
     try:
@@ -42,7 +44,7 @@ def unlock(store: Sidecar, raw: Source, lock: Lock, cache: int) -> Source:
 
 
 def sealing(facts: Meta, source: DecryptedSource, lock: Lock, sealed: bool) -> tuple[Meta, Codec, bytes]:
-    """What a new index of an encrypted file needs: its facts, its codec, and the table of frames as bytes."""
+    """What a new index of an encrypted file needs: its facts, its codec, and the table of frames, sealed."""
     seal = Sealed(lock)
     facts = facts._replace(sealed=sealed, salt=seal.salt, check=seal.check)
-    return facts, seal if sealed else CLEAR, source.table.to_bytes()
+    return facts, seal if sealed else CLEAR, seal.close(FRAMES, source.table.to_bytes())

@@ -127,14 +127,14 @@ class Sidecar:
         """Let go of the environment; it closes with its last user."""
         self._shared = None
 
-    def frames(self) -> bytes | None:
-        """The table of frames of an encrypted file, or None.
+    def frames(self, seal: Codec) -> bytes | None:
+        """The table of frames of an encrypted file, which is sealed even where records are not.
 
-        Raises:
-            StaleIndex: it was not sealed with this key.
+        Returns:
+            None if there is none, or none that was sealed with this key.
         """
         stored = self._get(FRAMES)
-        return None if stored is None else self._opened(FRAMES, stored)
+        return None if stored is None else seal.open(FRAMES, stored)
 
     def position(self, name: str) -> int | None:
         """See `Store.position`."""

@@ -36,7 +36,7 @@ def write(
         entries: in file order.
         facts: all but the counts, which are found on the way.
         codec: how keys and values are written.
-        frames: the table of frames of an encrypted file.
+        frames: the table of frames of an encrypted file, sealed.
 
     Cost: one pass over `entries`; about 250 bytes of memory a parameter while it runs, 160 on disk.
 
@@ -54,7 +54,7 @@ def write(
             rest = [(IRREGULAR + PLACE.pack(place), b"") for place in sorted(numbering.irregular)]
             rest.append((FACTS, encode_meta(meta)))
             if frames is not None:
-                rest.append((FRAMES, codec.close(FRAMES, frames)))
+                rest.append((FRAMES, frames))
             writer.finish(numbering.places, rest)
             environment.sync(True)
             return meta
