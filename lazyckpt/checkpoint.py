@@ -79,7 +79,7 @@ class Checkpoint(MutableMapping[str, Value]):
         self._index = index
         self._payloads = payloads
         self._names = names
-        self._made: dict[int, Value] = {}
+        self._made: dict[str, Value] = {}
         self._replaced: dict[str, Value] = {}
         self._removed: set[str] = set()
         self._appended: dict[str, Value] = {}
@@ -170,9 +170,9 @@ class Checkpoint(MutableMapping[str, Value]):
         position = self._position(name) if isinstance(name, str) else None
         if position is None:
             raise KeyError(name)
-        value = self._made.get(position)
+        value = self._made.get(name)
         if value is None:
-            value = self._made.setdefault(position, self._make(self._at(position, name)))
+            value = self._made.setdefault(name, self._make(self._at(position, name)))
         return value
 
     def __setitem__(self, name: str, value: Value) -> None:
@@ -329,7 +329,7 @@ class Checkpoint(MutableMapping[str, Value]):
         if name in self._replaced:
             return self._replaced[name]
         position = self._position(name) if isinstance(name, str) else None
-        made = UNEDITED if position is None else self._made.get(position, UNEDITED)
+        made = UNEDITED if position is None else self._made.get(name, UNEDITED)
         return UNEDITED if isinstance(made, Parameter) and not made.is_edited else made
 
     def _describe(self, name: str) -> str:
