@@ -94,7 +94,8 @@ def tensor_value(name, dims, dtype, content, packed=False, pad=0):
 
 
 def array_value(name, array):
-    """A Value that holds a numpy array."""
+    """A Value that holds a numpy array, or a number as numpy makes an array of it."""
+    array = np.asarray(array)
     return tensor_value(name, array.shape, NAMES[array.dtype.name], array.tobytes())
 
 
@@ -128,7 +129,7 @@ def checkpoint(values):
 def _any_value(name, content):
     if isinstance(content, str):
         return string_value(name, content)
-    return map_value(name, content) if isinstance(content, list) else array_value(name, np.asarray(content))
+    return map_value(name, content) if isinstance(content, list) else array_value(name, content)
 
 
 def with_crc(body, crc=None):

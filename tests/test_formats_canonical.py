@@ -1,0 +1,208 @@
+"""Values as MindSpore writes them are recognised at once, with the answer that the general walk gives."""
+
+from __future__ import annotations
+
+import pytest
+from checkpoints import (
+    ITEMSIZES,
+    array_value,
+    checkpoint,
+    chunk,
+    counting,
+    map_value,
+    number,
+    pattern,
+    string_value,
+    tensor,
+    tensor_value,
+    value,
+)
+from generated import damaged_files, files, plain_files
+from hypothesis import given
+from hypothesis import strategies as st
+from tracing import TracingSource
+
+from lazyckpt.entry import entry_of
+from lazyckpt.errors import CorruptFile
+from lazyckpt.formats.canonical import recogniser
+from lazyckpt.formats.ckpt import scan
+from lazyckpt.sources.base import BytesSource
+from lazyckpt.sources.window import Patch, look
+
+
+def recognised(data, start=0, stop=None):
+    """The entry that is recognised at the beginning of these bytes, or None."""
+    found = recogniser(memoryview(data))(start, len(data) if stop is None else stop)
+    return None if found is None else entry_of(found)
+
+
+def outcome(source):
+    """The entries of a source, or what is wrong with it."""
+    try:
+        return list(scan(source))
+    except CorruptFile as error:
+        return type(error), str(error)
+
+
+def walked(data):
+    """The outcome of the general walk: through a window of one byte nothing can be recognised."""
+    source = TracingSource(data, window=1)
+    source.name = BytesSource.__init__.__defaults__[0]
+    return outcome(source)
+
+
+@given(st.one_of(plain_files, files, damaged_files()), st.sampled_from([2, 16, 30, 64, 300, 4096]), st.booleans())
+def test_recognised_or_walked_the_answer_is_the_same(data, window, growing):
+    """Entries, errors and messages do not depend on how a file is looked at: in memory, by the byte, in windows."""
+    in_memory = outcome(BytesSource(data))
+    in_windows = outcome(TracingSource(data, window, 4 * window * growing))
+
+    assert in_memory == walked(data)
+    assert in_windows == in_memory
+
+
+@pytest.mark.parametrize("dtype", ITEMSIZES)
+@pytest.mark.parametrize("shape", [[], [1], [7], [2, 3], [1, 2, 1, 2, 1], [1] * 32, [300], [128, 130]])
+def test_what_mindspore_writes_is_recognised(dtype, shape):
+    """Tensors of every dtype and of any shape that has elements."""
+    size = ITEMSIZES[dtype]
+    for dim in shape:
+        size *= dim
+    data = tensor_value("layer.weight", shape, dtype, pattern(size))
+    entry = recognised(data)
+
+    assert [entry] == walked(data)
+    assert (entry.name, str(entry.dtype), entry.shape) == ("layer.weight", dtype, tuple(shape))
+
+
+@pytest.mark.parametrize("length", [0, 1, 127, 128, 129, 1000, 16_383])
+def test_names_of_any_length_are_recognised(length):
+    """Where the varint of a name's length grows, too."""
+    data = tensor_value("é" * (length // 2) + "n" * (length % 2), [2], "Int8", b"ab")
+
+    assert [recognised(data)] == walked(data)
+
+
+@pytest.mark.parametrize("count", [1, 90, 100, 110, 127, 128, 16_340, 16_384, 2_097_100, 2_097_152])
+def test_contents_of_any_length_are_recognised(count):
+    """Where the varints of the three lengths around a content grow, one after another."""
+    data = tensor_value("w", [count, 1], "UInt8", bytes(count))
+
+    assert [recognised(data)] == walked(data)
+
+
+def test_a_value_is_recognised_where_it_stands():
+    """At any place among other bytes; places are offsets in the whole."""
+    before, data = pattern(1000), array_value("w", counting((3, 4)))
+    entry = recognised(before + data + before, 1000)
+    (alone,) = walked(data)
+
+    assert entry == alone._replace(
+        start=1000, stop=1000 + len(data), extents=(alone.extents[0]._replace(offset=1000 + alone.extents[0].offset),)
+    )
+
+
+def test_a_value_ends_before_the_end_that_is_given():
+    """A value that reaches past its stream, into a trailer say, is not recognised."""
+    data = array_value("w", counting((3, 4)))
+
+    assert recognised(data + b"more", 0, len(data)) is not None
+    assert recognised(data + b"more", 0, len(data) - 1) is None
+
+
+DIMS, TYPE, CONTENT = tensor([2, 3], "Int8", pattern(6))
+TAG = chunk(1, b"w")
+WHOLE = chunk(2, DIMS + TYPE + CONTENT)
+LEFT = {
+    "nothing": b"",
+    "one byte": b"\x0a",
+    "an unknown field": number(9, 5),
+    "a string": string_value("note", "text"),
+    "a map": map_value("table", [counting((1,), "int32")] * 3),
+    "no rows": tensor_value("w", [0, 3], "Int8", b""),
+    "no content": tensor_value("w", [3], "Int8", b""),
+    "dims [0]": tensor_value("w", [0], "Int8", b"1"),
+    "packed dims": tensor_value("w", [2, 3], "Int8", pattern(6), packed=True),
+    "another order of fields": value(TAG, chunk(2, TYPE + DIMS + CONTENT)),
+    "content first": value(TAG, chunk(2, CONTENT + DIMS + TYPE)),
+    "tensor first": value(WHOLE, TAG),
+    "no name": value(WHOLE),
+    "two names": value(TAG, TAG, WHOLE),
+    "no tensor": value(TAG),
+    "two tensors": value(TAG, WHOLE, WHOLE),
+    "an unknown field behind the tensor": value(TAG, WHOLE, number(9, 5)),
+    "an unknown field in the tensor": value(TAG, chunk(2, DIMS + TYPE + CONTENT + number(9, 5))),
+    "an unknown field between the dims": value(TAG, chunk(2, DIMS + number(9, 5) + TYPE + CONTENT)),
+    "a second content": value(TAG, chunk(2, DIMS + TYPE + CONTENT + CONTENT)),
+    "no type": value(TAG, chunk(2, DIMS + CONTENT)),
+    "an unknown type": tensor_value("w", [2, 3], "Complex64", pattern(48)),
+    "content too short": tensor_value("w", [2, 3], "Int8", pattern(5)),
+    "content too long": tensor_value("w", [2, 3], "Int8", pattern(7)),
+    "bfloat16 as float32": tensor_value("w", [2], "BFloat16", pattern(8)),
+    "a negative dimension": tensor_value("w", [-1], "Int8", b""),
+    "33 dimensions": tensor_value("w", [1] * 33, "Int8", b"1"),
+    "a name that is not UTF-8": value(chunk(1, b"\xff"), WHOLE),
+    "a padded key": value(chunk(1, b"w", key_pad=1), WHOLE),
+    "a cut content": tensor_value("w", [2, 3], "Int8", pattern(6))[:-1],
+    "a cut header": tensor_value("w", [2, 3], "Int8", pattern(6))[:12],
+    "a tensor that is shorter than its Value says": chunk(1, TAG + WHOLE + b"\0"),
+    "a tensor that is longer than its Value says": b"\x0a\x05" + TAG + WHOLE,
+}
+
+
+@pytest.mark.parametrize("data", LEFT.values(), ids=LEFT)
+def test_anything_else_is_left_to_the_walk(data):
+    """Strings, maps, what protobuf lets pass and what it does not: none of it is recognised."""
+    assert recognised(data) is None
+
+
+@pytest.mark.parametrize("data", LEFT.values(), ids=LEFT)
+def test_what_is_left_is_judged_by_the_walk(data):
+    """Between two values as MindSpore writes them it has the outcome of the walk alone."""
+    whole = array_value("a", counting((2,))) + data + array_value("b", counting((2,)))
+
+    assert outcome(BytesSource(whole)) == walked(whole)
+
+
+@pytest.mark.parametrize("window", [2, 7, 20, 33, 64, 4096])
+def test_values_are_recognised_in_windows(window):
+    """A header that a window cuts is looked at again from its beginning, whatever the window."""
+    data = checkpoint({f"layer{place}.weight": counting((place + 1, 3)) for place in range(30)})
+    source = TracingSource(data, window)
+
+    assert outcome(source) == walked(data)
+
+
+def test_a_header_in_hand_is_recognised_without_a_read():
+    """When the window holds the whole header nothing more is fetched, though the content lies beyond."""
+    data = array_value("w", counting((1000,)))
+    source = TracingSource(data, window=100)
+    found = recogniser(look(source))(0, len(data))
+
+    assert [entry_of(found)] == walked(data)
+    assert source.reads == [(0, 100)]
+
+
+def test_pieces_are_left_to_the_walk():
+    """In pieces of a header, as a proof has them, nothing is recognised."""
+    data = array_value("w", counting((2,)))
+
+    assert recogniser(Patch([(0, memoryview(data))]))(0, len(data)) is None
+
+
+def test_claims_are_remembered_by_their_bytes():
+    """Headers that are alike but for one byte are not taken for each other."""
+    values = [("a", [2, 3], "Int8", 6), ("b", [3, 2], "Int8", 6), ("c", [2, 3], "UInt8", 6), ("d", [2, 3], "Int8", 6)]
+    data = b"".join(tensor_value(name, dims, dtype, pattern(size)) for name, dims, dtype, size in values)
+
+    assert [
+        (entry.name, list(entry.shape), str(entry.dtype), entry.stored) for entry in scan(BytesSource(data))
+    ] == values
+
+
+def test_more_headers_than_are_remembered(monkeypatch):
+    """When there are too many they are forgotten, and worked out again."""
+    monkeypatch.setattr("lazyckpt.formats.canonical._REMEMBERED", 3)
+    data = checkpoint({f"w{place}": counting((place % 7 + 1,), "int8") for place in range(100)})
+
+    assert outcome(BytesSource(data)) == walked(data)
