@@ -1,8 +1,8 @@
 """One pass over a GCM file from front to back, for building an index.
 
 Strategy: blocks are decrypted and authenticated in order on a few threads, a little ahead of the reader, into buffers
-that are used again and again (fresh memory costs more than AES). The last block comes first, because the format's
-trailer stands there. `finish` waits for the blocks that the reader hopped over, so that after it every block of the
+that are used again and again (fresh memory costs more than AES). The end comes first, because the format's trailer
+stands there. `finish` waits for the blocks that the reader hopped over, so that after it every block of the
 file has been authenticated, once.
 """
 
@@ -19,6 +19,7 @@ from lazyckpt.sources.encrypted import THREADS, GcmSource
 
 _AHEAD: Final = THREADS  # blocks in flight beyond the reader
 _BEHIND: Final = 1  # blocks kept for a reader that looks back over a border
+_END: Final = 17  # bytes at the end that are looked at first: the format's trailer
 
 
 @contextlib.contextmanager
@@ -57,20 +58,21 @@ class GcmSweep(BaseSource):
         self.size = source.size
         self._source = source
         self._pool = pool
-        self._last = len(source.table) - 1
+        self._tail = source.table.holding(max(0, source.size - _END))
         self._flying: dict[int, Future[memoryview]] = {}
         self._ready: dict[int, memoryview] = {}
         self._free: list[memoryview] = []
         self._next = 0
 
     def start(self) -> None:
-        """Authenticate the last block."""
-        self._ready[self._last] = self._decrypt(self._last, self._buffer(self._last))
+        """Authenticate the block in which the end begins (almost always the last one) and those after it."""
+        for number in range(self._tail, len(self._source.table)):
+            self._ready[number] = self._decrypt(number, self._buffer(number))
 
     def finish(self) -> None:
         """Authenticate what was not read."""
-        if self._last:
-            self._reach(self._last - 1)
+        if self._tail:
+            self._reach(self._tail - 1)
 
     def stop(self) -> None:
         """Wait for what is in flight."""
@@ -95,7 +97,7 @@ class GcmSweep(BaseSource):
         if number < self._next and number not in self._ready:  # a look further back than is kept
             return self._decrypt(number, room(self._source.table[number].length))
         while number not in self._ready:
-            for ahead in range(self._next, min(self._next + _AHEAD, self._last)):
+            for ahead in range(self._next, min(self._next + _AHEAD, self._tail)):
                 if ahead not in self._flying:
                     self._flying[ahead] = self._pool.submit(self._decrypt, ahead, self._buffer(ahead))
             self._ready[self._next] = self._flying.pop(self._next).result()
