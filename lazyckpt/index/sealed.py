@@ -2,7 +2,8 @@
 
 The key of a name is a keyed hash of it; a record is ciphertext (AES-256-GCM, padded to 64 bytes, bound to its own key
 by the associated data). Both keys are derived from the checkpoint's key and a random salt of the sidecar's own (HKDF,
-SHA-256). So a reader of the file learns how many parameters there are, and nothing else.
+SHA-256). So a reader of the file learns how many parameters there are, the lengths of their records in steps
+of 64 bytes, and which of them need a look before they may be loaded; no name, no shape, no place of anything.
 
 A sealed value is `number u64 | ciphertext`, where the number, never used twice in one sidecar, makes the nonce.
 """
