@@ -12,7 +12,8 @@ changes. The rules are those of `mindspore.load_param_into_net`:
   or both signed integers; then values are converted as numpy converts them.
 
 Better than MindSpore on purpose: a net that cannot be bound is left untouched; extra ones are only taken off if the
-rest of the shape is equal, and the net keeps its own shape; prefixes are found among tensors only.
+rest of the shape is equal, and the net keeps its own shape; prefixes are found among tensors, and for parameters that
+take one.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Target(NamedTuple):
         dtype: MindSpore's name of its element type.
         is_map: whether it is a map parameter.
         may_miss: whether nobody minds if the checkpoint does not have it.
+        takes_any: whether only its name is known, so that every tensor fits.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Target(NamedTuple):
     dtype: str
     is_map: bool = False
     may_miss: bool = False
+    takes_any: bool = False
 
 
 class Offer(NamedTuple):
@@ -56,11 +59,13 @@ class Offer(NamedTuple):
         kind: `tensor`, `string` or `map`.
         shape: the dimensions of a tensor.
         dtype: MindSpore's name of its element type; empty for strings and maps.
+        place: where it lies in the file, in bytes; -1 for a value in memory.
     """
 
     kind: str
     shape: tuple[int, ...] = ()
     dtype: str = ""
+    place: int = -1
 
 
 class Pair(NamedTuple):
@@ -137,7 +142,7 @@ def plan(targets: Iterable[Target], offers: Mapping[str, Offer], strict: bool = 
             passed_over.append(target.name)
     prefixes: list[str] = []
     if missing and not strict:
-        missing, prefixes = _without_prefixes(targets, missing, offers, judge)
+        missing, prefixes = _without_prefixes(missing, offers, judge)
     unused = tuple(name for name in offers if name not in taken)
     order = {target.name: place for place, target in enumerate(targets)}
     pairs = tuple(sorted(judge.pairs, key=lambda pair: order[pair.target.name]))
@@ -171,7 +176,7 @@ class _Judge:
         self.refusals: list[Refusal] = []
 
     def consider(self, target: Target, source: str, offer: Offer) -> None:
-        if target.is_map:
+        if target.is_map or target.takes_any:
             self.pairs.append(Pair(target, source, offer))
             return
         reason = self._misfit(target, offer)
@@ -200,46 +205,50 @@ def castable(one: str, other: str) -> bool:
 
 
 def _without_prefixes(
-    targets: list[Target], missing: list[Target], offers: Mapping[str, Offer], judge: _Judge
+    missing: list[Target], offers: Mapping[str, Offer], judge: _Judge
 ) -> tuple[list[Target], list[str]]:
     """MindSpore's removal of prefixes: what is still missing, and the prefixes taken off."""
-    endings = _Endings(name for name, offer in offers.items() if offer.kind == TENSOR)
+    endings = _Endings(offers)
     found: list[str] = []
+    lacking = {target.name for target in missing if target.name and not target.is_map}
     stop = missing[0].name  # MindSpore passes over a prefix that happens to equal the first missing name
-    while missing:
-        candidates = (endings.prefix_of(target.name) for target in missing)
-        prefix = next((candidate for candidate in candidates if candidate and candidate != stop), None)
-        if prefix is None:
-            break
+    for name in [target.name for target in missing]:
+        prefix = endings.prefix_of(name) if name in lacking else None
+        if prefix is None or prefix == stop:
+            continue
         found.append(prefix)
-        lacking = {target.name for target in missing}
-        for target in targets:
-            source = prefix + target.name
-            offer = offers.get(source)
-            if target.name in lacking and offer is not None and offer.kind == TENSOR:
-                judge.consider(target, source, offer)
-                lacking.discard(target.name)
-        missing = [target for target in missing if target.name in lacking]
+        behind = [target for target in missing if target.name in lacking and endings.is_tensor(prefix + target.name)]
+        for target in behind:
+            judge.consider(target, prefix + target.name, offers[prefix + target.name])
+        loaded = {target.name for target in behind}
+        lacking -= loaded
+        missing = [target for target in missing if target.is_map or target.name not in loaded]
     return missing, found
 
 
 class _Endings:
-    """Finds the first of many names that ends with a given text, in O(log n + matches)."""
+    """Finds the first tensor of many values whose name ends with a given text, in O(log n + matches)."""
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._backwards = sorted((name[::-1], place) for place, name in enumerate(names))
+    def __init__(self, offers: Mapping[str, Offer]) -> None:
+        self._offers = offers
+        self._backwards = sorted((name[::-1], place) for place, name in enumerate(offers))
+
+    def is_tensor(self, name: str) -> bool:
+        """Whether there is a tensor of that name."""
+        offer = self._offers.get(name)
+        return offer is not None and offer.kind == TENSOR
 
     def prefix_of(self, ending: str) -> str | None:
-        """What stands before `ending` in the first name that ends so; None if no name does."""
-        matches = list(self._ending_with(ending))
-        if not matches:
-            return None
-        backwards, _ = min(matches, key=lambda match: match[1])
-        return backwards[::-1][: len(backwards) - len(ending)]
+        """What stands before `ending` in the name of the first tensor that ends so; None if there is none."""
+        for _, backwards in sorted(self._ending_with(ending[::-1])):
+            name = backwards[::-1]
+            if self.is_tensor(name):
+                return name[: len(name) - len(ending)]
+        return None
 
-    def _ending_with(self, ending: str) -> Iterator[tuple[str, int]]:
-        wanted = ending[::-1]
+    def _ending_with(self, wanted: str) -> Iterator[tuple[int, str]]:
         for at in range(bisect.bisect_left(self._backwards, (wanted, -1)), len(self._backwards)):
-            if not self._backwards[at][0].startswith(wanted):
+            backwards, place = self._backwards[at]
+            if not backwards.startswith(wanted):
                 return
-            yield self._backwards[at]
+            yield place, backwards

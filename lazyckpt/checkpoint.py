@@ -120,6 +120,13 @@ class Checkpoint(MutableMapping[str, Value]):
         """The values that were assigned to this mapping."""
         return {**self._replaced, **self._appended}
 
+    def release(self, start: int, stop: int | None = None) -> None:
+        """Hint that bytes `start` to `stop` of the file (None: its end) will not be looked at again soon.
+
+        A mapped file's pages then leave this process's memory. What was handed out stays valid.
+        """
+        self._source.release(start, (self._source.size if stop is None else stop) - start)
+
     def to_mindspore(self, names: Iterable[str] | None = None) -> dict[str, Any]:
         """MindSpore's own mapping of the values: a plain dict of its Parameters (and strings, and lists of arrays).
 

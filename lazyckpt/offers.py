@@ -7,7 +7,7 @@ lists, mixed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from lazyckpt.dtypes import DTYPES, of_array
 from lazyckpt.entry import MAP, STRING, TENSOR, Entry
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.parameter import Parameter
+
+_RELEASED_AT_ONCE: Final = 2**20  # bytes of a file
 
 
 class Offers(Mapping[str, Offer]):
@@ -43,14 +45,14 @@ class Offers(Mapping[str, Offer]):
 
 def offer_of_entry(entry: Entry) -> Offer:
     """What an entry of an index offers."""
-    return Offer(entry.kind, entry.shape, "" if entry.dtype is None else entry.dtype.name)
+    return Offer(entry.kind, entry.shape, "" if entry.dtype is None else entry.dtype.name, entry.start)
 
 
 def offer_of(value: Any) -> Offer:
     """What a value in memory offers.
 
     Raises:
-        TypeError: it is nothing that can be bound.
+        ArgumentTypeError: it is nothing that can be bound.
     """
     if isinstance(value, str):
         return Offer(STRING)
@@ -59,10 +61,17 @@ def offer_of(value: Any) -> Offer:
     if isinstance(value, Parameter):
         return Offer(TENSOR, value.shape, value.dtype.name)
     if isinstance(value, np.ndarray):
-        return Offer(TENSOR, value.shape, of_array(value).name)
+        return Offer(TENSOR, value.shape, _name_of(value))
     if hasattr(value, "asnumpy") and hasattr(value, "shape"):  # a Parameter of MindSpore's
         return Offer(TENSOR, tuple(int(dim) for dim in value.shape), str(value.dtype))
-    raise TypeError(f"a {type(value).__name__} cannot be bound to a parameter")
+    raise ArgumentTypeError(f"a {type(value).__name__} cannot be bound to a parameter")
+
+
+def _name_of(array: np.ndarray[Any, Any]) -> str:
+    try:
+        return of_array(array).name
+    except TypeError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def check_values(values: Any, allowed: tuple[type, ...]) -> None:
@@ -85,16 +94,20 @@ def check_values(values: Any, allowed: tuple[type, ...]) -> None:
             )
 
 
-def in_file_order(pairs: Iterable[Pair], values: Mapping[str, Any]) -> list[Pair]:
-    """Pairs in the order in which their values lie in the file; those in memory come first."""
-    if not isinstance(values, Checkpoint):
-        return list(pairs)
+def in_file_order(pairs: Iterable[Pair], values: Mapping[str, Any]) -> Iterator[tuple[Pair, Any]]:
+    """Pairs with their values, in the order in which these lie in the file; those in memory come first.
 
-    def place(pair: Pair) -> int:
-        known = values.peek(pair.source)
-        return known.start if isinstance(known, Entry) else -1
-
-    return sorted(pairs, key=place)
+    The pages of a mapped file that are behind are let go of, so that one value at a time is in memory.
+    """
+    passed = 0
+    file = values if isinstance(values, Checkpoint) else None
+    for pair in sorted(pairs, key=lambda pair: pair.offer.place):
+        if file is not None and pair.offer.place - passed >= _RELEASED_AT_ONCE:
+            file.release(passed, pair.offer.place)
+            passed = pair.offer.place
+        yield pair, values[pair.source]
+    if file is not None:
+        file.release(passed)
 
 
 def dtype_named(name: str) -> np.dtype[np.generic]:

@@ -15,12 +15,10 @@ import mindspore
 import numpy as np
 import numpy.typing as npt
 from mindspore import nn
+from mindspore.communication import get_group_size
 from mindspore.experimental import MapParameter
-from mindspore.parallel._utils import _is_in_auto_parallel_mode
 
 from lazyckpt.binding import Pair, Plan, Target, plan, refuse
-from lazyckpt.checkpoint import Checkpoint
-from lazyckpt.dtypes import DTYPES
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.offers import Offers, check_values, dtype_named, in_file_order
 from lazyckpt.parameter import Parameter
@@ -38,7 +36,7 @@ def is_cell(net: object) -> bool:
 
 def targets(net: Any) -> list[Target]:
     """The parameters of a net, as binding sees them."""
-    return [_target(parameter, _is_in_auto_parallel_mode()) for parameter in _parameters(net)]
+    return list(_by_target(net))
 
 
 def check_arguments(net: Any, parameter_dict: Any) -> None:
@@ -58,16 +56,23 @@ def load(
     """See `lazyckpt.load_param_into_net`."""
     if remove_redundancy:
         return _by_mindspore(net, parameter_dict, strict_load)
-    what = plan(targets(net), Offers(parameter_dict), strict_load)
+    parameters = _by_target(net)
+    what = plan(parameters, Offers(parameter_dict), strict_load)
     refuse(what)
-    _apply(net, what, parameter_dict)
+    _apply(parameters, what, parameter_dict)
     _report(what)
     return list(what.missing), list(what.unused)
 
 
-def _parameters(net: Any) -> list[Any]:
-    found = (parameter for _, parameter in net.parameters_and_names())
-    return [parameter for parameter in found if not parameter.param_info.is_pipeline_shared_param]
+def _by_target(net: Any) -> dict[Target, list[Any]]:
+    """The net's parameters as binding sees them. Several that have all in common take the same value."""
+    found = [parameter for _, parameter in net.parameters_and_names()]
+    parallel = any(parameter.param_info.is_param_init for parameter in found)
+    by_target: dict[Target, list[Any]] = {}
+    for parameter in found:
+        if not parameter.param_info.is_pipeline_shared_param:
+            by_target.setdefault(_target(parameter, parallel), []).append(parameter)
+    return by_target
 
 
 def _target(parameter: Any, parallel: bool) -> Target:
@@ -76,18 +81,15 @@ def _target(parameter: Any, parallel: bool) -> Target:
     return Target(parameter.name, shape, str(parameter.dtype), is_map, parallel and not parameter.sliced)
 
 
-def _apply(net: Any, what: Plan, values: Mapping[str, Any]) -> None:
-    by_name: dict[str, list[Any]] = {}
-    for parameter in _parameters(net):
-        by_name.setdefault(parameter.name, []).append(parameter)
-    for pair in in_file_order(what.pairs, values):
+def _apply(parameters: Mapping[Target, list[Any]], what: Plan, values: Mapping[str, Any]) -> None:
+    for pair, value in in_file_order(what.pairs, values):
         if pair.casts:
             log.warning(
                 "The type of %s:%s in 'parameter_dict' is different from the type of it in 'net':%s: it is converted",
                 pair.source, pair.offer.dtype, pair.target.dtype,
             )  # fmt: skip
-        for parameter in by_name[pair.target.name]:
-            _bind(parameter, pair, values[pair.source])
+        for parameter in parameters[pair.target]:
+            _bind(parameter, pair, value)
 
 
 def _bind(parameter: Any, pair: Pair, value: Any) -> None:
@@ -95,7 +97,7 @@ def _bind(parameter: Any, pair: Pair, value: Any) -> None:
         parameter.import_data(value)
         return
     array = _converted(value, pair)
-    parameter.set_data(to_tensor(array, DTYPES[pair.target.dtype]), parameter.sliced)
+    parameter.set_data(to_tensor(array, pair.target.dtype), parameter.sliced)
     if hasattr(parameter, "init_param") and not parameter.init_param:
         parameter.init_param = True
 
@@ -120,9 +122,13 @@ def _raw(value: Any) -> npt.NDArray[Any]:
 
 def _by_mindspore(net: Any, values: Mapping[str, Any], strict: bool) -> tuple[list[str], list[str]]:
     """Loading with redundancy removed is a parallel run's business: MindSpore does it itself."""
-    if isinstance(values, Checkpoint):
-        values = values.to_mindspore()
-    missing, unused = mindspore.load_param_into_net(net, dict(values), strict, remove_redundancy=True)
+    if get_group_size() == 1:  # MindSpore finds this out when the net is changed already
+        raise ArgumentTypeError(
+            "The deduplication feature for loading checkpoint can only be used in parallel scenarios, but got"
+            " stand_alone."
+        )
+    theirs = {name: value.to_mindspore() if isinstance(value, Parameter) else value for name, value in values.items()}
+    missing, unused = mindspore.load_param_into_net(net, theirs, strict, remove_redundancy=True)
     return missing, unused
 
 

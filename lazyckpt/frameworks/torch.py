@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lazyckpt.binding import Pair, Target, plan, refuse
-from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.offers import Offers, check_values, dtype_named, in_file_order
 from lazyckpt.parameter import Parameter
 from lazyckpt.tensors.torch import to_tensor
@@ -74,6 +74,7 @@ def load_into(
 
     Raises:
         ArgumentTypeError: an argument has the wrong type.
+        ArgumentValueError: the module is on the meta device, where there is nothing to fill.
         NetMismatch: shapes or dtypes do not fit; the module is left as it was.
 
     Cost: reads the values that are used, once, in file order; memory for one value at a time.
@@ -82,11 +83,13 @@ def load_into(
         raise ArgumentTypeError(f"a torch.nn.Module is needed, not {type(module)}")
     check_values(parameter_dict, (Parameter, np.ndarray, str, list))
     pairs = _targets(module, norm_names)
+    if any(tensor.is_meta for _, tensor in pairs):
+        raise ArgumentValueError("the module is on the meta device: give it memory first, with to_empty(device=…)")
     what = plan([target for target, _ in pairs], Offers(parameter_dict), strict_load)
     refuse(what)
     tensors = {target.name: tensor for target, tensor in pairs}
-    for pair in in_file_order(what.pairs, parameter_dict):
-        _copy(tensors[pair.target.name], pair, parameter_dict[pair.source])
+    for pair, value in in_file_order(what.pairs, parameter_dict):
+        _copy(tensors[pair.target.name], pair, value)
     return list(what.missing), list(what.unused)
 
 
@@ -94,6 +97,8 @@ def _targets(module: nn.Module, norm_names: bool) -> list[tuple[Target, torch.Te
     norms = {name for name, part in module.named_modules() if isinstance(part, _NORMS)} if norm_names else set()
     found = []
     for name, tensor in module.state_dict().items():
+        if not isinstance(tensor, torch.Tensor):  # what a module keeps as its extra state
+            continue
         path, _, last = name.rpartition(".")
         known = f"{path}.{NORM_NAMES.get(last, last)}".lstrip(".") if path in norms else name
         dtype = NAMES.get(tensor.dtype, str(tensor.dtype))
@@ -103,10 +108,8 @@ def _targets(module: nn.Module, norm_names: bool) -> list[tuple[Target, torch.Te
 
 def _copy(tensor: torch.Tensor, pair: Pair, value: Any) -> None:
     array = value.asnumpy() if isinstance(value, Parameter) else value
-    if pair.casts:
-        with np.errstate(all="ignore"):
-            array = array.astype(dtype_named(pair.target.dtype))
-    elif not (array.flags.writeable and array.flags.aligned):
-        array = np.array(array)  # torch must not be handed memory that it could write to
+    with np.errstate(all="ignore"):
+        # Torch must not be handed memory that it could write to, nor any that it cannot read.
+        array = np.require(array, dtype_named(pair.target.dtype), ("C", "A", "W"))
     with torch.no_grad():
         tensor.copy_(to_tensor(array).reshape(pair.target.shape))
