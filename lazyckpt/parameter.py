@@ -126,7 +126,7 @@ class Parameter:
         """
         from lazyckpt.tensors import mindspore
 
-        return mindspore.to_parameter(self.name, self.writable(), self.dtype)
+        return mindspore.to_parameter(self.name, self.writable(), self.dtype.name)
 
     def set_data(self, data: npt.ArrayLike) -> None:
         """Replace the value in memory; shape and dtype follow it. The file is not touched.
