@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -23,8 +22,10 @@ from lazyckpt import __version__
 from lazyckpt.demo import run_demo
 from lazyckpt.entry import MAP, STRING, TENSOR, Entry
 from lazyckpt.errors import EncryptedFile, LazyCkptError
+from lazyckpt.explore.display import printable
 from lazyckpt.explore.match import match
 from lazyckpt.explore.sizes import human_size
+from lazyckpt.explore.summary import summarise
 from lazyckpt.index.build import build_index
 from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processes
 from lazyckpt.keys import KeyReference, Secret, key_from_text
@@ -156,7 +157,10 @@ def match_command(
         dec_key, dec_mode = _key(file, KeyReference(key_file, key_env))
         with load_checkpoint(file, dec_key=dec_key, dec_mode=dec_mode) as checkpoint:
             report = match(_read_json(names), checkpoint)
-    typer.echo(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) if as_json else str(report))
+    if as_json:
+        _echo_json(report.to_dict())
+    else:
+        typer.echo(str(report))
     if not report.fits:
         raise typer.Exit(1)
 
@@ -263,11 +267,6 @@ def _print_rows(console: Console, entries: list[Entry], width: int) -> int:
     return width
 
 
-def printable(name: str) -> str:
-    """A name that cannot disturb a terminal: control characters are escaped."""
-    return name if name.isprintable() else repr(name)[1:-1]
-
-
 def _type_of(entry: Entry) -> str:
     return str(entry.dtype) if entry.dtype is not None else {STRING: "str", MAP: "map"}.get(entry.kind, entry.kind)
 
@@ -287,13 +286,7 @@ def _values(value: Any) -> dict[str, Any]:
         named = zip(("keys", "values", "status"), value, strict=False)
         return {f"first {name}": array[:FIRST_VALUES].tolist() for name, array in named}
     array = value.asnumpy()
-    facts: dict[str, Any] = {"first": array.reshape(-1)[:FIRST_VALUES].tolist()}
-    if array.size:
-        wide = array.astype(np.float64)
-        with np.errstate(invalid="ignore", over="ignore"):  # of infinities and the like
-            facts |= {"min": wide.min(), "max": wide.max(), "mean": wide.mean(), "std": wide.std()}
-        facts |= {"zeros": int((wide == 0).sum()), "nan": int(np.isnan(wide).sum()), "inf": int(np.isinf(wide).sum())}
-    return {key: float(fact) if isinstance(fact, np.floating) else fact for key, fact in facts.items()}
+    return {"first": array.reshape(-1)[:FIRST_VALUES].tolist(), **summarise(array)}
 
 
 def _echo_json(data: Any) -> None:

@@ -7,17 +7,19 @@ is missing, and a hint when one prefix explains it. No value is read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.binding import Offer, Plan, Target, plan
+from lazyckpt.binding import Plan, Target, plan
 from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.explore.display import printable
 from lazyckpt.nets import targets_of
 from lazyckpt.offers import Offers
 
 SHOWN: Final = 200  # rows of a report that are printed
 _CLOSE: Final = 0.75  # how alike names must be to be worth mentioning
-_COMPARED: Final = 2000  # names of a checkpoint that a missing one is compared with
+_COMPARED: Final = 2000  # unused names of a checkpoint that a missing one is compared with
+_COMPARISONS: Final = 10_000  # of names in all: about half a second
 
 
 class Row(NamedTuple):
@@ -64,9 +66,9 @@ class Report:
         return {"fits": self.fits, "counts": self.counts(), "hint": self.hint, "rows": [r._asdict() for r in self.rows]}
 
     def __str__(self) -> str:
-        shown = self.rows[:SHOWN]
-        width = max((len(row.name) for row in shown), default=0)
-        lines = [f"{row.outcome:<11}  {row.name:<{width}}  {self._detail(row)}".rstrip() for row in shown]
+        shown = [(row.outcome, printable(row.name), self._detail(row)) for row in self.rows[:SHOWN]]
+        width = max((len(name) for _, name, _ in shown), default=0)
+        lines = [f"{outcome:<11}  {name:<{width}}  {detail}".rstrip() for outcome, name, detail in shown]
         if len(self.rows) > SHOWN:
             lines.append(f"… and {len(self.rows) - SHOWN:,} more")
         return "\n".join([*lines, self.summary()])
@@ -83,7 +85,7 @@ class Report:
         import html
 
         body = "".join(
-            f"<tr><td>{row.outcome}</td><td><code>{html.escape(row.name)}</code></td>"
+            f"<tr><td>{row.outcome}</td><td><code>{html.escape(printable(row.name))}</code></td>"
             f"<td>{html.escape(self._detail(row))}</td></tr>"
             for row in self.rows[:SHOWN]
         )
@@ -94,7 +96,7 @@ class Report:
 
     def _detail(self, row: Row) -> str:
         origin = f"<- {row.source}  " if row.source and row.source != row.name else ""
-        return origin + row.note
+        return printable(origin + row.note)
 
 
 def match(net_or_names: Any, ckpt: Mapping[str, Any], *, strict_load: bool = False) -> Report:
@@ -107,23 +109,23 @@ def match(net_or_names: Any, ckpt: Mapping[str, Any], *, strict_load: bool = Fal
         strict_load: as for `load_param_into_net`.
 
     Raises:
-        ArgumentTypeError: `net_or_names` is none of these.
+        ArgumentTypeError: `net_or_names` is none of these, or `ckpt` holds something that can never be bound.
 
     Cost: look-ups for the net's names, a walk over the checkpoint's.
     """
     offers = Offers(ckpt)
-    targets = _targets(net_or_names, offers)
+    targets = _targets(net_or_names)
     what = plan(targets, offers, strict_load)
-    return Report(what, _rows(targets, what, offers), _hint(what, offers))
+    return Report(what, _rows(targets, what), _hint(what, offers))
 
 
-def _targets(given: Any, offers: Offers) -> list[Target]:
+def _targets(given: Any) -> list[Target]:
     if isinstance(given, Mapping):
         return [_described(name, described) for name, described in given.items()]
     if isinstance(given, Iterable) and not isinstance(given, (str, bytes)):
         listed = list(given)
         if all(isinstance(name, str) for name in listed):
-            return [_alike(name, offers.get(name)) for name in listed]
+            return [Target(name, (), "", takes_any=True) for name in listed]
     found = targets_of(given)
     if found is None:
         raise ArgumentTypeError(f"a net, names, or a mapping of names to (shape, dtype) is needed, not {type(given)}")
@@ -138,12 +140,7 @@ def _described(name: str, described: Any) -> Target:
         raise ArgumentTypeError(f"{name!r}: (shape, dtype) is needed, not {described!r}") from None
 
 
-def _alike(name: str, offer: Offer | None) -> Target:
-    """A parameter of which only the name is known: it takes whatever has that name."""
-    return Target(name, offer.shape, offer.dtype) if offer is not None else Target(name, (), "")
-
-
-def _rows(targets: list[Target], what: Plan, offers: Offers) -> list[Row]:
+def _rows(targets: list[Target], what: Plan) -> list[Row]:
     rows: dict[str, Row] = {}
     for pair in what.pairs:
         outcome = "squeezes" if pair.squeezes else "casts" if pair.casts else "loads"
@@ -155,15 +152,23 @@ def _rows(targets: list[Target], what: Plan, offers: Offers) -> list[Row]:
         rows[refusal.name] = Row(refusal.name, "refused", refusal.source, refusal.reason)
     for name in what.passed_over:
         rows[name] = Row(name, "passed over", name, "the checkpoint's value is no tensor")
-    import difflib
-
-    names = [name for name, _ in zip(offers, range(_COMPARED), strict=False)] if what.missing else []
-    for name in what.missing:
-        near = difflib.get_close_matches(name, names, n=2, cutoff=_CLOSE) if len(what.missing) <= SHOWN else []
+    taken = {row.source for row in rows.values()}
+    unused = [name for name in what.unused if name not in taken]
+    for name, near in zip(what.missing, _near(what.missing, unused), strict=True):
         rows[name] = Row(name, "missing", "", f"did you mean {' or '.join(near)}?" if near else "")
     ordered = [rows[target.name] for target in targets if target.name in rows]
-    used = {pair.source for pair in what.pairs}
-    return [*ordered, *(Row(name, "unused", "", "") for name in what.unused if name not in used)]
+    return [*ordered, *(Row(name, "unused", "", "") for name in unused)]
+
+
+def _near(missing: tuple[str, ...], unused: list[str]) -> Iterator[list[str]]:
+    """For each missing name the unused ones that look like it, as long as it does not take too long."""
+    import difflib
+
+    candidates = unused[:_COMPARED]
+    compared = 0
+    for name in missing:
+        compared += len(candidates)
+        yield difflib.get_close_matches(name, candidates, n=2, cutoff=_CLOSE) if compared <= _COMPARISONS else []
 
 
 def _hint(what: Plan, offers: Offers) -> str:
