@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
-from lazyckpt.errors import DamagedBlock
+from lazyckpt.errors import CorruptFile, DamagedBlock
 from lazyckpt.sources.base import BaseSource, Source, room
-from lazyckpt.sources.encrypted import THREADS, GcmSource
+from lazyckpt.sources.encrypted import THREADS, CbcSource, GcmSource
 
 _AHEAD: Final = THREADS  # blocks in flight beyond the reader
 _BEHIND: Final = 1  # blocks kept for a reader that looks back over a border
+_BEGINNING: Final = 64  # bytes that no nonsense gets past
 _END: Final = 17  # bytes at the end that are looked at first: the format's trailer
 
 
@@ -26,14 +27,16 @@ _END: Final = 17  # bytes at the end that are looked at first: the format's trai
 def swept(source: Source) -> Iterator[Source]:
     """A source for one pass in ascending order; for all but GCM sources the source itself.
 
-    When the `with` block ends without a fault, every block of a GCM file has been authenticated.
+    When the `with` block ends without a fault, every block of a GCM file has been authenticated. With CBC a wrong key
+    may only show in what the reader finds: then its message says so.
 
     Raises:
         DamagedBlock: a block does not authenticate.
         WrongKey: none does.
     """
     if not isinstance(source, GcmSource) or not len(source.table):
-        yield source
+        with _doubting_the_key(source):
+            yield source
         return
     with ThreadPoolExecutor(THREADS, thread_name_prefix="lazyckpt") as pool:
         sweep = GcmSweep(source, pool)
@@ -46,6 +49,17 @@ def swept(source: Source) -> Iterator[Source]:
             raise
         finally:
             sweep.stop()
+
+
+@contextlib.contextmanager
+def _doubting_the_key(source: Source) -> Iterator[None]:
+    try:
+        yield
+    except CorruptFile as error:
+        # A wrong key makes nonsense of the very beginning.
+        if isinstance(source, CbcSource) and (error.offset or 0) < _BEGINNING:
+            error.what += "; with this mode of encryption, a wrong key may look like this, too"
+        raise
 
 
 class GcmSweep(BaseSource):
