@@ -135,6 +135,8 @@ LEFT = {
     "an unknown field between the dims": value(TAG, chunk(2, DIMS + number(9, 5) + TYPE + CONTENT)),
     "a second content": value(TAG, chunk(2, DIMS + TYPE + CONTENT + CONTENT)),
     "no type": value(TAG, chunk(2, DIMS + CONTENT)),
+    "a type longer than its letters": value(TAG, chunk(2, DIMS + chunk(2, b"Int8\x1a2") + CONTENT)),
+    "a type shorter than its letters": value(TAG, chunk(2, DIMS + b"\x12\x04Int88" + CONTENT)),
     "an unknown type": tensor_value("w", [2, 3], "Complex64", pattern(48)),
     "content too short": tensor_value("w", [2, 3], "Int8", pattern(5)),
     "content too long": tensor_value("w", [2, 3], "Int8", pattern(7)),

@@ -17,6 +17,7 @@ from typing import Final
 
 from lazyckpt.dtypes import DTYPES, DType
 from lazyckpt.entry import Plain
+from lazyckpt.errors import CorruptFile
 from lazyckpt.formats.header import TensorHeader, impossible, merge_tensor
 from lazyckpt.formats.wire import Buffer
 from lazyckpt.sources.window import Window
@@ -127,7 +128,10 @@ def _read_claims(body: re.Match[bytes]) -> _Claim | None:
     """
     tensor_length, claims, content_length = body.groups()
     tensor = TensorHeader()
-    merge_tensor(memoryview(claims), 0, len(claims), tensor)
+    try:
+        merge_tensor(memoryview(claims), 0, len(claims), tensor)
+    except CorruptFile:  # the type's length is not that of its letters
+        return None
     dtype = DTYPES.get(tensor.type)
     if dtype is None or tensor.dims == [0] or impossible(tensor.dims, dtype):
         return None
