@@ -1,0 +1,128 @@
+"""tools/fuzz.py: a short run of every target, and what it says when the contract is broken."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOOL = ROOT / "tools" / "fuzz.py"
+TARGETS = ("walker", "encrypted", "records")
+# A target whose reader breaks the contract in every way, for the tool to find out.
+BROKEN = """
+import sys, time
+sys.path.insert(0, {tools!r})
+import fuzz
+fuzz.SLOWEST = 0.2
+def read(data):
+    if data == b"slow":
+        time.sleep(0.3)
+    elif data == b"wrong":
+        raise KeyError("wrong")
+    elif data == b"no value":
+        raise fuzz.LazyCkptError("no value")
+    elif data == b"large":
+        bytearray(b"x") * (fuzz.MOST_MEMORY + 2**24)
+fuzz.TARGETS = {{"broken": fuzz.Target(lambda: [fuzz.Seed(b"seed", [])], read)}}
+fuzz.mutants = lambda seeds, seed: iter([b"fine", b"slow", b"fine", b"wrong", b"no value", b"large"])
+sys.exit(fuzz.main(["--target", "broken", "--count", "10"]))
+"""
+
+
+def run(folder, *arguments):
+    """Run the tool in a folder: its exit code and what it printed."""
+    command = [sys.executable, str(TOOL), *arguments]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=False)
+    assert ended.stderr == ""
+    return ended.returncode, ended.stdout
+
+
+@pytest.fixture
+def fuzz(monkeypatch):
+    """The tool as a module."""
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    import fuzz
+
+    return fuzz
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_few_hundred_mutants_keep_the_contract(target, tmp_path):
+    """Every target reads or refuses each of them; one line says how many, how slow and how large."""
+    code, printed = run(tmp_path, "--count", "400", "--target", target)
+
+    assert (code, list(tmp_path.glob("*.bin"))) == (0, [])
+    assert re.fullmatch(
+        rf"{target}: 400 mutants \(seed 0\), \d+ read, \d+ refused, 0 violations; slowest [\d.]+ s,"
+        r" memory \+\d+ MiB, \d+ s in all\n",
+        printed,
+    )
+
+
+def test_every_target_is_run_by_itself(fuzz):
+    """The list above is the tool's."""
+    assert tuple(fuzz.TARGETS) == TARGETS
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_seeds_are_sound(target, fuzz):
+    """A target reads each of its seeds, and changes stand inside them; else it would fuzz noise."""
+    seeds = fuzz.TARGETS[target].seeds()
+    judged = [fuzz.judge(fuzz.TARGETS[target], seed.data)[:2] for seed in seeds]
+
+    assert judged.count(("read", "")) >= len(seeds) / 2
+    assert all(0 <= place < len(seed.data) for seed in seeds for place in seed.hot)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_seed_makes_the_same_mutants(target, fuzz):
+    """What was found once is found again, and another seed looks elsewhere."""
+    seeds = fuzz.TARGETS[target].seeds()
+    once, again, other = (list(itertools.islice(fuzz.mutants(seeds, number), 50)) for number in (1, 1, 2))
+
+    assert once == again
+    assert once != other
+
+
+def test_time_ends_a_run(tmp_path):
+    """With `--seconds` as many mutants are read as there is time for."""
+    code, printed = run(tmp_path, "--seconds", "0.2", "--target", "records", "--seed", "7")
+
+    assert (code, "(seed 7)" in printed) == (0, True)
+
+
+def test_a_broken_contract_is_told(tmp_path):
+    """Slow, wrong in kind, no ValueError, too large: each mutant is written to a file, and the exit code is 1."""
+    program = BROKEN.format(tools=str(TOOL.parent))
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False
+    )
+    found = {path.name: path.read_bytes() for path in tmp_path.glob("*.bin")}
+
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert found == {
+        "fuzz-broken-0-1.bin": b"slow",
+        "fuzz-broken-0-3.bin": b"wrong",
+        "fuzz-broken-0-4.bin": b"no value",
+        "fuzz-broken-0-5.bin": b"large",
+    }
+    assert re.findall(r"bin: (it took|KeyError|LazyCkptError is no ValueError|the process grew)", ended.stdout) == [
+        "it took",
+        "KeyError",
+        "LazyCkptError is no ValueError",
+        "the process grew",
+    ]
+
+
+def test_a_mutant_is_read_again(tmp_path):
+    """`--replay` judges one file."""
+    (tmp_path / "mutant.bin").write_bytes(b"\x0a")
+
+    code, printed = run(tmp_path, "--target", "walker", "--replay", "mutant.bin")
+
+    assert (code, re.sub(r"[\d.]+ s", "0 s", printed)) == (0, "mutant.bin: refused in 0 s\n")

@@ -1,0 +1,402 @@
+"""Throw damaged files at what reads them, and see that it reads, or refuses with the one kind of error.
+
+    python tools/fuzz.py --count 100000                  every target, so many mutants each
+    python tools/fuzz.py --seconds 60 --target walker    one target, so long
+    python tools/fuzz.py --target walker --replay fuzz-walker-0-123.bin
+
+The contract of a target: a mutant gives values, or an error of the kinds that the target allows (`LazyCkptError`s that
+are `ValueError`s); it takes no longer than a second; all of them together let the memory of the process grow by less
+than 200 MiB. A mutant that breaks it is written to a file, and the exit code is 1. The same seed makes the same
+mutants.
+
+A new target is a function that makes its seeds, a function that reads a mutant, and a line in `TARGETS`. Mutants are
+made by changing a few bytes; half of the places are taken from a seed's `hot` ones, where lengths and keys are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import re
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden" / "files"
+sys.path.insert(0, str(ROOT / "tests"))
+
+import checkpoints as made  # noqa: E402 (the folder of the tests' builders is put on the path above)
+import encryption  # noqa: E402
+from tracing import TracingSource  # noqa: E402
+
+from lazyckpt.entry import Entry, Fingerprint  # noqa: E402
+from lazyckpt.errors import CorruptFile, LazyCkptError  # noqa: E402
+from lazyckpt.formats import FORMATS, find, scan  # noqa: E402
+from lazyckpt.formats.ckpt import header_extents  # noqa: E402
+from lazyckpt.index.record import BadRecord, Meta, decode, encode  # noqa: E402
+from lazyckpt.index.store import MemoryStore  # noqa: E402
+from lazyckpt.keys import Secret  # noqa: E402
+from lazyckpt.payload import Payloads  # noqa: E402
+from lazyckpt.sources.base import BytesSource, Source  # noqa: E402
+from lazyckpt.sources.cipher import MODES, Lock  # noqa: E402
+from lazyckpt.sources.encrypted import open_encrypted  # noqa: E402
+
+SLOWEST = 1.0  # seconds
+MOST_MEMORY = 200 * 2**20
+LARGEST_SEED = 2**16
+NUMBERS = (0, 1, 2, 127, 128, 2**14, 2**21, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1)
+BYTES = (0x00, 0x01, 0x04, 0x08, 0x0A, 0x12, 0x1A, 0x7F, 0x80, 0xFF)
+_STATUS = re.compile(rb"VmHWM:\s+(\d+) kB")
+NOWHERE = Meta(Fingerprint(0, 0, bytes(16)))
+
+
+class Seed(NamedTuple):
+    """A sound file, and the places where a change matters most."""
+
+    data: bytes
+    hot: list[int]
+
+
+class Target(NamedTuple):
+    """What is fuzzed.
+
+    Attributes:
+        seeds: makes the files whose mutants are read.
+        read: reads a mutant; whatever it raises beyond `allowed` is a violation.
+        allowed: the errors that say that a mutant was refused.
+    """
+
+    seeds: Callable[[], list[Seed]]
+    read: Callable[[bytes], object]
+    allowed: tuple[type[Exception], ...] = (LazyCkptError,)
+
+
+class Violation(Exception):
+    """A reader contradicts itself."""
+
+
+# The walker: from bytes to entries, to records of an index, to values.
+
+
+def checkpoint_seeds() -> list[Seed]:
+    """Checkpoints written by hand, and the golden ones that are small, plain and sound."""
+    files = [
+        made.checkpoint(made.MIXED),
+        made.with_crc(made.checkpoint(made.LAYERS)),
+        made.sliced_value("w", made.counting((6, 7)), [40, 0, 60]) + made.array_value("v", made.counting((3,))),
+        made.tensor_value("w", [2, 3], "Int16", made.pattern(12), packed=True, pad=2) * 2,
+        made.map_value("t", [made.counting((3,), "int32")] * 3) * 2 + made.string_value("s", "text"),
+        made.group(9, made.number(1, 5), made.chunk(2, b"abc")) + made.array_value("w", made.counting((2, 2))),
+        b"".join(made.array_value(f"layer{place}.weight", made.counting((place, 3))) for place in range(40)),
+        *(path.read_bytes() for path in sorted(GOLDEN.glob("*.ckpt")) if path.stat().st_size <= LARGEST_SEED),
+    ]
+    return [Seed(data, hot) for data in files if (hot := _headers(data))]
+
+
+def _headers(data: bytes) -> list[int]:
+    """The offsets of all bytes that are not content; none of a file that is no checkpoint."""
+    try:
+        extents = [extent for entry in scan(BytesSource(data), "ckpt") for extent in header_extents(entry)]
+    except LazyCkptError:
+        return []
+    return [place for offset, length in extents for place in range(offset, offset + length)]
+
+
+def read_checkpoint(data: bytes) -> None:
+    """Scan in memory and by the byte, keep what is found in an index, and read every value both ways."""
+    memory, bytewise = BytesSource(data), TracingSource(data, window=1)
+    bytewise.name = memory.name
+    entries, fault = _entries(memory)
+    if (entries, fault) != _entries(bytewise):
+        raise Violation("recognised and walked, a file is not the same")
+    if fault:
+        raise CorruptFile(fault)
+    store = MemoryStore(find(memory, "ckpt"), NOWHERE)
+    kept = {record.name: record for record in map(decode, store.records(0, store.meta.parameters))}
+    if kept != {entry.name: entry for entry in entries}:
+        raise Violation("the index does not keep what it was given")
+    _read_values(memory, list(kept.values()), bytewise)
+
+
+def _entries(source: Source) -> tuple[list[Entry], str]:
+    entries: list[Entry] = []
+    try:
+        entries.extend(scan(source, "ckpt"))
+    except LazyCkptError as error:
+        return entries, f"{type(error)} {error}"
+    return entries, ""
+
+
+def _read_values(source: Source, entries: list[Entry], *others: Source) -> None:
+    payloads, *rest = (Payloads(one, FORMATS["ckpt"]) for one in (source, *others))
+    refused = None
+    for entry in entries:
+        if entry.kind == "refused":
+            continue
+        try:
+            value = payloads.value(entry)
+        except CorruptFile as error:  # a string of impossible characters
+            refused = error
+            continue
+        for other in rest:
+            if not _same(value, other.value(entry)):
+                raise Violation(f"{entry.name!r} has another value when it is read by the byte")
+    if refused is not None:
+        raise refused
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+    return one == other
+
+
+# Encrypted files: from frames to plaintext to values.
+
+
+def encrypted_seeds() -> list[Seed]:
+    """One checkpoint in every mode, in one frame and in several."""
+    plain = made.checkpoint(made.MIXED)
+    seeds = []
+    for mode, block in itertools.product(MODES, (1000, len(plain))):
+        data = encryption.encrypted(plain, mode, block=block)
+        frame = encryption.HEADER[mode]
+        stored = block + (0 if mode == "AES-GCM" else 16 - block % 16)
+        starts = range(0, len(data) - frame, frame + stored)
+        seeds.append(Seed(data, [place for start in starts for place in range(start, min(len(data), start + frame))]))
+    return seeds
+
+
+def read_encrypted(data: bytes) -> None:
+    """Decrypt with the mode that the first byte names, then scan and read every value."""
+    names = {mode.magic[0]: mode for mode in MODES.values()}
+    mode = names.get(data[0] if data else 0, MODES["AES-GCM"])
+    source = open_encrypted(BytesSource(data), Lock(mode, Secret(encryption.KEY)), cache=2**20)
+    _read_values(source, list(scan(source, "ckpt")))
+
+
+# Records of an index: whatever they claim, no value comes of it but the one that the file has.
+
+FILE = made.checkpoint(made.MIXED)
+TRUE = list(scan(BytesSource(FILE), "ckpt"))
+
+
+def record_seeds() -> list[Seed]:
+    """The records of a checkpoint's index."""
+    return [Seed(data, list(range(len(data)))) for data in (encode(entry, entry.name.encode()) for entry in TRUE)]
+
+
+def read_record(data: bytes) -> None:
+    """Believe a forged record, and read the value that it leads to."""
+    entry = decode(data)
+    if entry.kind == "refused":
+        return
+    for source in (BytesSource(FILE), TracingSource(FILE, window=64)):
+        Payloads(source, FORMATS["ckpt"]).value(entry._replace(digest=b""))
+        if entry._replace(digest=b"") not in TRUE:
+            raise Violation("a forged record led to a value")
+
+
+TARGETS = {
+    "walker": Target(checkpoint_seeds, read_checkpoint),
+    "encrypted": Target(encrypted_seeds, read_encrypted),
+    "records": Target(record_seeds, read_record, (LazyCkptError, BadRecord)),
+}
+
+
+# Mutation.
+
+
+def mutants(seeds: list[Seed], seed: int) -> Iterator[bytes]:
+    """Damaged files without end."""
+    pick = random.Random(seed)
+    while True:
+        data, hot = pick.choice(seeds)
+        damaged = bytearray(data)
+        for _ in range(pick.choice((1, 1, 1, 2, 3, 6))):
+            change = pick.choice(CHANGES)
+            place = pick.choice(hot) if hot and pick.random() < 0.7 else pick.randrange(len(data) + 1)
+            change(damaged, min(place, len(damaged)), pick, seeds)
+        yield bytes(damaged)
+
+
+def _flip(data: bytearray, place: int, pick: random.Random, _: list[Seed]) -> None:
+    data[place : place + 1] = bytes(byte ^ 1 << pick.randrange(8) for byte in data[place : place + 1])
+
+
+def _set(data: bytearray, place: int, pick: random.Random, _: list[Seed]) -> None:
+    data[place : place + 1] = bytes([pick.choice(BYTES)])
+
+
+def _step(data: bytearray, place: int, pick: random.Random, _: list[Seed]) -> None:
+    """A length that is off by a little."""
+    data[place : place + 1] = bytes((byte + pick.choice((-2, -1, 1, 2))) % 256 for byte in data[place : place + 1])
+
+
+def _number(data: bytearray, place: int, pick: random.Random, _: list[Seed]) -> None:
+    """A length, or a dimension, of any size, in shortest form or not."""
+    data[place : place + pick.choice((0, 1, 1, 2))] = made.varint(pick.choice(NUMBERS), pick.choice((0, 0, 0, 1)))
+
+
+def _word(data: bytearray, place: int, pick: random.Random, _: list[Seed]) -> None:
+    """A number of fixed size, as frames and records have them."""
+    size = pick.choice((2, 4, 8))
+    data[place : place + size] = (pick.choice(NUMBERS) % 256**size).to_bytes(size, "little")
+
+
+def _cut(data: bytearray, place: int, _: random.Random, __: list[Seed]) -> None:
+    del data[place:]
+
+
+def _remove(data: bytearray, place: int, pick: random.Random, _: list[Seed]) -> None:
+    del data[place : place + pick.choice((1, 2, 8, 64, 1000))]
+
+
+def _repeat(data: bytearray, place: int, pick: random.Random, _: list[Seed]) -> None:
+    run = data[place : place + pick.choice((1, 2, 8, 64, 1000))]
+    data[place:place] = run * pick.choice((1, 1, 2, 20))
+
+
+def _move(data: bytearray, place: int, pick: random.Random, _: list[Seed]) -> None:
+    run = data[place : place + pick.choice((2, 8, 64, 1000))]
+    del data[place : place + len(run)]
+    target = pick.randrange(len(data) + 1)
+    data[target:target] = run
+
+
+def _splice(data: bytearray, place: int, pick: random.Random, seeds: list[Seed]) -> None:
+    other = pick.choice(seeds).data
+    start = pick.randrange(len(other))
+    data[place:] = other[start : start + LARGEST_SEED]
+
+
+CHANGES = (_flip, _flip, _set, _set, _step, _step, _number, _number, _word, _cut, _remove, _repeat, _move, _splice)
+
+
+# The run.
+
+
+class Outcome(NamedTuple):
+    """What came of a target's mutants."""
+
+    counts: Counter[str]
+    slowest: float
+    grown: int
+    violations: list[str]
+
+
+def fuzz(name: str, seed: int, count: int | None, seconds: float | None, folder: Path) -> Outcome:
+    """Read mutants until there were `count`, or `seconds` are over, or ten broke the contract."""
+    target = TARGETS[name]
+    seeds = target.seeds()
+    counts: Counter[str] = Counter()
+    violations: list[str] = []
+    slowest, before, end = 0.0, _memory(), time.monotonic() + (seconds or 0)
+    for number, mutant in enumerate(mutants(seeds, seed)):
+        if number == count or (count is None and time.monotonic() >= end) or len(violations) == 10:
+            break
+        outcome, fault, took = judge(target, mutant)
+        grown = _memory() - before
+        if took > SLOWEST:
+            fault = fault or f"it took {took:.2f} s"
+        if grown > MOST_MEMORY:
+            fault = fault or f"the process grew by {grown / 2**20:.0f} MiB"
+            before += grown
+        counts[outcome] += 1
+        slowest = max(slowest, took)
+        if fault:
+            path = folder / f"fuzz-{name}-{seed}-{number}.bin"
+            path.write_bytes(mutant)
+            violations.append(f"{path}: {fault}")
+    return Outcome(counts, slowest, _memory() - before, violations)
+
+
+def judge(target: Target, mutant: bytes) -> tuple[str, str, float]:
+    """Read a mutant: whether it was read or refused, what is wrong with that, and how long it took.
+
+    One that seems slow is read twice more, and its best time counts: the machine may have been busy.
+    """
+    outcome, fault, took = _read(target, mutant)
+    for _ in range(2):
+        if took > SLOWEST:
+            took = min(took, _read(target, mutant)[2])
+    return outcome, fault, took
+
+
+def _read(target: Target, mutant: bytes) -> tuple[str, str, float]:
+    start, outcome, fault = time.perf_counter(), "read", ""
+    try:
+        target.read(mutant)
+    except target.allowed as error:
+        outcome = "refused"
+        if not isinstance(error, ValueError):
+            fault = f"{type(error).__name__} is no ValueError: {error}"
+    except Exception as error:  # noqa: BLE001 (whatever else comes is what is looked for)
+        outcome, fault = "broken", f"{type(error).__name__}: {error}"
+    return outcome, fault, time.perf_counter() - start
+
+
+def _memory() -> int:
+    """The most memory that the process has had, in bytes.
+
+    From where Linux keeps it for this program; what `getrusage` tells may be that of the program that started it.
+    """
+    try:
+        return int(_STATUS.search(Path("/proc/self/status").read_bytes())[1]) * 1024
+    except (OSError, TypeError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fuzz, print one line a target, and return the exit code."""
+    asked = _asked(arguments)
+    names = asked.target or list(TARGETS)
+    if asked.replay:
+        outcome, fault, took = judge(TARGETS[names[0]], asked.replay.read_bytes())
+        print(f"{asked.replay}: {outcome} in {took:.3f} s{', ' * bool(fault)}{fault}")
+        return 1 if fault or took > SLOWEST else 0
+    broken = 0
+    for name in names:
+        start = time.perf_counter()
+        counts, slowest, grown, violations = fuzz(name, asked.seed, asked.count, asked.seconds, asked.folder)
+        print(
+            f"{name}: {counts.total():,} mutants (seed {asked.seed}), {counts['read']:,} read,"
+            f" {counts['refused']:,} refused, {len(violations)} violations; slowest {slowest:.3f} s,"
+            f" memory +{grown / 2**20:.0f} MiB, {time.perf_counter() - start:.0f} s in all",
+            flush=True,
+        )
+        for violation in violations:
+            print(f"  {violation}")
+        broken += len(violations)
+    return 1 if broken else 0
+
+
+def _asked(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--count", type=int, metavar="N", help="mutants for each target (default 10000)")
+    length.add_argument("--seconds", type=float, metavar="N", help="time for each target")
+    parser.add_argument("--seed", type=int, default=0, help="of the mutants (default 0)")
+    parser.add_argument("--target", action="append", choices=TARGETS, help="what to fuzz (default: everything)")
+    parser.add_argument("--folder", type=Path, default=Path(), help="where mutants that break the contract go")
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="read this file instead of mutants")
+    asked = parser.parse_args(arguments)
+    if asked.replay and len(asked.target or []) != 1:
+        parser.error("--replay needs one --target")
+    if asked.count is None and asked.seconds is None:
+        asked.count = 10_000
+    return asked
+
+
+if __name__ == "__main__":
+    sys.exit(main())
