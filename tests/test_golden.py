@@ -16,7 +16,7 @@ import lazyckpt
 # Files that this version cannot read, by the beginning of their names. To be emptied.
 NOT_YET = ("st_",)
 KEY = bytes(range(1, 17))
-GROUPS = ("args.", "filter.", "result.", "file.")
+GROUPS = ("args.", "filter.", "result.", "enc.", "file.")
 
 NAMES = sorted(
     file.name.removesuffix(".expected.json")
