@@ -48,7 +48,7 @@ def differences(path, **options):
             if isinstance(value, str):
                 same = mine == value
             else:
-                same = str(mine) == str(ms.Parameter(value, name=value.name)) and mine.tobytes() == raw(value)
+                same = str(mine) == str(value) and mine.tobytes() == raw(value)
             if not same:
                 found.append(name)
     return found
@@ -71,7 +71,9 @@ def test_plain(tmp_path):
 def test_dtypes(tmp_path, name):
     """Every dtype that MindSpore saves comes back as the same bytes under the same name."""
     path = str(tmp_path / "a.ckpt")
-    tensor = ms.Tensor(np.array([[0, 1, 2], [3, 100, 127]]), getattr(ms, name))
+    tensor = ms.Tensor(np.array([[0, 1, 2], [3, 100, 127]]), ms.float32 if name == "bfloat16" else getattr(ms, name))
+    if name == "bfloat16":  # MindSpore makes none from numpy's arrays if it was built with another numpy
+        tensor.set_dtype(ms.bfloat16)
     ms.save_checkpoint([{"name": "w", "data": tensor}], path)
 
     assert differences(path) == []
