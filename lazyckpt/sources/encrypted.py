@@ -171,9 +171,10 @@ class GcmSource(DecryptedSource):
         frame = self.table[number]
         data = self._raw.read(frame.offset, frame.stored)
         self._raw.expect(frame.offset, frame.stored)
-        for length in _NONCES:
-            if self._authentic(frame, data, frame.iv[:length], pieces):
-                return
+        authentic = any(self._authentic(frame, data, frame.iv[:length], pieces) for length in _NONCES)
+        self._raw.release(frame.offset, frame.stored)
+        if authentic:
+            return
         for _, destination in pieces:
             destination[:] = bytes(destination.nbytes)
         raise DamagedBlock(
