@@ -45,10 +45,7 @@ def differences(path, **options):
             return ["the names"]
         for name, value in theirs.items():
             mine = ours[name]
-            if isinstance(value, str):
-                same = mine == value
-            else:
-                same = str(mine) == str(value) and mine.tobytes() == raw(value)
+            same = str(mine) == str(value) and (isinstance(value, str) or mine.tobytes() == raw(value))
             if not same:
                 found.append(name)
     return found
