@@ -27,11 +27,10 @@ class Secret:
             ArgumentValueError: it is not bytes (a `ValueError`, as in MindSpore).
         """
         kind = type(key)
-        if issubclass(kind, bytes):
-            self._bytes = bytes(key)
-            return
+        self._bytes = bytes(key) if issubclass(kind, bytes) else b""
         del key  # so that no traceback's variables show it
-        raise ArgumentValueError(f"The parameter 'dec_key' must be bytes or None, but got {kind.__name__}.")
+        if not issubclass(kind, bytes):
+            raise ArgumentValueError(f"The parameter 'dec_key' must be bytes or None, but got {kind.__name__}.")
 
     def __len__(self) -> int:
         return len(self._bytes)

@@ -64,12 +64,12 @@ class Lock:
         Raises:
             ArgumentValueError: no key of this mode has that length.
         """
+        self.mode = mode
+        self._key = key
         if len(key) not in mode.key_sizes:
             raise ArgumentValueError(
                 f"a key of {mode.name} has {' or '.join(map(str, mode.key_sizes))} bytes, the one given has {len(key)}"
             )
-        self.mode = mode
-        self._key = key
 
     def __repr__(self) -> str:
         return f"<Lock {self.mode.name}>"

@@ -1,0 +1,461 @@
+"""What must not be seen: a key nowhere at all, and the names and shapes of an encrypted model in no file."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import logging
+import os
+import pickle
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import traceback
+import types
+
+import numpy as np
+import pytest
+from checkpoints import checkpoint, counting
+from encryption import KEY_SIZES, MODES, encrypted, flipped, frame, shows
+from typer.testing import CliRunner
+
+import lazyckpt
+from lazyckpt import cli
+from lazyckpt.errors import LazyCkptError
+from lazyckpt.index import place
+from lazyckpt.keys import KeyReference
+
+KEYS = {size: bytes(range(0xA1, 0xA1 + size)) for size in (16, 24, 32)}
+TEXT_KEY = b"Pa55-W0rd-0f-16B"
+LAYERS = {
+    "quintessence.embedding.weight": counting((7919, 1)),
+    "quintessence.zymurgy.bias": np.empty((0, 982_451_653), "float16"),  # a number that stands nowhere by chance
+    "obstreperous.gamma": counting((2, 3, 4111), "int8"),
+}
+STRINGS = {"perspicacious": "flabbergasted"}
+PLAIN = checkpoint({**LAYERS, **STRINGS})
+MODEL = [word.encode() for word in ("quintessence", "zymurgy", "obstreperous", "perspicacious", "embedding", "gamma")]
+MODEL.append(struct.pack("<q", 982_451_653))
+EVERY_KEY = [(mode, size) for mode in MODES for size in KEY_SIZES[mode]]
+
+
+def written(folder, data, name="net.ckpt"):
+    """The path of a new file."""
+    path = folder / name
+    path.write_bytes(data)
+    return str(path)
+
+
+def used(path, mode, key, index="auto"):
+    """Do with a checkpoint what people do: index, load, look, select, edit, print; and what is kept of it."""
+    lazyckpt.build_index(path, key, mode, index_path=None if index == "auto" else index).close()
+    ckpt = lazyckpt.load_checkpoint(path, dec_key=key, dec_mode=mode, index=index)
+    ckpt.load()
+    param = ckpt["obstreperous.gamma"]
+    view = ckpt.select("quintessence")
+    kept = [ckpt, param, view, ckpt.index, ckpt["perspicacious"], param[0, 1], param.asnumpy(), ckpt.entry(param.name)]
+    ckpt["obstreperous.gamma"] = param.asnumpy()
+    return kept
+
+
+# Files
+
+
+@pytest.fixture
+def files(monkeypatch, tmp_path):
+    """Every file that was ever there, also those that were renamed or removed again: path -> its bytes, at the last."""
+    seen = {}
+
+    def remember(path):
+        path = os.fspath(path)
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                seen.setdefault(path, []).append(file.read())
+
+    def remembering(real):
+        def act(path, *rest, **options):
+            remember(path)
+            return real(path, *rest, **options)
+
+        return act
+
+    for name in ("replace", "rename", "unlink", "remove"):
+        monkeypatch.setattr(os, name, remembering(getattr(os, name)))
+
+    def files():
+        for folder, _, names in os.walk(tmp_path):
+            for name in names:
+                remember(os.path.join(folder, name))
+        return [(os.path.relpath(path, tmp_path), data) for path, versions in seen.items() for data in versions]
+
+    return files
+
+
+def revealing(files, checkpoints, words):
+    """The files, other than checkpoints, in whose name or bytes one of these words stands."""
+    return [
+        (path, word)
+        for path, data in files
+        for word in words
+        if path not in checkpoints and (word in data or word in path.encode())
+    ]
+
+
+@pytest.mark.parametrize("where", ["beside", "cache", "path"])
+@pytest.mark.parametrize(("mode", "size"), EVERY_KEY)
+def test_no_file_shows_the_model_or_the_key(mode, size, where, files, tmp_path):
+    """Beside the file, in the cache folder or at a path, while it is made or afterwards: the index is sealed."""
+    key = KEYS[size]
+    folder = tmp_path / "models"
+    folder.mkdir()
+    path = written(folder, encrypted(PLAIN, mode, key, block=5000))
+    if where == "cache":  # something that cannot be replaced stands beside the file
+        (folder / "net.ckpt.lmdb").mkdir()
+        written(folder / "net.ckpt.lmdb", b"", "in the way")
+    used(path, mode, key, str(tmp_path / "my.lmdb") if where == "path" else "auto")
+    found = files()
+    sidecars = {path for path, data in found if b"lazyckpt" in data}
+
+    assert len(sidecars) >= 2  # the finished one, and the one under its private name
+    assert any(path.startswith("cache folder") for path in sidecars) == (where == "cache")
+    assert revealing(found, {"models/net.ckpt"}, MODEL) == []
+    assert [path for path, data in found if shows(data + path.encode(), key)] == []
+
+
+def test_the_search_finds_what_is_in_clear(files, tmp_path):
+    """The same search over an index that was asked for in clear finds every word; the key is not there either."""
+    path = written(tmp_path, encrypted(PLAIN, key=KEYS[16], block=5000))
+    lazyckpt.build_index(path, KEYS[16], sealed=False).close()
+    found = files()
+
+    assert {word for name, word in revealing(found, {"net.ckpt"}, MODEL) if name == "net.ckpt.lmdb"} == {*MODEL}
+    assert [name for name, data in found if shows(data, KEYS[16])] == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_file_is_left_or_shows_anything_where_indexing_fails(mode, files, tmp_path):
+    """A file that turns out to be damaged after many parameters: what was written until then is sealed and removed."""
+    key = KEYS[16]
+    damaged = PLAIN + checkpoint({f"quintessence.{number}": counting((3,)) for number in range(9000)}) + b"\x0a\x7f\x0a"
+    path = written(tmp_path, encrypted(damaged, mode, key, block=5000))
+    with pytest.raises(LazyCkptError):
+        lazyckpt.load_checkpoint(path, dec_key=key, dec_mode=mode)
+    found = files()
+
+    assert os.listdir(tmp_path) == ["net.ckpt"]
+    assert max((len(data) for name, data in found if name != "net.ckpt"), default=0) > 100_000
+    assert revealing(found, {"net.ckpt"}, MODEL) == []
+
+
+def test_an_index_in_memory_writes_no_file(files, tmp_path):
+    """Not even for a moment."""
+    path = written(tmp_path, encrypted(PLAIN, key=KEYS[16], block=5000))
+    used(path, "AES-GCM", KEYS[16], "memory")
+
+    assert [name for name, _ in files()] == ["net.ckpt"]
+
+
+# Objects
+
+
+def reachable(roots):
+    """Everything that can be reached from some objects, modules, classes and functions of others left aside."""
+    found, waiting = {}, list(roots)
+    while waiting:
+        thing = waiting.pop()
+        if id(thing) in found or isinstance(thing, (types.ModuleType, type, types.FrameType)):
+            continue
+        if isinstance(thing, types.FunctionType) and not thing.__module__.startswith("lazyckpt"):
+            continue
+        if isinstance(thing, types.FunctionType):
+            waiting += [cell.cell_contents for cell in thing.__closure__ or ()]
+            continue
+        found[id(thing)] = thing
+        waiting += gc.get_referents(thing)
+    return list(found.values())
+
+
+def pickled(thing):
+    """A thing's pickles in every protocol that can hold it, and those of a copy; nothing for what cannot be pickled."""
+    pickles = b""
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        try:
+            pickles += pickle.dumps(thing, protocol)
+        except Exception:  # noqa: BLE001 (anything may be wrong with pickling a thing; then it is not pickled)
+            continue
+    return pickles
+
+
+@pytest.mark.parametrize(("mode", "size"), EVERY_KEY)
+def test_no_object_shows_the_key(mode, size, tmp_path):
+    """Neither what users get nor anything behind it prints a key, or puts one into a pickle."""
+    key = KEYS[size]
+    kept = used(written(tmp_path, encrypted(PLAIN, mode, key, block=5000)), mode, key)
+    things = reachable(kept)
+    ours = [thing for thing in things if type(thing).__module__.startswith("lazyckpt")]
+    names = {type(thing).__name__ for thing in ours}
+    shown = [*ours, *(thing for thing in things if isinstance(thing, (dict, list, tuple, set, types.MethodType)))]
+    printing = [type(thing) for thing in shown if shows(f"{thing!r} {thing}".encode(), key)]
+    pickling = [type(thing) for thing in ours if shows(pickled(thing), key)]
+    kept[0].close()
+
+    assert names >= {"Checkpoint", "Parameter", "Index", "Sidecar", "Sealed", "Lock", "Secret", "Payloads"}
+    assert (printing, pickling) == ([], [])
+
+
+@pytest.mark.parametrize("duplicate", [pickle.dumps, copy.deepcopy])
+@pytest.mark.parametrize("number", range(4))
+def test_what_holds_a_key_is_not_pickled(number, duplicate, tmp_path):
+    """A checkpoint, a parameter, a view and an index of an encrypted file cannot be pickled."""
+    kept = used(written(tmp_path, encrypted(PLAIN, key=KEYS[16])), "AES-GCM", KEYS[16])
+    try:
+        with pytest.raises(TypeError, match="pickle"):
+            duplicate(kept[number])
+    finally:
+        kept[0].close()
+
+
+# Errors and logs
+
+
+def texts(error, variables=True):
+    """All that an exception can be made to say: itself, those behind it, attributes, tracebacks with variables.
+
+    The variables of the test that caused it, and of `load_and_look`, are the caller's own: they are left out.
+    """
+    told, waiting, seen = [], [error], set()
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        told += [str(one), repr(one), repr(one.args), repr(vars(one)), pickled(one).decode("latin-1")]
+        waiting += [one.__cause__, one.__context__]
+        rest = one.__traceback__
+        while rest and rest.tb_frame.f_code.co_name.startswith(("test_", "load_and_look")):
+            rest = rest.tb_next
+        shown = traceback.TracebackException(type(one), one, rest, capture_locals=variables, compact=True)
+        told += list(shown.format(chain=False))
+    return "\n".join(told).encode("utf-8", "surrogateescape")
+
+
+def failures(folder, mode, key, wrong):
+    """Calls that fail: what they are, and the keyword arguments of `load_checkpoint`."""
+    good = written(folder, encrypted(PLAIN, mode, key, block=5000))
+    other_mode = MODES[(MODES.index(mode) + 1) % 3]
+    broken = written(folder, flipped(encrypted(PLAIN, mode, key, block=5000), 2000), "broken.ckpt")
+    cut = written(folder, encrypted(PLAIN, mode, key, block=5000)[:-3], "cut.ckpt")
+    nonsense = written(folder, frame(b"\x0a\x05nothing", mode, key), "nonsense.ckpt")
+    plain = written(folder, PLAIN, "plain.ckpt")
+    of = {"dec_mode": mode}
+    return {
+        "a wrong key": {"ckpt_file_name": good, "dec_key": wrong, **of},
+        "a wrong mode": {"ckpt_file_name": good, "dec_key": key, "dec_mode": other_mode},
+        "no mode": {"ckpt_file_name": good, "dec_key": key, "dec_mode": "none"},
+        "mode's type": {"ckpt_file_name": good, "dec_key": key, "dec_mode": None},
+        "a short key": {"ckpt_file_name": good, "dec_key": key[:15], **of},
+        "a key as text": {"ckpt_file_name": good, "dec_key": key.decode("latin-1"), **of},
+        "a key as a list": {"ckpt_file_name": good, "dec_key": [*key], **of},
+        "a key as a bytearray": {"ckpt_file_name": good, "dec_key": bytearray(key), **of},
+        "a bad prefix": {"ckpt_file_name": good, "dec_key": key, **of, "specify_prefix": 5},
+        "a bad flag": {"ckpt_file_name": good, "dec_key": key, **of, "crc_check": 1},
+        "a bad cache": {"ckpt_file_name": good, "dec_key": key, **of, "block_cache": -1},
+        "a bad index": {"ckpt_file_name": good, "dec_key": key, **of, "index": 5},
+        "safetensors": {"ckpt_file_name": good, "dec_key": key, **of, "format": "safetensors"},
+        "a bad name": {"ckpt_file_name": 5, "dec_key": key, **of},
+        "no file": {"ckpt_file_name": str(folder / "none.ckpt"), "dec_key": key, **of},
+        "a folder": {"ckpt_file_name": str(folder), "dec_key": key, **of},
+        "a plain file": {"ckpt_file_name": plain, "dec_key": key, **of},
+        "a cut file": {"ckpt_file_name": cut, "dec_key": key, **of},
+        "nonsense": {"ckpt_file_name": nonsense, "dec_key": key, **of},
+        "a choice that fails": {"ckpt_file_name": good, "dec_key": key, **of, "choice_func": lambda name: 1 / 0},
+        "nothing chosen": {"ckpt_file_name": good, "dec_key": key, **of, "choice_func": lambda name: False},
+        "a bad net": {"ckpt_file_name": good, "dec_key": key, **of, "net": object()},
+        "an index nowhere": {"ckpt_file_name": good, "dec_key": key, **of, "index": f"{plain}/x"},
+        "damage": {"ckpt_file_name": broken, "dec_key": key, **of},
+    }
+
+
+def load_and_look(options):
+    """Load, and look at every value."""
+    with lazyckpt.load_checkpoint(**options) as ckpt:
+        ckpt.load()
+    if options["ckpt_file_name"].endswith("broken.ckpt"):
+        raise LazyCkptError("CBC does not notice damage")
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+@pytest.mark.parametrize(("mode", "size"), EVERY_KEY)
+def test_no_error_and_no_log_shows_a_key(mode, size, warm, tmp_path, caplog):
+    """Whatever goes wrong: no message, no attribute, no pickle, no exception behind it, no variable in a traceback."""
+    caplog.set_level(logging.DEBUG)
+    key, wrong = KEYS[size], KEYS[size][::-1]
+    calls = failures(tmp_path, mode, key, wrong)
+    if warm:
+        lazyckpt.build_index(str(tmp_path / "net.ckpt"), key, mode).close()
+    showing, silent = [], []
+    for what, options in calls.items():
+        try:
+            load_and_look(options)
+            silent.append(what)
+        except Exception as error:  # noqa: BLE001 (any error may show a key)
+            told = texts(error)
+            showing += [what for each in (key, wrong, key[:15]) if shows(told, each)]
+    logged = "\n".join(f"{vars(record)} {record.getMessage()}" for record in caplog.records).encode()
+
+    assert showing == []
+    assert silent == []
+    assert [each for each in (key, wrong) if shows(logged, each)] == []
+
+
+@pytest.mark.parametrize(
+    "options", [{"index_path": 5}, {"digest": "md5"}, {"dec_key": "text"}, {"dec_key": bytearray(16)}], ids=str
+)
+def test_build_index_hides_a_key_from_the_first_line(options, tmp_path):
+    """Also where the fault is in another argument, or is the key's own type."""
+    key = options.get("dec_key", KEYS[16])
+    with pytest.raises(LazyCkptError) as caught:
+        lazyckpt.build_index(**{"path": tmp_path / "none.ckpt", "dec_key": key, **options})
+    shown = texts(caught.value)
+
+    assert repr(key).encode() not in shown
+    assert not shows(shown, KEYS[16])
+
+
+def test_the_search_finds_a_key_that_is_shown():
+    """The same search over an error that repeats a key finds it, in its message as in a traceback's variables."""
+
+    def careless(key):
+        raise ValueError("no")
+
+    found = []
+    for error in (ValueError(KEYS[16]), ValueError(KEYS[16].hex()), ValueError(str([*KEYS[16]]))):
+        try:
+            raise error
+        except ValueError as caught:
+            found.append(bool(shows(texts(caught), KEYS[16])))
+    try:
+        careless(KEYS[16])
+    except ValueError as caught:
+        found.append(bool(shows(texts(caught), KEYS[16])))
+
+    assert found == [True] * 4
+
+
+# The command line
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs a command in a folder with an encrypted file; gives the exit code and everything that was printed."""
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, encrypted(PLAIN, key=TEXT_KEY, block=5000))
+    (tmp_path / "right.key").write_bytes(TEXT_KEY + b"\n")
+    (tmp_path / "wrong.key").write_bytes(TEXT_KEY[::-1])
+    (tmp_path / "long.key").write_bytes(TEXT_KEY * 5)
+    (tmp_path / "bad.key").write_bytes(b"hex:" + TEXT_KEY)
+    monkeypatch.setenv("RIGHT_KEY", TEXT_KEY.decode())
+    monkeypatch.setenv("WRONG_KEY", TEXT_KEY[::-1].decode())
+
+    def run(*arguments):
+        result = CliRunner().invoke(cli.app, arguments)
+        error = b"" if result.exception is None else texts(result.exception, variables=False)
+        return result.exit_code, result.output.encode() + error
+
+    return run
+
+
+@pytest.mark.parametrize("command", [["index"], ["index", "--force"], ["ls"], ["ls", "--json"], ["show", "--json"]])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--key-file", f"{name}.key") for name in ("right", "wrong", "long", "bad", "none")),
+        *(("--key-env", f"{name}_KEY") for name in ("RIGHT", "WRONG", "NO")),
+    ],
+)
+def test_no_command_prints_a_key(command, option, value, run):
+    """From a file or a variable, a right key or a wrong one: it is in no output and in no error behind it."""
+    names = ["obstreperous.gamma"] if command[0] == "show" else []
+    code, told = run(command[0], "net.ckpt", *names, *command[1:], option, value)
+
+    assert code == (0 if value.upper().startswith("RIGHT") else 1)
+    assert [key for key in (TEXT_KEY, TEXT_KEY[::-1]) if shows(told, key)] == []
+
+
+def at_a_terminal(arguments, typed):
+    """Run a command at a terminal and type something when it has stopped echoing: the exit code, and all it showed."""
+    ours, its = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "lazyckpt", *arguments], stdin=its, stdout=its, stderr=its, start_new_session=True
+    ) as process:
+        while termios.tcgetattr(its)[3] & termios.ECHO and process.poll() is None:
+            select.select([ours], [], [], 0.01)
+        os.write(ours, typed + b"\n")
+        shown = b""
+        while process.poll() is None or select.select([ours], [], [], 0)[0]:
+            if select.select([ours], [], [], 0.01)[0]:
+                shown += os.read(ours, 4096)
+    os.close(ours)
+    os.close(its)
+    return process.returncode, shown
+
+
+@pytest.mark.parametrize(("typed", "code"), [(TEXT_KEY, 0), (b"hex:" + TEXT_KEY.hex().encode(), 0), (b"0" * 16, 1)])
+@pytest.mark.usefixtures("run")
+def test_a_key_that_is_typed_is_not_echoed(typed, code):
+    """At a real terminal: it is asked for, and neither the terminal nor the program shows it."""
+    ended, shown = at_a_terminal(["ls", "net.ckpt"], typed)
+
+    assert ended == code
+    assert b"Key of net.ckpt (AES-GCM)" in shown
+    assert (b"obstreperous.gamma" in shown) == (code == 0)
+    assert [key for key in (TEXT_KEY, typed) if shows(shown, key)] == []
+
+
+def test_workers_are_told_where_a_key_is_and_not_what_it_is(tmp_path, monkeypatch):
+    """The task that goes to another process holds a path or the name of a variable."""
+    (tmp_path / "right.key").write_bytes(TEXT_KEY)
+    monkeypatch.setenv("RIGHT_KEY", TEXT_KEY.decode())
+    references = [KeyReference(file=str(tmp_path / "right.key")), KeyReference(variable="RIGHT_KEY")]
+
+    assert [reference.read().reveal() for reference in references] == [TEXT_KEY] * 2
+    assert not shows(pickled(references) + repr(references).encode(), TEXT_KEY)
+
+
+def test_the_key_is_not_in_a_core_of_the_usual_kind(tmp_path):
+    """Python's own fault handler, which prints every thread's frames, prints no key."""
+    path = written(tmp_path, encrypted(PLAIN, key=TEXT_KEY))
+    code = (
+        "import faulthandler, os, sys, lazyckpt\n"
+        "key = open(sys.argv[2], 'rb').read()\n"
+        "ckpt = lazyckpt.load_checkpoint(sys.argv[1], dec_key=key)\n"
+        "faulthandler.dump_traceback(all_threads=True)\n"
+        "print(ckpt, ckpt.index, vars(ckpt), file=sys.stderr)"
+    )
+    (tmp_path / "right.key").write_bytes(TEXT_KEY)
+    told = subprocess.run(
+        [sys.executable, "-c", code, path, str(tmp_path / "right.key")], capture_output=True, check=True
+    )
+
+    assert b"obstreperous.gamma" in told.stderr
+    assert not shows(told.stdout + told.stderr, TEXT_KEY)
+
+
+def test_private_files_are_private_while_they_are_made(tmp_path, monkeypatch):
+    """Until it is whole, a sidecar can be read by its owner alone, whatever the checkpoint's permissions."""
+    path = written(tmp_path, encrypted(PLAIN, key=KEYS[16]))
+    os.chmod(path, 0o644)
+    modes = []
+    real = place.os.chmod
+
+    def chmod(name, mode):
+        modes.append(os.stat(name).st_mode & 0o777)
+        real(name, mode)
+
+    monkeypatch.setattr(place.os, "chmod", chmod)
+    lazyckpt.build_index(path, KEYS[16]).close()
+
+    assert modes == [0o600]
