@@ -182,19 +182,24 @@ class Parameter:
         array = self.asnumpy(copy=bool(copy) and not converts)
         return array.astype(wanted) if converts else array
 
-    def __dlpack__(self, **options: Any) -> Any:
-        """DLPack: shares memory where the bytes are aligned and the consumer understands read-only data."""
-        return self._exportable(options.get("max_version")).__dlpack__(**options)
+    def __dlpack__(self, *, copy: bool | None = None, **options: Any) -> Any:
+        """DLPack, over memory that may be written to (see `writable`): torch ignores it when memory is read-only.
+
+        Raises:
+            BufferError: the value is to be shared (`copy=False`), and lies in a file.
+        """
+        return self._exportable(copy).__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)  # the CPU
 
-    def _exportable(self, version: tuple[int, int] | None) -> npt.NDArray[Any]:
-        array = self.asnumpy()
-        read_only_is_understood = version is not None and version >= (1, 0)
-        if array.flags.aligned and (array.flags.writeable or read_only_is_understood):
-            return array
-        return self.asnumpy(copy=True)
+    def _exportable(self, copy: bool | None) -> npt.NDArray[Any]:
+        if self._data is not None and not copy and self._data.flags.aligned and self._data.flags.writeable:
+            return self._data
+        if copy is False:
+            raise BufferError(f"{self.name!r} cannot be shared without a copy: it lies in a file, which is read-only")
+        array = self.writable()
+        return array if array.flags.aligned else self.asnumpy(copy=True)
 
     def __repr__(self) -> str:
         return (

@@ -369,25 +369,37 @@ def test_dlpack_hands_over_the_values(opened):
     assert opened["weight"].__dlpack_device__() == WEIGHT.__dlpack_device__()
 
 
-def test_dlpack_never_exports_the_file_as_writable():
-    """A consumer that does not know of read-only data gets a copy of its own."""
+def test_dlpack_never_exports_the_file():
+    """There are consumers that write to memory that they were told is read-only: what they get is their own."""
     ckpt = opened_over(BytesSource(checkpoint({"w": counting((8,), "uint8")})))
-    view = ckpt["w"].asnumpy()
-    old, new = ckpt["w"]._exportable(None), ckpt["w"]._exportable((1, 0))
+    view, exported = ckpt["w"].asnumpy(), ckpt["w"]._exportable(None)
 
-    assert (old.flags.writeable, np.shares_memory(old, view)) == (True, False)
-    assert (new.flags.writeable, np.shares_memory(new, view)) == (False, True)
+    assert (exported.flags.writeable, np.shares_memory(exported, view)) == (True, False)
+    with pytest.raises(BufferError, match="cannot be shared without a copy"):
+        ckpt["w"].__dlpack__(copy=False)
 
 
-def test_unaligned_values_are_exported_as_copies():
+def test_what_was_edited_is_shared_by_dlpack():
+    """Data that was set is memory like any other: shared, or copied if the consumer asks for it."""
+    param = opened_over(BytesSource(checkpoint({"w": counting((8,), "uint8")})))["w"]
+    data = counting((4,))
+    param.set_data(data)
+
+    assert [np.shares_memory(param._exportable(copy), data) for copy in (None, False, True)] == [True, True, False]
+    assert np.from_dlpack(param).tolist() == data.tolist()
+
+
+def test_unaligned_values_are_exported_aligned(tmp_path):
     """A consumer of DLPack may count on alignment, so a value that lies at an odd place is copied for it."""
     for length in range(1, 9):
-        ckpt = opened_over(BytesSource(checkpoint({"n" * length: counting((8,), "int64")})))
-        (param,) = ckpt.values()
-        array = param._exportable((1, 0))
+        path = tmp_path / "a.ckpt"
+        path.write_bytes(checkpoint({"n" * length: counting((2**18,), "int64")}))
+        with opened_over(open_source(str(path)).source) as ckpt:
+            (param,) = ckpt.values()
+            array = param._exportable(None)
 
-        assert (length, array.flags.aligned) == (length, True)
-        assert np.shares_memory(array, param.asnumpy()) == param.asnumpy().flags.aligned
+            assert (length, array.flags.aligned, array.flags.writeable) == (length, True, True)
+            assert np.array_equal(array, param.asnumpy())
 
 
 def test_set_data_replaces_the_value_in_memory(opened):
