@@ -105,7 +105,11 @@ def load_checkpoint(
     if net is not None:
         from lazyckpt.nets import load_param_into_net
 
-        load_param_into_net(net, checkpoint, strict_load, remove_redundancy)
+        try:
+            load_param_into_net(net, checkpoint, strict_load, remove_redundancy)
+        except BaseException:
+            checkpoint.close()
+            raise
     return checkpoint
 
 

@@ -1,0 +1,150 @@
+"""Binding without any framework: who is asked, in which order, and what is not imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+
+import pytest
+from checkpoints import LAYERS, checkpoint
+
+import lazyckpt
+from lazyckpt import frameworks
+from lazyckpt.binding import Target
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, NetMismatch
+from lazyckpt.nets import load_param_into_net, targets_of
+
+
+class Cell:
+    """Stands for a MindSpore net."""
+
+
+class Module:
+    """Stands for a torch module."""
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """As in a program that has imported no framework."""
+    for name in ("mindspore", "torch"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+@pytest.fixture
+def asked(without, monkeypatch):
+    """As in a program that has imported both; what their leaves were asked for, in order."""
+    calls = []
+
+    def check_arguments(net, values):
+        calls.append(("check", net, values))
+        if not isinstance(net, Cell):
+            raise ArgumentTypeError("should be a Cell")
+
+    def load(net, values, strict, redundancy):
+        calls.append(("load", net, values, strict, redundancy))
+        return ["missing"], ["unused"]
+
+    mindspore, torch = types.ModuleType("mindspore leaf"), types.ModuleType("torch leaf")
+    mindspore.check_arguments, mindspore.load = check_arguments, load
+    mindspore.is_cell, torch.is_module = (lambda net: isinstance(net, Cell)), (lambda net: isinstance(net, Module))
+    mindspore.targets = lambda net: (Target("cell", (), "Bool"),)
+    torch.targets = lambda net: (Target("module", (), "Bool"),)
+    for name, leaf in (("mindspore", mindspore), ("torch", torch)):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+        monkeypatch.setattr(frameworks, name, leaf, raising=False)
+    return calls
+
+
+def test_without_mindspore_nothing_is_a_net(without):
+    """A program that has not imported MindSpore cannot have a Cell: the error says what is needed."""
+    with pytest.raises(ArgumentTypeError, match=r"the argument 'net' should be a Cell, but got <class 'int'>"):
+        load_param_into_net(5, {})
+    assert targets_of(object()) is None
+
+
+def test_no_framework_is_imported_for_asking(tmp_path):
+    """Asking to bind what is no net, and matching names, import neither MindSpore nor torch."""
+    (tmp_path / "a.ckpt").write_bytes(checkpoint(LAYERS))
+    code = f"""
+import sys, lazyckpt
+try:
+    lazyckpt.load_checkpoint({str(tmp_path / "a.ckpt")!r}, net=5)
+except TypeError as error:
+    print(type(error).__name__)
+with lazyckpt.load_checkpoint({str(tmp_path / "a.ckpt")!r}) as ckpt:
+    print(lazyckpt.match(list(ckpt), ckpt).fits)
+print({{"mindspore", "torch"}} & {{*sys.modules}})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split("\n") == ["ArgumentTypeError", "True", "set()", ""]
+
+
+def test_the_leaf_is_asked_to_load(asked):
+    """Net and mapping are checked first, then MindSpore's leaf gets everything as it was given."""
+    net, values = Cell(), {}
+
+    assert load_param_into_net(net, values, True, remove_redundancy=True) == (["missing"], ["unused"])
+    assert asked == [("check", net, values), ("load", net, values, True, True)]
+
+
+def test_by_default_loading_is_loose(asked):
+    """Neither strict, nor with redundancy removed."""
+    load_param_into_net(Cell(), {})
+
+    assert asked[1][3:] == (False, False)
+
+
+@pytest.mark.parametrize("flag", [1, 0, None, "True"])
+def test_flags_are_bools(asked, flag):
+    """As with MindSpore `strict_load` gives a TypeError and `remove_redundancy` a ValueError; nothing is loaded."""
+    with pytest.raises(ArgumentTypeError, match="must be a bool, but got"):
+        load_param_into_net(Cell(), {}, flag)
+    with pytest.raises(ArgumentValueError, match="'remove_redundancy' must be bool"):
+        load_param_into_net(Cell(), {}, remove_redundancy=flag)
+    assert [call[0] for call in asked] == ["check", "check"]
+
+
+def test_the_net_is_judged_before_the_flags(asked):
+    """The first fault wins, in MindSpore's order."""
+    with pytest.raises(ArgumentTypeError, match="Cell"):
+        load_param_into_net(Module(), {}, 5, 5)
+
+
+@pytest.mark.parametrize(("net", "found"), [(Cell(), "cell"), (Module(), "module")])
+def test_the_targets_are_those_of_the_framework(asked, net, found):
+    """Nets of either framework have parameters; anything else is no net."""
+    assert [target.name for target in targets_of(net)] == [found]
+    assert targets_of(object()) is None
+
+
+def test_load_checkpoint_binds_the_net_it_is_given(asked, tmp_path):
+    """`net`, `strict_load` and `remove_redundancy` go with the mapping that is then returned."""
+    (tmp_path / "a.ckpt").write_bytes(checkpoint(LAYERS))
+    net = Cell()
+    with lazyckpt.load_checkpoint(str(tmp_path / "a.ckpt"), net, True, remove_redundancy=True) as ckpt:
+        assert asked[1][1:] == (net, ckpt, True, True)
+        assert list(ckpt) == list(LAYERS)
+
+
+def test_the_net_is_looked_at_last(asked, tmp_path):
+    """A file that is missing is told before a net that is none, and then nothing is asked for."""
+    with pytest.raises(lazyckpt.errors.MissingFile):
+        lazyckpt.load_checkpoint(str(tmp_path / "a.ckpt"), net=5)
+    assert asked == []
+
+
+def test_a_checkpoint_whose_net_is_refused_is_closed(asked, tmp_path, monkeypatch):
+    """The error leaves no file open behind it, even while somebody keeps the error."""
+    (tmp_path / "a.ckpt").write_bytes(checkpoint(LAYERS))
+    given = []
+
+    def load(net, values, strict, redundancy):
+        given.append(values)
+        raise NetMismatch("no")
+
+    monkeypatch.setattr(frameworks.mindspore, "load", load)
+    with pytest.raises(NetMismatch, match="no"):
+        lazyckpt.load_checkpoint(str(tmp_path / "a.ckpt"), Cell())
+    assert repr(given[0]).startswith("<closed Checkpoint")
