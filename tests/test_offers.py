@@ -1,0 +1,221 @@
+"""The checkpoint's side of binding: what a mapping offers, told without its values, and handed out in file order."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict, UserDict
+
+import numpy as np
+import pytest
+from checkpoints import LAYERS, MIXED, array_value, checkpoint, counting, tensor_value
+from opening import opened_and_traced, opened_over
+from tracing import TracingSource
+
+import lazyckpt
+from lazyckpt.binding import Offer, Pair, Target
+from lazyckpt.dtypes import DTYPES
+from lazyckpt.entry import MAP, STRING, TENSOR
+from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.offers import Offers, check_values, dtype_named, in_file_order, offer_of
+from lazyckpt.parameter import Parameter
+from lazyckpt.sources import BytesSource
+
+MIB = 2**20
+KINDS = {"note": STRING, "empty": STRING, "table": MAP}
+
+
+class Theirs:
+    """As much of a MindSpore Parameter as is looked at."""
+
+    shape = (np.int64(2), 3)
+    dtype = "Float16"
+
+    def asnumpy(self):
+        """Never to be called."""
+        raise AssertionError
+
+
+class RecordingSource(BytesSource):
+    """A mapped file, as far as it matters, that remembers what was let go of."""
+
+    def __init__(self, data):
+        super().__init__(data)
+        self.released = []
+
+    def release(self, offset, length):
+        """See `Source.release`."""
+        self.released.append((offset, length))
+
+
+def pairs_of(ckpt, names):
+    """Pairs for these names of a checkpoint, in this order."""
+    offers = Offers(ckpt)
+    return [Pair(Target(name, offers[name].shape, offers[name].dtype), name, offers[name]) for name in names]
+
+
+def test_a_checkpoint_offers_what_its_index_tells():
+    """Kinds, shapes and dtypes, in file order, without reading a byte."""
+    source = TracingSource(checkpoint(MIXED))
+    ckpt = opened_and_traced(source)
+    offers = Offers(ckpt)
+
+    assert len(offers) == len(MIXED)
+    assert [(name, offer[:3]) for name, offer in offers.items()] == [
+        (name, (TENSOR, value.shape, value.dtype.name.capitalize()) if name in LAYERS else (KINDS[name], (), ""))
+        for name, value in MIXED.items()
+    ]
+    assert [offer.place for offer in offers.values()] == [ckpt.entry(name).start for name in MIXED]
+    assert source.reads == []
+
+
+def test_names_that_are_not_there_offer_nothing():
+    """Neither by look-up nor by `in`."""
+    offers = Offers(opened_over(BytesSource(checkpoint(LAYERS))))
+
+    assert (offers.get("fc"), "fc" in offers, "fc.weight" in offers) == (None, False, True)
+
+
+def test_edits_are_offered():
+    """What was assigned, edited, renamed or removed counts; strings that were read are still strings."""
+    ckpt = opened_over(BytesSource(checkpoint(MIXED)))
+    assert ckpt["note"] == MIXED["note"]
+    ckpt["step"] = np.zeros((2, 3), "uint8")
+    ckpt["conv1.bias"].set_data(counting((4,), "int32"))
+    ckpt["moved"] = ckpt.pop("fc.weight")
+    del ckpt["mask"]
+    offers = Offers(ckpt)
+
+    assert list(offers) == ["conv1.weight", "conv1.bias", "step", "note", "empty", "table", "moved"]
+    assert offers["note"].kind == STRING
+    assert offers["step"] == Offer(TENSOR, (2, 3), "UInt8")
+    assert offers["conv1.bias"] == Offer(TENSOR, (4,), "Int32")
+    assert offers["moved"] == Offer(TENSOR, (10, 84), "Float32")
+
+
+def test_a_dict_may_hold_values_of_any_kind():
+    """Lazy parameters, those of MindSpore, arrays, strings and lists, told without being looked at."""
+    source = TracingSource(checkpoint(LAYERS))
+    values = {
+        **opened_and_traced(source),
+        "theirs": Theirs(),
+        "array": counting((3,), "uint16"),
+        "text": "text",
+        "map": [np.zeros(1)] * 3,
+    }
+    offers = Offers(values)
+
+    assert [offers[name] for name in ("conv1.weight", "theirs", "array", "text", "map")] == [
+        Offer(TENSOR, (6, 1, 5, 5), "Float32"),
+        Offer(TENSOR, (2, 3), "Float16"),
+        Offer(TENSOR, (3,), "UInt16"),
+        Offer(STRING),
+        Offer(MAP),
+    ]
+    assert source.reads == []
+
+
+@pytest.mark.parametrize("value", [1, None, 1.5, b"w", {"w": 1}, np.zeros(2, "complex64"), np.array(["w"])])
+def test_what_can_never_be_bound_is_refused(value):
+    """Numbers, bytes, and arrays that MindSpore has no dtype for."""
+    with pytest.raises(ArgumentTypeError):
+        offer_of(value)
+
+
+@pytest.mark.parametrize("values", [{}, OrderedDict(w="text"), {"w": "text", "m": [1]}])
+def test_dicts_can_be_bound(values):
+    """Also of a subclass, also empty ones."""
+    assert check_values(values, (str, list)) is None
+
+
+@pytest.mark.parametrize("values", [None, [], "w", UserDict(w="text"), [("w", "text")]])
+def test_nothing_else_can_be_bound(values):
+    """As with MindSpore, a mapping that is no dict is refused."""
+    with pytest.raises(ArgumentTypeError, match="should be a dict or a Checkpoint"):
+        check_values(values, (str,))
+
+
+@pytest.mark.parametrize("values", [{1: "text"}, {"w": 1}, {"v": "text", "w": None}])
+def test_names_and_values_must_have_the_right_types(values):
+    """Both types are named in the message."""
+    with pytest.raises(ArgumentTypeError, match=r"should be a 'str' and 'Parameter', but got <class"):
+        check_values(values, (str,))
+
+
+def test_of_a_checkpoint_only_the_edits_are_checked():
+    """The file's own values are of the right types, and are not looked at; what was assigned may not be."""
+    source = TracingSource(checkpoint(MIXED))
+    ckpt = opened_and_traced(source)
+
+    assert check_values(ckpt, (Parameter,)) is None
+    assert source.reads == []
+    ckpt["step"] = 5
+    with pytest.raises(ArgumentTypeError, match=r"<class 'int'>"):
+        check_values(ckpt, (Parameter,))
+
+
+def test_values_come_in_file_order():
+    """Whatever order the net has; values in memory come first."""
+    ckpt = opened_over(BytesSource(checkpoint(LAYERS)))
+    ckpt["step"] = counting((2,))
+    ckpt["new"] = counting((3,))
+    names = ["mask", "new", "fc.weight", "step", "conv1.weight", "conv1.bias"]
+    found = list(in_file_order(pairs_of(ckpt, names), ckpt))
+
+    assert [pair.source for pair, _ in found] == ["new", "step", "conv1.weight", "conv1.bias", "fc.weight", "mask"]
+    assert [value is ckpt[pair.source] for pair, value in found] == [True] * 6
+
+
+def test_values_of_a_dict_come_in_the_order_of_the_pairs():
+    """A dict has no file."""
+    values = {name: counting((2,)) for name in "abc"}
+    found = list(in_file_order(pairs_of(values, "cab"), values))
+
+    assert [pair.source for pair, _ in found] == ["c", "a", "b"]
+    assert [value is values[pair.source] for pair, value in found] == [True] * 3
+
+
+def test_what_is_behind_is_let_go_of():
+    """Each time a mebibyte has been passed its pages may go, at the end all; never what is still to come."""
+    lengths = {"a": MIB // 2, "b": MIB, "c": 16, "d": 2 * MIB, "e": 5}
+    source = RecordingSource(b"".join(array_value(name, np.zeros(size, "uint8")) for name, size in lengths.items()))
+    ckpt = opened_over(source)
+    seen = []
+    for pair, _ in in_file_order(pairs_of(ckpt, lengths), ckpt):
+        assert sum(length for _, length in source.released) <= pair.offer.place
+        seen.append(pair.source)
+    starts = [ckpt.entry(name).start for name in ("c", "e")]
+
+    assert seen == list(lengths)
+    assert source.released == [
+        (0, starts[0]),
+        (starts[0], starts[1] - starts[0]),
+        (starts[1], source.size - starts[1]),
+    ]
+
+
+def test_views_outlive_the_pages(tmp_path):
+    """A view of a mapped file that was handed out before is the same when its pages were let go of."""
+    path = tmp_path / "a.ckpt"
+    array = counting((MIB,), "int32")
+    path.write_bytes(checkpoint({"a": array, "b": array}))
+    with lazyckpt.load_checkpoint(str(path)) as ckpt:
+        view = ckpt["a"].asnumpy()
+        for _, value in in_file_order(pairs_of(ckpt, "ab"), ckpt):
+            value.asnumpy(copy=True)
+
+        assert np.array_equal(view, array)
+
+
+def test_every_dtype_has_a_numpy_dtype():
+    """By MindSpore's name; an unknown name is a KeyError."""
+    assert {name: dtype_named(name) for name in DTYPES} == {name: dtype.numpy for name, dtype in DTYPES.items()}
+    with pytest.raises(KeyError):
+        dtype_named("Complex64")
+
+
+def test_looking_into_offers_logs_nothing(caplog):
+    """Warnings are the business of binding."""
+    caplog.set_level(logging.DEBUG)
+    dict(Offers(opened_over(BytesSource(tensor_value("w", [2], "Int4", b"\0\1")))))
+
+    assert caplog.records == []
