@@ -18,8 +18,9 @@ settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=3000)
 settings.load_profile("same")
 
-# The suite beside a real MindSpore runs where there is one.
-collect_ignore = [] if importlib.util.find_spec("mindspore") else ["interop"]
+# The suites beside a real framework run where there is one.
+BESIDE = {"mindspore": "interop", "torch": "interop_torch"}
+collect_ignore = [folder for framework, folder in BESIDE.items() if importlib.util.find_spec(framework) is None]
 
 DESCRIPTORS = Path("/proc/self/fd")
 PASSED = pytest.StashKey[bool]()
