@@ -32,6 +32,7 @@ from lazyckpt.sources.cipher import BLOCK, Lock, invalid_tag
 from lazyckpt.sources.frames import Frame, FrameTable, hop
 
 _SCRATCH: Final = 2**20
+_LONGEST_RUN: Final = 2**23  # bytes of ciphertext in memory at once
 _NONCES: Final = (12, 16)  # MindSpore stores 16 bytes and uses 12; 16 should it ever mend that
 _PIECE: Final = 2**20  # bytes of a CBC block that one thread decrypts at once
 THREADS: Final = min(8, os.cpu_count() or 1)
@@ -170,10 +171,7 @@ class GcmSource(DecryptedSource):
         """
         frame = self.table[number]
         data = self._raw.read(frame.offset, frame.stored)
-        self._raw.expect(frame.offset, frame.stored)
-        authentic = any(self._authentic(frame, data, frame.iv[:length], pieces) for length in _NONCES)
-        self._raw.release(frame.offset, frame.stored)
-        if authentic:
+        if any(self._authentic(frame, data, frame.iv[:length], pieces) for length in _NONCES):
             return
         for _, destination in pieces:
             destination[:] = bytes(destination.nbytes)
@@ -211,7 +209,9 @@ class GcmSource(DecryptedSource):
         first = 0
         for begin, end, destination in _passes(frame.stored, pieces):
             target = scratch[: end - begin] if destination is None else destination
+            self._raw.expect(frame.offset + begin, end - begin)
             decryptor.update_into(data[begin:end], target)
+            self._raw.release(frame.offset + begin, end - begin)
             if destination is None:
                 first = _scatter(begin, target, pieces, first)
         try:
@@ -317,7 +317,9 @@ def _passes(length: int, pieces: list[Request]) -> Iterator[tuple[int, int, memo
         end = inside + destination.nbytes
         if destination.nbytes >= _SCRATCH and reach <= inside and end <= following:
             yield from _scratch_runs(position, inside)
-            yield inside, end, destination
+            for start in range(inside, end, _LONGEST_RUN):
+                stop = min(start + _LONGEST_RUN, end)
+                yield start, stop, destination[start - inside : stop - inside]
             position = end
         reach = max(reach, end)
     yield from _scratch_runs(position, length)
