@@ -1,0 +1,380 @@
+"""`match`: what loading would do, told in rows, counts and hints, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from checkpoints import LAYERS, MIXED, checkpoint, counting
+from opening import opened_and_traced, opened_over
+from tracing import TracingSource
+
+import lazyckpt
+from lazyckpt import cli
+from lazyckpt.binding import plan
+from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.explore.match import SHOWN, Report, Row, match
+from lazyckpt.sources import BytesSource
+
+# A net that meets MIXED with every outcome.
+NET = {
+    "conv1.weight": ((6, 1, 5, 5), "Float32"),
+    "conv1.bias": ((6,), "Float32"),
+    "fc.weight": ((84, 10), "Float32"),
+    "step": ((), "Float32"),
+    "note": ((3,), "Float32"),
+    "table": ((3, 4), "Float32"),
+    "conv1.biases": ((6,), "Float32"),
+    "head": ((2,), "Float32"),
+}
+
+
+@pytest.fixture
+def mixed():
+    """A checkpoint with values of every kind."""
+    return opened_over(BytesSource(checkpoint(MIXED)))
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """Runs `lazyckpt match` on a checkpoint of LAYERS with these names: exit code, what it printed, complaints."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.ckpt").write_bytes(checkpoint(LAYERS))
+
+    def run(names, *options):
+        (tmp_path / "names.json").write_text(names if isinstance(names, str) else json.dumps(names))
+        with pytest.raises(SystemExit) as ended:
+            cli.app(["match", "net.ckpt", "--names", "names.json", *options])
+        printed = capsys.readouterr()
+        return ended.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+def vectors(*names):
+    """Small arrays of these names."""
+    return {name: counting((2,)) for name in names}
+
+
+def outcomes(report):
+    """Name -> outcome."""
+    return {row.name: row.outcome for row in report.rows}
+
+
+def test_every_parameter_has_a_row_and_then_every_value_that_is_left(mixed):
+    """In the net's order, then in the file's; nothing is told twice."""
+    assert list(outcomes(match(NET, mixed)).items()) == [
+        ("conv1.weight", "loads"),
+        ("conv1.bias", "casts"),
+        ("fc.weight", "refused"),
+        ("step", "refused"),
+        ("note", "passed over"),
+        ("table", "passed over"),
+        ("conv1.biases", "missing"),
+        ("head", "missing"),
+        ("mask", "unused"),
+        ("empty", "unused"),
+    ]
+
+
+def test_a_row_tells_shapes_and_dtypes(mixed):
+    """What would be loaded, and what it would become, or why not."""
+    rows = {row.name: row for row in match(NET | {"conv1.bias": ((6,), "Float64")}, mixed).rows}
+
+    assert rows["conv1.weight"] == Row("conv1.weight", "loads", "conv1.weight", "Float32 (6, 1, 5, 5)")
+    assert rows["conv1.bias"].note == "Float16 (6,) -> Float64 (6,)"
+    assert re.search(r"\(84, 10\) in the net, \(10, 84\) in the checkpoint", rows["fc.weight"].note)
+    assert rows["note"].note == "the checkpoint's value is no tensor"
+    assert rows["mask"] == Row("mask", "unused", "", "")
+
+
+def test_ones_that_are_taken_off_are_told():
+    """A shape that goes on with ones has an outcome of its own."""
+    report = match({"w": ((2,), "Float32")}, {"w": counting((2, 1, 1))})
+
+    assert report.rows == [Row("w", "squeezes", "w", "Float32 (2, 1, 1) -> Float32 (2,)")]
+    assert report.fits
+
+
+def test_a_prefix_is_told_with_its_source():
+    """A value behind a prefix is named beside the parameter that would take it, and not again as unused."""
+    report = match({"w": ((2,), "Float32"), "v": ((3,), "Float32")}, vectors("net.w", "net.v", "net.u"))
+
+    assert [(row.name, row.outcome, row.source) for row in report.rows] == [
+        ("w", "loads", "net.w"),
+        ("v", "refused", "net.v"),
+        ("net.u", "unused", ""),
+    ]
+    assert "<- net.w  Float32 (2,)" in str(report)
+    assert report.plan.unused == ("net.w", "net.v", "net.u")
+
+
+def test_strict_matching_knows_no_prefixes_and_no_conversions():
+    """`strict_load` means what it means for loading."""
+    net = {"w": ((2,), "Float32"), "half": ((2,), "Float16")}
+    report = match(net, vectors("net.w", "half"), strict_load=True)
+
+    assert outcomes(report) == {"w": "missing", "half": "refused", "net.w": "unused"}
+
+
+def test_the_counts_are_those_of_the_rows(mixed):
+    """Each outcome with the number of its rows, which the summary tells as a sentence."""
+    report = match(NET, mixed)
+
+    assert report.counts() == {"loads": 1, "casts": 1, "refused": 2, "passed over": 2, "missing": 2, "unused": 2}
+    assert report.summary() == "1 loads, 1 casts, 2 refused, 2 passed over, 2 missing, 2 unused"
+    assert repr(report) == f"<Report: {report.summary()}>"
+
+
+@pytest.mark.parametrize(
+    ("net", "fits"),
+    [
+        ({}, True),
+        (["a", "b"], True),
+        ({"a": ((2,), "Float32")}, True),
+        ({"a": ((2,), "Float16")}, True),
+        ({"a": ((3,), "Float32")}, False),
+        (["a", "c"], False),
+    ],
+)
+def test_a_report_fits_if_nothing_is_missing_or_refused(net, fits):
+    """Values that stay unused do no harm, nor do conversions."""
+    assert match(net, vectors("a", "b")).fits == fits
+
+
+def test_names_are_matched_by_name_alone():
+    """A list of names fits tensors of any shape and dtype, also behind a prefix, and no strings."""
+    values = {"net.a": counting((2, 3), "int8"), "net.b": np.array(True), "c": "text"}
+    report = match(["a", "b", "c", "d"], values)
+
+    assert [tuple(row) for row in report.rows] == [
+        ("a", "loads", "net.a", "Int8 (2, 3)"),
+        ("b", "loads", "net.b", "Bool ()"),
+        ("c", "passed over", "c", "the checkpoint's value is no tensor"),
+        ("d", "missing", "", ""),
+    ]
+
+
+@pytest.mark.parametrize("names", [("a", "b"), {"a": 0, "b": 0}.keys(), iter(["a", "b"])])
+def test_names_may_come_in_any_form(names):
+    """A tuple, a dict's keys, a generator."""
+    assert outcomes(match(names, vectors("a", "b"))) == {"a": "loads", "b": "loads"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        5,
+        None,
+        "weight",
+        b"weight",
+        [1, 2],
+        ["w", 1],
+        {"w": 5},
+        {"w": ("x", "Float32")},
+        {"w": (2, "Float32")},
+        object(),
+    ],
+)
+def test_what_is_no_net_is_refused(given):
+    """Neither a net, nor names, nor names with shapes and dtypes."""
+    with pytest.raises(ArgumentTypeError, match="is needed, not"):
+        match(given, vectors("w"))
+
+
+def test_values_that_can_never_be_bound_are_refused():
+    """A dict that holds something else is told as a TypeError of ours."""
+    with pytest.raises(ArgumentTypeError, match="int cannot be bound"):
+        match(["w"], {"w": 5})
+
+
+def test_near_names_are_told():
+    """A name that is missing is told with unused ones that look like it, best first, at most two."""
+    values = vectors("encoder.layer.0.weight", "encoder.layer.1.weight", "encoder.layer.2.weight", "zzz")
+    report = match(["encoder.layers.1.weight", "other"], values)
+
+    assert report.rows[0].note.startswith("did you mean encoder.layer.1.weight or encoder.layer.")
+    assert report.rows[0].note.count(" or ") == 1
+    assert report.rows[1].note == ""
+
+
+def test_names_that_are_used_are_no_near_names():
+    """A value that another parameter takes is not what was meant."""
+    report = match(["conv1.weight", "conv2.weight"], vectors("conv1.weight"))
+
+    assert report.rows[1] == Row("conv2.weight", "missing", "", "")
+
+
+def test_near_names_are_looked_for_only_so_long(monkeypatch):
+    """Of many missing names the first ones are compared: 10,000 comparisons in all."""
+    import difflib
+
+    compared = []
+    monkeypatch.setattr(
+        difflib, "get_close_matches", lambda name, names, **_: compared.extend([name] * len(names)) or []
+    )
+    values = dict.fromkeys((f"unused.{number}" for number in range(3000)), counting((1,)))
+    report = match([f"missing.{number}" for number in range(500)], values)
+
+    assert report.counts()["missing"] == 500
+    assert (len(compared), list(dict.fromkeys(compared))) == (10_000, [f"missing.{number}" for number in range(5)])
+
+
+def test_a_prefix_of_the_nets_names_is_hinted_at():
+    """MindSpore's rules take no prefix off the net's names; if one explains what is missing the report says so."""
+    report = match(["net.conv.w", "net.fc.w", "net.own"], vectors("conv.w", "fc.w"))
+
+    assert report.hint == "2 of them are in the checkpoint without the prefix 'net.' of the net's names"
+    assert report.summary() == f"3 missing, 2 unused. {report.hint}"
+
+
+def test_a_prefix_may_have_several_parts():
+    """It is cut at dots, the shortest that explains the first missing name."""
+    report = match(["a.b.w", "a.b.v"], vectors("w"))
+
+    assert report.hint == "1 of them are in the checkpoint without the prefix 'a.b.' of the net's names"
+    assert match(["ab", "a.c"], vectors("b", "x")).hint == ""
+
+
+def test_an_empty_match_says_so():
+    """Nothing on either side."""
+    report = match({}, {})
+
+    assert (report.fits, report.rows, str(report)) == (True, [], "nothing to match")
+
+
+def test_the_table_is_aligned(mixed):
+    """One line a row, outcome, name and detail in columns, and the summary."""
+    *lines, last = str(match(NET, mixed)).split("\n")
+
+    assert [line[:13].strip() for line in lines] == [row.outcome for row in match(NET, mixed).rows]
+    assert {line.index(word) for line, word in zip(lines, ["Float32 (6", "Float16 (6"], strict=False)} == {27}
+    assert last.startswith("1 loads")
+
+
+def test_long_reports_are_cut():
+    """The first 200 rows are printed and the rest is counted, in text and HTML; the rows are all there."""
+    report = match([f"w{number}" for number in range(1000)], {})
+
+    assert len(report.rows) == 1000
+    assert str(report).split("\n")[SHOWN:] == ["… and 800 more", "1,000 missing"]
+    assert report._repr_html_().count("<tr>") == SHOWN + 1
+    assert "1,000 missing" in report._repr_html_()
+
+
+EVIL = {
+    "<script>alert('&')</script>": "&lt;script&gt;alert(",
+    "\x1b[31mred": r"\x1b[31mred",
+    "two\nlines": r"two\nlines",
+    "half \ud800": r"half \ud800",
+}
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_names_disturb_neither_terminals_nor_notebooks(name):
+    """Wherever a name stands (in the net, in the file, behind a prefix, in a hint) it is escaped."""
+    reports = [
+        match([name], {}),
+        match([], {name: counting((1,))}),
+        match(["w"], {f"{name}w": counting((1,))}),
+        match([f"{name}.w"], vectors("w")),
+        match([f"{name} long enough to be alike 1"], vectors(f"{name} long enough to be alike 2")),
+    ]
+    texts, pages = [str(report) for report in reports], [report._repr_html_() for report in reports]
+
+    assert [text for text in texts if not text.replace("\n", "").isprintable()] == []
+    assert [page for page in pages if not page.isprintable()] == []
+    assert [EVIL[name] in page for page in pages] == [True] * len(pages)
+    assert [page for page in pages if "<script" in page] == []
+
+
+def test_a_report_is_plain_data(mixed):
+    """`to_dict` goes through JSON and has everything."""
+    report = match(NET, mixed)
+    data = report.to_dict()
+
+    assert json.loads(json.dumps(data)) == data
+    assert [Row(**row) for row in data["rows"]] == report.rows
+    assert (data["fits"], data["counts"], data["hint"]) == (report.fits, report.counts(), report.hint)
+
+
+def test_matching_reads_nothing():
+    """Not a byte of the file, for all that is told."""
+    source = TracingSource(checkpoint(MIXED))
+    report = match(NET, opened_and_traced(source))
+
+    assert all([str(report), report._repr_html_(), report.to_dict()])
+    assert source.reads == []
+
+
+def test_matching_changes_nothing(mixed):
+    """Neither the mapping nor the description of the net."""
+    net = dict(NET)
+    match(net, mixed)
+
+    assert net == NET
+    assert list(mixed) == list(MIXED)
+    assert mixed.edits() == {}
+
+
+def test_the_public_name():
+    """`lazyckpt.match` is it."""
+    assert lazyckpt.match is match
+    assert isinstance(match([], {}), Report)
+    assert match([], {}).plan == plan([], {})
+
+
+FITTING = {name: [list(array.shape), array.dtype.name.capitalize()] for name, array in LAYERS.items()}
+
+
+def test_the_command_ends_well_if_all_fits(run):
+    """Exit code 0, and the report on stdout."""
+    code, printed, complaints = run(FITTING)
+
+    assert (code, complaints) == (0, "")
+    assert printed.endswith("\n5 loads\n")
+
+
+@pytest.mark.parametrize(
+    "names", [["conv1.weight", "head"], {"step": [[2], "Int64"]}, {"step": [[], "Float32"]}, ["conv1.weights"]]
+)
+def test_the_command_ends_badly_if_not(run, names):
+    """Exit code 1 if something is missing or refused; the report is printed all the same."""
+    code, printed, complaints = run(names)
+
+    assert (code, complaints) == (1, "")
+    assert re.search(r"1 (missing|refused)", printed)
+
+
+@pytest.mark.parametrize("names", [FITTING, list(LAYERS), ["conv1.weights", "half \ud800"]])
+def test_the_command_speaks_json(run, names):
+    """With --json it is `to_dict`, and the exit code is the same."""
+    code, printed, _ = run(names, "--json")
+    report = match(names, {name: np.asarray(array) for name, array in LAYERS.items()})
+
+    assert json.loads(printed) == report.to_dict()
+    assert code == (0 if report.fits else 1)
+
+
+@pytest.mark.parametrize("names", ["{", "5", '"conv1.weight"', "[1]", '{"step": 5}', '{"step": [5, "Int64"]}', ""])
+def test_the_command_tells_what_is_wrong_with_the_names(run, names):
+    """Exit code 1 and one line on stderr: no JSON, or no names."""
+    code, printed, complaints = run(names)
+
+    assert (code, printed) == (1, "")
+    assert complaints.startswith("lazyckpt: ")
+    assert complaints.count("\n") == 1
+
+
+def test_the_command_needs_names(capsys, tmp_path):
+    """Without --names the command is wrong: exit code 2; a file of names that is missing gives 1."""
+    (tmp_path / "net.ckpt").write_bytes(checkpoint(LAYERS))
+    with pytest.raises(SystemExit) as ended:
+        cli.app(["match", str(tmp_path / "net.ckpt")])
+    assert ended.value.code == 2
+    with pytest.raises(SystemExit) as ended:
+        cli.app(["match", str(tmp_path / "net.ckpt"), "--names", str(tmp_path / "no.json")])
+    assert ended.value.code == 1
+    assert "no.json" in capsys.readouterr().err
