@@ -16,11 +16,16 @@ made by changing a few bytes; half of the places are taken from a seed's `hot` o
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
+import functools
 import itertools
+import os
 import random
 import re
 import resource
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -44,10 +49,12 @@ from lazyckpt.formats.ckpt import header_extents  # noqa: E402
 from lazyckpt.index.record import BadRecord, Meta, decode, encode  # noqa: E402
 from lazyckpt.index.store import MemoryStore  # noqa: E402
 from lazyckpt.keys import Secret  # noqa: E402
+from lazyckpt.loading import load_checkpoint  # noqa: E402
 from lazyckpt.payload import Payloads  # noqa: E402
 from lazyckpt.sources.base import BytesSource, Source  # noqa: E402
 from lazyckpt.sources.cipher import MODES, Lock  # noqa: E402
-from lazyckpt.sources.encrypted import open_encrypted  # noqa: E402
+from lazyckpt.sources.encrypted import DecryptedSource, open_encrypted  # noqa: E402
+from lazyckpt.sources.frames import FrameTable, hop  # noqa: E402
 
 SLOWEST = 1.0  # seconds
 MOST_MEMORY = 200 * 2**20
@@ -163,13 +170,16 @@ def _same(one: object, other: object) -> bool:
 
 # Encrypted files: from frames to plaintext to values.
 
+PLAIN = made.checkpoint(made.MIXED)
+BLOCKS = (1000, len(PLAIN))
+GENUINE = {part for block in BLOCKS for part in encryption.cut(PLAIN, block)}
+
 
 def encrypted_seeds() -> list[Seed]:
     """One checkpoint in every mode, in one frame and in several."""
-    plain = made.checkpoint(made.MIXED)
     seeds = []
-    for mode, block in itertools.product(MODES, (1000, len(plain))):
-        data = encryption.encrypted(plain, mode, block=block)
+    for mode, block in itertools.product(MODES, BLOCKS):
+        data = encryption.encrypted(PLAIN, mode, block=block)
         frame = encryption.HEADER[mode]
         stored = block + (0 if mode == "AES-GCM" else 16 - block % 16)
         starts = range(0, len(data) - frame, frame + stored)
@@ -178,11 +188,60 @@ def encrypted_seeds() -> list[Seed]:
 
 
 def read_encrypted(data: bytes) -> None:
-    """Decrypt with the mode that the first byte names, then scan and read every value."""
+    """Decrypt with the mode that the first byte names, then scan and read every value.
+
+    Of a GCM file no block comes that nobody encrypted. With the table of the sound file, which an index holds, none
+    comes in another's place either.
+    """
+    for table in _tables():
+        pinned = open_encrypted(BytesSource(data), Lock(MODES["AES-GCM"], Secret(encryption.KEY)), table)
+        for start, block in _blocks(pinned):
+            if block != PLAIN[start : start + len(block)]:
+                raise Violation("a block is read that is not the one that was indexed")
     names = {mode.magic[0]: mode for mode in MODES.values()}
     mode = names.get(data[0] if data else 0, MODES["AES-GCM"])
     source = open_encrypted(BytesSource(data), Lock(mode, Secret(encryption.KEY)), cache=2**20)
+    if mode.tagged and not {block for _, block in _blocks(source)} <= GENUINE:
+        raise Violation("a block authenticates that nobody encrypted")
     _read_values(source, list(scan(source, "ckpt")))
+
+
+@functools.cache
+def _tables() -> list[FrameTable]:
+    files = (encryption.encrypted(PLAIN, block=block) for block in BLOCKS)
+    return [hop(BytesSource(file), MODES["AES-GCM"]) for file in files]
+
+
+def _blocks(source: DecryptedSource) -> Iterator[tuple[int, bytes]]:
+    """The blocks that authenticate, and where they stand in the plaintext."""
+    for number in range(len(source.table)):
+        frame = source.table[number]
+        with contextlib.suppress(LazyCkptError):
+            yield frame.plain, bytes(source.read(frame.plain, frame.length))
+
+
+def load_encrypted(data: bytes) -> None:
+    """The same from the outside: a file, loaded with its key in the mode that it names, cold and from its index."""
+    path = _folder() / "net.ckpt"
+    path.write_bytes(data)
+    names = {mode.magic[0]: mode.name for mode in MODES.values()}
+    mode = names.get(data[0] if data else 0, "AES-GCM")
+    found = []
+    for _ in ("cold", "warm"):
+        with load_checkpoint(str(path), dec_key=encryption.KEY, dec_mode=mode) as checkpoint:
+            values = checkpoint.load()
+        found.append(values)
+    cold, warm = found
+    if list(cold) != list(warm) or not all(_same(cold[name], warm[name]) for name in cold):
+        raise Violation("cold and warm, a file is not the same")
+
+
+@functools.cache
+def _folder() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="lazyckpt-fuzz-")
+    atexit.register(folder.cleanup)
+    os.environ["LAZYCKPT_CACHE"] = folder.name
+    return Path(folder.name)
 
 
 # Records of an index: whatever they claim, no value comes of it but the one that the file has.
@@ -210,6 +269,7 @@ def read_record(data: bytes) -> None:
 TARGETS = {
     "walker": Target(checkpoint_seeds, read_checkpoint),
     "encrypted": Target(encrypted_seeds, read_encrypted),
+    "loading": Target(encrypted_seeds, load_encrypted),
     "records": Target(record_seeds, read_record, (LazyCkptError, BadRecord)),
 }
 
