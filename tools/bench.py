@@ -4,7 +4,8 @@
 
 Every figure is the median over turns that alternate between the two sides (A B A B), each side in a process of its
 own, files in the page cache. Memory is that of one call in a fresh process beyond what its imports took; mapped pages
-count. MindSpore is measured in a Python of its own (`--mindspore`), and safetensors if it is installed here.
+count. MindSpore is measured in a Python of its own (`--mindspore`), and safetensors if it is installed here. Both sides
+of `bind`, loading into nets, run where MindSpore is, so that Python must have what lazyckpt needs, too.
 
 A new row is a function in `benchmarks/` and a line in `ROWS`.
 """
@@ -21,6 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.binding import BIND
 from benchmarks.checkpoints import Checkpoints
 from benchmarks.encrypted import CRYPTO
 from benchmarks.importing import IMPORT
@@ -33,6 +35,7 @@ ROWS: dict[str, tuple[RowFunction, ...]] = {
     "index": INDEX,
     "read": READ,
     "crypto": CRYPTO,
+    "bind": BIND,
     "import": IMPORT,
 }
 PACKAGES = ("lazyckpt", "numpy", "lmdb", "cryptography")
@@ -79,7 +82,9 @@ def _asked(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small files and two turns: does the tool work?")
     parser.add_argument("--repeat", type=int, metavar="N", help="turns a row (default: what suits the row)")
     parser.add_argument("--folder", metavar="DIR", help="where the files go; removed afterwards (default: temporary)")
-    parser.add_argument("--mindspore", metavar="PYTHON", help="a Python that has MindSpore")
+    parser.add_argument(
+        "--mindspore", metavar="PYTHON", help="a Python that has MindSpore (for bind also lazyckpt's needs)"
+    )
     asked = parser.parse_args(arguments)
     if asked.repeat is not None and asked.repeat < 1:
         parser.error("--repeat must be at least 1")

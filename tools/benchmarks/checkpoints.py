@@ -94,6 +94,18 @@ class Checkpoints:
         return self._write("half.ckpt", ((f"layer.{i}.weight", shape) for i in range(128)), _noise())
 
     @cached_property
+    def parts(self) -> Made:
+        """64 values of 8 MiB (small: 64 KiB): 512 MiB."""
+        shape = (2**21,) if self._full else (2**14,)
+        return self._write("parts.ckpt", ((f"layer.{i}.weight", shape) for i in range(64)), _noise())
+
+    @cached_property
+    def whole(self) -> Made:
+        """128 values of 16 MiB (small: 64 KiB): 2 GiB."""
+        shape = (2**22,) if self._full else (2**14,)
+        return self._write("whole.ckpt", ((f"layer.{i}.weight", shape) for i in range(128)), _noise())
+
+    @cached_property
     def lenet(self) -> Made:
         """A LeNet with its optimiser: 21 parameters, half a megabyte."""
         moments = {f"moments.{name}": shape for name, shape in LENET.items()}

@@ -7,6 +7,7 @@ that has done nothing but its imports, counting every resident page, those of ma
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -122,8 +123,10 @@ def _once(side: Side) -> Measured:
 def _worker(side: Side) -> Iterator[Callable[[int], Measured]]:
     """A process that has a side's task ready, as a function from a number of calls to what they took."""
     command = [str(side.python), "-m", "benchmarks.worker"]
-    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-    with subprocess.Popen(command, cwd=TOOLS, stdin=pipe, stdout=pipe, stderr=nothing, text=True) as process:
+    pipe, nothing, env = subprocess.PIPE, subprocess.DEVNULL, dict(os.environ)
+    if side.python != sys.executable:  # lazyckpt need not be installed there, but what it needs must be
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TOOLS.parent), env.get("PYTHONPATH")]))
+    with subprocess.Popen(command, cwd=TOOLS, env=env, stdin=pipe, stdout=pipe, stderr=nothing, text=True) as process:
 
         def ask(what: object) -> Measured:
             try:

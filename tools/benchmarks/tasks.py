@@ -148,6 +148,35 @@ def mindspore_load(path: str, name: str | None = None, **decryption: Any) -> Tas
     return Task(call)
 
 
+def bind(path: str, names: list[str], length: int) -> Task:
+    """Load a checkpoint that has an index into a MindSpore net that has these of its values."""
+    import lazyckpt
+
+    lazyckpt.build_index(path).close()
+    net = _net(names, length)
+    return Task(lambda: lazyckpt.load_param_into_net(net, lazyckpt.load_checkpoint(path)))
+
+
+def mindspore_bind(path: str, names: list[str], length: int) -> Task:
+    """The same with MindSpore alone."""
+    import mindspore
+
+    net = _net(names, length)
+    return Task(lambda: mindspore.load_param_into_net(net, mindspore.load_checkpoint(path)))
+
+
+def _net(names: list[str], length: int) -> Any:
+    """A MindSpore net with float32 vectors of these names, each of so many bytes, which it has taken already."""
+    import mindspore
+    import numpy as np
+
+    net = mindspore.nn.Cell()
+    for number, name in enumerate(names):
+        data = mindspore.Tensor(np.ones(length // 4, np.float32))
+        net.insert_param_to_cell(f"p{number}", mindspore.Parameter(data, name), check_name_contain_dot=False)
+    return net
+
+
 def openssl_frames(path: str, key: bytes, first: int = 0, count: int | None = None, threads: int = 1) -> Task:
     """OpenSSL alone on whole frames."""
     from benchmarks.encrypting import frame_decryptor
@@ -169,6 +198,6 @@ def _forget_index(path: str) -> None:
 
 _ALL = (
     *(first_index, first_load, first_load_all, open_warm, open_and_look_up, one_row, view, copy, chosen, value, load),
-    *(iterate, safetensors_value, mindspore_load, openssl_frames, openssl_range),
+    *(iterate, safetensors_value, mindspore_load, bind, mindspore_bind, openssl_frames, openssl_range),
 )
 TASKS: dict[str, Callable[..., Task]] = {task.__name__: task for task in _ALL}
