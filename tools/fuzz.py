@@ -367,11 +367,11 @@ def fuzz(name: str, seed: int, count: int | None, seconds: float | None, folder:
             break
         outcome, fault, took = judge(target, mutant)
         grown = _memory() - before
-        if took > SLOWEST:
-            fault = fault or f"it took {took:.2f} s"
         if grown > MOST_MEMORY:
             fault = fault or f"the process grew by {grown / 2**20:.0f} MiB"
             before += grown
+        if took > SLOWEST:
+            fault = fault or f"it took {took:.2f} s"
         counts[outcome] += 1
         slowest = max(slowest, took)
         if fault:
