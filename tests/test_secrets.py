@@ -386,21 +386,25 @@ def test_no_command_prints_a_key(command, option, value, run):
 
 
 def at_a_terminal(arguments, typed):
-    """Run a command at a terminal and type something when it has stopped echoing: the exit code, and all it showed."""
+    """Run a command at a terminal and type something when it has asked for it: the exit code, and all it showed."""
     ours, its = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "lazyckpt", *arguments], stdin=its, stdout=its, stderr=its, start_new_session=True
     ) as process:
-        while termios.tcgetattr(its)[3] & termios.ECHO and process.poll() is None:
-            select.select([ours], [], [], 0.01)
-        os.write(ours, typed + b"\n")
         shown = b""
+        while process.poll() is None and (b": " not in shown or termios.tcgetattr(its)[3] & termios.ECHO):
+            shown += output(ours)
+        os.write(ours, typed + b"\n")
         while process.poll() is None or select.select([ours], [], [], 0)[0]:
-            if select.select([ours], [], [], 0.01)[0]:
-                shown += os.read(ours, 4096)
+            shown += output(ours)
     os.close(ours)
     os.close(its)
     return process.returncode, shown
+
+
+def output(terminal):
+    """What a terminal has shown since the last look; waits for a moment if that is nothing."""
+    return os.read(terminal, 4096) if select.select([terminal], [], [], 0.01)[0] else b""
 
 
 @pytest.mark.parametrize(("typed", "code"), [(TEXT_KEY, 0), (b"hex:" + TEXT_KEY.hex().encode(), 0), (b"0" * 16, 1)])
