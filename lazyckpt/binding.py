@@ -176,7 +176,8 @@ class _Judge:
         self.refusals: list[Refusal] = []
 
     def consider(self, target: Target, source: str, offer: Offer) -> None:
-        if target.is_map or target.takes_any:
+        alike = offer.shape == target.shape and offer.dtype == target.dtype
+        if alike or target.is_map or target.takes_any:
             self.pairs.append(Pair(target, source, offer))
             return
         reason = self._misfit(target, offer)
