@@ -134,14 +134,26 @@ def test_any_reads_of_any_file_give_its_plaintext(file, cache, pick):
     assert source.size == len(data)
 
 
+LONG = 2**20 + 3  # more than what is decrypted at once
+PIECES = {
+    "apart": [(0, 10), (20, LONG), (LONG + 50, LONG), (3 * LONG, 9), (4 * LONG, LONG)],
+    "side by side": [(0, LONG), (LONG, LONG), (2 * LONG, LONG)],
+    "one in another": [(0, 3 * LONG), (10, 10), (LONG, LONG)],
+    "one over another": [(0, LONG), (LONG - 4, LONG), (LONG + 4, 9), (2 * LONG - 8, LONG)],
+    "the same": [(7, LONG), (7, LONG), (7, 20)],
+    "all ways": [
+        *((0, 10), (5, LONG), (100, 50), (7, 2 * LONG), (LONG - 4, 9), (LONG, LONG), (2 * LONG, 2 * LONG)),
+        *((5 * LONG - 20, 20), (0, 5 * LONG), (LONG, 0)),
+    ],
+}
+
+
 @pytest.mark.parametrize("mode", MODES)
-def test_large_pieces_are_filled_beside_small_ones(mode):
-    """Pieces long enough to be decrypted in place, short ones, and ones inside others all get their bytes."""
-    data = pattern(5 * 2**20 + 77)
-    source = opened(encrypted(data, mode, block=3 * 2**20 + 5), mode)
-    long = 2**20 + 3
-    asked = [(0, 10), (5, long), (100, 50), (7, 2 * long), (long - 4, 9), (long, long), (2 * 2**20, 3 * 2**20)]
-    asked += [(len(data) - long, long), (len(data) - 20, 20), (0, len(data)), (2**20, 0)]
+@pytest.mark.parametrize("asked", PIECES.values(), ids=PIECES)
+def test_long_pieces_are_filled_beside_short_ones(asked, mode):
+    """Pieces long enough to be decrypted in place, short ones, and ones that overlap all get their bytes."""
+    data = pattern(5 * LONG)
+    source = opened(encrypted(data, mode, block=4 * LONG - 9), mode)
     rooms = [(start, memoryview(bytearray(length))) for start, length in asked]
     source.read_many(rooms)
 
@@ -353,6 +365,15 @@ def test_the_least_recently_used_block_goes():
     blocks.put(4, memoryview(bytes(5)))
 
     assert [number for number in range(5) if blocks.get(number) is not None] == [0, 3, 4]
+
+
+def test_a_block_that_two_threads_bring_is_held_once():
+    """The second one is not counted again."""
+    blocks = _Blocks(20)
+    for number in (0, 0, 0, 1):
+        blocks.put(number, memoryview(bytes(10)))
+
+    assert [blocks.get(number) is not None for number in (0, 1)] == [True, True]
 
 
 @given(st.integers(0, 40), st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=60))

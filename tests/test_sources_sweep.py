@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lazyckpt.errors import ChangedFile, CorruptFile, DamagedBlock, WrongKey
 from lazyckpt.formats import scan
 from lazyckpt.keys import Secret
+from lazyckpt.sources import sweep as sweep_module
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.cipher import MODES as OURS
 from lazyckpt.sources.cipher import Lock
@@ -165,8 +166,20 @@ def test_a_fault_of_the_reader_passes_through():
         raise CorruptFile("mine")
 
 
+def test_buffers_are_used_again(monkeypatch):
+    """A pass over many blocks asks for no more memory than one over a few: fresh memory costs more than AES."""
+    asked = []
+    real = sweep_module.room
+    monkeypatch.setattr(sweep_module, "room", lambda size: asked.append(size) or real(size))
+    with swept(opened(encrypted(pattern(200 * BLOCK), block=BLOCK))) as sweep:
+        for place in range(0, 200 * BLOCK, BLOCK // 2):
+            sweep.read(place, 100)
+
+    assert 1 <= len(asked) <= THREADS + 4
+
+
 def test_a_pass_takes_the_memory_of_a_few_blocks():
-    """Buffers are used again: a pass over 64 blocks holds a few of them at a time."""
+    """A pass over 64 blocks holds a few of them at a time."""
     file = encrypted(pattern(64 * BLOCK), block=BLOCK)
     source = opened(file)
     tracemalloc.start()
