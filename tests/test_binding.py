@@ -50,6 +50,13 @@ def test_parameters_take_the_values_of_their_names():
     assert what[1:] == ((), (), (), (), ())
 
 
+def test_pairs_are_in_the_nets_order_however_they_were_found():
+    """What is found behind prefixes, in several rounds, stands among what was found at once."""
+    what = planned(vectors("a", "b", "c", "d"), vectors("d", "y.a", "x.c", "b"))
+
+    assert [pair.source for pair in what.pairs] == ["y.a", "b", "x.c", "d"]
+
+
 def test_missing_is_in_the_nets_order_and_unused_in_the_checkpoints():
     """Both lists keep the order of the side that they are about."""
     what = planned(vectors("z", "a", "m"), vectors("q", "b", "a1"))
