@@ -29,6 +29,7 @@ CASTABLE: Final = (
     frozenset({"Float16", "Float32", "Float64", "BFloat16"}),
     frozenset({"Int8", "Int16", "Int32", "Int64", "Int4"}),
 )
+_FEW: Final = 32  # endings that are cheaper to compare with every name than to sort all names for
 NEVER_MISSED: Final = "accu_grads"  # gradients under accumulation are not reported as missing
 
 
@@ -122,7 +123,8 @@ def plan(targets: Iterable[Target], offers: Mapping[str, Offer], strict: bool = 
         offers: the checkpoint's values by name, in its order.
         strict: no prefixes, no conversions.
 
-    Cost: O(targets) look-ups, and one pass over the names of `offers` (two, sorted, if something is missing).
+    Cost: O(targets) look-ups, and one pass over the names of `offers` (two if something is missing, and a sort of them
+    if much is).
     """
     targets = list(targets)
     judge = _Judge(strict)
@@ -144,10 +146,11 @@ def plan(targets: Iterable[Target], offers: Mapping[str, Offer], strict: bool = 
     if missing and not strict:
         missing, prefixes = _without_prefixes(missing, offers, judge)
     unused = tuple(name for name in offers if name not in taken)
-    order = {target.name: place for place, target in enumerate(targets)}
-    pairs = tuple(sorted(judge.pairs, key=lambda pair: order[pair.target.name]))
+    if prefixes:
+        order = {target.name: place for place, target in enumerate(targets)}
+        judge.pairs.sort(key=lambda pair: order[pair.target.name])
     names = tuple(target.name for target in missing)
-    return Plan(pairs, names, unused, tuple(passed_over), tuple(judge.refusals), tuple(prefixes))
+    return Plan(tuple(judge.pairs), names, unused, tuple(passed_over), tuple(judge.refusals), tuple(prefixes))
 
 
 def refuse(what: Plan) -> None:
@@ -209,9 +212,9 @@ def _without_prefixes(
     missing: list[Target], offers: Mapping[str, Offer], judge: _Judge
 ) -> tuple[list[Target], list[str]]:
     """MindSpore's removal of prefixes: what is still missing, and the prefixes taken off."""
-    endings = _Endings(offers)
-    found: list[str] = []
     lacking = {target.name for target in missing if target.name and not target.is_map}
+    endings = _Endings(offers, lacking)
+    found: list[str] = []
     stop = missing[0].name  # MindSpore passes over a prefix that happens to equal the first missing name
     for name in [target.name for target in missing]:
         prefix = endings.prefix_of(name) if name in lacking else None
@@ -230,9 +233,12 @@ def _without_prefixes(
 class _Endings:
     """Finds the first tensor of many values whose name ends with a given text, in O(log n + matches)."""
 
-    def __init__(self, offers: Mapping[str, Offer]) -> None:
+    def __init__(self, offers: Mapping[str, Offer], wanted: set[str]) -> None:
+        """Only endings that are `wanted` will be asked for."""
         self._offers = offers
-        self._backwards = sorted((name[::-1], place) for place, name in enumerate(offers))
+        few = tuple(wanted) if len(wanted) <= _FEW else ("",)
+        names = (name for name in offers if name.endswith(few))
+        self._backwards = sorted((name[::-1], place) for place, name in enumerate(names))
 
     def is_tensor(self, name: str) -> bool:
         """Whether there is a tensor of that name."""

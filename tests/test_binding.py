@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from mindspore_binding import DTYPES, FLOATS, SIGNED, TABLE, TEXT, Refused, bind, nets_and_checkpoints
 
-from lazyckpt import dtypes
+from lazyckpt import binding, dtypes
 from lazyckpt.binding import Offer, Target, castable, plan, refuse
 from lazyckpt.entry import MAP, STRING, TENSOR
 from lazyckpt.errors import NetMismatch
@@ -191,9 +191,14 @@ PREFIXES = {
 }
 
 
+@pytest.mark.parametrize("few", [0, 32], ids=["sorted", "compared"])
 @pytest.mark.parametrize(("net", "values", "taken", "missing", "prefixes"), PREFIXES.values(), ids=PREFIXES)
-def test_prefixes(net, values, taken, missing, prefixes):
-    """Prefixes are taken off the checkpoint's names until nothing more is found; the values stay counted as unused."""
+def test_prefixes(net, values, taken, missing, prefixes, few, monkeypatch):
+    """Prefixes are taken off the checkpoint's names until nothing more is found; the values stay counted as unused.
+
+    It does not matter whether names are compared one by one or sorted first.
+    """
+    monkeypatch.setattr(binding, "_FEW", few)
     net, values = vectors(*net.split()), vectors(*values.split())
     what = planned(net, values)
 
