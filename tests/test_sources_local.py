@@ -316,6 +316,58 @@ def test_a_released_source_may_be_closed(tmp_path):
     assert source.release(0, SIZE) is None
 
 
+@pytest.mark.parametrize("offset", [0, 1, 4095, 4096, 5000])
+@pytest.mark.parametrize("length", [1, 4096, 5001])
+def test_private_memory_is_a_range_that_may_be_written_to(offset, length, tmp_path):
+    """It holds the range's bytes at any offset; neither the file, nor the map, nor another private view sees writes."""
+    data = pattern(3 * 4096)
+    path = write(tmp_path, data)
+    source, _ = open_local(path, "mmap")
+    one, other = source.private(offset, length), source.private(offset, length)
+    one[:] = bytes(length)
+    source.close()
+
+    assert (bytes(other), bytes(one)) == (data[offset : offset + length], bytes(length))
+    assert Path(path).read_bytes() == data
+
+
+def test_there_is_private_memory_only_of_the_file_that_was_opened(tmp_path):
+    """Once the name leads to another file, to none, or to a shorter one, or the source is closed, there is none."""
+    path = write(tmp_path)
+    source, _ = open_local(path, "mmap")
+    assert source.private(0, 10) is not None
+    os.replace(write(tmp_path, name="other"), path)
+    replaced = source.private(0, 10)
+    os.unlink(path)
+    removed = source.private(0, 10)
+    source.close()
+    shrunk, _ = open_local(write(tmp_path), "mmap")
+    os.truncate(path, SIZE - 1)
+
+    assert (replaced, removed, shrunk.private(0, 10), source.private(0, 10)) == (None,) * 4
+    shrunk.close()
+
+
+def test_so_much_private_memory_and_no_more(tmp_path):
+    """Each view holds a descriptor, so only 128 are given out at a time; those that are let go of count no more."""
+    source, _ = open_local(write(tmp_path), "mmap")
+    views = [source.private(number, 10) for number in range(200)]
+    del views[:100]
+
+    assert [view is None for view in views] == [False] * 28 + [True] * 72
+    assert [source.private(0, 10) is None for _ in range(3)] == [False] * 3
+    source.close()
+
+
+def test_sources_that_are_not_mapped_have_no_private_memory(tmp_path):
+    """Then a copy has to be made."""
+    source, _ = open_local(write(tmp_path), "pread")
+
+    assert source.private(0, 10) is None
+    assert BytesSource(bytes(20)).private(0, 10) is None
+    source.close()
+
+
 def test_no_descriptor_is_left_when_opening_fails(tmp_path):
     """What is opened on the way to an error is closed again."""
     before = len(os.listdir("/proc/self/fd"))
