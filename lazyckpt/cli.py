@@ -19,6 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.text import Text
 
 from lazyckpt import __version__
+from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.demo import run_demo
 from lazyckpt.entry import MAP, STRING, TENSOR, Entry
 from lazyckpt.errors import EncryptedFile, LazyCkptError
@@ -125,12 +126,10 @@ def show(
     key_env: KeyVariable = None,
 ) -> None:
     """Show one parameter: where it is, its first values, its statistics."""
-    with _told_plainly():
-        dec_key, dec_mode = _key(file, KeyReference(key_file, key_env))
-        with load_checkpoint(file, dec_key=dec_key, dec_mode=dec_mode) as checkpoint:
-            if name not in checkpoint:
-                raise _no_such_name(name, checkpoint)
-            facts = {**describe(checkpoint.entry(name)), **_values(checkpoint[name])}
+    with _told_plainly(), _loaded(file, KeyReference(key_file, key_env)) as checkpoint:
+        if name not in checkpoint:
+            raise _no_such_name(name, checkpoint)
+        facts = {**describe(checkpoint.entry(name)), **_values(checkpoint[name])}
     if as_json:
         _echo_json(facts)
         return
@@ -153,10 +152,8 @@ def match_command(
     key_env: KeyVariable = None,
 ) -> None:
     """Tell what would load, be converted, be missing or stay unused; exit code 1 if not everything would load."""
-    with _told_plainly():
-        dec_key, dec_mode = _key(file, KeyReference(key_file, key_env))
-        with load_checkpoint(file, dec_key=dec_key, dec_mode=dec_mode) as checkpoint:
-            report = match(_read_json(names), checkpoint)
+    with _told_plainly(), _loaded(file, KeyReference(key_file, key_env)) as checkpoint:
+        report = match(_read_json(names), checkpoint)
     if as_json:
         _echo_json(report.to_dict())
     else:
@@ -202,6 +199,11 @@ def _key(path: str, reference: KeyReference) -> tuple[bytes | None, str]:
             raise EncryptedFile(f"the file is encrypted ({mode}): give --key-file or --key-env", file=path)
         key = Secret(key_from_text(typer.prompt(f"Key of {path} ({mode})", hide_input=True)))
     return None if key is None else key.reveal(), mode or "AES-GCM"
+
+
+def _loaded(path: str, reference: KeyReference) -> Checkpoint:
+    dec_key, dec_mode = _key(path, reference)
+    return load_checkpoint(path, dec_key=dec_key, dec_mode=dec_mode)
 
 
 def _index_one(path: str, force: bool, reference: KeyReference) -> Built:
