@@ -11,7 +11,7 @@ The contract (tests/test_parameter.py checks each sentence):
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,6 @@ from lazyckpt.dtypes import DType, of_array
 from lazyckpt.entry import Entry
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.payload import Payloads, dtype_of
-
-T = TypeVar("T", bound=np.generic)
 
 
 class Parameter:

@@ -21,21 +21,23 @@ class Format(NamedTuple):
     """What a file format offers.
 
     Attributes:
-        scan: yields every entry in file order, reading headers only.
-        find: as `scan`, with the common case in its cheapest form.
+        find: yields what there is in file order, reading headers only, the common case in its cheapest form.
         confirm: raises `StaleIndex` unless the file has this entry where the entry says.
         header_extents: the bytes that `confirm` looks at.
         confirm_in: `confirm`, on those bytes alone.
     """
 
-    scan: Callable[[Source], Iterator[Entry]]
     find: Callable[[Source], Iterator[Plain | Entry]]
     confirm: Callable[[Source, Entry], None]
     header_extents: Callable[[Entry], list[Extent]]
     confirm_in: Callable[[Buffer, Entry], None]
 
+    def scan(self, source: Source) -> Iterator[Entry]:
+        """`find`, as entries."""
+        return map(entry_of, self.find(source))
 
-FORMATS = {"ckpt": Format(ckpt.scan, ckpt.find, ckpt.confirm, ckpt.header_extents, ckpt.confirm_in)}
+
+FORMATS = {"ckpt": Format(ckpt.find, ckpt.confirm, ckpt.header_extents, ckpt.confirm_in)}
 
 
 def scan(source: Source, name: str) -> Iterator[Entry]:
