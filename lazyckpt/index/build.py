@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from itertools import chain, islice
 from types import ModuleType
 from typing import Final, NamedTuple
@@ -140,7 +139,7 @@ def obtain(opened: Opened, where: str = AUTO, wishes: Wishes = DEFAULTS) -> Foun
                 log.info("no index at %s: %s", candidate, error)
         log.warning("no place to keep the index of %s: it is built in memory and will be built again", opened.path)
     source = _plain(opened, wishes)
-    with _entries(source, wishes) as entries:
+    with _entries(opened, source, wishes) as entries:
         store = MemoryStore(entries, Meta(opened.fingerprint, digests=wishes.digest is not None))
     return Found(Index(store), source)
 
@@ -218,7 +217,7 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> Found:
         facts, codec, frames = _locked().sealing(facts, source, opened.lock, wishes.sealed)
 
     def fill(private: str) -> None:
-        with _entries(source, wishes) as entries:
+        with _entries(opened, source, wishes) as entries:
             write(private, entries, facts, codec, frames)
         _unchanged(opened)
 
@@ -239,22 +238,13 @@ def _unchanged(opened: Opened) -> None:
 
 
 @contextlib.contextmanager
-def _entries(source: Source, wishes: Wishes) -> Iterator[Iterator[Plain | Entry]]:
+def _entries(opened: Opened, source: Source, wishes: Wishes) -> Iterator[Iterator[Plain | Entry]]:
     """The entries of a source; when the `with` block ends, all of an authenticated file has been verified."""
-    with _swept(source) as sweep:
+    with contextlib.nullcontext(source) if opened.lock is None else _locked().swept(source) as sweep:
         entries: Iterator[Plain | Entry] = chain.from_iterable(_runs(sweep, wishes.progress))
         if wishes.digest is not None:
             entries = (_digested(source, entry_of(found)) for found in entries)
         yield entries
-
-
-def _swept(source: Source) -> AbstractContextManager[Source]:
-    """A source for one pass from front to back."""
-    if source.window == 0:
-        return contextlib.nullcontext(source)
-    from lazyckpt.sources.sweep import swept
-
-    return swept(source)
 
 
 def _runs(source: Source, progress: Progress | None) -> Iterator[list[Plain | Entry]]:

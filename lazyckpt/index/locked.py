@@ -17,8 +17,9 @@ from lazyckpt.sources import Source
 from lazyckpt.sources.cipher import Lock
 from lazyckpt.sources.encrypted import DecryptedSource, open_encrypted, prove_key
 from lazyckpt.sources.frames import FrameTable
+from lazyckpt.sources.sweep import swept
 
-__all__ = ["open_encrypted", "sealing", "unlock"]
+__all__ = ["open_encrypted", "sealing", "swept", "unlock"]
 
 
 def unlock(store: Sidecar, raw: Source, lock: Lock, cache: int) -> Source:
