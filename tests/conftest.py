@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from lazyckpt.index import build
+
 # The oracle for what a file may look like is the parser that MindSpore forces. Asked for before protobuf is imported.
 os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
 
@@ -41,6 +43,20 @@ def cache_folder(tmp_path, monkeypatch):
     folder = tmp_path / "cache folder"
     monkeypatch.setenv("LAZYCKPT_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def walks(monkeypatch):
+    """Counts how often a file is walked: `len(walks)`."""
+    seen = []
+
+    def scan(source, name):
+        seen.append(source.name)
+        return real(source, name)
+
+    real = build.find
+    monkeypatch.setattr(build, "find", scan)
+    return seen
 
 
 @pytest.fixture(autouse=True)

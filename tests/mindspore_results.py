@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +27,19 @@ def allowed(listed="allowed.txt"):
     """The ids of calls that lazyckpt answers otherwise on purpose, each with its reason."""
     lines = (GOLDEN / listed).read_text(encoding="utf-8").splitlines()
     return {call.strip(): reason.strip() for call, _, reason in (line.partition("#") for line in lines)}
+
+
+def replayed(script, group, folder):
+    """Run a replay of recorded calls: the ids that failed, the match of its last line, and what it told on stderr."""
+    replay = subprocess.run(
+        [sys.executable, "-X", "faulthandler", str(GOLDEN / script), "--only", group],
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "CKPT_IMPL": "lazyckpt", "TMPDIR": str(folder)},
+        check=False,
+    )
+    failed = {line.split()[1] for line in replay.stdout.splitlines() if line.startswith("FAIL ")}
+    return failed, re.search(r"(\d+) passed, (\d+) failed", replay.stdout), replay.stderr
 
 
 def arguments(record):

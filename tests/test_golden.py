@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
-from mindspore_results import FILES, GOLDEN, allowed, arguments, facts_recorded, read_everything, recorded
+from mindspore_results import FILES, allowed, arguments, facts_recorded, read_everything, recorded, replayed
 
 import lazyckpt
 
@@ -72,17 +70,9 @@ def test_what_corrupts_mindspore_is_harmless(name, tmp_path):
 @pytest.mark.parametrize("group", GROUPS)
 def test_recorded_calls_have_the_recorded_outcome(group, tmp_path):
     """Every recorded call gives MindSpore's result or exception type, but for those that are reviewed and listed."""
-    replay = subprocess.run(
-        [sys.executable, "-X", "faulthandler", str(GOLDEN / "replay.py"), "--only", group],
-        capture_output=True,
-        encoding="utf-8",
-        env={**os.environ, "CKPT_IMPL": "lazyckpt", "TMPDIR": str(tmp_path)},
-        check=False,
-    )
-    failed = {line.split()[1] for line in replay.stdout.splitlines() if line.startswith("FAIL ")}
-    counted = re.search(r"(\d+) passed, (\d+) failed", replay.stdout)
+    failed, counted, told = replayed("replay.py", group, tmp_path)
 
-    assert counted is not None, replay.stderr
+    assert counted is not None, told
     assert int(counted[1]) > 0
     assert int(counted[2]) == len(failed)
     expected = {call for call in [*allowed(), *_recorded_as_root(tmp_path)] if call.startswith(group)}

@@ -38,20 +38,6 @@ def sidecar(file):
     return file.with_name("net.ckpt.lmdb")
 
 
-@pytest.fixture
-def walks(monkeypatch):
-    """Counts how often a file is walked: `len(walks)`."""
-    seen = []
-
-    def scan(source, name):
-        seen.append(source.name)
-        return real(source, name)
-
-    real = build.find
-    monkeypatch.setattr(build, "find", scan)
-    return seen
-
-
 def built(file, **options):
     """The entries and the path of an index, which is closed again."""
     index = lazyckpt.build_index(file, **options)

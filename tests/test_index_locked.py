@@ -11,7 +11,6 @@ from encryption import KEY, MODES, encrypted
 
 import lazyckpt
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError, WrongKey
-from lazyckpt.index import build
 from lazyckpt.index.layout import FACTS, FRAMES
 from lazyckpt.index.record import decode_meta, encode_meta
 
@@ -30,20 +29,6 @@ def file(tmp_path, mode):
     path = tmp_path / "net.ckpt"
     path.write_bytes(encrypted(checkpoint(MIXED), mode, block=512))
     return path
-
-
-@pytest.fixture
-def walks(monkeypatch):
-    """Counts how often a file is walked."""
-    seen = []
-
-    def scan(source, name):
-        seen.append(source.name)
-        return real(source, name)
-
-    real = build.find
-    monkeypatch.setattr(build, "find", scan)
-    return seen
 
 
 def names(file, mode, key=KEY, **options):

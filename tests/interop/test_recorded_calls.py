@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
-
 import numpy as np
 import pytest
-from mindspore_results import GOLDEN, allowed
+from mindspore_results import allowed, replayed
 
 NUMPY_2 = "numpy 2:"  # with what a reason begins that holds for numpy 2 only
 GROUPS = ("l", "args.net", "args.strict", "args.remove")
@@ -18,22 +13,14 @@ GROUPS = ("l", "args.net", "args.strict", "args.remove")
 @pytest.mark.parametrize("group", GROUPS)
 def test_recorded_calls_have_the_recorded_outcome(group, tmp_path):
     """Binding gives MindSpore's result or exception type, but for the calls that are reviewed and listed."""
-    replay = subprocess.run(
-        [sys.executable, "-X", "faulthandler", str(GOLDEN / "replay_ms.py"), "--only", group],
-        capture_output=True,
-        encoding="utf-8",
-        env={**os.environ, "CKPT_IMPL": "lazyckpt", "TMPDIR": str(tmp_path)},
-        check=False,
-    )
-    failed = {line.split()[1] for line in replay.stdout.splitlines() if line.startswith("FAIL ")}
-    counted = re.search(r"(\d+) passed, (\d+) failed", replay.stdout)
+    failed, counted, told = replayed("replay_ms.py", group, tmp_path)
     expected = {
         call
         for call, reason in allowed("allowed_ms.txt").items()
         if call.startswith(group) and (not reason.startswith(NUMPY_2) or not np.__version__.startswith("1."))
     }
 
-    assert counted is not None, replay.stderr
+    assert counted is not None, told
     assert int(counted[1]) > 0
     assert int(counted[2]) == len(failed)
     assert failed == expected
