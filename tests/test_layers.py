@@ -45,9 +45,9 @@ OWNERS = {
     "lmdb": {"index.sidecar", "index.write"},
     "platformdirs": {"index.place"},
     "mindspore": {"tensors.mindspore", "frameworks.mindspore"},
-    "rich": {"cli"},
+    "rich": {"cli.app", "cli.indexing", "cli.listing"},
     "torch": {"tensors.torch", "frameworks.torch"},
-    "typer": {"cli"},
+    "typer": {"cli", "cli.app", "cli.indexing", "cli.listing", "cli.matching"},
 }
 BY_NAME = {"", "dtypes"}  # modules that import by a computed name: the public names, and ml_dtypes, when asked for
 LONGEST = 400  # lines

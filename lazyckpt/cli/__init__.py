@@ -1,0 +1,39 @@
+"""The command line: thin functions over the API, printed for people, or as JSON for programs.
+
+Exit codes: 0 all is well, 1 something about a file is wrong (the message says what), 2 the command itself is wrong.
+A command is a function in one of these modules; a new module is a line in the imports below.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lazyckpt import __version__
+from lazyckpt.cli import indexing, listing, matching
+from lazyckpt.cli.app import app, told_plainly
+from lazyckpt.demo import run_demo
+
+__all__ = ["app", "indexing", "listing", "main", "matching"]
+
+
+def main() -> None:
+    """The `lazyckpt` command."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"lazyckpt {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo() -> None:
+    """Copy a small checkpoint written by MindSpore to a temporary folder, index it, and look around."""
+    with told_plainly():
+        run_demo(typer.echo)

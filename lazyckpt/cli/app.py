@@ -1,0 +1,115 @@
+"""What every command shares: the application, common options, keys, plain errors, JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from lazyckpt.checkpoint import Checkpoint
+from lazyckpt.errors import EncryptedFile, LazyCkptError
+from lazyckpt.keys import KeyReference, Secret, key_from_text
+from lazyckpt.loading import load_checkpoint
+from lazyckpt.sources import mode_of
+
+app = typer.Typer(
+    name="lazyckpt",
+    help="Look into MindSpore checkpoints without loading them.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Files = Annotated[
+    list[str], typer.Argument(help="Checkpoints, folders that hold some, or patterns like 'runs/**/*.ckpt'.")
+]
+File = Annotated[str, typer.Argument(help="A checkpoint.", metavar="FILE")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+KeyFile = Annotated[
+    str | None, typer.Option("--key-file", help="A file that holds the key of an encrypted checkpoint.", metavar="PATH")
+]
+KeyVariable = Annotated[
+    str | None, typer.Option("--key-env", help="An environment variable that holds the key.", metavar="NAME")
+]
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """Errors of files as one line on stderr and exit code 1."""
+    try:
+        yield
+    except LazyCkptError as error:
+        typer.echo(f"lazyckpt: {error}", err=True)
+        raise typer.Exit(1) from error
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise typer.Exit(1) from None
+
+
+def key_of(path: str, reference: KeyReference) -> tuple[bytes | None, str]:
+    """The key of a file and its mode, which the file's first bytes name; asked for at a terminal if need be."""
+    mode = mode_of(path)
+    key = reference.read()
+    if mode is not None and key is None:
+        if not sys.stdin.isatty():
+            raise EncryptedFile(f"the file is encrypted ({mode}): give --key-file or --key-env", file=path)
+        key = Secret(key_from_text(typer.prompt(f"Key of {path} ({mode})", hide_input=True)))
+    return None if key is None else key.reveal(), mode or "AES-GCM"
+
+
+def loaded(path: str, reference: KeyReference) -> Checkpoint:
+    """A checkpoint, opened with the key that the reference leads to."""
+    dec_key, dec_mode = key_of(path, reference)
+    return load_checkpoint(path, dec_key=dec_key, dec_mode=dec_mode)
+
+
+def byte_bar() -> Progress:
+    """A progress bar that counts bytes, on stderr, gone when it is done."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
+        console=Console(stderr=True), transient=True,
+    )  # fmt: skip
+
+
+def read_json(path: str) -> Any:
+    """What a JSON file holds."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise LazyCkptError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def echo_json(data: Any) -> None:
+    """Print JSON; numbers that JSON lacks (nan, inf) become strings."""
+    data = _finite(data)
+    try:
+        typer.echo(json.dumps(data, indent=1, ensure_ascii=False))
+    except UnicodeEncodeError:  # half of a surrogate pair in a string
+        typer.echo(json.dumps(data, indent=1))
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_finite(value) for value in data]
+    return str(data) if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def no_such_name(name: str, names: Any) -> LazyCkptError:
+    """An error that also names what looks like the missing name."""
+    import difflib
+
+    near = difflib.get_close_matches(name, list(names)[:100_000], n=3)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return LazyCkptError(f"there is no parameter {name!r}{hint}")

@@ -1,0 +1,71 @@
+"""`lazyckpt index`: build indexes of one checkpoint or of many."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lazyckpt.cli.app import Files, KeyFile, KeyVariable, app, byte_bar, key_of, told_plainly
+from lazyckpt.explore.sizes import human_size
+from lazyckpt.index.build import build_index
+from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processes
+from lazyckpt.keys import KeyReference
+
+
+@app.command()
+def index(
+    files: Files,
+    force: Annotated[bool, typer.Option("--force", help="Build also indexes that are fresh.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files indexed at once.")] = 1,
+    key_file: KeyFile = None,
+    key_env: KeyVariable = None,
+) -> None:
+    """Build the index (FILE.lmdb) of checkpoints, so that every later open is instant."""
+    with told_plainly():
+        paths = find_checkpoints(files)
+        key = KeyReference(key_file, key_env)
+        results = [_index_one(paths[0], force, key)] if len(paths) == 1 else _index_many(paths, force, jobs, key)
+    for result in results:
+        typer.echo(f"{result.path}: {result.error}" if result.error else _summary(result), err=bool(result.error))
+    if any(result.error for result in results):
+        raise typer.Exit(1)
+
+
+def _index_one(path: str, force: bool, reference: KeyReference) -> Built:
+    dec_key, dec_mode = key_of(path, reference)
+    bar = byte_bar()
+    with bar:
+        task = bar.add_task(os.path.basename(path), total=None)
+        built = build_index(
+            path,
+            dec_key,
+            dec_mode,
+            force=force,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+        return Built(path, "", built.path, len(built), built.fingerprint.size, bar.tasks[0].elapsed or 0.0)
+
+
+def _index_many(paths: list[str], force: bool, jobs: int, key: KeyReference) -> list[Built]:
+    bar = Progress(
+        TextColumn("{task.completed}/{task.total} files"), BarColumn(), TimeRemainingColumn(),
+        console=Console(stderr=True), transient=True,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("files", total=len(paths))
+        if jobs == 1:
+            return build_indexes(paths, force=force, key=key, progress=lambda _: bar.advance(task))
+        with processes(min(jobs, len(paths))) as pool:
+            return build_indexes(paths, executor=pool, force=force, key=key, progress=lambda _: bar.advance(task))
+
+
+def _summary(result: Built) -> str:
+    rate = f", {human_size(int(result.size / result.seconds))}/s" if result.seconds > 0.001 else ""
+    return (
+        f"{result.path}: {result.parameters:,} parameters in {human_size(result.size)},"
+        f" {result.seconds * 1e3:,.1f} ms{rate} -> {result.sidecar or 'kept in memory only'}"
+    )
