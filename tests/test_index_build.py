@@ -242,7 +242,7 @@ def test_without_any_place_the_index_is_in_memory(file, forbid, cache_folder, ca
 
 def test_an_index_that_cannot_be_read_back_is_not_used(file, monkeypatch, caplog):
     """If what was written is no index (a failing disk, a file system that cannot map), the next place is tried."""
-    monkeypatch.setattr(place, "put", lambda path, fill, mode: Path(path).write_bytes(b"lost"))
+    monkeypatch.setattr("lazyckpt.index.build.put", lambda path, fill, mode: Path(path).write_bytes(b"lost"))
     entries, path = built(file)
 
     assert ([name for name, _ in entries], path) == (list(MIXED), None)

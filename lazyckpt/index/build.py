@@ -15,6 +15,7 @@ from itertools import chain, islice
 from types import ModuleType
 from typing import Final, NamedTuple
 
+from lazyckpt.atomic import put
 from lazyckpt.entry import Entry, Plain, entry_of
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChangedFile, StaleIndex
 from lazyckpt.formats import find
@@ -222,7 +223,7 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> Found:
         _unchanged(opened)
 
     os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-    place.put(path, fill, mode=opened.mode & 0o666 | 0o400)
+    put(path, fill, mode=opened.mode & 0o666 | 0o400)
     try:
         store = sidecar.Sidecar(path)
     except BadRecord as error:

@@ -1,0 +1,131 @@
+"""A file comes to its place whole or not at all.
+
+It is written under a private name in the folder it goes to, and renamed. The private names of a file are always the
+same few (`.<name>.tmp`, `.<name>.1.tmp`, …) and locked while they are written: a writer takes the first that nobody
+holds, so what a killed one left is taken over by the next; and each takes away what it finds of others that died.
+Writers at the same time have names of their own; all end with a whole file, and the last one stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Final
+
+try:
+    import fcntl
+except ImportError:  # Windows: every writer takes a name that nobody ever had
+    fcntl = None  # type: ignore[assignment]
+
+_NAMES: Final = 8  # writers of one file at the same time that have lasting private names
+
+
+class Draft:
+    """A private file on its way to its place.
+
+    Attributes:
+        path: where it is going.
+        private: where it is until then.
+    """
+
+    def __init__(self, path: str, private: str) -> None:
+        self.path = path
+        self.private = private
+
+    def place(self, mode: int, *, durable: bool = False) -> None:
+        """Rename it into place, over what was there.
+
+        Args:
+            mode: its permission bits.
+            durable: bring it, and its name, to the disk first: what power failure must not take.
+        """
+        os.chmod(self.private, mode)
+        if durable:
+            _sync(self.private)
+        os.replace(self.private, self.path)
+        if durable:
+            _sync(os.path.dirname(self.path) or ".")
+
+
+@contextlib.contextmanager
+def draft(path: str) -> Iterator[Draft]:
+    """A private, empty file for `path`. What was not put in its place when the block ends is removed.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    private, descriptor = _private(path)
+    try:
+        yield Draft(path, private)
+    finally:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), os.lstat(private)):
+                os.unlink(private)
+        os.close(descriptor)
+        _sweep(path)
+
+
+def put(path: str, fill: Callable[[str], object], *, mode: int) -> None:
+    """Make the file at `path` by letting `fill` write a private file, which is then renamed into place.
+
+    Whatever was there before stays until the rename, and for good if anything fails.
+
+    Raises:
+        OSError: the folder cannot be written, or is full.
+        Exception: what `fill` raises; nothing is left behind.
+    """
+    with draft(path) as made:
+        fill(made.private)
+        made.place(mode)
+
+
+def _private(path: str) -> tuple[str, int]:
+    folder, name = os.path.split(path)
+    if fcntl is not None:
+        for private in _names(path):
+            descriptor = _lock(private, os.O_CREAT)
+            if descriptor >= 0:
+                os.ftruncate(descriptor, 0)
+                return private, descriptor
+    private = os.path.join(folder, f".{name}.{os.urandom(8).hex()}.tmp")
+    return private, os.open(private, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+def _names(path: str) -> list[str]:
+    folder, name = os.path.split(path)
+    return [os.path.join(folder, f".{name}{number}.tmp") for number in ("", *(f".{n}" for n in range(1, _NAMES)))]
+
+
+def _lock(path: str, create: int) -> int:
+    """The file at `path`, to which nobody else writes until it is closed, or -1 when another is at it."""
+    descriptor = os.open(path, os.O_RDWR | create | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The other writer may have renamed the file away between the open and the lock.
+        if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return -1
+
+
+def _sweep(path: str) -> None:
+    """Remove what killed writers left."""
+    if fcntl is None:
+        return
+    for private in _names(path):
+        with contextlib.suppress(OSError):
+            descriptor = _lock(private, 0)
+            if descriptor >= 0:
+                os.unlink(private)
+                os.close(descriptor)
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,189 @@
+"""A file comes to its place whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from lazyckpt import atomic
+from lazyckpt.atomic import draft, put
+
+
+def writes(data):
+    """A filler that writes these bytes."""
+    return lambda private: Path(private).write_bytes(data)
+
+
+def test_a_file_is_put_in_its_place_with_its_mode(tmp_path):
+    """After `put` the file has what was filled in and the mode that was asked for, and stands alone."""
+    target = tmp_path / "index"
+    put(str(target), writes(b"whole"), mode=0o440)
+
+    assert target.read_bytes() == b"whole"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o440
+    assert os.listdir(tmp_path) == ["index"]
+
+
+def test_a_file_is_replaced_by_rename(tmp_path):
+    """Who has the old file open keeps reading it."""
+    target = tmp_path / "index"
+    target.write_bytes(b"old")
+    with target.open("rb") as old:
+        put(str(target), writes(b"new"), mode=0o600)
+
+        assert (old.read(), target.read_bytes()) == (b"old", b"new")
+
+
+@pytest.mark.parametrize("fault", [OSError("full"), ValueError("bad"), KeyboardInterrupt()], ids=repr)
+def test_a_failure_leaves_what_was_there_and_nothing_else(fault, tmp_path):
+    """If filling fails in any way, the old file stands and the private one is gone."""
+    target = tmp_path / "index"
+    target.write_bytes(b"old")
+
+    def fill(private):
+        Path(private).write_bytes(b"half")
+        raise fault
+
+    with pytest.raises(type(fault)):
+        put(str(target), fill, mode=0o600)
+    assert (os.listdir(tmp_path), target.read_bytes()) == (["index"], b"old")
+
+
+def test_what_a_killed_writer_left_is_taken_over(tmp_path):
+    """The next writer finds the private file of one that died, empties it and uses it; no litter grows."""
+    target = tmp_path / "index"
+
+    def die(private):
+        Path(private).write_bytes(b"half of it")
+        os._exit(0)
+
+    for _ in range(3):
+        if (child := os.fork()) == 0:
+            put(str(target), die, mode=0o600)
+        os.waitpid(child, 0)
+    left = os.listdir(tmp_path)
+    seen = []
+    put(str(target), lambda private: seen.append(Path(private).read_bytes()), mode=0o600)
+
+    assert left == [".index.tmp"]
+    assert seen == [b""]
+    assert os.listdir(tmp_path) == ["index"]
+
+
+def test_two_writers_at_once_have_files_of_their_own(tmp_path):
+    """A writer that comes while another is at it takes a name of its own; both files are whole, the last one stays."""
+    target = tmp_path / "index"
+    seen = []
+
+    def fill(private):
+        Path(private).write_bytes(b"first")
+        put(str(target), writes(b"second"), mode=0o600)
+        seen.append(target.read_bytes())
+
+    put(str(target), fill, mode=0o600)
+
+    assert (seen, target.read_bytes()) == ([b"second"], b"first")
+    assert os.listdir(tmp_path) == ["index"]
+
+
+def test_a_private_file_that_was_renamed_away_is_not_written_to(tmp_path, monkeypatch):
+    """If the other writer finishes between our open and our lock, its file is left alone."""
+    target, usual = tmp_path / "index", tmp_path / ".index.tmp"
+    lock = atomic.fcntl.flock
+
+    def finish_first(descriptor, how):
+        usual.write_bytes(b"theirs")
+        usual.rename(target)
+        monkeypatch.setattr(atomic.fcntl, "flock", lock)
+        lock(descriptor, how)
+
+    monkeypatch.setattr(atomic.fcntl, "flock", finish_first)
+    with pytest.raises(OSError, match="no room"):
+        put(str(target), raise_no_room, mode=0o600)
+
+    assert target.read_bytes() == b"theirs"
+    assert os.listdir(tmp_path) == ["index"]
+
+
+def raise_no_room(private):
+    """A filler that fails at once."""
+    raise OSError("no room")
+
+
+def test_without_locks_every_writer_has_a_name_of_its_own(tmp_path, monkeypatch):
+    """Where there is no flock, files are put in place all the same."""
+    monkeypatch.setattr(atomic, "fcntl", None)
+    target = tmp_path / "index"
+    put(str(target), writes(b"whole"), mode=0o600)
+
+    assert (os.listdir(tmp_path), target.read_bytes()) == (["index"], b"whole")
+
+
+def test_a_link_at_the_private_name_is_not_followed(tmp_path):
+    """Whoever may write the folder cannot make a writer write elsewhere."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / ".index.tmp").symlink_to(victim)
+
+    with pytest.raises(OSError, match="link"):
+        put(str(tmp_path / "index"), writes(b"whole"), mode=0o600)
+    assert victim.read_bytes() == b"precious"
+
+
+def test_a_folder_that_is_not_there_is_an_os_error(tmp_path):
+    """A place that cannot be written is told as the system tells it."""
+    with pytest.raises(FileNotFoundError):
+        put(str(tmp_path / "none" / "index"), writes(b"whole"), mode=0o600)
+
+
+def test_what_a_second_killed_writer_left_is_taken_away(tmp_path):
+    """A writer that died beside another had a name of its own; the next one that finishes removes the file."""
+    target = tmp_path / "index"
+    with draft(str(target)):
+        if (child := os.fork()) == 0:
+            put(str(target), lambda private: os._exit(0), mode=0o600)
+        os.waitpid(child, 0)
+        left = sorted(os.listdir(tmp_path))
+    put(str(target), writes(b"whole"), mode=0o600)
+
+    assert left == [".index.1.tmp", ".index.tmp"]
+    assert os.listdir(tmp_path) == ["index"]
+
+
+def test_many_writers_at_once_run_out_of_lasting_names_and_still_write(tmp_path):
+    """The ninth writer takes a name that nobody ever had."""
+    target = tmp_path / "index"
+
+    def nested(depth):
+        with draft(str(target)) as made:
+            if depth:
+                nested(depth - 1)
+            Path(made.private).write_bytes(b"%d" % depth)
+            made.place(0o600)
+
+    nested(atomic._NAMES)
+
+    assert (os.listdir(tmp_path), target.read_bytes()) == (["index"], b"8")
+
+
+def test_a_draft_that_was_not_placed_is_gone(tmp_path):
+    """What nobody put in its place does not stay."""
+    with draft(str(tmp_path / "index")) as made:
+        Path(made.private).write_bytes(b"half")
+
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_durable_file_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
+    """First the bytes reach the disk, then the name, then the folder is synced."""
+    target, order = tmp_path / "net.ckpt", []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (order.append("sync"), fsync(descriptor)))
+    monkeypatch.setattr(os, "replace", lambda *names: (order.append("rename"), replace(*names)))
+    with draft(str(target)) as made:
+        made.place(0o400, durable=True)
+
+    assert order == ["sync", "rename", "sync"]
