@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from types import ModuleType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lazyckpt.atomic import put
 from lazyckpt.entry import Entry, Plain, entry_of
@@ -210,12 +210,13 @@ def _locked() -> ModuleType:
 def _build(path: str, opened: Opened, wishes: Wishes) -> Found:
     from lazyckpt.index.write import write
 
-    source = _plain(opened, wishes)
+    source: Any = _plain(opened, wishes)  # of an encrypted file, one with a table
     facts = Meta(opened.fingerprint, digests=wishes.digest is not None)
     codec: Codec = CLEAR
     frames = None
     if opened.lock is not None:
-        facts, codec, frames = _locked().sealing(facts, source, opened.lock, wishes.sealed)
+        sealing = _locked().Sealing(opened.lock, wishes.sealed)
+        facts, codec, frames = sealing.facts(facts), sealing.codec, sealing.frames(source.table)
 
     def fill(private: str) -> None:
         with _entries(opened, source, wishes) as entries:

@@ -15,11 +15,11 @@ from lazyckpt.index.sealed import Sealed
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.sources import Source
 from lazyckpt.sources.cipher import Lock
-from lazyckpt.sources.encrypted import DecryptedSource, open_encrypted, prove_key
+from lazyckpt.sources.encrypted import open_encrypted, prove_key
 from lazyckpt.sources.frames import FrameTable
 from lazyckpt.sources.sweep import swept
 
-__all__ = ["open_encrypted", "sealing", "swept", "unlock"]
+__all__ = ["Sealing", "open_encrypted", "swept", "unlock"]
 
 
 def unlock(store: Sidecar, raw: Source, lock: Lock, cache: int) -> Source:
@@ -44,8 +44,22 @@ def unlock(store: Sidecar, raw: Source, lock: Lock, cache: int) -> Source:
         raise StaleIndex(str(error)) from error
 
 
-def sealing(facts: Meta, source: DecryptedSource, lock: Lock, sealed: bool) -> tuple[Meta, Codec, bytes]:
-    """What a new index of an encrypted file needs: its facts, its codec, and the table of frames, sealed."""
-    seal = Sealed(lock)
-    facts = facts._replace(sealed=sealed, salt=seal.salt, check=seal.check)
-    return facts, seal if sealed else CLEAR, seal.close(FRAMES, source.table.to_bytes())
+class Sealing:
+    """What a new index of an encrypted file needs.
+
+    Attributes:
+        codec: how its records are written.
+    """
+
+    def __init__(self, lock: Lock, sealed: bool = True) -> None:
+        self._seal = Sealed(lock)
+        self._sealed = sealed
+        self.codec: Codec = self._seal if sealed else CLEAR
+
+    def facts(self, facts: Meta) -> Meta:
+        """An index's facts, with what tells its key."""
+        return facts._replace(sealed=self._sealed, salt=self._seal.salt, check=self._seal.check)
+
+    def frames(self, table: FrameTable) -> bytes:
+        """The table of frames, sealed."""
+        return self._seal.close(FRAMES, table.to_bytes())

@@ -8,7 +8,7 @@ it is whole, so nothing is synced before the end.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from operator import lt
 from typing import Final
@@ -43,30 +43,78 @@ def write(
     Raises:
         OSError: the disk is full or fails.
     """
+    with SidecarWriter(path, codec) as writer:
+        entries = iter(entries)
+        while batch := list(islice(entries, _BATCH)):
+            writer.add(batch)
+        return writer.finish(facts, frames)
+
+
+class SidecarWriter:
+    """An index on its way to a file: entries are added as they become known, what is known of them all comes last."""
+
+    def __init__(self, path: str, codec: Codec = CLEAR) -> None:
+        """Start a file; see `write`.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with _as_os_error():
+            self._environment = lmdb.open(
+                path, subdir=False, lock=False, sync=False, metasync=False, max_dbs=0, map_size=_FIRST_MAP
+            )
+        self._records = _Records(self._environment, codec)
+        self._numbering = Numbering()
+
+    def __enter__(self) -> SidecarWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._environment.close()
+
+    def add(self, entries: Iterable[Plain | Entry]) -> None:
+        """Take the next entries, best a few thousand at a time.
+
+        Raises:
+            OSError: the disk is full or fails.
+        """
+        with _as_os_error():
+            self._records.add(self._numbering.records(entries))
+
+    def finish(self, facts: Meta, frames: bytes | None = None) -> Meta:
+        """Write what is left, and sync the file.
+
+        Args:
+            facts: all but the counts.
+            frames: the table of frames of an encrypted file, sealed.
+
+        Returns:
+            The facts with the counts.
+
+        Raises:
+            OSError: the disk is full or fails.
+        """
+        places, irregular = self._numbering.places, self._numbering.irregular
+        meta = facts._replace(parameters=len(places), irregular=len(irregular))
+        rest = [(IRREGULAR + PLACE.pack(place), b"") for place in sorted(irregular)]
+        rest.append((FACTS, encode_meta(meta)))
+        if frames is not None:
+            rest.append((FRAMES, frames))
+        with _as_os_error():
+            self._records.finish(places, rest)
+            self._environment.sync(True)
+        return meta
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
     try:
-        with contextlib.closing(_create(path)) as environment:
-            writer = _Writer(environment, codec)
-            numbering = Numbering()
-            entries = iter(entries)
-            while batch := list(islice(entries, _BATCH)):
-                writer.add(numbering.records(batch))
-            meta = facts._replace(parameters=len(numbering.places), irregular=len(numbering.irregular))
-            rest = [(IRREGULAR + PLACE.pack(place), b"") for place in sorted(numbering.irregular)]
-            rest.append((FACTS, encode_meta(meta)))
-            if frames is not None:
-                rest.append((FRAMES, frames))
-            writer.finish(numbering.places, rest)
-            environment.sync(True)
-            return meta
+        yield
     except lmdb.Error as error:
         raise OSError(f"writing the index failed: {error}") from error
 
 
-def _create(path: str) -> lmdb.Environment:
-    return lmdb.open(path, subdir=False, lock=False, sync=False, metasync=False, max_dbs=0, map_size=_FIRST_MAP)
-
-
-class _Writer:
+class _Records:
     """Puts records into the file, a batch at a time."""
 
     def __init__(self, environment: lmdb.Environment, codec: Codec) -> None:
