@@ -2,6 +2,8 @@
 
     0A len  0A len tag  12 len  ( 08 dim )*  12 len type  1A len content
 
+(and as `encode` aligns them, with a field of zeros before the content).
+
 Strategy: the two outer headers are read byte by byte, the rest up to the content by one regular expression run on the
 bytes in place. Layers repeat, so what a header's bytes claim is worked out once and remembered by those bytes. Whatever
 is written in any other way is left to the general walk (`ckpt`), whose answer would be the same.
@@ -26,7 +28,8 @@ VALUE: Final = 0x0A
 TAG: Final = 0x0A
 # What MindSpore writes from the end of a tensor's tag to the first byte of its content.
 _BODY: Final = re.compile(
-    rb"\x12([\x80-\xff]{0,5}[\x00-\x7f])((?:\x08[\x80-\xff]{0,4}[\x00-\x7f])*\x12[\x03-\x08][A-Za-z0-9]+)"
+    rb"\x12([\x80-\xff]{0,5}[\x00-\x7f])((?:\x08[\x80-\xff]{0,4}[\x00-\x7f])*\x12[\x03-\x08][A-Za-z0-9]+"
+    rb"(?:\x7a[\x00-\x7f]\x00*)?)"
     rb"\x1a([\x80-\xff]{0,5}[\x00-\x7f])"
 )
 _REMEMBERED: Final = 65_536  # headers whose claims are kept in memory during a scan

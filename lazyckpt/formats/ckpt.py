@@ -27,13 +27,12 @@ from lazyckpt.dtypes import BY_NUMPY_NAME, DTYPES
 from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Plain, entry_of
 from lazyckpt.errors import CorruptFile, LazyCkptError, StaleIndex
 from lazyckpt.formats.canonical import TAG, VALUE, recogniser
+from lazyckpt.formats.encode import TRAILER, TRAILER_MARK
 from lazyckpt.formats.header import TensorHeader, impossible, merge_tensor, read_text
 from lazyckpt.formats.wire import Buffer, fields
 from lazyckpt.sources.base import Source
 from lazyckpt.sources.window import look
 
-TRAILER: Final = 17  # b"crc_num" and the crc32 as 10 big-endian bytes
-TRAILER_MARK: Final = b"crc_num"
 _CHUNK: Final = 2**20
 
 # Field keys: number << 3 | wire type.

@@ -1,0 +1,109 @@
+"""MindSpore's `.ckpt`, written: the bytes that stand around contents.
+
+    0A len  0A len tag  12 len  ( 08 dim )*  12 len type  [7A len 00…]  1A len  content
+
+Strategy: pure functions from a value's name, type, shape and length to the bytes before its content, exactly as
+protobuf's own writer makes them. To bring a content to a multiple of some number of bytes, zeros are put before it in
+a field that the schema does not have (15), which every protobuf parser passes over, MindSpore's included.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+TRAILER_MARK: Final = b"crc_num"
+TRAILER: Final = 17  # bytes: the mark, and the crc32 as 10 big-endian ones
+SLICE: Final = 512 * 2**20  # bytes of content above which a value is written as several
+_VALUE: Final = b"\x0a"
+_TAG: Final = b"\x0a"
+_TENSOR: Final = b"\x12"
+_MAP: Final = b"\x1a"
+_MAP_TENSOR: Final = b"\x0a"
+_DIM: Final = b"\x08"
+_TYPE: Final = b"\x12"
+_CONTENT: Final = b"\x1a"
+_PAD: Final = b"\x7a"
+# An unknown field of no content. Put after a stream that by chance ends in what looks like a trailer.
+NOT_A_TRAILER: Final = b"\x7a\x00"
+
+
+class Described(NamedTuple):
+    """An array that is to be written: what its header says."""
+
+    type: str
+    shape: Sequence[int]
+    nbytes: int
+
+
+def varint(number: int) -> bytes:
+    """A number in base 128, the lowest 7 bits first."""
+    if number < 0x80:
+        return _SMALL[number]
+    digits = bytearray()
+    while number >= 0x80:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    digits.append(number)
+    return bytes(digits)
+
+
+_SMALL: Final = tuple(bytes((number,)) for number in range(0x80))
+
+
+def tensor_header(tag: bytes, value: Described, position: int = 0, align: int = 1) -> bytes:
+    """All that stands before the content of a Value that begins at `position`.
+
+    Args:
+        tag: the name in UTF-8.
+        value: type, shape, and bytes of content (of this Value alone; the shape is the whole one's).
+        position: where the Value begins in the stream.
+        align: the content will begin at a multiple of so many bytes.
+    """
+    claims = _claims(value.type, tuple(value.shape))
+    named = _TAG + varint(len(tag)) + tag + _TENSOR
+    begin_content = _CONTENT + varint(value.nbytes)
+    padding = 0
+    while True:
+        tensor = claims + _padding(padding) + begin_content
+        inner = named + varint(len(tensor) + value.nbytes) + tensor
+        header = _VALUE + varint(len(inner) + value.nbytes) + inner
+        missing = -(position + len(header)) % align
+        if not missing:
+            return header
+        # Lengths around the padding may each take a byte more for it: then once more.
+        padding += missing if padding or missing > 1 else align + 1
+
+
+def map_headers(tag: bytes, arrays: Sequence[Described]) -> list[bytes]:
+    """What stands before each content of a map's Value; the contents follow their headers directly."""
+    heads = [_claims(array.type, tuple(array.shape)) + _CONTENT + varint(array.nbytes) for array in arrays]
+    fronts = [_MAP_TENSOR + varint(len(head) + array.nbytes) + head for head, array in zip(heads, arrays, strict=True)]
+    inside = _length(fronts) + sum(array.nbytes for array in arrays)
+    named = _TAG + varint(len(tag)) + tag + _MAP + varint(inside)
+    outer = _VALUE + varint(len(named) + inside) + named
+    return [outer + fronts[0], *fronts[1:]] if fronts else [outer]
+
+
+def trailer(crc: int) -> bytes:
+    """The end of a file that is saved with a checksum."""
+    return TRAILER_MARK + crc.to_bytes(TRAILER - len(TRAILER_MARK), "big")
+
+
+@functools.lru_cache(65_536)
+def _claims(type_name: str, shape: tuple[int, ...]) -> bytes:
+    name = type_name.encode()
+    return b"".join(_DIM + varint(dim) for dim in shape) + _TYPE + varint(len(name)) + name
+
+
+def _padding(size: int) -> bytes:
+    """A field of zeros that takes `size` bytes (0, or at least 2; around 130 perhaps one byte less)."""
+    if not size:
+        return b""
+    zeros = size - 2 if size <= 129 else max(127, size - 3)
+    return _PAD + varint(zeros) + bytes(zeros)
+
+
+def _length(parts: Iterable[bytes]) -> int:
+    return sum(map(len, parts))
