@@ -40,9 +40,9 @@ class Draft:
             mode: its permission bits.
             durable: bring it, and its name, to the disk first: what power failure must not take.
         """
-        os.chmod(self.private, mode)
         if durable:
             _sync(self.private)
+        os.chmod(self.private, mode)
         os.replace(self.private, self.path)
         if durable:
             _sync(os.path.dirname(self.path) or ".")

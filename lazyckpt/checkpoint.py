@@ -7,64 +7,29 @@ and read when they are looked at, and nothing that was not looked at takes memor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from typing import Any, Final, Protocol
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from lazyckpt.entry import MAP, TENSOR, Entry
-from lazyckpt.errors import ClosedCheckpoint, StaleIndex
 from lazyckpt.index import Index
-from lazyckpt.index.store import PARAM_KEY_MARK
+from lazyckpt.keys import Secret
+from lazyckpt.mapping import UNEDITED, LazyMapping, Value
 from lazyckpt.parameter import Parameter
-from lazyckpt.payload import Payloads
 from lazyckpt.reading import read_all
-from lazyckpt.sources import Source
+from lazyckpt.selection import AllNames, SomeNames
 
-Value = Any  # Parameter, str, a list of three arrays (a map), or whatever was assigned
+if TYPE_CHECKING:
+    from lazyckpt.writing.export import Rename
+    from lazyckpt.writing.items import Item
+
 Progress = Callable[[int, int], object]
 REPR_ITEMS: Final = 100
-UNEDITED: Final = object()
 
 
-class Names(Protocol):
-    """Names of the file, in file order, with their places in the index."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[str]: ...
-    def position(self, name: str) -> int | None:
-        """The place of a name, or None."""
-
-
-class AllNames:
-    """Every name of an index. Costs nothing to make."""
-
-    def __init__(self, index: Index) -> None:
-        self._index = index
-        self.position = index.position
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._index)
-
-
-class SomeNames:
-    """Chosen names, or names under which entries are known here."""
-
-    def __init__(self, places: dict[str, int]) -> None:
-        self._places = places
-        self.position = places.get
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-
-class Checkpoint(MutableMapping[str, Value]):
+class Checkpoint(LazyMapping):
     """A lazy, ordered mapping of a checkpoint's names to its values.
 
     Values are `Parameter`s; a string that was saved with `append_dict` is a `str`, a map parameter a list of three
@@ -73,52 +38,10 @@ class Checkpoint(MutableMapping[str, Value]):
     safe for many threads; editing is not.
     """
 
-    def __init__(self, source: Source, index: Index, payloads: Payloads, names: Names) -> None:
-        """Not for users: call `lazyckpt.load_checkpoint`."""
-        self._source = source
-        self._index = index
-        self._payloads = payloads
-        self._names = names
-        self._made: dict[str, Value] = {}
-        self._replaced: dict[str, Value] = {}
-        self._removed: set[str] = set()
-        self._appended: dict[str, Value] = {}
-        self._closed = False
-
-    @property
-    def path(self) -> str:
-        """The file that was opened, links resolved."""
-        return self._source.name
-
     @property
     def index(self) -> Index:
         """The index of the whole file."""
         return self._index
-
-    def entry(self, name: str) -> Entry:
-        """What the file says of a name: kind, dtype, shape, where its bytes are. Reads nothing.
-
-        Raises:
-            KeyError: there is no such name in the file, or it was taken out of the mapping.
-            StaleIndex: the index contradicts itself.
-        """
-        position = self._position(name) if isinstance(name, str) else None
-        if position is None:
-            raise KeyError(name)
-        return self._at(position, name)
-
-    def peek(self, name: str) -> Value | Entry:
-        """What is known of a name without reading: the value if it was set or read already, else its entry.
-
-        Raises:
-            KeyError: there is no such name.
-        """
-        edited = self._edited(name)
-        return self.entry(name) if edited is UNEDITED else edited
-
-    def edits(self) -> dict[str, Value]:
-        """The values that were assigned to this mapping."""
-        return {**self._replaced, **self._appended}
 
     def release(self, start: int, stop: int | None = None) -> None:
         """Hint that bytes `start` to `stop` of the file (None: its end) will not be looked at again soon.
@@ -144,91 +67,6 @@ class Checkpoint(MutableMapping[str, Value]):
             self.peek(name)
         values = ((name, self[name]) for name in wanted)
         return {name: value.to_mindspore() if isinstance(value, Parameter) else value for name, value in values}
-
-    def __len__(self) -> int:
-        return len(self._names) - len(self._removed) + len(self._appended)
-
-    def __iter__(self) -> Iterator[str]:
-        self._check_open()
-        if self._removed:
-            yield from (name for name in self._names if name not in self._removed)
-        else:
-            yield from self._names
-        yield from self._appended
-
-    def __reversed__(self) -> Iterator[str]:
-        return reversed(list(self))
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and (name in self._appended or self._position(name) is not None)
-
-    def __getitem__(self, name: str) -> Value:
-        """The value of a name.
-
-        Cost: two index look-ups the first time. A string or a map is read here; a tensor is not.
-
-        Raises:
-            KeyError: there is no such name.
-        """
-        if name in self._appended:
-            return self._appended[name]
-        if name in self._replaced:
-            return self._replaced[name]
-        position = self._position(name) if isinstance(name, str) else None
-        if position is None:
-            raise KeyError(name)
-        value = self._made.get(name)
-        if value is None:
-            value = self._made.setdefault(name, self._make(self._at(position, name)))
-        return value
-
-    def __setitem__(self, name: str, value: Value) -> None:
-        """Set a value in memory: an old name keeps its place, a new one comes last."""
-        if not isinstance(name, str):
-            raise TypeError(f"names are strings, not {type(name).__name__}")
-        if name not in self._appended and self._position(name) is not None:
-            self._replaced[name] = value
-        else:
-            self._appended[name] = value
-
-    def __delitem__(self, name: str) -> None:
-        """Take a name out of the mapping; the file keeps it."""
-        if name in self._appended:
-            del self._appended[name]
-        elif isinstance(name, str) and self._position(name) is not None:
-            self._replaced.pop(name, None)
-            self._removed.add(name)
-        else:
-            raise KeyError(name)
-
-    def popitem(self) -> tuple[str, Value]:
-        """Remove and return the last item, as dict does."""
-        for name in reversed(self):
-            return name, self.pop(name)
-        raise KeyError("popitem(): the checkpoint is empty")
-
-    def clear(self) -> None:
-        """Take every name out of the mapping; the file keeps them."""
-        self._names = SomeNames({})
-        self._replaced, self._removed, self._appended = {}, set(), {}
-
-    def copy(self) -> Checkpoint:
-        """A second mapping over the same values, with edits of its own from here on."""
-        other = Checkpoint(self._source, self._index, self._payloads, self._names)
-        other._made = self._made
-        other._replaced = dict(self._replaced)
-        other._removed = set(self._removed)
-        other._appended = dict(self._appended)
-        return other
-
-    def __or__(self, other: MutableMapping[str, Value]) -> Checkpoint:
-        merged = self.copy()
-        merged.update(other)
-        return merged
-
-    def __ior__(self, other: MutableMapping[str, Value]) -> Checkpoint:
-        self.update(other)
-        return self
 
     def select(self, choice: str | Callable[[str], object]) -> Checkpoint:
         """A narrower view: the names that start with a prefix, or for which a function is true.
@@ -282,6 +120,57 @@ class Checkpoint(MutableMapping[str, Value]):
         values.update(read_all(self._payloads, jobs, workers, progress))
         return {name: values[name] for name in wanted}
 
+    def save(
+        self, path: str | os.PathLike[str], names: Iterable[str] | None = None, *, format: str | None = None,
+        rename: Rename | None = None, dtype: str | None = None, enc_key: bytes | None = None,
+        enc_mode: str = "AES-GCM", crc_check: bool = False, align: int = 64,
+        max_shard_size: int | None = None, mode: int = 0o400, progress: Progress | None = None,
+    ) -> list[str]:  # fmt: skip
+        """Write values to another file (or over this one), one piece of 8 MiB in memory at a time.
+
+        Args:
+            path: where. Whatever is there is replaced, when the new file is whole.
+            names: which values, in this order; None for all. Values edited in memory are written as they are now.
+            format: `ckpt` or `safetensors`; None for what the path ends in.
+            rename: new names: a mapping from old ones, or a function of the old one.
+            dtype: floating-point tensors are converted to this type, such as `Float16`.
+            enc_key: encrypt a `.ckpt` with this key.
+            enc_mode: AES-GCM, AES-CBC or SM4-CBC.
+            crc_check: store a checksum, as MindSpore does.
+            align: each content begins at a multiple of so many bytes, so that it can be mapped; 1 for files as
+                MindSpore writes them. (Of safetensors files only the first content.)
+            max_shard_size: bytes of contents above which several files are written, with a `<path>.index.json`.
+            mode: permission bits; MindSpore's saved files are read-only.
+            progress: called as `progress(done, total)` with byte counts.
+
+        Returns:
+            The files written.
+
+        Raises:
+            KeyError: a name is not there; nothing is written.
+            ValueError: the format cannot hold a value, or options contradict each other (`ArgumentValueError`).
+            OSError: the file cannot be written (`UnwritableFile`, `MissingFolder`, `FolderInTheWay`). In every case
+                what was there before stays.
+
+        Cost: reads the values once, in order; the index is written along. Synced to the disk before it is renamed.
+        """
+        from lazyckpt.writing.export import Export, export
+
+        key = None if enc_key is None else Secret(enc_key)
+        enc_key = None  # so that no traceback's variables show it
+        wanted = list(self if names is None else names)
+        for name in wanted:
+            self.peek(name)
+        how = Export(format, rename, dtype, key, enc_mode, crc_check, align, max_shard_size, mode, progress)
+        return export(path, wanted, self.item, how, {})
+
+    def item(self, name: str, new_name: str) -> Item:
+        """What is written of a value under another name."""
+        from lazyckpt.writing.values import item_of, stored
+
+        known = self.peek(name)
+        return stored(new_name, known, self._payloads) if isinstance(known, Entry) else item_of(new_name, known)
+
     def close(self) -> None:
         """Let go of the file and the index. Arrays already handed out stay valid. May be called twice."""
         self._closed = True
@@ -309,36 +198,6 @@ class Checkpoint(MutableMapping[str, Value]):
     def _ipython_key_completions_(self) -> list[str]:
         return list(self)
 
-    def _position(self, name: str) -> int | None:
-        self._check_open()
-        return None if name in self._removed else self._names.position(name)
-
-    def _at(self, position: int, name: str) -> Entry:
-        """The entry at a place, which must be the name's (or the one that MindSpore renames to it)."""
-        entry = self._index.at(position)
-        if name not in (entry.name, entry.name.partition(PARAM_KEY_MARK)[0]):
-            raise StaleIndex(
-                "the index is damaged (a name leads to the record of another); rebuild it (lazyckpt index --force)",
-                parameter=name,
-                file=self.path,
-            )
-        return entry
-
-    def _make(self, entry: Entry) -> Value:
-        if entry.kind == TENSOR:
-            return Parameter(entry, self._payloads)
-        return self._payloads.value(entry)
-
-    def _edited(self, name: str) -> Value:
-        """A value that is in memory and may differ from the file's, or UNEDITED."""
-        if name in self._appended:
-            return self._appended[name]
-        if name in self._replaced:
-            return self._replaced[name]
-        position = self._position(name) if isinstance(name, str) else None
-        made = UNEDITED if position is None else self._made.get(name, UNEDITED)
-        return UNEDITED if isinstance(made, Parameter) and not made.is_edited else made
-
     def _describe(self, name: str) -> str:
         edited = self._edited(name)
         if edited is not UNEDITED:
@@ -349,10 +208,6 @@ class Checkpoint(MutableMapping[str, Value]):
         if entry.kind == MAP:
             return "[" + ", ".join(f"<{array.dtype} {array.shape}>" for array in entry.arrays) + "]"
         return f"<str of {entry.stored // 4:,} characters>"
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedCheckpoint(f"the checkpoint {self.path} was closed")
 
 
 def _own(value: Value) -> Value:

@@ -12,7 +12,7 @@ import logging
 import os
 from typing import Any, Final
 
-from lazyckpt.checkpoint import AllNames, Checkpoint, Names, SomeNames
+from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.entry import REFUSED
 from lazyckpt.errors import (
     ArgumentTypeError,
@@ -28,7 +28,7 @@ from lazyckpt.index.build import AUTO, Wishes, check_place, obtain
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
 from lazyckpt.keys import Secret
 from lazyckpt.payload import Payloads
-from lazyckpt.selection import ChoiceFunction, Selection, check_prefix, choose
+from lazyckpt.selection import AllNames, ChoiceFunction, Names, Selection, SomeNames, check_prefix, choose
 from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source
 
 log = logging.getLogger("lazyckpt")

@@ -67,3 +67,12 @@ def targets_of(net: Any) -> list[Target] | None:
     if torch is not None and torch.is_module(net):
         return list(torch.targets(net))
     return None
+
+
+def values_of(net: Any, integrated_save: bool = True) -> list[tuple[str, Any]] | None:
+    """What is saved of a MindSpore net: its parameters under the names they have in files; None if it is no Cell."""
+    mindspore = _framework("mindspore")
+    if mindspore is None or not mindspore.is_cell(net):
+        return None
+    values: list[tuple[str, Any]] = mindspore.values(net, integrated_save)
+    return values

@@ -77,6 +77,11 @@ class Parameter:
         """Whether `set_data` replaced the file's value."""
         return self._data is not None
 
+    @property
+    def origin(self) -> tuple[Entry, Payloads] | None:
+        """Where the value lies in its file; None if it was replaced in memory."""
+        return (self._entry, self._payloads) if self._data is None else None
+
     def asnumpy(self, *, copy: bool = False) -> npt.NDArray[Any]:
         """The values as a numpy array.
 

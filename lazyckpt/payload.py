@@ -10,7 +10,7 @@ no others (neighbours closer than 4 KiB are read together).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from lazyckpt.sources.base import Request, Source
 from lazyckpt.sources.ranges import Key, Plan, coalesce, plan
 from lazyckpt.sources.window import Patch
 
+PIECE: Final = 2**23  # bytes of a large value that are looked at together when it is passed over
 _ALIGNMENT: Final = 64  # bytes; what SIMD code and other frameworks like best
 _WORTH_A_MAP: Final = 2**20  # bytes of a value from which a map of its own is cheaper than a copy
 _LONGEST_HEADER: Final = 2**20  # bytes of unknown fields beyond which a header is looked at in place
@@ -89,6 +90,48 @@ class Payloads:
         """
         made: AnyArray | str | list[AnyArray] = self._run(self._fetch(entry))
         return made
+
+    def pieces(self, entry: Entry, size: int = PIECE) -> Iterator[AnyArray]:
+        """A tensor's or a string's values in C order, a piece at a time: for whoever passes over large values once.
+
+        The header is proven before the first piece. If the index has a digest of the content, damage is told after the
+        last one: what was made of the pieces must not be kept then.
+
+        Args:
+            entry: of a tensor, or of a string (whose pieces are bytes).
+            size: bytes of a piece in the file, at most.
+
+        Yields:
+            Flat arrays, read-only or of their own. Pages of a mapped file leave this process's memory when the next
+            piece is asked for.
+
+        Raises:
+            StaleIndex, ChangedFile, DamagedBlock: as for `view`.
+            CorruptFile: the content is not the one that was indexed.
+        """
+        _check_sense(entry, self._source)
+        self._form.confirm(self._source, entry)
+        check = _Digesting(entry, self._source.name)
+        unit = np.dtype(np.uint8) if entry.dtype is None else entry.dtype.numpy
+        step = max(1, size // 8) * 8  # whole elements, of any dtype
+        for done in range(0, entry.stored, step):
+            data = self._stored(entry, done, min(step, entry.stored - done))
+            check.update(data)
+            flat = np.frombuffer(data, unit)
+            yield flat if not _is_widened(entry) else np.frombuffer(data, "<u2")[1::2].copy().view(unit)
+            for offset, request in _within(entry.extents, done, data):
+                self._source.release(offset, request.nbytes)
+        check.finish()
+
+    def _stored(self, entry: Entry, start: int, length: int) -> memoryview:
+        """Bytes of a value as they are stored, wherever its extents are."""
+        if self._source.window == 0 and len(entry.extents) == 1:
+            offset = entry.extents[0].offset + start
+            self._source.expect(offset, length)
+            return self._source.read(offset, length)
+        data = np.empty(length, np.uint8).data
+        self._source.read_many(_within(entry.extents, start, data))
+        return data
 
     def values(self, entries: list[Entry]) -> list[AnyArray | str | list[AnyArray]]:
         """The values of several entries, with one read of the source (each encrypted block is visited once)."""
@@ -185,24 +228,39 @@ class _Proof(NamedTuple):
 
         def finish() -> Any:
             self.check()
-            if whole and self.entry.digest:
-                self._check_digest(requests)
+            if whole:
+                check = _Digesting(self.entry, self.file)
+                for _, content in requests:
+                    check.update(content)
+                check.finish()
             return value()
 
         return _Fetch([*self.requests, *requests], finish)
 
-    def _check_digest(self, requests: list[Request]) -> None:
-        import hashlib
 
-        digest = hashlib.blake2b(digest_size=len(self.entry.digest))
-        for _, content in requests:
-            digest.update(content)
-        if digest.digest() != self.entry.digest:
+class _Digesting:
+    """The comparison of a content with its digest, if the index has one."""
+
+    def __init__(self, entry: Entry, file: str) -> None:
+        self._entry = entry
+        self._file = file
+        self._digest: Any = None
+        if entry.digest:
+            import hashlib
+
+            self._digest = hashlib.blake2b(digest_size=len(entry.digest))
+
+    def update(self, content: memoryview) -> None:
+        if self._digest is not None:
+            self._digest.update(content)
+
+    def finish(self) -> None:
+        if self._digest is not None and self._digest.digest() != self._entry.digest:
             raise CorruptFile(
                 "the value is not the one that was indexed: its digest differs; the file was damaged or changed",
-                offset=self.entry.start,
-                parameter=self.entry.name,
-                file=self.file,
+                offset=self._entry.start,
+                parameter=self._entry.name,
+                file=self._file,
             )
 
 

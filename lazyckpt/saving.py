@@ -1,18 +1,238 @@
-"""Saving: the name is here so that callers get a clear answer; the work is not done yet."""
+"""`save_checkpoint`: MindSpore's arguments, checked in MindSpore's order, and what they write.
+
+The rules are MindSpore's but for these: the old file stays until the new one is whole; contents are aligned unless
+`align=1`; the index is written along; empty tensors and plain Tensors of a dict are written too; what MindSpore writes
+and cannot load (a checksum beside a key, maps with either) is refused.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+import logging
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final
 
-from lazyckpt.errors import NotSupportedYet
+import numpy as np
+
+from lazyckpt.checkpoint import Checkpoint
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, FolderInTheWay
+from lazyckpt.keys import Secret
+from lazyckpt.nets import values_of
+from lazyckpt.writing.export import FORMATS, lock_of
+from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, How, check, save
+from lazyckpt.writing.items import Item, snapshot
+from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
+from lazyckpt.writing.values import is_parameter, is_tensor, item_of
+
+log = logging.getLogger("lazyckpt")
+
+ChoiceFunction = Callable[[str], object]
+_BACKGROUND: Final = ("thread", "process")
+_DEFAULT_MODE: Final = "AES-GCM"
+_METADATA: Final = {"format": "ms"}
 
 
-def save_checkpoint(*args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG001 (MindSpore's arguments, whatever they are)
-    """Not offered yet.
+def save_checkpoint(
+    save_obj: Any,
+    ckpt_file_name: str | os.PathLike[str],
+    integrated_save: bool = True,
+    async_save: bool | str = False,
+    append_dict: Mapping[str, Any] | None = None,
+    enc_key: bytes | None = None,
+    enc_mode: str = _DEFAULT_MODE,
+    choice_func: ChoiceFunction | None = None,
+    crc_check: bool = False,
+    format: str = "ckpt",
+    remove_redundancy: bool | None = None,
+    *,
+    align: int = ALIGNMENT,
+    mode: int = READ_ONLY,
+) -> Future[None] | None:
+    """Save values to a file: `mindspore.save_checkpoint`, whole or not at all.
+
+    Args:
+        save_obj: a MindSpore Cell; a list of Parameters or of dicts `{"name": …, "data": Tensor}`; a dict of
+            Parameters, Tensors, arrays and strings; or a `Checkpoint`, whose values are copied a piece at a time.
+        ckpt_file_name: the file; if its name does not end in `format`, that is appended.
+        integrated_save: for a Cell in a parallel run: merge the slices of each parameter.
+        async_save: return at once and write on another thread (`True`, `"thread"` or `"process"`: the work leaves
+            Python to others). What is in memory is copied first; one file is written after the other.
+        append_dict: further values: numbers, bools, strings, Parameters, Tensors, Generators.
+        enc_key: encrypt with this key.
+        enc_mode: AES-GCM, AES-CBC or SM4-CBC.
+        choice_func: called with each name of `save_obj`; those for which it is true are saved.
+        crc_check: store a checksum.
+        format: `ckpt` or `safetensors`.
+        remove_redundancy: for safetensors: say in the file that it was saved without redundancy (or with).
+        align: contents begin at multiples of so many bytes, so that they can be mapped; MindSpore reads them all the
+            same. 1 gives MindSpore's own bytes.
+        mode: permission bits; MindSpore's files can only be read, by their owner.
+
+    Returns:
+        None; with `async_save` a Future, whose `result()` raises what went wrong (it is logged as well).
 
     Raises:
-        NotSupportedYet: always. `Checkpoint.to_mindspore()` gives a dict that `mindspore.save_checkpoint` takes.
+        TypeError: an argument, or a value, has the wrong type (`ArgumentTypeError`).
+        ValueError: an argument has an impossible value, or the format cannot hold a value (`ArgumentValueError`).
+        OSError: the file cannot be written (`UnwritableFile`, `MissingFolder`, `FolderInTheWay`). In every case what
+            was there before stays.
+
+    Cost: reads each value once, a piece at a time; the file is synced before it is renamed, its index written along.
     """
-    raise NotSupportedYet(
-        "saving checkpoints is not supported yet; ckpt.to_mindspore() gives a dict that mindspore.save_checkpoint takes"
-    )
+    kind_of_key = type(enc_key)
+    key = Secret(enc_key) if isinstance(enc_key, bytes) else None
+    enc_key = None  # so that no traceback's variables show it
+    path = _check_file(save_obj, ckpt_file_name, format)
+    if not isinstance(integrated_save, bool):
+        raise ArgumentTypeError(f"The input value must be a bool, but got {type(integrated_save).__name__}.")
+    _check_async(async_save)
+    appended = _check_append(append_dict)
+    _check_options(kind_of_key, enc_mode, crc_check, format, remove_redundancy)
+    chosen = _items(save_obj, integrated_save, choice_func)
+    items = list({item.name: item for item in [*chosen, *appended]}.values())  # the first place, the last value
+    metadata = dict(_METADATA) if items else {}
+    if remove_redundancy is not None and items:
+        metadata[REMOVE_REDUNDANCY] = str(remove_redundancy)
+    lock = lock_of(key, enc_mode) if key is not None and items else None
+    how = How(format, lock, crc_check, align, mode, metadata)
+    check(items, how)
+    if not async_save:
+        save(path, items, how)
+        return None
+    copies = [snapshot(item) for item in items]
+    return _BACKGROUND_WORK.submit(_save_and_tell, path, copies, how)
+
+
+def _save_and_tell(path: str, items: list[Item], how: How) -> None:
+    try:
+        save(path, items, how)
+    except BaseException:
+        log.exception("saving %s in the background failed", path)
+        raise
+
+
+_BACKGROUND_WORK: Final = ThreadPoolExecutor(1, thread_name_prefix="lazyckpt-save")  # waited for when Python ends
+
+
+def _items(save_obj: Any, integrated_save: bool, choice: ChoiceFunction | None) -> list[Item]:
+    """What is to be saved, in order; a name may come twice."""
+    if isinstance(save_obj, Checkpoint):
+        return [save_obj.item(name, name) for name in save_obj if choice is None or choice(name)]
+    if isinstance(save_obj, list):
+        named = [_listed(element, save_obj[0]) for element in save_obj]
+    elif isinstance(save_obj, dict):
+        named = [_keyed(name, value) for name, value in save_obj.items()]
+    else:
+        named = values_of(save_obj, integrated_save) or []
+    return [item_of(name, value) for name, value in named if choice is None or choice(name)]
+
+
+def _listed(element: Any, first: Any) -> tuple[str, Any]:
+    """An element of a list: all are dicts, or all are Parameters."""
+    if not isinstance(first, dict):
+        if not is_parameter(element):
+            raise ArgumentTypeError(
+                "For save_checkpoint, when save_obj is made up by list of Parameter, the param should be parameter,"
+                f" but got {type(element)}"
+            )
+        return element.name, element
+    if not isinstance(element, dict) or "name" not in element or "data" not in element:
+        raise ArgumentTypeError(
+            "For save_checkpoint, save_obj should be a list of dict items, and the dict should have key values 'name'"
+            f" and 'data', but got {type(element)}"
+        )
+    name, data = element["name"], element["data"]
+    if not isinstance(name, str):
+        raise ArgumentTypeError(
+            "For save_checkpoint, when save_obj is a list of dict items, the name in dict should be string, but got"
+            f" {type(name)}."
+        )
+    if not is_tensor(data):
+        raise ArgumentTypeError(
+            "For save_checkpoint, when save_obj is a list of dict items, the data in dict should be parameter, but got"
+            f" {type(data)}."
+        )
+    return name, data
+
+
+def _keyed(name: Any, value: Any) -> tuple[str, Any]:
+    if not isinstance(name, str):
+        raise ArgumentTypeError(
+            "For save_checkpoint, when save_obj is made up by dict, the key should be str and value should be"
+            f" Parameter, but got the type of key is {type(name)} and the type of value is {type(value)}"
+        )
+    return name, value
+
+
+def _check_file(save_obj: Any, name: object, form: object) -> str:
+    if form not in FORMATS:
+        raise ArgumentValueError(
+            f"For 'save_checkpoint', the format must be 'safetensors' or 'ckpt', but got {form!r}."
+        )
+    if not isinstance(save_obj, (list, dict, Checkpoint)) and values_of(save_obj, True) is None:
+        raise ArgumentTypeError(
+            f"For 'save_checkpoint', the parameter 'save_obj' must be nn.Cell, list or dict, but got {type(save_obj)}."
+        )
+    path = os.fspath(name) if isinstance(name, os.PathLike) else name
+    if not isinstance(path, str):
+        raise ArgumentTypeError(
+            f"For 'save_checkpoint', the parameter 'ckpt_file_name' must be a string or a path, but got {type(name)}."
+        )
+    path = os.path.realpath(path)
+    if os.path.isdir(path):
+        raise FolderInTheWay(
+            f"For 'save_checkpoint', the parameter `ckpt_file_name`: {path} is a directory, it must be a file name."
+        )
+    return path if path.endswith(str(form)) else f"{path}.{form}"
+
+
+def _check_async(async_save: object) -> None:
+    if not isinstance(async_save, (bool, str)):
+        raise ArgumentTypeError(
+            f"For 'save_checkpoint', the parameter 'async_save' must be bool or str, but got {type(async_save)}."
+        )
+    if isinstance(async_save, str) and async_save not in _BACKGROUND:
+        raise ArgumentValueError(
+            "For 'save_checkpoint', the argument 'async_save' can only be 'process' or 'thread', but got"
+            f" {async_save!r}."
+        )
+
+
+def _check_append(append_dict: Any) -> list[Item]:
+    if append_dict is None:
+        return []
+    if not isinstance(append_dict, dict):
+        raise ArgumentTypeError(
+            f"For 'save_checkpoint', the argument 'append_dict' must be dict, but got {type(append_dict)}."
+        )
+    return [_appended(name, value) for name, value in append_dict.items()]
+
+
+def _appended(name: Any, value: Any) -> Item:
+    state = getattr(value, "get_state", None)
+    if callable(state) and type(value).__name__ == "Generator":  # of random numbers, MindSpore's
+        value = state()
+    allowed = isinstance(value, (bool, int, float, str)) and not isinstance(value, np.generic)
+    if not isinstance(name, str) or not (allowed or is_tensor(value)):
+        raise ArgumentTypeError(
+            "For 'save_checkpoint', the type of dict 'append_info' must be key: string, value: int, float, bool,"
+            f" str, Parameter, Tensor or Generator, but got key: {type(name)}, value: {type(value)}"
+        )
+    return item_of(name, value)
+
+
+def _check_options(key: type, enc_mode: object, crc: object, form: str, redundancy: object) -> None:
+    if not issubclass(key, (bytes, type(None))):
+        raise ArgumentValueError(f"The parameter 'enc_key' must be bytes or None, but got {key.__name__}.")
+    if not isinstance(enc_mode, str):
+        raise ArgumentValueError(f"The parameter 'enc_mode' must be str, but got {type(enc_mode).__name__}.")
+    if not isinstance(crc, bool):
+        raise ArgumentValueError(f"The parameter 'crc_check' must be bool, but got {crc!r}.")
+    if redundancy is not None and not isinstance(redundancy, bool):
+        raise ArgumentValueError(f"The parameter 'remove_redundancy' must be bool or None, but got {redundancy!r}.")
+    if form == "safetensors" and (key is not type(None) or enc_mode != _DEFAULT_MODE):
+        raise ArgumentValueError(
+            "For 'save_checkpoint', when format is 'safetensors', 'enc_key' and 'enc_mode' must be left at their"
+            " defaults: safetensors files are not encrypted."
+        )

@@ -8,7 +8,7 @@ stands in the file. `choice_func` is called once a name, in file order, as soon 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChoiceFunctionFailed
 from lazyckpt.index import Index
@@ -105,3 +105,40 @@ def _asked(choice: ChoiceFunction, name: str, file: str) -> bool:
             f"{error}\nFor 'load_checkpoint', failed to load the checkpoint file {file}: choice_func raised"
             f" {type(error).__name__} for {name!r}."
         ) from error
+
+
+class Names(Protocol):
+    """Names of the file, in file order, with their places in the index."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def position(self, name: str) -> int | None:
+        """The place of a name, or None."""
+
+
+class AllNames:
+    """Every name of an index. Costs nothing to make."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self.position = index.position
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index)
+
+
+class SomeNames:
+    """Chosen names, or names under which entries are known here."""
+
+    def __init__(self, places: dict[str, int]) -> None:
+        self._places = places
+        self.position = places.get
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from lazyckpt.checkpoint import AllNames, Checkpoint
+from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.entry import Fingerprint
 from lazyckpt.formats import FORMATS
 from lazyckpt.index import Index
 from lazyckpt.index.record import Meta
 from lazyckpt.index.store import MemoryStore
 from lazyckpt.payload import Payloads
+from lazyckpt.selection import AllNames
 
 MARK = Fingerprint(0, 0, bytes(16))
 

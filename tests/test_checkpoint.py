@@ -18,10 +18,10 @@ from tracing import TracingSource, places
 
 import lazyckpt
 from lazyckpt import Parameter
-from lazyckpt.checkpoint import AllNames
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
 from lazyckpt.index.codec import CLEAR
 from lazyckpt.index.layout import PLACE
+from lazyckpt.selection import AllNames
 from lazyckpt.sources import BytesSource
 
 DATA = checkpoint(MIXED)

@@ -26,6 +26,8 @@ LAYERS = (
     "parameter",
     "selection",
     "reading",
+    "writing",
+    "mapping",
     "checkpoint",
     "binding",
     "offers",

@@ -20,6 +20,7 @@ from mindspore.experimental import MapParameter
 
 from lazyckpt.binding import Pair, Plan, Target, plan, refuse
 from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.offers import Offers, check_values, dtype_named, in_file_order
 from lazyckpt.parameter import Parameter
 from lazyckpt.tensors.mindspore import BY_BYTES, to_tensor
@@ -62,6 +63,30 @@ def load(
     _apply(parameters, what, parameter_dict)
     _report(what)
     return list(what.missing), list(what.unused)
+
+
+def values(net: Any, integrated_save: bool) -> list[tuple[str, Any]]:
+    """The parameters of a net with the names that they have in files, in the net's order."""
+    found = [parameter for _, parameter in net.parameters_and_names()]
+    if any(parameter.param_info.is_param_init for parameter in found) or net.parameter_layout_dict:
+        return _merged_by_mindspore(net, integrated_save)
+    net.init_parameters_data()
+    return [
+        (_saved_name(parameter), parameter) for parameter in found if not parameter.param_info.is_pipeline_shared_param
+    ]
+
+
+def _saved_name(parameter: Any) -> str:
+    """A parameter that is cached carries its key in its name."""
+    name: str = parameter.name
+    return f"{name}{PARAM_KEY_MARK}{parameter.key}" if parameter.cache_enable else name
+
+
+def _merged_by_mindspore(net: Any, integrated_save: bool) -> list[tuple[str, Any]]:
+    """In a parallel run parameters are slices: MindSpore gathers them itself."""
+    from mindspore.train.serialization import _convert_cell_to_param_list
+
+    return [(one["name"], one["data"]) for one in _convert_cell_to_param_list(net, integrated_save, None, None)]
 
 
 def _by_target(net: Any) -> dict[Target, list[Any]]:

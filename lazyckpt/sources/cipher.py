@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 BLOCK: Final = 16  # bytes of an AES or SM4 block
 TAG: Final = 16
+NONCE: Final = 12  # bytes of a GCM frame's iv that MindSpore uses
 
 
 class Mode(NamedTuple):
@@ -89,6 +90,16 @@ class Lock:
         made: CipherContext = self._made(ciphers.Cipher(self._algorithm(), ciphers.modes.CBC(iv)))
         return made
 
+    def encryptor(self, iv: bytes) -> CipherContext:
+        """An encryptor of one block; `iv` (16 bytes) must never be used twice. Padding is the caller's to put on.
+
+        Of a GCM block the nonce is the first 12 bytes of `iv`, as in MindSpore; its tag is the context's.
+        """
+        ciphers = _ciphers()
+        how = ciphers.modes.GCM(iv[:NONCE]) if self.mode.tagged else ciphers.modes.CBC(iv)
+        made: CipherContext = self._made(ciphers.Cipher(self._algorithm(), how), decrypts=False)
+        return made
+
     def single_blocks(self, data: bytes) -> bytes:
         """The raw block cipher, undone for each 16 bytes by themselves (CBC without its chaining)."""
         ciphers = _ciphers()
@@ -104,11 +115,11 @@ class Lock:
     def _algorithm(self) -> Any:
         return getattr(_ciphers().algorithms, self.mode.algorithm)(self._key.reveal())
 
-    def _made(self, cipher: Any) -> Any:
+    def _made(self, cipher: Any, decrypts: bool = True) -> Any:
         from cryptography.exceptions import UnsupportedAlgorithm
 
         try:
-            return cipher.decryptor()
+            return cipher.decryptor() if decrypts else cipher.encryptor()
         except UnsupportedAlgorithm:
             raise CipherUnavailable(
                 f"the OpenSSL that 'cryptography' uses here was built without {self.mode.algorithm}; install the"

@@ -24,12 +24,11 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, Final
 
-import numpy as np
-
 from lazyckpt.errors import DamagedBlock, WrongKey
 from lazyckpt.sources.base import BaseSource, Request, Source, room
 from lazyckpt.sources.cipher import BLOCK, Lock, invalid_tag
 from lazyckpt.sources.frames import Frame, FrameTable, hop
+from lazyckpt.sources.padding import unpadded
 
 _SCRATCH: Final = 2**20
 _LONGEST_RUN: Final = 2**23  # bytes of ciphertext in memory at once
@@ -56,7 +55,7 @@ def open_encrypted(raw: Source, lock: Lock, table: FrameTable | None = None, cac
     """
     if lock.mode.tagged:
         return GcmSource(raw, lock, hop(raw, lock.mode) if table is None else table, cache)
-    return CbcSource(raw, lock, _unpadded(raw, lock, hop(raw, lock.mode)) if table is None else table)
+    return CbcSource(raw, lock, unpadded(raw, lock, hop(raw, lock.mode)) if table is None else table)
 
 
 def prove_key(raw: Source, lock: Lock) -> None:
@@ -101,6 +100,13 @@ class DecryptedSource(BaseSource):
             if destination.nbytes:
                 wanted.append((offset, destination))
         self._read_pieces(wanted)
+
+    def release(self, offset: int, length: int) -> None:
+        """See `Source.release`: of the ciphertext."""
+        if length and len(self.table):
+            first, last = self.table[self.table.holding(offset)], self.table[self.table.holding(offset + length - 1)]
+            begin = first.offset + offset - first.plain
+            self._raw.release(begin, last.offset + offset + length - last.plain - begin)
 
     def _read_pieces(self, requests: list[Request]) -> None:
         jobs: dict[int, list[Request]] = {}
@@ -353,42 +359,3 @@ def _scatter(begin: int, data: memoryview, pieces: list[Request], first: int) ->
         if start < stop:
             destination[start - inside : stop - inside] = data[start - begin : stop - begin]
     return first
-
-
-def _unpadded(raw: Source, lock: Lock, table: FrameTable) -> FrameTable:
-    """Check the padding of every CBC block and take it off the lengths.
-
-    The last 16 bytes of all blocks are decrypted in one call: plaintext = cipher⁻¹(last piece) xor the piece before.
-    """
-    if not len(table):
-        return table
-    frames = [table[number] for number in range(len(table))]
-    tails = [
-        raw.read(frame.offset + frame.stored - 2 * BLOCK, 2 * BLOCK)
-        if frame.stored > BLOCK
-        else frame.iv + bytes(raw.read(frame.offset, BLOCK))
-        for frame in frames
-    ]
-    pairs = np.frombuffer(b"".join(tails), np.uint8).reshape(-1, 2, BLOCK)
-    opened = np.frombuffer(lock.single_blocks(pairs[:, 1].tobytes()), np.uint8).reshape(-1, BLOCK)
-    plain = opened ^ pairs[:, 0]
-    padding = plain[:, -1].astype(np.int64)
-    padded = np.arange(BLOCK)[None, :] >= BLOCK - padding[:, None]
-    wrong = (padding < 1) | (padding > BLOCK) | ((plain != padding[:, None]) & padded).any(axis=1)
-    if wrong.any():
-        raise _bad_padding(raw, table, wrong)
-    stored = np.array([frame.stored for frame in frames], np.int64)
-    return table.with_lengths(stored - padding)
-
-
-def _bad_padding(raw: Source, table: FrameTable, wrong: Any) -> Exception:
-    number = int(np.flatnonzero(wrong)[0])
-    if wrong.mean() > 0.5:
-        what = "the key does not fit (the blocks do not end in a valid padding)"
-        what += ", or the file is damaged" if len(table) == 1 else ""
-        return WrongKey(what, file=raw.name)
-    return DamagedBlock(
-        f"encrypted block {number} of {len(table)} is damaged: its padding is impossible",
-        offset=table[number].offset,
-        file=raw.name,
-    )

@@ -16,6 +16,7 @@ the limits, and gives a `FrameTable`: where every block of plaintext is. A file 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -96,6 +97,22 @@ class FrameTable:
         rows["length"] = lengths
         rows["plain"] = np.cumsum(lengths) - lengths
         return FrameTable(rows)
+
+
+def table_of(frames: Iterable[Frame]) -> FrameTable:
+    """The table of frames that are known."""
+    return FrameTable(np.array([tuple(frame) for frame in frames], _ROW))
+
+
+def header_size(mode: Mode) -> int:
+    """Bytes of a frame before its ciphertext."""
+    return _HEADERS[mode.tagged].size
+
+
+def header_of(mode: Mode, frame: Frame) -> bytes:
+    """The bytes before a frame's ciphertext."""
+    tag = frame.tag if mode.tagged else b""
+    return _HEADERS[mode.tagged].pack(mode.magic, tag, frame.stored + 24, 16, frame.iv, frame.stored)
 
 
 def hop(source: Source, mode: Mode) -> FrameTable:

@@ -1,13 +1,16 @@
-"""MindSpore's Tensors and Parameters, from arrays."""
+"""MindSpore's Tensors and Parameters: from arrays, and their bytes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import mindspore
+import numpy as np
 import numpy.typing as npt
 from mindspore._c_expression import TensorPy
 from mindspore.common import dtype as mstype
+from mindspore.experimental import MapParameter
 
 # MindSpore takes no numpy array of these: they are built from bytes.
 BY_BYTES: Final = {"BFloat16": mstype.bfloat16, "Int4": mstype.qint4x2}
@@ -31,6 +34,44 @@ def to_parameter(name: str, array: npt.NDArray[Any], dtype: str) -> Any:
         return mindspore.Parameter(made, name or None)
     # A Parameter shares the memory of a Tensor that nobody else holds. It counts references: a keyword would be one.
     return mindspore.Parameter(mindspore.Tensor.from_numpy(array), name or None)
+
+
+def is_tensor(value: object) -> bool:
+    """Whether a value is a Tensor (a Parameter is one)."""
+    return isinstance(value, mindspore.Tensor)
+
+
+def is_parameter(value: object) -> bool:
+    """Whether a value is a Parameter."""
+    return isinstance(value, mindspore.Parameter)
+
+
+def is_map(value: object) -> bool:
+    """Whether a value is a map parameter."""
+    return isinstance(value, MapParameter)
+
+
+def facts_of(tensor: Any) -> tuple[str, tuple[int, ...]]:
+    """MindSpore's name of a tensor's dtype, and its shape. Copies nothing."""
+    if isinstance(tensor, mindspore.Parameter):
+        tensor.init_data()
+    return str(tensor.dtype), tuple(int(dim) for dim in tensor.shape)
+
+
+def bytes_of(tensor: Any) -> bytes | memoryview:
+    """A tensor's bytes in C order: those it holds where numpy can see them, else a copy."""
+    if str(tensor.dtype) in BY_BYTES:
+        copied: bytes = tensor.get_bytes()
+        return copied
+    return np.ascontiguousarray(tensor.asnumpy()).reshape(-1).view(np.uint8).data
+
+
+def slices_of(parameter: Any) -> Iterator[list[npt.NDArray[Any]]]:
+    """Keys, values and status of a map parameter, in as many pieces as MindSpore makes of it."""
+    last = False
+    while not last:
+        *arrays, last = parameter.export_slice_data(False)
+        yield arrays
 
 
 def _of_bytes(array: npt.NDArray[Any], dtype: str) -> Any:

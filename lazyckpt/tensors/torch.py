@@ -1,4 +1,4 @@
-"""torch's tensors, from arrays.
+"""torch's tensors, from arrays and to them.
 
 torch ignores numpy's read-only flag, so it is only ever given memory that is its own to write to.
 """
@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy.typing as npt
 import torch
 
-from lazyckpt.dtypes import of_array
+from lazyckpt.dtypes import DTYPES, of_array
 
 # Stored as other integers of the same width: torch takes no numpy array of these.
 _AS_BITS: Final = {"BFloat16": ("<i2", torch.bfloat16)}
@@ -26,3 +26,19 @@ def to_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
     if bits is None:
         return torch.from_numpy(array)
     return torch.from_numpy(array.reshape(-1).view(bits[0])).view(bits[1]).reshape(array.shape)
+
+
+def is_tensor(value: object) -> bool:
+    """Whether a value is a tensor."""
+    return isinstance(value, torch.Tensor)
+
+
+def to_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    """A tensor's values as a numpy array, over its own memory where that is in reach of the processor."""
+    plain = tensor.detach().cpu()
+    for name, (bits, torch_dtype) in _AS_BITS.items():
+        if plain.dtype == torch_dtype:
+            stored: npt.NDArray[Any] = plain.contiguous().view(torch.int16).numpy().view(bits)
+            return stored.view(DTYPES[name].numpy)
+    array: npt.NDArray[Any] = plain.numpy()
+    return array

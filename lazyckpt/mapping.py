@@ -1,0 +1,188 @@
+"""The lazy, ordered mapping of names to values, and what was changed in it.
+
+Values are found through the index when they are asked for. Edits (`ckpt["new"] = …`, `del`, `pop`, `update`) live in
+memory beside it and never touch the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any, Final, TypeVar
+
+from lazyckpt.entry import TENSOR, Entry
+from lazyckpt.errors import ClosedCheckpoint, StaleIndex
+from lazyckpt.index import Index
+from lazyckpt.index.store import PARAM_KEY_MARK
+from lazyckpt.parameter import Parameter
+from lazyckpt.payload import Payloads
+from lazyckpt.selection import Names, SomeNames
+from lazyckpt.sources import Source
+
+Value = Any  # Parameter, str, a list of three arrays (a map), or whatever was assigned
+UNEDITED: Final = object()
+_Self = TypeVar("_Self", bound="LazyMapping")
+
+
+class LazyMapping(MutableMapping[str, Value]):
+    """See `Checkpoint`, whose half this is."""
+
+    def __init__(self, source: Source, index: Index, payloads: Payloads, names: Names) -> None:
+        """Not for users: call `lazyckpt.load_checkpoint`."""
+        self._source = source
+        self._index = index
+        self._payloads = payloads
+        self._names = names
+        self._made: dict[str, Value] = {}
+        self._replaced: dict[str, Value] = {}
+        self._removed: set[str] = set()
+        self._appended: dict[str, Value] = {}
+        self._closed = False
+
+    @property
+    def path(self) -> str:
+        """The file that was opened, links resolved."""
+        return self._source.name
+
+    def entry(self, name: str) -> Entry:
+        """What the file says of a name: kind, dtype, shape, where its bytes are. Reads nothing.
+
+        Raises:
+            KeyError: there is no such name in the file, or it was taken out of the mapping.
+            StaleIndex: the index contradicts itself.
+        """
+        position = self._position(name) if isinstance(name, str) else None
+        if position is None:
+            raise KeyError(name)
+        return self._at(position, name)
+
+    def peek(self, name: str) -> Value | Entry:
+        """What is known of a name without reading: the value if it was set or read already, else its entry.
+
+        Raises:
+            KeyError: there is no such name.
+        """
+        edited = self._edited(name)
+        return self.entry(name) if edited is UNEDITED else edited
+
+    def edits(self) -> dict[str, Value]:
+        """The values that were assigned to this mapping."""
+        return {**self._replaced, **self._appended}
+
+    def __len__(self) -> int:
+        return len(self._names) - len(self._removed) + len(self._appended)
+
+    def __iter__(self) -> Iterator[str]:
+        self._check_open()
+        if self._removed:
+            yield from (name for name in self._names if name not in self._removed)
+        else:
+            yield from self._names
+        yield from self._appended
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(list(self))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (name in self._appended or self._position(name) is not None)
+
+    def __getitem__(self, name: str) -> Value:
+        """The value of a name.
+
+        Cost: two index look-ups the first time. A string or a map is read here; a tensor is not.
+
+        Raises:
+            KeyError: there is no such name.
+        """
+        if name in self._appended:
+            return self._appended[name]
+        if name in self._replaced:
+            return self._replaced[name]
+        position = self._position(name) if isinstance(name, str) else None
+        if position is None:
+            raise KeyError(name)
+        value = self._made.get(name)
+        if value is None:
+            value = self._made.setdefault(name, self._make(self._at(position, name)))
+        return value
+
+    def __setitem__(self, name: str, value: Value) -> None:
+        """Set a value in memory: an old name keeps its place, a new one comes last."""
+        if not isinstance(name, str):
+            raise TypeError(f"names are strings, not {type(name).__name__}")
+        if name not in self._appended and self._position(name) is not None:
+            self._replaced[name] = value
+        else:
+            self._appended[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        """Take a name out of the mapping; the file keeps it."""
+        if name in self._appended:
+            del self._appended[name]
+        elif isinstance(name, str) and self._position(name) is not None:
+            self._replaced.pop(name, None)
+            self._removed.add(name)
+        else:
+            raise KeyError(name)
+
+    def popitem(self) -> tuple[str, Value]:
+        """Remove and return the last item, as dict does."""
+        for name in reversed(self):
+            return name, self.pop(name)
+        raise KeyError("popitem(): the checkpoint is empty")
+
+    def clear(self) -> None:
+        """Take every name out of the mapping; the file keeps them."""
+        self._names = SomeNames({})
+        self._replaced, self._removed, self._appended = {}, set(), {}
+
+    def copy(self: _Self) -> _Self:
+        """A second mapping over the same values, with edits of its own from here on."""
+        other = type(self)(self._source, self._index, self._payloads, self._names)
+        other._made = self._made
+        other._replaced = dict(self._replaced)
+        other._removed = set(self._removed)
+        other._appended = dict(self._appended)
+        return other
+
+    def __or__(self: _Self, other: MutableMapping[str, Value]) -> _Self:
+        merged = self.copy()
+        merged.update(other)
+        return merged
+
+    def __ior__(self: _Self, other: MutableMapping[str, Value]) -> _Self:
+        self.update(other)
+        return self
+
+    def _position(self, name: str) -> int | None:
+        self._check_open()
+        return None if name in self._removed else self._names.position(name)
+
+    def _at(self, position: int, name: str) -> Entry:
+        """The entry at a place, which must be the name's (or the one that MindSpore renames to it)."""
+        entry = self._index.at(position)
+        if name not in (entry.name, entry.name.partition(PARAM_KEY_MARK)[0]):
+            raise StaleIndex(
+                "the index is damaged (a name leads to the record of another); rebuild it (lazyckpt index --force)",
+                parameter=name,
+                file=self.path,
+            )
+        return entry
+
+    def _make(self, entry: Entry) -> Value:
+        if entry.kind == TENSOR:
+            return Parameter(entry, self._payloads)
+        return self._payloads.value(entry)
+
+    def _edited(self, name: str) -> Value:
+        """A value that is in memory and may differ from the file's, or UNEDITED."""
+        if name in self._appended:
+            return self._appended[name]
+        if name in self._replaced:
+            return self._replaced[name]
+        position = self._position(name) if isinstance(name, str) else None
+        made = UNEDITED if position is None else self._made.get(name, UNEDITED)
+        return UNEDITED if isinstance(made, Parameter) and not made.is_edited else made
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedCheckpoint(f"the checkpoint {self.path} was closed")

@@ -1,0 +1,145 @@
+"""Writing a checkpoint's values to other files: which, under what names, as what type, in what form."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from lazyckpt.dtypes import DTYPES, DType
+from lazyckpt.entry import TENSOR
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
+from lazyckpt.keys import Secret
+from lazyckpt.sources.cipher import MODES, Lock
+from lazyckpt.writing.counted import Progress
+from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, How, save, save_set
+from lazyckpt.writing.items import Item, cast
+
+log = logging.getLogger("lazyckpt")
+
+FORMATS: Final = ("ckpt", "safetensors")
+Rename = Mapping[str, str] | Callable[[str], str]
+
+
+class Export(NamedTuple):
+    """How values are to be written: see `Checkpoint.save`."""
+
+    format: str | None = None
+    rename: Rename | None = None
+    dtype: str | None = None
+    enc_key: Secret | None = None
+    enc_mode: str = "AES-GCM"
+    crc_check: bool = False
+    align: int = ALIGNMENT
+    max_shard_size: int | None = None
+    mode: int = READ_ONLY
+    progress: Progress | None = None
+
+
+def export(
+    path: str | os.PathLike[str], names: Collection[str], item: Callable[[str, str], Item], wanted: Export,
+    metadata: Mapping[str, str],
+) -> list[str]:  # fmt: skip
+    """Write values to a file, or to a set of them.
+
+    Args:
+        path: where.
+        names: which, in order.
+        item: makes an item of a name, to be written under another.
+        wanted: how.
+        metadata: of a safetensors file.
+
+    Returns:
+        The files written.
+    """
+    target = os.fspath(path)
+    if not isinstance(target, str):
+        raise ArgumentTypeError(f"a path is a string, not {type(target).__name__}")
+    form = format_of(target, wanted.format)
+    lock = lock_of(wanted.enc_key, wanted.enc_mode) if wanted.enc_key is not None else None
+    items = _Items(names, item, wanted.rename, None if wanted.dtype is None else float_dtype(wanted.dtype))
+    how = How(form, lock, wanted.crc_check, wanted.align, wanted.mode, metadata)
+    if wanted.max_shard_size is not None:
+        if wanted.max_shard_size < 1:
+            raise ArgumentValueError(f"max_shard_size must be a number of bytes, not {wanted.max_shard_size!r}")
+        return save_set(target, items, how, wanted.max_shard_size, wanted.progress)
+    save(target, items, how, wanted.progress)
+    return [target]
+
+
+def format_of(path: str, given: str | None) -> str:
+    """The format to write: the one that is given, else the one that the file's name ends in.
+
+    Raises:
+        ArgumentValueError: there is no such format, or the name tells none.
+    """
+    told = given if given is not None else next((form for form in FORMATS if path.endswith(f".{form}")), None)
+    if told not in FORMATS:
+        what = f"format {given!r}" if given is not None else f"format of {path!r}"
+        raise ArgumentValueError(f"the {what} is unknown: it must be 'ckpt' or 'safetensors'")
+    return told
+
+
+def lock_of(key: Secret, mode: str) -> Lock:
+    """What encrypts with a key.
+
+    Raises:
+        ArgumentValueError: there is no such mode, or no key of it has that length.
+    """
+    if mode not in MODES:
+        raise ArgumentValueError(f"Encrypt failed: enc_mode must be one of {', '.join(MODES)}, not {mode!r}")
+    return Lock(MODES[mode], key)
+
+
+def float_dtype(name: str) -> DType:
+    """A floating-point dtype by its name, in whatever case.
+
+    Raises:
+        ArgumentValueError: there is none of this name.
+    """
+    floats = {dtype.name.lower(): dtype for dtype in DTYPES.values() if "Float" in dtype.name}
+    found = floats.get(name.lower())
+    if found is None:
+        raise ArgumentValueError(f"dtype {name!r} is no floating-point type; known are {', '.join(floats)}")
+    return found
+
+
+class _Items(Collection[Item]):
+    """Items, made anew each time they are walked, so that a million of them take no memory."""
+
+    def __init__(
+        self, names: Collection[str], item: Callable[[str, str], Item], rename: Rename | None, dtype: DType | None
+    ) -> None:
+        self._names = names
+        self._item = item
+        self._rename = rename
+        self._dtype = dtype
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, item: object) -> bool:
+        return any(item == other for other in self)
+
+    def __iter__(self) -> Iterator[Item]:
+        for name in self._names:
+            made = self._item(name, self._renamed(name))
+            yield made if self._dtype is None or not _is_float(made) else cast(made, self._dtype, _tell_of_overflow)
+
+    def _renamed(self, name: str) -> str:
+        if self._rename is None:
+            return name
+        new: Any = self._rename.get(name, name) if isinstance(self._rename, Mapping) else self._rename(name)
+        if not isinstance(new, str):
+            raise ArgumentTypeError(f"rename gave {type(new).__name__} for {name!r}: a string is needed")
+        return new
+
+
+def _is_float(item: Item) -> bool:
+    dtype = item.contents[0].dtype
+    return item.kind == TENSOR and dtype is not None and "Float" in dtype.name  # no property of ml_dtypes' types
+
+
+def _tell_of_overflow(name: str, count: int) -> None:
+    log.warning("%s: %d values are too large for the new type and became infinite", name, count)

@@ -1,0 +1,244 @@
+"""Files of values, written whole or not at all, each with its index.
+
+Strategy: everything that can be refused is refused before the first byte is written. A file is written under a private
+name, one piece in memory at a time, synced, and renamed over what was there: whoever has the old file mapped keeps it.
+Its index is written along, from what the writer knows (a safetensors file's from its header), and takes its place right
+after the file; if that fails, only the index is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from types import MappingProxyType
+from typing import BinaryIO, Final, NamedTuple
+
+from lazyckpt.atomic import draft, put
+from lazyckpt.entry import MAP, Fingerprint
+from lazyckpt.errors import ArgumentValueError, FolderInTheWay, LazyCkptError, MissingFolder, UnwritableFile
+from lazyckpt.formats import find
+from lazyckpt.index import place
+from lazyckpt.index.record import Meta
+from lazyckpt.sources.cipher import Lock
+from lazyckpt.sources.local import open_local, sample
+from lazyckpt.writing import ckpt, safetensors
+from lazyckpt.writing.along import Follower, following
+from lazyckpt.writing.counted import Count, Items, Progress
+from lazyckpt.writing.items import Item
+from lazyckpt.writing.sink import EncryptingSink, PlainSink
+
+READ_ONLY: Final = 0o400  # MindSpore's mode for what it saves
+ALIGNMENT: Final = 64
+MOST_ALIGNMENT: Final = 4096
+SET_SUFFIX: Final = ".index.json"  # of the file that names the parts of a set, as others call it
+_CHECKS: Final = {"ckpt": ckpt.check, "safetensors": safetensors.check}
+_BATCH: Final = 4096  # entries
+_BUFFER: Final = 2**20
+
+
+class How(NamedTuple):
+    """How a file is to be written.
+
+    Attributes:
+        format: `ckpt` or `safetensors`.
+        lock: the key and the mode to encrypt with, or None.
+        crc: whether to store a checksum.
+        align: bytes to a multiple of which contents are brought.
+        mode: permission bits.
+        metadata: of a safetensors file.
+    """
+
+    format: str = "ckpt"
+    lock: Lock | None = None
+    crc: bool = False
+    align: int = ALIGNMENT
+    mode: int = READ_ONLY
+    metadata: Mapping[str, str] = MappingProxyType({})
+
+
+def save(path: str, items: Items, how: How, progress: Progress | None = None) -> None:
+    """Write one file.
+
+    Args:
+        path: where; links are followed.
+        items: in order.
+        how: format and options.
+        progress: called as `progress(done, total)` with bytes of contents.
+
+    Raises:
+        ArgumentValueError: the format cannot hold an item, two items have one name, or options contradict each other.
+        MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. What was there stays.
+    """
+    check(items, how)
+    _save(path, Count(_reads(items, how), progress).of(items), how)
+
+
+def save_set(path: str, items: Items, how: How, limit: int, progress: Progress | None = None) -> list[str]:
+    """Write a file, or as many parts as it takes that none has more than `limit` bytes of contents (or one value).
+
+    Parts are named `<stem>-00001-of-00003.<ending>` and listed in `<path>.index.json`, which is written last.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ArgumentValueError: as `save`; or there is a set of this name.
+    """
+    check(items, how)
+    parts = _divided(items, limit)
+    if len(parts) == 1:
+        save(path, items, how, progress)
+        return [path]
+    listing = path + SET_SUFFIX
+    if os.path.exists(listing):
+        raise ArgumentValueError(f"there is a set already: {listing}; remove it with its parts, or choose another name")
+    stem, ending = os.path.splitext(path)
+    names = [f"{stem}-{number:05}-of-{len(parts):05}{ending}" for number in range(1, len(parts) + 1)]
+    count = Count(_reads(items, how), progress)
+    new = [name for name in names if not os.path.exists(name)]
+    made: list[str] = []
+    try:
+        for name, part in zip(names, parts, strict=True):
+            _save(name, count.of(part), how)
+            made.append(name)
+        homes = {item.name: os.path.basename(name) for name, part in zip(names, parts, strict=True) for item in part}
+        facts = {"metadata": {"total_size": sum(item.nbytes for item in items)}, "weight_map": homes}
+        with _told(listing):
+            put(listing, lambda private: _write_json(private, facts), mode=how.mode)
+    except BaseException:
+        for name in set(made) & set(new):
+            _remove(name)
+        raise
+    return [*made, listing]
+
+
+def check(items: Items, how: How) -> None:
+    """Refuse what cannot be written, or could not be read again.
+
+    Raises:
+        ArgumentValueError: see `save`.
+    """
+    if how.format != "ckpt" and how.lock is not None:
+        raise ArgumentValueError("safetensors files are not encrypted: leave the key out, or save as .ckpt")
+    if how.crc and how.lock is not None:
+        raise ArgumentValueError(
+            "a checksum and a key exclude each other: MindSpore cannot load a file that has both. AES-GCM alone"
+            " notices any damage"
+        )
+    if not 1 <= how.align <= MOST_ALIGNMENT or how.align & (how.align - 1):
+        raise ArgumentValueError(f"align must be a power of two up to {MOST_ALIGNMENT}, not {how.align!r}")
+    names: set[str] = set()
+    for item in items:
+        if item.name in names:
+            raise ArgumentValueError(f"two values would have the name {item.name!r}")
+        names.add(item.name)
+        _CHECKS[how.format](item)
+        if item.kind == MAP and (how.crc or how.lock is not None):
+            what = "encrypted file" if how.lock is not None else "file with a checksum"
+            raise ArgumentValueError(
+                f"{item.name!r} is a map: MindSpore cannot load an {what} that holds one; leave it out, or save without"
+            )
+
+
+def _save(path: str, items: Items, how: How) -> None:
+    path = os.path.realpath(path)
+    with _told(path), draft(path) as made, following(path, how.mode, how.lock) as index:
+        with open(made.private, "r+b", buffering=_BUFFER) as file:
+            facts, frames = _WRITERS[how.format](file, items, how, index)
+        index.finish(facts, frames)
+        made.place(how.mode, durable=True)
+        index.place()
+
+
+def _write_ckpt(file: BinaryIO, items: Items, how: How, index: Follower) -> tuple[Meta, bytes | None]:
+    sink = PlainSink(file, crc=how.crc) if how.lock is None else EncryptingSink(file, how.lock)
+    # Encrypted contents are decrypted into memory of their own, which is aligned anyway.
+    written = ckpt.write(sink, items, align=how.align if how.lock is None else 1, crc=how.crc)
+    while batch := list(islice(written, _BATCH)):
+        index.add(batch)
+    file.flush()
+    if isinstance(sink, EncryptingSink):
+        return index.seal(Meta(_fingerprint(file)), sink)
+    return Meta(_fingerprint(file)), None
+
+
+def _write_safetensors(file: BinaryIO, items: Items, how: How, index: Follower) -> tuple[Meta, None]:
+    order = sorted(items, key=lambda item: item.start)
+    placed = safetensors.layout(order)
+    metadata = dict(how.metadata)
+    if how.crc:
+        metadata[safetensors.CRC] = str(safetensors.checksum(order))
+    safetensors.write(file, placed, safetensors.header(placed, metadata, how.align), order)
+    file.flush()
+    source, _ = open_local(file.name)
+    try:
+        entries = find(source, "safetensors")
+        while batch := list(islice(entries, _BATCH)):
+            index.add(batch)
+    finally:
+        source.close()
+    return Meta(_fingerprint(file)), None
+
+
+_WRITERS: Final = {"ckpt": _write_ckpt, "safetensors": _write_safetensors}
+
+
+def _fingerprint(file: BinaryIO) -> Fingerprint:
+    source, status = open_local(file.name)
+    try:
+        return Fingerprint(status.st_size, status.st_mtime_ns, sample(source))
+    finally:
+        source.close()
+
+
+def _reads(items: Items, how: How) -> int:
+    """Bytes of contents that will be read: twice, where a header holds a checksum of what follows it."""
+    return sum(item.nbytes for item in items) * (2 if how.crc and how.format == "safetensors" else 1)
+
+
+def _divided(items: Items, limit: int) -> list[list[Item]]:
+    """Items in as few runs as keep each within the limit, in order."""
+    parts: list[list[Item]] = [[]]
+    size = 0
+    for item in items:
+        if parts[-1] and size + item.nbytes > limit:
+            parts.append([])
+            size = 0
+        parts[-1].append(item)
+        size += item.nbytes
+    return parts
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    """Faults of the system as errors that say which file they are about."""
+    folder = os.path.dirname(path)
+    try:
+        if os.path.isdir(path):
+            raise FolderInTheWay(errno.EISDIR, f"{path} is a folder; the name of a file is needed")
+        if not os.path.isdir(folder):
+            raise MissingFolder(errno.ENOENT, f"{path} cannot be written: there is no folder {folder}; create it first")
+        yield
+    except LazyCkptError:
+        raise
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UnwritableFile(error.errno, f"{path} cannot be written: {why}; what was there before is kept") from error
+
+
+def _write_json(path: str, data: object) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(data, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _remove(path: str) -> None:
+    for name in (path, place.beside(path)):
+        with contextlib.suppress(OSError):
+            os.unlink(name)

@@ -1,0 +1,112 @@
+"""A safetensors file: the header first, then every tensor at the place that the header gives it.
+
+    length u64 | JSON header, padded with spaces | contents without gaps
+
+Strategy: names, dtypes and shapes are known before any content, so the header is made first; contents may then come in
+whatever order is cheap to read. The order of tensors (by dtype, then by name) and the JSON are those of the safetensors
+package, so the same values give the same file.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import BinaryIO, Final
+
+from lazyckpt.dtypes import DType
+from lazyckpt.entry import TENSOR
+from lazyckpt.errors import ArgumentValueError
+from lazyckpt.writing.items import Item
+
+METADATA: Final = "__metadata__"
+CRC: Final = "crc_num"  # the metadata's name for the checksum of MindSpore's files
+REMOVE_REDUNDANCY: Final = "remove_redundancy"
+_UNIT: Final = 8  # bytes to which a header is padded at least
+# From the last to the first, as the package orders them.
+_ORDER: Final = (
+    *("BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"),
+    *("I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64", "U64"),
+)
+_RANK: Final = {name: -rank for rank, name in enumerate(_ORDER)}
+
+
+def check(item: Item) -> None:
+    """Refuse what the format cannot hold.
+
+    Raises:
+        ArgumentValueError: a string, a map, or a name that the format keeps for itself or that is no Unicode.
+    """
+    if item.kind != TENSOR:
+        raise ArgumentValueError(
+            f"{item.name!r} is a {item.kind}: safetensors files hold tensors only; leave it out, or save as .ckpt"
+        )
+    if item.name == METADATA:
+        raise ArgumentValueError(f"no tensor of a safetensors file can have the name {METADATA!r}")
+    try:
+        item.name.encode()
+    except UnicodeEncodeError:
+        raise ArgumentValueError(f"the name {item.name!r} is no Unicode text: it cannot be encoded in UTF-8") from None
+
+
+def layout(items: Iterable[Item]) -> list[Item]:
+    """Items in the order in which their contents stand in the file."""
+    return sorted(items, key=lambda item: (_RANK[_dtype(item).safetensors], item.name.encode()))
+
+
+def header(items: Sequence[Item], metadata: Mapping[str, str], align: int = 1) -> bytes:
+    """All that stands before the contents.
+
+    Args:
+        items: as `layout` gives them.
+        metadata: for `__metadata__`; none is written if it is empty.
+        align: the first content begins at a multiple of so many bytes (8 at least).
+    """
+    table: dict[str, object] = {METADATA: dict(metadata)} if metadata else {}
+    offset = 0
+    for item in items:
+        facts = {"dtype": _dtype(item).safetensors, "shape": item.contents[0].shape}
+        table[item.name] = facts | {"data_offsets": [offset, offset + item.nbytes]}
+        offset += item.nbytes
+    text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % max(align, _UNIT))
+    return len(text).to_bytes(8, "little") + text
+
+
+def write(file: BinaryIO, items: Sequence[Item], head: bytes, order: Iterable[Item]) -> None:
+    """Write a whole file.
+
+    Args:
+        file: an empty one, which can be sought in.
+        items: as `layout` gives them.
+        head: their header.
+        order: the same items in the order in which they are to be read.
+    """
+    file.write(head)
+    places, offset = {}, len(head)
+    for item in items:
+        places[item.name] = offset
+        offset += item.nbytes
+    position = len(head)
+    for item in order:
+        if position != places[item.name]:
+            file.seek(places[item.name])
+        file.writelines(item.contents[0].pieces())
+        position = places[item.name] + item.nbytes
+
+
+def checksum(items: Iterable[Item]) -> int:
+    """MindSpore's crc32 of a file: over names and contents, in the order of names. Reads every content."""
+    crc = 0
+    for item in sorted(items, key=lambda item: item.name):
+        crc = zlib.crc32(item.name.encode(), crc)
+        for piece in item.contents[0].pieces():
+            crc = zlib.crc32(piece, crc)
+    return crc
+
+
+def _dtype(item: Item) -> DType:
+    dtype = item.contents[0].dtype
+    if dtype is None:
+        raise TypeError(f"{item.name!r} is no tensor")
+    return dtype
