@@ -32,16 +32,19 @@ class UnreadableFile(LazyCkptError, ValueError):
     """The file exists and cannot be read: permissions, a folder, a pipe, an I/O error (see `__cause__`)."""
 
 
-class MissingFolder(LazyCkptError, FileNotFoundError):
+class UnwritableFile(LazyCkptError, OSError):
+    """A file cannot be written: permissions, a full disk, an I/O error (see `__cause__`). What was there stays."""
+
+    def __str__(self) -> str:
+        return str(self.args[-1])
+
+
+class MissingFolder(UnwritableFile, FileNotFoundError):
     """The folder that a file should be written to does not exist."""
 
 
-class FolderInTheWay(LazyCkptError, IsADirectoryError):
+class FolderInTheWay(UnwritableFile, IsADirectoryError):
     """A folder has the name that a file should be written under."""
-
-
-class UnwritableFile(LazyCkptError, OSError):
-    """A file cannot be written: permissions, a full disk, an I/O error (see `__cause__`). What was there stays."""
 
 
 class FileFault(LazyCkptError, ValueError):

@@ -76,7 +76,7 @@ def byte_bar() -> Progress:
     """A progress bar that counts bytes, on stderr, gone when it is done."""
     return Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True), transient=True,
+        console=(console := Console(stderr=True)), transient=True, disable=not console.is_terminal,
     )  # fmt: skip
 
 

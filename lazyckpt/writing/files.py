@@ -107,7 +107,7 @@ def save_set(path: str, items: Items, how: How, limit: int, progress: Progress |
             made.append(name)
         homes = {item.name: os.path.basename(name) for name, part in zip(names, parts, strict=True) for item in part}
         facts = {"metadata": {"total_size": sum(item.nbytes for item in items)}, "weight_map": homes}
-        with _told(listing):
+        with _told(os.path.abspath(listing)):
             put(listing, lambda private: _write_json(private, facts), mode=how.mode)
     except BaseException:
         for name in set(made) & set(new):

@@ -1,0 +1,177 @@
+"""`lazyckpt convert` and `lazyckpt extract`: a checkpoint, or part of it, in another file or another form."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import typer
+
+from lazyckpt.checkpoint import Checkpoint
+from lazyckpt.cli.app import File, KeyFile, KeyVariable, app, byte_bar, key_of, no_such_name, told_plainly
+from lazyckpt.errors import ArgumentValueError, LazyCkptError
+from lazyckpt.explore.sizes import human_size
+from lazyckpt.keys import KeyReference
+from lazyckpt.loading import load_checkpoint
+
+CACHE_BYTES: Final = 64 * 2**20  # one decrypted block: values are read in file order
+_UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
+
+Out = Annotated[str, typer.Argument(help="The file to write; .ckpt or .safetensors.", metavar="OUT")]
+Include = Annotated[list[str], typer.Option(help="Only names that match this pattern (repeatable).", metavar="GLOB")]
+Exclude = Annotated[list[str], typer.Option(help="No names that match this pattern (repeatable).", metavar="GLOB")]
+Renames = Annotated[
+    list[str],
+    typer.Option(
+        "--rename",
+        help="Replace a regular expression in names, as re.sub does: '^backbone[.]=' or 'layer(\\d+)=layers.\\1'"
+        " (repeatable, in order).",
+        metavar="PATTERN=REPLACEMENT",
+    ),
+]
+DType = Annotated[
+    str | None, typer.Option(help="Convert floating-point tensors to this type, such as Float16.", metavar="TYPE")
+]
+Align = Annotated[int, typer.Option(help="Bytes to whose multiples contents are brought; 1: MindSpore's own bytes.")]
+Crc = Annotated[bool, typer.Option("--crc", help="Store a checksum.")]
+Mode = Annotated[str, typer.Option(help="Permissions of the file, in octal.", metavar="MODE")]
+NewKeyFile = Annotated[
+    str | None, typer.Option("--new-key-file", help="Encrypt with the key in this file.", metavar="PATH")
+]
+NewKeyVariable = Annotated[
+    str | None, typer.Option("--new-key-env", help="Encrypt with the key in this variable.", metavar="NAME")
+]
+EncMode = Annotated[str, typer.Option(help="AES-GCM, AES-CBC or SM4-CBC.", metavar="MODE")]
+ShardSize = Annotated[
+    str | None,
+    typer.Option(help="Write several files of at most so many bytes (5GB, 512MiB) and an index.json.", metavar="SIZE"),
+]
+
+
+@app.command()
+def convert(
+    file: File,
+    out: Out,
+    include: Include = [],  # noqa: B006 (typer copies it)
+    exclude: Exclude = [],  # noqa: B006
+    rename: Renames = [],  # noqa: B006
+    dtype: DType = None,
+    max_shard_size: ShardSize = None,
+    align: Align = 64,
+    crc: Crc = False,
+    new_key_file: NewKeyFile = None,
+    new_key_env: NewKeyVariable = None,
+    enc_mode: EncMode = "AES-GCM",
+    mode: Mode = "400",
+    key_file: KeyFile = None,
+    key_env: KeyVariable = None,
+) -> None:
+    """Write a checkpoint in another form: .ckpt or .safetensors, plain or encrypted, renamed, cast, in parts.
+
+    One piece of 8 MiB is in memory at a time. OUT appears when it is whole; until then whatever is there stays.
+    """
+    with told_plainly(), _opened(file, KeyReference(key_file, key_env)) as checkpoint:
+        names = _matching(list(checkpoint), include, exclude)
+        new_key = KeyReference(new_key_file, new_key_env).read()
+        _write(
+            checkpoint, out, names,
+            rename=_renaming(rename), dtype=dtype, crc_check=crc, align=align, enc_mode=enc_mode,
+            enc_key=None if new_key is None else new_key.reveal(), mode=_permissions(mode),
+            max_shard_size=None if max_shard_size is None else _bytes(max_shard_size),
+        )  # fmt: skip
+
+
+@app.command()
+def extract(
+    file: File,
+    names: Annotated[list[str], typer.Argument(help="Names, or patterns such as 'encoder.*'.", metavar="NAMES…")],
+    out: Annotated[str, typer.Option("--out", "-o", help="The file to write.", metavar="OUT")],
+    align: Align = 64,
+    mode: Mode = "400",
+    key_file: KeyFile = None,
+    key_env: KeyVariable = None,
+) -> None:
+    """Write some parameters of a checkpoint to a file of their own; only they are read."""
+    with told_plainly(), _opened(file, KeyReference(key_file, key_env)) as checkpoint:
+        wanted: dict[str, None] = {}
+        for name in names:
+            found = [name] if name in checkpoint else fnmatch.filter(checkpoint, name)
+            if not found:
+                raise no_such_name(name, checkpoint)
+            wanted.update(dict.fromkeys(found))
+        in_file_order = sorted(wanted, key=lambda name: checkpoint.entry(name).start)
+        _write(checkpoint, out, in_file_order, align=align, mode=_permissions(mode))
+
+
+def _opened(path: str, reference: KeyReference) -> Checkpoint:
+    dec_key, dec_mode = key_of(path, reference)
+    form = "safetensors" if path.endswith((".safetensors", ".safetensors.index.json")) else "ckpt"
+    return load_checkpoint(path, dec_key=dec_key, dec_mode=dec_mode, format=form, block_cache=CACHE_BYTES)
+
+
+def _write(checkpoint: Checkpoint, out: str, names: list[str], **how: Any) -> None:
+    with byte_bar() as bar:
+        task = bar.add_task(os.path.basename(out), total=None)
+        written = checkpoint.save(
+            out, names, progress=lambda done, total: bar.update(task, completed=done, total=total), **how
+        )
+    for path in written:
+        typer.echo(f"{path}: {human_size(os.path.getsize(path))}")
+    typer.echo(f"{len(names):,} parameters")
+
+
+def _matching(names: list[str], include: list[str], exclude: list[str]) -> list[str]:
+    kept = names
+    if include:
+        wanted = [re.compile(fnmatch.translate(pattern)) for pattern in include]
+        kept = [name for name in kept if any(pattern.match(name) for pattern in wanted)]
+    dropped = [re.compile(fnmatch.translate(pattern)) for pattern in exclude]
+    kept = [name for name in kept if not any(pattern.match(name) for pattern in dropped)]
+    if not kept:
+        raise LazyCkptError(f"no name is left of {len(names):,}: check --include and --exclude")
+    return kept
+
+
+def _renaming(given: list[str]) -> Callable[[str], str] | None:
+    if not given:
+        return None
+    rules = []
+    for rule in given:
+        pattern, equals, replacement = rule.partition("=")
+        if not equals:
+            raise ArgumentValueError(f"--rename {rule!r}: PATTERN=REPLACEMENT is needed")
+        try:
+            rules.append((re.compile(pattern), replacement))
+        except re.error as error:
+            raise ArgumentValueError(f"--rename {rule!r}: {error}") from None
+
+    def renamed(name: str) -> str:
+        for pattern, replacement in rules:
+            try:
+                name = pattern.sub(replacement, name)
+            except (re.error, IndexError) as error:
+                raise ArgumentValueError(f"--rename …={replacement}: {error}") from None
+        return name
+
+    return renamed
+
+
+def _permissions(given: str) -> int:
+    try:
+        mode = int(given, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise ArgumentValueError(f"--mode {given!r}: permissions in octal are needed, such as 400 or 644")
+    return mode
+
+
+def _bytes(given: str) -> int:
+    match = _SIZE.fullmatch(given.strip())
+    if match is None:
+        raise ArgumentValueError(f"--max-shard-size {given!r}: a number of bytes is needed, such as 5GB or 512MiB")
+    return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
