@@ -8,7 +8,7 @@ and read when they are looked at, and nothing that was not looked at takes memor
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -42,6 +42,12 @@ class Checkpoint(LazyMapping):
     def index(self) -> Index:
         """The index of the whole file."""
         return self._index
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What a safetensors file says of itself (`__metadata__`); of a `.ckpt` nothing. Cost: reads the header."""
+        self._check_open()
+        return self._payloads.metadata()
 
     def release(self, start: int, stop: int | None = None) -> None:
         """Hint that bytes `start` to `stop` of the file (None: its end) will not be looked at again soon.
@@ -124,7 +130,8 @@ class Checkpoint(LazyMapping):
         self, path: str | os.PathLike[str], names: Iterable[str] | None = None, *, format: str | None = None,
         rename: Rename | None = None, dtype: str | None = None, enc_key: bytes | None = None,
         enc_mode: str = "AES-GCM", crc_check: bool = False, align: int = 64,
-        max_shard_size: int | None = None, mode: int = 0o400, progress: Progress | None = None,
+        max_shard_size: int | None = None, metadata: Mapping[str, str] | None = None,
+        mode: int = 0o400, progress: Progress | None = None,
     ) -> list[str]:  # fmt: skip
         """Write values to another file (or over this one), one piece of 8 MiB in memory at a time.
 
@@ -140,6 +147,8 @@ class Checkpoint(LazyMapping):
             align: each content begins at a multiple of so many bytes, so that it can be mapped; 1 for files as
                 MindSpore writes them. (Of safetensors files only the first content.)
             max_shard_size: bytes of contents above which several files are written, with a `<path>.index.json`.
+            metadata: what a safetensors file is to say of itself; None for what this one's says, else MindSpore's
+                `{"format": "ms"}`.
             mode: permission bits; MindSpore's saved files are read-only.
             progress: called as `progress(done, total)` with byte counts.
 
@@ -162,7 +171,7 @@ class Checkpoint(LazyMapping):
         for name in wanted:
             self.peek(name)
         how = Export(format, rename, dtype, key, enc_mode, crc_check, align, max_shard_size, mode, progress)
-        return export(path, wanted, self.item, how, {})
+        return export(path, wanted, self.item, how, self.metadata if metadata is None else metadata)
 
     def item(self, name: str, new_name: str) -> Item:
         """What is written of a value under another name."""

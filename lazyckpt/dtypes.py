@@ -25,6 +25,7 @@ class DType:
         name: MindSpore's name, such as `Float32`.
         bits: the width of one stored element in bits.
         safetensors: the name in safetensors headers, such as `F32`.
+        in_ckpt: whether a `.ckpt` file can hold it: MindSpore loads no others from one.
     """
 
     name: str
@@ -32,16 +33,40 @@ class DType:
     safetensors: str
     _numpy: str
     code: int
+    in_ckpt: bool = True
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one stored element."""
-        return self.bits // 8
+        """Bytes of one element in memory; of those narrower than a byte each takes one."""
+        return max(1, self.bits // 8)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether several elements share a byte of the file."""
+        return self.bits < 8
+
+    def stored_size(self, count: int) -> int:
+        """Bytes that so many elements take in a file."""
+        return -(-count * self.bits // 8)
 
     @property
     def numpy(self) -> np.dtype[np.generic]:
         """The numpy dtype (from ml_dtypes where numpy has none), little-endian."""
         return _numpy_dtype(self._numpy)
+
+    @property
+    def numpy_name(self) -> str:
+        """What numpy calls it."""
+        module, _, attribute = self._numpy.rpartition(".")
+        return attribute if module else self.name.lower()
+
+    @property
+    def is_known_here(self) -> bool:
+        """Whether the packages installed here have it."""
+        try:
+            return bool(self.numpy)
+        except AttributeError:
+            return False
 
     def __str__(self) -> str:
         return self.name
@@ -80,12 +105,25 @@ DTYPES: Mapping[str, DType] = MappingProxyType(
             DType("Float64", 64, "F64", "<f8", 12),
             DType("BFloat16", 16, "BF16", "ml_dtypes.bfloat16", 13),
             DType("Int4", 8, "I8", "<i1", 14),  # MindSpore's qint4x2: one value a byte
+            # Only in safetensors files.
+            DType("Complex64", 64, "C64", "<c8", 15, in_ckpt=False),
+            DType("Float8E4M3FN", 8, "F8_E4M3", "ml_dtypes.float8_e4m3fn", 16, in_ckpt=False),
+            DType("Float8E5M2", 8, "F8_E5M2", "ml_dtypes.float8_e5m2", 17, in_ckpt=False),
+            DType("Float8E8M0FNU", 8, "F8_E8M0", "ml_dtypes.float8_e8m0fnu", 18, in_ckpt=False),
+            DType("Float8E4M3FNUZ", 8, "F8_E4M3FNUZ", "ml_dtypes.float8_e4m3fnuz", 19, in_ckpt=False),
+            DType("Float8E5M2FNUZ", 8, "F8_E5M2FNUZ", "ml_dtypes.float8_e5m2fnuz", 20, in_ckpt=False),
+            DType("Float4E2M1FN", 4, "F4", "ml_dtypes.float4_e2m1fn", 21, in_ckpt=False),
         )
     }
 )
 BY_CODE: Mapping[int, DType] = MappingProxyType({dtype.code: dtype for dtype in DTYPES.values()})
-# In map parameters MindSpore writes numpy's own lower-case names.
-BY_NUMPY_NAME: Mapping[str, DType] = MappingProxyType({name.lower(): dtype for name, dtype in DTYPES.items()})
+# Those that MindSpore loads from a `.ckpt`.
+IN_CKPT: Mapping[str, DType] = MappingProxyType({name: dtype for name, dtype in DTYPES.items() if dtype.in_ckpt})
+# numpy's own names, which MindSpore writes in map parameters.
+BY_NUMPY_NAME: Mapping[str, DType] = MappingProxyType({dtype.numpy_name: dtype for dtype in DTYPES.values()})
+BY_SAFETENSORS_NAME: Mapping[str, DType] = MappingProxyType(
+    {dtype.safetensors: dtype for dtype in DTYPES.values() if dtype.name != "Int4"}
+)
 
 
 def _by_name(name: str) -> DType:
@@ -100,5 +138,5 @@ def of_array(array: npt.NDArray[Any]) -> DType:
     """
     found = BY_NUMPY_NAME.get(array.dtype.name)
     if found is None:
-        raise TypeError(f"no MindSpore dtype for numpy's {array.dtype}; one of {', '.join(BY_NUMPY_NAME)} is needed")
+        raise TypeError(f"no checkpoint holds numpy's {array.dtype}; one of {', '.join(BY_NUMPY_NAME)} is needed")
     return found

@@ -47,6 +47,8 @@ class Entry(NamedTuple):
         arrays: the arrays of a map.
         reason: why a `refused` entry is refused.
         digest: a blake2b digest of the content if one was asked for when the index was built, else empty.
+        apart: bytes of the header from `start` on, where it stands apart from the content (in a safetensors file);
+            else 0.
     """
 
     name: str
@@ -59,6 +61,12 @@ class Entry(NamedTuple):
     arrays: tuple[Array, ...] = ()
     reason: str = ""
     digest: bytes = b""
+    apart: int = 0
+
+    @property
+    def place(self) -> int:
+        """Where its bytes begin: the order in which a file is best read."""
+        return self.extents[0].offset if self.apart and self.extents else self.start
 
     @property
     def stored(self) -> int:
@@ -70,7 +78,8 @@ class Entry(NamedTuple):
         """Bytes of the value in memory.
 
         Equal to `stored`, but for bfloat16 that old MindSpore versions stored as float32 (twice as many in the file),
-        and for an empty one-dimensional tensor, which the format cannot tell from a scalar (none in the file).
+        for elements narrower than a byte (of which several share one in the file), and for an empty one-dimensional
+        tensor, which the format cannot tell from a scalar (none in the file).
         """
         if self.kind == TENSOR and self.dtype is not None:
             return math.prod(self.shape) * self.dtype.itemsize
@@ -82,6 +91,19 @@ class Entry(NamedTuple):
         if self.arrays:
             return tuple(extent for array in self.arrays for extent in array.extents)
         return self.extents
+
+
+def moved(entry: Entry, by: int) -> Entry:
+    """The same entry, if the bytes of its file began `by` bytes further on."""
+    if not by:
+        return entry
+    arrays = tuple(array._replace(extents=_moved(array.extents, by)) for array in entry.arrays)
+    extents = _moved(entry.extents, by)
+    return entry._replace(extents=extents, start=entry.start + by, stop=entry.stop + by, arrays=arrays)
+
+
+def _moved(extents: tuple[Extent, ...], by: int) -> tuple[Extent, ...]:
+    return tuple(Extent(offset + by, length) for offset, length in extents)
 
 
 class Plain(NamedTuple):

@@ -20,10 +20,6 @@ class ArgumentValueError(LazyCkptError, ValueError):
     """An argument has the right type and an impossible value."""
 
 
-class NotSupportedYet(LazyCkptError, NotImplementedError, ValueError):
-    """A part of MindSpore's interface that this version does not offer."""
-
-
 class MissingFile(LazyCkptError, ValueError, FileNotFoundError):
     """The checkpoint does not exist (a `ValueError` for MindSpore's sake, a `FileNotFoundError` for Python's)."""
 

@@ -20,16 +20,17 @@ from lazyckpt.errors import (
     CorruptFile,
     MissingFile,
     NothingLoaded,
-    NotSupportedYet,
 )
-from lazyckpt.formats import FORMATS, ckpt
+from lazyckpt.formats import FORMATS, Format
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, Wishes, check_place, obtain
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
 from lazyckpt.keys import Secret
 from lazyckpt.payload import Payloads
 from lazyckpt.selection import AllNames, ChoiceFunction, Names, Selection, SomeNames, check_prefix, choose
-from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source
+from lazyckpt.sets import SUFFIX as LISTING
+from lazyckpt.sets import OpenedSet, is_listing, open_set
+from lazyckpt.sources import CACHE_BYTES, Source, open_source
 
 log = logging.getLogger("lazyckpt")
 
@@ -56,7 +57,8 @@ def load_checkpoint(
     """Open a checkpoint: `mindspore.load_checkpoint`, lazily.
 
     Args:
-        ckpt_file_name: the file; its name must end in `ckpt`.
+        ckpt_file_name: the file; its name must end in `format`. Or the `<name>.<format>.index.json` of a checkpoint in
+            several files, which are opened as one.
         net: a Cell to load the values into, as `load_param_into_net` does.
         strict_load: for `net`: no prefixes are taken off names, no dtypes converted.
         filter_prefix: names that start with any of these are left out.
@@ -66,7 +68,8 @@ def load_checkpoint(
         choice_func: called with each name; those for which it is true are loaded. Ignored when a prefix is given.
         crc_check: compare the file's checksum, which reads the whole file.
         remove_redundancy: for `net`, in parallel runs.
-        format: `ckpt` (`safetensors` is not supported yet).
+        format: `ckpt` or `safetensors`. A safetensors file need not be MindSpore's; its names come sorted, and
+            prefixes are ignored, as in MindSpore.
         index: where the index is kept: `auto` for `<file>.lmdb`, or the user's cache folder if that cannot be
             written; `memory` to write nothing; or a path. The index of an encrypted file is sealed with its key.
         block_cache: bytes of decrypted blocks of an AES-GCM file to keep in memory; 0 for none.
@@ -89,38 +92,57 @@ def load_checkpoint(
     dec_key = None  # so that no traceback's variables show it
     specify, drop = check_prefix(specify_prefix), check_prefix(filter_prefix)
     selection = Selection(specify, drop, choice_func)
+    if format == "safetensors":
+        if specify or drop:
+            log.warning("prefixes are ignored when safetensors are loaded, as in MindSpore: use choice_func")
+        selection = Selection(choice=choice_func, wraps_faults=False)
     _check_options(kind_of_key, dec_mode, crc_check, remove_redundancy, format)
     path = _check_file(ckpt_file_name, format)
     where = check_place(index)
     if not isinstance(block_cache, int) or block_cache < 0:
         raise ArgumentValueError(f"block_cache must be a number of bytes, at least 0, not {block_cache!r}")
-    if format != "ckpt":
-        raise NotSupportedYet("reading safetensors is not supported yet")
-    opened = open_source(path, key, dec_mode)
+    wishes = Wishes(cache=block_cache, format=format)
+    if is_listing(path):
+        opened = open_set(path, key, dec_mode, where, wishes)
+    else:
+        opened = _open_file(path, key, dec_mode, where, wishes)
     try:
-        checkpoint = _open(opened, where, selection, crc_check, block_cache)
+        checkpoint = _made(opened, selection, crc_check)
     except BaseException:
         opened.source.close()
+        opened.entries.close()
         raise
     if net is not None:
         from lazyckpt.nets import load_param_into_net
 
         try:
-            load_param_into_net(net, checkpoint, strict_load, remove_redundancy)
+            redundant = _redundancy(checkpoint, remove_redundancy)
+            load_param_into_net(net, checkpoint, strict_load, redundant)
         except BaseException:
             checkpoint.close()
             raise
     return checkpoint
 
 
-def _open(opened: Opened, where: str, selection: Selection, crc_check: bool, cache: int) -> Checkpoint:
-    index, source, _ = obtain(opened, where, Wishes(cache=cache))
+def _open_file(path: str, key: Secret | None, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
+    """A file, as a set of one."""
+    opened = open_source(path, key, dec_mode)
+    try:
+        index, source, _ = obtain(opened, where, wishes)
+    except BaseException:
+        opened.source.close()
+        raise
+    return OpenedSet(source, index, FORMATS[wishes.format])
+
+
+def _made(opened: OpenedSet, selection: Selection, crc_check: bool) -> Checkpoint:
+    source, index, form = opened
     if crc_check:
-        _check_crc(source)
-    names = _names(index, selection, opened.path)
+        _check_crc(source, form)
+    names = _names(index, selection, source.name)
     if not len(names):
-        raise NothingLoaded(_why_nothing(opened, index, selection), file=opened.path)
-    return Checkpoint(source, index, Payloads(source, FORMATS["ckpt"]), names)
+        raise NothingLoaded(_why_nothing(source, index, selection), file=source.name)
+    return Checkpoint(source, index, Payloads(source, form), names)
 
 
 def _check_options(key: type, dec_mode: object, crc_check: object, redundancy: object, form: object) -> None:
@@ -153,7 +175,7 @@ def _check_file(name: object, form: str) -> str:
         raise ArgumentTypeError(
             f"For 'load_checkpoint', the argument 'ckpt_file_name' must be a string or a path, but got {type(name)}."
         )
-    if not path.endswith(form):
+    if not path.endswith((form, f".{form}{LISTING}")):
         raise ArgumentValueError(
             f"For 'load_checkpoint', the checkpoint file's name must end as 'format' says, but got file_name:"
             f" {path!r}, format: {form!r}."
@@ -169,8 +191,8 @@ def _check_file(name: object, form: str) -> str:
     return resolved
 
 
-def _check_crc(source: Source) -> None:
-    told, found = ckpt.checksums(source)
+def _check_crc(source: Source, form: Format) -> None:
+    told, found = form.checksums(source)
     if told is None:
         log.warning("%s was saved without a crc: there is nothing to check", source.name)
     elif told != found:
@@ -178,6 +200,14 @@ def _check_crc(source: Source) -> None:
             f"the crc check failed: the file says {told:#x}, its bytes give {found:#x}; the file is damaged",
             file=source.name,
         )
+
+
+def _redundancy(checkpoint: Checkpoint, asked: bool) -> bool:
+    """Whether a file was saved without redundancy: what it says itself comes before what was asked."""
+    told = {"True": True, "False": False}.get(checkpoint.metadata.get("remove_redundancy", ""), asked)
+    if told != asked:
+        log.warning("%s says remove_redundancy=%s: that is used, not %s", checkpoint.path, told, asked)
+    return told
 
 
 def _names(index: Index, selection: Selection, file: str) -> Names:
@@ -205,14 +235,19 @@ def _names(index: Index, selection: Selection, file: str) -> Names:
     return SomeNames(chosen)
 
 
-def _why_nothing(opened: Opened, index: Index, selection: Selection) -> str:
-    if opened.source.size == 0:
+def _why_nothing(source: Source, index: Index, selection: Selection) -> str:
+    if source.size == 0:
         return "the file is empty (0 bytes): get or save it again"
     if not len(index):
-        return f"there is no parameter in its {opened.source.size:,} bytes"
+        return f"there is no parameter in its {source.size:,} bytes"
     some = ", ".join(repr(name[:80]) for name, _ in zip(index, range(5), strict=False))
     asked = "choice_func" if selection.specify is selection.drop is None else "'filter_prefix' or 'specify_prefix'"
     return (
         f"The loaded parameter dict is empty after filter or specify, please check {asked}: none of its"
         f" {len(index):,} parameters is left (the first are {some})"
     )
+
+
+def format_of_name(path: str) -> str:
+    """The format to load a file in, by its name."""
+    return "safetensors" if path.removesuffix(LISTING).endswith("safetensors") else "ckpt"

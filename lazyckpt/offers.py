@@ -45,7 +45,7 @@ class Offers(Mapping[str, Offer]):
 
 def offer_of_entry(entry: Entry) -> Offer:
     """What an entry of an index offers."""
-    return Offer(entry.kind, entry.shape, "" if entry.dtype is None else entry.dtype.name, entry.start)
+    return Offer(entry.kind, entry.shape, "" if entry.dtype is None else entry.dtype.name, entry.place)
 
 
 def offer_of(value: Any) -> Offer:

@@ -10,12 +10,13 @@ no others (neighbours closer than 4 KiB are read together).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from lazyckpt.digest import Digesting
 from lazyckpt.dtypes import DType
 from lazyckpt.entry import STRING, Entry, Extent
 from lazyckpt.errors import CorruptFile, StaleIndex
@@ -74,7 +75,7 @@ class Payloads:
 
     def part(self, entry: Entry, key: Key) -> Any:
         """`view(entry)[key]`, at the cost of the bytes that the answer needs."""
-        if self._is_view(entry) or _is_widened(entry) or not entry.extents:
+        if self._is_view(entry) or not _is_plain(entry) or not entry.extents:
             return self.view(entry)[key]
         _check_sense(entry, self._source)
         planned = plan(entry.shape, dtype_of(entry).itemsize, key)
@@ -94,16 +95,25 @@ class Payloads:
     def pieces(self, entry: Entry, size: int = PIECE) -> Iterator[AnyArray]:
         """A tensor's or a string's values in C order, a piece at a time: for whoever passes over large values once.
 
-        The header is proven before the first piece. If the index has a digest of the content, damage is told after the
-        last one: what was made of the pieces must not be kept then.
-
         Args:
             entry: of a tensor, or of a string (whose pieces are bytes).
             size: bytes of a piece in the file, at most.
 
         Yields:
-            Flat arrays, read-only or of their own. Pages of a mapped file leave this process's memory when the next
-            piece is asked for.
+            Flat arrays, read-only or of their own.
+
+        Raises, Cost: as `stored`.
+        """
+        return (_elements(entry, np.frombuffer(data, np.uint8)) for data in self.stored(entry, size))
+
+    def stored(self, entry: Entry, size: int = PIECE) -> Iterator[memoryview]:
+        """A tensor's or a string's bytes as they stand in the file, a piece at a time.
+
+        The header is proven before the first piece. If the index has a digest of the content, damage is told after the
+        last one: what was made of the pieces must not be kept then.
+
+        Yields:
+            Whole elements each. Pages of a mapped file leave this process's memory when the next piece is asked for.
 
         Raises:
             StaleIndex, ChangedFile, DamagedBlock: as for `view`.
@@ -111,14 +121,12 @@ class Payloads:
         """
         _check_sense(entry, self._source)
         self._form.confirm(self._source, entry)
-        check = _Digesting(entry, self._source.name)
-        unit = np.dtype(np.uint8) if entry.dtype is None else entry.dtype.numpy
+        check = Digesting(entry, self._source.name)
         step = max(1, size // 8) * 8  # whole elements, of any dtype
         for done in range(0, entry.stored, step):
             data = self._stored(entry, done, min(step, entry.stored - done))
             check.update(data)
-            flat = np.frombuffer(data, unit)
-            yield flat if not _is_widened(entry) else np.frombuffer(data, "<u2")[1::2].copy().view(unit)
+            yield data
             for offset, request in _within(entry.extents, done, data):
                 self._source.release(offset, request.nbytes)
         check.finish()
@@ -139,6 +147,10 @@ class Payloads:
         self._source.read_many([request for fetch in fetches for request in fetch.requests])
         return [fetch.finish() for fetch in fetches]
 
+    def metadata(self) -> Mapping[str, str]:
+        """What the file says of itself. Cost: reads a safetensors file's header again."""
+        return self._form.metadata(self._source)
+
     @property
     def is_addressable(self) -> bool:
         """Whether reading one value never costs work that reading its neighbour would share."""
@@ -149,7 +161,7 @@ class Payloads:
         return fetch.finish()
 
     def _is_view(self, entry: Entry) -> bool:
-        return self._source.window == 0 and len(entry.extents) == 1 and not _is_widened(entry)
+        return self._source.window == 0 and len(entry.extents) == 1 and _is_plain(entry)
 
     def _fetch(self, entry: Entry) -> _Fetch:
         if entry.kind == STRING:
@@ -161,15 +173,15 @@ class Payloads:
         proof = self._proof(entry)
         if not entry.extents:  # an empty tensor, which the format cannot tell from a scalar
             return proof.then([], lambda: np.zeros(entry.shape, dtype.numpy))
-        if _is_widened(entry):
-            wide = np.empty((entry.stored // 4, 2), "<u2")
+        if not _is_plain(entry):
+            data = np.empty(entry.stored, np.uint8)
 
-            def narrow() -> AnyArray:
+            def converted() -> AnyArray:
                 made = aligned(entry.shape, dtype)
-                made.reshape(-1).view("<u2")[:] = wide[:, 1]
+                made.reshape(-1)[:] = _elements(entry, data)
                 return made
 
-            return proof.then(_requests(entry.extents, wide), narrow)
+            return proof.then(_requests(entry.extents, data), converted)
         made = aligned(entry.shape, dtype)
         return proof.then(_requests(entry.extents, made), lambda: made)
 
@@ -229,39 +241,13 @@ class _Proof(NamedTuple):
         def finish() -> Any:
             self.check()
             if whole:
-                check = _Digesting(self.entry, self.file)
+                check = Digesting(self.entry, self.file)
                 for _, content in requests:
                     check.update(content)
                 check.finish()
             return value()
 
         return _Fetch([*self.requests, *requests], finish)
-
-
-class _Digesting:
-    """The comparison of a content with its digest, if the index has one."""
-
-    def __init__(self, entry: Entry, file: str) -> None:
-        self._entry = entry
-        self._file = file
-        self._digest: Any = None
-        if entry.digest:
-            import hashlib
-
-            self._digest = hashlib.blake2b(digest_size=len(entry.digest))
-
-    def update(self, content: memoryview) -> None:
-        if self._digest is not None:
-            self._digest.update(content)
-
-    def finish(self) -> None:
-        if self._digest is not None and self._digest.digest() != self._entry.digest:
-            raise CorruptFile(
-                "the value is not the one that was indexed: its digest differs; the file was damaged or changed",
-                offset=self._entry.start,
-                parameter=self._entry.name,
-                file=self._file,
-            )
 
 
 def aligned(shape: tuple[int, ...], dtype: DType) -> AnyArray:
@@ -284,9 +270,23 @@ def dtype_of(entry: Entry) -> DType:
     return entry.dtype
 
 
-def _is_widened(entry: Entry) -> bool:
-    """Whether bfloat16 values are stored as float32, as old versions of MindSpore did."""
-    return bool(entry.extents) and entry.stored != entry.nbytes
+def _is_plain(entry: Entry) -> bool:
+    """Whether the bytes of the file are those of the array: nothing is widened or packed."""
+    return not entry.extents or entry.stored == entry.nbytes
+
+
+def _elements(entry: Entry, data: npt.NDArray[np.uint8]) -> AnyArray:
+    """Stored bytes (whole elements) as a flat array of their values; of a string as they are."""
+    if entry.dtype is None:
+        return data
+    made: AnyArray
+    if _is_plain(entry):
+        made = data.view(entry.dtype.numpy)
+    elif entry.dtype.is_packed:  # the first of two in the lower half of the byte
+        made = np.stack([data & 0xF, data >> 4], axis=1).reshape(-1).view(entry.dtype.numpy)
+    else:  # bfloat16 kept as float32: its upper half
+        made = data.view("<u2")[1::2].copy().view(entry.dtype.numpy)
+    return made
 
 
 def _bytes_of(array: AnyArray) -> memoryview:
@@ -358,7 +358,7 @@ def _check_sense(entry: Entry, source: Source) -> None:
         position = offset + length
     for dtype, shape, extents in entry.arrays or ((entry.dtype, entry.shape, entry.extents),):
         stored = sum(extent.length for extent in extents)
-        expected = math.prod(shape) * dtype.itemsize if dtype is not None else stored
+        expected = dtype.stored_size(math.prod(shape)) if dtype is not None else stored
         widened = dtype is not None and dtype.name == "BFloat16" and stored == 2 * expected
         makes_sense &= min(shape, default=0) >= 0 and (stored == expected or widened or (stored == 0 and shape == ()))
     if not makes_sense or position > entry.stop:

@@ -28,7 +28,7 @@ def read_all(
     Cost: allocates the sum of the values; copies and decryption release the interpreter's lock. Of an encrypted file
     each block is decrypted once, but for those at the borders of batches of 1 GiB, which may be twice.
     """
-    order = sorted(jobs.items(), key=lambda job: job[1].start)
+    order = sorted(jobs.items(), key=lambda job: job[1].place)
     total = sum(entry.stored for _, entry in order)
     if workers is None:
         workers = min(MAX_WORKERS, os.cpu_count() or 1) if total >= PARALLEL_FROM else 1

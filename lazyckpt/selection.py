@@ -18,16 +18,24 @@ Prefixes = tuple[str, ...]
 
 
 class Selection(NamedTuple):
-    """What `load_checkpoint` was asked to keep; all None for everything."""
+    """What `load_checkpoint` was asked to keep; all None for everything.
+
+    Attributes:
+        specify: prefixes of names to keep.
+        drop: prefixes of names to leave out.
+        choice: tells of each name whether to keep it.
+        wraps_faults: whether what `choice` raises is told as a fault of loading (MindSpore: of `.ckpt` files only).
+    """
 
     specify: Prefixes | None = None
     drop: Prefixes | None = None
     choice: ChoiceFunction | None = None
+    wraps_faults: bool = True
 
     @property
     def keeps_all(self) -> bool:
         """Whether no name can be left out."""
-        return self == Selection()
+        return self.specify is None and self.drop is None and self.choice is None
 
 
 def check_prefix(prefix: object) -> Prefixes | None:
@@ -85,7 +93,7 @@ def _with_prefixes(index: Index, prefixes: Prefixes) -> dict[str, int]:
 
 
 def _kept(index: Index, selection: Selection, file: str) -> Iterator[tuple[str, int]]:
-    specify, drop, choice = selection
+    specify, drop, choice, wraps = selection
     if specify is not None or drop is not None:
         choice = None
     for place, name in enumerate(index):
@@ -93,7 +101,7 @@ def _kept(index: Index, selection: Selection, file: str) -> Iterator[tuple[str, 
             continue
         if drop is not None and name.startswith(drop):
             continue
-        if choice is None or _asked(choice, name, file):
+        if choice is None or (_asked(choice, name, file) if wraps else choice(name)):
             yield name, place
 
 

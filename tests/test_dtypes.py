@@ -31,6 +31,13 @@ CODES = {
     "Float64": 12,
     "BFloat16": 13,
     "Int4": 14,
+    "Complex64": 15,
+    "Float8E4M3FN": 16,
+    "Float8E5M2": 17,
+    "Float8E8M0FNU": 18,
+    "Float8E4M3FNUZ": 19,
+    "Float8E5M2FNUZ": 20,
+    "Float4E2M1FN": 21,
 }
 SAFETENSORS = {
     "Bool": "BOOL",
@@ -47,6 +54,13 @@ SAFETENSORS = {
     "Float64": "F64",
     "BFloat16": "BF16",
     "Int4": "I8",
+    "Complex64": "C64",
+    "Float8E4M3FN": "F8_E4M3",
+    "Float8E5M2": "F8_E5M2",
+    "Float8E8M0FNU": "F8_E8M0",
+    "Float8E4M3FNUZ": "F8_E4M3FNUZ",
+    "Float8E5M2FNUZ": "F8_E5M2FNUZ",
+    "Float4E2M1FN": "F4",
 }
 
 

@@ -16,8 +16,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import EncryptedFile, LazyCkptError
+from lazyckpt.index import Index
+from lazyckpt.index.build import build_index
 from lazyckpt.keys import KeyReference, Secret, key_from_text
-from lazyckpt.loading import load_checkpoint
+from lazyckpt.loading import format_of_name, load_checkpoint
+from lazyckpt.sets import is_listing, parts_of
 from lazyckpt.sources import mode_of
 
 app = typer.Typer(
@@ -57,7 +60,7 @@ def told_plainly() -> Iterator[None]:
 
 def key_of(path: str, reference: KeyReference) -> tuple[bytes | None, str]:
     """The key of a file and its mode, which the file's first bytes name; asked for at a terminal if need be."""
-    mode = mode_of(path)
+    mode = mode_of(parts_of(path)[0] if is_listing(path) else path)
     key = reference.read()
     if mode is not None and key is None:
         if not sys.stdin.isatty():
@@ -69,7 +72,12 @@ def key_of(path: str, reference: KeyReference) -> tuple[bytes | None, str]:
 def loaded(path: str, reference: KeyReference) -> Checkpoint:
     """A checkpoint, opened with the key that the reference leads to."""
     dec_key, dec_mode = key_of(path, reference)
-    return load_checkpoint(path, dec_key=dec_key, dec_mode=dec_mode)
+    return load_checkpoint(path, dec_key=dec_key, dec_mode=dec_mode, format=format_of_name(path))
+
+
+def indexed(path: str, reference: KeyReference) -> Index:
+    """The index of a checkpoint, whatever its parameters are like; of a set, those of its files."""
+    return loaded(path, reference).index if is_listing(path) else build_index(path, *key_of(path, reference))
 
 
 def byte_bar() -> Progress:

@@ -15,7 +15,7 @@ from lazyckpt.cli.app import File, KeyFile, KeyVariable, app, byte_bar, key_of, 
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
 from lazyckpt.explore.sizes import human_size
 from lazyckpt.keys import KeyReference
-from lazyckpt.loading import load_checkpoint
+from lazyckpt.loading import format_of_name, load_checkpoint
 
 CACHE_BYTES: Final = 64 * 2**20  # one decrypted block: values are read in file order
 _UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -109,7 +109,7 @@ def extract(
 
 def _opened(path: str, reference: KeyReference) -> Checkpoint:
     dec_key, dec_mode = key_of(path, reference)
-    form = "safetensors" if path.endswith((".safetensors", ".safetensors.index.json")) else "ckpt"
+    form = format_of_name(path)
     return load_checkpoint(path, dec_key=dec_key, dec_mode=dec_mode, format=form, block_cache=CACHE_BYTES)
 
 

@@ -16,7 +16,7 @@ from lazyckpt.cli.app import (
     KeyVariable,
     app,
     echo_json,
-    key_of,
+    indexed,
     loaded,
     no_such_name,
     told_plainly,
@@ -25,7 +25,6 @@ from lazyckpt.entry import MAP, STRING, TENSOR, Entry
 from lazyckpt.explore.display import printable
 from lazyckpt.explore.sizes import human_size
 from lazyckpt.explore.summary import summarise
-from lazyckpt.index.build import build_index
 from lazyckpt.keys import KeyReference
 
 SORTS: Final[dict[str, Callable[[Entry], Any]]] = {
@@ -49,7 +48,7 @@ def ls(
     if sort not in SORTS:
         raise typer.BadParameter(f"one of {', '.join(SORTS)} is needed", param_hint="--sort")
     with told_plainly():
-        found = build_index(file, *key_of(file, KeyReference(key_file, key_env)))
+        found = indexed(file, KeyReference(key_file, key_env))
         entries = [found[name] for name, _ in found.with_prefix(prefix)] if prefix else found.entries()
         if sort != "file":
             entries = sorted(entries, key=SORTS[sort])

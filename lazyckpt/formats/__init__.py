@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from lazyckpt.entry import Entry, Extent, Plain, entry_of
 from lazyckpt.errors import CorruptFile, WrongFormat
-from lazyckpt.formats import ckpt
-from lazyckpt.formats.sniff import HEAD, diagnose
+from lazyckpt.formats import ckpt, safetensors
+from lazyckpt.formats.sniff import HEAD, diagnose, is_safetensors
 from lazyckpt.formats.wire import Buffer
 from lazyckpt.sources.base import Source
 
@@ -25,19 +25,38 @@ class Format(NamedTuple):
         confirm: raises `StaleIndex` unless the file has this entry where the entry says.
         header_extents: the bytes that `confirm` looks at.
         confirm_in: `confirm`, on those bytes alone.
+        metadata: what the file says of itself.
+        checksums: the checksum that the file tells (None if it tells none), and the one that its bytes give.
     """
 
     find: Callable[[Source], Iterator[Plain | Entry]]
     confirm: Callable[[Source, Entry], None]
     header_extents: Callable[[Entry], list[Extent]]
     confirm_in: Callable[[Buffer, Entry], None]
+    metadata: Callable[[Source], Mapping[str, str]]
+    checksums: Callable[[Source], tuple[int | None, int]]
 
     def scan(self, source: Source) -> Iterator[Entry]:
         """`find`, as entries."""
         return map(entry_of, self.find(source))
 
 
-FORMATS = {"ckpt": Format(ckpt.find, ckpt.confirm, ckpt.header_extents, ckpt.confirm_in)}
+FORMATS = {
+    "ckpt": Format(ckpt.find, ckpt.confirm, ckpt.header_extents, ckpt.confirm_in, ckpt.metadata, ckpt.checksums),
+    "safetensors": Format(
+        safetensors.find,
+        safetensors.confirm,
+        safetensors.header_extents,
+        safetensors.confirm_in,
+        safetensors.metadata,
+        safetensors.checksums,
+    ),
+}
+
+
+def format_of(source: Source) -> str:
+    """The format that a source is in, as far as its first bytes tell: `safetensors`, else `ckpt`."""
+    return "safetensors" if is_safetensors(bytes(source.read(0, min(HEAD, source.size)))) else "ckpt"
 
 
 def scan(source: Source, name: str) -> Iterator[Entry]:
@@ -56,7 +75,7 @@ def find(source: Source, name: str) -> Iterator[Plain | Entry]:
         yield from FORMATS[name].find(source)
     except CorruptFile as error:
         error.file = source.name
-        other = diagnose(bytes(source.read(0, min(HEAD, source.size))))
+        other = diagnose(bytes(source.read(0, min(HEAD, source.size))), name)
         if other is not None:
             raise WrongFormat(other, file=source.name) from error
         raise

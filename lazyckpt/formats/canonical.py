@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from lazyckpt.dtypes import DTYPES, DType
+from lazyckpt.dtypes import IN_CKPT, DType
 from lazyckpt.entry import Plain
 from lazyckpt.errors import CorruptFile
 from lazyckpt.formats.header import TensorHeader, impossible, merge_tensor
@@ -135,7 +135,7 @@ def _read_claims(body: re.Match[bytes]) -> _Claim | None:
         merge_tensor(memoryview(claims), 0, len(claims), tensor)
     except CorruptFile:  # the type's length is not that of its letters
         return None
-    dtype = DTYPES.get(tensor.type)
+    dtype = IN_CKPT.get(tensor.type)
     if dtype is None or tensor.dims == [0] or impossible(tensor.dims, dtype):
         return None
     shape = tuple(tensor.dims)

@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from lazyckpt.dtypes import BY_NUMPY_NAME, DTYPES
+from lazyckpt.dtypes import BY_NUMPY_NAME, IN_CKPT
 from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Plain, entry_of
 from lazyckpt.errors import CorruptFile, LazyCkptError, StaleIndex
 from lazyckpt.formats.canonical import TAG, VALUE, recogniser
@@ -84,6 +84,11 @@ def scan(source: Source) -> Iterator[Entry]:
 def find(source: Source) -> Iterator[Plain | Entry]:
     """As `scan`, with tensors in one piece in their cheapest form: for building an index of a million."""
     return _Walk().found(look(source), 0, trailer(source).body)
+
+
+def metadata(source: Source) -> Mapping[str, str]:  # noqa: ARG001 (there is nothing to read)
+    """A `.ckpt` says nothing of itself."""
+    return {}
 
 
 def checksums(source: Source) -> tuple[int | None, int]:
@@ -273,9 +278,9 @@ def _entry(value: _Value) -> Entry:
         if stored == 0 or stored % 4:
             return _refuse(value, f"a string of {stored:,} bytes: UTF-32 needs a positive multiple of 4")
         return Entry(value.tag.decode(), STRING, None, (), extents, value.start, value.stop)
-    dtype = DTYPES.get(last.type)
+    dtype = IN_CKPT.get(last.type)
     if dtype is None:
-        return _refuse(value, f"the dtype {last.type[:64]!r} is unknown (known: {', '.join(DTYPES)}, str)")
+        return _refuse(value, f"the dtype {last.type[:64]!r} is unknown (known: {', '.join(IN_CKPT)}, str)")
     fault = impossible(last.dims, dtype)
     if fault:
         return _refuse(value, fault)
@@ -298,7 +303,7 @@ def _map_entry(value: _Value) -> Entry:
     for pieces in zip(*value.pieces, strict=True):
         last = pieces[-1]
         dtype = BY_NUMPY_NAME.get(last.type)
-        if dtype is None:
+        if dtype is None or not dtype.in_ckpt:
             return _refuse(value, f"the dtype {last.type[:64]!r} of a map is unknown")
         if not all(piece.dims for piece in pieces):
             return _refuse(value, "an array of a map has no dimensions")

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 HEAD: Final = 512  # bytes that `diagnose` wants to see
 
+_CKPT: Final = (b"\x0a", b"\xd8\x5e\x3a\x7f", b"\xd9\x5e\x3a\x7f", b"\xda\x5e\x3a\x7f")  # plain, or encrypted
+
 
 class _Kind(NamedTuple):
     """A format that is mistaken for a checkpoint."""
@@ -44,16 +46,23 @@ _KINDS: Final = (
 )
 
 
-def diagnose(head: bytes) -> str | None:
-    """What the file is instead of a checkpoint, and what to do, in one sentence; None if that is unknown."""
+def diagnose(head: bytes, wanted: str = "ckpt") -> str | None:
+    """What the file is instead of what is wanted, and what to do, in one sentence; None if that is unknown."""
     for kind in _KINDS:
         if head.startswith(kind.magic):
             return f"this is {kind.what}: {kind.advice}"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**40:
+    if wanted != "safetensors" and is_safetensors(head):
         return "this is a safetensors file: rename it to end in .safetensors and load it with format='safetensors'"
+    if wanted == "safetensors" and any(head.startswith(mark) for mark in _CKPT):
+        return "this is a MindSpore checkpoint: rename it to end in .ckpt and load it with format='ckpt'"
     if len(head) >= 16 and _is_text(head):
-        return "this is a text file: get the checkpoint itself"
+        return f"this is a text file: get the {'checkpoint' if wanted == 'ckpt' else 'file'} itself"
     return None
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Whether a file's first bytes are those of a safetensors file: a header's length below 2^40, and its beginning."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**40
 
 
 def _is_text(head: bytes) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from lazyckpt.atomic import put
 from lazyckpt.entry import Entry, Plain, entry_of
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChangedFile, StaleIndex
-from lazyckpt.formats import find
+from lazyckpt.formats import find, format_of
 from lazyckpt.index import Index, place, sidecar
 from lazyckpt.index.codec import CLEAR, Codec
 from lazyckpt.index.record import BadRecord, Meta
@@ -32,7 +32,6 @@ AUTO: Final = "auto"
 MEMORY: Final = "memory"
 DIGESTS: Final = (None, "blake2b")
 Progress = Callable[[int, int], object]
-_CHUNK: Final = 2**20
 _RUN: Final = 1024  # entries between two calls of `progress`
 _RELEASE_EVERY: Final = 2**25  # bytes of headers and payloads walked past
 
@@ -46,13 +45,14 @@ class Found(NamedTuple):
 
 
 class Wishes(NamedTuple):
-    """How an index should be: see `build_index`."""
+    """How an index should be: see `build_index`. `format` is the file's."""
 
     force: bool = False
     digest: str | None = None
     sealed: bool = True
     progress: Progress | None = None
     cache: int = CACHE_BYTES
+    format: str = "ckpt"
 
 
 DEFAULTS: Final = Wishes()
@@ -72,7 +72,7 @@ def build_index(
     """Build the index of a checkpoint, or find it fresh, and open it.
 
     Args:
-        path: the checkpoint.
+        path: the checkpoint, a `.ckpt` or a safetensors file, whatever it is called.
         dec_key: the key of an encrypted checkpoint.
         dec_mode: its mode: AES-GCM, AES-CBC or SM4-CBC.
         index_path: where the sidecar goes; None for `<path>.lmdb`, or the user's cache folder if that cannot be
@@ -106,7 +106,8 @@ def build_index(
         raise ArgumentValueError(f"digest must be one of {DIGESTS}, not {digest!r}")
     opened = open_source(os.path.realpath(os.fspath(path)), key, dec_mode)
     try:
-        return obtain(opened, where, Wishes(force, digest, sealed, progress)).entries
+        form = format_of(opened.source)
+        return obtain(opened, where, Wishes(force, digest, sealed, progress, format=form)).entries
     finally:
         opened.source.close()
 
@@ -141,7 +142,7 @@ def obtain(opened: Opened, where: str = AUTO, wishes: Wishes = DEFAULTS) -> Foun
         log.warning("no place to keep the index of %s: it is built in memory and will be built again", opened.path)
     source = _plain(opened, wishes)
     with _entries(opened, source, wishes) as entries:
-        store = MemoryStore(entries, Meta(opened.fingerprint, digests=wishes.digest is not None))
+        store = MemoryStore(entries, _facts(opened, wishes))
     return Found(Index(store), source)
 
 
@@ -182,7 +183,7 @@ def _source_for(store: sidecar.Sidecar, opened: Opened, wishes: Wishes) -> Sourc
         WrongKey: the key is not the one that the index was built with, nor does it open the file.
     """
     meta = store.meta
-    if meta.fingerprint != opened.fingerprint:
+    if meta.fingerprint != opened.fingerprint or meta.format != wishes.format:
         raise StaleIndex("it is of an older or of another file")
     if (wishes.digest is not None and not meta.digests) or (meta.sealed and opened.lock is None):
         raise StaleIndex("it does not have what is wanted")
@@ -211,7 +212,7 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> Found:
     from lazyckpt.index.write import write
 
     source: Any = _plain(opened, wishes)  # of an encrypted file, one with a table
-    facts = Meta(opened.fingerprint, digests=wishes.digest is not None)
+    facts = _facts(opened, wishes)
     codec: Codec = CLEAR
     frames = None
     if opened.lock is not None:
@@ -233,6 +234,10 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> Found:
     return Found(Index(store), source)
 
 
+def _facts(opened: Opened, wishes: Wishes) -> Meta:
+    return Meta(opened.fingerprint, digests=wishes.digest is not None, format=wishes.format)
+
+
 def _unchanged(opened: Opened) -> None:
     now = os.stat(opened.path)
     if (now.st_size, now.st_mtime_ns) != (opened.fingerprint.size, opened.fingerprint.mtime_ns):
@@ -243,16 +248,17 @@ def _unchanged(opened: Opened) -> None:
 def _entries(opened: Opened, source: Source, wishes: Wishes) -> Iterator[Iterator[Plain | Entry]]:
     """The entries of a source; when the `with` block ends, all of an authenticated file has been verified."""
     with contextlib.nullcontext(source) if opened.lock is None else _locked().swept(source) as sweep:
-        entries: Iterator[Plain | Entry] = chain.from_iterable(_runs(sweep, wishes.progress))
+        entries: Iterator[Plain | Entry] = chain.from_iterable(_runs(sweep, wishes))
         if wishes.digest is not None:
             entries = (_digested(source, entry_of(found)) for found in entries)
         yield entries
 
 
-def _runs(source: Source, progress: Progress | None) -> Iterator[list[Plain | Entry]]:
+def _runs(source: Source, wishes: Wishes) -> Iterator[list[Plain | Entry]]:
     """The entries, many at a time; in between says how far the walk is, and lets go of the pages left behind."""
     released = 0
-    entries = find(source, "ckpt")
+    entries = find(source, wishes.format)
+    progress = wishes.progress
     while run := list(islice(entries, _RUN)):
         yield run
         done = run[-1].stop
@@ -266,15 +272,6 @@ def _runs(source: Source, progress: Progress | None) -> Iterator[list[Plain | En
 
 
 def _digested(source: Source, entry: Entry) -> Entry:
+    from lazyckpt.digest import digest_of
+
     return entry._replace(digest=digest_of(source, entry))
-
-
-def digest_of(source: Source, entry: Entry) -> bytes:
-    """A blake2b digest (32 bytes) of an entry's content. Cost: reads the content, 1 MiB at a time."""
-    import hashlib
-
-    digest = hashlib.blake2b(digest_size=32)
-    for offset, length in entry.all_extents:
-        for start in range(offset, offset + length, _CHUNK):
-            digest.update(source.read(start, min(_CHUNK, offset + length - start)))
-    return digest.digest()

@@ -7,12 +7,15 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, as_completed
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lazyckpt.errors import FileFault, LazyCkptError, MissingFile
+from lazyckpt.formats import format_of
 from lazyckpt.index.build import Wishes, obtain
 from lazyckpt.keys import NO_KEY, KeyReference
 from lazyckpt.sources import mode_of, open_source
+
+ENDINGS: Final = (".ckpt", ".safetensors")
 
 
 class Built(NamedTuple):
@@ -38,7 +41,7 @@ class Built(NamedTuple):
 
 
 def find_checkpoints(patterns: Iterable[str]) -> list[str]:
-    """The files that paths, folders (searched for *.ckpt) and patterns name, sorted, each once.
+    """The files that paths, folders (searched for .ckpt and .safetensors) and patterns name, sorted, each once.
 
     Raises:
         MissingFile: one of them names nothing.
@@ -46,7 +49,8 @@ def find_checkpoints(patterns: Iterable[str]) -> list[str]:
     found: dict[str, None] = {}
     for pattern in patterns:
         if os.path.isdir(pattern):
-            matches = glob.glob(os.path.join(glob.escape(pattern), "**", "*.ckpt"), recursive=True)
+            inside = os.path.join(glob.escape(pattern), "**", "*")
+            matches = [path for ending in ENDINGS for path in glob.glob(inside + ending, recursive=True)]
         elif os.path.exists(pattern):
             matches = [pattern]
         else:
@@ -127,7 +131,7 @@ def build_one(path: str, force: bool, key: KeyReference = NO_KEY) -> Built:
         opened = open_source(resolved, *((key.read(), mode) if mode else ()))
         try:
             size = opened.source.size
-            index, _, fresh = obtain(opened, wishes=Wishes(force=force))
+            index, _, fresh = obtain(opened, wishes=Wishes(force=force, format=format_of(opened.source)))
             where, count = index.path, len(index)
             index.close()
         finally:

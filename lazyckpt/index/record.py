@@ -4,12 +4,13 @@ All numbers are little-endian. A record is
 
     kind u8 | dtype u8 | ndim u8 | digest length u8 | extents u32 | dims i64 * ndim
     start u64 | stop u64 | (offset u64, length u64) * extents | digest
-    rest length u32 | rest            (maps and refused entries only)
+    rest length u32 | rest            (maps, refused entries, and tensors whose header stands apart)
     name UTF-8                        (to the end)
 
 where `rest` is, for a map, its arrays, each `dtype u8 | ndim u8 | extents u32 | dims | extents`; for a refused entry,
-the reason as UTF-8. Decoding checks the record's own form and nothing else: what it says about the file is compared
-with the file itself (`formats.confirm`) before a byte is handed out.
+the reason as UTF-8; for a tensor whose header stands apart from its content, that header's length u32. Decoding checks
+the record's own form and nothing else: what it says about the file is compared with the file itself
+(`formats.confirm`) before a byte is handed out.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from lazyckpt.dtypes import BY_CODE, DType
 from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Fingerprint, Plain
 
 MAGIC: Final = b"lazyckpt"
-SCHEMA: Final = 1  # any change of what is written here or of the sidecar's keys is a new number
+SCHEMA: Final = 2  # any change of what is written here or of the sidecar's keys is a new number
 
 _KINDS: Final = {TENSOR: 0, STRING: 1, MAP: 2, REFUSED: 3}
-_KIND_OF: Final = {code: kind for kind, code in _KINDS.items()}
+_APART: Final = 4  # a tensor whose header stands apart
+_KIND_OF: Final = {code: kind for kind, code in _KINDS.items()} | {_APART: TENSOR}
+_LAST_SIMPLE: Final = 1  # kinds above it have a `rest`
 _HEAD: Final = struct.Struct("<BBBBI")
 _PLACE: Final = struct.Struct("<QQ")
 _SINGLE: Final = struct.Struct("<QQQQ")
@@ -34,6 +37,9 @@ _ARRAY: Final = struct.Struct("<BBI")
 _META: Final = struct.Struct("<8sHHQQQQ16s16s16s")
 _DIGESTS: Final = 1  # flags
 _SEALED: Final = 2
+_FORMATS: Final = {"ckpt": 0, "safetensors": 4}  # flags, too
+_FORMAT_OF: Final = {flag: name for name, flag in _FORMATS.items()}
+_FORMAT_BITS: Final = 4
 
 
 class BadRecord(ValueError):
@@ -52,6 +58,7 @@ class Meta(NamedTuple):
         sealed: whether names and records are hidden.
         salt: of a sidecar of an encrypted file, else zeros.
         check: tells whether a key is that file's; else zeros.
+        format: the file's.
     """
 
     fingerprint: Fingerprint
@@ -61,12 +68,13 @@ class Meta(NamedTuple):
     sealed: bool = False
     salt: bytes = bytes(16)
     check: bytes = bytes(16)
+    format: str = "ckpt"
 
 
 def encode_meta(meta: Meta) -> bytes:
     """The bytes of an index's own facts."""
     mark = meta.fingerprint
-    flags = _DIGESTS * meta.digests | _SEALED * meta.sealed
+    flags = _DIGESTS * meta.digests | _SEALED * meta.sealed | _FORMATS[meta.format]
     facts = (meta.parameters, meta.irregular, mark.size, mark.mtime_ns, mark.sample)
     return _META.pack(MAGIC, SCHEMA, flags, *facts, meta.salt, meta.check)
 
@@ -83,21 +91,23 @@ def decode_meta(data: bytes) -> Meta:
     if magic != MAGIC or schema != SCHEMA:
         raise BadRecord(f"schema {schema}, this version reads {SCHEMA}")
     mark = Fingerprint(size, mtime_ns, sample)
-    return Meta(mark, parameters, irregular, bool(flags & _DIGESTS), bool(flags & _SEALED), salt, check)
+    form = _FORMAT_OF[flags & _FORMAT_BITS]
+    return Meta(mark, parameters, irregular, bool(flags & _DIGESTS), bool(flags & _SEALED), salt, check, form)
 
 
 def encode(entry: Entry, name: bytes) -> bytes:
     """The bytes of an entry; `name` is its name in UTF-8."""
-    _, kind, dtype, shape, extents, start, stop, arrays, reason, digest = entry
+    _, kind, dtype, shape, extents, start, stop, arrays, reason, digest, apart = entry
+    code = _APART if apart else _KINDS[kind]
     parts = [
-        _HEAD.pack(_KINDS[kind], dtype.code if dtype else 0, len(shape), len(digest), len(extents)),
+        _HEAD.pack(code, dtype.code if dtype else 0, len(shape), len(digest), len(extents)),
         _integers("q", shape),
         _PLACE.pack(start, stop),
         _pairs(extents),
         digest,
     ]
-    if kind in (MAP, REFUSED):
-        rest = b"".join(map(_encode_array, arrays)) if kind == MAP else reason.encode()
+    if code > _LAST_SIMPLE:
+        rest = _REST.pack(apart) if apart else reason.encode() if reason else b"".join(map(_encode_array, arrays))
         parts += [_REST.pack(len(rest)), rest]
     return b"".join([*parts, name])
 
@@ -143,6 +153,7 @@ def decode(data: bytes) -> Entry:
             _arrays(rest) if kind == _KINDS[MAP] else (),
             str(rest, "utf-8") if kind == _KINDS[REFUSED] else "",
             digest,
+            _REST.unpack(rest)[0] if kind == _APART else 0,
         )
     except (struct.error, KeyError, UnicodeDecodeError, MemoryError, OverflowError) as error:
         raise BadRecord(f"no record: {error}") from error
@@ -157,7 +168,7 @@ def name_of(data: bytes) -> str:
     try:
         kind, _, ndim, digest_length, extent_count = _HEAD.unpack_from(data)
         position = _HEAD.size + 8 * ndim + _PLACE.size + 16 * extent_count + digest_length
-        if kind > 1:
+        if kind > _LAST_SIMPLE:
             position = _split_rest(data, position, kind)[1]
         if position > len(data):
             raise BadRecord("a record of the wrong length")
@@ -167,7 +178,7 @@ def name_of(data: bytes) -> str:
 
 
 def _split_rest(data: bytes, position: int, kind: int) -> tuple[bytes, int]:
-    if kind < _KINDS[MAP]:
+    if kind <= _LAST_SIMPLE:
         return b"", position
     (length,) = _REST.unpack_from(data, position)
     begin = position + _REST.size

@@ -83,11 +83,11 @@ class Numbering:
 
 
 def _is_irregular(entry: Entry) -> bool:
-    return (
-        entry.kind == REFUSED
-        or PARAM_KEY_MARK in entry.name
-        or (len(entry.name) > MAX_PARAMETER_NAME and entry.kind == TENSOR)
-    )
+    if entry.kind == REFUSED:
+        return True
+    if entry.apart:  # MindSpore's Parameters of a safetensors file have no names
+        return False
+    return PARAM_KEY_MARK in entry.name or (len(entry.name) > MAX_PARAMETER_NAME and entry.kind == TENSOR)
 
 
 class MemoryStore:

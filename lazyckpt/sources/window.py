@@ -86,6 +86,10 @@ class Patch:
         self._pieces = pieces
         self._offsets = [offset for offset, _ in pieces]
 
+    def moved(self, by: int) -> Patch:
+        """The same pieces, `by` bytes further on."""
+        return Patch([(offset + by, piece) for offset, piece in self._pieces])
+
     @overload
     def __getitem__(self, key: int) -> int: ...
     @overload

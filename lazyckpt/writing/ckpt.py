@@ -66,6 +66,11 @@ def check(item: Item) -> None:
     if item.kind == MAP and (len(item.contents) % MAP_ARRAYS or not all(content.shape for content in item.contents)):
         raise ArgumentValueError(f"{item.name!r}: a map is a list of three arrays (keys, values, status), none 0-d")
     for content in item.contents:
+        if content.dtype is not None and not content.dtype.in_ckpt:
+            raise ArgumentValueError(
+                f"{item.name!r} is of {content.dtype}, which MindSpore loads from no .ckpt; leave it out, or save as"
+                " .safetensors"
+            )
         if any(dim > 2**31 - 1 for dim in content.shape):
             raise ArgumentValueError(f"{item.name!r}: MindSpore reads no dimension of more than {2**31 - 1:,}")
 

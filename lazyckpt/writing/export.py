@@ -8,16 +8,17 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from lazyckpt.dtypes import DTYPES, DType
-from lazyckpt.entry import TENSOR
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.keys import Secret
 from lazyckpt.sources.cipher import MODES, Lock
 from lazyckpt.writing.counted import Progress
 from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, How, save, save_set
 from lazyckpt.writing.items import Item, cast
+from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
 
 log = logging.getLogger("lazyckpt")
 
+_MINDSPORE: Final = {"format": "ms"}
 FORMATS: Final = ("ckpt", "safetensors")
 Rename = Mapping[str, str] | Callable[[str], str]
 
@@ -59,6 +60,7 @@ def export(
     form = format_of(target, wanted.format)
     lock = lock_of(wanted.enc_key, wanted.enc_mode) if wanted.enc_key is not None else None
     items = _Items(names, item, wanted.rename, None if wanted.dtype is None else float_dtype(wanted.dtype))
+    metadata = {name: text for name, text in metadata.items() if name != REMOVE_REDUNDANCY} or _MINDSPORE
     how = How(form, lock, wanted.crc_check, wanted.align, wanted.mode, metadata)
     if wanted.max_shard_size is not None:
         if wanted.max_shard_size < 1:
@@ -98,7 +100,7 @@ def float_dtype(name: str) -> DType:
     Raises:
         ArgumentValueError: there is none of this name.
     """
-    floats = {dtype.name.lower(): dtype for dtype in DTYPES.values() if "Float" in dtype.name}
+    floats = {dtype.name.lower(): dtype for dtype in DTYPES.values() if _is_float(dtype)}
     found = floats.get(name.lower())
     if found is None:
         raise ArgumentValueError(f"dtype {name!r} is no floating-point type; known are {', '.join(floats)}")
@@ -125,7 +127,11 @@ class _Items(Collection[Item]):
     def __iter__(self) -> Iterator[Item]:
         for name in self._names:
             made = self._item(name, self._renamed(name))
-            yield made if self._dtype is None or not _is_float(made) else cast(made, self._dtype, _tell_of_overflow)
+            yield (
+                made
+                if self._dtype is None or not _is_float(made.contents[0].dtype)
+                else cast(made, self._dtype, _tell_of_overflow)
+            )
 
     def _renamed(self, name: str) -> str:
         if self._rename is None:
@@ -136,9 +142,9 @@ class _Items(Collection[Item]):
         return new
 
 
-def _is_float(item: Item) -> bool:
-    dtype = item.contents[0].dtype
-    return item.kind == TENSOR and dtype is not None and "Float" in dtype.name  # no property of ml_dtypes' types
+def _is_float(dtype: DType | None) -> bool:
+    """Whether values of a type may be converted; 8 bits and less mean something only with a scale beside them."""
+    return dtype is not None and dtype.bits >= 16 and "Float" in dtype.name
 
 
 def _tell_of_overflow(name: str, count: int) -> None:

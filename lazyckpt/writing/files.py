@@ -21,6 +21,7 @@ from lazyckpt.atomic import draft, put
 from lazyckpt.entry import MAP, Fingerprint
 from lazyckpt.errors import ArgumentValueError, FolderInTheWay, LazyCkptError, MissingFolder, UnwritableFile
 from lazyckpt.formats import find
+from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import place
 from lazyckpt.index.record import Meta
 from lazyckpt.sources.cipher import Lock
@@ -167,11 +168,11 @@ def _write_ckpt(file: BinaryIO, items: Items, how: How, index: Follower) -> tupl
 
 
 def _write_safetensors(file: BinaryIO, items: Items, how: How, index: Follower) -> tuple[Meta, None]:
-    order = sorted(items, key=lambda item: item.start)
+    order = sorted(items, key=lambda item: item.place)
     placed = safetensors.layout(order)
-    metadata = dict(how.metadata)
+    metadata = safetensors.described(order, how.metadata)
     if how.crc:
-        metadata[safetensors.CRC] = str(safetensors.checksum(order))
+        metadata[CRC] = str(safetensors.checksum(order))
     safetensors.write(file, placed, safetensors.header(placed, metadata, how.align), order)
     file.flush()
     source, _ = open_local(file.name)
@@ -181,7 +182,7 @@ def _write_safetensors(file: BinaryIO, items: Items, how: How, index: Follower) 
             index.add(batch)
     finally:
         source.close()
-    return Meta(_fingerprint(file)), None
+    return Meta(_fingerprint(file), format="safetensors"), None
 
 
 _WRITERS: Final = {"ckpt": _write_ckpt, "safetensors": _write_safetensors}

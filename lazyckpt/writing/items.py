@@ -49,13 +49,13 @@ class Item(NamedTuple):
         name: as it will stand in the file.
         kind: `tensor`, `string` or `map`.
         contents: one; of a map keys, values and status, again and again if it is written in slices.
-        start: where it lies in the file that it comes from: the order in which reading is cheapest.
+        place: where it lies in the file that it comes from: the order in which reading is cheapest.
     """
 
     name: str
     kind: str
     contents: tuple[Content, ...]
-    start: int = 0
+    place: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -91,10 +91,15 @@ def array_content(array: AnyArray) -> Content:
         raise ArgumentTypeError(str(error)) from None
 
     def pieces() -> Iterator[memoryview]:
-        plain = np.ascontiguousarray(array, dtype.numpy)
-        return _cut(plain.reshape(-1).view(np.uint8).data if plain.size else memoryview(b""))
+        flat = np.ascontiguousarray(array, dtype.numpy).reshape(-1)
+        if dtype.is_packed:
+            codes = flat.view(np.uint8)
+            flat = codes[0::2] | codes[1::2] << 4
+        return _cut(_bytes_of(flat))
 
-    return Content(dtype, array.shape, array.size * dtype.itemsize, pieces)
+    if dtype.is_packed and array.size % 2:
+        raise ArgumentTypeError(f"{array.size} elements of {dtype} do not fill whole bytes")
+    return Content(dtype, array.shape, dtype.stored_size(array.size), pieces)
 
 
 def bytes_content(dtype: DType, shape: tuple[int, ...], data: Callable[[], bytes | memoryview]) -> Content:
@@ -123,17 +128,22 @@ def stored(name: str, entry: Entry, payloads: Payloads) -> Item:
             Content(array.dtype, array.shape, math.prod(array.shape) * array.dtype.itemsize, nth(number), True)
             for number, array in enumerate(entry.arrays)
         ]
-        return Item(name, MAP, tuple(contents), entry.start)
+        return Item(name, MAP, tuple(contents), entry.place)
     if entry.kind not in (TENSOR, STRING):
         raise ArgumentValueError(f"{entry.name!r} cannot be written: {entry.reason}; leave it out")
+
+    packed = entry.dtype is not None and entry.dtype.is_packed
+    size = entry.stored if packed else entry.nbytes
 
     def pieces() -> Iterator[memoryview]:
         if not entry.extents and entry.nbytes:  # a scalar that the file gives no bytes for: zero
             return _cut(memoryview(bytes(entry.nbytes)))
+        if packed:
+            return payloads.stored(entry)
         return (_bytes_of(piece) for piece in payloads.pieces(entry))
 
     shape = (0,) if entry.kind == STRING else entry.shape
-    return Item(name, entry.kind, (Content(entry.dtype, shape, entry.nbytes, pieces, True),), entry.start)
+    return Item(name, entry.kind, (Content(entry.dtype, shape, size, pieces, True),), entry.place)
 
 
 def number_content(value: bool | float) -> Content:

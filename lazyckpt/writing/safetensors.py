@@ -17,11 +17,11 @@ from typing import BinaryIO, Final
 from lazyckpt.dtypes import DType
 from lazyckpt.entry import TENSOR
 from lazyckpt.errors import ArgumentValueError
+from lazyckpt.formats.safetensors import CRC, LENGTH, METADATA
 from lazyckpt.writing.items import Item
 
-METADATA: Final = "__metadata__"
-CRC: Final = "crc_num"  # the metadata's name for the checksum of MindSpore's files
 REMOVE_REDUNDANCY: Final = "remove_redundancy"
+_INT4: Final = "Int4"
 _UNIT: Final = 8  # bytes to which a header is padded at least
 # From the last to the first, as the package orders them.
 _ORDER: Final = (
@@ -54,6 +54,12 @@ def layout(items: Iterable[Item]) -> list[Item]:
     return sorted(items, key=lambda item: (_RANK[_dtype(item).safetensors], item.name.encode()))
 
 
+def described(items: Iterable[Item], given: Mapping[str, str]) -> dict[str, str]:
+    """A file's metadata: what is given, without what was true of another file, and which integers are Int4."""
+    kept = {name: text for name, text in given.items() if name != CRC and text != _INT4}
+    return kept | {item.name: _INT4 for item in items if _dtype(item).name == _INT4}
+
+
 def header(items: Sequence[Item], metadata: Mapping[str, str], align: int = 1) -> bytes:
     """All that stands before the contents.
 
@@ -69,8 +75,8 @@ def header(items: Sequence[Item], metadata: Mapping[str, str], align: int = 1) -
         table[item.name] = facts | {"data_offsets": [offset, offset + item.nbytes]}
         offset += item.nbytes
     text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-(8 + len(text)) % max(align, _UNIT))
-    return len(text).to_bytes(8, "little") + text
+    text += b" " * (-(LENGTH + len(text)) % max(align, _UNIT))
+    return len(text).to_bytes(LENGTH, "little") + text
 
 
 def write(file: BinaryIO, items: Sequence[Item], head: bytes, order: Iterable[Item]) -> None:

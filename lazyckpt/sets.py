@@ -1,0 +1,134 @@
+"""Sets: a checkpoint in several files, named in a `<name>.<format>.index.json` as other libraries write it.
+
+    {"metadata": {…}, "weight_map": {"name": "model-00001-of-00002.safetensors", …}}
+
+Strategy: each file has an index of its own; together they are read as one source with one index. The listing is held
+against the files: a name must be where the listing says, and nowhere else. What a file holds and the listing does not
+mention is part of the checkpoint all the same. Parts are looked for in the listing's folder and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from lazyckpt.errors import ArgumentValueError, CorruptFile, MissingFile, UnreadableFile
+from lazyckpt.formats import FORMATS, Format
+from lazyckpt.formats.joined import joined
+from lazyckpt.index import Index
+from lazyckpt.index.build import AUTO, MEMORY, Wishes, obtain
+from lazyckpt.index.joined import JoinedIndex
+from lazyckpt.keys import Secret
+from lazyckpt.sources import Source, open_source
+from lazyckpt.sources.joined import JoinedSource
+
+SUFFIX: Final = ".index.json"
+_WEIGHT_MAP: Final = "weight_map"
+
+
+class OpenedSet(NamedTuple):
+    """The files of a set as one."""
+
+    source: Source
+    entries: Index
+    format: Format
+
+
+def is_listing(path: str) -> bool:
+    """Whether a name is that of a set's listing."""
+    return path.endswith(SUFFIX)
+
+
+def open_set(path: str, key: Secret | None, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
+    """Open the files that a listing names.
+
+    Args:
+        path: the listing.
+        key: of encrypted parts.
+        dec_mode: their mode.
+        where: `auto` or `memory`: each part has an index of its own.
+        wishes: how these are to be; `wishes.format` is the parts'.
+
+    Raises:
+        CorruptFile: the listing is none, leads out of its folder, or contradicts the files.
+        MissingFile: a part is not there.
+        ArgumentValueError: `where` is a path.
+
+    Cost: that of opening each part, and a walk over all names.
+    """
+    if where not in (AUTO, MEMORY):
+        raise ArgumentValueError(f"a set has an index for each part: index must be {AUTO!r} or {MEMORY!r}, not a path")
+    homes = read_listing(path)
+    files = sorted(set(homes.values()))
+    sources: list[Source] = []
+    indexes: list[Index] = []
+    try:
+        for file in files:
+            part = os.path.join(os.path.dirname(path), file)
+            if not os.path.exists(part):
+                raise MissingFile(f"{path}: its part {file} does not exist: get it, too")
+            opened = open_source(os.path.realpath(part), key, dec_mode)
+            sources.append(opened.source)
+            found = obtain(opened, where, wishes)
+            sources[-1] = found.source
+            indexes.append(found.entries)
+        _compare(path, homes, dict(zip(files, indexes, strict=True)))
+    except BaseException:
+        for source in sources:
+            source.close()
+        for index in indexes:
+            index.close()
+        raise
+    whole = JoinedSource(path, sources)
+    numbers = {file: number for number, file in enumerate(files)}
+    entries = JoinedIndex(indexes, whole.bases, {name: numbers[file] for name, file in homes.items()})
+    return OpenedSet(whole, entries, joined(FORMATS[wishes.format], whole))
+
+
+def parts_of(path: str) -> list[str]:
+    """The files that a listing names, in order."""
+    folder = os.path.dirname(path)
+    return [os.path.join(folder, file) for file in sorted(set(read_listing(path).values()))]
+
+
+def read_listing(path: str) -> dict[str, str]:
+    """Which name is in which file.
+
+    Raises:
+        CorruptFile: it is no listing, or names a file outside its own folder.
+        UnreadableFile: it cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            listing = json.load(file)
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise CorruptFile(f"the listing is no JSON: {error}", file=path) from None
+    homes: Any = listing.get(_WEIGHT_MAP) if isinstance(listing, dict) else None
+    if not isinstance(homes, dict) or not homes or not all(isinstance(file, str) for file in homes.values()):
+        raise CorruptFile(f"the listing has no {_WEIGHT_MAP!r} of names and files", file=path)
+    for name, file in homes.items():
+        if file != os.path.basename(file) or file in ("", ".", "..") or "\0" in file or "\\" in file:
+            raise CorruptFile(
+                f"the listing names a file outside its folder: {file!r}; parts stand beside it",
+                parameter=name,
+                file=path,
+            )
+    return homes
+
+
+def _compare(path: str, homes: Mapping[str, str], indexes: Mapping[str, Index]) -> None:
+    """Hold a listing against its files."""
+    seen: dict[str, str] = {}
+    for file, index in indexes.items():
+        for name in index:
+            elsewhere = seen.setdefault(name, file)
+            if elsewhere != file:
+                raise CorruptFile(f"it is in two parts, {elsewhere} and {file}", parameter=name, file=path)
+    for name, file in homes.items():
+        if seen.get(name) != file:
+            where = f"in {seen[name]}" if name in seen else "in no part"
+            raise CorruptFile(f"the listing says it is in {file}, but it is {where}", parameter=name, file=path)

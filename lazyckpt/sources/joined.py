@@ -1,0 +1,87 @@
+"""Several sources as one: each begins where the one before it ends.
+
+Whatever reads through it need not know that there are several files; a range that lies in one part costs what it costs
+there.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+
+from lazyckpt.sources.base import BaseSource, Request, Source
+
+
+class JoinedSource(BaseSource):
+    """The parts, one after the other. Addressable if they all are (a range over a border is copied all the same).
+
+    Attributes:
+        parts: the sources.
+        bases: where each of them begins.
+    """
+
+    def __init__(self, name: str, parts: Sequence[Source]) -> None:
+        self.name = name
+        self.parts = tuple(parts)
+        self.bases = (0, *accumulate(part.size for part in parts))[:-1]
+        self.size = sum(part.size for part in parts)
+        self.window = max((part.window for part in parts), default=0)
+        self.window_limit = max((part.window_limit for part in parts), default=0)
+
+    def part_at(self, offset: int) -> int:
+        """The number of the part that holds a byte (of empty ones at the same place, the last)."""
+        return bisect_right(self.bases, offset) - 1
+
+    def read_many(self, requests: Iterable[Request]) -> None:
+        """See `Source.read_many`: each part is asked once."""
+        by_part: dict[int, list[Request]] = {}
+        for offset, destination in requests:
+            self._check(offset, destination.nbytes)
+            for number, inside, start, length in self._split(offset, destination.nbytes):
+                by_part.setdefault(number, []).append((inside, destination[start : start + length]))
+        for number, wanted in by_part.items():
+            self.parts[number].read_many(wanted)
+
+    def expect(self, offset: int, length: int) -> None:
+        """See `Source.expect`."""
+        for number, inside, _, count in self._split(offset, length):
+            self.parts[number].expect(inside, count)
+
+    def private(self, offset: int, length: int) -> memoryview | None:
+        """See `Source.private`: only of a range in one part."""
+        for number, inside, _, count in self._split(offset, length):
+            return self.parts[number].private(inside, count) if count == length else None
+        return None
+
+    def release(self, offset: int, length: int) -> None:
+        """See `Source.release`."""
+        for number, inside, _, count in self._split(offset, length):
+            self.parts[number].release(inside, count)
+
+    def close(self) -> None:
+        """See `Source.close`."""
+        for part in self.parts:
+            part.close()
+
+    def _view(self, offset: int, length: int) -> memoryview:
+        for number, inside, _, count in self._split(offset, length):
+            if count == length:
+                return self.parts[number].read(inside, length)
+            break
+        return super()._view(offset, length)
+
+    def _fill(self, offset: int, destination: memoryview) -> None:
+        for number, inside, start, length in self._split(offset, destination.nbytes):
+            self.parts[number].read_into(inside, destination[start : start + length])
+
+    def _split(self, offset: int, length: int) -> Iterator[tuple[int, int, int, int]]:
+        """Cut a range at the borders of parts: (part, offset in it, bytes already cut, bytes)."""
+        number, done = self.part_at(offset), 0
+        while done < length:
+            inside = offset + done - self.bases[number]
+            count = min(self.parts[number].size - inside, length - done)
+            if count > 0:
+                yield number, inside, done, count
+            done += max(0, count)
+            number += 1
