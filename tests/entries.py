@@ -58,15 +58,17 @@ _none, _nothing, _no_reason = st.none(), st.just(()), st.just("")
 _digests = st.sampled_from([b"", bytes(range(32))])
 
 
-def _entries(kind, dtypes=_none, shapes=_nothing, extents=_nothing, arrays=_nothing, reasons=_no_reason):
+def _entries(kind, dtypes=_none, shapes=_nothing, extents=_nothing, arrays=_nothing, reasons=_no_reason, apart=0):
     return st.builds(
-        Entry, _names, st.just(kind), dtypes, shapes, extents, _offsets, _offsets, arrays, reasons, _digests
-    )
+        Entry, _names, st.just(kind), dtypes, shapes, extents, _offsets, _offsets, arrays, reasons, _digests,
+        st.integers(min(apart, 1), apart),
+    )  # fmt: skip
 
 
 any_plain = st.builds(Plain, _names.map(str.encode), _dtypes, _shapes, _offsets, _offsets, _offsets, _offsets)
 any_entry = st.one_of(
     _entries(TENSOR, _dtypes, _shapes, _extents),
+    _entries(TENSOR, _dtypes, _shapes, _extents, apart=2**32 - 1),
     _entries(STRING, extents=_extents),
     _entries(MAP, arrays=_arrays),
     _entries(REFUSED, reasons=_names),

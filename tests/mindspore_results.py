@@ -74,6 +74,8 @@ def facts_recorded(entry):
     if entry["kind"] == "str":
         return entry
     facts = {key: entry[key] for key in ("name", "kind", "dtype", "shape", "nbytes", "sha256", "repr")}
+    # MindSpore's Parameters of safetensors files are numbered; lazyckpt's have their names.
+    facts["repr"] = facts["repr"].replace("=Parameter#N", f"={entry['name'].strip()}")
     return facts | {"array": [entry["shape"], entry["nbytes"]]}
 
 

@@ -120,7 +120,7 @@ def test_no_prefix_is_found_for_map_parameters():
 
 def test_the_dtypes_that_are_converted():
     """Loosely, floats become other floats and signed integers other signed integers; nothing else is converted."""
-    assert set(dtypes.DTYPES) == set(DTYPES)
+    assert set(dtypes.IN_CKPT) == set(DTYPES)
     for mine, theirs in itertools.product([*DTYPES, "Complex64"], repeat=2):
         same_family = any({mine, theirs} <= set(family) for family in (FLOATS, SIGNED))
         what = planned({"w": ((2,), mine)}, {"w": ((2,), theirs)})

@@ -19,6 +19,7 @@ import lazyckpt
 from lazyckpt import cli
 
 KEY = bytes(range(1, 17))
+PLACES_OF_KEYS = {"--key-file", "--key-env", "--new-key-file", "--new-key-env"}
 COMMANDS = sorted(command.name or command.callback.__name__ for command in cli.app.registered_commands)
 
 
@@ -78,7 +79,12 @@ def test_a_key_is_never_an_argument(run):
     for command in COMMANDS:
         options = set(re.findall(r"--[a-z-]+", run(command, "--help")[1]))
 
-        assert {option for option in options if "key" in option} <= {"--key-file", "--key-env"}
+        assert {option for option in options if "key" in option} <= {
+            "--key-file",
+            "--key-env",
+            "--new-key-file",
+            "--new-key-env",
+        }
 
 
 def test_index_builds_the_index(run, folder):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from checkpoints import ITEMSIZES, NAMES
 
-from lazyckpt.dtypes import BY_CODE, BY_NUMPY_NAME, DTYPES, of_array
+from lazyckpt.dtypes import BY_CODE, BY_NUMPY_NAME, DTYPES, IN_CKPT, of_array
 
 # What indexes on disk say. A line here is never changed.
 CODES = {
@@ -77,9 +77,16 @@ def test_names_in_safetensors_files():
 
 def test_every_dtype_knows_its_size():
     """Bits, bytes, and the bytes of the numpy dtype agree with the format."""
-    assert {name: dtype.itemsize for name, dtype in DTYPES.items()} == ITEMSIZES
-    assert {name: dtype.bits for name, dtype in DTYPES.items()} == {name: 8 * size for name, size in ITEMSIZES.items()}
-    assert {name: dtype.numpy.itemsize for name, dtype in DTYPES.items()} == ITEMSIZES
+    assert {name: dtype.itemsize for name, dtype in IN_CKPT.items()} == ITEMSIZES
+    assert {name: dtype.bits for name, dtype in IN_CKPT.items()} == {name: 8 * size for name, size in ITEMSIZES.items()}
+    assert all(dtype.numpy.itemsize == dtype.itemsize for dtype in DTYPES.values())
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+def test_stored_elements_fill_their_bytes(dtype):
+    """Eight elements take as many bytes in a file as one has bits; of packed ones several share a byte."""
+    assert dtype.stored_size(8) == dtype.bits
+    assert dtype.is_packed == (dtype.stored_size(8) < 8 * dtype.itemsize)
 
 
 @pytest.mark.parametrize("name", DTYPES)
@@ -120,7 +127,7 @@ def test_arrays_have_dtypes(numpy_name, name):
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros(3, "complex64"), np.array(["text"]), np.array([None]), np.zeros(2, "M8[s]")]
+    "array", [np.zeros(3, "complex128"), np.array(["text"]), np.array([None]), np.zeros(2, "M8[s]")]
 )
 def test_arrays_of_other_types_have_none(array):
     """The message names the type, and those that there are."""

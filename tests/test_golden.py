@@ -11,15 +11,13 @@ from mindspore_results import FILES, allowed, arguments, facts_recorded, read_ev
 
 import lazyckpt
 
-# Files that this version cannot read, by the beginning of their names. To be emptied.
-NOT_YET = ("st_",)
 KEY = bytes(range(1, 17))
 GROUPS = ("args.", "filter.", "result.", "enc.", "file.")
 
 NAMES = sorted(
     file.name.removesuffix(".expected.json")
     for file in FILES.glob("*.expected.json")
-    if not file.name.startswith(NOT_YET) and f"file.{file.name.removesuffix('.expected.json')}" not in allowed()
+    if f"file.{file.name.removesuffix('.expected.json')}" not in allowed()
 )
 RECORDS = {name: recorded(name) for name in NAMES}
 READ = [name for name in NAMES if RECORDS[name]["outcome"] == "ok" and not RECORDS[name]["unsafe"]]
@@ -76,7 +74,7 @@ def test_recorded_calls_have_the_recorded_outcome(group, tmp_path):
     assert int(counted[1]) > 0
     assert int(counted[2]) == len(failed)
     expected = {call for call in [*allowed(), *_recorded_as_root(tmp_path)] if call.startswith(group)}
-    assert {call for call in failed if not _is_not_yet(call)} == expected
+    assert failed == expected
 
 
 def _recorded_as_root(folder):
@@ -84,10 +82,6 @@ def _recorded_as_root(folder):
     locked = folder / "locked"
     locked.touch(mode=0)
     return [] if os.access(locked, os.R_OK) else ["args.file.unreadable"]
-
-
-def _is_not_yet(call):
-    return any(part.startswith(NOT_YET) for part in call.split("."))
 
 
 def test_every_allowed_difference_has_a_reason():

@@ -434,11 +434,11 @@ def test_set_data_brings_values_into_the_files_byte_order():
 
 
 @pytest.mark.parametrize("data", [1j, "text", [None], np.zeros(2, "M8[s]")], ids=str)
-def test_set_data_refuses_what_mindspore_has_no_dtype_for(data):
+def test_set_data_refuses_what_no_checkpoint_holds(data):
     """The old value stays."""
     param = opened_over(BytesSource(DATA))["weight"]
 
-    with pytest.raises(ArgumentTypeError, match="no MindSpore dtype"):
+    with pytest.raises(ArgumentTypeError, match="no checkpoint holds"):
         param.set_data(data)
     assert not param.is_edited
 

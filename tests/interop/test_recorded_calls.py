@@ -7,12 +7,12 @@ import pytest
 from mindspore_results import allowed, replayed
 
 NUMPY_2 = "numpy 2:"  # with what a reason begins that holds for numpy 2 only
-GROUPS = ("l", "args.net", "args.strict", "args.remove")
+GROUPS = ("l", "args.net", "args.strict", "args.remove", "save")
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_recorded_calls_have_the_recorded_outcome(group, tmp_path):
-    """Binding gives MindSpore's result or exception type, but for the calls that are reviewed and listed."""
+    """Binding and saving give MindSpore's result or exception type, but for the calls that are reviewed and listed."""
     failed, counted, told = replayed("replay_ms.py", group, tmp_path)
     expected = {
         call

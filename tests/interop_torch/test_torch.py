@@ -362,7 +362,7 @@ def test_a_module_without_memory_is_refused():
         (nn.Linear(1, 1), {"weight": torch.zeros(1, 1)}),
         (nn.Linear(1, 1), {"weight": 1}),
         (nn.Linear(1, 1), {1: counting((1, 1))}),
-        (nn.Linear(1, 1), {"weight": np.zeros((1, 1), "complex64")}),
+        (nn.Linear(1, 1), {"weight": np.zeros((1, 1), "complex128")}),
     ],
 )
 def test_wrong_arguments(module, values):
