@@ -29,7 +29,7 @@ TAG: Final = 0x0A
 # What MindSpore writes from the end of a tensor's tag to the first byte of its content.
 _BODY: Final = re.compile(
     rb"\x12([\x80-\xff]{0,5}[\x00-\x7f])((?:\x08[\x80-\xff]{0,4}[\x00-\x7f])*\x12[\x03-\x08][A-Za-z0-9]+"
-    rb"(?:\x7a[\x00-\x7f]\x00*)?)"
+    rb"(?:\x7a[\x80-\xff]?[\x00-\x7f]\x00*)?)"
     rb"\x1a([\x80-\xff]{0,5}[\x00-\x7f])"
 )
 _REMEMBERED: Final = 65_536  # headers whose claims are kept in memory during a scan

@@ -61,19 +61,32 @@ def tensor_header(tag: bytes, value: Described, position: int = 0, align: int = 
         position: where the Value begins in the stream.
         align: the content will begin at a multiple of so many bytes.
     """
-    claims = _claims(value.type, tuple(value.shape))
-    named = _TAG + varint(len(tag)) + tag + _TENSOR
-    begin_content = _CONTENT + varint(value.nbytes)
-    padding = 0
-    while True:
-        tensor = claims + _padding(padding) + begin_content
-        inner = named + varint(len(tensor) + value.nbytes) + tensor
-        header = _VALUE + varint(len(inner) + value.nbytes) + inner
-        missing = -(position + len(header)) % align
-        if not missing:
-            return header
-        # Lengths around the padding may each take a byte more for it: then once more.
-        padding += missing if padding or missing > 1 else align + 1
+    parts = _Parts(tag, _claims(value.type, tuple(value.shape)), value.nbytes)
+    plain = parts.header(0)
+    missing = -(position + len(plain)) % align
+    if not missing:
+        return plain
+    if missing > 1:
+        padded = parts.header(missing)
+        if not (position + len(padded)) % align:
+            return padded
+    # Lengths around the padding may take up to five bytes more for it. An empty field takes two bytes.
+    sizes = {(missing - grown) % align + more for grown in range(6) for more in (0, align, 2 * align)}
+    fitting = (header for header in map(parts.header, sorted(sizes - {0, 1})) if not (position + len(header)) % align)
+    return next(fitting)
+
+
+class _Parts(NamedTuple):
+    """What a header is made of."""
+
+    tag: bytes
+    claims: bytes
+    nbytes: int
+
+    def header(self, padding: int) -> bytes:
+        tensor = self.claims + _padding(padding) + _CONTENT + varint(self.nbytes)
+        inner = _TAG + varint(len(self.tag)) + self.tag + _TENSOR + varint(len(tensor) + self.nbytes) + tensor
+        return _VALUE + varint(len(inner) + self.nbytes) + inner
 
 
 def map_headers(tag: bytes, arrays: Sequence[Described]) -> list[bytes]:
@@ -98,11 +111,8 @@ def _claims(type_name: str, shape: tuple[int, ...]) -> bytes:
 
 
 def _padding(size: int) -> bytes:
-    """A field of zeros that takes `size` bytes (0, or at least 2; around 130 perhaps one byte less)."""
-    if not size:
-        return b""
-    zeros = size - 2 if size <= 129 else max(127, size - 3)
-    return _PAD + varint(zeros) + bytes(zeros)
+    """A field of zeros, of `size` bytes and as many more as its length takes beyond one; nothing if that is 0."""
+    return b"" if not size else _PAD + varint(size - 2) + bytes(size - 2)
 
 
 def _length(parts: Iterable[bytes]) -> int:

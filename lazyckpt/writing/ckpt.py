@@ -7,6 +7,7 @@ shape. Unlike MindSpore's, an empty tensor is written too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from lazyckpt.dtypes import DType
@@ -94,7 +95,7 @@ def _tensor(sink: Sink, item: Item, align: int, slice_size: int) -> Plain | Entr
                 left = next(pieces)
             sink.write(left[:length])
             left, length = left[length:], length - len(left[:length])
-    _exhaust(pieces)
+    _exhaust(left, pieces)
     if item.kind == TENSOR and content.dtype is not None and len(extents) == 1:
         return Plain(tag, content.dtype, content.shape, *extents[0], start, sink.position)
     shape = () if item.kind == STRING or content.shape == (0,) else content.shape  # [0] is read as a scalar
@@ -135,7 +136,7 @@ def _dtype(content: Content) -> DType:
     return content.dtype
 
 
-def _exhaust(pieces: Iterator[memoryview]) -> None:
+def _exhaust(left: memoryview, pieces: Iterator[memoryview]) -> None:
     """Let the source of the pieces come to its end, where it may find that they are not what they should be."""
-    for _ in pieces:
+    for _ in chain(left[:1], pieces):
         raise ArgumentValueError("a value gave more bytes than its shape holds")

@@ -1,0 +1,137 @@
+"""Headers are protobuf's own bytes, and aligned ones lead every parser to the same values."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from checkpoints import counting, map_value, tensor_value
+from checkpoints import varint as varint_by_hand
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from lazyckpt.dtypes import IN_CKPT
+from lazyckpt.entry import Plain
+from lazyckpt.formats import checkpoint_pb2
+from lazyckpt.formats.canonical import recogniser
+from lazyckpt.formats.ckpt import scan
+from lazyckpt.formats.encode import Described, map_headers, tensor_header, varint
+from lazyckpt.sources.base import BytesSource
+
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
+dtypes = st.sampled_from(list(IN_CKPT.values()))
+shapes = st.lists(st.integers(0, 6), max_size=5)
+alignments = st.sampled_from([2**power for power in range(13)])
+
+
+def described(dtype, shape):
+    """A tensor's facts."""
+    return Described(dtype.name, shape, math.prod(shape) * dtype.itemsize)
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_numbers_are_varints(number):
+    """Any length is written in its shortest form."""
+    assert varint(number) == varint_by_hand(number)
+
+
+@given(names, dtypes, shapes)
+def test_a_header_and_its_content_are_mindspores_bytes(name, dtype, shape):
+    """Without alignment the bytes are those that protobuf's own writer makes."""
+    value = described(dtype, shape)
+    content = bytes(value.nbytes)
+
+    assert tensor_header(name.encode(), value) + content == tensor_value(name, shape, dtype.name, content)
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 127, 128, 16_000, 16_383, 16_384, 2**21 - 60, 2**21, 2**28])
+def test_lengths_may_take_any_number_of_bytes(length):
+    """A header counts every byte that follows it, however many bytes these counts take themselves."""
+    header = tensor_header(b"w", Described("Int8", [length], length))
+    message = checkpoint_pb2.Checkpoint()
+    message.value.add(tag="w").tensor.MergeFrom(
+        checkpoint_pb2.TensorProto(dims=[length], tensor_type="Int8", tensor_content=bytes(length))
+    )
+
+    assert message.SerializeToString()[: len(header)] == header
+
+
+@given(names, st.lists(st.tuples(dtypes, shapes), min_size=3, max_size=3))
+def test_a_map_is_mindspores_bytes(name, described_arrays):
+    """The three headers of a map, each followed by its content, are what protobuf writes."""
+    arrays = [np.zeros(shape, dtype.numpy) for dtype, shape in described_arrays]
+    headers = map_headers(name.encode(), [Described(array.dtype.name, array.shape, array.nbytes) for array in arrays])
+    written = b"".join(header + array.tobytes() for header, array in zip(headers, arrays, strict=True))
+
+    assert written == map_value(name, arrays)
+
+
+def test_a_map_of_no_arrays_has_a_header():
+    """A map may be empty."""
+    assert map_headers(b"m", []) == [map_value("m", [])]
+
+
+@given(st.lists(st.tuples(names, dtypes, shapes, alignments), max_size=8, unique_by=lambda value: value[0]))
+def test_contents_begin_where_they_should(values):
+    """Each content stands at a multiple of its alignment, and no more zeros than it takes stand before it."""
+    position = 0
+    for name, dtype, shape, align in values:
+        value = described(dtype, shape)
+        header = tensor_header(name.encode(), value, position, align)
+        plain = tensor_header(name.encode(), value)
+
+        assert (position + len(header)) % align == 0
+        assert len(header) - len(plain) <= 2 * align + 6
+        position += len(header) + value.nbytes
+
+
+@given(st.integers(0, 5000), st.integers(0, 130), st.integers(1, 300), alignments)
+@example(0, 0, 100, 128)
+@example(0, 0, 126, 256)
+def test_padding_may_grow_lengths_by_a_byte(position, name_length, length, align):
+    """Where the padding makes the lengths before it longer, it is fitted again."""
+    header = tensor_header(b"n" * name_length, Described("Int8", [length], length), position, align)
+
+    assert (position + len(header)) % align == 0
+
+
+@given(st.lists(st.tuples(names, dtypes, shapes), max_size=6, unique_by=lambda value: value[0]), alignments)
+def test_aligned_values_are_found_as_they_were_described(values, align):
+    """A walk over aligned bytes gives the same names, dtypes and shapes; protobuf gives the same contents."""
+    data, contents = b"", []
+    for number, (name, dtype, shape) in enumerate(values):
+        value = described(dtype, shape)
+        contents.append(bytes([number + 1]) * value.nbytes)
+        data += tensor_header(name.encode(), value, len(data), align) + contents[-1]
+    entries = list(scan(BytesSource(data)))
+    message = checkpoint_pb2.Checkpoint.FromString(data)
+
+    assert [(entry.name, entry.dtype, entry.shape) for entry in entries] == [
+        (name, dtype, () if shape == [0] else tuple(shape)) for name, dtype, shape in values
+    ]
+    assert [data[offset : offset + size] for entry in entries for offset, size in entry.extents] == [
+        content for content in contents if content
+    ]
+    assert [(one.tag, list(one.tensor.dims), one.tensor.tensor_content) for one in message.value] == [
+        (name, shape, content) for (name, _, shape), content in zip(values, contents, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("align", [1, 2, 64, 128])
+def test_aligned_values_are_recognised_fast(align):
+    """Padding of up to 127 bytes does not send a walk the long way round."""
+    array = counting((3, 5))
+    data = tensor_header(b"layer.w", Described("Float32", array.shape, array.nbytes), 0, align) + array.tobytes()
+    found = recogniser(memoryview(data))(0, len(data))
+
+    assert found == Plain(b"layer.w", IN_CKPT["Float32"], (3, 5), len(data) - 60, 60, 0, len(data))
+
+
+def test_padding_that_is_not_zero_is_an_unknown_field_all_the_same():
+    """What stands in the unknown field does not matter to a walk."""
+    header = tensor_header(b"w", Described("Int8", [3], 3), 0, 64)
+    data = header.replace(bytes(8), b"\x1a\x03abcdef"[:8]) + b"xyz"
+    (entry,) = scan(BytesSource(data))
+
+    assert (entry.name, [data[begin : begin + length] for begin, length in entry.extents]) == ("w", [b"xyz"])
