@@ -1,0 +1,186 @@
+"""What is to be written: the bytes of any value, a piece at a time."""
+
+from __future__ import annotations
+
+import itertools
+
+import ml_dtypes
+import numpy as np
+import pytest
+from checkpoints import MIXED, checkpoint, counting, tensor_value
+from hypothesis import given
+from hypothesis import strategies as st
+from opening import opened_over
+
+from lazyckpt.dtypes import DTYPES
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
+from lazyckpt.sources.base import BytesSource
+from lazyckpt.writing import items
+from lazyckpt.writing.items import cast, snapshot
+from lazyckpt.writing.values import item_of
+
+FLOATS = ("Float16", "BFloat16", "Float32", "Float64")
+
+
+def bytes_of(item):
+    """All bytes of an item's contents."""
+    return b"".join(bytes(piece) for content in item.contents for piece in content.pieces())
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES.values() if dtype.name != "Int4"], ids=str)
+def test_arrays_of_every_dtype_are_taken(dtype):
+    """Kind, dtype, shape and size of an item are the array's; its bytes are what the file will hold."""
+    array = np.arange(6).astype(dtype.numpy).reshape(2, 3)
+    item = item_of("w", array)
+    codes = array.reshape(-1).view("u1")
+    stored = (codes[::2] | codes[1::2] << 4).tobytes() if dtype.is_packed else array.tobytes()
+
+    assert (item.kind, item.contents[0].dtype, item.contents[0].shape) == ("tensor", dtype, (2, 3))
+    assert (item.nbytes, bytes_of(item)) == (len(stored), stored)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        counting((4, 6)).T,
+        counting((4, 6))[::2, ::-1],
+        counting((4, 6)).astype(">f4"),
+        np.asfortranarray(counting((3, 2))),
+    ],
+    ids=["transposed", "strided", "big-endian", "fortran"],
+)
+def test_arrays_of_any_layout_are_written_in_c_order(array):
+    """The bytes are little-endian and in C order, whatever those in memory are."""
+    assert bytes_of(item_of("w", array)) == array.astype("<f4").tobytes(order="C")
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "data"),
+    [
+        (True, "Bool", b"\1"),
+        (3, "Int64", b"\3" + bytes(7)),
+        (0.5, "Float32", np.float32(0.5).tobytes()),
+        (np.float64(2), "Float64", np.float64(2).tobytes()),
+    ],
+)
+def test_numbers_are_scalars(value, dtype, data):
+    """Python's numbers become what MindSpore makes of them; numpy's keep their type."""
+    (content,) = item_of("n", value).contents
+
+    assert (str(content.dtype), content.shape, bytes_of(item_of("n", value))) == (dtype, (), data)
+
+
+def test_an_integer_that_is_too_large_is_refused():
+    """Nothing is cut off."""
+    with pytest.raises(ArgumentValueError, match="64 bits"):
+        item_of("n", 2**63)
+
+
+@pytest.mark.parametrize("text", ["", "ab", "späte 模型 😀", "a\0b", "\ud800"])
+def test_strings_are_utf_32(text):
+    """A string takes four bytes a character; an empty one is a single zero."""
+    assert bytes_of(item_of("s", text)) == (text or "\0").encode("utf-32-le", "surrogatepass")
+
+
+@pytest.mark.parametrize("value", [None, b"x", {"a": 1}, 1j, object(), np.zeros(2, "complex128"), np.array(["w"])])
+def test_what_no_file_can_hold_is_refused_by_name(value):
+    """The message names the parameter and the type."""
+    with pytest.raises(ArgumentTypeError, match="'w' cannot be saved"):
+        item_of("w", value)
+
+
+def test_packed_elements_must_fill_bytes():
+    """An odd number of 4-bit values has no bytes."""
+    with pytest.raises(ArgumentTypeError, match="do not fill whole bytes"):
+        item_of("w", np.zeros(3, ml_dtypes.float4_e2m1fn))
+
+
+def test_large_arrays_come_in_pieces(monkeypatch):
+    """No piece is larger than the limit, and together they are the whole."""
+    monkeypatch.setattr(items, "PIECE", 100)
+    array = counting((1000,), "int16")
+    pieces = list(item_of("w", array).contents[0].pieces())
+
+    assert max(piece.nbytes for piece in pieces) == 100
+    assert b"".join(pieces) == array.tobytes()
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_values_of_a_checkpoint_are_what_they_were(name):
+    """An item of a checkpoint's value has the bytes of the file, whatever its kind."""
+    opened = opened_over(BytesSource(checkpoint(MIXED)))
+
+    assert bytes_of(opened.item(name, "new")) == bytes_of(item_of("new", MIXED[name]))
+    assert opened.item(name, "new").name == "new"
+
+
+def test_old_bfloat16_is_written_as_what_it_is():
+    """bfloat16 that was stored as float32 takes two bytes an element in a new file."""
+    wide = np.array([1, -2.5, 3.140625], "float32")
+    opened = opened_over(BytesSource(tensor_value("w", [3], "BFloat16", wide.tobytes())))
+
+    assert bytes_of(opened.item("w", "w")) == wide.astype(ml_dtypes.bfloat16).tobytes()
+
+
+def test_edited_values_are_written_as_they_are_now():
+    """`set_data` and assignment go before the file."""
+    opened = opened_over(BytesSource(checkpoint(MIXED)))
+    opened["conv1.bias"].set_data(counting((2,)))
+    opened["step"] = "text"
+
+    assert bytes_of(opened.item("conv1.bias", "b")) == counting((2,)).tobytes()
+    assert opened.item("step", "s").kind == "string"
+
+
+@pytest.mark.parametrize(("old", "new"), [*itertools.permutations(FLOATS, 2)])
+def test_casts_are_numpys(old, new):
+    """A cast gives what `astype` gives, also of NaN, infinities and what is too large."""
+    numbers = np.array([0, -0.0, 1.5, 1e-8, 65504, 7e4, 3e38, -np.inf, np.nan], "float64")
+    with np.errstate(all="ignore"):
+        array = numbers.astype(DTYPES[old].numpy)
+    told = []
+    item = cast(item_of("w", array), DTYPES[new], lambda *what: told.append(what))
+    with np.errstate(all="ignore"):
+        expected = array.astype(DTYPES[new].numpy)
+    lost = int(np.isinf(expected).sum() - np.isinf(array).sum())
+
+    assert (item.nbytes, bytes_of(item)) == (expected.nbytes, expected.tobytes())
+    assert told == ([("w", lost)] if lost else [])
+
+
+@given(st.lists(st.floats(width=32), max_size=50), st.integers(8, 64))
+def test_casts_do_not_depend_on_the_pieces(numbers, piece):
+    """However a value is cut, the result is that of the whole."""
+    array, step = np.array(numbers, "float32"), piece // 4 * 4
+    data = memoryview(array.tobytes())
+    content = (
+        item_of("w", array)
+        .contents[0]
+        ._replace(pieces=lambda: (data[start : start + step] for start in range(0, data.nbytes, step)))
+    )
+    cut = cast(items.tensor("w", content), DTYPES["Float16"], lambda *_: None)
+    with np.errstate(all="ignore"):
+        assert bytes_of(cut) == array.astype("float16").tobytes()
+
+
+def test_a_cast_to_the_same_type_is_nothing():
+    """The very item comes back."""
+    item = item_of("w", counting((2,)))
+
+    assert cast(item, DTYPES["Float32"], lambda *_: None) is item
+
+
+def test_a_snapshot_does_not_see_what_happens_later():
+    """What is in memory is copied, once."""
+    array = counting((3,))
+    taken = snapshot(item_of("w", array))
+    array[:] = -1
+
+    assert bytes_of(taken) == bytes_of(snapshot(taken)) == counting((3,)).tobytes()
+
+
+def test_a_snapshot_of_a_files_value_copies_nothing():
+    """What lies in a file stays there until it is written."""
+    item = opened_over(BytesSource(checkpoint(MIXED))).item("fc.weight", "w")
+
+    assert snapshot(item).contents[0].pieces is item.contents[0].pieces

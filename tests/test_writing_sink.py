@@ -1,0 +1,75 @@
+"""Where a stream goes: as it is, or in encrypted blocks that any reader of MindSpore's framing opens."""
+
+from __future__ import annotations
+
+import io
+import zlib
+
+import pytest
+from checkpoints import pattern
+from encryption import KEY_SIZES, MODES, cut, frame, key_of, split
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazyckpt.keys import Secret
+from lazyckpt.sources.base import BytesSource
+from lazyckpt.sources.cipher import MODES as CIPHER_MODES
+from lazyckpt.sources.cipher import Lock
+from lazyckpt.sources.encrypted import open_encrypted
+from lazyckpt.sources.frames import table_of
+from lazyckpt.writing.sink import EncryptingSink, PlainSink
+
+EVERY = [(mode, size) for mode in MODES for size in KEY_SIZES[mode]]
+pieces = st.lists(st.binary(max_size=70), max_size=12)
+
+
+def encrypted_by_us(parts, mode, size, frame_size):
+    """A file in encrypted blocks, and the sink that wrote it."""
+    file = io.BytesIO()
+    sink = EncryptingSink(file, Lock(CIPHER_MODES[mode], Secret(key_of(size))), frame_size)
+    for part in parts:
+        sink.write(part)
+    sink.finish()
+    return file.getvalue(), sink
+
+
+@given(pieces)
+def test_a_plain_sink_writes_what_it_is_given(parts):
+    """The bytes, their number, their checksum and the last of them are known afterwards."""
+    file, whole = io.BytesIO(), b"".join(parts)
+    sink = PlainSink(file, crc=True)
+    for part in parts:
+        sink.write(memoryview(part))
+
+    assert file.getvalue() == whole
+    assert (sink.position, sink.crc, sink.tail) == (len(whole), zlib.crc32(whole), whole[-32:])
+
+
+@pytest.mark.parametrize(("mode", "size"), EVERY)
+@given(parts=pieces, frame_size=st.sampled_from([1, 15, 16, 17, 32, 64, 1000]))
+def test_blocks_are_opened_again(mode, size, parts, frame_size):
+    """Whatever the borders of pieces and blocks, decryption gives the stream back."""
+    data, sink = encrypted_by_us(parts, mode, size, frame_size)
+    source = open_encrypted(BytesSource(data), Lock(CIPHER_MODES[mode], Secret(key_of(size))))
+
+    assert bytes(source.read(0, source.size)) == b"".join(parts)
+    assert sink.position == source.size
+    assert table_of(sink.frames).to_bytes() == source.table.to_bytes()
+
+
+@pytest.mark.parametrize(("mode", "size"), EVERY)
+def test_blocks_are_mindspores(mode, size):
+    """Each block is, byte by byte, what is made by hand of as much plaintext, and has an iv of its own."""
+    plain = pattern(1000)
+    data, sink = encrypted_by_us([plain], mode, size, 300)
+    ivs = [one.iv for one in sink.frames]
+
+    assert len(set(ivs)) == 4
+    assert split(data, mode) == [
+        frame(part, mode, key_of(size), iv) for part, iv in zip(cut(plain, 300), ivs, strict=True)
+    ]
+
+
+def test_nothing_is_no_block():
+    """An empty stream is an empty file, as MindSpore writes it."""
+    assert encrypted_by_us([], "AES-GCM", 16, 64)[0] == b""
