@@ -171,13 +171,13 @@ def test_a_name_that_comes_twice_is_refused():
     """The package takes the last one without a word; two readers that take different ones would disagree."""
     text = '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}'
 
-    with pytest.raises(CorruptFile, match="comes twice.*'a'"):
+    with pytest.raises(CorruptFile, match=r"comes twice.*'a'"):
         entries_of(raw(text, b"x"))
 
 
 def test_a_header_begins_with_its_brace():
     """As the format's rules have it, though newer packages pass over a space."""
-    with pytest.raises(CorruptFile, match="begin with '{'"):
+    with pytest.raises(CorruptFile, match=r"begin with '\{'"):
         entries_of(raw(" {}"))
 
 

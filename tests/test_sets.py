@@ -1,0 +1,231 @@
+"""Checkpoints in several files: opened as one, and only if the listing and the files agree."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+from checkpoints import MIXED, checkpoint, counting
+from encryption import encrypted
+from safetensors_files import file_of
+
+import lazyckpt
+from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile, StaleIndex, UnreadableFile
+
+KEY = bytes(range(1, 17))
+TENSORS = {f"layer{number}.weight": counting((number + 1, 4)) for number in range(6)}
+FIRST, SECOND = dict([*TENSORS.items()][:4]), dict([*TENSORS.items()][4:])
+
+
+def set_of(folder, first, second, ending="safetensors", homes=None):
+    """The path of a listing over two files with these contents."""
+    names = [f"model-{number}-of-2.{ending}" for number in (1, 2)]
+    for name, (data, _) in zip(names, (first, second), strict=True):
+        (folder / name).write_bytes(data)
+    held = {name: file for file, (_, held) in zip(names, (first, second), strict=True) for name in held}
+    listing = folder / f"model.{ending}.index.json"
+    listing.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": held if homes is None else homes}))
+    return str(listing)
+
+
+def safetensors_set(folder, **options):
+    """A set of two safetensors files."""
+    return set_of(folder, (file_of(FIRST, {"format": "pt"}), FIRST), (file_of(SECOND), SECOND), **options)
+
+
+def opened(path, **options):
+    """The set, opened."""
+    return lazyckpt.load_checkpoint(path, format="safetensors" if "safetensors" in path else "ckpt", **options)
+
+
+def test_a_set_is_one_checkpoint(tmp_path):
+    """Names, values, slices, selections and loads are those of one file that held everything."""
+    with opened(safetensors_set(tmp_path)) as ckpt:
+        assert list(ckpt) == sorted(FIRST) + sorted(SECOND)
+        assert all((ckpt[name].asnumpy() == array).all() for name, array in TENSORS.items())
+        assert (ckpt["layer5.weight"][2:4, 1] == TENSORS["layer5.weight"][2:4, 1]).all()
+        assert list(ckpt.select("layer5")) == ["layer5.weight"]
+        assert {name: array.tolist() for name, array in ckpt.load().items()} == {
+            name: array.tolist() for name, array in TENSORS.items()
+        }
+        assert (ckpt.metadata, ckpt.path) == ({"format": "pt"}, str(tmp_path / "model.safetensors.index.json"))
+
+
+def test_values_are_views_of_their_files(tmp_path):
+    """Nothing is copied that would not be copied from one file."""
+    with opened(safetensors_set(tmp_path)) as ckpt:
+        array = ckpt["layer4.weight"].asnumpy()
+
+        assert not array.flags.owndata
+        assert np.shares_memory(array, ckpt["layer4.weight"].asnumpy())
+
+
+def test_each_file_has_an_index_of_its_own(tmp_path, walks):
+    """The second time no file is walked."""
+    path = safetensors_set(tmp_path)
+    for _ in range(2):
+        opened(path).close()
+
+    assert len(walks) == 2
+    assert sorted(name for name in os.listdir(tmp_path) if name.endswith(".lmdb")) == [
+        "model-1-of-2.safetensors.lmdb",
+        "model-2-of-2.safetensors.lmdb",
+    ]
+
+
+@pytest.mark.parametrize("encrypts", [False, True])
+def test_a_set_may_be_of_ckpt_files(encrypts, tmp_path):
+    """Also of encrypted ones, with strings and maps in them."""
+    first, second = dict([*MIXED.items()][:3]), dict([*MIXED.items()][3:])
+    data = [checkpoint(part) if not encrypts else encrypted(checkpoint(part), block=100) for part in (first, second)]
+    path = set_of(tmp_path, (data[0], first), (data[1], second), "ckpt")
+    with opened(path, dec_key=KEY if encrypts else None) as ckpt:
+        read = ckpt.load()
+
+    assert list(read) == list(MIXED)
+    assert all(np.array_equal(read[name], value) for name, value in MIXED.items() if name != "table")
+    assert [array.tolist() for array in read["table"]] == [array.tolist() for array in MIXED["table"]]
+
+
+def test_a_file_that_changed_is_noticed(tmp_path):
+    """A header that is not what it was is a stale index, as with one file."""
+    path = safetensors_set(tmp_path)
+    with opened(path, index="memory") as ckpt:
+        part = tmp_path / "model-2-of-2.safetensors"
+        data = part.read_bytes()
+        with part.open("r+b") as file:
+            file.seek(data.index(b'"layer4.weight"') + 1)
+            file.write(b"LAYER4")
+
+        with pytest.raises(StaleIndex, match=r"layer4\.weight"):
+            ckpt["layer4.weight"].asnumpy()
+
+
+def test_what_the_listing_leaves_out_is_there_all_the_same(tmp_path):
+    """A tensor that a file holds belongs to the checkpoint."""
+    homes = dict.fromkeys(FIRST, "model-1-of-2.safetensors") | {"layer4.weight": "model-2-of-2.safetensors"}
+
+    with opened(safetensors_set(tmp_path, homes=homes)) as ckpt:
+        assert (ckpt["layer5.weight"].asnumpy() == TENSORS["layer5.weight"]).all()
+
+
+FAULTS = {
+    "a name in no file": ({"ghost": "model-1-of-2.safetensors"}, CorruptFile, "in no part.*'ghost'"),
+    "a name in the other file": (
+        {"layer0.weight": "model-2-of-2.safetensors", "layer1.weight": "model-1-of-2.safetensors"},
+        CorruptFile,
+        "it is in model-1.*layer0",
+    ),
+    "a file outside": ({"layer0.weight": "../secret.safetensors"}, CorruptFile, "outside its folder.*secret"),
+    "an absolute path": ({"layer0.weight": "/etc/passwd"}, CorruptFile, "outside its folder"),
+    "a file in a folder": ({"layer0.weight": "sub/x.safetensors"}, CorruptFile, "outside its folder"),
+    "a file of Windows": ({"layer0.weight": "..\\x.safetensors"}, CorruptFile, "outside its folder"),
+    "the folder itself": ({"layer0.weight": ".."}, CorruptFile, "outside its folder"),
+    "no text": ({"layer0.weight": 7}, CorruptFile, "no 'weight_map'"),
+    "nothing": ({}, CorruptFile, "no 'weight_map'"),
+    "a missing file": ({"layer0.weight": "gone.safetensors"}, MissingFile, "gone.safetensors does not exist"),
+}
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_a_listing_that_is_wrong_is_refused(what, tmp_path):
+    """The error names the listing, the file and the parameter; nothing stays open."""
+    homes, kind, message = FAULTS[what]
+    path = safetensors_set(tmp_path, homes=homes)
+
+    with pytest.raises(kind, match=rf"{re.escape(path)}.*{message}"):
+        opened(path)
+
+
+def test_a_tensor_in_two_files_is_refused(tmp_path):
+    """Which one is meant nobody can say."""
+    path = set_of(tmp_path, (file_of(FIRST), FIRST), (file_of(TENSORS), SECOND))
+
+    with pytest.raises(CorruptFile, match=r"in two parts.*layer0\.weight"):
+        opened(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"weight_map": []}', "[" * 100_000, '"text"'])
+def test_a_listing_that_is_none_is_refused(text, tmp_path):
+    """Whatever else stands in the file."""
+    path = tmp_path / "x.safetensors.index.json"
+    path.write_text(text)
+
+    with pytest.raises(CorruptFile, match="listing"):
+        opened(str(path))
+
+
+def test_a_listing_that_cannot_be_read_is_told(tmp_path):
+    """A folder of that name is no listing."""
+    path = tmp_path / "x.safetensors.index.json"
+    path.mkdir()
+
+    with pytest.raises(UnreadableFile):
+        opened(str(path))
+
+
+def test_a_set_has_no_single_index(tmp_path):
+    """A path for the index is refused, with what is possible."""
+    with pytest.raises(ArgumentValueError, match="'auto' or 'memory'"):
+        opened(safetensors_set(tmp_path), index=str(tmp_path / "index.lmdb"))
+
+
+def test_a_part_that_is_damaged_is_named(tmp_path):
+    """The error tells which of the files it is."""
+    path = safetensors_set(tmp_path)
+    part = tmp_path / "model-2-of-2.safetensors"
+    part.write_bytes(part.read_bytes()[:-1])
+
+    with pytest.raises(LazyCkptError, match=r"model-2-of-2\.safetensors"):
+        opened(path)
+
+
+@pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
+def test_a_set_is_written_and_read_again(ending, tmp_path):
+    """`max_shard_size` writes parts of at most so many bytes (or one value) and their listing, as others name them."""
+    source = tmp_path / "whole.ckpt"
+    source.write_bytes(checkpoint(TENSORS))
+    with lazyckpt.load_checkpoint(source) as ckpt:
+        written = ckpt.save(tmp_path / f"net.{ending}", max_shard_size=160)
+    with opened(written[-1]) as parts:
+        read = parts.load()
+
+    assert [os.path.basename(path) for path in written] == [
+        *(f"net-0000{number}-of-00003.{ending}" for number in (1, 2, 3)),
+        f"net.{ending}.index.json",
+    ]
+    assert sorted(read) == sorted(TENSORS)
+    assert all((read[name] == array).all() for name, array in TENSORS.items())
+    assert json.loads((tmp_path / f"net.{ending}.index.json").read_text())["metadata"] == {"total_size": 336}
+
+
+def test_a_set_that_fits_one_file_is_one_file(tmp_path):
+    """Without need there is no listing."""
+    source = tmp_path / "whole.ckpt"
+    source.write_bytes(checkpoint(TENSORS))
+    with lazyckpt.load_checkpoint(source) as ckpt:
+        assert ckpt.save(tmp_path / "net.ckpt", max_shard_size=10**6) == [str(tmp_path / "net.ckpt")]
+
+
+def test_a_set_is_never_overwritten(tmp_path):
+    """Files that belong together cannot be replaced at once, so an old set is left alone."""
+    shutil.copy(safetensors_set(tmp_path), tmp_path / "copy.json")
+    with opened(safetensors_set(tmp_path)) as ckpt:
+        with pytest.raises(ArgumentValueError, match=r"set already.*model\.safetensors\.index\.json"):
+            ckpt.save(tmp_path / "model.safetensors", max_shard_size=160)
+        assert len(ckpt.load()) == 6
+
+
+def test_a_set_that_fails_leaves_nothing(tmp_path):
+    """If a part cannot be written, those before it are taken away again."""
+    source = tmp_path / "whole.ckpt"
+    source.write_bytes(checkpoint(TENSORS))
+    (tmp_path / "net-00003-of-00003.ckpt").mkdir()
+    with lazyckpt.load_checkpoint(source, index="memory") as ckpt, pytest.raises(LazyCkptError, match="is a folder"):
+        ckpt.save(tmp_path / "net.ckpt", max_shard_size=160)
+
+    assert sorted(os.listdir(tmp_path)) == ["net-00003-of-00003.ckpt", "whole.ckpt"]
