@@ -153,7 +153,7 @@ class GcmSource(DecryptedSource):
     def _block(self, number: int, pieces: list[Request], keep: bool) -> None:
         kept = self._cache.get(number)
         if kept is None and keep:
-            kept = room(self.table[number].length)
+            kept = self._cache.room(self.table[number].length)
             self.decrypt(number, [(0, kept)])
             self._cache.put(number, kept)
         if kept is None:
@@ -279,6 +279,12 @@ class _Blocks:
         self._size = 0
         self._turn = threading.Lock()
 
+    def room(self, size: int) -> memoryview:
+        """Memory for one more block; what would have to go for it goes first."""
+        with self._turn:
+            self._shrink(self.limit - size)
+        return room(size)
+
     def get(self, number: int) -> memoryview | None:
         with self._turn:
             block = self._held.get(number)
@@ -291,13 +297,16 @@ class _Blocks:
             if number not in self._held:
                 self._held[number] = block
                 self._size += block.nbytes
-            while self._size > self.limit:
-                self._size -= self._held.popitem(last=False)[1].nbytes
+            self._shrink(self.limit)
 
     def clear(self) -> None:
         with self._turn:
             self._held.clear()
             self._size = 0
+
+    def _shrink(self, size: int) -> None:
+        while self._held and self._size > size:
+            self._size -= self._held.popitem(last=False)[1].nbytes
 
 
 def run_all(tasks: list[Callable[[], Any]]) -> None:
