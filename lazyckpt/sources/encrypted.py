@@ -148,19 +148,27 @@ class GcmSource(DecryptedSource):
     def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
         keep = {number: self._is_worth_keeping(number, pieces) for number, pieces in jobs.items()}
         self._touched.update(jobs)
-        run_all([partial(self._block, number, pieces, keep[number]) for number, pieces in jobs.items()])
+        # What is at hand first, before room for others drives it out.
+        rest = [number for number, pieces in jobs.items() if not self._copy(self._cache.get(number), pieces)]
+        run_all([partial(self._block, number, jobs[number], keep[number]) for number in rest])
 
     def _block(self, number: int, pieces: list[Request], keep: bool) -> None:
-        kept = self._cache.get(number)
-        if kept is None and keep:
-            kept = self._cache.room(self.table[number].length)
-            self.decrypt(number, [(0, kept)])
-            self._cache.put(number, kept)
-        if kept is None:
+        if not keep:
             self.decrypt(number, pieces)
             return
+        block = self._cache.room(self.table[number].length)
+        self.decrypt(number, [(0, block)])
+        self._cache.put(number, block)
+        self._copy(block, pieces)
+
+    @staticmethod
+    def _copy(block: memoryview | None, pieces: list[Request]) -> bool:
+        """Whether the block is there; then the pieces are filled from it."""
+        if block is None:
+            return False
         for inside, destination in pieces:
-            destination[:] = kept[inside : inside + destination.nbytes]
+            destination[:] = block[inside : inside + destination.nbytes]
+        return True
 
     def _is_worth_keeping(self, number: int, pieces: list[Request]) -> bool:
         """Whether more of a block is likely to be wanted soon: it is read again, or the one before it was read."""
