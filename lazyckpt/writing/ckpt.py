@@ -32,7 +32,7 @@ _TYPE_OF_STRINGS: Final = "str"
 
 
 def write(
-    sink: Sink, items: Iterable[Item], *, align: int = 1, crc: bool = False, slice_size: int = SLICE
+    sink: Sink, items: Iterable[Item], *, align: int = 1, crc: bool = False, slice_size: int | None = None
 ) -> Iterator[Plain | Entry]:
     """Write a whole stream, and yield each item's entry once it is written.
 
@@ -41,10 +41,10 @@ def write(
         items: in order, no name twice, all checked (`check`).
         align: each tensor's content begins at a multiple of so many bytes of the stream.
         crc: end with the checksum that the sink has kept.
-        slice_size: bytes of content of a slice.
+        slice_size: bytes of content of a slice; None for 512 MiB.
     """
     for item in items:
-        yield _map(sink, item) if item.kind == MAP else _tensor(sink, item, align, slice_size)
+        yield _map(sink, item) if item.kind == MAP else _tensor(sink, item, align, slice_size or SLICE)
     if crc:
         sink.write(trailer(sink.crc))
     elif sink.tail[-TRAILER:].startswith(TRAILER_MARK):
