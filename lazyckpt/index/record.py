@@ -98,6 +98,10 @@ def decode_meta(data: bytes) -> Meta:
 def encode(entry: Entry, name: bytes) -> bytes:
     """The bytes of an entry; `name` is its name in UTF-8."""
     _, kind, dtype, shape, extents, start, stop, arrays, reason, digest, apart = entry
+    if apart and dtype is not None and len(extents) == 1 and not digest:
+        (offset, length), rest = extents[0], _REST.pack(apart)
+        head = _single_head(dtype, shape, _APART)
+        return head + _SINGLE.pack(start, stop, offset, length) + _REST.pack(len(rest)) + rest + name
     code = _APART if apart else _KINDS[kind]
     parts = [
         _HEAD.pack(code, dtype.code if dtype else 0, len(shape), len(digest), len(extents)),
@@ -119,8 +123,8 @@ def encode_plain(found: Plain) -> bytes:
 
 
 @functools.lru_cache(65_536)
-def _single_head(dtype: DType, shape: tuple[int, ...]) -> bytes:
-    return _HEAD.pack(0, dtype.code, len(shape), 0, 1) + _integers("q", shape)
+def _single_head(dtype: DType, shape: tuple[int, ...], code: int = 0) -> bytes:
+    return _HEAD.pack(code, dtype.code, len(shape), 0, 1) + _integers("q", shape)
 
 
 def decode(data: bytes) -> Entry:
