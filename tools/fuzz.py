@@ -19,6 +19,7 @@ import argparse
 import atexit
 import contextlib
 import functools
+import io
 import itertools
 import os
 import random
@@ -40,9 +41,10 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import checkpoints as made  # noqa: E402 (the folder of the tests' builders is put on the path above)
 import encryption  # noqa: E402
+import safetensors_files  # noqa: E402
 from tracing import TracingSource  # noqa: E402
 
-from lazyckpt.entry import Entry, Fingerprint  # noqa: E402
+from lazyckpt.entry import Entry, Fingerprint, entry_of  # noqa: E402
 from lazyckpt.errors import CorruptFile, LazyCkptError  # noqa: E402
 from lazyckpt.formats import FORMATS, find, scan  # noqa: E402
 from lazyckpt.formats.ckpt import header_extents  # noqa: E402
@@ -55,6 +57,9 @@ from lazyckpt.sources.base import BytesSource, Source  # noqa: E402
 from lazyckpt.sources.cipher import MODES, Lock  # noqa: E402
 from lazyckpt.sources.encrypted import DecryptedSource, open_encrypted  # noqa: E402
 from lazyckpt.sources.frames import FrameTable, hop  # noqa: E402
+from lazyckpt.writing import ckpt  # noqa: E402
+from lazyckpt.writing.items import stored  # noqa: E402
+from lazyckpt.writing.sink import PlainSink  # noqa: E402
 
 SLOWEST = 1.0  # seconds
 MOST_MEMORY = 200 * 2**20
@@ -117,33 +122,72 @@ def _headers(data: bytes) -> list[int]:
     return [place for offset, length in extents for place in range(offset, offset + length)]
 
 
-def read_checkpoint(data: bytes) -> None:
+def read_checkpoint(data: bytes, form: str = "ckpt") -> None:
     """Scan in memory and by the byte, keep what is found in an index, and read every value both ways."""
     memory, bytewise = BytesSource(data), TracingSource(data, window=1)
     bytewise.name = memory.name
-    entries, fault = _entries(memory)
-    if (entries, fault) != _entries(bytewise):
+    entries, fault = _entries(memory, form)
+    if (entries, fault) != _entries(bytewise, form):
         raise Violation("recognised and walked, a file is not the same")
     if fault:
         raise CorruptFile(fault)
-    store = MemoryStore(find(memory, "ckpt"), NOWHERE)
+    store = MemoryStore(find(memory, form), NOWHERE)
     kept = {record.name: record for record in map(decode, store.records(0, store.meta.parameters))}
     if kept != {entry.name: entry for entry in entries}:
         raise Violation("the index does not keep what it was given")
-    _read_values(memory, list(kept.values()), bytewise)
+    _read_values(memory, list(kept.values()), bytewise, form=form)
 
 
-def _entries(source: Source) -> tuple[list[Entry], str]:
+def write_again(data: bytes) -> None:
+    """Write what a mutant holds, aligned and in slices, and find the same values in what was written."""
+    source = BytesSource(data)
+    entries = {entry.name: entry for entry in scan(source, "ckpt") if entry.kind != "refused"}
+    payloads = Payloads(source, FORMATS["ckpt"])
+    items = [stored(name, entry, payloads) for name, entry in entries.items()]
+    for item in items:
+        ckpt.check(item)
+    file = io.BytesIO()
+    told = [entry_of(found) for found in ckpt.write(PlainSink(file), items, align=64, slice_size=32)]
+    written = BytesSource(file.getvalue())
+    if told != list(scan(written, "ckpt")):
+        raise Violation("the writer knows something else than a walk finds")
+    again = Payloads(written, FORMATS["ckpt"])
+    for entry in told:
+        if not _same(payloads.value(entries[entry.name]), again.value(entry)):
+            raise Violation(f"{entry.name!r} is another value when it has been written")
+
+
+# safetensors: the header, and what it leads to.
+
+ARRAYS = {"w": made.counting((2, 3)), "empty": np.zeros((0, 2), "float32"), "é": made.counting((5,), "int8")}
+
+
+def safetensors_seeds() -> list[Seed]:
+    """Files written by hand, with and without spaces and metadata; all of a header matters."""
+    files = [
+        safetensors_files.file_of(ARRAYS, metadata, spaces)
+        for metadata, spaces in itertools.product((None, {"format": "ms", "w": "Int4"}), (False, True))
+    ]
+    files.append(safetensors_files.raw({"q": safetensors_files.item("F4", [4], 0, 2)}, b"ab"))
+    return [Seed(data, list(range(8 + int.from_bytes(data[:8], "little")))) for data in files]
+
+
+def read_safetensors(data: bytes) -> None:
+    """As a checkpoint."""
+    read_checkpoint(data, "safetensors")
+
+
+def _entries(source: Source, form: str) -> tuple[list[Entry], str]:
     entries: list[Entry] = []
     try:
-        entries.extend(scan(source, "ckpt"))
+        entries.extend(scan(source, form))
     except LazyCkptError as error:
         return entries, f"{type(error)} {error}"
     return entries, ""
 
 
-def _read_values(source: Source, entries: list[Entry], *others: Source) -> None:
-    payloads, *rest = (Payloads(one, FORMATS["ckpt"]) for one in (source, *others))
+def _read_values(source: Source, entries: list[Entry], *others: Source, form: str = "ckpt") -> None:
+    payloads, *rest = (Payloads(one, FORMATS[form]) for one in (source, *others))
     refused = None
     for entry in entries:
         if entry.kind == "refused":
@@ -268,6 +312,8 @@ def read_record(data: bytes) -> None:
 
 TARGETS = {
     "walker": Target(checkpoint_seeds, read_checkpoint),
+    "safetensors": Target(safetensors_seeds, read_safetensors),
+    "writing": Target(checkpoint_seeds, write_again),
     "encrypted": Target(encrypted_seeds, read_encrypted),
     "loading": Target(encrypted_seeds, load_encrypted),
     "records": Target(record_seeds, read_record, (LazyCkptError, BadRecord)),

@@ -64,7 +64,8 @@ def check(item: Item) -> None:
         raise ArgumentValueError(f"the name {item.name!r} is no Unicode text: it cannot be encoded in UTF-8") from None
     if item.kind != TENSOR and item.nbytes > LONGEST_VALUE:
         raise ArgumentValueError(f"{item.name!r}: a {item.kind} of {item.nbytes:,} bytes is too long for a .ckpt file")
-    if item.kind == MAP and (len(item.contents) % MAP_ARRAYS or not all(content.shape for content in item.contents)):
+    counts = len(item.contents)
+    if item.kind == MAP and (not counts or counts % MAP_ARRAYS or not all(content.shape for content in item.contents)):
         raise ArgumentValueError(f"{item.name!r}: a map is a list of three arrays (keys, values, status), none 0-d")
     for content in item.contents:
         if content.dtype is not None and not content.dtype.in_ckpt:
