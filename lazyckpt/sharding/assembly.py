@@ -36,41 +36,42 @@ class MergedPayloads(Payloads):
     def __init__(self, source: Source, form: Format, boxes: Callable[[str], tuple[Box, ...]]) -> None:
         """Take the joined files, and what gives the boxes of a name (none of a value that lies in one place)."""
         super().__init__(source, form)
+        self._parts = Payloads(source, form)  # by what lies in the files; this one goes by whole names
         self._boxes = boxes
 
     def view(self, entry: Entry) -> AnyArray:
         """See `Payloads.view`: of a tensor in one box a view, else a new array."""
         boxes = self._found(entry)
         if not boxes:
-            return super().view(entry)
-        return super().view(boxes[0].entry) if len(boxes) == 1 else self.copy(entry)
+            return self._parts.view(entry)
+        return self._parts.view(boxes[0].entry) if len(boxes) == 1 else self.copy(entry)
 
     def copy(self, entry: Entry) -> AnyArray:
         """See `Payloads.copy`."""
         boxes = self._found(entry)
         if not boxes:
-            return super().copy(entry)
+            return self._parts.copy(entry)
         if len(boxes) == 1:
-            return super().copy(boxes[0].entry)
+            return self._parts.copy(boxes[0].entry)
         made = aligned(entry.shape, dtype_of(entry))
         for box in boxes:
-            made[_place(box)] = super().view(box.entry)
+            made[_place(box)] = self._parts.view(box.entry)
         return made
 
     def writable(self, entry: Entry) -> AnyArray:
         """See `Payloads.writable`."""
         boxes = self._found(entry)
         if not boxes:
-            return super().writable(entry)
-        return super().writable(boxes[0].entry) if len(boxes) == 1 else self.copy(entry)
+            return self._parts.writable(entry)
+        return self._parts.writable(boxes[0].entry) if len(boxes) == 1 else self.copy(entry)
 
     def part(self, entry: Entry, key: Any) -> Any:
         """See `Payloads.part`: reads what the answer needs of the boxes that it meets."""
         boxes = self._found(entry)
         if not boxes:
-            return super().part(entry, key)
+            return self._parts.part(entry, key)
         if len(boxes) == 1:
-            return super().part(boxes[0].entry, key)
+            return self._parts.part(boxes[0].entry, key)
         wanted = _wanted(key, entry.shape)
         if wanted is None:
             return self.copy(entry)[key]
@@ -80,25 +81,25 @@ class MergedPayloads(Payloads):
             met = [_meet(axis, begin, size) for axis, begin, size in zip(axes, box.start, box.entry.shape, strict=True)]
             if all(len(places) for places, _ in met):
                 there = _crossed([places for places, _ in met])
-                answer[there] = super().part(box.entry, tuple(inside for _, inside in met))
+                answer[there] = self._parts.part(box.entry, tuple(inside for _, inside in met))
         shaped = answer.reshape([len(axis) for axis, keep in zip(axes, kept, strict=True) if keep])
         return shaped if shaped.ndim or _has_ellipsis(key) else shaped[()]
 
     def value(self, entry: Entry) -> AnyArray | str | list[AnyArray]:
         """See `Payloads.value`."""
-        return self.copy(entry) if self._found(entry) else super().value(entry)
+        return self.copy(entry) if self._found(entry) else self._parts.value(entry)
 
     def values(self, entries: list[Entry]) -> list[AnyArray | str | list[AnyArray]]:
         """See `Payloads.values`."""
         whole = [entry for entry in entries if not self._found(entry)]
-        read = dict(zip((entry.name for entry in whole), super().values(whole), strict=True))
+        read = dict(zip((entry.name for entry in whole), self._parts.values(whole), strict=True))
         return [read[entry.name] if entry.name in read else self.copy(entry) for entry in entries]
 
     def stored(self, entry: Entry, size: int = PIECE) -> Iterator[memoryview]:
         """See `Payloads.stored`: as if the whole tensor stood in one place."""
         boxes = self._found(entry)
         if len(boxes) < 2:
-            yield from super().stored(boxes[0].entry if boxes else entry, size)
+            yield from self._parts.stored(boxes[0].entry if boxes else entry, size)
             return
         rows = entry.shape[0]
         step = max(1, size // max(1, entry.nbytes // max(1, rows)))

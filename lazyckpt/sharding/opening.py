@@ -164,8 +164,9 @@ def _merged(folder: str, files: dict[int, str], strategy: Strategy, how: _How, c
             try:
                 source, entries, form = how.open(file)
             except LazyCkptError as error:
-                log.warning("the file of rank %d cannot be read, what only it has will not load: %s", number, error)
-                ranks[number] = Rank(file, None, base, str(error))
+                why = str(error)
+                log.warning("the file of rank %d cannot be read, what only it has will not load: %s", number, why)
+                ranks[number] = Rank(file, None, base, why)
                 continue
             sources.append(source)
             ranks[number] = Rank(file, entries, base)
