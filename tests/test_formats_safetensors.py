@@ -237,7 +237,10 @@ def _by_us(data):
     except CorruptFile:
         return None
     base = 8 + header.size
-    return {one.name: (one.dtype, list(one.shape), data[base + one.begin : base + one.end]) for one in header.items}
+    return {
+        one.name.decode(): (one.facts.dtype, list(one.facts.shape), data[base + one.begin : base + one.end])
+        for one in header.items
+    }
 
 
 @given(_headers())

@@ -32,6 +32,7 @@ _LAST_SIMPLE: Final = 1  # kinds above it have a `rest`
 _HEAD: Final = struct.Struct("<BBBBI")
 _PLACE: Final = struct.Struct("<QQ")
 _SINGLE: Final = struct.Struct("<QQQQ")
+_APART_REST: Final = struct.Struct("<QQQQII")  # `_SINGLE`, and the rest of a tensor whose header stands apart
 _REST: Final = struct.Struct("<I")
 _ARRAY: Final = struct.Struct("<BBI")
 _META: Final = struct.Struct("<8sHHQQQQ16s16s16s")
@@ -98,10 +99,6 @@ def decode_meta(data: bytes) -> Meta:
 def encode(entry: Entry, name: bytes) -> bytes:
     """The bytes of an entry; `name` is its name in UTF-8."""
     _, kind, dtype, shape, extents, start, stop, arrays, reason, digest, apart = entry
-    if apart and dtype is not None and len(extents) == 1 and not digest:
-        (offset, length), rest = extents[0], _REST.pack(apart)
-        head = _single_head(dtype, shape, _APART)
-        return head + _SINGLE.pack(start, stop, offset, length) + _REST.pack(len(rest)) + rest + name
     code = _APART if apart else _KINDS[kind]
     parts = [
         _HEAD.pack(code, dtype.code if dtype else 0, len(shape), len(digest), len(extents)),
@@ -118,13 +115,16 @@ def encode(entry: Entry, name: bytes) -> bytes:
 
 def encode_plain(found: Plain) -> bytes:
     """`encode` for what nearly all parameters are."""
-    name, dtype, shape, offset, length, start, stop = found
-    return _single_head(dtype, shape) + _SINGLE.pack(start, stop, offset, length) + name
+    name, dtype, shape, offset, length, start, stop, apart = found
+    if apart:
+        rest = _APART_REST.pack(start, stop, offset, length, _REST.size, apart)
+        return _single_head(_APART, dtype, shape) + rest + name
+    return _single_head(0, dtype, shape) + _SINGLE.pack(start, stop, offset, length) + name
 
 
 @functools.lru_cache(65_536)
-def _single_head(dtype: DType, shape: tuple[int, ...], code: int = 0) -> bytes:
-    return _HEAD.pack(code, dtype.code, len(shape), 0, 1) + _integers("q", shape)
+def _single_head(kind: int, dtype: DType, shape: tuple[int, ...]) -> bytes:
+    return _HEAD.pack(kind, dtype.code, len(shape), 0, 1) + _integers("q", shape)
 
 
 def decode(data: bytes) -> Entry:
