@@ -21,6 +21,7 @@ import contextlib
 import functools
 import io
 import itertools
+import json
 import os
 import random
 import re
@@ -34,6 +35,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import safetensors
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "files"
@@ -44,8 +46,9 @@ import encryption  # noqa: E402
 import safetensors_files  # noqa: E402
 from tracing import TracingSource  # noqa: E402
 
+from lazyckpt.dtypes import DTYPES  # noqa: E402
 from lazyckpt.entry import Entry, Fingerprint, entry_of  # noqa: E402
-from lazyckpt.errors import CorruptFile, LazyCkptError  # noqa: E402
+from lazyckpt.errors import CorruptFile, LazyCkptError, WrongFormat  # noqa: E402
 from lazyckpt.formats import FORMATS, find, scan  # noqa: E402
 from lazyckpt.formats.ckpt import header_extents  # noqa: E402
 from lazyckpt.index.record import BadRecord, Meta, decode, encode  # noqa: E402
@@ -66,6 +69,7 @@ MOST_MEMORY = 200 * 2**20
 LARGEST_SEED = 2**16
 NUMBERS = (0, 1, 2, 127, 128, 2**14, 2**21, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1)
 BYTES = (0x00, 0x01, 0x04, 0x08, 0x0A, 0x12, 0x1A, 0x7F, 0x80, 0xFF)
+_END = re.compile(rb'"data_offsets":\s*\[\s*[0-9]+\s*,\s*([0-9]{1,9})\s*\]')
 _STATUS = re.compile(rb"VmHWM:\s+(\d+) kB")
 NOWHERE = Meta(Fingerprint(0, 0, bytes(16)))
 
@@ -157,24 +161,81 @@ def write_again(data: bytes) -> None:
             raise Violation(f"{entry.name!r} is another value when it has been written")
 
 
-# safetensors: the header, and what it leads to.
+# safetensors: the header, and what it leads to; beside the package itself.
 
 ARRAYS = {"w": made.counting((2, 3)), "empty": np.zeros((0, 2), "float32"), "é": made.counting((5,), "int8")}
 
 
 def safetensors_seeds() -> list[Seed]:
-    """Files written by hand, with and without spaces and metadata; all of a header matters."""
+    """Files written by hand, with and without spaces and metadata, of every dtype, and the golden ones that are sound.
+
+    All of a header matters.
+    """
+    facts, size = {}, 0
+    for dtype in DTYPES.values():
+        facts[dtype.name] = safetensors_files.item(dtype.safetensors, [2, 2], size, size + dtype.stored_size(4))
+        size += dtype.stored_size(4)
+    facts["six"] = safetensors_files.item("F6_E2M3", [4], size, size + 3)
     files = [
-        safetensors_files.file_of(ARRAYS, metadata, spaces)
-        for metadata, spaces in itertools.product((None, {"format": "ms", "w": "Int4"}), (False, True))
+        *(
+            safetensors_files.file_of(ARRAYS, metadata, spaces)
+            for metadata, spaces in itertools.product((None, {"format": "ms", "w": "Int4"}), (False, True))
+        ),
+        safetensors_files.raw(facts, made.pattern(size + 3)),
+        *(path.read_bytes() for path in sorted(GOLDEN.glob("*.safetensors")) if path.stat().st_size <= LARGEST_SEED),
     ]
-    files.append(safetensors_files.raw({"q": safetensors_files.item("F4", [4], 0, 2)}, b"ab"))
-    return [Seed(data, list(range(8 + int.from_bytes(data[:8], "little")))) for data in files]
+    sound = [data for data in files if not _entries(BytesSource(data), "safetensors")[1]]
+    return [Seed(data, list(range(8 + int.from_bytes(data[:8], "little")))) for data in sound]
 
 
 def read_safetensors(data: bytes) -> None:
-    """As a checkpoint."""
-    read_checkpoint(data, "safetensors")
+    """Read a file as it is, and once more with a length that suits its header, so that the JSON is looked at, too."""
+    with contextlib.suppress(CorruptFile, WrongFormat):
+        _beside_the_package(_measured(data))
+    _beside_the_package(data)
+
+
+def _measured(data: bytes) -> bytes:
+    """The file with the length of the header that leaves as many bytes of contents as the header announces."""
+    ends = [int(end) for end in _END.findall(data)]
+    length = len(data) - 8 - max((end for end in ends if end <= len(data) - 8), default=0)
+    return max(0, length).to_bytes(8, "little") + data[8:]
+
+
+def _beside_the_package(data: bytes) -> None:
+    """Read a file as a checkpoint. The package finds the same in it, or nothing either."""
+    theirs = _by_package(data)
+    try:
+        read_checkpoint(data, "safetensors")
+    except LazyCkptError as fault:
+        if theirs is not None and not _is_refused_on_purpose(data):
+            raise Violation(f"the package reads it: {fault}") from fault
+        raise
+    entries = _entries(BytesSource(data), "safetensors")[0]
+    found = {entry.name: b"".join(data[at : at + size] for at, size in entry.extents) for entry in entries}
+    unheld = {entry.name for entry in entries if entry.kind == "refused"}
+    if theirs is None or {name: b"" if name in unheld else content for name, content in theirs.items()} != found:
+        raise Violation("the package does not find the same")
+
+
+def _by_package(data: bytes) -> dict[str, bytes] | None:
+    try:
+        return {name: bytes(facts["data"]) for name, facts in safetensors.deserialize(data)}
+    except safetensors.SafetensorError:
+        return None
+
+
+def _is_refused_on_purpose(data: bytes) -> bool:
+    """Whether names come twice, or something stands before the brace: what the package lets pass."""
+    text = data[8 : 8 + int.from_bytes(data[:8], "little")]
+    twice = []
+
+    def seen(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        twice.append(len(dict(pairs)) < len(pairs))
+        return dict(pairs)
+
+    json.loads(text, object_pairs_hook=seen)
+    return text[:1] != b"{" or twice[-1]
 
 
 def _entries(source: Source, form: str) -> tuple[list[Entry], str]:
