@@ -39,6 +39,7 @@ import safetensors
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "files"
+SHARDED = ROOT / "tests" / "golden" / "sharded"
 sys.path.insert(0, str(ROOT / "tests"))
 
 import checkpoints as made  # noqa: E402 (the folder of the tests' builders is put on the path above)
@@ -56,6 +57,8 @@ from lazyckpt.index.store import MemoryStore  # noqa: E402
 from lazyckpt.keys import Secret  # noqa: E402
 from lazyckpt.loading import load_checkpoint  # noqa: E402
 from lazyckpt.payload import Payloads  # noqa: E402
+from lazyckpt.sharding.layout import ImpossibleLayout, cut_of  # noqa: E402
+from lazyckpt.sharding.strategy import read_strategy  # noqa: E402
 from lazyckpt.sources.base import BytesSource, Source  # noqa: E402
 from lazyckpt.sources.cipher import MODES, Lock  # noqa: E402
 from lazyckpt.sources.encrypted import DecryptedSource, open_encrypted  # noqa: E402
@@ -273,6 +276,28 @@ def _same(one: object, other: object) -> bool:
     return one == other
 
 
+# Strategy files: how ranks cut their parameters.
+
+
+def strategy_seeds() -> list[Seed]:
+    """The recorded strategies, protobuf and JSON."""
+    files = [*SHARDED.rglob("*strategy*.ckpt"), *SHARDED.rglob("*strategy*.json"), *SHARDED.rglob("merged.*")]
+    seeds = [path.read_bytes() for path in sorted(files) if path.stat().st_size <= LARGEST_SEED]
+    return [Seed(data, list(range(len(data)))) for data in dict.fromkeys(seeds)]
+
+
+def read_layouts(data: bytes) -> None:
+    """Read a mutant, and cut as each of its layouts says."""
+    path = _folder() / ("strategy.json" if data[:1] == b"{" else "strategy.ckpt")
+    path.write_bytes(data)
+    for layouts in read_strategy([str(path)]).values():
+        for layout in layouts.values():
+            with contextlib.suppress(ImpossibleLayout):
+                cut = cut_of(layout)
+                if sorted(rank for ranks in cut.holders().values() for rank in ranks) != list(range(len(cut.places))):
+                    raise Violation("a rank holds no part, or two")
+
+
 # Encrypted files: from frames to plaintext to values.
 
 PLAIN = made.checkpoint(made.MIXED)
@@ -375,6 +400,7 @@ TARGETS = {
     "walker": Target(checkpoint_seeds, read_checkpoint),
     "safetensors": Target(safetensors_seeds, read_safetensors),
     "writing": Target(checkpoint_seeds, write_again),
+    "strategies": Target(strategy_seeds, read_layouts),
     "encrypted": Target(encrypted_seeds, read_encrypted),
     "loading": Target(encrypted_seeds, load_encrypted),
     "records": Target(record_seeds, read_record, (LazyCkptError, BadRecord)),

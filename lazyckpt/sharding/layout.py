@@ -6,12 +6,16 @@ all used coordinates hold the same box, and any of them will do.
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from lazyckpt.sharding.strategy import Layout
+
+
+MOST_RANKS: Final = 2**16
 
 
 class Cut(NamedTuple):
@@ -42,6 +46,7 @@ def devices_of(layout: Layout) -> int:
     return math.prod(layout.devices)
 
 
+@functools.lru_cache(4096)  # parameters share their layouts
 def cut_of(layout: Layout) -> Cut:
     """How a layout cuts a tensor.
 
@@ -51,7 +56,7 @@ def cut_of(layout: Layout) -> Cut:
     if layout.field > 0:
         raise ImpossibleLayout(f"its rows are interleaved (field {layout.field}): that is no cut into boxes")
     devices = layout.devices
-    if not devices or min(devices) < 1 or math.prod(devices) > 2**20:
+    if not devices or min(devices) < 1 or math.prod(devices) > MOST_RANKS:
         raise ImpossibleLayout(f"its device matrix is {list(devices)}")
     axes = [_device_axes(which, len(devices)) for which in layout.maps]
     used = [axis for which in axes for axis in which]
