@@ -14,7 +14,6 @@ import numpy as np
 
 from lazyckpt.sharding.strategy import Layout
 
-
 MOST_RANKS: Final = 2**16
 
 
