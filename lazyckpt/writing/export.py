@@ -60,7 +60,6 @@ def export(
     form = format_of(target, wanted.format)
     lock = lock_of(wanted.enc_key, wanted.enc_mode) if wanted.enc_key is not None else None
     items = _Items(names, item, wanted.rename, None if wanted.dtype is None else float_dtype(wanted.dtype))
-    metadata = {name: text for name, text in metadata.items() if name != REMOVE_REDUNDANCY} or _MINDSPORE
     how = How(form, lock, wanted.crc_check, wanted.align, wanted.mode, metadata)
     if wanted.max_shard_size is not None:
         if not isinstance(wanted.max_shard_size, int) or wanted.max_shard_size < 1:
@@ -68,6 +67,11 @@ def export(
         return save_set(target, items, how, wanted.max_shard_size, wanted.progress)
     save(target, items, how, wanted.progress)
     return [target]
+
+
+def inherited(metadata: Mapping[str, str]) -> Mapping[str, str]:
+    """What a new file says of itself unless told otherwise: what the old one says, but for how that was saved."""
+    return {name: text for name, text in metadata.items() if name != REMOVE_REDUNDANCY} or _MINDSPORE
 
 
 def format_of(path: str, given: str | None) -> str:
