@@ -151,9 +151,9 @@ def check(items: Items, how: How) -> None:
         names.add(item.name)
         _CHECKS[how.format](item)
         if item.kind == MAP and (how.crc or how.lock is not None):
-            what = "encrypted file" if how.lock is not None else "file with a checksum"
+            what = "an encrypted file" if how.lock is not None else "a file with a checksum"
             raise ArgumentValueError(
-                f"{item.name!r} is a map: MindSpore cannot load an {what} that holds one; leave it out, or save without"
+                f"{item.name!r} is a map: MindSpore cannot load {what} that holds one; leave it out, or save without"
             )
 
 
