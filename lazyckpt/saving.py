@@ -7,6 +7,7 @@ and cannot load (a checksum beside a key, maps with either) is refused.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -192,7 +193,8 @@ def _check_file(save_obj: Any, name: object, form: object) -> str:
     path = os.path.realpath(path)
     if os.path.isdir(path):
         raise FolderInTheWay(
-            f"For 'save_checkpoint', the parameter `ckpt_file_name`: {path} is a directory, it must be a file name."
+            errno.EISDIR,
+            f"For 'save_checkpoint', the parameter `ckpt_file_name`: {path} is a directory, it must be a file name.",
         )
     return path if path.endswith(str(form)) else f"{path}.{form}"
 
