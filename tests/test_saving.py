@@ -17,6 +17,7 @@ import pytest
 import safetensors.numpy
 from checkpoints import MIXED, checkpoint, counting, with_crc
 from encryption import KEY, KEY_SIZES, MODES, key_of
+from forking import ended, forked
 from opening import opened_over
 
 import lazyckpt
@@ -379,15 +380,9 @@ def test_a_checkpoint_must_stay_open_until_it_is_saved(held, path):
 def test_a_forked_process_saves_in_the_background(path):
     """A child of a process that has saved so has none of its threads, and makes one of its own."""
     save_checkpoint({"w": counting((1,))}, path, async_save=True).result(20)
-    if (child := os.fork()) == 0:
-        code = 1
-        try:
-            save_checkpoint(dict(MIXED), path, async_save=True, align=1).result(20)
-            code = 0
-        finally:
-            os._exit(code)
+    child = forked(lambda: save_checkpoint(dict(MIXED), path, async_save=True, align=1).result(20))
 
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ended(child) == 0
     assert path.read_bytes() == checkpoint(MIXED)
 
 
