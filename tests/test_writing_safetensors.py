@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from lazyckpt.dtypes import DTYPES
+from lazyckpt.entry import entry_of
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.formats import safetensors as reading
 from lazyckpt.sources.base import BytesSource
@@ -77,12 +78,14 @@ def test_the_package_reads_what_is_written(values, align, random):
     assert read == {name: (list(one.shape), one.tobytes()) for name, one in values.items()}
 
 
-@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES.values() if dtype.name != "Int4"], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [dtype for dtype in DTYPES.values() if dtype.name != "Int4" and dtype.is_known_here], ids=str
+)
 def test_every_dtype_comes_back(dtype):
     """Our reader finds each value as it was, packed ones too."""
     array = np.arange(6).astype(dtype.numpy).reshape(2, 3)
     data = written({"a": counting((1,)), "w": array})
-    (_, entry) = reading.find(BytesSource(data))
+    (_, entry) = map(entry_of, reading.find(BytesSource(data)))
     ((begin, length),) = entry.extents
 
     assert (entry.name, entry.dtype, entry.shape) == ("w", dtype, (2, 3))

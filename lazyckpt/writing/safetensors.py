@@ -10,14 +10,15 @@ package, so the same values give the same file.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO, Final
 
 from lazyckpt.dtypes import DType
 from lazyckpt.entry import TENSOR
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
-from lazyckpt.formats.safetensors import CRC, LENGTH, LONGEST_HEADER, METADATA
+from lazyckpt.formats.json_header import LENGTH, LONGEST_HEADER, METADATA
+from lazyckpt.formats.safetensors import CRC
+from lazyckpt.formats.summing import add
 from lazyckpt.writing.items import Item
 
 REMOVE_REDUNDANCY: Final = "remove_redundancy"
@@ -129,9 +130,8 @@ def checksum(items: Iterable[Item]) -> int:
     """MindSpore's crc32 of a file: over names and contents, in the order of names. Reads every content."""
     crc = 0
     for item in sorted(items, key=lambda item: item.name):
-        crc = zlib.crc32(item.name.encode(), crc)
-        for piece in item.contents[0].whole():
-            crc = zlib.crc32(piece, crc)
+        content = item.contents[0]
+        crc = add(crc, item.name.encode(), _dtype(item).safetensors, content.shape, content.whole())
     return crc
 
 
