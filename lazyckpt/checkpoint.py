@@ -165,8 +165,10 @@ class Checkpoint(LazyMapping):
         """
         from lazyckpt.writing.export import Export, export, inherited
 
-        key = None if enc_key is None else Secret(enc_key, "enc_key")
-        enc_key = None  # so that no traceback's variables show it
+        try:
+            key = None if enc_key is None else Secret(enc_key, "enc_key")
+        finally:
+            enc_key = None  # so that no traceback's variables show it
         wanted = list(self if names is None else names)
         for name in wanted:
             self.peek(name)
