@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import textwrap
-import threading
 from concurrent.futures import Future
 
 import numpy as np
@@ -21,7 +20,7 @@ from forking import ended, forked
 from opening import opened_over
 
 import lazyckpt
-from lazyckpt import save_checkpoint, saving
+from lazyckpt import save_checkpoint
 from lazyckpt.errors import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -295,15 +294,6 @@ def test_a_missing_folder_is_told(tmp_path):
 
 
 # In the background
-
-
-@pytest.fixture
-def held():
-    """Holds up what is done in the background until `set` is called."""
-    gate = threading.Event()
-    saving._background_work.submit(gate.wait, 20)
-    yield gate
-    gate.set()
 
 
 @pytest.mark.parametrize("background", [True, "thread", "process"])

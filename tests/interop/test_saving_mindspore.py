@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import mindspore as ms
 import ml_dtypes
@@ -25,8 +24,9 @@ import lazyckpt
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.writing import ckpt, sink
 
-ROOT = Path(lazyckpt.__file__).parent.parent
 PARSERS = ("python", "upb")
+# MindSpore's own bfloat16 arrays, which it makes for safetensors, need the major version of numpy it was built with.
+HAS_BFLOAT16 = np.__version__.startswith("1.")
 NO_MAP = {name: value for name, value in MIXED.items() if not isinstance(value, list)}
 TENSORS = {name: np.asarray(value) for name, value in NO_MAP.items() if not isinstance(value, str)}
 EVERY_DTYPE = {
@@ -73,7 +73,11 @@ FILES = {
         {"format": "safetensors", "crc_check": True},
         {"format": "safetensors", "crc_check": True},
     ),
-    "safetensors of bfloat16": (BRAIN, {"format": "safetensors"}, {"format": "safetensors"}),
+    **(
+        {"safetensors of bfloat16": (BRAIN, {"format": "safetensors"}, {"format": "safetensors"})}
+        if HAS_BFLOAT16
+        else {}
+    ),
     "safetensors without redundancy": (
         TENSORS,
         {"format": "safetensors", "remove_redundancy": True},
@@ -287,7 +291,11 @@ def test_each_decrypts_what_the_other_encrypted(mode, tmp_path, monkeypatch):
 @pytest.mark.parametrize("what", [name for name in SAVED if "strings" not in name])
 def test_safetensors_files_are_mindspores(what, tmp_path):
     """The very bytes, but where several facts of the metadata may stand in any order."""
-    theirs, mine = both(tmp_path, SAVED[what](), format="safetensors")
+
+    def choice(name):
+        return HAS_BFLOAT16 or name not in ("brain", "BFloat16")
+
+    theirs, mine = both(tmp_path, SAVED[what](), format="safetensors", choice_func=choice)
     headers = [json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]) for data in (theirs, mine)]
 
     assert mine == theirs or len(headers[0]["__metadata__"]) > 1
