@@ -24,11 +24,15 @@ LAYERS = (
     "index",
     "payload",
     "tensors",
+    "display",
+    "statistics",
     "parameter",
     "selection",
     "reading",
     "writing",
+    "views",  # what is shown, made of entries, records and payloads: no checkpoint is needed for that
     "mapping",
+    "viewing",  # so that a checkpoint can show itself
     "checkpoint",
     "binding",
     "offers",
@@ -50,7 +54,7 @@ OWNERS = {
     "lmdb": {"index.sidecar", "index.write"},
     "platformdirs": {"index.place"},
     "mindspore": {"tensors.mindspore", "frameworks.mindspore"},
-    "rich": {"cli.app", "cli.indexing", "cli.listing"},
+    "rich": {"cli.app", "cli.indexing", "cli.listing", "cli.viewing", "statistics.table", "views.printed"},
     "torch": {"tensors.torch", "frameworks.torch"},
     "typer": {"cli", "cli.app", "cli.converting", "cli.indexing", "cli.listing", "cli.matching"},
 }

@@ -21,9 +21,9 @@ from lazyckpt.cli.app import (
     no_such_name,
     told_plainly,
 )
+from lazyckpt.display.names import printable
+from lazyckpt.display.sizes import human_size
 from lazyckpt.entry import MAP, STRING, TENSOR, Entry
-from lazyckpt.explore.display import printable
-from lazyckpt.explore.sizes import human_size
 from lazyckpt.explore.summary import summarise
 from lazyckpt.keys import KeyReference
 
