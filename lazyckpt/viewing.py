@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from lazyckpt.entry import Entry
@@ -12,8 +12,11 @@ from lazyckpt.parameter import Parameter
 from lazyckpt.selection import AllNames
 
 if TYPE_CHECKING:
+    from lazyckpt.statistics.table import Statistics
     from lazyckpt.views.outline import Outline
     from lazyckpt.views.printed import TreeView
+
+Progress = Callable[[int, int], object]
 
 
 class Viewing(LazyMapping):
@@ -43,6 +46,32 @@ class Viewing(LazyMapping):
         from lazyckpt.views.summary import summary_of
 
         return summary_of(self._outline(), None if self._is_large() else self._known())
+
+    def stats(
+        self, names: Iterable[str] | None = None, *, workers: int | None = None, progress: Progress | None = None
+    ) -> Statistics:
+        """Count, minimum, maximum, mean, standard deviation, L2 norm, zeros, NaNs and infinities of each value.
+
+        Args:
+            names: which; None for all.
+            workers: threads; None for as many as pay, 1 for none.
+            progress: called as `progress(done, total)` with byte counts.
+
+        Returns:
+            A table in the order of `names`. Minimum and maximum ignore NaN; mean, deviation and norm are of the finite
+            numbers. A map has a row for each of its arrays; a string has one that says that it was not measured.
+
+        Raises:
+            KeyError: a name is not there; nothing is read then.
+
+        Cost: reads each value once, in file order; some MiB of memory a thread, however large a tensor is (a map is
+        held whole). Of an encrypted file each block is decrypted once.
+        """
+        from lazyckpt.statistics.stream import statistics_of
+
+        known = dict(self._known()) if names is None else {name: self.peek(name) for name in names}
+        plain = {name: value.asnumpy() if isinstance(value, Parameter) else value for name, value in known.items()}
+        return statistics_of(self._payloads, plain, workers, progress)
 
     def _repr_html_(self) -> str:
         from lazyckpt.views.markup import tree_html

@@ -52,6 +52,7 @@ OWNERS = {
     "cryptography": {"sources.cipher"},
     "google": {"formats.checkpoint_pb2"},
     "lmdb": {"index.sidecar", "index.write"},
+    "pandas": {"statistics.table"},
     "platformdirs": {"index.place"},
     "mindspore": {"tensors.mindspore", "frameworks.mindspore"},
     "rich": {"cli.app", "cli.indexing", "cli.listing", "cli.viewing", "statistics.table", "views.printed"},

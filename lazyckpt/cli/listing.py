@@ -24,7 +24,6 @@ from lazyckpt.cli.app import (
 from lazyckpt.display.names import printable
 from lazyckpt.display.sizes import human_size
 from lazyckpt.entry import MAP, STRING, TENSOR, Entry
-from lazyckpt.explore.summary import summarise
 from lazyckpt.keys import KeyReference
 
 SORTS: Final[dict[str, Callable[[Entry], Any]]] = {
@@ -33,6 +32,7 @@ SORTS: Final[dict[str, Callable[[Entry], Any]]] = {
     "size": lambda entry: -entry.nbytes,
 }
 FIRST_VALUES: Final = 8
+MEASURED: Final = ("min", "max", "mean", "std", "norm", "zeros", "nan", "inf")
 
 
 @app.command()
@@ -135,4 +135,8 @@ def _values(value: Any) -> dict[str, Any]:
         named = zip(("keys", "values", "status"), value, strict=False)
         return {f"first {name}": array[:FIRST_VALUES].tolist() for name, array in named}
     array = value.asnumpy()
-    return {"first": array.reshape(-1)[:FIRST_VALUES].tolist(), **summarise(array)}
+    measured = value.stats()[0].to_dict() if array.size else {}
+    return {
+        "first": array.reshape(-1)[:FIRST_VALUES].tolist(),
+        **{key: measured[key] for key in MEASURED if measured.get(key) is not None},
+    }
