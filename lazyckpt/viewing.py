@@ -65,7 +65,7 @@ class Viewing(LazyMapping):
             KeyError: a name is not there; nothing is read then.
 
         Cost: reads each value once, in file order; some MiB of memory a thread, however large a tensor is (a map is
-        held whole). Of an encrypted file each block is decrypted once.
+        held whole). Of an encrypted file each block is decrypted once, but for some that may be twice.
         """
         from lazyckpt.statistics.stream import statistics_of
 

@@ -135,8 +135,8 @@ def _values(value: Any) -> dict[str, Any]:
         named = zip(("keys", "values", "status"), value, strict=False)
         return {f"first {name}": array[:FIRST_VALUES].tolist() for name, array in named}
     array = value.asnumpy()
-    measured = value.stats()[0].to_dict() if array.size else {}
-    return {
-        "first": array.reshape(-1)[:FIRST_VALUES].tolist(),
-        **{key: measured[key] for key in MEASURED if measured.get(key) is not None},
-    }
+    facts = {"first": array.reshape(-1)[:FIRST_VALUES].tolist()}
+    if array.size:
+        measured = value.stats()[0].to_dict()
+        facts |= {key: measured[key] for key in MEASURED if measured[key] is not None}
+    return facts

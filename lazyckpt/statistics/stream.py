@@ -9,13 +9,14 @@ from typing import Any, Final
 import numpy as np
 
 from lazyckpt.dtypes import of_array
-from lazyckpt.entry import MAP, REFUSED, STRING, Entry
+from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Entry
 from lazyckpt.payload import Payloads
 from lazyckpt.statistics.moments import NOTHING, measure
 from lazyckpt.statistics.table import Row, Statistics
 
 PARALLEL_FROM: Final = 2**25  # bytes in all below which threads cost more than they bring
 MAX_WORKERS: Final = 8
+BATCH_BYTES: Final = 2**26  # of values that share reads of a source that decrypts or fetches
 PARTS: Final = ("keys", "values", "status")  # of a map
 Progress = Callable[[int, int], object]
 Known = Any  # an Entry, or a value in memory
@@ -37,15 +38,14 @@ def statistics_of(
         says why it was not measured.
 
     Cost: reads every value once, in file order. A tensor of any size takes some MiB of memory a thread; a map is held
-    whole. Of a source that decrypts or fetches, one thread reads (each block once, where it holds a block).
+    whole. Of an encrypted file values are taken together up to 64 MiB, so that each block is decrypted once, but for
+    those at borders, which may be twice.
     """
     order = sorted(known.items(), key=lambda item: item[1].place if isinstance(item[1], Entry) else -1)
     sizes = [value.stored if isinstance(value, Entry) else getattr(value, "nbytes", 0) for _, value in order]
     total = sum(sizes)
     if workers is None:
         workers = min(MAX_WORKERS, os.cpu_count() or 1) if total >= PARALLEL_FROM else 1
-    if not payloads.is_addressable:
-        workers = 1
     found: dict[str, list[Row]] = {}
     done = 0
     for (name, _), size, rows in zip(order, sizes, _measured(payloads, order, workers), strict=True):
@@ -57,16 +57,42 @@ def statistics_of(
 
 
 def _measured(payloads: Payloads, order: list[tuple[str, Known]], workers: int) -> Iterator[list[Row]]:
-    def rows(item: tuple[str, Known]) -> list[Row]:
-        return rows_of(payloads, *item)
+    if not payloads.is_addressable:
+        for batch in _batches(order):
+            yield from _of_batch(payloads, batch)
+    elif workers <= 1:
+        yield from (rows_of(payloads, name, value) for name, value in order)
+    else:
+        from concurrent.futures import ThreadPoolExecutor
 
-    if workers <= 1:
-        yield from map(rows, order)
-        return
-    from concurrent.futures import ThreadPoolExecutor
+        with ThreadPoolExecutor(workers, thread_name_prefix="lazyckpt") as pool:
+            yield from pool.map(lambda item: rows_of(payloads, *item), order)
 
-    with ThreadPoolExecutor(workers, thread_name_prefix="lazyckpt") as pool:
-        yield from pool.map(rows, order)
+
+def _batches(order: list[tuple[str, Known]]) -> Iterator[list[tuple[str, Known]]]:
+    """Neighbours that are fetched together; what is too large for that, alone."""
+    batch: list[tuple[str, Known]] = []
+    size = 0
+    for item in order:
+        stored = item[1].stored if isinstance(item[1], Entry) else 0
+        if batch and size + stored > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += stored
+    if batch:
+        yield batch
+
+
+def _of_batch(payloads: Payloads, batch: list[tuple[str, Known]]) -> Iterator[list[Row]]:
+    together = len(batch) > 1
+    wanted = [value for _, value in batch if isinstance(value, Entry) and value.kind in (TENSOR, MAP)]
+    fetched = iter(payloads.values(wanted) if together else ())
+    for name, value in batch:
+        if together and isinstance(value, Entry) and value.kind in (TENSOR, MAP):
+            yield rows_in_memory(name, next(fetched))
+        else:
+            yield rows_of(payloads, name, value)
 
 
 def rows_of(payloads: Payloads, name: str, value: Known) -> list[Row]:
