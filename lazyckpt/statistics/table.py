@@ -128,8 +128,11 @@ class Statistics(Sequence[Row]):
         Args:
             path: a file to write it to; None to return it.
         """
-        rows = [{key: _jsonable(value) for key, value in row.to_dict().items()} for row in self._rows]
-        return _given(json.dumps(rows, indent=1, ensure_ascii=False), path)
+        return _given(json.dumps(self.plain(), indent=1, ensure_ascii=False), path)
+
+    def plain(self) -> list[dict[str, Any]]:
+        """Rows as JSON can hold them: a complex mean is two numbers, an infinity the string `inf` or `-inf`."""
+        return [{key: _jsonable(value) for key, value in row.to_dict().items()} for row in self._rows]
 
     def to_csv(self, path: Path | None = None) -> str | None:
         """A table with a heading; shapes as `2x3`, empty cells for what is not known.

@@ -57,11 +57,12 @@ class TreeView:
         lines, label, shape = self._lines()
         text = Text.assemble((printable(self._outline.root.label), "bold"), f"  {self._outline.headline()}")
         for line in lines:
+            note = f"  {line.note}" if line.note else ""
             padding = " " * (label - len(line.guide) - len(line.label) + 2)
             text.append_text(
                 Text.assemble(
                     "\n", (line.guide, "dim"), line.label, padding, (f"{line.dtype:<10}", "cyan"),
-                    f" {line.shape:<{shape}} {line.size:>9} {line.share:>7}", (f"  {line.note}", "yellow"),
+                    f" {line.shape:<{shape}} {line.size:>9} {line.share:>7}", (note, "yellow"),
                 )
             )  # fmt: skip
         remark = self._outline.remark()
