@@ -14,6 +14,7 @@ from lazyckpt.selection import AllNames
 if TYPE_CHECKING:
     from lazyckpt.statistics.table import Statistics
     from lazyckpt.views.outline import Outline
+    from lazyckpt.views.plotting import Plots
     from lazyckpt.views.printed import TreeView
 
 Progress = Callable[[int, int], object]
@@ -69,9 +70,22 @@ class Viewing(LazyMapping):
         """
         from lazyckpt.statistics.stream import statistics_of
 
-        known = dict(self._known()) if names is None else {name: self.peek(name) for name in names}
-        plain = {name: value.asnumpy() if isinstance(value, Parameter) else value for name, value in known.items()}
-        return statistics_of(self._payloads, plain, workers, progress)
+        if names is not None:
+            known = {name: self._measurable(name) for name in names}
+        else:
+            known = {name: v.asnumpy() if isinstance(v, Parameter) else v for name, v in self._known()}
+        return statistics_of(self._payloads, known, workers, progress)
+
+    @property
+    def plot(self) -> Plots:
+        """Pictures: `plot.sizes()`, `plot.hist(name)`, `plot.norms()`. They need matplotlib (`lazyckpt[plot]`)."""
+        from lazyckpt.views.plotting import Plots
+
+        return Plots(self._outline, self._measurable, self.stats, self._payloads)
+
+    def _measurable(self, name: str) -> Any:
+        value = self.peek(name)
+        return value.asnumpy() if isinstance(value, Parameter) else value
 
     def _repr_html_(self) -> str:
         from lazyckpt.views.markup import tree_html

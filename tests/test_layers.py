@@ -54,6 +54,7 @@ OWNERS = {
     "lmdb": {"index.sidecar", "index.write"},
     "pandas": {"statistics.table"},
     "platformdirs": {"index.place"},
+    "matplotlib": {"views.plots", "views.plotting"},
     "mindspore": {"tensors.mindspore", "frameworks.mindspore"},
     "rich": {"cli.app", "cli.indexing", "cli.listing", "cli.viewing", "statistics.table", "views.printed"},
     "torch": {"tensors.torch", "frameworks.torch"},

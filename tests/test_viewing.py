@@ -74,8 +74,8 @@ def test_a_tree_prints_without_a_terminal():
         "<bytes> 9 values · 212 B",
         "└─ net 9 values 212 B 100.0 %",
         "├─ 0–3 8 values 192 B 90.6 % 4 alike",
-        "│ ├─ w Float32 2 × 3 96 B 45.3 % 4 values",
-        "│ └─ v Float32 2 × 3 96 B 45.3 % 4 values",
+        "│ ├─ w Float32 2 × 3 96 B 45.3 % ×4",
+        "│ └─ v Float32 2 × 3 96 B 45.3 % ×4",
         "└─ head Float32 5 20 B 9.4 %",
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Iterable
+from enum import Enum
 from typing import Annotated, Any
 
 import typer
@@ -80,6 +81,43 @@ def stats(
             echo_json(table.plain())
         else:
             _print(table)
+
+
+class Picture(str, Enum):
+    """What can be drawn."""
+
+    sizes = "sizes"
+    hist = "hist"
+    norms = "norms"
+
+
+@app.command()
+def plot(
+    picture: Annotated[Picture, typer.Argument(help="Where bytes are, how values are distributed, L2 norms.")],
+    file: File,
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="The picture's file: .png, .svg, .pdf.", metavar="PATH")
+    ],
+    name: Annotated[str | None, typer.Argument(help="The parameter, for hist.", show_default=False)] = None,
+    key_file: KeyFile = None,
+    key_env: KeyVariable = None,
+) -> None:
+    """Draw a picture into a file: `sizes` reads no value, `hist` reads one, `norms` reads all. Needs matplotlib."""
+    if (name is None) == (picture is Picture.hist):
+        raise typer.BadParameter("hist needs a NAME, and nothing else takes one", param_hint="NAME")
+    with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
+        if name is not None and name not in checkpoint:
+            raise no_such_name(name, checkpoint)
+        try:
+            figure = getattr(checkpoint.plot, picture.value)(*([] if name is None else [name]))
+        except ImportError as error:
+            raise LazyCkptError(f"{error}: pip install 'lazyckpt[plot]'") from error
+        try:
+            figure.savefig(output, dpi=figure.dpi)
+        except ValueError as error:
+            raise LazyCkptError(f"{output}: {error}") from error
+        except OSError as error:
+            raise LazyCkptError(f"{output} cannot be written: {error.strerror}") from error
 
 
 def chosen(names: Iterable[str], wanted: list[str] | None) -> list[str] | None:

@@ -41,14 +41,16 @@ padding:.06rem .3rem;border-radius:3px}
 .lzc .p{position:relative;padding-left:3.2rem}
 .lzc .p s{position:absolute;left:0;bottom:.45em;width:3rem;height:.4em;border-radius:2px;background:var(--hot)}
 .lzc .p u{display:block;height:100%;min-width:1px;border-radius:2px;background:var(--bar)}
-.lzc table{border-collapse:collapse;color:inherit;margin:0}
-.lzc td,.lzc th{text-align:right;padding:.1rem .6rem .1rem 0;border:0;background:none;font-variant-numeric:tabular-nums}
+.lzc table{border-collapse:collapse;color:inherit;font:inherit;margin:0}
+.lzc td,.lzc th{text-align:right;white-space:nowrap;
+padding:.1rem .6rem .1rem 0;border:0;background:none;font-variant-numeric:tabular-nums}
 .lzc th{color:var(--dim);font-weight:500;border-bottom:1px solid var(--rule)}
 .lzc td:first-child,.lzc th:first-child{text-align:left;padding-left:.3rem}
+.lzc .f td{text-align:left;white-space:normal}
 .lzc .w{overflow-x:auto;overflow-wrap:normal}
 @media(max-width:640px){.lzc .r{grid-template-columns:minmax(0,1fr) auto 5rem;padding:.18rem .1rem}
 .lzc .l{grid-column:1/3}.lzc .z{grid-column:3;grid-row:1}.lzc .d{grid-column:1;grid-row:2;padding-left:1.05rem}
-.lzc .x{grid-column:2;grid-row:2}.lzc .p{grid-column:3;grid-row:2}.lzc .p s{display:none}
+.lzc .x{grid-column:2;grid-row:2}.lzc .p{grid-column:3;grid-row:2;padding-left:0}.lzc .p s{display:none}
 .lzc details>div{padding-left:.7rem}}
 </style>"""
 
@@ -56,7 +58,7 @@ padding:.06rem .3rem;border-radius:3px}
 def facts_html(title: str, facts: Iterable[tuple[str, str]]) -> str:
     """What is known of one thing, a line each."""
     rows = "".join(f"<tr><td class=x>{text(name)}</td><td>{text(value)}</td></tr>" for name, value in facts)
-    return f"{opening()}<div class=h><b>{text(title)}</b></div><div class=w><table>{rows}</table></div></div>"
+    return f"{opening()}<div class=h><b>{text(title)}</b></div><div class=w><table class=f>{rows}</table></div></div>"
 
 
 def table_html(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], remark: str = "") -> str:

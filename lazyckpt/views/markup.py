@@ -51,8 +51,8 @@ def _row(node: Node, total: int) -> str:
     told += f"<i>{text(node.note)}</i>" if node.note else ""
     inner = f"{node.amount:,} {'value' if node.amount == 1 else 'values'}"
     dtype, shape = (node.dtype, node.shape) if node.dtype else ("", inner)
-    if node.dtype and node.amount > max(node.alike, 1) and not node.children:
-        told += f"<i>{node.amount:,} of this shape</i>" if node.shape else f"<i>{node.amount:,} values</i>"
+    if node.dtype and node.amount > node.alike:
+        told += f"<i>×{node.amount:,}</i>"
     return (
         f"<span class=l>{text(node.label)}{told}</span> <span class=d>{text(dtype)}</span>"
         f" <span class=x>{text(shape)}</span> <span class=z>{human_size(node.nbytes)}</span>"

@@ -112,7 +112,7 @@ def _line(node: Node, guide: str, total: int) -> Line:
     label = printable(node.label)
     label = label if len(label) <= _LONGEST_LABEL else f"{label[:_LONGEST_LABEL]}…"
     notes = [f"{node.alike:,} alike"] if node.alike > 1 else []
-    notes += [f"{node.amount:,} values"] if node.dtype and node.amount > node.alike else []
+    notes += [f"×{node.amount:,}"] if node.dtype and node.amount > node.alike else []
     notes += [printable(node.note)] if node.note else []
     shape = node.shape if node.dtype else f"{node.amount:,} {'value' if node.amount == 1 else 'values'}"
     share = 100 * node.nbytes / total
