@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -142,12 +143,12 @@ def _bars(axes: Axes, rows: Sequence[Row]) -> None:
 
 def _points(axes: Axes, rows: Sequence[Row]) -> None:
     ends = [_end(row.name) for row in rows]
-    kinds = sorted(set(ends), key=lambda end: -ends.count(end)) if len(set(ends)) <= 200 else []
-    shown = kinds[:KINDS]
+    shown = [end for end, count in Counter(ends).most_common(KINDS) if count > 1]
     norms = np.array([_shown(row.moments.norm) for row in rows])
     hollow = np.array([bool(row.moments.nan or row.moments.inf) for row in rows])
     places = np.arange(len(rows))
-    group = np.array([shown.index(end) if end in shown else len(shown) for end in ends])
+    numbers = {end: number for number, end in enumerate(shown)}
+    group = np.array([numbers.get(end, len(shown)) for end in ends])
     for number, name in enumerate([*shown, "others" if shown else "values"]):
         mine = group == number
         if not mine.any():
