@@ -20,6 +20,7 @@ from lazyckpt.index.record import ONE_EXTENT, WHERE_NAMES_START, BadRecord, deco
 MOST_GROUPS: Final = 20_000
 NUMBER: Final = "*"  # stands for the digits of a name
 _CUTS: Final = (3, 2, 1, 0)  # components that names are cut to
+_CUT_OFF: Final = "…".encode()
 _DIGITS: Final = bytes(0x30 if 0x30 <= byte <= 0x39 else byte for byte in range(256))
 
 
@@ -63,26 +64,35 @@ def tally(runs: Iterable[list[bytes]], most: int = MOST_GROUPS) -> list[Group]:
     odd: dict[tuple[bytes, str, DType | None], list[int]] = {}
     cuts = iter(_CUTS)
     kept: int | None = None
-    by_shape = True
     for run in runs:
         try:
-            counts.update(_keys(run) if kept is None else [_cut_key(key, kept) for key in _keys(run)])
+            counts.update(_keys_cut_to(kept, run))
         except IndexError as error:
             raise BadRecord("a record of the wrong length") from error
-        for record in run if not by_shape else [record for record in run if not _is_plain(record)]:
-            _add(odd, decode(record), kept)
-        if not by_shape:
-            counts.clear()
-        counts.pop(b"", None)
-        while len(counts) + len(odd) > most and by_shape:
-            kept = next(cuts, None)
-            if kept is None:
-                kept, by_shape = 0, False
+        if counts.pop(b"", 0):
+            for record in run:
+                if not _is_plain(record):
+                    _add(odd, decode(record), kept)
+        while len(counts) + len(odd) > most and (kept != 0 or counts):
+            if kept == 0:  # too many shapes
                 _merge(odd, counts)
                 counts.clear()
             else:
+                kept = next(cuts)
                 counts, odd = _recounted(counts, kept), _regrouped(odd, kept)
     return [*_groups(counts), *(_odd_group(key, totals) for key, totals in odd.items())]
+
+
+def _keys_cut_to(kept: int | None, run: list[bytes]) -> list[bytes]:
+    if kept is None:
+        return _keys(run)
+    if kept == 0:  # no name at all
+        starts, one, cut = WHERE_NAMES_START, ONE_EXTENT, _CUT_OFF
+        return [
+            record[1:3] + record[8 : 8 + 8 * record[2]] + cut if record[4:8] == one and record[0] in starts else b""
+            for record in run
+        ]
+    return [_cut_key(key, kept) for key in _keys(run)]
 
 
 def _is_plain(record: bytes) -> bool:
@@ -111,7 +121,7 @@ def _split(key: bytes) -> tuple[bytes, bytes]:
 def _cut(name: bytes, kept: int | None) -> bytes:
     if kept is None or name.count(b".") < kept:
         return name
-    return b".".join([*name.split(b".", kept)[:kept], "…".encode()])
+    return b".".join([*name.split(b".", kept)[:kept], _CUT_OFF])
 
 
 def _cut_key(key: bytes, kept: int) -> bytes:
