@@ -28,6 +28,7 @@ from benchmarks.encrypted import CRYPTO
 from benchmarks.importing import IMPORT
 from benchmarks.plain import INDEX, OPEN, READ
 from benchmarks.run import RowFunction, Run
+from benchmarks.showing import SHOW
 from benchmarks.table import Row, render
 
 ROWS: dict[str, tuple[RowFunction, ...]] = {
@@ -35,6 +36,7 @@ ROWS: dict[str, tuple[RowFunction, ...]] = {
     "index": INDEX,
     "read": READ,
     "crypto": CRYPTO,
+    "show": SHOW,
     "bind": BIND,
     "import": IMPORT,
 }
