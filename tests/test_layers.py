@@ -41,6 +41,7 @@ LAYERS = (
     "sets",
     "loading",
     "saving",
+    "sharding",
     "explore",
     "",
     "demo",

@@ -116,11 +116,12 @@ def test_a_map_may_be_written_in_slices():
         (item_of("\ud800", counting((1,))), "no Unicode"),
         (item_of("w", np.zeros(2, "complex64")), "Complex64.*loads from no .ckpt"),
         (map_of("m", [[counting((2,)), counting((2,))]]), "three arrays"),
+        (map_of("m", []), "three arrays"),
         (map_of("m", [[np.float32(1), np.float32(1), np.float32(1)]]), "three arrays"),
         (tensor("w", bytes_content(DTYPES["Int8"], (2**31, 0), bytes)), "no dimension of more than 2,147,483,647"),
         (Item("s", "string", (Content(None, (0,), 2**31, iter),)), "too long"),
     ],
-    ids=["surrogate", "complex", "pair", "scalars", "wide", "long"],
+    ids=["surrogate", "complex", "pair", "nothing", "scalars", "wide", "long"],
 )
 def test_what_no_ckpt_can_hold_is_refused(item, reason):
     """The message names the value and says why."""

@@ -27,7 +27,9 @@ def bytes_of(item):
     return b"".join(bytes(piece) for content in item.contents for piece in content.pieces())
 
 
-@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES.values() if dtype.name != "Int4"], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [dtype for dtype in DTYPES.values() if dtype.name != "Int4" and dtype.is_known_here], ids=str
+)
 def test_arrays_of_every_dtype_are_taken(dtype):
     """Kind, dtype, shape and size of an item are the array's; its bytes are what the file will hold."""
     array = np.arange(6).astype(dtype.numpy).reshape(2, 3)
@@ -89,6 +91,7 @@ def test_what_no_file_can_hold_is_refused_by_name(value):
         item_of("w", value)
 
 
+@pytest.mark.skipif(not DTYPES["Float4E2M1FN"].is_known_here, reason="the ml_dtypes installed here has no such type")
 def test_packed_elements_must_fill_bytes():
     """An odd number of 4-bit values has no bytes."""
     with pytest.raises(ArgumentTypeError, match="do not fill whole bytes"):

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from benchmarks.binding import BIND
 from benchmarks.checkpoints import Checkpoints
+from benchmarks.converting import CONVERT
 from benchmarks.encrypted import CRYPTO
 from benchmarks.importing import IMPORT
 from benchmarks.plain import INDEX, OPEN, READ
@@ -37,6 +38,7 @@ ROWS: dict[str, tuple[RowFunction, ...]] = {
     "read": READ,
     "crypto": CRYPTO,
     "show": SHOW,
+    "convert": CONVERT,
     "bind": BIND,
     "import": IMPORT,
 }

@@ -19,8 +19,8 @@ from lazyckpt.errors import EncryptedFile, LazyCkptError
 from lazyckpt.index import Index
 from lazyckpt.index.build import build_index
 from lazyckpt.keys import KeyReference, Secret, key_from_text
-from lazyckpt.loading import format_of_name, load_checkpoint
-from lazyckpt.sets import is_listing, parts_of
+from lazyckpt.loading import open_checkpoint
+from lazyckpt.sets import files_of, is_listing
 from lazyckpt.sources import mode_of
 
 app = typer.Typer(
@@ -60,7 +60,7 @@ def told_plainly() -> Iterator[None]:
 
 def key_of(path: str, reference: KeyReference) -> tuple[bytes | None, str]:
     """The key of a file and its mode, which the file's first bytes name; asked for at a terminal if need be."""
-    mode = mode_of(parts_of(path)[0] if is_listing(path) else path)
+    mode = mode_of(files_of(path)[0])
     key = reference.read()
     if mode is not None and key is None:
         if not sys.stdin.isatty():
@@ -71,8 +71,7 @@ def key_of(path: str, reference: KeyReference) -> tuple[bytes | None, str]:
 
 def loaded(path: str, reference: KeyReference) -> Checkpoint:
     """A checkpoint, opened with the key that the reference leads to."""
-    dec_key, dec_mode = key_of(path, reference)
-    return load_checkpoint(path, dec_key=dec_key, dec_mode=dec_mode, format=format_of_name(path))
+    return open_checkpoint(path, *key_of(path, reference))
 
 
 def indexed(path: str, reference: KeyReference) -> Index:

@@ -14,6 +14,7 @@ from lazyckpt.display.sizes import human_size
 from lazyckpt.index.build import build_index
 from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processes
 from lazyckpt.keys import KeyReference
+from lazyckpt.sets import files_of
 
 
 @app.command()
@@ -26,7 +27,7 @@ def index(
 ) -> None:
     """Build the index (FILE.lmdb) of checkpoints, so that every later open is instant."""
     with told_plainly():
-        paths = find_checkpoints(files)
+        paths = [part for path in find_checkpoints(files) for part in files_of(path)]
         key = KeyReference(key_file, key_env)
         results = [_index_one(paths[0], force, key)] if len(paths) == 1 else _index_many(paths, force, jobs, key)
     for result in results:

@@ -32,7 +32,7 @@ _TYPE_OF_STRINGS: Final = "str"
 
 
 def write(
-    sink: Sink, items: Iterable[Item], *, align: int = 1, crc: bool = False, slice_size: int = SLICE
+    sink: Sink, items: Iterable[Item], *, align: int = 1, crc: bool = False, slice_size: int | None = None
 ) -> Iterator[Plain | Entry]:
     """Write a whole stream, and yield each item's entry once it is written.
 
@@ -41,10 +41,10 @@ def write(
         items: in order, no name twice, all checked (`check`).
         align: each tensor's content begins at a multiple of so many bytes of the stream.
         crc: end with the checksum that the sink has kept.
-        slice_size: bytes of content of a slice.
+        slice_size: bytes of content of a slice; None for 512 MiB.
     """
     for item in items:
-        yield _map(sink, item) if item.kind == MAP else _tensor(sink, item, align, slice_size)
+        yield _map(sink, item) if item.kind == MAP else _tensor(sink, item, align, slice_size or SLICE)
     if crc:
         sink.write(trailer(sink.crc))
     elif sink.tail[-TRAILER:].startswith(TRAILER_MARK):
@@ -64,7 +64,8 @@ def check(item: Item) -> None:
         raise ArgumentValueError(f"the name {item.name!r} is no Unicode text: it cannot be encoded in UTF-8") from None
     if item.kind != TENSOR and item.nbytes > LONGEST_VALUE:
         raise ArgumentValueError(f"{item.name!r}: a {item.kind} of {item.nbytes:,} bytes is too long for a .ckpt file")
-    if item.kind == MAP and (len(item.contents) % MAP_ARRAYS or not all(content.shape for content in item.contents)):
+    counts = len(item.contents)
+    if item.kind == MAP and (not counts or counts % MAP_ARRAYS or not all(content.shape for content in item.contents)):
         raise ArgumentValueError(f"{item.name!r}: a map is a list of three arrays (keys, values, status), none 0-d")
     for content in item.contents:
         if content.dtype is not None and not content.dtype.in_ckpt:

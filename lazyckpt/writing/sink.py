@@ -67,14 +67,14 @@ class EncryptingSink:
         frames: the blocks that are finished.
     """
 
-    def __init__(self, file: BinaryIO, lock: Lock, frame_size: int = FRAME_PLAINTEXT) -> None:
+    def __init__(self, file: BinaryIO, lock: Lock, frame_size: int | None = None) -> None:
         self.position = 0
         self.crc = 0
         self.tail = b""
         self.frames: list[Frame] = []
         self._file = file
         self._lock = lock
-        self._size = frame_size
+        self._size = frame_size or FRAME_PLAINTEXT
         self._frame: _Frame | None = None
 
     def write(self, data: bytes | memoryview) -> None:

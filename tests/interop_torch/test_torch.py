@@ -5,13 +5,16 @@ Run where torch is installed: `python -m pytest tests/interop_torch`.
 
 from __future__ import annotations
 
+import ast
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from checkpoints import LAYERS, MIXED, checkpoint, counting, map_value, string_value, tensor_value
 from encryption import KEY, encrypted
@@ -472,3 +475,56 @@ def test_strings_stay_strings():
     assert {name: found[2] for name, found in state(module).items()} == {
         name: array.tobytes() for name, array in LAYERS.items()
     }
+
+
+def _of_torch(dtype):
+    """Four rows of values of a torch dtype, of any bits."""
+    width = 16 if dtype is torch.complex64 else 4 * dtype.itemsize
+    data = torch.arange(4 * width * 4, dtype=torch.int32).remainder(2 if dtype is torch.bool else 251)
+    return data.to(torch.uint8).reshape(4, -1).view(dtype)
+
+
+@pytest.mark.parametrize("name", sorted(safetensors.torch._TYPES))
+def test_what_torch_saves_is_read(name, tmp_path):
+    """Every dtype that safetensors.torch can save and load: the same dtype by name, the same shape, the same bytes."""
+    tensor = _of_torch(safetensors.torch._TYPES[name])
+    safetensors.torch.save_file({"w": tensor}, tmp_path / "w.safetensors")
+    with lazyckpt.load_checkpoint(tmp_path / "w.safetensors", format="safetensors") as ckpt:
+        told, array = ckpt["w"].dtype, ckpt["w"].asnumpy()
+
+    assert (told.safetensors, told.numpy, array.shape) == (name, array.dtype, tuple(tensor.shape))
+    assert array.tobytes() == bits(tensor)
+
+
+def test_values_of_eight_bits_are_torchs(tmp_path):
+    """Every code of an 8-bit float means the number that torch takes it for."""
+    names = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")
+    codes = torch.arange(256, dtype=torch.int32).to(torch.uint8)
+    tensors = {name: codes.clone().view(getattr(torch, name)) for name in names}
+    safetensors.torch.save_file(tensors, tmp_path / "w.safetensors")
+    with lazyckpt.load_checkpoint(tmp_path / "w.safetensors", format="safetensors") as ckpt:
+        for name, tensor in tensors.items():
+            np.testing.assert_array_equal(ckpt[name].asnumpy().astype("f4"), tensor.to(torch.float32).numpy())
+
+
+def _pack_of_torch():
+    """Torch's own `pack_uint4`, from its file: what else is in there needs packages that torch does not bring."""
+    path = Path(torch.__file__).parent / "testing" / "_internal" / "common_quantized.py"
+    wanted = {"down_size", "pack_uint4"}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in wanted]
+    names = {"torch": torch}
+    exec(compile(tree, str(path), "exec"), names)
+    return names["pack_uint4"]
+
+
+def test_values_of_four_bits_are_those_that_torch_packs(tmp_path):
+    """Torch packs two into a byte, the first into its lower half, and writes a shape that counts elements."""
+    values = np.array([[0, 0.5, 1, 1.5, 2, 3], [4, 6, -0.5, -1, -4, -6]], ml_dtypes.float4_e2m1fn)
+    packed = _pack_of_torch()(torch.from_numpy(values.view(np.uint8))).view(torch.float4_e2m1fn_x2)
+    safetensors.torch.save_file({"w": packed}, tmp_path / "w.safetensors")
+    with lazyckpt.load_checkpoint(tmp_path / "w.safetensors", format="safetensors") as ckpt:
+        array = ckpt["w"].asnumpy()
+
+    assert (tuple(packed.shape), array.shape, array.dtype) == ((2, 3), (2, 6), values.dtype)
+    assert array.tolist() == values.tolist()
