@@ -35,8 +35,9 @@ padding:.06rem .3rem;border-radius:3px}
 .lzc .l::before{content:"";display:inline-block;width:1.05rem}
 .lzc summary>.l::before{content:"\\25B8";color:var(--dim)}.lzc details[open]>summary>.l::before{content:"\\25BE"}
 .lzc summary:focus-visible{outline:2px solid var(--bar);outline-offset:1px}
-.lzc .l{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:12.5px}
-.lzc i{font-style:normal;color:var(--dim);font-family:system-ui,sans-serif;font-size:12px;margin-left:.4em}
+.lzc .l{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:12.5px;word-break:break-all}
+.lzc i{font-style:normal;word-break:normal;
+color:var(--dim);font-family:system-ui,sans-serif;font-size:12px;margin-left:.4em}
 .lzc .z,.lzc .p{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .lzc .p{position:relative;padding-left:3.2rem}
 .lzc .p s{position:absolute;left:0;bottom:.45em;width:3rem;height:.4em;border-radius:2px;background:var(--hot)}

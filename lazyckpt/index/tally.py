@@ -19,8 +19,9 @@ from lazyckpt.index.record import ONE_EXTENT, WHERE_NAMES_START, BadRecord, deco
 
 MOST_GROUPS: Final = 20_000
 NUMBER: Final = "*"  # stands for the digits of a name
+CUT: Final = "…"  # stands for what was cut off
 _CUTS: Final = (3, 2, 1, 0)  # components that names are cut to
-_CUT_OFF: Final = "…".encode()
+_CUT_OFF: Final = CUT.encode()
 _DIGITS: Final = bytes(0x30 if 0x30 <= byte <= 0x39 else byte for byte in range(256))
 
 

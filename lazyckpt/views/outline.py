@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -10,11 +10,12 @@ import numpy as np
 from lazyckpt.display.sizes import human_size
 from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Entry
 from lazyckpt.index import Index
-from lazyckpt.index.tally import NUMBER, Group
+from lazyckpt.index.tally import CUT, NUMBER, Group
 from lazyckpt.parameter import Parameter
 from lazyckpt.views.tree import Leaf, Node, grow
 
 EXACT: Final = 20_000  # parameters up to which each is looked at
+MOST_SHAPES: Final = 12  # of summarised values, above which shapes are only counted
 EDITED: Final = "in memory"
 _KINDS: Final = {STRING: "str", MAP: "map", REFUSED: "refused"}
 
@@ -46,7 +47,10 @@ class Outline(NamedTuple):
         """What must be known to read the tree, or nothing."""
         if self.is_exact:
             return ""
-        return f"Summarised: {NUMBER} stands for the numbers in names. Totals are exact; select(prefix) shows a part."
+        return (
+            f"Summarised: {NUMBER} stands for the numbers in names, {CUT} for names too unlike to be listed."
+            " Totals are exact; select(prefix) shows a part."
+        )
 
 
 def of_values(label: str, known: Iterable[tuple[str, Entry | Any]], *, removed: int = 0) -> Outline:
@@ -66,7 +70,7 @@ def of_values(label: str, known: Iterable[tuple[str, Entry | Any]], *, removed: 
 
 def of_groups(label: str, groups: Iterable[Group], added: Iterable[tuple[str, Any]] = (), removed: int = 0) -> Outline:
     """The outline of counted groups, and of values in memory."""
-    leaves = [(group.name, _leaf_of_group(group)) for group in groups]
+    leaves = list(_leaves_of_groups(groups))
     extra = [(name, leaf_of(value)) for name, value in added]
     return Outline(grow([*leaves, *extra], label), False, sum(leaf.note == EDITED for _, leaf in extra), removed)
 
@@ -115,10 +119,20 @@ def _leaf_of_entry(entry: Entry) -> Leaf:
     return Leaf(_KINDS[entry.kind], "", entry.nbytes, entry.reason)
 
 
-def _leaf_of_group(group: Group) -> Leaf:
-    dtype = group.dtype.name if group.dtype is not None else _KINDS.get(group.kind, group.kind)
-    shape = "" if group.shape is None else shape_text(group.shape)
-    return Leaf(dtype, shape, group.nbytes, amount=group.amount)
+def _leaves_of_groups(groups: Iterable[Group]) -> Iterator[tuple[str, Leaf]]:
+    """A leaf for each group; one for all of a name and dtype that have too many shapes."""
+    alike: dict[tuple[str, str], list[Group]] = {}
+    for group in groups:
+        dtype = group.dtype.name if group.dtype is not None else _KINDS.get(group.kind, group.kind)
+        alike.setdefault((group.name, dtype), []).append(group)
+    for (name, dtype), members in alike.items():
+        if len(members) > MOST_SHAPES:
+            amount, nbytes = sum(group.amount for group in members), sum(group.nbytes for group in members)
+            yield name, Leaf(dtype, f"{len(members):,} shapes", nbytes, amount=amount)
+            continue
+        for group in members:
+            shape = "" if group.shape is None else shape_text(group.shape)
+            yield name, Leaf(dtype, shape, group.nbytes, amount=group.amount)
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
