@@ -43,6 +43,7 @@ color:var(--dim);font-family:system-ui,sans-serif;font-size:12px;margin-left:.4e
 .lzc .p s{position:absolute;left:0;bottom:.45em;width:3rem;height:.4em;border-radius:2px;background:var(--hot)}
 .lzc .p u{display:block;height:100%;min-width:1px;border-radius:2px;background:var(--bar)}
 .lzc table{border-collapse:collapse;color:inherit;font:inherit;margin:0}
+.lzc table tr{background:none!important}
 .lzc td,.lzc th{text-align:right;white-space:nowrap;
 padding:.1rem .6rem .1rem 0;border:0;background:none;font-variant-numeric:tabular-nums}
 .lzc th{color:var(--dim);font-weight:500;border-bottom:1px solid var(--rule)}

@@ -31,7 +31,9 @@ CONTRASTS = """(selector) => {
     for (const element of box.querySelectorAll("*")) {
       const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
       if (!own || element.tagName === "STYLE" || !element.checkVisibility()) continue;
-      const [one, two] = [light(parse(getComputedStyle(element).color)), light(behind(element))];
+      const [back, ink] = [behind(element), parse(getComputedStyle(element).color)];
+      const solid = ink.length === 4 ? ink.slice(0, 3).map((v, i) => v * ink[3] + back[i] * (1 - ink[3])) : ink;
+      const [one, two] = [light(solid), light(back)];
       told.push([element.textContent.trim(), (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05)]);
     }
   }

@@ -152,11 +152,16 @@ def test_the_tour_can_be_read_in_a_browser(chrome, tour):
     assert rows > 6
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_tour_is_readable(chrome, tour, scheme):
-    """Beside Jupyter's own colours, whatever the reader prefers."""
-    with shown(chrome, tour, width=1100, scheme=scheme) as page:
+def test_the_tour_is_readable_in_jupyters_themes(chrome, executed, tmp_path, theme, scheme):
+    """Jupyter's own colours count, whatever the reader prefers elsewhere."""
+    file = tmp_path / "tour.html"
+    file.write_text(nbconvert.HTMLExporter(template_name="lab", theme=theme).from_notebook_node(executed)[0])
+    with shown(chrome, file, width=1100, scheme=scheme) as page:
         found = page.evaluate(CONTRASTS, ".lzc")
+        background = page.evaluate("getComputedStyle(document.querySelector('.lzc')).backgroundColor")
 
     assert len(found) > 50
     assert [text for text, contrast in found if contrast < WCAG_AA] == []
+    assert (sum(map(int, re.findall(r"\d+", background)[:3])) > 600) == (theme == "light")
