@@ -10,7 +10,6 @@ again from the file alone. Entries come in the order of names, as MindSpore's lo
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -19,6 +18,7 @@ from lazyckpt.entry import REFUSED, TENSOR, Entry, Extent, Plain, entry_of
 from lazyckpt.errors import CorruptFile, StaleIndex, TruncatedFile
 from lazyckpt.formats.header import impossible
 from lazyckpt.formats.json_header import LENGTH, LONGEST_HEADER, METADATA, Facts, Header, Item, item_at, parse
+from lazyckpt.formats.summing import add
 from lazyckpt.formats.wire import Buffer
 from lazyckpt.sources.base import Source
 
@@ -90,9 +90,9 @@ def checksums(source: Source) -> tuple[int | None, int]:
     base = LENGTH + header.size
     crc = 0
     for item in header.items.by_name():
-        crc = zlib.crc32(item.name, crc)
-        for start in range(base + item.begin, base + item.end, _CHUNK):
-            crc = zlib.crc32(source.read(start, min(_CHUNK, base + item.end - start)), crc)
+        starts = range(base + item.begin, base + item.end, _CHUNK)
+        pieces = (source.read(start, min(_CHUNK, base + item.end - start)) for start in starts)
+        crc = add(crc, item.name, item.facts.dtype, item.facts.shape, pieces)
     return None if told is None else _number(told), crc
 
 

@@ -528,3 +528,71 @@ def test_values_of_four_bits_are_those_that_torch_packs(tmp_path):
 
     assert (tuple(packed.shape), array.shape, array.dtype) == ((2, 3), (2, 6), values.dtype)
     assert array.tolist() == values.tolist()
+
+
+SAVED = {
+    "floats": lambda: torch.arange(6, dtype=torch.float32).reshape(2, 3),
+    "a scalar": lambda: torch.tensor(17),
+    "nothing": lambda: torch.zeros(0, 3),
+    "transposed": lambda: torch.arange(6).reshape(2, 3).T,
+    "strided": lambda: torch.arange(20, dtype=torch.int16)[::3],
+    "with a gradient": lambda: torch.ones(3, requires_grad=True),
+    "a parameter": lambda: nn.Parameter(torch.ones(3, dtype=torch.float64)),
+    "flags": lambda: torch.tensor([True, False]),
+}
+
+
+@pytest.mark.parametrize("what", SAVED)
+def test_tensors_are_saved(what, tmp_path):
+    """Whatever their layout, and whether or not they are trained: as the numpy array of the same values."""
+    tensor = SAVED[what]()
+    lazyckpt.save_checkpoint({"w": tensor}, tmp_path / "net.ckpt", align=1)
+
+    assert (tmp_path / "net.ckpt").read_bytes() == checkpoint({"w": tensor.detach().numpy()})
+
+
+@pytest.mark.parametrize("layout", [lambda tensor: tensor, lambda tensor: tensor.T], ids=["plain", "transposed"])
+def test_bfloat16_tensors_are_saved(layout, tmp_path):
+    """Bit for bit, though numpy has no such type of its own."""
+    tensor = layout((torch.arange(6).reshape(2, 3) / 7).to(torch.bfloat16))
+    lazyckpt.save_checkpoint({"w": tensor}, tmp_path / "net.ckpt")
+    with lazyckpt.load_checkpoint(tmp_path / "net.ckpt") as ours:
+        assert str(ours["w"].dtype) == "BFloat16"
+        assert torch.equal(ours["w"].to_torch(), tensor)
+
+
+def test_conjugates_are_saved_as_what_they_are(tmp_path):
+    """torch conjugates and negates lazily."""
+    tensor = torch.tensor([1 + 2j, 3 - 4j], dtype=torch.complex64)
+    lazyckpt.save_checkpoint({"c": tensor.conj(), "n": tensor.conj().imag}, tmp_path / "net", format="safetensors")
+    with lazyckpt.load_checkpoint(tmp_path / "net.safetensors", format="safetensors") as ours:
+        assert ours["c"].asnumpy().tolist() == [1 - 2j, 3 + 4j]
+        assert ours["n"].asnumpy().tolist() == [-2, 4]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.eye(3).to_sparse(),
+        lambda: torch.ones(3, device="meta"),
+        lambda: torch.ones(3).to(torch.float8_e4m3fn),
+        lambda: torch.ones(3, dtype=torch.complex128),
+    ],
+    ids=["sparse", "without data", "float8", "complex128"],
+)
+def test_tensors_that_no_file_holds_are_refused_by_name(make, tmp_path):
+    """With torch's own reason, before anything is written."""
+    with pytest.raises(ArgumentTypeError, match="'w' cannot be saved: "):
+        lazyckpt.save_checkpoint({"w": make()}, tmp_path / "net.ckpt")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tensor_that_is_trained_on_is_saved_as_it_was(tmp_path):
+    """Saving in the background copies first, though the array shares the tensor's memory."""
+    tensor = torch.ones(1000)
+    future = lazyckpt.save_checkpoint({"w": tensor}, tmp_path / "net.ckpt", async_save=True, align=1)
+    tensor.zero_()
+    future.result(60)
+
+    assert (tmp_path / "net.ckpt").read_bytes() == checkpoint({"w": np.ones(1000, "float32")})
