@@ -12,8 +12,8 @@ import typer
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.cli.app import File, KeyFile, KeyVariable, app, byte_bar, key_of, no_such_name, told_plainly
+from lazyckpt.display.sizes import human_size
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
-from lazyckpt.explore.sizes import human_size
 from lazyckpt.keys import KeyReference
 from lazyckpt.loading import format_of_name, load_checkpoint
 

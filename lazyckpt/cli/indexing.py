@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lazyckpt.cli.app import Files, KeyFile, KeyVariable, app, byte_bar, key_of, told_plainly
-from lazyckpt.explore.sizes import human_size
+from lazyckpt.display.sizes import human_size
 from lazyckpt.index.build import build_index
 from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processes
 from lazyckpt.keys import KeyReference

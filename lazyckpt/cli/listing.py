@@ -21,10 +21,9 @@ from lazyckpt.cli.app import (
     no_such_name,
     told_plainly,
 )
+from lazyckpt.display.names import printable
+from lazyckpt.display.sizes import human_size
 from lazyckpt.entry import MAP, STRING, TENSOR, Entry
-from lazyckpt.explore.display import printable
-from lazyckpt.explore.sizes import human_size
-from lazyckpt.explore.summary import summarise
 from lazyckpt.keys import KeyReference
 
 SORTS: Final[dict[str, Callable[[Entry], Any]]] = {
@@ -33,6 +32,7 @@ SORTS: Final[dict[str, Callable[[Entry], Any]]] = {
     "size": lambda entry: -entry.nbytes,
 }
 FIRST_VALUES: Final = 8
+MEASURED: Final = ("min", "max", "mean", "std", "norm", "zeros", "nan", "inf")
 
 
 @app.command()
@@ -135,4 +135,8 @@ def _values(value: Any) -> dict[str, Any]:
         named = zip(("keys", "values", "status"), value, strict=False)
         return {f"first {name}": array[:FIRST_VALUES].tolist() for name, array in named}
     array = value.asnumpy()
-    return {"first": array.reshape(-1)[:FIRST_VALUES].tolist(), **summarise(array)}
+    facts = {"first": array.reshape(-1)[:FIRST_VALUES].tolist()}
+    if array.size:
+        measured = value.stats()[0].to_dict()
+        facts |= {key: measured[key] for key in MEASURED if measured[key] is not None}
+    return facts
