@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from lazyckpt import saving
 from lazyckpt.index import build
@@ -18,8 +18,10 @@ from lazyckpt.index import build
 os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
 
 # `pytest --hypothesis-profile=explore` looks for examples that nobody has seen.
-settings.register_profile("same", deadline=None, derandomize=True)
-settings.register_profile("explore", deadline=None, max_examples=3000)
+# How fast a machine is fails no test.
+unhurried = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("same", derandomize=True, **unhurried)
+settings.register_profile("explore", max_examples=3000, **unhurried)
 settings.load_profile("same")
 
 # The suites beside a real framework, and in a real notebook, run where there is one.

@@ -124,7 +124,7 @@ def test_the_index_written_along_is_the_one_that_a_walk_builds(kind, tmp_path):
         assert (list(built.index.items()), built.index.fingerprint) == (list(ours.items()), mark)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(values, st.sampled_from(["plain", "aligned", "AES-GCM-16", "SM4-CBC-16"]))
 def test_any_values_are_saved_and_found(tmp_path, contents, kind):
     """Whatever is saved is loaded, through the index that was written along."""
