@@ -44,6 +44,11 @@ class Checkpoint(LazyMapping):
         return self._index
 
     @property
+    def is_addressable(self) -> bool:
+        """Whether reading one value never costs work that reading its neighbour would share."""
+        return self._payloads.is_addressable
+
+    @property
     def metadata(self) -> Mapping[str, str]:
         """What a safetensors file says of itself (`__metadata__`); of a `.ckpt` nothing. Cost: reads the header."""
         self._check_open()

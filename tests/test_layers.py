@@ -52,7 +52,7 @@ OWNERS = {
     "mindspore": {"tensors.mindspore", "frameworks.mindspore"},
     "rich": {"cli.app", "cli.indexing", "cli.listing"},
     "torch": {"tensors.torch", "frameworks.torch"},
-    "typer": {"cli", "cli.app", "cli.converting", "cli.indexing", "cli.listing", "cli.matching"},
+    "typer": {"cli", "cli.app", "cli.comparing", "cli.converting", "cli.indexing", "cli.listing", "cli.matching"},
 }
 BY_NAME = {"", "dtypes"}  # modules that import by a computed name: the public names, and ml_dtypes, when asked for
 LONGEST = 400  # lines

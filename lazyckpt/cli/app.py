@@ -16,6 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import EncryptedFile, LazyCkptError
+from lazyckpt.explore.opening import open_all
 from lazyckpt.index import Index
 from lazyckpt.index.build import build_index
 from lazyckpt.keys import KeyReference, Secret, key_from_text
@@ -46,16 +47,16 @@ KeyVariable = Annotated[
 
 
 @contextmanager
-def told_plainly() -> Iterator[None]:
-    """Errors of files as one line on stderr and exit code 1."""
+def told_plainly(code: int = 1) -> Iterator[None]:
+    """Errors of files as one line on stderr and an exit code."""
     try:
         yield
     except LazyCkptError as error:
         typer.echo(f"lazyckpt: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(code) from error
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise typer.Exit(1) from None
+        raise typer.Exit(code) from None
 
 
 def key_of(path: str, reference: KeyReference) -> tuple[bytes | None, str]:
@@ -73,6 +74,11 @@ def loaded(path: str, reference: KeyReference) -> Checkpoint:
     """A checkpoint, opened with the key that the reference leads to."""
     dec_key, dec_mode = key_of(path, reference)
     return load_checkpoint(path, dec_key=dec_key, dec_mode=dec_mode, format=format_of_name(path))
+
+
+def opened_whole(path: str, reference: KeyReference) -> Checkpoint:
+    """A checkpoint with all its entries, also those that cannot be loaded."""
+    return open_all(path, *key_of(path, reference))
 
 
 def indexed(path: str, reference: KeyReference) -> Index:
