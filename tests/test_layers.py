@@ -50,9 +50,18 @@ OWNERS = {
     "lmdb": {"index.sidecar", "index.write"},
     "platformdirs": {"index.place"},
     "mindspore": {"tensors.mindspore", "frameworks.mindspore"},
-    "rich": {"cli.app", "cli.indexing", "cli.listing"},
+    "rich": {"cli.app", "cli.checking", "cli.indexing", "cli.listing"},
     "torch": {"tensors.torch", "frameworks.torch"},
-    "typer": {"cli", "cli.app", "cli.comparing", "cli.converting", "cli.indexing", "cli.listing", "cli.matching"},
+    "typer": {
+        "cli",
+        "cli.app",
+        "cli.checking",
+        "cli.comparing",
+        "cli.converting",
+        "cli.indexing",
+        "cli.listing",
+        "cli.matching",
+    },
 }
 BY_NAME = {"", "dtypes"}  # modules that import by a computed name: the public names, and ml_dtypes, when asked for
 LONGEST = 400  # lines

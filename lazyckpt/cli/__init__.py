@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 
 from lazyckpt import __version__
-from lazyckpt.cli import comparing, converting, indexing, listing, matching
+from lazyckpt.cli import checking, comparing, converting, indexing, listing, matching
 from lazyckpt.cli.app import app, told_plainly
 from lazyckpt.demo import run_demo
 
-__all__ = ["app", "comparing", "converting", "indexing", "listing", "main", "matching"]
+__all__ = ["app", "checking", "comparing", "converting", "indexing", "listing", "main", "matching"]
 
 
 def main() -> None:
