@@ -50,7 +50,7 @@ OWNERS = {
     "lmdb": {"index.sidecar", "index.write"},
     "platformdirs": {"index.place"},
     "mindspore": {"tensors.mindspore", "frameworks.mindspore"},
-    "rich": {"cli.app", "cli.checking", "cli.indexing", "cli.listing"},
+    "rich": {"cli.app", "cli.checking", "cli.indexing"},
     "torch": {"tensors.torch", "frameworks.torch"},
     "typer": {
         "cli",

@@ -1,4 +1,7 @@
-"""What every command shares: the application, common options, keys, plain errors, JSON."""
+"""What every command shares: the application, common options, keys, plain errors, JSON.
+
+Whatever only some commands need (rich, what reads values) is imported when it is needed: a listing begins in no time.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,21 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import EncryptedFile, LazyCkptError
-from lazyckpt.explore.opening import open_all
 from lazyckpt.index import Index
 from lazyckpt.index.build import build_index
 from lazyckpt.keys import KeyReference, Secret, key_from_text
-from lazyckpt.loading import format_of_name, load_checkpoint
 from lazyckpt.sets import is_listing, parts_of
 from lazyckpt.sources import mode_of
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from lazyckpt.checkpoint import Checkpoint
 
 app = typer.Typer(
     name="lazyckpt",
@@ -72,12 +75,16 @@ def key_of(path: str, reference: KeyReference) -> tuple[bytes | None, str]:
 
 def loaded(path: str, reference: KeyReference) -> Checkpoint:
     """A checkpoint, opened with the key that the reference leads to."""
+    from lazyckpt.loading import format_of_name, load_checkpoint
+
     dec_key, dec_mode = key_of(path, reference)
     return load_checkpoint(path, dec_key=dec_key, dec_mode=dec_mode, format=format_of_name(path))
 
 
 def opened_whole(path: str, reference: KeyReference) -> Checkpoint:
     """A checkpoint with all its entries, also those that cannot be loaded."""
+    from lazyckpt.explore.opening import open_all
+
     return open_all(path, *key_of(path, reference))
 
 
@@ -88,6 +95,9 @@ def indexed(path: str, reference: KeyReference) -> Index:
 
 def byte_bar() -> Progress:
     """A progress bar that counts bytes, on stderr, gone when it is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
     return Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
         console=(console := Console(stderr=True)), transient=True, disable=not console.is_terminal,

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress
 
 from lazyckpt.cli.app import AsJson, Files, KeyFile, KeyVariable, app, byte_bar, echo_json, told_plainly
-from lazyckpt.explore.doctor import diagnose
-from lazyckpt.explore.verification import Verification
-from lazyckpt.explore.verify import verify
 from lazyckpt.index.many import find_checkpoints
 from lazyckpt.keys import KeyReference
 from lazyckpt.sets import is_listing, parts_of
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from lazyckpt.explore.verification import Verification
 
 MISUSE = 2  # exit code
 
@@ -29,6 +30,8 @@ def doctor(
     key_env: KeyVariable = None,
 ) -> None:
     """Tell what a file is, what is the matter with it, and what to do: exit code 1 if something is the matter."""
+    from lazyckpt.explore.doctor import diagnose
+
     with told_plainly(MISUSE):
         key = _key(KeyReference(key_file, key_env))
         with byte_bar() as bar:
@@ -71,6 +74,8 @@ def verify_command(
 
 
 def _verified(path: str, key: bytes | None, workers: int, bar: Progress) -> Verification:
+    from lazyckpt.explore.verify import verify
+
     task = bar.add_task(os.path.basename(path), total=None)
     try:
         return verify(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.cli.app import AsJson, KeyFile, KeyVariable, app, byte_bar, echo_json, key_of, told_plainly
-from lazyckpt.explore.diff import diff
-from lazyckpt.explore.opening import open_all
 from lazyckpt.keys import KeyReference
 from lazyckpt.sets import is_listing
 from lazyckpt.sources import mode_of
+
+if TYPE_CHECKING:
+    from lazyckpt.checkpoint import Checkpoint
 
 TROUBLE = 2  # exit code, as diff(1) has it
 
@@ -39,6 +39,8 @@ def diff_command(
     ] = None,
 ) -> None:
     """Compare two checkpoints: exit code 0 if they are the same, 1 if they differ, 2 if something is wrong."""
+    from lazyckpt.explore.diff import diff
+
     key = KeyReference(key_file, key_env)
     key_b = KeyReference(key_file_b, key_env_b)
     with told_plainly(TROUBLE):
@@ -60,6 +62,8 @@ def diff_command(
 
 def _opened(path: str, reference: KeyReference, optional: bool) -> Checkpoint:
     """One side; an optional key is for the side that needs it."""
+    from lazyckpt.explore.opening import open_all
+
     if optional and not is_listing(path) and mode_of(path) is None:
         reference = KeyReference()
     return open_all(path, *key_of(path, reference))

@@ -6,8 +6,6 @@ import os
 from typing import Annotated, Final, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lazyckpt.cli.app import Files, KeyFile, KeyVariable, app, byte_bar, key_of, told_plainly
 from lazyckpt.explore.sizes import human_size
@@ -66,6 +64,9 @@ def _index_one(path: str, how: Indexing) -> Built:
 
 
 def _index_many(paths: list[str], jobs: int, how: Indexing) -> list[Built]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     bar = Progress(
         TextColumn("{task.completed}/{task.total} files"), BarColumn(), TimeRemainingColumn(),
         console=Console(stderr=True), transient=True,
