@@ -85,15 +85,17 @@ def diagnose(
         A report that prints, renders in notebooks, and exports. `.healthy` tells whether nothing is the matter.
 
     Raises:
-        ArgumentTypeError: `path` is no path, or `key` no bytes. Nothing is raised for a fault of the file.
+        ArgumentTypeError, ArgumentValueError: `path` is no path, or `key` no bytes. Nothing is raised for a fault of the file.
 
     Cost: headers are walked, about 4 us a parameter and 200 bytes of memory; no payload is read without `values`. An
     AES-GCM file whose key is given is decrypted once. Nothing is written.
     """
+    try:
+        secret = None if key is None else Secret(key)
+    finally:
+        key = None  # so that no traceback's variables show it
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
         raise ArgumentTypeError(f"a path is needed, not {type(path).__name__}")
-    secret = None if key is None else Secret(key)
-    key = None  # so that no traceback's variables show it
     patient = _Patient(os.fspath(path), secret, values, progress)
     patient.examine()
     return Diagnosis(patient.path, patient.what, patient.facts, by_level(patient.findings))

@@ -44,8 +44,10 @@ def open_all(
 
     Cost: as `load_checkpoint`.
     """
-    key = None if dec_key is None else Secret(dec_key)
-    dec_key = None  # so that no traceback's variables show it
+    try:
+        key = None if dec_key is None else Secret(dec_key)
+    finally:
+        dec_key = None  # so that no traceback's variables show it
     resolved = os.path.realpath(os.fspath(path))
     if is_listing(resolved):
         if not os.path.exists(resolved):

@@ -58,15 +58,17 @@ def verify(
         be checked is said, too: a plain file without checksum and digests has nothing to check its contents against.
 
     Raises:
-        ArgumentTypeError: `path` is no path. Nothing is raised for a fault of the file.
+        ArgumentTypeError, ArgumentValueError: `path` is no path, or `key` no bytes. Nothing is raised for a fault of the file.
 
     Cost: reads the file once, pieces of 8 MiB in memory (a thread). What has both a checksum and digests is read by
     both at the same time; an AES-GCM file with digests is decrypted twice. Nothing is written.
     """
+    try:
+        secret = None if key is None else Secret(key)
+    finally:
+        key = None  # so that no traceback's variables show it
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
         raise ArgumentTypeError(f"a path is needed, not {type(path).__name__}")
-    secret = None if key is None else Secret(key)
-    key = None  # so that no traceback's variables show it
     threads = min(MAX_WORKERS, os.cpu_count() or 1) if workers is None else max(1, workers)
     run = _Run(os.fspath(path), threads, progress)
     run.all(secret)
