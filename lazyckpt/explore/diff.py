@@ -27,6 +27,7 @@ from lazyckpt.writing.items import Item
 
 MOST_RENAMES: Final = 10_000  # values, on both sides together, that are read to find out whether they were renamed
 _BATCH: Final = 2048  # pairs that are handed out to threads at once
+_SMALL: Final = 2**16  # bytes of a tensor that is read at once
 _LONGEST_TEXT: Final = 40  # characters of a string that are told
 Progress = Callable[[int, int], object]
 Types = tuple[tuple[DType | None, tuple[int, ...]], ...]  # of the arrays that make up a value: one, three of a map
@@ -42,6 +43,7 @@ class _Side(NamedTuple):
     digest: bytes
     reason: str
     item: Callable[[], Item]
+    content: Callable[[], bytes] | None = None  # of a small tensor, if nothing else is to be checked of it
 
     @property
     def described(self) -> str:
@@ -140,6 +142,8 @@ class _Comparison:
         pairs = self._walk(removed)
         while batch := list(islice(pairs, _BATCH)):
             self._compare(batch)
+            for side in (self._one, self._two):
+                side.release(0)
         added = self._added(len(removed))
         renamed = self._renamed(removed, added)
         gone, new = {a.name for a, _ in renamed}, {b.name for _, b in renamed}
@@ -259,7 +263,11 @@ def _side(checkpoint: Checkpoint, name: str, known: Any) -> _Side:
         types = ((None, ()),) if item.kind == STRING else types
         return _Side(name, item.kind, types, item.nbytes, b"", "", lambda: item)
     types = tuple((array.dtype, array.shape) for array in known.arrays) or ((known.dtype, known.shape),)
-    return _Side(name, known.kind, types, known.stored, known.digest, known.reason, lambda: checkpoint.item(name, name))
+    is_small = known.kind == TENSOR and known.stored <= _SMALL and not known.digest
+    return _Side(
+        name, known.kind, types, known.stored, known.digest, known.reason, lambda: checkpoint.item(name, name),
+        (lambda: checkpoint.content_of(known)) if is_small else None,
+    )  # fmt: skip
 
 
 def _unlike(a: _Side, b: _Side) -> str:
@@ -285,6 +293,8 @@ def _mark(side: _Side) -> Any:
 
 def _read(pair: _Pair) -> tuple[Difference | None, str]:
     """How far two values are apart, and what else is to be said."""
+    if _are_alike_at_once(pair):
+        return None, ""
     one, two = pair.a.item(), pair.b.item()
     if pair.a.kind == STRING:
         return None, "" if same_bytes(one.contents[0], two.contents[0]) else f"{_text(one)} => {_text(two)}"
@@ -294,6 +304,12 @@ def _read(pair: _Pair) -> tuple[Difference | None, str]:
         values = found.get("values")
         return values or next(iter(found.values()), None), f"in its {', '.join(found)}" if found else ""
     return compare(one.contents[0], two.contents[0]), ""
+
+
+def _are_alike_at_once(pair: _Pair) -> bool:
+    """Whether two values are small, and the same."""
+    a, b = pair.a.content, pair.b.content
+    return pair.outcome == "equal" and a is not None and b is not None and a() == b()
 
 
 def _text(item: Item) -> str:

@@ -85,7 +85,8 @@ def diagnose(
         A report that prints, renders in notebooks, and exports. `.healthy` tells whether nothing is the matter.
 
     Raises:
-        ArgumentTypeError, ArgumentValueError: `path` is no path, or `key` no bytes. Nothing is raised for a fault of the file.
+        ArgumentTypeError, ArgumentValueError: `path` is no path, or `key` no bytes. Nothing is raised for a fault of
+            the file.
 
     Cost: headers are walked, about 4 us a parameter and 200 bytes of memory; no payload is read without `values`. An
     AES-GCM file whose key is given is decrypted once. Nothing is written.

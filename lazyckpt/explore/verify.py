@@ -58,7 +58,8 @@ def verify(
         be checked is said, too: a plain file without checksum and digests has nothing to check its contents against.
 
     Raises:
-        ArgumentTypeError, ArgumentValueError: `path` is no path, or `key` no bytes. Nothing is raised for a fault of the file.
+        ArgumentTypeError, ArgumentValueError: `path` is no path, or `key` no bytes. Nothing is raised for a fault of
+            the file.
 
     Cost: reads the file once, pieces of 8 MiB in memory (a thread). What has both a checksum and digests is read by
     both at the same time; an AES-GCM file with digests is decrypted twice. Nothing is written.
