@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from checkpoints import LAYERS, MIXED, array_value, checkpoint, chunk, number, pattern, tensor_value, with_crc
-from encryption import KEY, MODES, encrypted, key_of
+from encryption import KEY, MODES, encrypted, flipped, key_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mindspore_results import FILES, recorded
@@ -269,6 +269,16 @@ def test_encrypted_files(told, mode):
     assert "key" in wrong.findings[0].what
     assert told(data, key=b"short").findings[0].level == "fatal"
     assert told(data[:-1]).findings[0].what.startswith("the file is cut in encrypted block 4")
+
+
+@pytest.mark.parametrize("block", [0, 3])
+def test_a_damaged_block_is_located(told, block):
+    """The file stays what it is."""
+    report = told(flipped(encrypted(checkpoint(MIXED), block=1000), 1048 * block + 100), key=KEY)
+
+    assert report.what == "a MindSpore checkpoint, encrypted with AES-GCM"
+    assert findings(report)[0][1].startswith(f"encrypted block {block} of 5 does not authenticate")
+    assert "lazyckpt verify" in report.findings[0].advice
 
 
 def test_a_key_for_a_plain_file_is_a_note(told):

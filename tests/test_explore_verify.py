@@ -109,6 +109,21 @@ def test_the_index_is_held_against_the_file(write):
     assert "'v2'" in detail(bad, "index")
 
 
+def test_a_damaged_index_is_no_fault_of_the_file(write, tmp_path):
+    """It is told, its digests are not believed, and the rest is checked."""
+    path = write(with_crc(checkpoint(LARGE)))
+    lazyckpt.build_index(path, digest="blake2b").close()
+    sidecar = tmp_path / "net.ckpt.lmdb"
+    data = sidecar.read_bytes()
+    place = data.index(b"w3", data.index(b"w2") + 1)
+    sidecar.write_bytes(data[: place - 1] + b"\xff\xff\xff" + data[place + 2 :])
+    report = verify(path)
+
+    assert outcomes(report)["index"] == "failed"
+    assert (outcomes(report)["headers"], outcomes(report)["crc"]) == ("passed", "passed")
+    assert "digests" not in outcomes(report)
+
+
 def test_values_that_a_later_one_replaces_are_counted(write):
     """They are no damage, with an index as without."""
     path = write(checkpoint(LAYERS) + array_value("step", np.array(5)) + array_value("x", np.ones(1)))

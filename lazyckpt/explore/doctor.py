@@ -284,7 +284,8 @@ class _Patient:
 
     def _where(self, source: Source, name: str, contents: Contents, error: CorruptFile) -> None:
         """Where a file breaks off."""
-        if not contents.parameters and not isinstance(error, TruncatedFile):
+        is_plain = "encryption" not in self.facts
+        if is_plain and not contents.parameters and not isinstance(error, TruncatedFile):
             self.what = "a file of an unknown kind"
             error.what = f"it is no checkpoint, or damaged from its beginning on: {error.what}"
         self._fault(error)
