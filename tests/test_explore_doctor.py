@@ -221,8 +221,8 @@ def test_no_payload_is_read_without_values(monkeypatch, tmp_path):
     opened = module.open_source
     sources = []
 
-    def traced(*arguments):
-        found = opened(*arguments)
+    def traced(*arguments, **how):
+        found = opened(*arguments, **how)
         found.source.close()
         sources.append(TracingSource(data))
         return found._replace(source=sources[-1])
