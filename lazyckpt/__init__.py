@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lazyckpt.nets import load_param_into_net
     from lazyckpt.parameter import Parameter
     from lazyckpt.saving import save_checkpoint
+    from lazyckpt.sharding.opening import open_sharded
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ __all__ = [
     "load_checkpoint",
     "load_param_into_net",
     "match",
+    "open_sharded",
     "save_checkpoint",
 ]
 
@@ -47,6 +49,7 @@ _HOMES = {
     "load_checkpoint": "lazyckpt.loading",
     "load_param_into_net": "lazyckpt.nets",
     "match": "lazyckpt.explore.match",
+    "open_sharded": "lazyckpt.sharding.opening",
     "save_checkpoint": "lazyckpt.saving",
 }
 

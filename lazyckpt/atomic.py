@@ -9,6 +9,7 @@ Writers at the same time have names of their own; all end with a whole file, and
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -19,6 +20,11 @@ except ImportError:  # Windows: every writer takes a name that nobody ever had
     fcntl = None  # type: ignore[assignment]
 
 _NAMES: Final = 8  # writers of one file at the same time that have lasting private names
+_HELD: Final = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # what a lock says that another holds
+
+
+class _NoLocks(OSError):
+    """The file system has no locks (Lustre as it is often mounted, some that lie in user processes)."""
 
 
 class Draft:
@@ -45,7 +51,8 @@ class Draft:
         os.chmod(self.private, mode)
         os.replace(self.private, self.path)
         if durable:
-            _sync(os.path.dirname(self.path) or ".")
+            with contextlib.suppress(OSError):  # a folder that may not be read; the file is in its place all the same
+                _sync(os.path.dirname(self.path) or ".")
 
 
 @contextlib.contextmanager
@@ -83,11 +90,12 @@ def put(path: str, fill: Callable[[str], object], *, mode: int) -> None:
 def _private(path: str) -> tuple[str, int]:
     folder, name = os.path.split(path)
     if fcntl is not None:
-        for private in _names(path):
-            descriptor = _lock(private, os.O_CREAT)
-            if descriptor >= 0:
-                os.ftruncate(descriptor, 0)
-                return private, descriptor
+        with contextlib.suppress(_NoLocks):
+            for private in _names(path):
+                descriptor = _lock(private, os.O_CREAT)
+                if descriptor >= 0:
+                    os.ftruncate(descriptor, 0)
+                    return private, descriptor
     private = os.path.join(folder, f".{name}.{os.urandom(8).hex()}.tmp")
     return private, os.open(private, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
 
@@ -98,15 +106,25 @@ def _names(path: str) -> list[str]:
 
 
 def _lock(path: str, create: int) -> int:
-    """The file at `path`, to which nobody else writes until it is closed, or -1 when another is at it."""
+    """The file at `path`, to which nobody else writes until it is closed, or -1 when another is at it.
+
+    Raises:
+        _NoLocks: there are no locks here; no empty file is left.
+    """
     descriptor = os.open(path, os.O_RDWR | create | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The other writer may have renamed the file away between the open and the lock.
         if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
             return descriptor
-    except OSError:
+    except FileNotFoundError:
         pass
+    except OSError as error:
+        if error.errno not in _HELD:
+            if create and not os.fstat(descriptor).st_size:
+                os.unlink(path)
+            os.close(descriptor)
+            raise _NoLocks(*error.args) from error
     os.close(descriptor)
     return -1
 

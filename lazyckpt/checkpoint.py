@@ -168,15 +168,17 @@ class Checkpoint(LazyMapping):
 
         Cost: reads the values once, in order; the index is written along. Synced to the disk before it is renamed.
         """
-        from lazyckpt.writing.export import Export, export
+        from lazyckpt.writing.export import Export, export, inherited
 
-        key = None if enc_key is None else Secret(enc_key)
-        enc_key = None  # so that no traceback's variables show it
+        try:
+            key = None if enc_key is None else Secret(enc_key, "enc_key")
+        finally:
+            enc_key = None  # so that no traceback's variables show it
         wanted = list(self if names is None else names)
         for name in wanted:
             self.peek(name)
         how = Export(format, rename, dtype, key, enc_mode, crc_check, align, max_shard_size, mode, progress)
-        return export(path, wanted, self.item, how, self.metadata if metadata is None else metadata)
+        return export(path, wanted, self.item, how, inherited(self.metadata) if metadata is None else metadata)
 
     def item(self, name: str, new_name: str) -> Item:
         """What is written of a value under another name."""

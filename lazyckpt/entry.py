@@ -109,7 +109,7 @@ def _moved(extents: tuple[Extent, ...], by: int) -> tuple[Extent, ...]:
 class Plain(NamedTuple):
     """A tensor in one piece, as a walk finds it: the common case, in its cheapest form (see `entry_of`).
 
-    As true as an `Entry`; `name` is UTF-8, and proven to be.
+    As true as an `Entry`; `name` is UTF-8, and proven to be; `apart` is an `Entry`'s.
     """
 
     name: bytes
@@ -119,14 +119,15 @@ class Plain(NamedTuple):
     length: int
     start: int
     stop: int
+    apart: int = 0
 
 
 def entry_of(found: Plain | Entry) -> Entry:
     """The entry of what a walk found."""
     if isinstance(found, Entry):
         return found
-    name, dtype, shape, offset, length, start, stop = found
-    return Entry(str(name, "utf-8"), TENSOR, dtype, shape, (Extent(offset, length),), start, stop)
+    name, dtype, shape, offset, length, start, stop, apart = found
+    return Entry(str(name, "utf-8"), TENSOR, dtype, shape, (Extent(offset, length),), start, stop, apart=apart)
 
 
 class Fingerprint(NamedTuple):

@@ -20,8 +20,8 @@ class Secret:
 
     __slots__ = ("_bytes",)
 
-    def __init__(self, key: bytes) -> None:
-        """Take a key.
+    def __init__(self, key: bytes, argument: str = "dec_key") -> None:
+        """Take a key, which came as this argument.
 
         Raises:
             ArgumentValueError: it is not bytes (a `ValueError`, as in MindSpore).
@@ -30,7 +30,7 @@ class Secret:
         self._bytes = bytes(key) if issubclass(kind, bytes) else b""
         del key  # so that no traceback's variables show it
         if not issubclass(kind, bytes):
-            raise ArgumentValueError(f"The parameter 'dec_key' must be bytes or None, but got {kind.__name__}.")
+            raise ArgumentValueError(f"The parameter {argument!r} must be bytes or None, but got {kind.__name__}.")
 
     def __len__(self) -> int:
         return len(self._bytes)

@@ -21,17 +21,18 @@ from lazyckpt.errors import (
     MissingFile,
     NothingLoaded,
 )
-from lazyckpt.formats import FORMATS, Format
+from lazyckpt.formats import FORMATS, Format, format_of
 from lazyckpt.formats.sniff import HEAD, diagnose
 from lazyckpt.index import Index
-from lazyckpt.index.build import AUTO, Wishes, check_place, obtain
+from lazyckpt.index.build import AUTO, MEMORY, Wishes, check_place, index_in_memory, obtain
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
 from lazyckpt.keys import Secret
 from lazyckpt.payload import Payloads
 from lazyckpt.selection import AllNames, ChoiceFunction, Names, Selection, SomeNames, check_prefix, choose
 from lazyckpt.sets import SUFFIX as LISTING
 from lazyckpt.sets import OpenedSet, is_listing, open_set
-from lazyckpt.sources import CACHE_BYTES, Source, open_source
+from lazyckpt.sources import CACHE_BYTES, BytesSource, Source, open_source
+from lazyckpt.sources.local import open_local
 
 log = logging.getLogger("lazyckpt")
 
@@ -40,7 +41,7 @@ DEFAULT_MODE: Final = "AES-GCM"
 
 
 def load_checkpoint(
-    ckpt_file_name: str | os.PathLike[str],
+    ckpt_file_name: str | os.PathLike[str] | io.BytesIO,
     net: Any = None,
     strict_load: bool = False,
     filter_prefix: str | list[str] | tuple[str, ...] | None = None,
@@ -59,7 +60,7 @@ def load_checkpoint(
 
     Args:
         ckpt_file_name: the file; its name must end in `format`. Or the `<name>.<format>.index.json` of a checkpoint in
-            several files, which are opened as one.
+            several files, which are opened as one. Or a `BytesIO` that holds a safetensors file; its bytes are copied.
         net: a Cell to load the values into, as `load_param_into_net` does.
         strict_load: for `net`: no prefixes are taken off names, no dtypes converted.
         filter_prefix: names that start with any of these are left out.
@@ -97,16 +98,16 @@ def load_checkpoint(
         if specify or drop:
             log.warning("prefixes are ignored when safetensors are loaded, as in MindSpore: use choice_func")
         selection = Selection(choice=choice_func, wraps_faults=False)
-    _check_options(kind_of_key, dec_mode, crc_check, remove_redundancy, format)
-    path = _check_file(ckpt_file_name, format)
+    _check_options(ckpt_file_name, kind_of_key, dec_mode, crc_check, remove_redundancy, format)
+    path = "" if isinstance(ckpt_file_name, io.BytesIO) else _check_file(ckpt_file_name, format)
     where = check_place(index)
     if not isinstance(block_cache, int) or block_cache < 0:
         raise ArgumentValueError(f"block_cache must be a number of bytes, at least 0, not {block_cache!r}")
     wishes = Wishes(cache=block_cache, format=format)
-    if is_listing(path):
-        opened = open_set(path, key, dec_mode, where, wishes)
+    if isinstance(ckpt_file_name, io.BytesIO):
+        opened = _open_bytes(ckpt_file_name, where, format)
     else:
-        opened = _open_file(path, key, dec_mode, where, wishes)
+        opened = _open(path, key, dec_mode, where, wishes)
     try:
         checkpoint = _made(opened, selection, crc_check)
     except BaseException:
@@ -125,8 +126,46 @@ def load_checkpoint(
     return checkpoint
 
 
-def _open_file(path: str, key: Secret | None, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
-    """A file, as a set of one."""
+def open_checkpoint(path: str, dec_key: bytes | None = None, dec_mode: str = DEFAULT_MODE) -> Checkpoint:
+    """All of a checkpoint, whatever it is called: of a file whose first bytes tell the format, or of a set.
+
+    Raises, Cost: as `load_checkpoint`.
+    """
+    key = None if dec_key is None else Secret(dec_key)
+    dec_key = None  # so that no traceback's variables show it
+    place = _existing(path)
+    opened = _open(place, key, dec_mode, AUTO, Wishes(format=_format_of_file(place)))
+    try:
+        return _made(opened, Selection(), crc_check=False)
+    except BaseException:
+        opened.source.close()
+        opened.entries.close()
+        raise
+
+
+def _format_of_file(path: str) -> str:
+    """The format of a set by its name, of a file by its bytes."""
+    if is_listing(path):
+        return format_of_name(path)
+    raw, _ = open_local(path)
+    try:
+        return format_of(raw)
+    finally:
+        raw.close()
+
+
+def _open_bytes(data: io.BytesIO, where: str, form: str) -> OpenedSet:
+    """Bytes in memory, as a set of one file that has no index but in memory."""
+    if where not in (AUTO, MEMORY):
+        raise ArgumentValueError(f"bytes in memory have no place for an index: leave index at {AUTO!r}, not a path")
+    source = BytesSource(data.getvalue(), "<BytesIO>")
+    return OpenedSet(source, index_in_memory(source, form), FORMATS[form])
+
+
+def _open(path: str, key: Secret | None, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
+    """A set, or a file as a set of one."""
+    if is_listing(path):
+        return open_set(path, key, dec_mode, where, wishes)
     opened = open_source(path, key, dec_mode)
     try:
         index, source, _ = obtain(opened, where, wishes)
@@ -146,44 +185,53 @@ def _made(opened: OpenedSet, selection: Selection, crc_check: bool) -> Checkpoin
     return Checkpoint(source, index, Payloads(source, form), names)
 
 
-def _check_options(key: type, dec_mode: object, crc_check: object, redundancy: object, form: object) -> None:
+def _check_options(
+    name: object, key: type, dec_mode: object, crc_check: object, redundancy: object, form: object
+) -> None:
     if not issubclass(key, (bytes, type(None))):
         raise ArgumentValueError(f"The parameter 'dec_key' must be bytes or None, but got {key.__name__}.")
     if not isinstance(dec_mode, str):
         raise ArgumentValueError(f"The parameter 'dec_mode' must be str, but got {type(dec_mode).__name__}.")
-    for name, flag in (("crc_check", crc_check), ("remove_redundancy", redundancy)):
+    for option, flag in (("crc_check", crc_check), ("remove_redundancy", redundancy)):
         if not isinstance(flag, bool):
-            raise ArgumentValueError(f"The parameter '{name}' must be bool, but got {flag!r}.")
+            raise ArgumentValueError(f"The parameter '{option}' must be bool, but got {flag!r}.")
     if form == "safetensors":
-        for name, is_default in (("dec_key", key is type(None)), ("dec_mode", dec_mode == DEFAULT_MODE)):
+        for option, is_default in (("dec_key", key is type(None)), ("dec_mode", dec_mode == DEFAULT_MODE)):
             if not is_default:
                 raise ArgumentValueError(
-                    f"For 'load_checkpoint', when format is 'safetensors', the parameter '{name}' must be left at its"
+                    f"For 'load_checkpoint', when format is 'safetensors', the parameter '{option}' must be left at its"
                     " default: safetensors files are not encrypted."
                 )
     if form not in NAMES_OF_FORMATS:
         raise ArgumentValueError(
             f"For 'load_checkpoint', the 'format' must be 'ckpt' or 'safetensors', but got {form!r}."
         )
+    if isinstance(name, io.BytesIO) and form == "ckpt":
+        raise ArgumentTypeError("ckpt don't support BytesIO as input type: give the name of a file.")
 
 
 def _check_file(name: object, form: str) -> str:
-    """The file's path, links resolved."""
-    if isinstance(name, io.BytesIO) and form == "ckpt":
-        raise ArgumentTypeError("ckpt don't support BytesIO as input type: give the name of a file.")
+    """The file's path, as `_existing` gives it."""
     path = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(path, str):
         raise ArgumentTypeError(
             f"For 'load_checkpoint', the argument 'ckpt_file_name' must be a string or a path, but got {type(name)}."
         )
     if not path.endswith((form, f".{form}{LISTING}")):
+        other = next((name for name in NAMES_OF_FORMATS if path.endswith((name, f".{name}{LISTING}"))), None)
+        advice = f"give format={other!r}" if other else f"rename it to end in .{form}"
         raise ArgumentValueError(
             f"For 'load_checkpoint', the checkpoint file's name must end as 'format' says, but got file_name:"
-            f" {path!r}, format: {form!r}."
+            f" {path!r}, format: {form!r}; {advice}."
         )
+    return _existing(path)
+
+
+def _existing(path: str) -> str:
+    """A file's path, links resolved; of a listing not, because a set stands beside its listing's name."""
     if "\0" in path:
         raise ArgumentValueError(f"embedded null byte in the file's name {path!r}")
-    resolved = os.path.realpath(path)
+    resolved = os.path.abspath(path) if is_listing(path) else os.path.realpath(path)
     if not os.path.exists(resolved):
         raise MissingFile(
             f"For 'load_checkpoint', the checkpoint file: {resolved} does not exist, please check whether the"

@@ -7,6 +7,7 @@ and cannot load (a checksum beside a key, maps with either) is refused.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -57,7 +58,8 @@ def save_checkpoint(
         ckpt_file_name: the file; if its name does not end in `format`, that is appended.
         integrated_save: for a Cell in a parallel run: merge the slices of each parameter.
         async_save: return at once and write on another thread (`True`, `"thread"` or `"process"`: the work leaves
-            Python to others). What is in memory is copied first; one file is written after the other.
+            Python to others). What is in memory is copied first; what lies in a file is read later, so a `Checkpoint`
+            must stay open until then. One file is written after the other.
         append_dict: further values: numbers, bools, strings, Parameters, Tensors, Generators.
         enc_key: encrypt with this key.
         enc_mode: AES-GCM, AES-CBC or SM4-CBC.
@@ -101,7 +103,7 @@ def save_checkpoint(
         save(path, items, how)
         return None
     copies = [snapshot(item) for item in items]
-    return _BACKGROUND_WORK.submit(_save_and_tell, path, copies, how)
+    return _background_work.submit(_save_and_tell, path, copies, how)
 
 
 def _save_and_tell(path: str, items: list[Item], how: How) -> None:
@@ -112,7 +114,16 @@ def _save_and_tell(path: str, items: list[Item], how: How) -> None:
         raise
 
 
-_BACKGROUND_WORK: Final = ThreadPoolExecutor(1, thread_name_prefix="lazyckpt-save")  # waited for when Python ends
+def _begin() -> None:
+    """A thread for saving in the background, which is waited for when Python ends."""
+    global _background_work
+    _background_work = ThreadPoolExecutor(1, thread_name_prefix="lazyckpt-save")
+
+
+_background_work: ThreadPoolExecutor
+_begin()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin)  # a forked child has none of its parent's threads
 
 
 def _items(save_obj: Any, integrated_save: bool, choice: ChoiceFunction | None) -> list[Item]:
@@ -182,7 +193,8 @@ def _check_file(save_obj: Any, name: object, form: object) -> str:
     path = os.path.realpath(path)
     if os.path.isdir(path):
         raise FolderInTheWay(
-            f"For 'save_checkpoint', the parameter `ckpt_file_name`: {path} is a directory, it must be a file name."
+            errno.EISDIR,
+            f"For 'save_checkpoint', the parameter `ckpt_file_name`: {path} is a directory, it must be a file name.",
         )
     return path if path.endswith(str(form)) else f"{path}.{form}"
 

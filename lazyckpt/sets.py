@@ -4,7 +4,9 @@
 
 Strategy: each file has an index of its own; together they are read as one source with one index. The listing is held
 against the files: a name must be where the listing says, and nowhere else. What a file holds and the listing does not
-mention is part of the checkpoint all the same. Parts are looked for in the listing's folder and nowhere else.
+mention is part of the checkpoint all the same, as in transformers, which loads files whole. Parts stand beside the
+listing and nowhere else; where it is a symbolic link (as in the cache of the Hugging Face Hub), beside the link,
+or else beside what it leads to.
 """
 
 from __future__ import annotations
@@ -64,9 +66,10 @@ def open_set(path: str, key: Secret | None, dec_mode: str, where: str, wishes: W
     files = sorted(set(homes.values()))
     sources: list[Source] = []
     indexes: list[Index] = []
+    folder = _folder(path, files)
     try:
         for file in files:
-            part = os.path.join(os.path.dirname(path), file)
+            part = os.path.join(folder, file)
             if not os.path.exists(part):
                 raise MissingFile(f"{path}: its part {file} does not exist: get it, too")
             opened = open_source(os.path.realpath(part), key, dec_mode)
@@ -88,9 +91,20 @@ def open_set(path: str, key: Secret | None, dec_mode: str, where: str, wishes: W
 
 
 def parts_of(path: str) -> list[str]:
-    """The files that a listing names, in order."""
-    folder = os.path.dirname(path)
-    return [os.path.join(folder, file) for file in sorted(set(read_listing(path).values()))]
+    """The files that a listing names, in order. Raises: as `read_listing`."""
+    files = sorted(set(read_listing(path).values()))
+    return [os.path.join(_folder(path, files), file) for file in files]
+
+
+def files_of(path: str) -> list[str]:
+    """The files that a checkpoint is in: those that a listing names, else the one. Raises: as `read_listing`."""
+    return parts_of(path) if is_listing(path) else [path]
+
+
+def _folder(path: str, files: list[str]) -> str:
+    """Where a listing's files are: beside it, or beside what it is a link to."""
+    near, far = (os.path.dirname(place) for place in (path, os.path.realpath(path)))
+    return near if any(os.path.exists(os.path.join(near, file)) for file in files) else far
 
 
 def read_listing(path: str) -> dict[str, str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from lazyckpt import saving
 from lazyckpt.index import build
 
 # The oracle for what a file may look like is the parser that MindSpore forces. Asked for before protobuf is imported.
@@ -35,6 +37,15 @@ def pytest_runtest_makereport(item, call):
     if report.when == "call":
         item.stash[PASSED] = report.passed
     return report
+
+
+@pytest.fixture
+def held():
+    """Holds up what is done in the background until `set` is called."""
+    gate = threading.Event()
+    saving._background_work.submit(gate.wait, 20)
+    yield gate
+    gate.set()
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ def tensor_entry(name, place=0, shape=(2, 3), dtype="Float32", **changes):
 def plain(entry):
     """A tensor in one piece as a walk finds it, in its cheapest form."""
     ((offset, length),) = entry.extents
-    return Plain(entry.name.encode(), entry.dtype, entry.shape, offset, length, entry.start, entry.stop)
+    return Plain(entry.name.encode(), entry.dtype, entry.shape, offset, length, entry.start, entry.stop, entry.apart)
 
 
 def string_entry(name, place=0):
@@ -65,7 +65,10 @@ def _entries(kind, dtypes=_none, shapes=_nothing, extents=_nothing, arrays=_noth
     )  # fmt: skip
 
 
-any_plain = st.builds(Plain, _names.map(str.encode), _dtypes, _shapes, _offsets, _offsets, _offsets, _offsets)
+any_plain = st.builds(
+    Plain, _names.map(str.encode), _dtypes, _shapes, _offsets, _offsets, _offsets, _offsets,
+    st.one_of(st.just(0), st.integers(1, 2**32 - 1)),
+)  # fmt: skip
 any_entry = st.one_of(
     _entries(TENSOR, _dtypes, _shapes, _extents),
     _entries(TENSOR, _dtypes, _shapes, _extents, apart=2**32 - 1),

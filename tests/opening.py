@@ -14,10 +14,10 @@ from lazyckpt.selection import AllNames
 MARK = Fingerprint(0, 0, bytes(16))
 
 
-def opened_over(source):
+def opened_over(source, form="ckpt"):
     """A checkpoint over a source, its index in memory."""
-    index = Index(MemoryStore(FORMATS["ckpt"].scan(source), Meta(MARK)))
-    return Checkpoint(source, index, Payloads(source, FORMATS["ckpt"]), AllNames(index))
+    index = Index(MemoryStore(FORMATS[form].scan(source), Meta(MARK)))
+    return Checkpoint(source, index, Payloads(source, FORMATS[form]), AllNames(index))
 
 
 def opened_and_traced(source):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -187,3 +188,35 @@ def test_a_durable_file_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
         made.place(0o400, durable=True)
 
     assert order == ["sync", "rename", "sync"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK], ids=errno.errorcode.get)
+def test_a_file_system_without_locks_is_not_littered(code, tmp_path, monkeypatch):
+    """Where locking fails for good, a writer takes a name that nobody ever had, and leaves no other behind."""
+
+    def refuse(descriptor, how):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(atomic.fcntl, "flock", refuse)
+    target = tmp_path / "index"
+    for data in (b"one", b"two"):
+        put(str(target), writes(data), mode=0o600)
+
+    assert (os.listdir(tmp_path), target.read_bytes()) == (["index"], b"two")
+
+
+def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path, monkeypatch):
+    """A folder that may be written and not read: the file is in its place, and nobody is told that it is not."""
+    target, opened = tmp_path / "index", os.open
+
+    def open_(path, *rest):
+        if path == str(tmp_path):
+            raise PermissionError(errno.EACCES, "no reading here")
+        return opened(path, *rest)
+
+    monkeypatch.setattr(os, "open", open_)
+    with draft(str(target)) as made:
+        Path(made.private).write_bytes(b"whole")
+        made.place(0o600, durable=True)
+
+    assert target.read_bytes() == b"whole"

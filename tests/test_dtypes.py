@@ -79,7 +79,7 @@ def test_every_dtype_knows_its_size():
     """Bits, bytes, and the bytes of the numpy dtype agree with the format."""
     assert {name: dtype.itemsize for name, dtype in IN_CKPT.items()} == ITEMSIZES
     assert {name: dtype.bits for name, dtype in IN_CKPT.items()} == {name: 8 * size for name, size in ITEMSIZES.items()}
-    assert all(dtype.numpy.itemsize == dtype.itemsize for dtype in DTYPES.values())
+    assert all(dtype.numpy.itemsize == dtype.itemsize for dtype in DTYPES.values() if dtype.is_known_here)
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
@@ -103,7 +103,7 @@ def test_there_is_one_object_of_each_dtype(name):
     assert [pickle.loads(pickle.dumps(dtype)), copy.copy(dtype), copy.deepcopy(dtype)] == [dtype] * 3
 
 
-@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("name", [name for name, dtype in DTYPES.items() if dtype.is_known_here])
 def test_elements_are_little_endian(name):
     """The format has one byte order, on every machine."""
     assert DTYPES[name].numpy.newbyteorder("<") == DTYPES[name].numpy

@@ -20,6 +20,7 @@ from checkpoints import (
 from generated import damaged_files, files, plain_files
 from hypothesis import given
 from hypothesis import strategies as st
+from items import values, written
 from tracing import TracingSource
 
 from lazyckpt.entry import entry_of
@@ -206,5 +207,13 @@ def test_more_headers_than_are_remembered(monkeypatch):
     """When there are too many they are forgotten, and worked out again."""
     monkeypatch.setattr("lazyckpt.formats.canonical._REMEMBERED", 3)
     data = checkpoint({f"w{place}": counting((place % 7 + 1,), "int8") for place in range(100)})
+
+    assert outcome(BytesSource(data)) == walked(data)
+
+
+@given(values, st.sampled_from([2, 8, 64, 128, 4096]), st.sampled_from([7, 2**20]))
+def test_aligned_values_recognised_or_walked_are_the_same(contents, align, slice_size):
+    """Padding before contents makes no difference either."""
+    data, _ = written(contents, align=align, slice_size=slice_size)
 
     assert outcome(BytesSource(data)) == walked(data)

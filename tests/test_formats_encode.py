@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from checkpoints import counting, map_value, tensor_value
+from checkpoints import MIXED, checkpoint, counting, map_value, tensor_value
 from checkpoints import varint as varint_by_hand
 from hypothesis import example, given
 from hypothesis import strategies as st
+from items import written
 
 from lazyckpt.dtypes import IN_CKPT
 from lazyckpt.entry import Plain
@@ -135,3 +140,39 @@ def test_padding_that_is_not_zero_is_an_unknown_field_all_the_same():
     (entry,) = scan(BytesSource(data))
 
     assert (entry.name, [data[begin : begin + length] for begin, length in entry.extents]) == ("w", [b"xyz"])
+
+
+PARSED = """
+import hashlib, sys
+from google.protobuf.internal import api_implementation
+from lazyckpt.formats.checkpoint_pb2 import Checkpoint
+print(api_implementation.Type())
+for align in (1, 64, 4096):
+    message = Checkpoint.FromString(open(f"{sys.argv[1]}/{align}.ckpt", "rb").read())
+    known = Checkpoint()
+    for value in message.value:
+        tensors = value.maptensor.tensor if value.HasField("maptensor") else [value.tensor]
+        known.value.add(tag=value.tag)
+        into = known.value[-1].maptensor.tensor if value.HasField("maptensor") else None
+        for tensor in tensors:
+            kept = known.value[-1].tensor if into is None else into.add()
+            kept.dims.extend(tensor.dims)
+            kept.tensor_type, kept.tensor_content = tensor.tensor_type, tensor.tensor_content
+    print(hashlib.sha256(known.SerializeToString()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("parser", ["python", "upb"])
+def test_every_parser_reads_aligned_bytes_to_the_same_message(parser, tmp_path):
+    """Both of protobuf's implementations pass over the padding; what is left is MindSpore's own message."""
+    for align in (1, 64, 4096):
+        (tmp_path / f"{align}.ckpt").write_bytes(written(MIXED, align=align)[0])
+    done = subprocess.run(
+        [sys.executable, "-c", PARSED, str(tmp_path)],
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": parser},
+        check=True,
+    )
+
+    assert done.stdout.split() == [parser, *[hashlib.sha256(checkpoint(MIXED)).hexdigest()] * 3]

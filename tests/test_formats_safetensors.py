@@ -91,7 +91,7 @@ def test_int4_is_told_by_the_metadata():
     assert [str(entry.dtype) for entry in entries_of(data)] == ["Int4", "Int8"]
 
 
-@pytest.mark.parametrize("dtype", sorted({dtype.safetensors for dtype in DTYPES.values()}))
+@pytest.mark.parametrize("dtype", sorted({dtype.safetensors for dtype in DTYPES.values() if dtype.is_known_here}))
 def test_every_dtype_is_read(dtype):
     """All types that safetensors files have and numpy or ml_dtypes can hold; packed ones are unpacked."""
     mine = next(one for one in DTYPES.values() if one.safetensors == dtype)
@@ -237,7 +237,10 @@ def _by_us(data):
     except CorruptFile:
         return None
     base = 8 + header.size
-    return {one.name: (one.dtype, list(one.shape), data[base + one.begin : base + one.end]) for one in header.items}
+    return {
+        one.name.decode(): (one.facts.dtype, list(one.facts.shape), data[base + one.begin : base + one.end])
+        for one in header.items
+    }
 
 
 @given(_headers())

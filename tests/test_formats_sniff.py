@@ -97,6 +97,7 @@ FILES = [
     ("web page", b"<!DOCTYPE html>\n<html><head><title>404</title>", "download the file itself"),
     ("web page", b"<html><body>Sign in</body></html>", "download the file itself"),
     ("safetensors file", safetensors_file(), "format='safetensors'"),
+    ("listing", b'{"metadata": {"total_size": 7}, "weight_map": {"w": "a-1.safetensors"}}', "open these"),
     ("text file", b"epoch,loss\n1,0.5\n2,0.25\n", "get the checkpoint itself"),
 ]
 NAMES = [what for what, _, _ in FILES]

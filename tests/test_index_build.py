@@ -6,6 +6,7 @@ import errno
 import hashlib
 import itertools
 import logging
+import mmap
 import multiprocessing
 import os
 import shutil
@@ -14,13 +15,15 @@ from pathlib import Path
 
 import lmdb
 import pytest
-from checkpoints import LAYERS, MIXED, checkpoint, string_value
+from checkpoints import LAYERS, MIXED, checkpoint, counting, string_value
 from mindspore_results import FILES
+from safetensors_files import file_of
 
 import lazyckpt
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChangedFile, CorruptFile, MissingFile
 from lazyckpt.index import build, place
 from lazyckpt.index.layout import FACTS
+from lazyckpt.sources.local import MmapSource
 
 
 @pytest.fixture
@@ -44,6 +47,11 @@ def built(file, **options):
     answer = (list(index.items()), index.path)
     index.close()
     return answer
+
+
+def whole_pages(offset, length):
+    """The pages of memory that lie in a range as wholes."""
+    return range(-(-offset // mmap.PAGESIZE), (offset + length) // mmap.PAGESIZE)
 
 
 def identity(path):
@@ -346,6 +354,38 @@ def test_progress_rises_to_the_end(file, monkeypatch):
     assert sorted(heard) == heard
     assert len(heard) > len(MIXED) // 2
     assert heard[-1] == (size, size)
+
+
+def test_progress_rises_also_where_names_come_in_another_order(tmp_path, monkeypatch):
+    """In a safetensors file the first name may have the last bytes."""
+    monkeypatch.setattr(build, "_RUN", 2)
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(file_of({f"layer{9 - number}": counting((50,)) for number in range(10)}))
+    heard = []
+    built(path, progress=lambda done, total: heard.append(done))
+
+    assert sorted(heard) == heard
+    assert (len(heard), heard[-1]) == (6, path.stat().st_size)
+
+
+@pytest.mark.parametrize("names", [range(8), range(7, -1, -1)], ids=["in file order", "backwards"])
+def test_what_was_digested_is_let_go_of(names, tmp_path, monkeypatch):
+    """Every whole page of a content leaves the process once its digest is made, whatever the order of names."""
+    let_go = set()
+    real = MmapSource.release
+
+    def release(source, offset, length):
+        let_go.update(whole_pages(offset, length))
+        real(source, offset, length)
+
+    monkeypatch.setattr(MmapSource, "release", release)
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(file_of({f"layer{name}": counting((2**16,)) for name in names}))
+    entries, _ = built(path, digest="blake2b")
+    pages = {page for _, entry in entries for extent in entry.extents for page in whole_pages(*extent)}
+
+    assert len(pages) >= 8
+    assert pages <= let_go
 
 
 def test_pages_that_were_walked_past_are_let_go(file, monkeypatch):

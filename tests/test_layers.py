@@ -37,6 +37,7 @@ LAYERS = (
     "sets",
     "loading",
     "saving",
+    "sharding",
     "explore",
     "",
     "demo",

@@ -27,6 +27,8 @@ from lazyckpt import cli
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.index import place
 from lazyckpt.keys import KeyReference
+from lazyckpt.writing.files import How
+from lazyckpt.writing.items import Item
 
 KEYS = {size: bytes(range(0xA1, 0xA1 + size)) for size in (16, 24, 32)}
 TEXT_KEY = b"Pa55-W0rd-0f-16B"
@@ -224,7 +226,7 @@ def test_what_holds_a_key_is_not_pickled(number, duplicate, tmp_path):
 def texts(error, variables=True):
     """All that an exception can be made to say: itself, those behind it, attributes, tracebacks with variables.
 
-    The variables of the test that caused it, and of `load_and_look`, are the caller's own: they are left out.
+    The variables of the test that caused it, and of what stands for users, are the caller's own: they are left out.
     """
     told, waiting, seen = [], [error], set()
     while waiting:
@@ -235,7 +237,7 @@ def texts(error, variables=True):
         told += [str(one), repr(one), repr(one.args), repr(vars(one)), pickled(one).decode("latin-1")]
         waiting += [one.__cause__, one.__context__]
         rest = one.__traceback__
-        while rest and rest.tb_frame.f_code.co_name.startswith(("test_", "load_and_look")):
+        while rest and rest.tb_frame.f_code.co_name.startswith(("test_", "load_and_look", "use_to_save")):
             rest = rest.tb_next
         shown = traceback.TracebackException(type(one), one, rest, capture_locals=variables, compact=True)
         told += list(shown.format(chain=False))
@@ -343,6 +345,136 @@ def test_the_search_finds_a_key_that_is_shown():
         found.append(bool(shows(texts(caught), KEYS[16])))
 
     assert found == [True] * 4
+
+
+# Saving
+
+
+SAVED = {name: value for name, value in LAYERS.items() if value.size} | STRINGS
+
+
+def use_to_save(options):
+    """Save, in every way that takes a key; wait for what is done in the background."""
+    name = options.pop("path")
+    if options.pop("copies", False):
+        with lazyckpt.load_checkpoint(options.pop("source"), index="memory") as ckpt:
+            ckpt.save(name, **options)
+        return
+    values = options.pop("save_obj", SAVED)
+    future = lazyckpt.save_checkpoint(values, name, **options)
+    if future is not None:
+        future.result(60)
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["here", "background"])
+@pytest.mark.parametrize(("mode", "size"), EVERY_KEY)
+def test_no_file_shows_what_is_saved_or_the_key(mode, size, background, files, tmp_path):
+    """While it is written as afterwards, the file, its index and their private files give nothing away."""
+    path = tmp_path / "net.ckpt"
+    use_to_save({"path": path, "enc_key": KEYS[size], "enc_mode": mode, "async_save": background})
+    use_to_save({"path": path, "enc_key": KEYS[size], "enc_mode": mode, "append_dict": {"zymurgy": 3}})
+    found = files()
+
+    assert {name for name, _ in found} == {"net.ckpt", "net.ckpt.lmdb", ".net.ckpt.tmp", ".net.ckpt.lmdb.tmp"}
+    assert revealing(found, set(), MODEL) == []
+    assert [name for name, data in found if shows(data + name.encode(), KEYS[size])] == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_file_is_left_or_shows_anything_where_saving_fails(mode, files, tmp_path):
+    """What was written until then is encrypted, and is removed."""
+
+    def fail(done, total):
+        if done == total:
+            raise ZeroDivisionError
+
+    plain = written(tmp_path, PLAIN, "plain.ckpt")
+    with lazyckpt.load_checkpoint(plain, index="memory") as ckpt, pytest.raises(ZeroDivisionError):
+        ckpt.save(tmp_path / "net.ckpt", enc_key=KEYS[16], enc_mode=mode, progress=fail)
+    found = files()
+
+    assert os.listdir(tmp_path) == ["plain.ckpt"]
+    assert ".net.ckpt.tmp" in {name for name, _ in found}
+    assert revealing(found, {"plain.ckpt"}, MODEL) == []
+
+
+def failing_saves(folder, mode, key):
+    """Calls that fail: what they are, and their arguments."""
+    plain = written(folder, PLAIN, "plain.ckpt")
+    (folder / "folder.ckpt").mkdir()
+    to = {"path": str(folder / "net.ckpt"), "enc_key": key, "enc_mode": mode}
+    table = [counting((2,), "int32")] * 3
+    calls = {
+        "no folder": {**to, "path": str(folder / "none" / "net.ckpt")},
+        "a folder": {**to, "path": str(folder / "folder.ckpt")},
+        "no mode": {**to, "enc_mode": "none"},
+        "a short key": {**to, "enc_key": key[:15]},
+        "a key as text": {**to, "enc_key": key.decode("latin-1")},
+        "a key as a list": {**to, "enc_key": [*key]},
+        "a key as a bytearray": {**to, "enc_key": bytearray(key)},
+        "a checksum": {**to, "crc_check": True},
+        "an alignment": {**to, "align": 3},
+        "a bad format": {**to, "format": "onnx"},
+        "safetensors": {**to, "format": "safetensors"},
+        "a permission": {**to, "mode": "rw"},
+    }
+    copies = {f"{what}, copied": {**call, "copies": True, "source": plain} for what, call in calls.items()}
+    in_the_background = {f"{what}, in the background": {**call, "async_save": True} for what, call in calls.items()}
+    return {
+        **calls,
+        **copies,
+        **in_the_background,
+        "a map": {**to, "save_obj": {"table": table}},
+        "a bad value": {**to, "save_obj": {"w": object()}},
+        "a bad object": {**to, "save_obj": None},
+        "a bad name": {**to, "path": 5},
+        "a bad append": {**to, "append_dict": {"w": [1]}},
+        "a choice that fails": {**to, "choice_func": lambda name: 1 / 0},
+        "a mode's type": {**to, "enc_mode": None},
+        "a bad rename, copied": {**to, "copies": True, "source": plain, "rename": lambda name: 5},
+        "a bad dtype, copied": {**to, "copies": True, "source": plain, "dtype": "int3"},
+        "no such name, copied": {**to, "copies": True, "source": plain, "names": ["none"]},
+        "progress that fails, copied": {**to, "copies": True, "source": plain, "progress": lambda *_: 1 / 0},
+    }
+
+
+@pytest.mark.parametrize(("mode", "size"), EVERY_KEY)
+def test_no_error_and_no_log_of_saving_shows_a_key(mode, size, tmp_path, caplog):
+    """Whatever goes wrong, at once, half way or in the background; the log's own tracebacks too."""
+    caplog.set_level(logging.DEBUG)
+    key = KEYS[size]
+    showing, silent = [], []
+    for what, options in failing_saves(tmp_path, mode, key).items():
+        try:
+            use_to_save(dict(options))
+            silent.append(what)
+        except Exception as error:  # noqa: BLE001 (any error may show a key)
+            showing += [what for each in (key, key[:15]) if shows(texts(error), each)]
+    errors = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    logged = "\n".join(f"{vars(record)} {record.getMessage()}" for record in caplog.records).encode()
+
+    assert (showing, silent) == ([], [])
+    assert len(errors) >= 1
+    assert not any(shows(texts(error), key) for error in errors)
+    assert not shows(logged, key)
+
+
+@pytest.mark.parametrize(("mode", "size"), EVERY_KEY)
+def test_no_object_of_saving_shows_the_key(mode, size, held, tmp_path):
+    """The Future of a save that waits, and all behind it, print no key and put none into a pickle."""
+    key = KEYS[size]
+    future = lazyckpt.save_checkpoint(SAVED, tmp_path / "net.ckpt", enc_key=key, enc_mode=mode, async_save=True)
+    waiting = [thing for thing in gc.get_objects() if type(thing) in (How, Item)]
+    things = reachable([*waiting, future])
+    ours = [thing for thing in things if type(thing).__module__.startswith("lazyckpt")]
+    shown = [*ours, *(thing for thing in things if isinstance(thing, (dict, list, tuple)))]
+    printing = [type(thing) for thing in shown if shows(f"{thing!r} {thing}".encode(), key)]
+    pickling = [type(thing) for thing in ours if shows(pickled(thing), key)]
+    held.set()
+    future.result(60)
+
+    assert {type(thing).__name__ for thing in ours} >= {"How", "Lock", "Secret", "Item", "Content"}
+    assert (printing, pickling) == ([], [])
 
 
 # The command line

@@ -14,7 +14,15 @@ from encryption import encrypted
 from safetensors_files import file_of
 
 import lazyckpt
-from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile, StaleIndex, UnreadableFile
+from lazyckpt.errors import (
+    ArgumentValueError,
+    CorruptFile,
+    LazyCkptError,
+    MissingFile,
+    StaleIndex,
+    UnreadableFile,
+    WrongFormat,
+)
 
 KEY = bytes(range(1, 17))
 TENSORS = {f"layer{number}.weight": counting((number + 1, 4)) for number in range(6)}
@@ -139,6 +147,37 @@ def test_a_listing_that_is_wrong_is_refused(what, tmp_path):
 
     with pytest.raises(kind, match=rf"{re.escape(path)}.*{message}"):
         opened(path)
+
+
+def test_a_set_of_links_is_opened_beside_its_links(tmp_path):
+    """As the cache of the Hugging Face Hub keeps one: names are links to files with other names, elsewhere."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    safetensors_set(snapshot)
+    for number, path in enumerate(sorted(snapshot.iterdir())):
+        path.rename(blobs / str(number))
+        path.symlink_to(os.path.relpath(blobs / str(number), snapshot))
+
+    with opened(str(snapshot / "model.safetensors.index.json")) as ckpt:
+        assert {name: value.tolist() for name, value in ckpt.load().items()} == {
+            name: array.tolist() for name, array in TENSORS.items()
+        }
+
+
+def test_a_link_to_a_listing_opens_the_set_beside_it(tmp_path):
+    """Where only the listing is a link, the parts are where it leads."""
+    (tmp_path / "set").mkdir()
+    (tmp_path / "link.safetensors.index.json").symlink_to(safetensors_set(tmp_path / "set"))
+
+    with opened(str(tmp_path / "link.safetensors.index.json")) as ckpt:
+        assert list(ckpt) == sorted(TENSORS)
+
+
+def test_an_index_is_not_built_of_a_listing(tmp_path):
+    """The error says that each file has its own."""
+    with pytest.raises(WrongFormat, match="listing of a checkpoint in several files: index or open these"):
+        lazyckpt.build_index(safetensors_set(tmp_path))
 
 
 def test_a_tensor_in_two_files_is_refused(tmp_path):

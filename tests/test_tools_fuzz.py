@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "tools" / "fuzz.py"
-TARGETS = ("walker", "encrypted", "loading", "records")
+TARGETS = ("walker", "safetensors", "writing", "strategies", "encrypted", "loading", "records")
 # A target whose reader breaks the contract in every way, for the tool to find out. Time passes when it says so.
 BROKEN = """
 import sys, types

@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pytest
 from checkpoints import MIXED, array_value, checkpoint, counting, sliced_value, string_value, with_crc
+from encryption import KEY, MODES
 from hypothesis import given
 from hypothesis import strategies as st
 from items import values, written
@@ -17,10 +18,14 @@ from lazyckpt.dtypes import DTYPES
 from lazyckpt.entry import entry_of
 from lazyckpt.errors import ArgumentValueError
 from lazyckpt.formats.ckpt import checksums, scan
+from lazyckpt.keys import Secret
 from lazyckpt.sources.base import BytesSource
+from lazyckpt.sources.cipher import MODES as CIPHER_MODES
+from lazyckpt.sources.cipher import Lock
+from lazyckpt.sources.encrypted import open_encrypted
 from lazyckpt.writing import ckpt
 from lazyckpt.writing.items import Content, Item, bytes_content, map_of, tensor
-from lazyckpt.writing.sink import PlainSink
+from lazyckpt.writing.sink import EncryptingSink, PlainSink
 from lazyckpt.writing.values import item_of
 
 
@@ -116,11 +121,12 @@ def test_a_map_may_be_written_in_slices():
         (item_of("\ud800", counting((1,))), "no Unicode"),
         (item_of("w", np.zeros(2, "complex64")), "Complex64.*loads from no .ckpt"),
         (map_of("m", [[counting((2,)), counting((2,))]]), "three arrays"),
+        (map_of("m", []), "three arrays"),
         (map_of("m", [[np.float32(1), np.float32(1), np.float32(1)]]), "three arrays"),
         (tensor("w", bytes_content(DTYPES["Int8"], (2**31, 0), bytes)), "no dimension of more than 2,147,483,647"),
         (Item("s", "string", (Content(None, (0,), 2**31, iter),)), "too long"),
     ],
-    ids=["surrogate", "complex", "pair", "scalars", "wide", "long"],
+    ids=["surrogate", "complex", "pair", "nothing", "scalars", "wide", "long"],
 )
 def test_what_no_ckpt_can_hold_is_refused(item, reason):
     """The message names the value and says why."""
@@ -134,3 +140,25 @@ def test_a_content_that_is_longer_than_it_said_is_refused():
 
     with pytest.raises(ArgumentValueError, match="more bytes"):
         list(ckpt.write(PlainSink(io.BytesIO()), [item]))
+
+
+@pytest.mark.parametrize("pieces", [[], [b"a"], [b"", b"a"]])
+def test_a_content_that_is_shorter_than_it_said_is_refused(pieces):
+    """Neither does one that shrinks."""
+    item = tensor("w", Content(DTYPES["Int8"], (2,), 2, lambda: map(memoryview, pieces)))
+
+    with pytest.raises(ArgumentValueError, match=r"\d bytes less"):
+        list(ckpt.write(PlainSink(io.BytesIO()), [item]))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_encrypted_stream_that_ends_like_a_checksum_is_no_less_readable(mode):
+    """What follows it is encrypted, too."""
+    values = {"w": np.frombuffer(b"crc_num" + bytes(10), "uint8")}
+    lock = Lock(CIPHER_MODES[mode], Secret(KEY))
+    file = io.BytesIO()
+    (told,) = ckpt.write(EncryptingSink(file, lock), [item_of(name, value) for name, value in values.items()])
+    source = open_encrypted(BytesSource(file.getvalue()), lock)
+
+    assert list(scan(source)) == [entry_of(told)]
+    assert opened_over(source)["w"].tobytes() == values["w"].tobytes()

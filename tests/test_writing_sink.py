@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 from checkpoints import pattern
-from encryption import KEY_SIZES, MODES, cut, frame, key_of, split
+from encryption import KEY, KEY_SIZES, MODES, WHOLE, cut, frame, key_of, split
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,7 +53,7 @@ def test_blocks_are_opened_again(mode, size, parts, frame_size):
     source = open_encrypted(BytesSource(data), Lock(CIPHER_MODES[mode], Secret(key_of(size))))
 
     assert bytes(source.read(0, source.size)) == b"".join(parts)
-    assert sink.position == source.size
+    assert (sink.position, sink.tail) == (source.size, b"".join(parts)[-32:])
     assert table_of(sink.frames).to_bytes() == source.table.to_bytes()
 
 
@@ -73,3 +73,14 @@ def test_blocks_are_mindspores(mode, size):
 def test_nothing_is_no_block():
     """An empty stream is an empty file, as MindSpore writes it."""
     assert encrypted_by_us([], "AES-GCM", 16, 64)[0] == b""
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("length", [WHOLE - 1, WHOLE, WHOLE + 1])
+def test_a_block_is_64_mib(mode, length):
+    """As MindSpore cuts its stream, to the byte: its reader takes no longer block."""
+    data, sink = encrypted_by_us([bytes(length)], mode, 16, None)
+    lengths = [length] if length <= WHOLE else [WHOLE, length - WHOLE]
+
+    assert [one.length for one in sink.frames] == lengths
+    assert data[-16:] == frame(bytes(lengths[-1]), mode, KEY, sink.frames[-1].iv)[-16:]

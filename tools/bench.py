@@ -24,6 +24,7 @@ from pathlib import Path
 
 from benchmarks.binding import BIND
 from benchmarks.checkpoints import Checkpoints
+from benchmarks.converting import CONVERT
 from benchmarks.encrypted import CRYPTO
 from benchmarks.importing import IMPORT
 from benchmarks.plain import INDEX, OPEN, READ
@@ -35,6 +36,7 @@ ROWS: dict[str, tuple[RowFunction, ...]] = {
     "index": INDEX,
     "read": READ,
     "crypto": CRYPTO,
+    "convert": CONVERT,
     "bind": BIND,
     "import": IMPORT,
 }

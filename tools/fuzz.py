@@ -19,7 +19,9 @@ import argparse
 import atexit
 import contextlib
 import functools
+import io
 import itertools
+import json
 import os
 import random
 import re
@@ -33,17 +35,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import safetensors
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "files"
+SHARDED = ROOT / "tests" / "golden" / "sharded"
 sys.path.insert(0, str(ROOT / "tests"))
 
 import checkpoints as made  # noqa: E402 (the folder of the tests' builders is put on the path above)
 import encryption  # noqa: E402
+import safetensors_files  # noqa: E402
 from tracing import TracingSource  # noqa: E402
 
-from lazyckpt.entry import Entry, Fingerprint  # noqa: E402
-from lazyckpt.errors import CorruptFile, LazyCkptError  # noqa: E402
+from lazyckpt.dtypes import DTYPES  # noqa: E402
+from lazyckpt.entry import Entry, Fingerprint, entry_of  # noqa: E402
+from lazyckpt.errors import CorruptFile, LazyCkptError, WrongFormat  # noqa: E402
 from lazyckpt.formats import FORMATS, find, scan  # noqa: E402
 from lazyckpt.formats.ckpt import header_extents  # noqa: E402
 from lazyckpt.index.record import BadRecord, Meta, decode, encode  # noqa: E402
@@ -51,16 +57,22 @@ from lazyckpt.index.store import MemoryStore  # noqa: E402
 from lazyckpt.keys import Secret  # noqa: E402
 from lazyckpt.loading import load_checkpoint  # noqa: E402
 from lazyckpt.payload import Payloads  # noqa: E402
+from lazyckpt.sharding.layout import ImpossibleLayout, cut_of  # noqa: E402
+from lazyckpt.sharding.strategy import read_strategy  # noqa: E402
 from lazyckpt.sources.base import BytesSource, Source  # noqa: E402
 from lazyckpt.sources.cipher import MODES, Lock  # noqa: E402
 from lazyckpt.sources.encrypted import DecryptedSource, open_encrypted  # noqa: E402
 from lazyckpt.sources.frames import FrameTable, hop  # noqa: E402
+from lazyckpt.writing import ckpt  # noqa: E402
+from lazyckpt.writing.items import stored  # noqa: E402
+from lazyckpt.writing.sink import PlainSink  # noqa: E402
 
 SLOWEST = 1.0  # seconds
 MOST_MEMORY = 200 * 2**20
 LARGEST_SEED = 2**16
 NUMBERS = (0, 1, 2, 127, 128, 2**14, 2**21, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1)
 BYTES = (0x00, 0x01, 0x04, 0x08, 0x0A, 0x12, 0x1A, 0x7F, 0x80, 0xFF)
+_END = re.compile(rb'"data_offsets":\s*\[\s*[0-9]+\s*,\s*([0-9]{1,9})\s*\]')
 _STATUS = re.compile(rb"VmHWM:\s+(\d+) kB")
 NOWHERE = Meta(Fingerprint(0, 0, bytes(16)))
 
@@ -117,33 +129,129 @@ def _headers(data: bytes) -> list[int]:
     return [place for offset, length in extents for place in range(offset, offset + length)]
 
 
-def read_checkpoint(data: bytes) -> None:
+def read_checkpoint(data: bytes, form: str = "ckpt") -> None:
     """Scan in memory and by the byte, keep what is found in an index, and read every value both ways."""
     memory, bytewise = BytesSource(data), TracingSource(data, window=1)
     bytewise.name = memory.name
-    entries, fault = _entries(memory)
-    if (entries, fault) != _entries(bytewise):
+    entries, fault = _entries(memory, form)
+    if (entries, fault) != _entries(bytewise, form):
         raise Violation("recognised and walked, a file is not the same")
     if fault:
         raise CorruptFile(fault)
-    store = MemoryStore(find(memory, "ckpt"), NOWHERE)
+    store = MemoryStore(find(memory, form), NOWHERE)
     kept = {record.name: record for record in map(decode, store.records(0, store.meta.parameters))}
     if kept != {entry.name: entry for entry in entries}:
         raise Violation("the index does not keep what it was given")
-    _read_values(memory, list(kept.values()), bytewise)
+    _read_values(memory, list(kept.values()), bytewise, form=form)
 
 
-def _entries(source: Source) -> tuple[list[Entry], str]:
+def write_again(data: bytes) -> None:
+    """Write what a mutant holds, aligned and in slices, and find the same values in what was written."""
+    source = BytesSource(data)
+    entries = {entry.name: entry for entry in scan(source, "ckpt") if entry.kind != "refused"}
+    payloads = Payloads(source, FORMATS["ckpt"])
+    items = [stored(name, entry, payloads) for name, entry in entries.items()]
+    for item in items:
+        ckpt.check(item)
+    file = io.BytesIO()
+    told = [entry_of(found) for found in ckpt.write(PlainSink(file), items, align=64, slice_size=32)]
+    written = BytesSource(file.getvalue())
+    if told != list(scan(written, "ckpt")):
+        raise Violation("the writer knows something else than a walk finds")
+    again = Payloads(written, FORMATS["ckpt"])
+    for entry in told:
+        if not _same(payloads.value(entries[entry.name]), again.value(entry)):
+            raise Violation(f"{entry.name!r} is another value when it has been written")
+
+
+# safetensors: the header, and what it leads to; beside the package itself.
+
+ARRAYS = {"w": made.counting((2, 3)), "empty": np.zeros((0, 2), "float32"), "é": made.counting((5,), "int8")}
+
+
+def safetensors_seeds() -> list[Seed]:
+    """Files written by hand, with and without spaces and metadata, of every dtype, and the golden ones that are sound.
+
+    All of a header matters.
+    """
+    facts, size = {}, 0
+    for dtype in DTYPES.values():
+        facts[dtype.name] = safetensors_files.item(dtype.safetensors, [2, 2], size, size + dtype.stored_size(4))
+        size += dtype.stored_size(4)
+    facts["six"] = safetensors_files.item("F6_E2M3", [4], size, size + 3)
+    files = [
+        *(
+            safetensors_files.file_of(ARRAYS, metadata, spaces)
+            for metadata, spaces in itertools.product((None, {"format": "ms", "w": "Int4"}), (False, True))
+        ),
+        safetensors_files.raw(facts, made.pattern(size + 3)),
+        *(path.read_bytes() for path in sorted(GOLDEN.glob("*.safetensors")) if path.stat().st_size <= LARGEST_SEED),
+    ]
+    sound = [data for data in files if not _entries(BytesSource(data), "safetensors")[1]]
+    return [Seed(data, list(range(8 + int.from_bytes(data[:8], "little")))) for data in sound]
+
+
+def read_safetensors(data: bytes) -> None:
+    """Read a file as it is, and once more with a length that suits its header, so that the JSON is looked at, too."""
+    with contextlib.suppress(CorruptFile, WrongFormat):
+        _beside_the_package(_measured(data))
+    _beside_the_package(data)
+
+
+def _measured(data: bytes) -> bytes:
+    """The file with the length of the header that leaves as many bytes of contents as the header announces."""
+    ends = [int(end) for end in _END.findall(data)]
+    length = len(data) - 8 - max((end for end in ends if end <= len(data) - 8), default=0)
+    return max(0, length).to_bytes(8, "little") + data[8:]
+
+
+def _beside_the_package(data: bytes) -> None:
+    """Read a file as a checkpoint. The package finds the same in it, or nothing either."""
+    theirs = _by_package(data)
+    try:
+        read_checkpoint(data, "safetensors")
+    except LazyCkptError as fault:
+        if theirs is not None and not _is_refused_on_purpose(data):
+            raise Violation(f"the package reads it: {fault}") from fault
+        raise
+    entries = _entries(BytesSource(data), "safetensors")[0]
+    found = {entry.name: b"".join(data[at : at + size] for at, size in entry.extents) for entry in entries}
+    unheld = {entry.name for entry in entries if entry.kind == "refused"}
+    if theirs is None or {name: b"" if name in unheld else content for name, content in theirs.items()} != found:
+        raise Violation("the package does not find the same")
+
+
+def _by_package(data: bytes) -> dict[str, bytes] | None:
+    try:
+        return {name: bytes(facts["data"]) for name, facts in safetensors.deserialize(data)}
+    except safetensors.SafetensorError:
+        return None
+
+
+def _is_refused_on_purpose(data: bytes) -> bool:
+    """Whether names come twice, or something stands before the brace: what the package lets pass."""
+    text = data[8 : 8 + int.from_bytes(data[:8], "little")]
+    twice = []
+
+    def seen(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        twice.append(len(dict(pairs)) < len(pairs))
+        return dict(pairs)
+
+    json.loads(text, object_pairs_hook=seen)
+    return text[:1] != b"{" or twice[-1]
+
+
+def _entries(source: Source, form: str) -> tuple[list[Entry], str]:
     entries: list[Entry] = []
     try:
-        entries.extend(scan(source, "ckpt"))
+        entries.extend(scan(source, form))
     except LazyCkptError as error:
         return entries, f"{type(error)} {error}"
     return entries, ""
 
 
-def _read_values(source: Source, entries: list[Entry], *others: Source) -> None:
-    payloads, *rest = (Payloads(one, FORMATS["ckpt"]) for one in (source, *others))
+def _read_values(source: Source, entries: list[Entry], *others: Source, form: str = "ckpt") -> None:
+    payloads, *rest = (Payloads(one, FORMATS[form]) for one in (source, *others))
     refused = None
     for entry in entries:
         if entry.kind == "refused":
@@ -166,6 +274,28 @@ def _same(one: object, other: object) -> bool:
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
     return one == other
+
+
+# Strategy files: how ranks cut their parameters.
+
+
+def strategy_seeds() -> list[Seed]:
+    """The recorded strategies, protobuf and JSON."""
+    files = [*SHARDED.rglob("*strategy*.ckpt"), *SHARDED.rglob("*strategy*.json"), *SHARDED.rglob("merged.*")]
+    seeds = [path.read_bytes() for path in sorted(files) if path.stat().st_size <= LARGEST_SEED]
+    return [Seed(data, list(range(len(data)))) for data in dict.fromkeys(seeds)]
+
+
+def read_layouts(data: bytes) -> None:
+    """Read a mutant, and cut as each of its layouts says."""
+    path = _folder() / ("strategy.json" if data[:1] == b"{" else "strategy.ckpt")
+    path.write_bytes(data)
+    for layouts in read_strategy([str(path)]).values():
+        for layout in layouts.values():
+            with contextlib.suppress(ImpossibleLayout):
+                cut = cut_of(layout)
+                if sorted(rank for ranks in cut.holders().values() for rank in ranks) != list(range(len(cut.places))):
+                    raise Violation("a rank holds no part, or two")
 
 
 # Encrypted files: from frames to plaintext to values.
@@ -268,6 +398,9 @@ def read_record(data: bytes) -> None:
 
 TARGETS = {
     "walker": Target(checkpoint_seeds, read_checkpoint),
+    "safetensors": Target(safetensors_seeds, read_safetensors),
+    "writing": Target(checkpoint_seeds, write_again),
+    "strategies": Target(strategy_seeds, read_layouts),
     "encrypted": Target(encrypted_seeds, read_encrypted),
     "loading": Target(encrypted_seeds, load_encrypted),
     "records": Target(record_seeds, read_record, (LazyCkptError, BadRecord)),

@@ -19,7 +19,7 @@ from lazyckpt.errors import EncryptedFile, LazyCkptError
 from lazyckpt.index import Index
 from lazyckpt.index.build import build_index
 from lazyckpt.keys import KeyReference, Secret, key_from_text
-from lazyckpt.sets import is_listing, parts_of
+from lazyckpt.sets import files_of, is_listing
 from lazyckpt.sources import mode_of
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def told_plainly(code: int = 1) -> Iterator[None]:
 
 def key_of(path: str, reference: KeyReference) -> tuple[bytes | None, str]:
     """The key of a file and its mode, which the file's first bytes name; asked for at a terminal if need be."""
-    mode = mode_of(parts_of(path)[0] if is_listing(path) else path)
+    mode = mode_of(files_of(path)[0])
     key = reference.read()
     if mode is not None and key is None:
         if not sys.stdin.isatty():
@@ -75,10 +75,9 @@ def key_of(path: str, reference: KeyReference) -> tuple[bytes | None, str]:
 
 def loaded(path: str, reference: KeyReference) -> Checkpoint:
     """A checkpoint, opened with the key that the reference leads to."""
-    from lazyckpt.loading import format_of_name, load_checkpoint
+    from lazyckpt.loading import open_checkpoint
 
-    dec_key, dec_mode = key_of(path, reference)
-    return load_checkpoint(path, dec_key=dec_key, dec_mode=dec_mode, format=format_of_name(path))
+    return open_checkpoint(path, *key_of(path, reference))
 
 
 def opened_whole(path: str, reference: KeyReference) -> Checkpoint:

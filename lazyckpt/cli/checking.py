@@ -11,7 +11,7 @@ import typer
 from lazyckpt.cli.app import AsJson, Files, KeyFile, KeyVariable, app, byte_bar, echo_json, told_plainly
 from lazyckpt.index.many import find_checkpoints
 from lazyckpt.keys import KeyReference
-from lazyckpt.sets import is_listing, parts_of
+from lazyckpt.sets import files_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -58,7 +58,7 @@ def verify_command(
 ) -> None:
     """Read all of a checkpoint, and check all that can be checked: exit code 1 if something is damaged."""
     with told_plainly(MISUSE):
-        paths = [part for path in find_checkpoints(files) for part in (parts_of(path) if is_listing(path) else [path])]
+        paths = [part for path in find_checkpoints(files) for part in files_of(path)]
         key = _key(KeyReference(key_file, key_env))
         workers = max(1, (os.cpu_count() or 1) // jobs)
         reports = []

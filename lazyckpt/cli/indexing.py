@@ -12,6 +12,7 @@ from lazyckpt.explore.sizes import human_size
 from lazyckpt.index.build import build_index
 from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processes
 from lazyckpt.keys import KeyReference
+from lazyckpt.sets import files_of
 
 DIGEST: Final = "blake2b"
 
@@ -37,7 +38,7 @@ def index(
 ) -> None:
     """Build the index (FILE.lmdb) of checkpoints, so that every later open is instant."""
     with told_plainly():
-        paths = find_checkpoints(files)
+        paths = [part for path in find_checkpoints(files) for part in files_of(path)]
         key = KeyReference(key_file, key_env)
         how = Indexing(force, DIGEST if digest else None, key)
         results = [_index_one(paths[0], how)] if len(paths) == 1 else _index_many(paths, jobs, how)

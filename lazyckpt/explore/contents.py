@@ -61,8 +61,8 @@ class Contents:
         """Walk. What was found before an error is kept."""
         for one in found:
             if isinstance(one, Plain):
-                name, dtype, _, offset, length, start, stop = one
-                self._add(name, start, stop, length, False)
+                name, dtype, _, offset, length, start, stop, apart = one
+                self._add(name, start, stop, length, bool(apart))
                 self.kinds[TENSOR] += 1
                 self.dtypes[dtype.name] += 1
                 self._place(offset, length)

@@ -15,7 +15,7 @@ from lazyckpt.index import Index
 from lazyckpt.index.build import existing
 from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.keys import NO_KEY, KeyReference
-from lazyckpt.sets import is_listing, parts_of
+from lazyckpt.sets import files_of
 from lazyckpt.sources import mode_of, open_source
 
 
@@ -52,7 +52,7 @@ def find(pattern: str, paths: Iterable[str | os.PathLike[str]], key: KeyReferenc
     for given in paths:
         path = os.fspath(given)
         try:
-            mode = mode_of(parts_of(path)[0] if is_listing(path) else path)
+            mode = mode_of(files_of(path)[0])
             secret = key.read() if mode else None
             dec_key = None if secret is None else secret.reveal()
             with open_all(path, dec_key, mode or "AES-GCM") as checkpoint:

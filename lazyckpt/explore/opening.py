@@ -48,14 +48,14 @@ def open_all(
         key = None if dec_key is None else Secret(dec_key)
     finally:
         dec_key = None  # so that no traceback's variables show it
-    resolved = os.path.realpath(os.fspath(path))
-    if is_listing(resolved):
-        if not os.path.exists(resolved):
-            raise MissingFile(f"{resolved} does not exist, please check the name and the folder")
-        wishes = Wishes(cache=block_cache, format=format_of_name(resolved))
-        source, entries, form = open_set(resolved, key, dec_mode, index, wishes)
+    place = os.fspath(path)
+    if is_listing(place):
+        if not os.path.exists(place):
+            raise MissingFile(f"{place} does not exist, please check the name and the folder")
+        wishes = Wishes(cache=block_cache, format=format_of_name(place))
+        source, entries, form = open_set(place, key, dec_mode, index, wishes)
     else:
-        opened = open_source(resolved, key, dec_mode)
+        opened = open_source(os.path.realpath(place), key, dec_mode)
         try:
             wishes = Wishes(cache=block_cache, format=format_of(opened.source))
             entries, source, _ = obtain(opened, index, wishes)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from lazyckpt.entry import Entry, Extent, Plain, entry_of
 from lazyckpt.errors import CorruptFile, WrongFormat
 from lazyckpt.formats import ckpt, safetensors
-from lazyckpt.formats.sniff import HEAD, diagnose, is_safetensors
+from lazyckpt.formats.sniff import HEAD, diagnose, is_ckpt, is_safetensors
 from lazyckpt.formats.wire import Buffer
 from lazyckpt.sources.base import Source
 
@@ -21,12 +21,13 @@ class Format(NamedTuple):
     """What a file format offers.
 
     Attributes:
-        find: yields what there is in file order, reading headers only, the common case in its cheapest form.
+        find: yields what there is, reading headers only, the common case in its cheapest form.
         confirm: raises `StaleIndex` unless the file has this entry where the entry says.
         header_extents: the bytes that `confirm` looks at.
         confirm_in: `confirm`, on those bytes alone.
         metadata: what the file says of itself.
         checksums: the checksum that the file tells (None if it tells none), and the one that its bytes give.
+        in_file_order: whether `find` comes by parameters in the order of their bytes.
     """
 
     find: Callable[[Source], Iterator[Plain | Entry]]
@@ -35,6 +36,7 @@ class Format(NamedTuple):
     confirm_in: Callable[[Buffer, Entry], None]
     metadata: Callable[[Source], Mapping[str, str]]
     checksums: Callable[[Source], tuple[int | None, int]]
+    in_file_order: bool = True
 
     def scan(self, source: Source) -> Iterator[Entry]:
         """`find`, as entries."""
@@ -50,13 +52,16 @@ FORMATS = {
         safetensors.confirm_in,
         safetensors.metadata,
         safetensors.checksums,
+        in_file_order=False,  # but in that of names
     ),
 }
 
 
 def format_of(source: Source) -> str:
-    """The format that a source is in, as far as its first bytes tell: `safetensors`, else `ckpt`."""
-    return "safetensors" if is_safetensors(bytes(source.read(0, min(HEAD, source.size)))) else "ckpt"
+    """The format that a source is in: as its first bytes tell, or if they tell nothing, its name; else `ckpt`."""
+    head = bytes(source.read(0, min(HEAD, source.size)))
+    named = source.name.endswith("safetensors") and not is_ckpt(head)
+    return "safetensors" if is_safetensors(head) or named else "ckpt"
 
 
 def scan(source: Source, name: str) -> Iterator[Entry]:

@@ -104,7 +104,7 @@ def _recogniser() -> _Recognise:
         name = bytes(buffer[tag : tag + tag_length])
         if not name.isascii() and not _is_utf8(name):
             return None
-        return new(Plain, (name, dtype, shape, content, nbytes, position, stop))
+        return new(Plain, (name, dtype, shape, content, nbytes, position, stop, 0))
 
     return recognise
 

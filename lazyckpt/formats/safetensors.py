@@ -3,73 +3,39 @@
     length u64 | { "__metadata__": {text: text}, "name": {"dtype": …, "shape": […], "data_offsets": [begin, end]}, … } |
     contents, one after the other, without gaps
 
-Strategy: the header is walked once, item by item, and held against the rules of the safetensors package: what it
-refuses is refused here (and names that come twice besides). An entry remembers where its item stands, so that it can be
-proven again from the file alone. Entries come in the order of names, as MindSpore's loader gives them.
+Strategy: the header is read and checked whole, once (see `json_header`): what the safetensors package refuses is
+refused here (and names that come twice besides). An entry remembers where its item stands, so that it can be proven
+again from the file alone. Entries come in the order of names, as MindSpore's loader gives them.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import zlib
 from collections.abc import Iterator, Mapping
-from json.decoder import JSONDecodeError, JSONDecoder
-from typing import Any, Final, NamedTuple
+from typing import Final
 
-from lazyckpt.dtypes import BY_SAFETENSORS_NAME, DTYPES
-from lazyckpt.entry import REFUSED, TENSOR, Entry, Extent
+from lazyckpt.dtypes import BY_SAFETENSORS_NAME, DTYPES, DType
+from lazyckpt.entry import REFUSED, TENSOR, Entry, Extent, Plain, entry_of
 from lazyckpt.errors import CorruptFile, StaleIndex, TruncatedFile
 from lazyckpt.formats.header import impossible
+from lazyckpt.formats.json_header import LENGTH, LONGEST_HEADER, METADATA, Facts, Header, Item, item_at, parse
+from lazyckpt.formats.summing import add
 from lazyckpt.formats.wire import Buffer
 from lazyckpt.sources.base import Source
 
-METADATA: Final = "__metadata__"
+__all__ = [
+    "CRC", "LENGTH", "METADATA", "checksums", "confirm", "confirm_in", "find", "header_extents", "metadata",
+    "read_header",
+]  # fmt: skip
+
 CRC: Final = "crc_num"  # the metadata's name for the checksum of MindSpore's files
-LENGTH: Final = 8  # bytes of the header's length
-LONGEST_HEADER: Final = 100_000_000
+_INT4: Final = DTYPES["Int4"]  # which is kept as integers of a byte
 _CHUNK: Final = 2**20
-_LARGEST: Final = 2**64
-_SPACE: Final = " \t\n\r"
-_FACTS: Final = ("dtype", "shape", "data_offsets")
-# Types that take less than a byte, and those that only have a name: bits of an element.
-_BITS: Final = {dtype.safetensors: dtype.bits for dtype in DTYPES.values()} | {"F6_E2M3": 6, "F6_E3M2": 6}
-
-
-class _Item(NamedTuple):
-    """One tensor as the header has it.
-
-    Attributes:
-        name: unescaped.
-        start: where its item begins, in bytes from the file's beginning.
-        length: bytes of the item.
-        dtype: the header's name of it.
-        shape: the dimensions.
-        begin: first byte of the content, counted from where contents begin.
-        end: first byte after it.
-    """
-
-    name: str
-    start: int
-    length: int
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-
-class Header(NamedTuple):
-    """A whole header: its tensors, in the order in which they stand there, and the metadata."""
-
-    size: int
-    items: list[_Item]
-    metadata: Mapping[str, str]
 
 
 def read_header(source: Source) -> Header:
     """Read and check the header of a file.
 
-    Cost: reads the header; about 4 us a tensor.
+    Cost: reads the header; see `json_header.parse`.
 
     Raises:
         TruncatedFile: the file ends before what the header announces.
@@ -84,23 +50,29 @@ def read_header(source: Source) -> Header:
         raise TruncatedFile(
             f"the file ends in its header: of {size:,} bytes {source.size - LENGTH:,} are there", offset=LENGTH
         )
-    header = _parse(bytes(source.read(LENGTH, size)))
-    _check_places(header, source.size - LENGTH - size)
+    header = parse(source.read(LENGTH, size))
+    header.items.check_places(source.size - LENGTH - size)
     return header
 
 
-def find(source: Source) -> Iterator[Entry]:
+def find(source: Source) -> Iterator[Plain | Entry]:
     """Yield every tensor, in the order of names.
 
-    Cost: reads the header, as a whole; O(tensors) memory.
+    Cost: reads the header, as a whole; O(tensors) memory, about 200 bytes each.
 
     Raises:
         CorruptFile: the file is no safetensors file, or damaged.
     """
     header = read_header(source)
     base = LENGTH + header.size
-    for item in sorted(header.items, key=lambda item: item.name):
-        yield _entry(item, base, header.metadata.get(item.name))
+    packed = {name.encode() for name, text in header.metadata.items() if text == _INT4.name}
+    judged: dict[Facts, tuple[DType | None, str]] = {}
+    for item in header.items.by_name():
+        facts = item.facts
+        if facts not in judged:
+            judged[facts] = _judge(facts)
+        dtype, why = judged[facts]
+        yield _found(item, base, _INT4 if facts.dtype == _INT4.safetensors and item.name in packed else dtype, why)
 
 
 def metadata(source: Source) -> Mapping[str, str]:
@@ -117,10 +89,10 @@ def checksums(source: Source) -> tuple[int | None, int]:
     told = header.metadata.get(CRC)
     base = LENGTH + header.size
     crc = 0
-    for item in sorted(header.items, key=lambda item: item.name):
-        crc = zlib.crc32(item.name.encode(), crc)
-        for start in range(base + item.begin, base + item.end, _CHUNK):
-            crc = zlib.crc32(source.read(start, min(_CHUNK, base + item.end - start)), crc)
+    for item in header.items.by_name():
+        starts = range(base + item.begin, base + item.end, _CHUNK)
+        pieces = (source.read(start, min(_CHUNK, base + item.end - start)) for start in starts)
+        crc = add(crc, item.name, item.facts.dtype, item.facts.shape, pieces)
     return None if told is None else _number(told), crc
 
 
@@ -149,15 +121,13 @@ def header_extents(entry: Entry) -> list[Extent]:
 
 def _confirm(length: bytes | memoryview, item: bytes | memoryview, entry: Entry) -> None:
     base = LENGTH + int.from_bytes(length, "little")
-    try:
-        found, stop = _item(bytes(item).decode("latin-1"), 0, entry.start)
-    except CorruptFile:
-        raise _stale(entry) from None
-    if not isinstance(found, _Item) or stop != entry.apart:
+    found = item_at(item, entry.start)
+    if found is None or entry.start + entry.apart >= base:
         raise _stale(entry)
+    dtype, why = _judge(found.facts)
     # Whether values are Int4, stored as integers of a byte, is said elsewhere; it changes no byte.
-    kept_as = "Int4" if entry.dtype is DTYPES["Int4"] else None
-    if entry.start + entry.apart >= base or _entry(found, base, kept_as) != entry._replace(digest=b""):
+    kept_as = _INT4 if entry.dtype is _INT4 and found.facts.dtype == _INT4.safetensors else dtype
+    if entry_of(_found(found, base, kept_as, why)) != entry._replace(digest=b""):
         raise _stale(entry)
 
 
@@ -170,161 +140,24 @@ def _stale(entry: Entry) -> StaleIndex:
     )
 
 
-def _parse(raw: bytes) -> Header:
-    """Walk a header's JSON."""
-    # One character a byte, so that positions in the text are positions in the file.
-    text = raw.decode("latin-1")
-    if not text.startswith("{"):
-        raise CorruptFile("this is no safetensors file: its header does not begin with '{'", offset=LENGTH)
-    items: dict[str, _Item] = {}
-    facts: Mapping[str, str] | None = None
-    position = _after_space(text, 1)
-    if text[position : position + 1] == "}":
-        position += 1
-    else:
-        while True:
-            found, position = _item(text, position, LENGTH + position)
-            if not isinstance(found, _Item):
-                if facts is not None:
-                    raise CorruptFile(f"{METADATA} comes twice", offset=LENGTH + position)
-                facts = found
-            elif items.setdefault(found.name, found) is not found:
-                raise CorruptFile("the name comes twice", offset=found.start, parameter=found.name)
-            position = _after_space(text, position)
-            if text[position : position + 1] != ",":
-                break
-            position = _after_space(text, position + 1)
-        if text[position : position + 1] != "}":
-            raise CorruptFile("the header is no JSON object: ',' or '}' is needed", offset=LENGTH + position)
-        position += 1
-    if text[position:].strip(_SPACE):
-        raise CorruptFile("something follows the header's JSON", offset=LENGTH + position)
-    return Header(len(raw), list(items.values()), facts or {})
-
-
-def _item(text: str, position: int, offset: int) -> tuple[_Item | dict[str, str], int]:
-    """The item at a position: a tensor, or the metadata; and where it ends. `offset` is its place in the file."""
-    try:
-        if text[position : position + 1] != '"':
-            raise CorruptFile("the header is no JSON object: a name is needed", offset=offset)
-        _, after_name = _DECODER.raw_decode(text, position)
-        colon = _after_space(text, after_name)
-        if text[colon : colon + 1] != ":":
-            raise CorruptFile("the header is no JSON object: ':' is needed", offset=offset + colon - position)
-        begin = _after_space(text, colon + 1)
-        value, end = _DECODER.raw_decode(text, begin)
-        name = _text(text[position:after_name])
-        if name == METADATA:
-            return _metadata(json.loads(_bytes(text[begin:end]), object_pairs_hook=_Object)), end
-        return _tensor(name, offset, end - position, value), end
-    except CorruptFile as error:
-        error.offset = offset if error.offset is None else error.offset
-        raise
-    except (JSONDecodeError, UnicodeError, ValueError, RecursionError) as error:
-        raise CorruptFile(f"the header is no JSON of UTF-8 text: {error}", offset=offset) from None
-
-
-class _Object(list[tuple[str, Any]]):
-    """A JSON object with its names as they come, so that one that comes twice is seen."""
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON")
-
-
-_DECODER: Final = JSONDecoder(object_pairs_hook=_Object, parse_constant=_no_constant)
-
-
-def _tensor(name: str, offset: int, length: int, value: Any) -> _Item:
-    if not isinstance(value, _Object):
-        raise CorruptFile("a tensor's facts must be an object", parameter=name)
-    facts = [pair for pair in value if pair[0] in _FACTS]
-    known = dict(facts)
-    if len(known) != len(_FACTS) or len(facts) != len(_FACTS):
-        raise CorruptFile(f"{', '.join(_FACTS)} are needed, once each", parameter=name)
-    dtype, shape, offsets = known["dtype"], known["shape"], known["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _BITS:
-        raise CorruptFile(f"there is no dtype {str(dtype)[:64]!r}", parameter=name)
-    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
-        raise CorruptFile(
-            "shape and data_offsets must be lists of numbers from 0 on, the latter of two", parameter=name
-        )
-    begin, end = offsets
-    bits = math.prod(shape) * _BITS[dtype]
-    if bits >= _LARGEST or bits % 8 or bits // 8 != end - begin:
-        raise CorruptFile(
-            f"shape {tuple(shape)[:64]} of {dtype} needs {bits / 8:,.10g} bytes, data_offsets give {end - begin:,}",
-            parameter=name,
-        )
-    return _Item(name, offset, length, dtype, tuple(shape), begin, end)
-
-
-def _are_sizes(value: Any) -> bool:
-    return isinstance(value, list) and all(type(number) is int and 0 <= number < _LARGEST for number in value)
-
-
-def _metadata(value: Any) -> dict[str, str]:
-    if value is None:
-        return {}
-    if not isinstance(value, _Object) or not all(isinstance(text, str) for _, text in value):
-        raise CorruptFile(f"{METADATA} must be an object of texts")
-    found: dict[str, str] = dict(value)
-    for text in (*found, *found.values()):
-        text.encode()  # half of a surrogate pair is no text
-    return found
-
-
-def _check_places(header: Header, contents: int) -> None:
-    """Make sure that contents follow each other without gaps and fill the file."""
-    position = 0
-    for item in sorted(header.items, key=lambda item: (item.begin, item.end)):
-        if item.begin != position:
-            raise CorruptFile(
-                f"its content is at {item.begin:,} of the contents, {position:,} is where the one before it ends",
-                offset=item.start,
-                parameter=item.name,
-            )
-        position = item.end
-    if position != contents:
-        kind = TruncatedFile if contents < position else CorruptFile
-        raise kind(f"the header announces {position:,} bytes of contents, the file has {contents:,}", offset=LENGTH)
-
-
-def _entry(item: _Item, base: int, kept_as: str | None) -> Entry:
-    """What an item says, as an entry."""
-    begin, stop = base + item.begin, base + item.end
-    dtype = DTYPES["Int4"] if kept_as == "Int4" and item.dtype == "I8" else BY_SAFETENSORS_NAME.get(item.dtype)
+def _judge(facts: Facts) -> tuple[DType | None, str]:
+    """The dtype that facts name, and why no value can be had of them (or nothing)."""
+    dtype = BY_SAFETENSORS_NAME.get(facts.dtype)
     if dtype is None:
-        why = f"numpy has no type for {item.dtype}"
-    elif not dtype.is_known_here:
-        why = f"the ml_dtypes installed here has no {dtype.numpy_name}: upgrade it (pip install -U ml_dtypes)"
-    else:
-        why = impossible(list(item.shape), dtype)
+        return None, f"numpy has no type for {facts.dtype}"
+    if not dtype.is_known_here:
+        return dtype, f"the ml_dtypes installed here has no {dtype.numpy_name}: upgrade it (pip install -U ml_dtypes)"
+    return dtype, impossible(list(facts.shape), dtype)
+
+
+def _found(item: Item, base: int, dtype: DType | None, why: str) -> Plain | Entry:
+    """What an item says."""
+    name, facts, start, length, begin, end = item
     if why or dtype is None:
-        return Entry(item.name, REFUSED, None, (), (), item.start, stop, (), why)
-    extents = (Extent(begin, item.end - item.begin),) if item.end > item.begin else ()
-    return Entry(item.name, TENSOR, dtype, item.shape, extents, item.start, stop, apart=item.length)
-
-
-def _after_space(text: str, position: int) -> int:
-    while text[position : position + 1] in _SPACE and position < len(text):
-        position += 1
-    return position
-
-
-def _bytes(text: str) -> str:
-    """Text of one character a byte, as the UTF-8 that it is."""
-    return text if text.isascii() else text.encode("latin-1").decode()
-
-
-def _text(quoted: str) -> str:
-    """The name that a piece of JSON stands for."""
-    plain = quoted[1:-1]
-    if "\\" not in plain and plain.isascii():
-        return plain
-    name: str = json.loads(_bytes(quoted))
-    name.encode()  # half of a surrogate pair is no text
-    return name
+        return Entry(name.decode(), REFUSED, None, (), (), start, base + end, (), why)
+    if begin == end:
+        return Entry(name.decode(), TENSOR, dtype, facts.shape, (), start, base + end, apart=length)
+    return Plain(name, dtype, facts.shape, base + begin, end - begin, start, base + end, length)
 
 
 def _number(text: str) -> int | None:

@@ -90,8 +90,13 @@ def diagnose(head: bytes, wanted: str = "ckpt") -> str | None:
         return f"this is {kind.what}: {kind.advice}"
     if wanted != "safetensors" and is_safetensors(head):
         return "this is a safetensors file: rename it to end in .safetensors and load it with format='safetensors'"
-    if wanted == "safetensors" and any(head.startswith(mark) for mark in _CKPT):
+    if wanted == "safetensors" and is_ckpt(head):
         return "this is a MindSpore checkpoint: rename it to end in .ckpt and load it with format='ckpt'"
+    if head.lstrip().startswith(b"{") and b'"weight_map"' in head:
+        return (
+            "this is the listing of a checkpoint in several files: index or open these, or load the listing as"
+            " <name>.safetensors.index.json or <name>.ckpt.index.json"
+        )
     if len(head) >= 16 and is_text(head):
         return f"this is a text file: get the {'checkpoint' if wanted == 'ckpt' else 'file'} itself"
     return None
@@ -100,6 +105,11 @@ def diagnose(head: bytes, wanted: str = "ckpt") -> str | None:
 def is_safetensors(head: bytes) -> bool:
     """Whether a file's first bytes are those of a safetensors file: a header's length below 2^40, and its beginning."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**40
+
+
+def is_ckpt(head: bytes) -> bool:
+    """Whether a file begins as a MindSpore checkpoint does, plain or encrypted."""
+    return head.startswith(_CKPT)
 
 
 def is_text(head: bytes) -> bool:

@@ -16,9 +16,9 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from lazyckpt.atomic import put
-from lazyckpt.entry import Entry, Plain, entry_of
+from lazyckpt.entry import Entry, Fingerprint, Plain, entry_of
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChangedFile, StaleIndex
-from lazyckpt.formats import find, format_of
+from lazyckpt.formats import FORMATS, find, format_of
 from lazyckpt.index import Index, place, sidecar
 from lazyckpt.index.codec import CLEAR, Codec
 from lazyckpt.index.record import BadRecord, Meta
@@ -155,6 +155,16 @@ def existing(opened: Opened, wishes: Wishes = DEFAULTS) -> Found | None:
     return next(filter(None, (_fresh(candidate, opened, wishes) for candidate in _places(opened.path))), None)
 
 
+def index_in_memory(source: Source, form: str) -> Index:
+    """The index of bytes that are in no file, in a format.
+
+    Raises:
+        CorruptFile, WrongFormat: the bytes are none of that format.
+    """
+    mark = Fingerprint(source.size, 0, bytes(16))
+    return Index(MemoryStore(find(source, form), Meta(mark, format=form)))
+
+
 def _places(path: str) -> list[str]:
     near, far = place.beside(path), place.cached(path)
     if not place.on_network(path):
@@ -265,13 +275,14 @@ def _entries(opened: Opened, source: Source, wishes: Wishes) -> Iterator[Iterato
 
 def _runs(source: Source, wishes: Wishes) -> Iterator[list[Plain | Entry]]:
     """The entries, many at a time; in between says how far the walk is, and lets go of the pages left behind."""
-    released = 0
+    released = done = 0
     entries = find(source, wishes.format)
+    in_order = FORMATS[wishes.format].in_file_order
     progress = wishes.progress
     while run := list(islice(entries, _RUN)):
         yield run
-        done = run[-1].stop
-        if done - released >= _RELEASE_EVERY:
+        done = run[-1].stop if in_order else done + sum(map(_stored, run))
+        if in_order and done - released >= _RELEASE_EVERY:
             source.release(released, done - released)
             released = done
         if progress is not None:
@@ -280,7 +291,14 @@ def _runs(source: Source, wishes: Wishes) -> Iterator[list[Plain | Entry]]:
         progress(source.size, source.size)
 
 
+def _stored(found: Plain | Entry) -> int:
+    return found.length if isinstance(found, Plain) else found.stored
+
+
 def _digested(source: Source, entry: Entry) -> Entry:
     from lazyckpt.digest import digest_of
 
-    return entry._replace(digest=digest_of(source, entry))
+    digest = digest_of(source, entry)
+    for extent in entry.all_extents:
+        source.release(*extent)
+    return entry._replace(digest=digest)

@@ -32,6 +32,7 @@ _LAST_SIMPLE: Final = 1  # kinds above it have a `rest`
 _HEAD: Final = struct.Struct("<BBBBI")
 _PLACE: Final = struct.Struct("<QQ")
 _SINGLE: Final = struct.Struct("<QQQQ")
+_APART_REST: Final = struct.Struct("<QQQQII")  # `_SINGLE`, and the rest of a tensor whose header stands apart
 _REST: Final = struct.Struct("<I")
 _ARRAY: Final = struct.Struct("<BBI")
 _META: Final = struct.Struct("<8sHHQQQQ16s16s16s")
@@ -114,13 +115,16 @@ def encode(entry: Entry, name: bytes) -> bytes:
 
 def encode_plain(found: Plain) -> bytes:
     """`encode` for what nearly all parameters are."""
-    name, dtype, shape, offset, length, start, stop = found
-    return _single_head(dtype, shape) + _SINGLE.pack(start, stop, offset, length) + name
+    name, dtype, shape, offset, length, start, stop, apart = found
+    if apart:
+        rest = _APART_REST.pack(start, stop, offset, length, _REST.size, apart)
+        return _single_head(_APART, dtype, shape) + rest + name
+    return _single_head(0, dtype, shape) + _SINGLE.pack(start, stop, offset, length) + name
 
 
 @functools.lru_cache(65_536)
-def _single_head(dtype: DType, shape: tuple[int, ...]) -> bytes:
-    return _HEAD.pack(0, dtype.code, len(shape), 0, 1) + _integers("q", shape)
+def _single_head(kind: int, dtype: DType, shape: tuple[int, ...]) -> bytes:
+    return _HEAD.pack(kind, dtype.code, len(shape), 0, 1) + _integers("q", shape)
 
 
 def decode(data: bytes) -> Entry:

@@ -148,19 +148,27 @@ class GcmSource(DecryptedSource):
     def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
         keep = {number: self._is_worth_keeping(number, pieces) for number, pieces in jobs.items()}
         self._touched.update(jobs)
-        run_all([partial(self._block, number, pieces, keep[number]) for number, pieces in jobs.items()])
+        # What is at hand first, before room for others drives it out.
+        rest = [number for number, pieces in jobs.items() if not self._copy(self._cache.get(number), pieces)]
+        run_all([partial(self._block, number, jobs[number], keep[number]) for number in rest])
 
     def _block(self, number: int, pieces: list[Request], keep: bool) -> None:
-        kept = self._cache.get(number)
-        if kept is None and keep:
-            kept = room(self.table[number].length)
-            self.decrypt(number, [(0, kept)])
-            self._cache.put(number, kept)
-        if kept is None:
+        if not keep:
             self.decrypt(number, pieces)
             return
+        block = self._cache.room(self.table[number].length)
+        self.decrypt(number, [(0, block)])
+        self._cache.put(number, block)
+        self._copy(block, pieces)
+
+    @staticmethod
+    def _copy(block: memoryview | None, pieces: list[Request]) -> bool:
+        """Whether the block is there; then the pieces are filled from it."""
+        if block is None:
+            return False
         for inside, destination in pieces:
-            destination[:] = kept[inside : inside + destination.nbytes]
+            destination[:] = block[inside : inside + destination.nbytes]
+        return True
 
     def _is_worth_keeping(self, number: int, pieces: list[Request]) -> bool:
         """Whether more of a block is likely to be wanted soon: it is read again, or the one before it was read."""
@@ -279,6 +287,12 @@ class _Blocks:
         self._size = 0
         self._turn = threading.Lock()
 
+    def room(self, size: int) -> memoryview:
+        """Memory for one more block; what would have to go for it goes first."""
+        with self._turn:
+            self._shrink(self.limit - size)
+        return room(size)
+
     def get(self, number: int) -> memoryview | None:
         with self._turn:
             block = self._held.get(number)
@@ -291,13 +305,16 @@ class _Blocks:
             if number not in self._held:
                 self._held[number] = block
                 self._size += block.nbytes
-            while self._size > self.limit:
-                self._size -= self._held.popitem(last=False)[1].nbytes
+            self._shrink(self.limit)
 
     def clear(self) -> None:
         with self._turn:
             self._held.clear()
             self._size = 0
+
+    def _shrink(self, size: int) -> None:
+        while self._held and self._size > size:
+            self._size -= self._held.popitem(last=False)[1].nbytes
 
 
 def run_all(tasks: list[Callable[[], Any]]) -> None:

@@ -35,7 +35,7 @@ def is_tensor(value: object) -> bool:
 
 def to_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
     """A tensor's values as a numpy array, over its own memory where that is in reach of the processor."""
-    plain = tensor.detach().cpu()
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg()
     for name, (bits, torch_dtype) in _AS_BITS.items():
         if plain.dtype == torch_dtype:
             stored: npt.NDArray[Any] = plain.contiguous().view(torch.int16).numpy().view(bits)

@@ -7,7 +7,6 @@ shape. Unlike MindSpore's, an empty tensor is written too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from typing import Final
 
 from lazyckpt.dtypes import DType
@@ -23,16 +22,15 @@ from lazyckpt.formats.encode import (
     tensor_header,
     trailer,
 )
-from lazyckpt.writing.items import Content, Item
+from lazyckpt.writing.items import MAP_ARRAYS, Content, Item
 from lazyckpt.writing.sink import Sink
 
-MAP_ARRAYS: Final = 3  # keys, values, status
 LONGEST_VALUE: Final = 2**31 - 2**16  # bytes of a Value that protobuf can hold, with room for its header
 _TYPE_OF_STRINGS: Final = "str"
 
 
 def write(
-    sink: Sink, items: Iterable[Item], *, align: int = 1, crc: bool = False, slice_size: int = SLICE
+    sink: Sink, items: Iterable[Item], *, align: int = 1, crc: bool = False, slice_size: int | None = None
 ) -> Iterator[Plain | Entry]:
     """Write a whole stream, and yield each item's entry once it is written.
 
@@ -41,10 +39,10 @@ def write(
         items: in order, no name twice, all checked (`check`).
         align: each tensor's content begins at a multiple of so many bytes of the stream.
         crc: end with the checksum that the sink has kept.
-        slice_size: bytes of content of a slice.
+        slice_size: bytes of content of a slice; None for 512 MiB.
     """
     for item in items:
-        yield _map(sink, item) if item.kind == MAP else _tensor(sink, item, align, slice_size)
+        yield _map(sink, item) if item.kind == MAP else _tensor(sink, item, align, slice_size or SLICE)
     if crc:
         sink.write(trailer(sink.crc))
     elif sink.tail[-TRAILER:].startswith(TRAILER_MARK):
@@ -64,7 +62,8 @@ def check(item: Item) -> None:
         raise ArgumentValueError(f"the name {item.name!r} is no Unicode text: it cannot be encoded in UTF-8") from None
     if item.kind != TENSOR and item.nbytes > LONGEST_VALUE:
         raise ArgumentValueError(f"{item.name!r}: a {item.kind} of {item.nbytes:,} bytes is too long for a .ckpt file")
-    if item.kind == MAP and (len(item.contents) % MAP_ARRAYS or not all(content.shape for content in item.contents)):
+    counts = len(item.contents)
+    if item.kind == MAP and (not counts or counts % MAP_ARRAYS or not all(content.shape for content in item.contents)):
         raise ArgumentValueError(f"{item.name!r}: a map is a list of three arrays (keys, values, status), none 0-d")
     for content in item.contents:
         if content.dtype is not None and not content.dtype.in_ckpt:
@@ -82,7 +81,7 @@ def _tensor(sink: Sink, item: Item, align: int, slice_size: int) -> Plain | Entr
     type_name = _TYPE_OF_STRINGS if content.dtype is None else content.dtype.name
     limit = content.nbytes if item.kind == STRING else slice_size
     start, extents = sink.position, []
-    pieces = content.pieces()
+    pieces = content.whole()
     left = memoryview(b"")
     for begin in range(0, content.nbytes or 1, max(1, limit)):
         length = min(limit, content.nbytes - begin)
@@ -95,7 +94,8 @@ def _tensor(sink: Sink, item: Item, align: int, slice_size: int) -> Plain | Entr
                 left = next(pieces)
             sink.write(left[:length])
             left, length = left[length:], length - len(left[:length])
-    _exhaust(left, pieces)
+    for left in pieces:  # to its end, where its source may find that it is damaged
+        sink.write(left)
     if item.kind == TENSOR and content.dtype is not None and len(extents) == 1:
         return Plain(tag, content.dtype, content.shape, *extents[0], start, sink.position)
     shape = () if item.kind == STRING or content.shape == (0,) else content.shape  # [0] is read as a scalar
@@ -117,7 +117,7 @@ def _map_value(sink: Sink, tag: bytes, contents: Sequence[Content]) -> Iterator[
     for header, content in zip(map_headers(tag, described), contents, strict=True):
         sink.write(header)
         begin = sink.position
-        for piece in content.pieces():
+        for piece in content.whole():
             sink.write(piece)
         yield content, Extent(begin, content.nbytes)
 
@@ -134,9 +134,3 @@ def _dtype(content: Content) -> DType:
     if content.dtype is None:
         raise TypeError("an array of a map has a dtype")
     return content.dtype
-
-
-def _exhaust(left: memoryview, pieces: Iterator[memoryview]) -> None:
-    """Let the source of the pieces come to its end, where it may find that they are not what they should be."""
-    for _ in chain(left[:1], pieces):
-        raise ArgumentValueError("a value gave more bytes than its shape holds")

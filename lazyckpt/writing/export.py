@@ -60,14 +60,18 @@ def export(
     form = format_of(target, wanted.format)
     lock = lock_of(wanted.enc_key, wanted.enc_mode) if wanted.enc_key is not None else None
     items = _Items(names, item, wanted.rename, None if wanted.dtype is None else float_dtype(wanted.dtype))
-    metadata = {name: text for name, text in metadata.items() if name != REMOVE_REDUNDANCY} or _MINDSPORE
     how = How(form, lock, wanted.crc_check, wanted.align, wanted.mode, metadata)
     if wanted.max_shard_size is not None:
-        if wanted.max_shard_size < 1:
+        if not isinstance(wanted.max_shard_size, int) or wanted.max_shard_size < 1:
             raise ArgumentValueError(f"max_shard_size must be a number of bytes, not {wanted.max_shard_size!r}")
         return save_set(target, items, how, wanted.max_shard_size, wanted.progress)
     save(target, items, how, wanted.progress)
     return [target]
+
+
+def inherited(metadata: Mapping[str, str]) -> Mapping[str, str]:
+    """What a new file says of itself unless told otherwise: what the old one says, but for how that was saved."""
+    return {name: text for name, text in metadata.items() if name != REMOVE_REDUNDANCY} or _MINDSPORE
 
 
 def format_of(path: str, given: str | None) -> str:
@@ -101,7 +105,7 @@ def float_dtype(name: str) -> DType:
         ArgumentValueError: there is none of this name.
     """
     floats = {dtype.name.lower(): dtype for dtype in DTYPES.values() if _is_float(dtype)}
-    found = floats.get(name.lower())
+    found = floats.get(str(name).lower())
     if found is None:
         raise ArgumentValueError(f"dtype {name!r} is no floating-point type; known are {', '.join(floats)}")
     return found

@@ -19,7 +19,14 @@ from typing import BinaryIO, Final, NamedTuple
 
 from lazyckpt.atomic import draft, put
 from lazyckpt.entry import MAP, Fingerprint
-from lazyckpt.errors import ArgumentValueError, FolderInTheWay, LazyCkptError, MissingFolder, UnwritableFile
+from lazyckpt.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    FolderInTheWay,
+    LazyCkptError,
+    MissingFolder,
+    UnwritableFile,
+)
 from lazyckpt.formats import find
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import place
@@ -121,8 +128,11 @@ def check(items: Items, how: How) -> None:
     """Refuse what cannot be written, or could not be read again.
 
     Raises:
-        ArgumentValueError: see `save`.
+        ArgumentTypeError, ArgumentValueError: see `save`.
     """
+    for what, number in (("align", how.align), ("mode", how.mode)):
+        if not isinstance(number, int):
+            raise ArgumentTypeError(f"{what} must be a number, not {type(number).__name__}")
     if how.format != "ckpt" and how.lock is not None:
         raise ArgumentValueError("safetensors files are not encrypted: leave the key out, or save as .ckpt")
     if how.crc and how.lock is not None:
@@ -132,6 +142,8 @@ def check(items: Items, how: How) -> None:
         )
     if not 1 <= how.align <= MOST_ALIGNMENT or how.align & (how.align - 1):
         raise ArgumentValueError(f"align must be a power of two up to {MOST_ALIGNMENT}, not {how.align!r}")
+    if how.format == "safetensors":
+        safetensors.check_metadata(how.metadata)
     names: set[str] = set()
     for item in items:
         if item.name in names:
@@ -139,9 +151,9 @@ def check(items: Items, how: How) -> None:
         names.add(item.name)
         _CHECKS[how.format](item)
         if item.kind == MAP and (how.crc or how.lock is not None):
-            what = "encrypted file" if how.lock is not None else "file with a checksum"
+            what = "an encrypted file" if how.lock is not None else "a file with a checksum"
             raise ArgumentValueError(
-                f"{item.name!r} is a map: MindSpore cannot load an {what} that holds one; leave it out, or save without"
+                f"{item.name!r} is a map: MindSpore cannot load {what} that holds one; leave it out, or save without"
             )
 
 
@@ -223,6 +235,8 @@ def _told(path: str) -> Iterator[None]:
             raise FolderInTheWay(errno.EISDIR, f"{path} is a folder; the name of a file is needed")
         if not os.path.isdir(folder):
             raise MissingFolder(errno.ENOENT, f"{path} cannot be written: there is no folder {folder}; create it first")
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise UnwritableFile(errno.EINVAL, f"{path} is a device or a pipe; the name of a file is needed")
         yield
     except LazyCkptError:
         raise

@@ -21,7 +21,8 @@ from lazyckpt.payload import PIECE, Payloads
 
 AnyArray = npt.NDArray[Any]
 Pieces = Callable[[], Iterator[memoryview]]
-_SCALARS: Final = {bool: "?", int: "<i8", float: "<f4"}  # what MindSpore makes of Python's numbers
+MAP_ARRAYS: Final = 3  # keys, values, status
+_SCALARS: Final = {bool: "?", int: "<i8", float: "<f4"}  # what MindSpore makes of Python's numbers; a bool is an int
 
 
 class Content(NamedTuple):
@@ -40,6 +41,21 @@ class Content(NamedTuple):
     nbytes: int
     pieces: Pieces
     lasts: bool = False
+
+    def whole(self) -> Iterator[memoryview]:
+        """The pieces, to the last: how many bytes come is how many were announced.
+
+        Raises:
+            ArgumentValueError: it is not; what was written of them must not be kept.
+        """
+        left = self.nbytes
+        for piece in self.pieces():
+            left -= piece.nbytes
+            if left < 0:
+                raise ArgumentValueError("a value that changed while it was written gave more bytes than it has")
+            yield piece
+        if left:
+            raise ArgumentValueError(f"a value that changed while it was written gave {left:,} bytes less than it has")
 
 
 class Item(NamedTuple):
@@ -114,6 +130,11 @@ def stored(name: str, entry: Entry, payloads: Payloads) -> Item:
         ArgumentValueError: the file's claims about it are impossible.
     """
     if entry.kind == MAP:
+        if len(entry.arrays) != MAP_ARRAYS:
+            raise ArgumentValueError(
+                f"{entry.name!r} cannot be written: a map has three arrays (keys, values, status), this one"
+                f" {len(entry.arrays)}; leave it out"
+            )
         arrays: list[AnyArray] = []
 
         def nth(number: int) -> Pieces:
@@ -147,13 +168,15 @@ def stored(name: str, entry: Entry, payloads: Payloads) -> Item:
 
 
 def number_content(value: bool | float) -> Content:
-    """The content of one of Python's numbers: Bool, Int64 or Float32, as MindSpore makes it.
+    """The content of one of Python's numbers: Bool, Int64 or Float32 (infinite if it must), as MindSpore makes it.
 
     Raises:
         ArgumentValueError: an integer that 64 bits cannot hold.
     """
+    kind = next(dtype for kind, dtype in _SCALARS.items() if isinstance(value, kind))
     try:
-        return array_content(np.asarray(value, _SCALARS[type(value)]))
+        with np.errstate(over="ignore"):
+            return array_content(np.asarray(value, kind))
     except OverflowError:
         raise ArgumentValueError(f"{value} does not fit into 64 bits") from None
 
@@ -173,11 +196,14 @@ def cast(item: Item, dtype: DType, told: Callable[[str, int], object]) -> Item:
 
     def pieces() -> Iterator[memoryview]:
         lost = 0
+        # numpy tells of an overflow at no cost; ml_dtypes does not, so there it is looked for.
+        overflows = [] if old.kind == new.kind == "f" else [True]
         for piece in content.pieces():
             before = np.frombuffer(piece, old)
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(over="call", call=lambda *_: overflows.append(True), invalid="ignore"):
                 after = before.astype(new)
-            lost += int(np.count_nonzero(~np.isfinite(after))) - int(np.count_nonzero(~np.isfinite(before)))
+            if overflows:
+                lost += int(np.count_nonzero(~np.isfinite(after))) - int(np.count_nonzero(~np.isfinite(before)))
             yield _bytes_of(after)
         if lost > 0:
             told(item.name, lost)

@@ -10,14 +10,15 @@ package, so the same values give the same file.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO, Final
 
 from lazyckpt.dtypes import DType
 from lazyckpt.entry import TENSOR
-from lazyckpt.errors import ArgumentValueError
-from lazyckpt.formats.safetensors import CRC, LENGTH, METADATA
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
+from lazyckpt.formats.json_header import LENGTH, LONGEST_HEADER, METADATA
+from lazyckpt.formats.safetensors import CRC
+from lazyckpt.formats.summing import add
 from lazyckpt.writing.items import Item
 
 REMOVE_REDUNDANCY: Final = "remove_redundancy"
@@ -49,6 +50,22 @@ def check(item: Item) -> None:
         raise ArgumentValueError(f"the name {item.name!r} is no Unicode text: it cannot be encoded in UTF-8") from None
 
 
+def check_metadata(metadata: Mapping[str, str]) -> None:
+    """Refuse metadata that the format cannot hold.
+
+    Raises:
+        ArgumentTypeError: a name or what is told under it is no text.
+        ArgumentValueError: it is no Unicode.
+    """
+    for text in (*metadata, *metadata.values()):
+        if not isinstance(text, str):
+            raise ArgumentTypeError(f"the metadata of a safetensors file are texts, not {type(text).__name__}")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ArgumentValueError(f"{text!r}, of the metadata, is no Unicode text") from None
+
+
 def layout(items: Iterable[Item]) -> list[Item]:
     """Items in the order in which their contents stand in the file."""
     return sorted(items, key=lambda item: (_RANK[_dtype(item).safetensors], item.name.encode()))
@@ -67,6 +84,9 @@ def header(items: Sequence[Item], metadata: Mapping[str, str], align: int = 1) -
         items: as `layout` gives them.
         metadata: for `__metadata__`; none is written if it is empty.
         align: the first content begins at a multiple of so many bytes (8 at least).
+
+    Raises:
+        ArgumentValueError: it is longer than any reader of the format takes.
     """
     table: dict[str, object] = {METADATA: dict(metadata)} if metadata else {}
     offset = 0
@@ -76,6 +96,11 @@ def header(items: Sequence[Item], metadata: Mapping[str, str], align: int = 1) -
         offset += item.nbytes
     text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-(LENGTH + len(text)) % max(align, _UNIT))
+    if len(text) > LONGEST_HEADER:
+        raise ArgumentValueError(
+            f"the header of {len(items):,} tensors has {len(text):,} bytes, readers of safetensors files take"
+            f" {LONGEST_HEADER:,}: write a set of files (max_shard_size), or a .ckpt"
+        )
     return len(text).to_bytes(LENGTH, "little") + text
 
 
@@ -97,7 +122,7 @@ def write(file: BinaryIO, items: Sequence[Item], head: bytes, order: Iterable[It
     for item in order:
         if position != places[item.name]:
             file.seek(places[item.name])
-        file.writelines(item.contents[0].pieces())
+        file.writelines(item.contents[0].whole())
         position = places[item.name] + item.nbytes
 
 
@@ -105,9 +130,8 @@ def checksum(items: Iterable[Item]) -> int:
     """MindSpore's crc32 of a file: over names and contents, in the order of names. Reads every content."""
     crc = 0
     for item in sorted(items, key=lambda item: item.name):
-        crc = zlib.crc32(item.name.encode(), crc)
-        for piece in item.contents[0].pieces():
-            crc = zlib.crc32(piece, crc)
+        content = item.contents[0]
+        crc = add(crc, item.name.encode(), _dtype(item).safetensors, content.shape, content.whole())
     return crc
 
 

@@ -52,7 +52,7 @@ class PlainSink:
         """See `Sink.write`."""
         self._file.write(data)
         self.position += len(data)
-        self.tail = bytes(data[-_TAIL:]) if len(data) >= _TAIL else (self.tail + bytes(data))[-_TAIL:]
+        self.tail = _last(self.tail, data)
         if self._sums:
             self.crc = zlib.crc32(data, self.crc)
 
@@ -67,19 +67,20 @@ class EncryptingSink:
         frames: the blocks that are finished.
     """
 
-    def __init__(self, file: BinaryIO, lock: Lock, frame_size: int = FRAME_PLAINTEXT) -> None:
+    def __init__(self, file: BinaryIO, lock: Lock, frame_size: int | None = None) -> None:
         self.position = 0
         self.crc = 0
         self.tail = b""
         self.frames: list[Frame] = []
         self._file = file
         self._lock = lock
-        self._size = frame_size
+        self._size = frame_size or FRAME_PLAINTEXT
         self._frame: _Frame | None = None
 
     def write(self, data: bytes | memoryview) -> None:
         """See `Sink.write`."""
         data = memoryview(data)
+        self.tail = _last(self.tail, data)
         done = 0
         while done < data.nbytes:
             if self._frame is None:
@@ -96,6 +97,11 @@ class EncryptingSink:
         if self._frame is not None:
             self.frames.append(self._frame.finish())
             self._frame = None
+
+
+def _last(before: bytes, data: bytes | memoryview) -> bytes:
+    """The last bytes of a stream to which some were added."""
+    return bytes(data[-_TAIL:]) if len(data) >= _TAIL else (before + bytes(data))[-_TAIL:]
 
 
 class _Frame:

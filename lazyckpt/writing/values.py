@@ -12,6 +12,7 @@ from lazyckpt.dtypes import DTYPES
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.parameter import Parameter
 from lazyckpt.writing.items import (
+    MAP_ARRAYS,
     Content,
     Item,
     array_content,
@@ -41,12 +42,12 @@ def item_of(name: str, value: Any) -> Item:
         return string(name, value)
     if isinstance(value, Parameter) and value.origin is not None:
         return stored(name, *value.origin)
-    if isinstance(value, list):
-        return map_of(name, [[np.asarray(part) for part in value]])
     theirs = _mindspore()
-    if theirs is not None and theirs.is_map(value):
-        return map_of(name, list(theirs.slices_of(value)))
     try:
+        if isinstance(value, list):
+            return map_of(name, [_three(value)])
+        if theirs is not None and theirs.is_map(value):
+            return map_of(name, list(theirs.slices_of(value)))
         return tensor(name, content_of(value))
     except ArgumentTypeError as error:
         raise ArgumentTypeError(f"{name!r} cannot be saved: {error}") from None
@@ -68,6 +69,12 @@ def content_of(value: Any) -> Content:
     if found is None:
         raise ArgumentTypeError(f"a {type(value).__module__}.{type(value).__qualname__} is no array")
     return found
+
+
+def _three(value: list[Any]) -> list[Any]:
+    if len(value) != MAP_ARRAYS:
+        raise ArgumentTypeError(f"a list is a map's three arrays (keys, values, status), this one has {len(value)}")
+    return [np.asarray(part) for part in value]
 
 
 def is_tensor(value: object) -> bool:
@@ -97,7 +104,12 @@ def _of_torch(value: Any) -> Content | None:
         return None
     from lazyckpt.tensors import torch
 
-    return array_content(torch.to_array(value)) if torch.is_tensor(value) else None
+    if not torch.is_tensor(value):
+        return None
+    try:
+        return array_content(torch.to_array(value))
+    except (TypeError, RuntimeError) as error:  # no dtype of numpy's, sparse, without data
+        raise ArgumentTypeError(str(error)) from None
 
 
 def _mindspore() -> Any:

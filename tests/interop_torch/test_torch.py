@@ -5,13 +5,16 @@ Run where torch is installed: `python -m pytest tests/interop_torch`.
 
 from __future__ import annotations
 
+import ast
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from checkpoints import LAYERS, MIXED, checkpoint, counting, map_value, string_value, tensor_value
 from encryption import KEY, encrypted
@@ -472,3 +475,124 @@ def test_strings_stay_strings():
     assert {name: found[2] for name, found in state(module).items()} == {
         name: array.tobytes() for name, array in LAYERS.items()
     }
+
+
+def _of_torch(dtype):
+    """Four rows of values of a torch dtype, of any bits."""
+    width = 16 if dtype is torch.complex64 else 4 * dtype.itemsize
+    data = torch.arange(4 * width * 4, dtype=torch.int32).remainder(2 if dtype is torch.bool else 251)
+    return data.to(torch.uint8).reshape(4, -1).view(dtype)
+
+
+@pytest.mark.parametrize("name", sorted(safetensors.torch._TYPES))
+def test_what_torch_saves_is_read(name, tmp_path):
+    """Every dtype that safetensors.torch can save and load: the same dtype by name, the same shape, the same bytes."""
+    tensor = _of_torch(safetensors.torch._TYPES[name])
+    safetensors.torch.save_file({"w": tensor}, tmp_path / "w.safetensors")
+    with lazyckpt.load_checkpoint(tmp_path / "w.safetensors", format="safetensors") as ckpt:
+        told, array = ckpt["w"].dtype, ckpt["w"].asnumpy()
+
+    assert (told.safetensors, told.numpy, array.shape) == (name, array.dtype, tuple(tensor.shape))
+    assert array.tobytes() == bits(tensor)
+
+
+def test_values_of_eight_bits_are_torchs(tmp_path):
+    """Every code of an 8-bit float means the number that torch takes it for."""
+    names = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")
+    codes = torch.arange(256, dtype=torch.int32).to(torch.uint8)
+    tensors = {name: codes.clone().view(getattr(torch, name)) for name in names}
+    safetensors.torch.save_file(tensors, tmp_path / "w.safetensors")
+    with lazyckpt.load_checkpoint(tmp_path / "w.safetensors", format="safetensors") as ckpt:
+        for name, tensor in tensors.items():
+            np.testing.assert_array_equal(ckpt[name].asnumpy().astype("f4"), tensor.to(torch.float32).numpy())
+
+
+def _pack_of_torch():
+    """Torch's own `pack_uint4`, from its file: what else is in there needs packages that torch does not bring."""
+    path = Path(torch.__file__).parent / "testing" / "_internal" / "common_quantized.py"
+    wanted = {"down_size", "pack_uint4"}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in wanted]
+    names = {"torch": torch}
+    exec(compile(tree, str(path), "exec"), names)
+    return names["pack_uint4"]
+
+
+def test_values_of_four_bits_are_those_that_torch_packs(tmp_path):
+    """Torch packs two into a byte, the first into its lower half, and writes a shape that counts elements."""
+    values = np.array([[0, 0.5, 1, 1.5, 2, 3], [4, 6, -0.5, -1, -4, -6]], ml_dtypes.float4_e2m1fn)
+    packed = _pack_of_torch()(torch.from_numpy(values.view(np.uint8))).view(torch.float4_e2m1fn_x2)
+    safetensors.torch.save_file({"w": packed}, tmp_path / "w.safetensors")
+    with lazyckpt.load_checkpoint(tmp_path / "w.safetensors", format="safetensors") as ckpt:
+        array = ckpt["w"].asnumpy()
+
+    assert (tuple(packed.shape), array.shape, array.dtype) == ((2, 3), (2, 6), values.dtype)
+    assert array.tolist() == values.tolist()
+
+
+SAVED = {
+    "floats": lambda: torch.arange(6, dtype=torch.float32).reshape(2, 3),
+    "a scalar": lambda: torch.tensor(17),
+    "nothing": lambda: torch.zeros(0, 3),
+    "transposed": lambda: torch.arange(6).reshape(2, 3).T,
+    "strided": lambda: torch.arange(20, dtype=torch.int16)[::3],
+    "with a gradient": lambda: torch.ones(3, requires_grad=True),
+    "a parameter": lambda: nn.Parameter(torch.ones(3, dtype=torch.float64)),
+    "flags": lambda: torch.tensor([True, False]),
+}
+
+
+@pytest.mark.parametrize("what", SAVED)
+def test_tensors_are_saved(what, tmp_path):
+    """Whatever their layout, and whether or not they are trained: as the numpy array of the same values."""
+    tensor = SAVED[what]()
+    lazyckpt.save_checkpoint({"w": tensor}, tmp_path / "net.ckpt", align=1)
+
+    assert (tmp_path / "net.ckpt").read_bytes() == checkpoint({"w": tensor.detach().numpy()})
+
+
+@pytest.mark.parametrize("layout", [lambda tensor: tensor, lambda tensor: tensor.T], ids=["plain", "transposed"])
+def test_bfloat16_tensors_are_saved(layout, tmp_path):
+    """Bit for bit, though numpy has no such type of its own."""
+    tensor = layout((torch.arange(6).reshape(2, 3) / 7).to(torch.bfloat16))
+    lazyckpt.save_checkpoint({"w": tensor}, tmp_path / "net.ckpt")
+    with lazyckpt.load_checkpoint(tmp_path / "net.ckpt") as ours:
+        assert str(ours["w"].dtype) == "BFloat16"
+        assert torch.equal(ours["w"].to_torch(), tensor)
+
+
+def test_conjugates_are_saved_as_what_they_are(tmp_path):
+    """torch conjugates and negates lazily."""
+    tensor = torch.tensor([1 + 2j, 3 - 4j], dtype=torch.complex64)
+    lazyckpt.save_checkpoint({"c": tensor.conj(), "n": tensor.conj().imag}, tmp_path / "net", format="safetensors")
+    with lazyckpt.load_checkpoint(tmp_path / "net.safetensors", format="safetensors") as ours:
+        assert ours["c"].asnumpy().tolist() == [1 - 2j, 3 + 4j]
+        assert ours["n"].asnumpy().tolist() == [-2, 4]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.eye(3).to_sparse(),
+        lambda: torch.ones(3, device="meta"),
+        lambda: torch.ones(3).to(torch.float8_e4m3fn),
+        lambda: torch.ones(3, dtype=torch.complex128),
+    ],
+    ids=["sparse", "without data", "float8", "complex128"],
+)
+def test_tensors_that_no_file_holds_are_refused_by_name(make, tmp_path):
+    """With torch's own reason, before anything is written."""
+    with pytest.raises(ArgumentTypeError, match="'w' cannot be saved: "):
+        lazyckpt.save_checkpoint({"w": make()}, tmp_path / "net.ckpt")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tensor_that_is_trained_on_is_saved_as_it_was(tmp_path):
+    """Saving in the background copies first, though the array shares the tensor's memory."""
+    tensor = torch.ones(1000)
+    future = lazyckpt.save_checkpoint({"w": tensor}, tmp_path / "net.ckpt", async_save=True, align=1)
+    tensor.zero_()
+    future.result(60)
+
+    assert (tmp_path / "net.ckpt").read_bytes() == checkpoint({"w": np.ones(1000, "float32")})

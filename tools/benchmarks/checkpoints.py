@@ -106,6 +106,12 @@ class Checkpoints:
         return self._write("whole.ckpt", ((f"layer.{i}.weight", shape) for i in range(128)), _noise())
 
     @cached_property
+    def four(self) -> Made:
+        """256 values of 16 MiB (small: 64 KiB): 4 GiB."""
+        shape = (2**22,) if self._full else (2**14,)
+        return self._write("four.ckpt", ((f"layer.{i}.weight", shape) for i in range(256)), _noise())
+
+    @cached_property
     def lenet(self) -> Made:
         """A LeNet with its optimiser: 21 parameters, half a megabyte."""
         moments = {f"moments.{name}": shape for name, shape in LENET.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import subprocess
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -123,6 +124,29 @@ def iterate(path: str, **decryption: Any) -> Task:
     return Task(call)
 
 
+def convert(path: str, target: str, how: dict[str, Any], enc_key: bytes | None = None, **decryption: Any) -> Task:
+    """Write a checkpoint that has an index to another file, synced, its index along with it."""
+    import lazyckpt
+
+    def call() -> None:
+        with lazyckpt.load_checkpoint(path, block_cache=64 * 2**20, **decryption) as checkpoint:
+            checkpoint.save(target, enc_key=enc_key, **how)
+
+    return Task(call, lambda: _remove(target))
+
+
+def copy_file(path: str, target: str) -> Task:
+    """`cp`, and the copy synced."""
+
+    def call() -> None:
+        subprocess.run(["cp", path, target], check=True)
+        descriptor = os.open(target, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+    return Task(call, lambda: _remove(target))
+
+
 def safetensors_value(path: str, name: str, touch: bool) -> Task:
     """Open a safetensors file and take one value (always a copy); with `touch`, add it up."""
     from safetensors import safe_open
@@ -192,12 +216,26 @@ def openssl_range(path: str, key: bytes, offset: int, length: int) -> Task:
 
 
 def _forget_index(path: str) -> None:
+    _remove(path + ".lmdb")
+
+
+def _remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path + ".lmdb")
+        os.unlink(path)
 
 
 _ALL = (
     *(first_index, first_load, first_load_all, open_warm, open_and_look_up, one_row, view, copy, chosen, value, load),
-    *(iterate, safetensors_value, mindspore_load, bind, mindspore_bind, openssl_frames, openssl_range),
+    *(
+        iterate,
+        convert,
+        copy_file,
+        safetensors_value,
+        mindspore_load,
+        bind,
+        mindspore_bind,
+        openssl_frames,
+        openssl_range,
+    ),
 )
 TASKS: dict[str, Callable[..., Task]] = {task.__name__: task for task in _ALL}

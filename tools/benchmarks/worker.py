@@ -65,7 +65,7 @@ def _ready(job: dict[str, Any]) -> Task:
         if attribute:
             getattr(imported, attribute)  # lazyckpt imports a public name when it is first asked for
     arguments = job["arguments"]
-    for name in ("key", "dec_key"):
+    for name in ("key", "dec_key", "enc_key"):
         if name in arguments:
             arguments[name] = bytes.fromhex(arguments[name])
     return TASKS[job["task"]](**arguments)

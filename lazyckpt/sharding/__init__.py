@@ -1,0 +1,1 @@
+"""Checkpoints of distributed training: many files, each with its slices of every tensor, seen as one checkpoint."""

@@ -1,0 +1,66 @@
+"""Which files a distributed checkpoint is made of: `rank_<N>` folders, each with the file of its newest step."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from lazyckpt.errors import ArgumentTypeError, MissingFile
+
+ENDINGS: Final = (".ckpt", ".safetensors")
+_RANK: Final = re.compile(r"rank_(\d+)$")
+_STEP: Final = re.compile(r"-(\d+)_(\d+)\.\w+$")
+
+
+def rank_files(folder: str) -> dict[int, str]:
+    """The file of each rank whose folder has one. Of several files the one of the newest (epoch, step) counts."""
+    found: dict[int, str] = {}
+    for name in sorted(os.listdir(folder)):
+        match = _RANK.fullmatch(name)
+        inside = os.path.join(folder, name)
+        if match is None or not os.path.isdir(inside):
+            continue
+        files = checkpoints_in(inside)
+        if files:
+            found[int(match[1])] = max(files, key=_age)
+    return dict(sorted(found.items()))
+
+
+def checkpoints_in(folder: str) -> list[str]:
+    """The checkpoints in a folder itself, sorted by name."""
+    names = sorted(name for name in os.listdir(folder) if name.endswith(ENDINGS) and not name.startswith("."))
+    return [path for path in (os.path.join(folder, name) for name in names) if os.path.isfile(path)]
+
+
+def listed(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Paths as strings.
+
+    Raises:
+        ArgumentTypeError: they are none.
+    """
+    try:
+        paths = [given] if isinstance(given, (str, os.PathLike)) else list(given)
+        found = [os.fspath(path) for path in paths]
+    except TypeError:
+        raise ArgumentTypeError(f"a folder, or paths of files, are needed, not {type(given).__name__}") from None
+    if not all(isinstance(path, str) for path in found):
+        raise ArgumentTypeError("paths are strings, not bytes")
+    return found
+
+
+def need(found: list[str], where: str) -> list[str]:
+    """The files, if there are any.
+
+    Raises:
+        MissingFile: there are none.
+    """
+    if not found:
+        raise MissingFile(f"there is no checkpoint ({' or '.join(ENDINGS)}) in {where}")
+    return found
+
+
+def _age(path: str) -> tuple[int, int, str]:
+    match = _STEP.search(path)
+    return (int(match[1]), int(match[2]), path) if match else (-1, -1, path)

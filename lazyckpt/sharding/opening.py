@@ -1,0 +1,202 @@
+"""`open_sharded`: many files as one checkpoint.
+
+Strategy: files are opened one by one, each with an index of its own, and joined into one source. Parts hold different
+parameters: their names are put together. Ranks hold slices of the same parameters: a strategy tells how these make up
+the whole (`merged`), and a read touches the slices that it needs (`assembly`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from lazyckpt.checkpoint import Checkpoint
+from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile, NothingLoaded
+from lazyckpt.formats import FORMATS, Format, format_of
+from lazyckpt.formats.joined import joined
+from lazyckpt.index import Index
+from lazyckpt.index.build import AUTO, MEMORY, Wishes, obtain
+from lazyckpt.index.joined import JoinedIndex
+from lazyckpt.keys import Secret
+from lazyckpt.payload import Payloads
+from lazyckpt.selection import AllNames, Names, SomeNames
+from lazyckpt.sharding import checking
+from lazyckpt.sharding.assembly import MergedPayloads, boxes_from
+from lazyckpt.sharding.folders import checkpoints_in, listed, need, rank_files
+from lazyckpt.sharding.merged import MergedIndex, Merger, Rank
+from lazyckpt.sharding.strategy import Strategy, read_strategy, strategy_files
+from lazyckpt.sources import CACHE_BYTES, Source, open_source
+from lazyckpt.sources.joined import JoinedSource
+
+log = logging.getLogger("lazyckpt")
+
+COLLISIONS: Final = ("refuse", "first", "last")
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+
+def open_sharded(
+    folder_or_files: Paths, strategy: Paths | None = None, dec_key: bytes | None = None, dec_mode: str = "AES-GCM", *,
+    index: str = AUTO, whole: bool = False, collisions: str = "refuse", check: bool = False,
+    block_cache: int = CACHE_BYTES,
+) -> Checkpoint:  # fmt: skip
+    """Open a checkpoint that lies in many files.
+
+    Args:
+        folder_or_files: a folder of `rank_<N>` folders (of several files in one, that of the newest epoch and step
+            counts), a folder of parts, or the paths of parts, `.ckpt` or `.safetensors`.
+        strategy: how ranks cut their parameters: a strategy file (protobuf, or JSON if its name ends so), merged of all
+            pipeline stages or not, a folder of them, or several paths. Needed for rank folders, unless `whole`.
+        dec_key: the key of encrypted files.
+        dec_mode: AES-GCM, AES-CBC or SM4-CBC.
+        index: `auto` (each file's own, beside it or in the user's cache folder) or `memory`.
+        whole: every rank's file holds whole tensors (saved with `integrated_save`): the lowest rank's count.
+        collisions: what becomes of a name that several parts have: `refuse`, or the `first` or the `last` one counts.
+        check: compare all copies of every slice, which reads everything.
+        block_cache: bytes of decrypted blocks to keep in memory, for each file.
+
+    Returns:
+        A checkpoint in which every name has its full shape. Reads, slices included, touch only the shards they need.
+        A name that cannot be put together (its only file is missing or damaged, slices do not fit each other) raises
+        `CorruptFile` with file and reason when it is asked for; the others load.
+
+    Raises:
+        MissingFile: there are no files, or no strategy.
+        ArgumentTypeError, ArgumentValueError: an argument is wrong.
+        WrongFormat: a strategy file is none.
+        CorruptFile: parts collide, or copies disagree (`check`).
+
+    Cost: opening each file (its index is built the first time) and a walk over all names; no payload is read.
+    """
+    key = None if dec_key is None else Secret(dec_key)
+    dec_key = None  # so that no traceback's variables show it
+    if index not in (AUTO, MEMORY):
+        raise ArgumentValueError(f"each file has an index of its own: index must be {AUTO!r} or {MEMORY!r}, not a path")
+    if collisions not in COLLISIONS:
+        raise ArgumentValueError(f"collisions must be one of {', '.join(COLLISIONS)}, not {collisions!r}")
+    how = _How(key, dec_mode, index, block_cache)
+    paths = [os.path.realpath(path) for path in listed(folder_or_files)]
+    folder = paths[0] if len(paths) == 1 and os.path.isdir(paths[0]) else None
+    ranks = rank_files(folder) if folder is not None else {}
+    if strategy is not None:
+        if not ranks:
+            raise MissingFile(f"a strategy is for rank_<N> folders, and there are none with a file in {paths[0]}")
+        layouts = read_strategy(file for path in listed(strategy) for file in strategy_files(path))
+        return _merged(str(folder), ranks, layouts, how, check)
+    if ranks and not whole:
+        raise ArgumentValueError(
+            f"{folder} holds the files of {len(ranks):,} ranks: give the strategy that tells how they are cut, or"
+            " whole=True if each file holds whole tensors (integrated_save)"
+        )
+    files = list(ranks.values()) if ranks else checkpoints_in(folder) if folder is not None else paths
+    return _united(folder or paths[0], need(files, paths[0]), how, "first" if ranks else collisions)
+
+
+class _How(NamedTuple):
+    """How each file is opened."""
+
+    key: Secret | None
+    dec_mode: str
+    where: str
+    cache: int
+
+    def open(self, path: str) -> tuple[Source, Index, str]:
+        """A file's plain bytes, its index, and its format."""
+        opened = open_source(path, self.key, self.dec_mode)
+        try:
+            form = format_of(opened.source) if opened.lock is None else "ckpt"
+            entries, source, _ = obtain(opened, self.where, Wishes(cache=self.cache, format=form))
+        except BaseException:
+            opened.source.close()
+            raise
+        return source, entries, form
+
+
+def _united(name: str, files: list[str], how: _How, collisions: str) -> Checkpoint:
+    """Parts that hold different names."""
+    sources: list[Source] = []
+    indexes: list[Index] = []
+    forms: dict[str, str] = {}
+    try:
+        for file in files:
+            source, entries, form = how.open(file)
+            sources.append(source)
+            indexes.append(entries)
+            forms.setdefault(form, file)
+        whole = JoinedSource(name, sources)
+        index = JoinedIndex(indexes, whole.bases)
+        one = joined(_one_format(forms), whole)
+        names = _names(index, indexes, files, collisions)
+    except BaseException:
+        _close(sources, indexes)
+        raise
+    return Checkpoint(whole, index, Payloads(whole, one), names)
+
+
+def _names(index: JoinedIndex, indexes: list[Index], files: list[str], collisions: str) -> Names:
+    places: dict[str, int] = {}
+    homes: dict[str, str] = {}
+    place = -1
+    for file, entries in zip(files, indexes, strict=True):
+        for name in entries:
+            place += 1
+            elsewhere = homes.setdefault(name, file)
+            if elsewhere != file and collisions == "refuse":
+                raise CorruptFile(
+                    f"it is in {elsewhere} and in {file}; collisions='first' or 'last' takes one", parameter=name
+                )
+            if elsewhere == file or collisions == "last":
+                places[name] = place
+    if not places:
+        raise NothingLoaded("there is no parameter in any of the files", file=files[0])
+    return AllNames(index) if len(places) == len(index) else SomeNames(places)
+
+
+def _merged(folder: str, files: dict[int, str], strategy: Strategy, how: _How, check: bool) -> Checkpoint:
+    """Ranks that hold slices."""
+    sources: list[Source] = []
+    ranks: dict[int, Rank] = {}
+    forms: dict[str, str] = {}
+    try:
+        base = 0
+        for number, file in files.items():
+            try:
+                source, entries, form = how.open(file)
+            except LazyCkptError as error:
+                why = str(error)
+                log.warning("the file of rank %d cannot be read, what only it has will not load: %s", number, why)
+                ranks[number] = Rank(file, None, base, why)
+                continue
+            sources.append(source)
+            ranks[number] = Rank(file, entries, base)
+            base += source.size
+            forms.setdefault(form, file)
+        if not sources:
+            raise MissingFile(f"no rank's file in {folder} can be read: {next(iter(ranks.values())).fault}")
+        whole = JoinedSource(folder, sources)
+        merger = Merger(ranks, strategy)
+        index = MergedIndex(merger, ranks)
+        one = joined(_one_format(forms), whole)
+        if not len(index):
+            raise NothingLoaded("there is no parameter in any rank's file", file=folder)
+        if check:
+            checking.compare_copies(merger, index, whole)
+    except BaseException:
+        _close(sources, [rank.entries for rank in ranks.values() if rank.entries is not None])
+        raise
+    return Checkpoint(whole, index, MergedPayloads(whole, one, boxes_from(merger.boxes)), AllNames(index))
+
+
+def _one_format(forms: dict[str, str]) -> Format:
+    if len(forms) > 1:
+        told = ", ".join(f"{file} is {form}" for form, file in forms.items())
+        raise ArgumentValueError(f"all files must be of one format: {told}")
+    return FORMATS[next(iter(forms), "ckpt")]
+
+
+def _close(sources: Iterable[Source], indexes: Iterable[Index]) -> None:
+    for source in sources:
+        source.close()
+    for index in indexes:
+        index.close()

@@ -1,0 +1,208 @@
+"""`lazyckpt convert` and `lazyckpt extract`: what they write, and how they say no."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+
+import numpy as np
+import pytest
+from checkpoints import MIXED, checkpoint, counting
+from encryption import KEY
+from safetensors.numpy import load_file
+
+import lazyckpt
+from lazyckpt import cli
+from lazyckpt.sources.encrypted import GcmSource
+
+NO_MAP = ["--exclude", "table"]  # MindSpore loads none from an encrypted file
+TENSORS = {name: value for name, value in MIXED.items() if isinstance(value, np.ndarray)}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a command in a folder with `net.ckpt`: its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.ckpt").write_bytes(checkpoint(MIXED))
+
+    def run(*arguments):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            cli.app(list(arguments))
+        return ended.value.code, out.getvalue(), err.getvalue()
+
+    return run
+
+
+def loaded(path, **options):
+    """Every value of a file."""
+    form = "safetensors" if "safetensors" in path else "ckpt"
+    with lazyckpt.load_checkpoint(path, format=form, **options) as ckpt:
+        return ckpt.load()
+
+
+def test_a_checkpoint_is_converted_to_safetensors(run):
+    """Strings and maps, which that format cannot hold, are left out by pattern; the rest is equal."""
+    code, told, _ = run("convert", "net.ckpt", "net.safetensors", "--exclude", "note", "--exclude", "[et][ma][pb]*")
+
+    assert (code, re.findall(r"net\.safetensors: .*|\d+ parameters", told)) == (
+        0,
+        ["net.safetensors: 4.3 KiB", "5 parameters"],
+    )
+    assert {name: array.tolist() for name, array in load_file("net.safetensors").items()} == {
+        name: np.asarray(array).tolist() for name, array in TENSORS.items()
+    }
+
+
+def test_what_a_format_cannot_hold_is_told(run):
+    """Nothing is dropped without a word, and nothing is written."""
+    code, _, complaint = run("convert", "net.ckpt", "net.safetensors")
+
+    assert code == 1
+    assert re.search(r"'note' is a string: safetensors files hold tensors only; leave it out", complaint)
+    assert sorted(os.listdir()) == ["net.ckpt", "net.ckpt.lmdb"]
+
+
+def test_a_checkpoint_comes_back_from_safetensors(run):
+    """Through the other format and back, tensors are what they were."""
+    run("convert", "net.ckpt", "net.safetensors", "--include", "*.*", "--include", "step")
+    code, _, _ = run("convert", "net.safetensors", "back.ckpt")
+
+    assert code == 0
+    assert {name: array.tolist() for name, array in loaded("back.ckpt").items()} == {
+        name: np.asarray(TENSORS[name]).tolist() for name in sorted(TENSORS) if name != "mask"
+    }
+
+
+@pytest.mark.parametrize("mode", ["AES-GCM", "AES-CBC", "SM4-CBC"])
+def test_a_checkpoint_is_encrypted_and_decrypted(mode, run, monkeypatch):
+    """With a new key from the environment, and back with it; with `--align 1` the bytes are MindSpore's."""
+    monkeypatch.setenv("THE_KEY", f"hex:{KEY.hex()}")
+    run("convert", "net.ckpt", "secret.ckpt", "--new-key-env", "THE_KEY", "--enc-mode", mode, *NO_MAP)
+    code, _, _ = run("convert", "secret.ckpt", "plain.ckpt", "--key-env", "THE_KEY", "--align", "1")
+
+    assert code == 0
+    with open("plain.ckpt", "rb") as plain:
+        assert plain.read() == checkpoint({name: value for name, value in MIXED.items() if name != "table"})
+
+
+def test_a_checkpoint_is_given_another_key(run, monkeypatch, tmp_path):
+    """Re-encryption is one command; the old key no longer opens the result."""
+    monkeypatch.setenv("THE_KEY", f"hex:{KEY.hex()}")
+    (tmp_path / "new.key").write_bytes(bytes(32))
+    run("convert", "net.ckpt", "secret.ckpt", "--new-key-env", "THE_KEY", *NO_MAP)
+    run("convert", "secret.ckpt", "other.ckpt", "--key-env", "THE_KEY", "--new-key-file", "new.key")
+
+    assert loaded("other.ckpt", dec_key=bytes(32))["note"] == MIXED["note"]
+    with pytest.raises(lazyckpt.errors.WrongKey):
+        loaded("other.ckpt", dec_key=KEY)
+
+
+def test_names_are_replaced_by_regular_expressions(run):
+    """Rules apply in order, each to the result of the one before."""
+    run("convert", "net.ckpt", "new.ckpt", "--rename", r"^conv(\d)\.=body.\1.", "--rename", "weight$=w")
+
+    assert list(loaded("new.ckpt"))[:3] == ["body.1.w", "body.1.bias", "fc.w"]
+
+
+def test_two_values_of_one_name_are_refused(run):
+    """A rule that makes names meet is told before anything is written."""
+    code, _, complaint = run("convert", "net.ckpt", "new.ckpt", "--rename", "^.*$=same")
+
+    assert (code, "two values would have the name 'same'" in complaint) == (1, True)
+    assert not os.path.exists("new.ckpt")
+
+
+def test_floats_are_converted(run):
+    """Floating-point tensors become the new type, others stay."""
+    run("convert", "net.ckpt", "half.ckpt", "--dtype", "bfloat16")
+
+    assert {name: str(value.dtype) for name, value in loaded("half.ckpt").items() if name in TENSORS} == {
+        "conv1.weight": "bfloat16",
+        "conv1.bias": "bfloat16",
+        "fc.weight": "bfloat16",
+        "step": "int64",
+        "mask": "bool",
+    }
+
+
+def test_a_checkpoint_is_written_in_parts(run):
+    """Each part is told; the listing opens them all."""
+    code, told, _ = run("convert", "net.ckpt", "parts.ckpt", "--max-shard-size", "1KB")
+
+    assert code == 0
+    assert told.count("parts-0000") == 3
+    assert list(loaded("parts.ckpt.index.json")) == list(MIXED)
+
+
+def test_a_checksum_and_permissions_are_as_asked(run):
+    """`--crc` stores a sum that a check accepts, `--mode` sets permissions."""
+    run("convert", "net.ckpt", "sum.ckpt", "--crc", "--mode", "640", "--exclude", "table")
+
+    assert oct(os.stat("sum.ckpt").st_mode & 0o777) == "0o640"
+    assert len(loaded("sum.ckpt", crc_check=True)) == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--rename", "abc"], "PATTERN=REPLACEMENT is needed"),
+        (["--rename", "(=x"], "missing"),
+        (["--rename", r"(a)|b=\2"], "invalid group reference"),
+        (["--mode", "999"], "octal"),
+        (["--max-shard-size", "big"], "number of bytes"),
+        (["--max-shard-size", "0"], "max_shard_size"),
+        (["--dtype", "int8"], "no floating-point type"),
+        (["--align", "3"], "power of two"),
+        (["--include", "nothing*"], "no name is left of 8"),
+        (["--new-key-env", "NOT_THERE"], "NOT_THERE.*not set"),
+    ],
+)
+def test_options_that_make_no_sense_are_told(options, complaint, run):
+    """One line says what is wrong; the exit code is 1, and nothing is written."""
+    code, _, told = run("convert", "net.ckpt", "out.ckpt", *options)
+
+    assert code == 1
+    assert re.search(complaint, told)
+    assert not os.path.exists("out.ckpt")
+
+
+def test_the_format_is_told_by_the_name(run):
+    """Another ending is refused with what is possible."""
+    code, _, complaint = run("convert", "net.ckpt", "net.pth")
+
+    assert (code, "must be 'ckpt' or 'safetensors'" in complaint) == (1, True)
+
+
+def test_some_parameters_are_extracted(run):
+    """By name and by pattern, in the file's order, each once."""
+    code, told, _ = run("extract", "net.ckpt", "fc.weight", "conv1.*", "conv1.bias", "-o", "some.ckpt")
+
+    assert (code, "3 parameters" in told) == (0, True)
+    assert list(loaded("some.ckpt")) == ["conv1.weight", "conv1.bias", "fc.weight"]
+    assert (loaded("some.ckpt")["fc.weight"] == counting((10, 84))).all()
+
+
+def test_a_name_that_is_not_there_is_told(run):
+    """With what looks like it; nothing is written."""
+    code, _, complaint = run("extract", "net.ckpt", "conv1.wieght", "-o", "some.ckpt")
+
+    assert (code, "did you mean 'conv1.weight'" in complaint) == (1, True)
+    assert not os.path.exists("some.ckpt")
+
+
+def test_only_what_is_extracted_is_read(run, monkeypatch):
+    """Of an encrypted file only the blocks that hold the values are decrypted."""
+    monkeypatch.setenv("THE_KEY", f"hex:{KEY.hex()}")
+    monkeypatch.setattr("lazyckpt.writing.sink.FRAME_PLAINTEXT", 256)
+    run("convert", "net.ckpt", "secret.ckpt", "--new-key-env", "THE_KEY", *NO_MAP)
+    decrypted = []
+    real = GcmSource.decrypt
+    monkeypatch.setattr(
+        GcmSource, "decrypt", lambda self, number, pieces: (decrypted.append(number), real(self, number, pieces))[1]
+    )
+    run("extract", "secret.ckpt", "mask", "-o", "mask.ckpt", "--key-env", "THE_KEY")
+
+    assert len(set(decrypted)) < 6

@@ -1,0 +1,198 @@
+"""Layouts as pure functions: whatever is cut by one is put together by it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from checkpoints import checkpoint, counting
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazyckpt.checkpoint import Checkpoint
+from lazyckpt.entry import Fingerprint
+from lazyckpt.formats import FORMATS
+from lazyckpt.formats.joined import joined
+from lazyckpt.index import Index
+from lazyckpt.index.record import Meta
+from lazyckpt.index.store import MemoryStore
+from lazyckpt.selection import AllNames
+from lazyckpt.sharding.assembly import MergedPayloads, boxes_from
+from lazyckpt.sharding.layout import ImpossibleLayout, box_of, cut_of, devices_of, whole_of
+from lazyckpt.sharding.merged import MergedIndex, Merger, Rank
+from lazyckpt.sharding.strategy import Layout
+from lazyckpt.sources.base import BytesSource
+from lazyckpt.sources.joined import JoinedSource
+
+
+@st.composite
+def layouts(draw):
+    """Any layout of up to three axes over up to 24 devices, nested cuts and optimizer shards among them."""
+    devices = tuple(draw(st.lists(st.sampled_from([1, 2, 3]), min_size=1, max_size=4)))
+    free = draw(st.permutations(range(len(devices))))
+    maps = []
+    for _ in range(draw(st.integers(0, 3))):
+        taken, free = free[: (count := draw(st.integers(0, min(2, len(free)))))], free[count:]
+        maps.append(tuple(taken) or (-1,))
+    optimizer = draw(st.booleans())
+    copies = math.prod(devices[len(devices) - 1 - axis] for axis in free)
+    size = draw(st.sampled_from([-1, *(size for size in range(1, copies + 1) if copies % size == 0)]))
+    return Layout(devices, tuple(maps), optimizer, size if optimizer else 0)
+
+
+def slow_pieces(layout, whole):
+    """The slice of every rank, cut step by step with numpy."""
+    devices, pieces = layout.devices, []
+    used = {len(devices) - 1 - axis for axes in layout.maps for axis in axes if axis != -1}
+    for coordinates in itertools.product(*map(range, devices)):
+        piece = whole
+        for number, axes in enumerate(layout.maps):
+            for axis in axes:
+                if axis != -1:
+                    device = len(devices) - 1 - axis
+                    piece = np.split(piece, devices[device], number)[coordinates[device]]
+        if layout.optimizer and layout.maps:
+            replica, copies = 0, 1
+            for device in range(len(devices)):
+                if device not in used:
+                    replica = replica * devices[device] + coordinates[device]
+                    copies *= devices[device]
+            size = copies if layout.optimizer_size == -1 else layout.optimizer_size
+            piece = np.split(piece, size, 0)[replica % size]
+        pieces.append(piece)
+    return pieces
+
+
+def tensor_for(layout, unit=2):
+    """A tensor that a layout cuts evenly."""
+    return counting(tuple(unit * parts for parts in cut_of(layout).parts), "int32")
+
+
+@given(layouts())
+def test_every_rank_holds_the_box_that_it_was_given(layout):
+    """A rank's slice, cut step by step, is the box that the layout tells, and its shape tells the whole's."""
+    whole = tensor_for(layout)
+    cut = cut_of(layout)
+    pieces = slow_pieces(layout, whole)
+
+    assert len(pieces) == devices_of(layout) == len(cut.places)
+    for place, piece in zip(cut.places, pieces, strict=True):
+        start = box_of(layout, place, piece.shape)
+        box = tuple(slice(begin, begin + size) for begin, size in zip(start, piece.shape, strict=True))
+
+        assert whole_of(layout, cut, piece.shape) == whole.shape
+        assert np.array_equal(whole[box], piece)
+
+
+@given(layouts())
+def test_the_boxes_of_all_parts_fill_the_whole_once(layout):
+    """No element is in two parts, none in none."""
+    whole = tensor_for(layout)
+    cut = cut_of(layout)
+    shard = tuple(size // parts for size, parts in zip(whole.shape, cut.parts, strict=True))
+    counts = np.zeros(whole.shape, int)
+    for place in cut.holders():
+        start = box_of(layout, place, shard)
+        counts[tuple(slice(begin, begin + size) for begin, size in zip(start, shard, strict=True))] += 1
+
+    assert (counts == 1).all()
+    assert sorted(rank for ranks in cut.holders().values() for rank in ranks) == list(range(devices_of(layout)))
+
+
+def distributed(layout, whole, lost=()):
+    """A checkpoint over the slices of `w` that every rank but the lost ones holds in its file, and its merger."""
+    files = {
+        number: checkpoint({"w": piece})
+        for number, piece in enumerate(slow_pieces(layout, whole))
+        if number not in lost
+    }
+    ranks, base = {}, 0
+    for number, data in files.items():
+        entries = Index(MemoryStore(FORMATS["ckpt"].find(BytesSource(data)), Meta(Fingerprint(0, 0, bytes(16)))))
+        ranks[number] = Rank(f"rank_{number}", entries, base)
+        base += len(data)
+    source = JoinedSource("all", [BytesSource(data) for data in files.values()])
+    merger = Merger(ranks, {0: {"w": layout}})
+    index = MergedIndex(merger, ranks)
+    payloads = MergedPayloads(source, joined(FORMATS["ckpt"], source), boxes_from(merger.boxes))
+    return Checkpoint(source, index, payloads, AllNames(index))
+
+
+def keys_of(shape):
+    """Any key that numpy takes for a tensor of this shape: indexes, slices, an ellipsis, an array in front."""
+    axis = [st.one_of(st.integers(-size, size - 1), st.slices(size)) if size else st.slices(size) for size in shape]
+    whole = st.tuples(*axis)
+    arrays = st.lists(st.integers(-shape[0], shape[0] - 1), max_size=4).map(lambda rows: np.array(rows, int))
+    masks = st.lists(st.booleans(), min_size=shape[0], max_size=shape[0]).map(lambda rows: np.array(rows, bool))
+    ends = [st.slices(size) for size in shape[1:]]
+    return st.one_of(
+        whole,
+        whole.flatmap(lambda key: st.integers(0, len(key)).map(lambda count: key[:count])),
+        whole.flatmap(lambda key: st.integers(0, len(key)).map(lambda count: (*key[:count], ..., *key[count:]))),
+        st.tuples(arrays, *ends),
+        st.tuples(masks, *ends),
+    )
+
+
+@given(st.data(), layouts().filter(lambda layout: layout.maps))
+def test_reads_of_any_slice_are_those_of_the_whole(data, layout):
+    """Whatever the cut and whatever the key, an answer put together from boxes is numpy's."""
+    whole = tensor_for(layout, unit=data.draw(st.integers(1, 3)))
+    key = data.draw(keys_of(whole.shape))
+    found = distributed(layout, whole)["w"][key]
+
+    assert type(found) is type(whole[key])
+    assert (found.shape, found.dtype, found.tolist()) == (whole[key].shape, whole.dtype, whole[key].tolist())
+
+
+@given(st.data(), layouts())
+def test_any_copy_will_do(data, layout):
+    """As long as one rank of each group of copies is left, nothing is lost."""
+    whole = tensor_for(layout)
+    groups = cut_of(layout).holders().values()
+    lost = [rank for ranks in groups for rank in set(ranks) - {data.draw(st.sampled_from(ranks))}]
+    ckpt = distributed(layout, whole, lost)
+
+    assert ckpt["w"].asnumpy().tolist() == whole.tolist()
+    assert ckpt.load()["w"].tolist() == whole.tolist()
+
+
+@pytest.mark.parametrize(
+    ("layout", "reason"),
+    [
+        (Layout((2,), ((0,),), field=3), "interleaved"),
+        (Layout((), ((-1,),)), "device matrix"),
+        (Layout((2, 0), ((0,),)), "device matrix"),
+        (Layout((2**11, 2**11), ((0,),)), "device matrix"),
+        (Layout((2,), ((1,),)), "no device axis"),
+        (Layout((2,), ((-2,),)), "no device axis"),
+        (Layout((2, 2), ((0,), (0,))), "cuts twice"),
+        (Layout((2,), ((-1,),), optimizer=True, optimizer_size=3), "2 copies cannot be cut into 3"),
+        (Layout((2,), ((0,),), rows=(1, 2, 3), starts=(0, 1, 3)), "3 uneven parts"),
+    ],
+)
+def test_impossible_layouts_are_refused(layout, reason):
+    """Each with its reason."""
+    with pytest.raises(ImpossibleLayout, match=reason):
+        cut_of(layout)
+
+
+def test_uneven_parts_have_their_own_rows():
+    """A part of an uneven cut has as many rows as the strategy says, and begins where it says."""
+    layout = Layout((3,), ((0,), (-1,)), rows=(5, 1, 2), starts=(0, 5, 6))
+    cut = cut_of(layout)
+
+    assert [box_of(layout, place, (rows, 4)) for place, rows in zip(cut.places, (5, 1, 2), strict=True)] == [
+        (0, 0), (5, 0), (6, 0)
+    ]  # fmt: skip
+    assert whole_of(layout, cut, (5, 4)) == (8, 4)
+    with pytest.raises(ImpossibleLayout, match="4 rows, the strategy says 5"):
+        box_of(layout, (0, 0), (4, 4))
+
+
+def test_slices_of_another_number_of_axes_are_refused():
+    """The strategy and the file are not of one model."""
+    with pytest.raises(ImpossibleLayout, match="1 axes, the strategy cuts 2"):
+        box_of(Layout((2,), ((0,), (-1,))), (0, 0), (4,))

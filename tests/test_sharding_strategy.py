@@ -1,0 +1,182 @@
+"""Strategy files: protobuf and JSON, merged or not, give layouts; anything else is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from checkpoints import chunk, number
+from hypothesis import given
+from hypothesis import strategies as st
+from mindspore_results import GOLDEN
+
+from lazyckpt.errors import CorruptFile, LazyCkptError, MissingFile, UnreadableFile, WrongFormat
+from lazyckpt.sharding.strategy import Layout, read_strategy, strategy_files
+
+SETS = GOLDEN / "sharded"
+
+
+def numbers(values, packed=False):
+    """A message of numbers."""
+    if packed:
+        return chunk(1, b"".join(number(1, value)[1:] for value in values))
+    return b"".join(number(1, value) for value in values)
+
+
+def layout(devices, *maps, split=(), offsets=(), field=0, step=0, size=0, packed=False):
+    """A ParallelLayouts message."""
+    parts = [chunk(1, numbers(devices, packed)), *(chunk(2, numbers(axes, packed)) for axes in maps)]
+    parts += [chunk(3, numbers(split)), chunk(4, numbers(offsets)), number(5, field), number(6, step), number(7, size)]
+    return b"".join(parts)
+
+
+def strategy_file(path, layouts, stage=None):
+    """Write a protobuf strategy file."""
+    items = b"" if stage is None else chunk(2, chunk(1, b"op") + chunk(2, number(1, stage)))
+    items += b"".join(chunk(3, chunk(1, name.encode()) + chunk(2, body)) for name, body in layouts.items())
+    path.write_bytes(number(1, 2) + items)
+    return str(path)
+
+
+def read(*paths):
+    """The layouts that files give."""
+    return {stage: dict(layouts) for stage, layouts in read_strategy(map(str, paths)).items()}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_layouts_are_read(packed, tmp_path):
+    """Device matrix, maps (one list, or one for each axis), optimizer shards, uneven parts, fields."""
+    path = strategy_file(
+        tmp_path / "s.ckpt",
+        {
+            "w": layout([2, 4], [0, -1], packed=packed),
+            "nested": layout([2, 2, 2], [2, 0], [1], packed=packed),
+            "one": layout([2, 2], [1, 0], [], packed=packed),
+            "scalar": layout([8], [], packed=packed),
+            "moments": layout([8], [-1], step=1, size=-1),
+            "table": layout([2], [0, -1], split=[3, 5], offsets=[0, 3]),
+            "theirs": layout([2], [0, -1], split=[8, 4]),
+            "field": layout([2], [0], field=3),
+        },
+    )
+
+    assert read(path) == {
+        0: {
+            "w": Layout((2, 4), ((0,), (-1,))),
+            "nested": Layout((2, 2, 2), ((2, 0), (1,))),
+            "one": Layout((2, 2), ((1, 0),)),
+            "scalar": Layout((8,), ()),
+            "moments": Layout((8,), ((-1,),), True, -1),
+            "table": Layout((2,), ((0,), (-1,)), rows=(3, 5), starts=(0, 3)),
+            "theirs": Layout((2,), ((0,), (-1,))),
+            "field": Layout((2,), ((0,),), field=3),
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("mixed_2x4/strategy.ckpt", "mixed_2x4/strategy.json"),
+        ("pipe2x2/merged.ckpt", "pipe2x2/merged.json"),
+        ("pipe2x2/merged.ckpt", "pipe2x2/strategy_ckpt"),
+        ("pipe2x2/merged.ckpt", "pipe2x2/strategy_json"),
+        ("manual_split/strategy.ckpt", "manual_split/strategy.json"),
+    ],
+)
+def test_all_forms_of_a_strategy_give_the_same_layouts(one, other):
+    """Protobuf and JSON, merged of all stages and in a folder of files for each rank."""
+    assert read(*strategy_files(str(SETS / one))) == read(*strategy_files(str(SETS / other)))
+
+
+def test_a_name_with_a_number_is_a_stage_only_if_all_have_one(tmp_path):
+    """`1-w` among names without numbers is a name."""
+    merged = strategy_file(tmp_path / "a.ckpt", {"0-w": layout([2], [0]), "1-head-2.w": layout([2], [-1])})
+    plain = strategy_file(tmp_path / "b.ckpt", {"1-w": layout([2], [0]), "head-1.w": layout([2], [-1])})
+
+    assert {stage: list(names) for stage, names in read(merged).items()} == {0: ["w"], 1: ["head-2.w"]}
+    assert {stage: list(names) for stage, names in read(plain).items()} == {0: ["1-w", "head-1.w"]}
+
+
+def test_files_of_stages_are_put_together(tmp_path):
+    """The first file of a stage counts."""
+    paths = [
+        strategy_file(tmp_path / "a.ckpt", {"x": layout([2], [0])}, stage=0),
+        strategy_file(tmp_path / "b.ckpt", {"y": layout([2], [0])}, stage=1),
+        strategy_file(tmp_path / "c.ckpt", {"z": layout([2], [0])}, stage=1),
+    ]
+
+    assert {stage: list(names) for stage, names in read(*paths).items()} == {0: ["x"], 1: ["y"]}
+
+
+def test_a_stage_that_is_missing_is_told(tmp_path):
+    """A file of the second stage alone does not do."""
+    with pytest.raises(CorruptFile, match=r"stages \[1\].*all stages"):
+        read(strategy_file(tmp_path / "b.ckpt", {"y": layout([2], [0])}, stage=1))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x08\x02", b"text that is none", b"\x0a\x05abc", b"\xff" * 30, b"\x1a\x04\x0a\x02\xff\xfe"]
+)
+def test_other_files_are_refused(data, tmp_path):
+    """The error names the file and says that it is no strategy file."""
+    path = tmp_path / "s.ckpt"
+    path.write_bytes(data)
+
+    with pytest.raises(WrongFormat, match=r"s\.ckpt: .*strategy file"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "7", "{}", '{"parallel_layout_item": []}', '{"parallel_layout_item": {}}', "[" * 100_000,
+        '{"parallel_layout_item": {"w": 1}}', '{"parallel_layout_item": {"w": {"tensor_map": ["x"]}}}',
+        '{"parallel_layout_item": {"w": {"tensor_map": [0], "dev_matrix": 3}}}',
+    ],
+)  # fmt: skip
+def test_other_json_is_refused(text, tmp_path):
+    """Whatever it holds."""
+    path = tmp_path / "s.json"
+    path.write_text(text)
+
+    with pytest.raises(WrongFormat, match=r"s\.json"):
+        read(path)
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path):
+    """A missing one, and a folder of that name."""
+    (tmp_path / "folder").mkdir()
+
+    with pytest.raises(MissingFile, match="none"):
+        read(tmp_path / "none.ckpt")
+    with pytest.raises(UnreadableFile, match="folder"):
+        read(tmp_path / "folder")
+
+
+GOOD = min(SETS.rglob("strategy*.ckpt")).read_bytes()
+
+
+@given(data=st.data())
+def test_damaged_files_give_layouts_or_are_refused(tmp_path_factory, data):
+    """No other error comes of any change of a few bytes."""
+    damaged = bytearray(GOOD)
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("s") / "s.ckpt"
+    path.write_bytes(damaged[: data.draw(st.integers(0, len(damaged)))])
+    try:
+        outcome = all(isinstance(one, Layout) for layouts in read(path).values() for one in layouts.values())
+    except LazyCkptError:
+        outcome = True
+
+    assert outcome
+
+
+def test_nested_maps_of_json_are_lists_for_axes(tmp_path):
+    """A writer that keeps the nesting is understood."""
+    path = tmp_path / "s.json"
+    facts = {"dev_matrix": [2, 2, 2], "tensor_map": [[2, 0], [1]]}
+    path.write_text(json.dumps({"parallel_layout_item": {"w": facts}}))
+
+    assert read(path) == {0: {"w": Layout((2, 2, 2), ((2, 0), (1,)))}}

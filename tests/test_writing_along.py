@@ -1,0 +1,95 @@
+"""The index is written along with its file, and never in the way of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+from checkpoints import MIXED, checkpoint, counting
+
+import lazyckpt
+from lazyckpt.index import place
+from lazyckpt.index.write import SidecarWriter
+from lazyckpt.writing import along
+from lazyckpt.writing.files import How, save
+from lazyckpt.writing.values import item_of
+
+ITEMS = [item_of(name, value) for name, value in MIXED.items()]
+
+
+def refuse(*arguments, **options):
+    """What a full disk does."""
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("method", ["__init__", "add", "finish"])
+def test_an_index_that_fails_does_not_fail_its_file(method, tmp_path, monkeypatch, caplog):
+    """At whatever point: the file is whole, the log says it, nothing is left, and the index is built when needed."""
+    caplog.set_level(logging.INFO, "lazyckpt")
+    path = tmp_path / "net.ckpt"
+    with monkeypatch.context() as patched:
+        patched.setattr(SidecarWriter, method, refuse)
+        save(str(path), ITEMS, How(align=1))
+
+    assert path.read_bytes() == checkpoint(MIXED)
+    assert os.listdir(tmp_path) == ["net.ckpt"]
+    assert "the index is not written along: [Errno 28] No space left on device" in caplog.messages
+    with lazyckpt.load_checkpoint(path) as ckpt:
+        assert list(ckpt) == list(MIXED)
+
+
+def test_an_index_that_cannot_take_its_place_does_not_fail_its_file(tmp_path):
+    """Something else has its name: the file is written, and what is in the way stays."""
+    path = tmp_path / "net.ckpt"
+    (tmp_path / "net.ckpt.lmdb").mkdir()
+    (tmp_path / "net.ckpt.lmdb" / "kept").touch()
+    save(str(path), ITEMS, How(align=1))
+
+    assert path.read_bytes() == checkpoint(MIXED)
+    assert sorted(os.listdir(tmp_path)) == ["net.ckpt", "net.ckpt.lmdb"]
+    assert os.listdir(tmp_path / "net.ckpt.lmdb") == ["kept"]
+
+
+def test_the_old_index_of_a_file_whose_new_one_fails_is_not_believed(tmp_path, monkeypatch, walks):
+    """It is of another file, and is built anew."""
+    path = tmp_path / "net.ckpt"
+    save(str(path), ITEMS, How())
+    with monkeypatch.context() as patched:
+        patched.setattr(SidecarWriter, "add", refuse)
+        save(str(path), [item_of("w", counting((3,)))], How())
+    with lazyckpt.load_checkpoint(path) as ckpt:
+        assert list(ckpt) == ["w"]
+    assert len(walks) == 1
+
+
+def test_on_a_network_no_index_is_written_along(tmp_path, monkeypatch):
+    """Where LMDB should not be mapped, the index goes to the cache folder, when the file is loaded."""
+    monkeypatch.setattr(along.place, "on_network", lambda path: True)
+    save(str(tmp_path / "net.ckpt"), ITEMS, How())
+
+    assert os.listdir(tmp_path) == ["net.ckpt"]
+
+
+def test_an_index_of_many_parameters_is_written_in_batches(tmp_path, walks):
+    """More of them than are taken at once, some with names longer than LMDB's keys."""
+    path = str(tmp_path / "net.ckpt")
+    names = [f"{'layer' * (200 if number % 1000 == 7 else 1)}.{number}" for number in range(9000)]
+    save(path, [item_of(name, 1) for name in names], How())
+    with lazyckpt.load_checkpoint(path) as ckpt:
+        assert list(ckpt) == names
+        assert ckpt[names[7]].item() == ckpt[names[-1]].item() == 1
+    assert walks == []
+
+
+def test_an_index_in_use_stays_valid(tmp_path):
+    """Who reads through the old index goes on doing so."""
+    path = str(tmp_path / "net.ckpt")
+    save(path, ITEMS, How())
+    with lazyckpt.load_checkpoint(path) as old:
+        inode = os.stat(place.beside(path)).st_ino
+        save(path, [item_of("w", counting((3,)))], How())
+
+        assert os.stat(place.beside(path)).st_ino != inode
+        assert list(old.index) == list(MIXED)
+        assert old["step"].item() == 17

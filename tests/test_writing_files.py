@@ -1,0 +1,454 @@
+"""Files come to their place whole or not at all, each with its index."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import pytest
+from checkpoints import MIXED, checkpoint, counting
+from encryption import CBC_MODES, KEY, KEY_SIZES, MODES, key_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from items import values
+
+import lazyckpt
+from lazyckpt.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    CorruptFile,
+    FolderInTheWay,
+    MissingFolder,
+    UnwritableFile,
+)
+from lazyckpt.index import place
+from lazyckpt.index.sidecar import Sidecar
+from lazyckpt.keys import Secret
+from lazyckpt.sources.cipher import MODES as CIPHER_MODES
+from lazyckpt.sources.cipher import Lock
+from lazyckpt.writing import files
+from lazyckpt.writing.files import How, check, save
+from lazyckpt.writing.values import item_of
+
+TENSORS = {name: value for name, value in MIXED.items() if not isinstance(value, (str, list))}
+NO_MAP = {name: value for name, value in MIXED.items() if not isinstance(value, list)}
+EVERY = [(mode, size) for mode in MODES for size in KEY_SIZES[mode]]
+
+
+def items_of(values):
+    """Items of these values."""
+    return [item_of(name, value) for name, value in values.items()]
+
+
+def lock_of(mode="AES-GCM", size=16):
+    """The lock of a key of so many bytes."""
+    return Lock(CIPHER_MODES[mode], Secret(key_of(size)))
+
+
+def facts(path):
+    """What an index that is replaced or written to would change."""
+    status = os.stat(path)
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def loaded(path, **options):
+    """Every value of a file."""
+    with lazyckpt.load_checkpoint(path, **options) as ckpt:
+        return {
+            name: value if isinstance(value, (str, list)) else value.asnumpy(copy=True) for name, value in ckpt.items()
+        }
+
+
+def same(found, expected):
+    """Whether two mappings have the same names in order, and the same values to the bit."""
+
+    def plain(value):
+        if isinstance(value, list):
+            return [plain(part) for part in value]
+        return value if isinstance(value, str) else (value.dtype, value.shape, value.tobytes())
+
+    return [(name, plain(value)) for name, value in found.items()] == [
+        (name, plain(np.asarray(value)) if np.isscalar(value) and not isinstance(value, str) else plain(value))
+        for name, value in expected.items()
+    ]
+
+
+KINDS = {
+    "plain": (How(align=1), MIXED, {}),
+    "aligned": (How(), MIXED, {}),
+    "summed": (How(crc=True), NO_MAP, {"crc_check": True}),
+    **{
+        f"{mode}-{size}": (How(lock=lock_of(mode, size)), NO_MAP, {"dec_key": key_of(size), "dec_mode": mode})
+        for mode, size in EVERY
+    },
+    "safetensors": (How("safetensors"), dict(sorted(TENSORS.items())), {"format": "safetensors"}),
+    "safetensors-summed": (
+        How("safetensors", crc=True, metadata={"format": "ms"}),
+        dict(sorted(TENSORS.items())),
+        {"format": "safetensors", "crc_check": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_is_found_indexed(kind, tmp_path, walks):
+    """The index that is written along is the one that is used: no walk, and not a byte of it changes."""
+    how, contents, options = KINDS[kind]
+    path = str(tmp_path / f"net.{how.format}")
+    save(path, items_of(contents), how)
+    before = facts(place.beside(path))
+    found = loaded(path, **options)
+
+    assert same(found, contents)
+    assert walks == []
+    assert facts(place.beside(path)) == before
+    assert sorted(os.listdir(tmp_path)) == [os.path.basename(path), os.path.basename(path) + ".lmdb"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_index_written_along_is_the_one_that_a_walk_builds(kind, tmp_path):
+    """Entry for entry, and fact for fact but for the salt."""
+    how, contents, options = KINDS[kind]
+    path = str(tmp_path / f"net.{how.format}")
+    save(path, items_of(contents), how)
+    options = {name: value for name, value in options.items() if name != "crc_check"}
+    with lazyckpt.load_checkpoint(path, **options) as along:
+        ours, mark = dict(along.index), along.index.fingerprint
+    os.unlink(place.beside(path))
+    with lazyckpt.load_checkpoint(path, **options) as built:
+        assert (list(built.index.items()), built.index.fingerprint) == (list(ours.items()), mark)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values, st.sampled_from(["plain", "aligned", "AES-GCM-16", "SM4-CBC-16"]))
+def test_any_values_are_saved_and_found(tmp_path, contents, kind):
+    """Whatever is saved is loaded, through the index that was written along."""
+    how, _, options = KINDS[kind]
+    contents = {
+        name: value
+        for name, value in contents.items()
+        # what the format cannot tell: (0,) from a scalar, and the end of a string of zeros
+        if getattr(value, "shape", None) != (0,) and not (isinstance(value, list) and how.lock is not None)
+    }
+    contents["one"] = counting((1,))
+    path = str(tmp_path / "any.ckpt")
+    save(path, items_of(contents), how)
+    texts = {name: value.rstrip("\0") for name, value in contents.items() if isinstance(value, str)}
+
+    assert same(loaded(path, **options), contents | texts)
+
+
+def test_the_index_of_an_encrypted_file_is_sealed(tmp_path):
+    """No name of a parameter stands in it, and another key does not open it."""
+    path = str(tmp_path / "net.ckpt")
+    save(path, items_of(NO_MAP), How(lock=lock_of()))
+    with open(place.beside(path), "rb") as file:
+        data = file.read()
+
+    assert [name for name in NO_MAP if len(name) > 4 and name.encode() in data] == []
+    with pytest.raises(lazyckpt.errors.WrongKey):
+        lazyckpt.load_checkpoint(path, dec_key=KEY[::-1])
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o600, 0o644, 0o640])
+def test_a_file_has_the_mode_that_is_asked_for_and_its_index_too(mode, tmp_path):
+    """Whoever may read the one may read the other."""
+    path = str(tmp_path / "net.ckpt")
+    save(path, items_of(MIXED), How(mode=mode))
+
+    assert [stat.S_IMODE(os.stat(name).st_mode) for name in (path, place.beside(path))] == [mode, mode]
+
+
+def test_a_file_is_private_while_it_is_written(tmp_path):
+    """Until it is whole nobody else may read it, and there is nothing but the private files."""
+    seen = []
+
+    def progress(done, total):
+        seen.append({name: stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in os.listdir(tmp_path)})
+
+    save(str(tmp_path / "net.ckpt"), items_of(MIXED), How(mode=0o644), progress)
+
+    assert all(set(found.values()) == {0o600} for found in seen)
+    assert set().union(*seen) == {".net.ckpt.tmp", ".net.ckpt.lmdb.tmp"}
+
+
+def test_progress_is_told_in_bytes_of_contents(tmp_path):
+    """It grows and ends at the total; a safetensors checksum reads everything twice."""
+    told = {"ckpt": [], "safetensors": []}
+    for form, calls in told.items():
+        how = How(form, crc=True)
+        save(str(tmp_path / f"a.{form}"), items_of(TENSORS), how, lambda *call, to=calls: to.append(call))
+    total = sum(np.asarray(value).nbytes for value in TENSORS.values())
+
+    assert {form: calls[-1] for form, calls in told.items()} == {
+        "ckpt": (total, total),
+        "safetensors": (2 * total, 2 * total),
+    }
+    assert all(calls == sorted(calls) for calls in told.values())
+
+
+def test_links_are_followed(tmp_path):
+    """What a link leads to is replaced; the link stays."""
+    target, link = tmp_path / "real.ckpt", tmp_path / "link.ckpt"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    save(str(link), items_of(MIXED), How(align=1))
+
+    assert link.is_symlink()
+    assert target.read_bytes() == checkpoint(MIXED)
+
+
+class Fault(Exception):
+    """Something that goes wrong."""
+
+
+def failing(after):
+    """Items the last of which cannot be had."""
+
+    def pieces():
+        yield memoryview(bytes(after))
+        raise Fault
+
+    item = item_of("w", counting((100,), "int8"))
+    return [*items_of(TENSORS), item._replace(contents=(item.contents[0]._replace(pieces=pieces),))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_failure_leaves_the_old_file_and_its_index(kind, tmp_path):
+    """Whatever fails half way: what was there is there, byte by byte, and nothing else."""
+    how, contents, _ = KINDS[kind]
+    path = str(tmp_path / f"net.{how.format}")
+    save(path, items_of(contents), how)
+    before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+    with pytest.raises(Fault):
+        save(path, failing(50), how)
+
+    assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
+
+
+@pytest.mark.parametrize("form", ["ckpt", "safetensors"])
+def test_a_map_of_the_old_file_stays_valid(form, tmp_path):
+    """Who has the old file open reads on in it when the new one has taken its name."""
+    path = str(tmp_path / f"net.{form}")
+    save(path, items_of(TENSORS), How(form))
+    with lazyckpt.load_checkpoint(path, format=form) as old:
+        view = old["fc.weight"].asnumpy()
+        save(path, items_of({"fc.weight": -counting((10, 84))}), How(form))
+
+        assert np.array_equal(view, counting((10, 84)))
+        assert np.array_equal(old["fc.weight"].asnumpy(), counting((10, 84)))
+    assert np.array_equal(loaded(path, format=form)["fc.weight"], -counting((10, 84)))
+
+
+def test_a_missing_folder_is_told(tmp_path):
+    """The error is a FileNotFoundError that names the folder; it is not made."""
+    with pytest.raises(MissingFolder, match=r"there is no folder .*none; create it first") as caught:
+        save(str(tmp_path / "none" / "net.ckpt"), items_of(MIXED), How())
+
+    assert isinstance(caught.value, FileNotFoundError)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_in_the_way_is_told(tmp_path):
+    """The error is an IsADirectoryError; the folder stays."""
+    (tmp_path / "net.ckpt").mkdir()
+    with pytest.raises(FolderInTheWay, match="is a folder") as caught:
+        save(str(tmp_path / "net.ckpt"), items_of(MIXED), How())
+
+    assert isinstance(caught.value, IsADirectoryError)
+    assert os.listdir(tmp_path) == ["net.ckpt"]
+
+
+def test_a_pipe_is_not_replaced(tmp_path):
+    """What is no file is left alone: a device would be gone for everybody."""
+    os.mkfifo(tmp_path / "net.ckpt")
+    with pytest.raises(UnwritableFile, match="a device or a pipe"):
+        save(str(tmp_path / "net.ckpt"), items_of(MIXED), How())
+
+    assert stat.S_ISFIFO(os.stat(tmp_path / "net.ckpt").st_mode)
+
+
+def test_a_name_that_is_too_long_is_told(tmp_path):
+    """As the system tells it, with the path."""
+    path = str(tmp_path / ("n" * 252 + ".ckpt"))
+    with pytest.raises(UnwritableFile, match="too long; what was there before is kept"):
+        save(path, items_of(MIXED), How())
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+from lazyckpt.errors import UnwritableFile
+from lazyckpt.writing.files import How, save
+from lazyckpt.writing.values import item_of
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+items = [item_of("w", np.ones(1_000_000, "float32")), item_of("b", np.ones(3, "float32"))]
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    save(sys.argv[1], items, How(sys.argv[2]))
+except UnwritableFile as error:
+    print(type(error.__cause__).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("form", ["ckpt", "safetensors"])
+def test_a_full_disk_is_told_and_the_old_file_stays(form, tmp_path):
+    """A file that may not grow ends the save with its path and the reason; nothing of it is left."""
+    path = tmp_path / f"net.{form}"
+    path.write_bytes(b"old")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(path), form], capture_output=True, encoding="utf-8", check=True
+    )
+
+    assert done.stdout == f"OSError {path} cannot be written: File too large; what was there before is kept\n"
+    assert (os.listdir(tmp_path), path.read_bytes()) == ([path.name], b"old")
+
+
+FORBIDDEN = """
+import os, sys
+import numpy as np
+from lazyckpt.errors import UnwritableFile
+from lazyckpt.writing.files import How, save
+from lazyckpt.writing.values import item_of
+items = [item_of("w", np.ones(3, "float32"))]
+save("old.ckpt", items, How())  # so that all is imported
+os.chmod(".", 0o555)
+if os.geteuid() == 0:
+    os.setegid(65534)
+    os.seteuid(65534)
+try:
+    save("net.ckpt", items, How())
+except UnwritableFile as error:
+    print(type(error.__cause__).__name__, error)
+"""
+
+
+def test_a_folder_that_may_not_be_written_is_told():
+    """Permissions, as seen by somebody who is bound by them; nothing is left in the folder."""
+    root = os.path.dirname(os.path.dirname(lazyckpt.__file__))
+    with tempfile.TemporaryDirectory() as folder:  # not below tmp_path, which is its owner's alone
+        done = subprocess.run(
+            [sys.executable, "-c", FORBIDDEN],
+            capture_output=True,
+            encoding="utf-8",
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": root},
+            check=True,
+        )
+        os.chmod(folder, 0o755)
+
+        assert done.stdout == (
+            f"PermissionError {folder}/net.ckpt cannot be written: Permission denied; what was there before is kept\n"
+        )
+        assert sorted(os.listdir(folder)) == ["old.ckpt", "old.ckpt.lmdb"]
+
+
+@pytest.mark.parametrize(
+    ("how", "contents", "reason"),
+    [
+        (How(crc=True, lock=lock_of()), TENSORS, "a checksum and a key exclude each other"),
+        (How(crc=True), MIXED, "'table' is a map: .* a file with a checksum"),
+        (How(lock=lock_of()), MIXED, "'table' is a map: .* an encrypted file"),
+        (How("safetensors", lock_of()), TENSORS, "are not encrypted"),
+        (How("safetensors"), MIXED, "'note' is a string"),
+        (How(align=0), TENSORS, "align must be a power of two"),
+        (How(align=24), TENSORS, "align must be a power of two"),
+        (How(align=8192), TENSORS, "align must be a power of two up to 4096"),
+    ],
+    ids=["crc+key", "map+crc", "map+key", "safetensors+key", "string", "0", "24", "8192"],
+)
+def test_what_cannot_be_read_again_is_refused(how, contents, reason, tmp_path):
+    """Before a byte is written."""
+    with pytest.raises(ArgumentValueError, match=reason):
+        save(str(tmp_path / "net.ckpt"), items_of(contents), how)
+
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("how", [How(align="64"), How(align=64.0), How(mode="0o400")], ids=repr)
+def test_numbers_must_be_numbers(how):
+    """Of another type they are a caller's mistake."""
+    with pytest.raises(ArgumentTypeError, match="must be a number"):
+        check([], how)
+
+
+def test_two_values_of_one_name_are_refused():
+    """Which one is meant nobody can say."""
+    with pytest.raises(ArgumentValueError, match="two values would have the name 'w'"):
+        check([item_of("w", 1), item_of("w", 2)], How())
+
+
+@pytest.mark.parametrize("mode", ["AES-GCM", *CBC_MODES])
+def test_blocks_are_as_large_as_mindspores(mode, tmp_path, monkeypatch):
+    """A stream of many blocks is read again through the index, a value across their borders too."""
+    monkeypatch.setattr("lazyckpt.writing.sink.FRAME_PLAINTEXT", 1000)
+    path = str(tmp_path / "net.ckpt")
+    save(path, items_of(NO_MAP), How(lock=lock_of(mode)))
+
+    assert same(loaded(path, dec_key=KEY, dec_mode=mode), NO_MAP)
+    assert os.path.getsize(path) > len(checkpoint(NO_MAP)) + 3 * 32
+
+
+def test_a_value_that_fails_its_digest_is_not_saved(tmp_path):
+    """Where the index of what is copied has digests, damage is noticed and ends the save; the old file stays."""
+    path, new = tmp_path / "net.ckpt", tmp_path / "new.ckpt"
+    data = bytearray(
+        checkpoint({"a": counting((3000,)), "damaged": counting((3000,), "int32"), "z": counting((3000,))})
+    )
+    path.write_bytes(data)
+    new.write_bytes(b"old")
+    lazyckpt.build_index(path, digest="blake2b").close()
+    status = os.stat(path)
+    data[len(data) // 2] ^= 1  # where no fingerprint looks
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with lazyckpt.load_checkpoint(path) as ckpt, pytest.raises(CorruptFile, match="damaged"):
+        ckpt.save(new)
+
+    assert new.read_bytes() == b"old"
+    assert sorted(os.listdir(tmp_path)) == ["net.ckpt", "net.ckpt.lmdb", "new.ckpt"]
+
+
+def test_only_a_piece_is_in_memory(tmp_path):
+    """A large value passes through in pieces of 8 MiB at most."""
+    sizes = []
+    array = np.zeros(5 * 2**20, "float32")
+    done = 0
+
+    def progress(now, total):
+        nonlocal done
+        sizes.append(now - done)
+        done = now
+
+    save(str(tmp_path / "net.ckpt"), items_of({"w": array}), How(), progress)
+
+    assert sizes == [2**23, 2**23, 2**22]
+
+
+def test_an_index_knows_the_file_it_belongs_to(tmp_path):
+    """The fingerprint that is written along is the file's when it has come to its place."""
+    path = str(tmp_path / "net.ckpt")
+    save(path, items_of(MIXED), How())
+    store = Sidecar(place.beside(path))
+    mark = store.meta.fingerprint
+    store.close()
+    status = os.stat(path)
+
+    assert (mark.size, mark.mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
+def test_a_listing_that_cannot_be_written_takes_its_parts_away(tmp_path, monkeypatch):
+    """A set without its listing is none."""
+
+    def refuse(path, fill, *, mode):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "put", refuse)
+    with pytest.raises(UnwritableFile, match=r"index\.json cannot be written"):
+        files.save_set(str(tmp_path / "net.ckpt"), items_of(TENSORS), How(), 500)
+
+    assert os.listdir(tmp_path) == []
