@@ -16,10 +16,11 @@ import numpy as np
 from lazyckpt.entry import MAP, TENSOR, Entry
 from lazyckpt.index import Index
 from lazyckpt.keys import Secret
-from lazyckpt.mapping import UNEDITED, LazyMapping, Value
+from lazyckpt.mapping import UNEDITED, Value
 from lazyckpt.parameter import Parameter
 from lazyckpt.reading import read_all
 from lazyckpt.selection import AllNames, SomeNames
+from lazyckpt.viewing import Viewing
 
 if TYPE_CHECKING:
     from lazyckpt.writing.export import Rename
@@ -29,7 +30,7 @@ Progress = Callable[[int, int], object]
 REPR_ITEMS: Final = 100
 
 
-class Checkpoint(LazyMapping):
+class Checkpoint(Viewing):
     """A lazy, ordered mapping of a checkpoint's names to its values.
 
     Values are `Parameter`s; a string that was saved with `append_dict` is a `str`, a map parameter a list of three

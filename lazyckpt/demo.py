@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from lazyckpt.explore.sizes import human_size
+from lazyckpt.display.sizes import human_size
 from lazyckpt.index.build import build_index
 from lazyckpt.loading import load_checkpoint
 

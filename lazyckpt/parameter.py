@@ -11,7 +11,7 @@ The contract (tests/test_parameter.py checks each sentence):
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from lazyckpt.dtypes import DType, of_array
 from lazyckpt.entry import Entry
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.payload import Payloads, dtype_of
+
+if TYPE_CHECKING:
+    from lazyckpt.statistics.table import Statistics
 
 
 class Parameter:
@@ -156,6 +159,15 @@ class Parameter:
         """The values as little-endian bytes in C order. Allocates `nbytes`."""
         return self.asnumpy().tobytes()
 
+    def stats(self) -> Statistics:
+        """Count, minimum, maximum, mean, standard deviation, L2 norm, zeros, NaNs and infinities, as a table of a row.
+
+        Cost: reads the value once; some MiB of memory, however large it is.
+        """
+        from lazyckpt.statistics.stream import statistics_of
+
+        return statistics_of(self._payloads, {self.name: self._entry if self._data is None else self._data})
+
     def __getitem__(self, key: Any) -> Any:
         """`asnumpy()[key]`, reading only the bytes that the answer needs."""
         if self._data is not None:
@@ -208,3 +220,22 @@ class Parameter:
         return (
             f"Parameter (name={self.name}, shape={self.shape}, dtype={self.dtype}, requires_grad={self.requires_grad})"
         )
+
+    def _repr_html_(self) -> str:
+        """What is known without reading the value."""
+        from lazyckpt.display.markup import facts_html
+        from lazyckpt.display.sizes import human_size
+
+        extents = self._entry.all_extents
+        place = "in memory, set_data() was called" if self.is_edited else "no bytes"
+        if extents and not self.is_edited:
+            pieces = f", in {len(extents):,} pieces" if len(extents) > 1 else ""
+            place = f"bytes {extents[0].offset:,} to {sum(extents[-1]):,} of the file{pieces}"
+        facts = {
+            "dtype": str(self.dtype),
+            "shape": " × ".join(map(str, self.shape)) or "scalar",
+            "elements": f"{self.size:,}",
+            "size": f"{human_size(self.nbytes)} ({self.nbytes:,} bytes)",
+            "place": place,
+        }
+        return facts_html(self.name, facts.items())

@@ -22,8 +22,8 @@ settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=3000)
 settings.load_profile("same")
 
-# The suites beside a real framework run where there is one.
-BESIDE = {"mindspore": "interop", "torch": "interop_torch"}
+# The suites beside a real framework, and in a real notebook, run where there is one.
+BESIDE = {"mindspore": "interop", "nbclient": "notebook", "torch": "interop_torch"}
 collect_ignore = [folder for framework, folder in BESIDE.items() if importlib.util.find_spec(framework) is None]
 
 DESCRIPTORS = Path("/proc/self/fd")

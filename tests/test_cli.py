@@ -379,3 +379,62 @@ def test_a_reader_that_goes_away_is_no_error(folder):
 
     assert first.startswith(b"layer0.weight")
     assert complaints == b""
+
+
+def test_tree_shows_a_tree(run):
+    """Names at their dots, with totals; a prefix and a depth narrow it."""
+    code, printed, _ = run("tree", "net.ckpt")
+    labels = [line.split()[1] for line in printed.splitlines()[1:] if line[0] in "├└"]
+
+    assert (code, labels) == (0, ["conv1", "fc.weight", "step", "mask", "note", "empty", "table"])
+    assert len(run("tree", "net.ckpt", "conv1", "--depth", "1")[1].splitlines()) == 2
+
+
+def test_tree_as_json_is_complete(run):
+    """Counts and bytes of each node."""
+    found = json.loads(run("tree", "net.ckpt", "--json")[1])
+
+    assert (found["count"], found["exact"]) == (len(MIXED), True)
+    assert sum(child["nbytes"] for child in found["children"]) == found["nbytes"]
+
+
+def test_tree_shows_refused_parameters(run, folder):
+    """What cannot be loaded can be looked at."""
+    (folder / "bad.ckpt").write_bytes(tensor_value("bad", [2], "Float32", b"123") + array_value("ok", counting((2,))))
+    code, printed, _ = run("tree", "bad.ckpt")
+
+    assert code == 0
+    assert "refused" in printed
+
+
+def test_stats_measures_names_and_patterns(run):
+    """In the order that was asked for, or sorted."""
+    asked = run("stats", "net.ckpt", "step", "conv1.*")[1].splitlines()[1:]
+    by_norm = run("stats", "net.ckpt", "step", "conv1.*", "--sort", "norm")[1].splitlines()[1:]
+
+    assert [line.split()[0] for line in asked] == ["step", "conv1.weight", "conv1.bias"]
+    assert [line.split()[0] for line in by_norm] == ["conv1.weight", "step", "conv1.bias"]
+
+
+def test_stats_as_json_and_as_csv(run, folder):
+    """For programs; strings say why they have no numbers."""
+    rows = json.loads(run("stats", "net.ckpt", "--json")[1])
+    code, printed, _ = run("stats", "net.ckpt", "--csv", "out.csv")
+
+    assert {row["name"]: row["skipped"] for row in rows}["note"] == "a string"
+    assert (code, printed) == (0, "")
+    assert (folder / "out.csv").read_text().splitlines()[0].startswith("name,dtype,shape,count,min,max")
+
+
+def test_stats_tells_what_is_not_there(run):
+    """A name, a column, a folder."""
+    assert "did you mean 'step'" in run("stats", "net.ckpt", "stepp")[2]
+    assert run("stats", "net.ckpt", "--sort", "size")[0] == 2
+    assert "cannot be written" in run("stats", "net.ckpt", "--csv", "no/such/folder.csv")[2]
+
+
+@pytest.mark.parametrize("command", ["tree", "stats"])
+def test_looking_at_an_encrypted_file_takes_a_key(command, run):
+    """From a file, as everywhere."""
+    assert run(command, "secret.ckpt", "--key-file", "key")[0] == 0
+    assert run(command, "secret.ckpt")[0] == 1

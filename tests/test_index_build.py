@@ -514,3 +514,35 @@ def test_recorded_files_have_the_same_index_from_a_sidecar_and_from_memory(tmp_p
             different.append(name)
 
     assert different == []
+
+
+def test_a_file_that_is_replaced_while_it_is_indexed_is_indexed_in_memory(file, sidecar, caplog):
+    """What was opened is whole, and is looked at to its end; the place beside it belongs to the new file."""
+    caplog.set_level(logging.INFO, "lazyckpt")
+
+    new = [{"new": counting((3,))}]
+
+    def replace(done, total):
+        if new:
+            lazyckpt.save_checkpoint(new.pop(), file)
+
+    entries, where = built(file, progress=replace)
+
+    assert ([name for name, _ in entries], where) == (list(MIXED), None)
+    assert f"{file} was replaced while it was indexed: what was opened is indexed in memory" in caplog.messages
+    with lazyckpt.load_checkpoint(file) as after:
+        assert (list(after), after.index.path) == (["new"], str(sidecar))
+
+
+def test_an_index_that_is_replaced_at_once_is_not_taken_for_ones_own(file, monkeypatch):
+    """Another writer may come between an index that is put in its place and its being opened there."""
+    real = build.put
+
+    def put(path, fill, *, mode):
+        real(path, fill, mode=mode)
+        lazyckpt.save_checkpoint({"new": counting((3,))}, file)
+
+    monkeypatch.setattr(build, "put", put)
+    with lazyckpt.load_checkpoint(file) as opened:
+        assert list(opened) == list(MIXED)
+        assert opened["fc.weight"].tobytes() == MIXED["fc.weight"].tobytes()

@@ -45,6 +45,8 @@ def told(index):
         "found": [name in index for name in [*NAMES, "none", 5, None]],
         "prefixes": [index.with_prefix(prefix) for prefix in PREFIXES],
         "irregular": index.irregular(),
+        "tally": index.tally(),
+        "tally of some": index.tally(only=range(1, 6), without={2}),
     }
 
 

@@ -24,11 +24,15 @@ LAYERS = (
     "index",
     "payload",
     "tensors",
+    "display",
+    "statistics",
     "parameter",
     "selection",
     "reading",
     "writing",
+    "views",  # what is shown, made of entries, records and payloads: no checkpoint is needed for that
     "mapping",
+    "viewing",  # so that a checkpoint can show itself
     "checkpoint",
     "binding",
     "offers",
@@ -49,9 +53,11 @@ OWNERS = {
     "cryptography": {"sources.cipher"},
     "google": {"formats.checkpoint_pb2"},
     "lmdb": {"index.sidecar", "index.write"},
+    "pandas": {"statistics.table"},
     "platformdirs": {"index.place"},
+    "matplotlib": {"views.plots", "views.plotting"},
     "mindspore": {"tensors.mindspore", "frameworks.mindspore"},
-    "rich": {"cli.app", "cli.checking", "cli.indexing"},
+    "rich": {"cli.app", "cli.checking", "cli.indexing", "cli.viewing", "statistics.table", "views.printed"},
     "torch": {"tensors.torch", "frameworks.torch"},
     "typer": {
         "cli",
@@ -62,6 +68,7 @@ OWNERS = {
         "cli.indexing",
         "cli.listing",
         "cli.matching",
+        "cli.viewing",
     },
 }
 BY_NAME = {"", "dtypes"}  # modules that import by a computed name: the public names, and ml_dtypes, when asked for

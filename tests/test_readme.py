@@ -99,3 +99,9 @@ def test_its_commands_run(command, capsys):
         ).returncode
 
     assert code == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"""(?:\]\(|src=\"|srcset=\")(?!https?:)([^)"#]+)""", README))))
+def test_what_it_shows_and_links_to_is_there(link):
+    """Pictures and files of this repository."""
+    assert (ROOT / link).is_file()

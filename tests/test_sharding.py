@@ -316,3 +316,20 @@ def test_descriptors_are_not_needed_to_list_names(tmp_path):
 
     assert shapes == {name: tuple(told["shape"]) for name, told in truth("llama2_tp2/tp2").items()}
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if not problems(name) and name.partition("/")[0] != "damaged"])
+def test_whole_tensors_are_shown_and_measured(name):
+    """Trees show whole shapes, records counted or not; statistics are those of the tensor before it was cut."""
+    with opened(name, **({"collisions": "last"} if name == "segmented/many" else {})) as ckpt:
+        entries, groups = list(ckpt.index.entries()), ckpt.index.tally()
+        measured = {row.name: row.moments.square for row in ckpt.stats() if not row.skipped}
+        values = {one: value.asnumpy() for one, value in ckpt.items() if isinstance(value, lazyckpt.Parameter)}
+        shown = ckpt.tree().to_dict()
+
+    assert sum(group.nbytes for group in groups) == sum(entry.nbytes for entry in entries)
+    assert sum(group.amount for group in groups) == len(entries)
+    assert shown["count"] == len(ckpt)
+    assert {one: measured[one] for one in values} == pytest.approx(
+        {one: float((value.astype(np.float64) ** 2).sum()) for one, value in values.items()}
+    )

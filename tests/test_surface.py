@@ -14,6 +14,7 @@ HEAVY = (
     "cryptography",
     "fsspec",
     "google.protobuf",
+    "matplotlib",
     "mindspore",
     "ml_dtypes",
     "pandas",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 
 import pytest
 from checkpoints import MIXED, checkpoint, counting
@@ -93,3 +95,24 @@ def test_an_index_in_use_stays_valid(tmp_path):
         assert os.stat(place.beside(path)).st_ino != inode
         assert list(old.index) == list(MIXED)
         assert old["step"].item() == 17
+
+
+FULL = """
+import os, resource, signal, sys
+import numpy as np
+from lazyckpt.writing.files import How, save
+from lazyckpt.writing.values import item_of
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+save(sys.argv[1], [item_of("w", np.ones(3, "float32"))], How())
+print(*os.listdir(os.path.dirname(sys.argv[1])))
+"""
+
+
+def test_a_disk_that_is_too_full_for_an_index_takes_the_file(tmp_path):
+    """What LMDB says of it is no reason to lose a file that is whole."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path / "net.ckpt")], capture_output=True, encoding="utf-8", check=True
+    )
+
+    assert done.stdout == "net.ckpt\n"

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from checkpoints import MIXED, checkpoint, counting
 from encryption import CBC_MODES, KEY, KEY_SIZES, MODES, key_of
+from forking import ended, forked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from items import values
@@ -452,3 +453,39 @@ def test_a_listing_that_cannot_be_written_takes_its_parts_away(tmp_path, monkeyp
         files.save_set(str(tmp_path / "net.ckpt"), items_of(TENSORS), How(), 500)
 
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "how", [How(), How(lock=lock_of()), How("safetensors")], ids=["plain", "encrypted", "safetensors"]
+)
+def test_writers_and_readers_at_once(how, tmp_path):
+    """Two processes save one file again and again: whoever loads it meanwhile has one or the other, whole."""
+    path = str(tmp_path / f"net.{how.format}")
+    options = {"format": how.format, **({"dec_key": KEY} if how.lock is not None else {})}
+    names = [f"layer.{number}" for number in range(50)]
+    sizes = {1: 100, 2: 1100}  # of which each has a file of another size
+
+    def write(number):
+        items = items_of(dict.fromkeys(names, np.full(sizes[number], number, "float32")))
+        for _ in range(25):
+            save(path, items, how)
+
+    save(path, items_of(dict.fromkeys(names, np.full(100, 1, "float32"))), how)
+    children = [forked(lambda number=number: write(number)) for number in sizes]
+    seen = []
+    for _ in range(40):
+        found = loaded(path, **options)
+        seen.append((list(found) == sorted(names, key=names.index if how.format == "ckpt" else None), _numbers(found)))
+    codes = [ended(child) for child in children]
+
+    assert codes == [0, 0]
+    assert {whole for whole, _ in seen} == {True}
+    assert {number for _, number in seen} <= {(1, 100), (2, 1100)}
+    assert _numbers(loaded(path, **options)) in {(1, 100), (2, 1100)}
+    assert sorted(os.listdir(tmp_path)) == [os.path.basename(path), os.path.basename(path) + ".lmdb"]
+
+
+def _numbers(found):
+    """The one number that all values hold, and their size; or what else they hold."""
+    ((number, size),) = {(float(one), value.size) for value in found.values() for one in (value.min(), value.max())}
+    return number, size

@@ -29,6 +29,7 @@ from benchmarks.encrypted import CRYPTO
 from benchmarks.importing import IMPORT
 from benchmarks.plain import INDEX, OPEN, READ
 from benchmarks.run import RowFunction, Run
+from benchmarks.showing import SHOW
 from benchmarks.table import Row, render
 
 ROWS: dict[str, tuple[RowFunction, ...]] = {
@@ -36,6 +37,7 @@ ROWS: dict[str, tuple[RowFunction, ...]] = {
     "index": INDEX,
     "read": READ,
     "crypto": CRYPTO,
+    "show": SHOW,
     "convert": CONVERT,
     "bind": BIND,
     "import": IMPORT,

@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 
 from lazyckpt import __version__
-from lazyckpt.cli import checking, comparing, converting, indexing, listing, matching
+from lazyckpt.cli import checking, comparing, converting, indexing, listing, matching, viewing
 from lazyckpt.cli.app import app, told_plainly
 
-__all__ = ["app", "checking", "comparing", "converting", "indexing", "listing", "main", "matching"]
+__all__ = ["app", "checking", "comparing", "converting", "indexing", "listing", "main", "matching", "viewing"]
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from lazyckpt.cli.app import File, KeyFile, KeyVariable, app, byte_bar, key_of, no_such_name, told_plainly
+from lazyckpt.display.sizes import human_size
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
-from lazyckpt.explore.sizes import human_size
 from lazyckpt.keys import KeyReference
 
 if TYPE_CHECKING:

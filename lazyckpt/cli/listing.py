@@ -21,11 +21,11 @@ from lazyckpt.cli.app import (
     opened_whole,
     told_plainly,
 )
+from lazyckpt.display.names import printable
+from lazyckpt.display.sizes import human_size
 from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Entry
-from lazyckpt.explore.display import printable
 from lazyckpt.explore.find import entries_like, entry_named, known_names
 from lazyckpt.explore.find import find as find_names
-from lazyckpt.explore.sizes import human_size
 from lazyckpt.index.many import find_checkpoints
 from lazyckpt.keys import KeyReference
 
@@ -35,6 +35,7 @@ SORTS: Final[dict[str, Callable[[Entry], Any]]] = {
     "size": lambda entry: -entry.nbytes,
 }
 FIRST_VALUES: Final = 8
+MEASURED: Final = ("min", "max", "mean", "std", "norm", "zeros", "nan", "inf")
 _BATCH: Final = 512  # rows that are given one width, and printed at once
 _NOTHING_FOUND: Final = 1  # exit codes, as grep(1) has them
 _TROUBLE: Final = 2
@@ -175,12 +176,14 @@ def _shape_of(entry: Entry) -> str:
 
 
 def _values(value: Any) -> dict[str, Any]:
-    from lazyckpt.explore.summary import summarise
-
     if isinstance(value, str):
         return {"value": value}
     if isinstance(value, list):
         named = zip(("keys", "values", "status"), value, strict=False)
         return {f"first {name}": array[:FIRST_VALUES].tolist() for name, array in named}
     array = value.asnumpy()
-    return {"first": array.reshape(-1)[:FIRST_VALUES].tolist(), **summarise(array)}
+    facts = {"first": array.reshape(-1)[:FIRST_VALUES].tolist()}
+    if array.size:
+        measured = value.stats()[0].to_dict()
+        facts |= {key: measured[key] for key in MEASURED if measured[key] is not None}
+    return facts

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from lazyckpt.display.names import printable
 from lazyckpt.explore.compare import Difference
-from lazyckpt.explore.display import printable
 
 SHOWN: Final = 200  # rows of a report that are printed
 # What can be said of a name, in the order in which it is told, with the sign that stands before it.

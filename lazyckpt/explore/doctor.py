@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from lazyckpt.display.sizes import human_size
 from lazyckpt.entry import TENSOR, Entry, entry_of
 from lazyckpt.errors import (
     ArgumentTypeError,
@@ -36,7 +37,6 @@ from lazyckpt.explore.compare import STEP
 from lazyckpt.explore.contents import ALIGNMENTS, Contents, Some
 from lazyckpt.explore.diagnosis import Diagnosis, Finding, by_level
 from lazyckpt.explore.sidecars import Sidecar, sidecars_of
-from lazyckpt.explore.sizes import human_size
 from lazyckpt.formats import FORMATS, Format, find, format_of
 from lazyckpt.formats.ckpt import scan_range, trailer
 from lazyckpt.formats.safetensors import CRC

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from lazyckpt.binding import Plan, Target, plan
+from lazyckpt.display.names import printable
 from lazyckpt.errors import ArgumentTypeError
-from lazyckpt.explore.display import printable
 from lazyckpt.nets import targets_of
 from lazyckpt.offers import Offers
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.explore.display import printable
-from lazyckpt.explore.sizes import human_size
+from lazyckpt.display.names import printable
+from lazyckpt.display.sizes import human_size
 
 # What can come out, with the word that is printed.
 OUTCOMES: Final[Mapping[str, str]] = MappingProxyType({"passed": "ok", "failed": "FAILED", "unchecked": "not checked"})

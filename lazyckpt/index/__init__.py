@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final, TypeVar
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from itertools import chain, count
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from lazyckpt.entry import Entry, Fingerprint
 from lazyckpt.errors import StaleIndex
 from lazyckpt.index.record import BadRecord, decode, name_of
 from lazyckpt.index.store import Store
 
+if TYPE_CHECKING:
+    from lazyckpt.index.tally import Group
+
+_S = TypeVar("_S")
 _T = TypeVar("_T")
 _RUN: Final = 4096  # records fetched at once while iterating
 
@@ -56,7 +61,7 @@ class Index(Mapping[str, Entry]):
         return self.at(position, name)
 
     def __iter__(self) -> Iterator[str]:
-        for record in self._records():
+        for record in chain.from_iterable(self.runs()):
             yield self._read(name_of, record)
 
     def __repr__(self) -> str:
@@ -64,8 +69,34 @@ class Index(Mapping[str, Entry]):
 
     def entries(self) -> Iterator[Entry]:
         """All entries in file order. Cost: O(1) memory."""
-        for record in self._records():
+        for record in chain.from_iterable(self.runs()):
             yield self._read(decode, record)
+
+    def runs(self) -> Iterator[list[bytes]]:
+        """All records in file order, some thousand at a time (see `record`). Cost: O(1) memory."""
+        done, claimed = 0, len(self)
+        while done < claimed:
+            run = self._store.records(done, _RUN)
+            if not run:
+                raise self._damaged(f"it holds {done:,} records and claims {claimed:,}")
+            yield run
+            done += len(run)
+
+    def tally(self, *, only: Container[int] | None = None, without: Container[int] = ()) -> list[Group]:
+        """How many parameters of which kind there are, names told apart by all but their numbers; see `tally.Group`.
+
+        Args:
+            only: the places that count; None for all.
+            without: places that do not count.
+
+        Cost: half a second for a million parameters (of a sealed index, some microseconds each).
+        """
+        from lazyckpt.index.tally import tally
+
+        runs = self.runs()
+        if only is not None or without:
+            runs = self._chosen(runs, only, without)
+        return self._read(tally, runs)
 
     def position(self, name: str) -> int | None:
         """The place of a name in file order, or None."""
@@ -101,16 +132,16 @@ class Index(Mapping[str, Entry]):
         """Let go of the sidecar."""
         self._store.close()
 
-    def _records(self) -> Iterator[bytes]:
-        done, count = 0, len(self)
-        while done < count:
-            run = self._store.records(done, _RUN)
-            if not run:
-                raise self._damaged(f"it holds {done:,} records and claims {count:,}")
-            yield from run
-            done += len(run)
+    @staticmethod
+    def _chosen(
+        runs: Iterable[list[bytes]], only: Container[int] | None, without: Container[int]
+    ) -> Iterator[list[bytes]]:
+        places = count()
+        for run in runs:
+            numbered = zip(run, places, strict=False)  # the run first: a place taken in vain would be lost
+            yield [record for record, place in numbered if (only is None or place in only) and place not in without]
 
-    def _read(self, parse: Callable[[bytes], _T], record: bytes) -> _T:
+    def _read(self, parse: Callable[[_S], _T], record: _S) -> _T:
         try:
             return parse(record)
         except BadRecord as error:

@@ -2,7 +2,8 @@
 
 Strategy: places are tried in order (beside the file, then the user's cache folder; see `place`). A sidecar is used if
 it can be opened and carries the file's fingerprint; anything else (older, foreign, damaged) is rebuilt, not trusted
-and not fatal. If no place can be written the index is built in memory, and the log says so.
+and not fatal. If no place can be written the index is built in memory, and the log says so; likewise if the file is
+replaced meanwhile, of which the place beside it belongs to the new one.
 """
 
 from __future__ import annotations
@@ -132,14 +133,9 @@ def obtain(opened: Opened, where: str = AUTO, wishes: Wishes = DEFAULTS) -> Foun
                 found = _fresh(candidate, opened, wishes)
                 if found is not None:
                     return found
-        for candidate in places:
-            try:
-                return _build(candidate, opened, wishes)
-            except OSError as error:
-                if where != AUTO:
-                    raise ArgumentValueError(f"the index cannot be written to {candidate}: {error}") from error
-                log.info("no index at %s: %s", candidate, error)
-        log.warning("no place to keep the index of %s: it is built in memory and will be built again", opened.path)
+        found = _kept(places, opened, where, wishes)
+        if found is not None:
+            return found
     source = _plain(opened, wishes)
     with _entries(opened, source, wishes) as entries:
         store = MemoryStore(entries, _facts(opened, wishes))
@@ -153,6 +149,26 @@ def existing(opened: Opened, wishes: Wishes = DEFAULTS) -> Found | None:
         WrongKey: the key is not the one that the index was built with, nor does it open the file.
     """
     return next(filter(None, (_fresh(candidate, opened, wishes) for candidate in _places(opened.path))), None)
+
+
+class _Replaced(Exception):
+    """Another file came to bear the name of the one that was indexed, or another index to its place."""
+
+
+def _kept(places: list[str], opened: Opened, where: str, wishes: Wishes) -> Found | None:
+    """An index that is built and kept at the first place that can be written, or None."""
+    for candidate in places:
+        try:
+            return _build(candidate, opened, wishes)
+        except _Replaced:
+            log.info("%s was replaced while it was indexed: what was opened is indexed in memory", opened.path)
+            return None
+        except OSError as error:
+            if where != AUTO:
+                raise ArgumentValueError(f"the index cannot be written to {candidate}: {error}") from error
+            log.info("no index at %s: %s", candidate, error)
+    log.warning("no place to keep the index of %s: it is built in memory and will be built again", opened.path)
+    return None
 
 
 def index_in_memory(source: Source, form: str) -> Index:
@@ -239,8 +255,9 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> Found:
         facts, codec, frames = sealing.facts(facts), sealing.codec, sealing.frames(source.table)
 
     def fill(private: str) -> None:
+        nonlocal facts
         with _entries(opened, source, wishes) as entries:
-            write(private, entries, facts, codec, frames)
+            facts = write(private, entries, facts, codec, frames)
         _unchanged(opened)
 
     os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
@@ -249,6 +266,9 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> Found:
         store = sidecar.Sidecar(path)
     except BadRecord as error:
         raise OSError(f"what was written cannot be read back: {error}") from error
+    if store.meta != facts:
+        store.close()
+        raise _Replaced
     store.unlock(codec)
     return Found(Index(store), source)
 
@@ -259,6 +279,8 @@ def _facts(opened: Opened, wishes: Wishes) -> Meta:
 
 def _unchanged(opened: Opened) -> None:
     now = os.stat(opened.path)
+    if (now.st_dev, now.st_ino) != opened.identity:
+        raise _Replaced
     if (now.st_size, now.st_mtime_ns) != (opened.fingerprint.size, opened.fingerprint.mtime_ns):
         raise ChangedFile("the file changed while it was being indexed; try again when it is written", file=opened.path)
 

@@ -72,6 +72,10 @@ class JoinedIndex(Index):
             for entry in part.entries():
                 yield moved(entry, base)
 
+    def runs(self) -> Iterator[list[bytes]]:
+        """See `Index.runs`; places in records are those in their own file."""
+        return chain.from_iterable(part.runs() for part in self._parts)
+
     def position(self, name: str) -> int | None:
         """See `Index.position`."""
         home = self._homes.get(name)

@@ -9,13 +9,17 @@ the rest still loads.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from itertools import islice
+from typing import Final, NamedTuple
 
 from lazyckpt.entry import REFUSED, TENSOR, Entry, Fingerprint, moved
 from lazyckpt.index import Index
+from lazyckpt.index.record import encode
 from lazyckpt.sharding.assembly import Box
 from lazyckpt.sharding.layout import ImpossibleLayout, box_of, cut_of, devices_of, whole_of
 from lazyckpt.sharding.strategy import Layout, Strategy
+
+_RUN: Final = 4096  # entries whose records are made at once
 
 
 class Rank(NamedTuple):
@@ -185,6 +189,12 @@ class MergedIndex(Index):
     def entries(self) -> Iterator[Entry]:
         """See `Index.entries`."""
         return map(self._merger.entry, self._names)
+
+    def runs(self) -> Iterator[list[bytes]]:
+        """See `Index.runs`: records made of entries."""
+        entries = self.entries()
+        while run := [encode(entry, entry.name.encode()) for entry in islice(entries, _RUN)]:
+            yield run
 
     def position(self, name: str) -> int | None:
         """See `Index.position`."""

@@ -29,6 +29,7 @@ class Opened(NamedTuple):
         fingerprint: of the file at the moment it was opened.
         mode: its permission bits.
         lock: what opens its encryption, or None for a plain file.
+        identity: the device and the number of the file itself, whatever comes to bear its name.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Opened(NamedTuple):
     fingerprint: Fingerprint
     mode: int
     lock: Lock | None
+    identity: tuple[int, int]
 
 
 def open_source(path: str, key: Secret | None = None, dec_mode: str = "AES-GCM", access: str = "auto") -> Opened:
@@ -57,7 +59,7 @@ def open_source(path: str, key: Secret | None = None, dec_mode: str = "AES-GCM",
         raw.close()
         raise
     fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, sample(raw))
-    return Opened(path, raw, fingerprint, status.st_mode & 0o777, lock)
+    return Opened(path, raw, fingerprint, status.st_mode & 0o777, lock, (status.st_dev, status.st_ino))
 
 
 def mode_of(path: str) -> str | None:

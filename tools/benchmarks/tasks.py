@@ -124,6 +124,37 @@ def iterate(path: str, **decryption: Any) -> Task:
     return Task(call)
 
 
+def html(path: str) -> Task:
+    """Load a checkpoint that has an index, and make the HTML that a notebook shows of it."""
+    import lazyckpt
+
+    return Task(lambda: lazyckpt.load_checkpoint(path)._repr_html_())
+
+
+def statistics(path: str) -> Task:
+    """Load a checkpoint that has an index, and measure every value."""
+    import lazyckpt
+
+    return Task(lambda: lazyckpt.load_checkpoint(path).stats())
+
+
+def numpy_statistics(path: str, places: list[tuple[int, int]]) -> Task:
+    """The same numbers of float32 values by numpy's own functions, in float64, over a map of the file."""
+    import numpy as np
+
+    def measured(values: Any) -> tuple[float, ...]:
+        mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
+        norm = np.sqrt(np.square(values, dtype=np.float64).sum())
+        counts = np.count_nonzero(values == 0), np.count_nonzero(np.isnan(values)), np.count_nonzero(np.isinf(values))
+        return values.min(), values.max(), mean, std, norm, *counts
+
+    def call() -> object:
+        mapped = np.memmap(path, np.uint8, "r")
+        return [measured(mapped[offset : offset + length].view("<f4")) for offset, length in places]
+
+    return Task(call)
+
+
 def convert(path: str, target: str, how: dict[str, Any], enc_key: bytes | None = None, **decryption: Any) -> Task:
     """Write a checkpoint that has an index to another file, synced, its index along with it."""
     import lazyckpt
@@ -226,16 +257,7 @@ def _remove(path: str) -> None:
 
 _ALL = (
     *(first_index, first_load, first_load_all, open_warm, open_and_look_up, one_row, view, copy, chosen, value, load),
-    *(
-        iterate,
-        convert,
-        copy_file,
-        safetensors_value,
-        mindspore_load,
-        bind,
-        mindspore_bind,
-        openssl_frames,
-        openssl_range,
-    ),
+    *(iterate, html, statistics, numpy_statistics, convert, copy_file, safetensors_value, mindspore_load),
+    *(bind, mindspore_bind, openssl_frames, openssl_range),
 )
 TASKS: dict[str, Callable[..., Task]] = {task.__name__: task for task in _ALL}

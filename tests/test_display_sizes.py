@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lazyckpt.explore.sizes import human_size
+from lazyckpt.display.sizes import human_size
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""How anything is written for people: names, byte counts, HTML. Knows no checkpoint."""

@@ -1,0 +1,85 @@
+"""HTML for notebooks, safe in untrusted ones: no script, no remote content, every name escaped.
+
+Colours are JupyterLab's or VS Code's where their variables are set, else those of the reader's preference for light or
+dark. A notebook that strips the style sheet still shows the text in order.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from lazyckpt.display.names import printable
+
+_LONGEST: Final = 160  # characters of a name
+# Text against its background has a contrast of at least 4.5 (WCAG AA) in both schemes.
+STYLE: Final = """<style>
+.lzc{--fg:var(--jp-content-font-color1,var(--vscode-editor-foreground,#1f2328));
+--dim:var(--jp-content-font-color2,var(--vscode-descriptionForeground,#57606a));
+--bg:var(--jp-layout-color0,var(--vscode-editor-background,#fff));
+--rule:var(--jp-border-color2,var(--vscode-widget-border,#d8dee4));--bar:#4c8dd6;--hot:rgba(110,140,180,.13);
+color:var(--fg);background:var(--bg);font:13px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif;
+max-width:60rem;padding:.4rem .6rem;text-align:left;overflow-wrap:anywhere}
+@media(prefers-color-scheme:dark){.lzc{--fg:var(--jp-content-font-color1,var(--vscode-editor-foreground,#e6edf3));
+--dim:var(--jp-content-font-color2,var(--vscode-descriptionForeground,#9aa4b0));
+--bg:var(--jp-layout-color0,var(--vscode-editor-background,#0d1117));
+--rule:var(--jp-border-color2,var(--vscode-widget-border,#30363d))}}
+.lzc .h{padding:0 .3rem .35rem;border-bottom:1px solid var(--rule);margin-bottom:.25rem}
+.lzc .h b{font-weight:600}
+.lzc .d,.lzc .x{color:var(--dim)}.lzc .n{padding:.3rem .3rem 0;color:var(--dim);font-size:12px}
+.lzc .r{display:grid;grid-template-columns:minmax(9rem,1fr) 6.2rem 10rem 5.2rem 6.5rem;gap:0 .7rem;align-items:baseline;
+padding:.06rem .3rem;border-radius:3px}
+.lzc .r:hover{background:var(--hot)}.lzc summary{cursor:pointer;list-style:none}
+.lzc summary::-webkit-details-marker{display:none}.lzc details>div{padding-left:1.15rem}
+.lzc .l::before{content:"";display:inline-block;width:1.05rem}
+.lzc summary>.l::before{content:"\\25B8";color:var(--dim)}.lzc details[open]>summary>.l::before{content:"\\25BE"}
+.lzc summary:focus-visible{outline:2px solid var(--bar);outline-offset:1px}
+.lzc .l{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:12.5px;word-break:break-all}
+.lzc i{font-style:normal;word-break:normal;
+color:var(--dim);font-family:system-ui,sans-serif;font-size:12px;margin-left:.4em}
+.lzc .z,.lzc .p{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.lzc .p{position:relative;padding-left:3.2rem}
+.lzc .p s{position:absolute;left:0;bottom:.45em;width:3rem;height:.4em;border-radius:2px;background:var(--hot)}
+.lzc .p u{display:block;height:100%;min-width:1px;border-radius:2px;background:var(--bar)}
+.lzc table{border-collapse:collapse;color:inherit;font:inherit;margin:0}
+.lzc table tr{background:none!important}
+.lzc td,.lzc th{text-align:right;white-space:nowrap;
+padding:.1rem .6rem .1rem 0;border:0;background:none;font-variant-numeric:tabular-nums}
+.lzc th{color:var(--dim);font-weight:500;border-bottom:1px solid var(--rule)}
+.lzc td:first-child,.lzc th:first-child{text-align:left;padding-left:.3rem}
+.lzc .f td{text-align:left;white-space:normal}
+.lzc .w{overflow-x:auto;overflow-wrap:normal}
+@media(max-width:640px){.lzc .r{grid-template-columns:minmax(0,1fr) auto 5rem;padding:.18rem .1rem}
+.lzc .l{grid-column:1/3}.lzc .z{grid-column:3;grid-row:1}.lzc .d{grid-column:1;grid-row:2;padding-left:1.05rem}
+.lzc .x{grid-column:2;grid-row:2}.lzc .p{grid-column:3;grid-row:2;padding-left:0}.lzc .p s{display:none}
+.lzc details>div{padding-left:.7rem}}
+</style>"""
+
+
+def facts_html(title: str, facts: Iterable[tuple[str, str]]) -> str:
+    """What is known of one thing, a line each."""
+    rows = "".join(f"<tr><td class=x>{text(name)}</td><td>{text(value)}</td></tr>" for name, value in facts)
+    return f"{opening()}<div class=h><b>{text(title)}</b></div><div class=w><table class=f>{rows}</table></div></div>"
+
+
+def table_html(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], remark: str = "") -> str:
+    """A table with a heading."""
+    head = "".join(f"<th>{text(column)}</th>" for column in columns)
+    body = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    note = f"<div class=n>{text(remark)}</div>" if remark else ""
+    return (
+        f"{opening()}<div class=h><b>{text(title)}</b></div><div class=w><table><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div>{note}</div>"
+    )
+
+
+def text(raw: str, longest: int = _LONGEST) -> str:
+    """Text from a file as HTML that shows just this text: control characters told, markup escaped, ends cut."""
+    return html.escape(printable(raw if len(raw) <= longest else f"{raw[:longest]}…"))
+
+
+def opening() -> str:
+    """The style sheet, and the start of a box that it applies to."""
+    # The classes keep MathJax from typesetting names with dollar signs in them.
+    return f'{STYLE}<div class="lzc tex2jax_ignore mathjax_ignore">'

@@ -1,0 +1,145 @@
+"""Numbers in a few numbers: measured a piece at a time, pieces put together exactly enough. Pure.
+
+Sums are float64, of blocks that stay in the processor's cache. Mean and spread of two parts are put together by the
+formula of Chan, Golub and LeVeque, which loses nothing to cancellation however large the mean is. Minimum and maximum
+of integers are exact integers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+_BLOCK: Final = 2**16  # elements: half a MiB of float64
+Number = int | float
+Array = npt.NDArray[Any]
+
+
+class Moments(NamedTuple):
+    """What is known of some numbers. NaN and infinities are counted and take no part in `mean`, `spread`, `square`.
+
+    Attributes:
+        count: how many numbers, all of them.
+        finite: how many of them are neither NaN nor infinite.
+        low: the smallest but for NaN (an infinity counts); None if there is none, and of complex numbers.
+        high: the largest, likewise.
+        mean: of the finite ones.
+        spread: the sum of squared distances from the mean.
+        square: the sum of squares.
+        zeros: how many are zero.
+        nan: how many are NaN.
+        inf: how many are infinite.
+    """
+
+    count: int = 0  # type: ignore[assignment]  # as numpy and everybody calls it
+    finite: int = 0
+    low: Number | None = None
+    high: Number | None = None
+    mean: complex | float = 0.0
+    spread: float = 0.0
+    square: float = 0.0
+    zeros: int = 0
+    nan: int = 0
+    inf: int = 0
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the finite numbers (of all that there are, not of a sample)."""
+        return math.sqrt(self.spread / self.finite) if self.finite else math.nan
+
+    @property
+    def norm(self) -> float:
+        """L2 norm of the finite numbers."""
+        return math.sqrt(self.square)
+
+
+NOTHING: Final = Moments()
+
+
+def measure(pieces: Iterable[Array]) -> Moments:
+    """The moments of numbers that come in pieces.
+
+    Args:
+        pieces: arrays of one numeric dtype, of any shape.
+
+    Cost: a few passes over each piece while it is in the cache; some MiB of memory.
+    """
+    total = NOTHING
+    with np.errstate(invalid="ignore", over="ignore"):  # of infinities, and of squares too large for float64
+        for piece in pieces:
+            flat = piece.reshape(-1)
+            for start in range(0, flat.size, _BLOCK):
+                total = together(total, _of_block(flat[start : start + _BLOCK]))
+    return total
+
+
+def together(one: Moments, two: Moments) -> Moments:
+    """The moments of all numbers of both."""
+    if not one.count or not two.count:
+        return two if not one.count else one
+    finite = one.finite + two.finite
+    mean, spread = (one.mean, one.spread) if one.finite else (two.mean, two.spread)
+    if one.finite and two.finite:
+        apart = two.mean - one.mean
+        mean = one.mean + apart * (two.finite / finite)
+        spread = one.spread + two.spread + abs(apart) * abs(apart) * (one.finite * two.finite / finite)
+    lows = [low for low in (one.low, two.low) if low is not None]
+    highs = [high for high in (one.high, two.high) if high is not None]
+    return Moments(
+        one.count + two.count, finite, min(lows, default=None), max(highs, default=None), mean, spread,
+        one.square + two.square, one.zeros + two.zeros, one.nan + two.nan, one.inf + two.inf,
+    )  # fmt: skip
+
+
+def _of_block(block: Array) -> Moments:
+    kind = block.dtype.kind
+    if kind == "c":
+        return _complex(block)
+    if kind in "biu":
+        return _finite(block.astype(np.float64), block.size, int(block.min()), int(block.max()))
+    if kind != "f":  # of ml_dtypes
+        block = block.astype(np.float32)
+    wide = block.astype(np.float64)
+    bounded = block if block.itemsize >= 4 else wide  # numpy has no fast minimum of narrow floats
+    low, high = float(bounded.min()), float(bounded.max())
+    if math.isfinite(low) and math.isfinite(high):
+        return _finite(wide, wide.size, low, high)
+    nan = int(np.isnan(wide).sum())
+    inf = int(np.isinf(wide).sum())
+    bounds = (float(np.nanmin(wide)), float(np.nanmax(wide))) if nan < wide.size else (None, None)
+    rest = wide[np.isfinite(wide)]
+    found = _finite(rest, rest.size, *bounds) if rest.size else Moments(low=bounds[0], high=bounds[1])
+    return found._replace(count=wide.size, nan=nan, inf=inf)
+
+
+def _finite(wide: npt.NDArray[np.float64], size: int, low: Number | None, high: Number | None) -> Moments:
+    """Of one or more finite numbers, which are overwritten."""
+    zeros = int(np.count_nonzero(wide == 0))
+    square = _square(wide)
+    mean = float(wide.sum()) / size
+    wide -= mean
+    return Moments(size, size, low, high, mean, _square(wide), square, zeros)
+
+
+def _square(numbers: npt.NDArray[np.float64]) -> float:
+    """The sum of squares; not by BLAS, whose threads are in the way of those that read."""
+    return float(np.einsum("i,i->", numbers, numbers))
+
+
+def _complex(block: Array) -> Moments:
+    wide = block.astype(np.complex128)
+    usable = np.isfinite(wide)
+    nan, zeros = int(np.isnan(wide).sum()), wide.size - int(np.count_nonzero(wide))
+    rest = wide[usable]
+    if not rest.size:
+        return Moments(wide.size, nan=nan, inf=wide.size - nan, zeros=zeros)
+    square = _square(rest.view(np.float64))
+    mean = complex(rest.sum()) / rest.size
+    rest -= mean
+    spread = _square(rest.view(np.float64))
+    inf = wide.size - rest.size - nan
+    return Moments(wide.size, rest.size, None, None, mean, spread, square, zeros, nan, inf)

@@ -1,0 +1,129 @@
+"""Statistics of many values of a file: in file order, a few MiB in memory, on threads where that pays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import numpy as np
+
+from lazyckpt.dtypes import of_array
+from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Entry
+from lazyckpt.payload import Payloads
+from lazyckpt.statistics.moments import NOTHING, measure
+from lazyckpt.statistics.table import Row, Statistics
+
+PARALLEL_FROM: Final = 2**25  # bytes in all below which threads cost more than they bring
+MAX_WORKERS: Final = 8
+BATCH_BYTES: Final = 2**26  # of values that share reads of a source that decrypts or fetches
+PARTS: Final = ("keys", "values", "status")  # of a map
+Progress = Callable[[int, int], object]
+Known = Any  # an Entry, or a value in memory
+
+
+def statistics_of(
+    payloads: Payloads, known: dict[str, Known], workers: int | None = None, progress: Progress | None = None
+) -> Statistics:
+    """Measure values.
+
+    Args:
+        payloads: where the values of entries come from.
+        known: name -> entry, or value in memory (an array, or a list of arrays).
+        workers: threads; None for as many as pay.
+        progress: called as `progress(done, total)` with byte counts, after each value.
+
+    Returns:
+        A row for each tensor and for each array of a map, in the order of `known`. What is no number has a row that
+        says why it was not measured.
+
+    Cost: reads every value once, in file order. A tensor of any size takes some MiB of memory a thread; a map is held
+    whole. Of an encrypted file values are taken together up to 64 MiB, so that each block is decrypted once, but for
+    those at borders, which may be twice.
+    """
+    order = sorted(known.items(), key=lambda item: item[1].place if isinstance(item[1], Entry) else -1)
+    sizes = [value.stored if isinstance(value, Entry) else getattr(value, "nbytes", 0) for _, value in order]
+    total = sum(sizes)
+    if workers is None:
+        workers = min(MAX_WORKERS, os.cpu_count() or 1) if total >= PARALLEL_FROM else 1
+    found: dict[str, list[Row]] = {}
+    done = 0
+    for (name, _), size, rows in zip(order, sizes, _measured(payloads, order, workers), strict=True):
+        found[name] = rows
+        done += size
+        if progress is not None:
+            progress(done, total)
+    return Statistics(row for name in known for row in found[name])
+
+
+def _measured(payloads: Payloads, order: list[tuple[str, Known]], workers: int) -> Iterator[list[Row]]:
+    if not payloads.is_addressable:
+        for batch in _batches(order):
+            yield from _of_batch(payloads, batch)
+    elif workers <= 1:
+        yield from (rows_of(payloads, name, value) for name, value in order)
+    else:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(workers, thread_name_prefix="lazyckpt") as pool:
+            yield from pool.map(lambda item: rows_of(payloads, *item), order)
+
+
+def _batches(order: list[tuple[str, Known]]) -> Iterator[list[tuple[str, Known]]]:
+    """Neighbours that are fetched together; what is too large for that, alone."""
+    batch: list[tuple[str, Known]] = []
+    size = 0
+    for item in order:
+        stored = item[1].stored if isinstance(item[1], Entry) else 0
+        if batch and size + stored > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += stored
+    if batch:
+        yield batch
+
+
+def _of_batch(payloads: Payloads, batch: list[tuple[str, Known]]) -> Iterator[list[Row]]:
+    together = len(batch) > 1
+    wanted = [value for _, value in batch if isinstance(value, Entry) and value.kind in (TENSOR, MAP)]
+    fetched = iter(payloads.values(wanted) if together else ())
+    for name, value in batch:
+        if together and isinstance(value, Entry) and value.kind in (TENSOR, MAP):
+            yield rows_in_memory(name, next(fetched))
+        else:
+            yield rows_of(payloads, name, value)
+
+
+def rows_of(payloads: Payloads, name: str, value: Known) -> list[Row]:
+    """The rows of one value: see `statistics_of`."""
+    if not isinstance(value, Entry):
+        return rows_in_memory(name, value)
+    if value.kind == MAP:
+        return rows_in_memory(name, payloads.value(value))
+    if value.kind in (STRING, REFUSED) or value.dtype is None:
+        return [Row(name, {STRING: "str"}.get(value.kind, value.kind), (), NOTHING, value.reason or f"a {value.kind}")]
+    shape, pieces = value.shape, payloads.pieces(value)
+    return [Row(name, value.dtype.name, shape, measure(pieces if 0 not in shape else ()))]
+
+
+def rows_in_memory(name: str, value: Any) -> list[Row]:
+    """The rows of a value in memory: of an array one, of a list of arrays one each, of others why there is none."""
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind in "OSUMm":
+            return [Row(name, str(value.dtype), value.shape, NOTHING, "no numbers")]
+        return [Row(name, _name_of(value), value.shape, measure([value]))]
+    if isinstance(value, list) and value and all(isinstance(part, np.ndarray) for part in value):
+        labels = PARTS if len(value) == len(PARTS) else range(len(value))
+        return [
+            row for label, part in zip(labels, value, strict=True) for row in rows_in_memory(f"{name}[{label}]", part)
+        ]
+    kind = "string" if isinstance(value, str) else type(value).__name__
+    return [Row(name, "str" if isinstance(value, str) else kind, (), NOTHING, f"a {kind}")]
+
+
+def _name_of(array: np.ndarray[Any, Any]) -> str:
+    try:
+        return of_array(array).name
+    except TypeError:
+        return str(array.dtype)

@@ -1,0 +1,231 @@
+"""Statistics as a table: prints, shows in a notebook, sorts, and gives plain data, CSV, JSON or pandas."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from lazyckpt.display.names import printable
+from lazyckpt.errors import ArgumentValueError
+from lazyckpt.statistics.moments import Moments
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+SHOWN: Final = 200  # rows that are printed
+Path = str | os.PathLike[str]
+
+
+class Row(NamedTuple):
+    """One value in numbers.
+
+    Attributes:
+        name: the parameter's; of an array of a map with `[keys]`, `[values]` or `[status]` behind it.
+        dtype: MindSpore's name.
+        shape: the dimensions.
+        moments: the numbers (see `Moments`).
+        skipped: why it was not measured, else empty.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    moments: Moments
+    skipped: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All columns; those that mean nothing here are None."""
+        return {column: read(self) for column, read in COLUMNS.items()}
+
+
+def _number(read: Callable[[Moments], Any], needs: str = "finite") -> Callable[[Row], Any]:
+    """A column that is None where there are no numbers that it could be of."""
+    return lambda row: None if row.skipped or not getattr(row.moments, needs) else read(row.moments)
+
+
+def _count(read: Callable[[Moments], int]) -> Callable[[Row], Any]:
+    return lambda row: None if row.skipped else read(row.moments)
+
+
+COLUMNS: Final[dict[str, Callable[[Row], Any]]] = {
+    "name": lambda row: row.name,
+    "dtype": lambda row: row.dtype,
+    "shape": lambda row: list(row.shape),
+    "count": _count(lambda moments: moments.count),
+    "min": _number(lambda moments: moments.low, "count"),
+    "max": _number(lambda moments: moments.high, "count"),
+    "mean": _number(lambda moments: moments.mean),
+    "std": _number(lambda moments: moments.std),
+    "norm": _number(lambda moments: moments.norm),
+    "zeros": _count(lambda moments: moments.zeros),
+    "nan": _count(lambda moments: moments.nan),
+    "inf": _count(lambda moments: moments.inf),
+    "skipped": lambda row: row.skipped,
+}
+PRINTED: Final = ("name", "dtype", "shape", "min", "max", "mean", "std", "norm", "zeros", "nan", "inf")
+_LEFT: Final = {"name", "dtype", "shape"}
+
+
+class Statistics(Sequence[Row]):
+    """Rows, one a value, in the order that was asked for. Immutable.
+
+    `min` and `max` ignore NaN; `mean`, `std` and `norm` are of the finite numbers; `nan` and `inf` count the others.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows = tuple(rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
+
+    def __getitem__(self, key: Any) -> Any:
+        """A row by its name or place; a slice gives a table."""
+        if isinstance(key, slice):
+            return Statistics(self._rows[key])
+        if isinstance(key, str):
+            for row in self._rows:
+                if row.name == key:
+                    return row
+            raise KeyError(key)
+        return self._rows[key]
+
+    def sort(self, by: str = "norm", *, descending: bool | None = None) -> Statistics:
+        """The same rows, sorted by a column; rows without a number there come last.
+
+        Args:
+            by: a column.
+            descending: largest first; None for numbers so and words not.
+
+        Raises:
+            ArgumentValueError: there is no such column.
+        """
+        if by not in COLUMNS:
+            raise ArgumentValueError(f"there is no column {by!r}; one of {', '.join(COLUMNS)} is needed")
+        read = COLUMNS[by]
+        largest_first = by not in {*_LEFT, "skipped"} if descending is None else descending
+        numbered = [(read(row), row) for row in self._rows]
+        known = [
+            (abs(value) if isinstance(value, complex) else value, row) for value, row in numbered if value is not None
+        ]
+        known.sort(key=lambda pair: pair[0], reverse=largest_first)
+        return Statistics([*(row for _, row in known), *(row for value, row in numbered if value is None)])
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Name -> column -> value, as plain data (a complex mean is a Python complex)."""
+        return {row.name: {key: value for key, value in row.to_dict().items() if key != "name"} for row in self._rows}
+
+    def to_json(self, path: Path | None = None) -> str | None:
+        """A JSON list of objects; infinities are the strings `inf` and `-inf`.
+
+        Args:
+            path: a file to write it to; None to return it.
+        """
+        return _given(json.dumps(self.plain(), indent=1, ensure_ascii=False), path)
+
+    def plain(self) -> list[dict[str, Any]]:
+        """Rows as JSON can hold them: a complex mean is two numbers, an infinity the string `inf` or `-inf`."""
+        return [{key: _jsonable(value) for key, value in row.to_dict().items()} for row in self._rows]
+
+    def to_csv(self, path: Path | None = None) -> str | None:
+        """A table with a heading; shapes as `2x3`, empty cells for what is not known.
+
+        Args:
+            path: a file to write it to; None to return it.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in self._rows:
+            writer.writerow([*({**row.to_dict(), "shape": "x".join(map(str, row.shape))}).values()])
+        return _given(text.getvalue(), path)
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame with the names as its index.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        import pandas as pd
+
+        frame = pd.DataFrame([row.to_dict() for row in self._rows], columns=list(COLUMNS))
+        return frame.set_index("name")
+
+    def __str__(self) -> str:
+        return "\n".join([*self._lines(), *filter(None, [self._remark()])])
+
+    __repr__ = __str__
+
+    def __rich__(self) -> Text:
+        """For `rich.print`: the same lines in colour."""
+        from rich.text import Text
+
+        head, *lines = self._lines()
+        return Text("\n").join([Text(head, "bold"), *map(Text, lines), *map(Text, filter(None, [self._remark()]))])
+
+    def _repr_html_(self) -> str:
+        from lazyckpt.display.markup import table_html
+
+        counted = f"{len(self):,} {'value' if len(self) == 1 else 'values'}"
+        return table_html(f"Statistics of {counted}", PRINTED, self._cells(), self._remark())
+
+    def _lines(self) -> list[str]:
+        cells = [list(PRINTED), *self._cells()]
+        widths = [max(len(row[place]) for row in cells) for place in range(len(PRINTED))]
+        return [
+            "  ".join(
+                f"{cell:<{width}}" if column in _LEFT else f"{cell:>{width}}"
+                for column, cell, width in zip(PRINTED, row, widths, strict=True)
+            ).rstrip()
+            for row in cells
+        ]
+
+    def _cells(self) -> list[list[str]]:
+        return [_cells_of(row) for row in self._rows[:SHOWN]]
+
+    def _remark(self) -> str:
+        left = len(self) - SHOWN
+        return f"… and {left:,} more: sort(), to_csv(), to_pandas() have them all" if left > 0 else ""
+
+
+def _cells_of(row: Row) -> list[str]:
+    if row.skipped:
+        return [printable(row.name), row.dtype, printable(f"({row.skipped})"), *[""] * (len(PRINTED) - 3)]
+    return [_cell(column, COLUMNS[column](row)) for column in PRINTED]
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if column == "shape":
+        return " × ".join(map(str, value)) or "scalar"
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, int):
+        return f"{value:,}" if column in {"zeros", "nan", "inf"} else str(value)
+    return f"{value:.4g}"
+
+
+def _sortable(value: Any) -> Any:
+    return abs(value) if isinstance(value, complex) else value
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, complex):
+        return [_jsonable(value.real), _jsonable(value.imag)]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _given(text: str, path: Path | None) -> str | None:
+    if path is None:
+        return text
+    with open(path, "w", encoding="utf-8", errors="surrogatepass", newline="") as file:
+        file.write(text)
+    return None

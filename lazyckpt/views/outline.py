@@ -1,0 +1,140 @@
+"""From what is known of values (entries, values in memory, groups that were counted) to a tree. Reads no payload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from lazyckpt.display.sizes import human_size
+from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Entry
+from lazyckpt.index import Index
+from lazyckpt.index.tally import CUT, NUMBER, Group
+from lazyckpt.parameter import Parameter
+from lazyckpt.views.tree import Leaf, Node, grow
+
+EXACT: Final = 20_000  # parameters up to which each is looked at
+MOST_SHAPES: Final = 12  # of summarised values, above which shapes are only counted
+EDITED: Final = "in memory"
+_KINDS: Final = {STRING: "str", MAP: "map", REFUSED: "refused"}
+
+
+class Outline(NamedTuple):
+    """What a tree shows.
+
+    Attributes:
+        root: of the whole tree; its label is what was opened.
+        is_exact: whether each name stands in it; else numbers in names are `*`, and totals are right all the same.
+        edited: how many values are in memory only.
+        removed: how many of the file's names were taken out.
+    """
+
+    root: Node
+    is_exact: bool = True
+    edited: int = 0
+    removed: int = 0
+
+    def headline(self) -> str:
+        """The tree in a few words: what is shown and how much it is."""
+        root = self.root
+        told = [f"{root.amount:,} {'value' if root.amount == 1 else 'values'}", human_size(root.nbytes)]
+        told += [f"{self.edited:,} set in memory"] if self.edited else []
+        told += [f"{self.removed:,} taken out"] if self.removed else []
+        return " · ".join(told)
+
+    def remark(self) -> str:
+        """What must be known to read the tree, or nothing."""
+        if self.is_exact:
+            return ""
+        return (
+            f"Summarised: {NUMBER} stands for the numbers in names, {CUT} for names too unlike to be listed."
+            " Totals are exact; select(prefix) shows a part."
+        )
+
+
+def of_values(label: str, known: Iterable[tuple[str, Entry | Any]], *, removed: int = 0) -> Outline:
+    """The outline of names with their entries or, where they are in memory, their values."""
+    edited = 0
+
+    def leaves() -> Iterable[tuple[str, Leaf]]:
+        nonlocal edited
+        for name, value in known:
+            leaf = leaf_of(value)
+            edited += leaf.note == EDITED
+            yield name, leaf
+
+    root = grow(leaves(), label)
+    return Outline(root, True, edited, removed)
+
+
+def of_groups(label: str, groups: Iterable[Group], added: Iterable[tuple[str, Any]] = (), removed: int = 0) -> Outline:
+    """The outline of counted groups, and of values in memory."""
+    leaves = list(_leaves_of_groups(groups))
+    extra = [(name, leaf_of(value)) for name, value in added]
+    return Outline(grow([*leaves, *extra], label), False, sum(leaf.note == EDITED for _, leaf in extra), removed)
+
+
+def of_index(label: str, index: Index, prefix: str = "") -> Outline:
+    """The outline of a file, whether or not its parameters can be loaded.
+
+    Args:
+        label: what to call it.
+        index: the file's.
+        prefix: only names that begin with it.
+    """
+    if prefix:
+        found = index.with_prefix(prefix)
+        if len(found) > EXACT:
+            return of_groups(label, index.tally(only={place for _, place in found}))
+        return of_values(label, ((name, index.at(place)) for name, place in found))
+    if len(index) > EXACT:
+        return of_groups(label, index.tally())
+    return of_values(label, ((entry.name, entry) for entry in index.entries()))
+
+
+def leaf_of(value: Entry | Any) -> Leaf:
+    """What a tree shows of an entry, or of a value in memory."""
+    if isinstance(value, Entry):
+        return _leaf_of_entry(value)
+    if isinstance(value, Parameter):
+        note = EDITED if value.origin is None else ""
+        return Leaf(value.dtype.name, shape_text(value.shape), value.nbytes, note)
+    if isinstance(value, str):
+        return Leaf("str", f"{len(value):,} characters", 4 * len(value), EDITED)
+    if isinstance(value, np.ndarray):
+        return Leaf(value.dtype.name, shape_text(value.shape), value.nbytes, EDITED)
+    if isinstance(value, list) and value and all(isinstance(part, np.ndarray) for part in value):
+        return Leaf("map", ", ".join(shape_text(part.shape) for part in value), sum(p.nbytes for p in value), EDITED)
+    return Leaf(type(value).__name__, "", getattr(value, "nbytes", 0), EDITED)
+
+
+def _leaf_of_entry(entry: Entry) -> Leaf:
+    if entry.kind == TENSOR and entry.dtype is not None:
+        return Leaf(entry.dtype.name, shape_text(entry.shape), entry.nbytes)
+    if entry.kind == MAP:
+        return Leaf("map", ", ".join(shape_text(array.shape) for array in entry.arrays), entry.nbytes)
+    if entry.kind == STRING:
+        return Leaf("str", f"{entry.stored // 4:,} characters", entry.nbytes)
+    return Leaf(_KINDS[entry.kind], "", entry.nbytes, entry.reason)
+
+
+def _leaves_of_groups(groups: Iterable[Group]) -> Iterator[tuple[str, Leaf]]:
+    """A leaf for each group; one for all of a name and dtype that have too many shapes."""
+    alike: dict[tuple[str, str], list[Group]] = {}
+    for group in groups:
+        dtype = group.dtype.name if group.dtype is not None else _KINDS.get(group.kind, group.kind)
+        alike.setdefault((group.name, dtype), []).append(group)
+    for (name, dtype), members in alike.items():
+        if len(members) > MOST_SHAPES:
+            amount, nbytes = sum(group.amount for group in members), sum(group.nbytes for group in members)
+            yield name, Leaf(dtype, f"{len(members):,} shapes", nbytes, amount=amount)
+            continue
+        for group in members:
+            shape = "" if group.shape is None else shape_text(group.shape)
+            yield name, Leaf(dtype, shape, group.nbytes, amount=group.amount)
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A shape as people write it: `16 × 6 × 5 × 5`; a scalar is `scalar`."""
+    return " × ".join(map(str, shape)) or "scalar"

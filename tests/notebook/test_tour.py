@@ -1,0 +1,73 @@
+"""The tour runs from top to bottom in a real kernel, and its cells show what the text says."""
+
+from __future__ import annotations
+
+import base64
+
+import nbformat
+import pytest
+from page import TOUR
+
+pytestmark = pytest.mark.filterwarnings("default")  # Jupyter's own
+
+
+def outputs(notebook, beginning):
+    """What the first cell that begins so gave: type -> content, streams as `text`."""
+    cell = next(cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.startswith(beginning))
+    given = {}
+    for output in cell.outputs:
+        given.update(output.get("data", {"text": output.get("text")}))
+    return given
+
+
+def test_the_tour_is_kept_without_outputs():
+    """What is in the repository is the source alone."""
+    notebook = nbformat.read(TOUR, as_version=4)
+
+    assert [cell for cell in notebook.cells if cell.get("outputs") or cell.get("execution_count")] == []
+
+
+def test_no_cell_complains(executed):
+    """No error, and nothing on stderr."""
+    told = [output for cell in executed.cells for output in cell.get("outputs", [])]
+
+    assert [o for o in told if o.output_type == "error" or o.get("name") == "stderr"] == []
+
+
+def test_a_checkpoint_shows_its_tree(executed):
+    """As HTML, folded."""
+    shown = outputs(executed, "ckpt")["text/html"]
+
+    assert "model.ckpt" in shown
+    assert "layers.0–11" in shown
+    assert "12 alike" in shown
+
+
+def test_a_tree_prints(executed):
+    """The selected part, two levels deep."""
+    printed = outputs(executed, "print(ckpt.select")["text"]
+
+    assert "8 values" in printed
+    assert "mlp" in printed
+
+
+def test_the_statistics_find_the_nan(executed):
+    """It is in the first row."""
+    shown = outputs(executed, "table = ")["text/html"]
+
+    assert shown.index("model.layers.7.mlp.up.weight") < shown.index("</tr>", shown.index("<tbody>"))
+    assert outputs(executed, "print(table")["text"] == "1 NaN; a string is not measured\n"
+
+
+@pytest.mark.parametrize("picture", ["sizes", "norms", "hist"])
+def test_pictures_are_shown(executed, picture):
+    """Each as a PNG, once."""
+    data = base64.b64decode(outputs(executed, f"ckpt.plot.{picture}")["image/png"])
+
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_edits_are_shown_and_saved(executed):
+    """The tree tells of them, and the new file has them."""
+    assert "2 set in memory · 1 taken out" in outputs(executed, "import numpy")["text/html"]
+    assert outputs(executed, "ckpt.save")["text"] == "101 edited Float16\n"

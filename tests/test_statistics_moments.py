@@ -1,0 +1,123 @@
+"""Numbers in a few numbers: whatever the pieces, they are those that numpy gives for the whole."""
+
+from __future__ import annotations
+
+import math
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from lazyckpt.statistics import moments
+from lazyckpt.statistics.moments import NOTHING, measure, together
+
+DTYPES = ("?", "<i1", "<u1", "<i2", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8")
+ODD = (ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2, ml_dtypes.float4_e2m1fn)
+
+
+def halves(array, cut):
+    """An array in two pieces."""
+    flat = array.reshape(-1)
+    return [flat[:cut], flat[cut:]]
+
+
+@st.composite
+def some_numbers(draw):
+    """Numbers of any dtype, not so large that their squares are infinite, with what is no number among them."""
+    dtype = np.dtype(draw(st.sampled_from(DTYPES)))
+    bounds = {"min_value": -60_000, "max_value": 60_000} if dtype.kind == "f" else {}
+    elements = arrays.from_dtype(dtype, **bounds)
+    if dtype.kind == "f":
+        elements |= st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -0.0])
+    return draw(arrays.arrays(dtype, st.integers(0, 40), elements=elements))
+
+
+@given(some_numbers(), st.integers(0, 40))
+def test_pieces_give_what_numpy_gives_for_the_whole(array, cut):
+    """Counts and bounds are exact, mean, deviation and norm those of the finite numbers in float64."""
+    found = measure(halves(array, cut))
+    wide = array.astype(np.float64)
+    finite = wide[np.isfinite(wide)]
+    real = array[~np.isnan(array)]
+
+    assert (found.count, found.finite, found.zeros) == (array.size, finite.size, int((array == 0).sum()))
+    assert (found.nan, found.inf) == (int(np.isnan(wide).sum()), int(np.isinf(wide).sum()))
+    assert (found.low, found.high) == ((real.min(), real.max()) if real.size else (None, None))
+    if finite.size:
+        scale = np.abs(finite).max() * 1e-9 + 1e-300
+        assert found.mean == pytest.approx(finite.mean(), rel=1e-9, abs=scale)
+        assert found.std == pytest.approx(finite.std(), rel=1e-6, abs=scale)
+        assert found.norm == pytest.approx(np.linalg.norm(finite), rel=1e-9)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.integers(0, 30), st.integers(0, 30))
+def test_it_does_not_matter_how_parts_are_put_together(numbers, first, second):
+    """Three parts give the same from the left and from the right."""
+    a, b, c = (
+        (measure([part]) for part in np.split(np.array(numbers), sorted({first, second})))
+        if (first != second)
+        else (measure([np.array(numbers)]), NOTHING, NOTHING)
+    )
+    left, right = together(together(a, b), c), together(a, together(b, c))
+
+    assert left[:4] == right[:4]
+    assert left.mean == pytest.approx(right.mean, rel=1e-9, abs=1e-6)
+    assert left.std == pytest.approx(right.std, rel=1e-6, abs=1e-5)
+
+
+def test_a_large_mean_costs_no_digits():
+    """The deviation of numbers around a billion is right to nine digits, in many blocks."""
+    small = np.random.default_rng(5).standard_normal(3 * moments._BLOCK + 17)
+    shifted = small + 1e9
+
+    assert measure([shifted]).std == pytest.approx(float(np.std(shifted - 1e9)), rel=1e-9)
+
+
+def test_large_integers_stay_exact():
+    """Bounds that float64 cannot hold are told to the last digit."""
+    found = measure([np.array([-(2**63), 2**63 - 1], "<i8")]), measure([np.array([1, 2**64 - 1], "<u8")])
+
+    assert [(one.low, one.high) for one in found] == [(-(2**63), 2**63 - 1), (1, 2**64 - 1)]
+
+
+@pytest.mark.parametrize("dtype", ODD)
+def test_narrow_floats_are_measured_in_float64(dtype):
+    """What numpy itself has no numbers for is widened without loss."""
+    array = np.array([0, 0.5, -1.5, 2, 3], np.float32).astype(dtype)
+    wide = array.astype(np.float64)
+    found = measure(halves(array, 2))
+
+    assert (found.low, found.high, found.zeros) == (-1.5, 3.0, 1)
+    assert (found.mean, found.std) == pytest.approx((wide.mean(), wide.std()))
+
+
+def test_complex_numbers():
+    """They have a mean, a deviation and a norm, and no order."""
+    array = np.array([1 + 2j, -3, 0, complex(math.nan, 1), complex(0, math.inf)], "<c8")
+    found, finite = measure(halves(array, 2)), array[:3].astype(np.complex128)
+
+    assert (found.low, found.high, found.zeros, found.nan, found.inf) == (None, None, 1, 1, 1)
+    assert found.mean == pytest.approx(finite.mean())
+    assert (found.std, found.norm) == pytest.approx((finite.std(), np.linalg.norm(finite)))
+
+
+def test_an_infinity_is_a_bound_and_no_part_of_the_mean():
+    """Minimum and maximum ignore NaN only."""
+    found = measure([np.array([1, math.nan, math.inf, 3], "<f4")])
+
+    assert (found.low, found.high, found.mean, found.nan, found.inf) == (1, math.inf, 2, 1, 1)
+
+
+def test_nothing_but_nan():
+    """There are no bounds then, and no mean."""
+    found = measure([np.full(3, math.nan)])
+
+    assert (found.low, found.high, found.finite, found.nan, math.isnan(found.std)) == (None, None, 0, 3, True)
+
+
+def test_nothing():
+    """No number at all."""
+    assert measure([]) == measure([np.zeros((0, 3))]) == NOTHING
