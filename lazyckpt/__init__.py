@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lazyckpt import errors
     from lazyckpt.checkpoint import Checkpoint
+    from lazyckpt.explore.diff import diff
     from lazyckpt.explore.match import match
     from lazyckpt.index import Index
     from lazyckpt.index.build import build_index
@@ -30,6 +31,7 @@ __all__ = [
     "Index",
     "Parameter",
     "build_index",
+    "diff",
     "errors",
     "load_checkpoint",
     "load_param_into_net",
@@ -43,6 +45,7 @@ _HOMES = {
     "Index": "lazyckpt.index",
     "Parameter": "lazyckpt.parameter",
     "build_index": "lazyckpt.index.build",
+    "diff": "lazyckpt.explore.diff",
     "load_checkpoint": "lazyckpt.loading",
     "load_param_into_net": "lazyckpt.nets",
     "match": "lazyckpt.explore.match",

@@ -45,6 +45,11 @@ class Checkpoint(Viewing):
         return self._index
 
     @property
+    def is_addressable(self) -> bool:
+        """Whether reading one value never costs work that reading its neighbour would share."""
+        return self._payloads.is_addressable
+
+    @property
     def metadata(self) -> Mapping[str, str]:
         """What a safetensors file says of itself (`__metadata__`); of a `.ckpt` nothing. Cost: reads the header."""
         self._check_open()
@@ -182,6 +187,10 @@ class Checkpoint(Viewing):
 
         known = self.peek(name)
         return stored(new_name, known, self._payloads) if isinstance(known, Entry) else item_of(new_name, known)
+
+    def content_of(self, entry: Entry) -> bytes:
+        """A tensor's values as bytes, all at once: for small ones, which a stream of pieces costs more than they do."""
+        return self._payloads.view(entry).tobytes()
 
     def close(self) -> None:
         """Let go of the file and the index. Arrays already handed out stay valid. May be called twice."""

@@ -22,6 +22,7 @@ from lazyckpt.errors import (
     NothingLoaded,
 )
 from lazyckpt.formats import FORMATS, Format, format_of
+from lazyckpt.formats.sniff import HEAD, diagnose
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, Wishes, check_place, index_in_memory, obtain
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
@@ -287,7 +288,8 @@ def _why_nothing(source: Source, index: Index, selection: Selection) -> str:
     if source.size == 0:
         return "the file is empty (0 bytes): get or save it again"
     if not len(index):
-        return f"there is no parameter in its {source.size:,} bytes"
+        other = diagnose(bytes(source.read(0, min(HEAD, source.size))))
+        return other or f"there is no parameter in its {source.size:,} bytes"
     some = ", ".join(repr(name[:80]) for name, _ in zip(index, range(5), strict=False))
     asked = "choice_func" if selection.specify is selection.drop is None else "'filter_prefix' or 'specify_prefix'"
     return (

@@ -15,7 +15,7 @@ from lazyckpt.index import Index
 from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.parameter import Parameter
 from lazyckpt.payload import Payloads
-from lazyckpt.selection import Names, SomeNames
+from lazyckpt.selection import AllNames, Names, SomeNames
 from lazyckpt.sources import Source
 
 Value = Any  # Parameter, str, a list of three arrays (a map), or whatever was assigned
@@ -63,6 +63,22 @@ class LazyMapping(MutableMapping[str, Value]):
         """
         edited = self._edited(name)
         return self.entry(name) if edited is UNEDITED else edited
+
+    def known(self) -> Iterator[tuple[str, Value | Entry]]:
+        """Every name, in order, with what `peek` says of it. Cost: for a whole file a walk over its records."""
+        self._check_open()
+        if isinstance(self._names, AllNames) and not (self._made or self._replaced or self._removed):
+            yield from ((entry.name, entry) for entry in self._index.entries())
+            yield from self._appended.items()
+        else:
+            yield from ((name, self.peek(name)) for name in self)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it shows the file as it is: every name, and no value that was set, here or in a view."""
+        made = any(isinstance(value, Parameter) and value.is_edited for value in list(self._made.values()))
+        edited = made or self._removed or self._replaced or self._appended
+        return isinstance(self._names, AllNames) and not edited
 
     def edits(self) -> dict[str, Value]:
         """The values that were assigned to this mapping."""

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import pickle
+import tarfile
+import tempfile
 import zipfile
+from pathlib import Path
 
+import lmdb
 import numpy as np
 import pytest
 from checkpoints import MIXED, checkpoint, pattern
 
-from lazyckpt.errors import CorruptFile, WrongFormat
+from lazyckpt.errors import CorruptFile, NothingLoaded, WrongFormat
 from lazyckpt.formats import scan
 from lazyckpt.formats.sniff import HEAD, diagnose
+from lazyckpt.loading import load_checkpoint
 from lazyckpt.sources.base import BytesSource
 
 
@@ -44,6 +51,30 @@ LFS = b"""version https://git-lfs.github.com/spec/v1
 oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393
 size 12345
 """
+# The beginnings of files that MindSpore 2.10 wrote.
+MINDIR = b"\n\x031.1\x12\tMindSpore*\x062.10.0:\xa1\x17\n0\x12\x0bValueNode_9\x1a\x0bValueNode_9" + bytes(64)
+STRATEGY = (
+    b"\x08\x02\x12\x1e\n\x0cGather_table\x12\x0e\x08\x00\x12\x04\x08\x04\x08\x01\x12\x04\x08\x01\x08\x04\x1a6\n\x05table"
+    b"\x12-\n\x02\x08\x04\x12\r\x08\x00\x08"
+) + b"\xff" * 40
+STRATEGY_JSON = b'{"current_stage":2,"parallel_layout_item":{"table":{"dev_mat":[4]}}}'
+
+
+def lmdb_file():
+    """An empty LMDB file."""
+    with tempfile.TemporaryDirectory() as folder:
+        lmdb.open(f"{folder}/x", subdir=False, lock=False).close()
+        return Path(folder, "x").read_bytes()
+
+
+def tar_archive():
+    """An archive of one file."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("net.ckpt"))
+    return file.getvalue()
+
+
 # What it is called, its bytes, and what the advice speaks of.
 FILES = [
     ("Git LFS pointer", LFS, "git lfs pull"),
@@ -52,6 +83,14 @@ FILES = [
     ("HDF5 file", b"\x89HDF\r\n\x1a\n" + pattern(100), "h5py"),
     *(("pickle", pickle.dumps({"w": [1.0] * 50}, protocol), "the library that wrote it") for protocol in (2, 3, 4, 5)),
     ("numpy array file", numpy_file(), "numpy.load"),
+    ("MindIR model", MINDIR, "mindspore.load"),
+    ("strategy file", STRATEGY, "checkpoints of the ranks"),
+    ("strategy file in JSON", STRATEGY_JSON, "checkpoints of the ranks"),
+    ("ONNX model", b"\x08\x08\x12\x07pytorch\x1a\x052.3.0" + pattern(100), "onnx"),
+    ("LMDB file", lmdb_file(), "the checkpoint beside it"),
+    ("xz archive", lzma.compress(pattern(100)), "unpack it"),
+    ("bzip2 archive", bz2.compress(pattern(100)), "unpack it"),
+    ("tar archive", tar_archive(), "unpack it"),
     ("gzip archive", gzip.compress(pattern(100), mtime=0), "unpack it"),
     ("Zstandard archive", b"\x28\xb5\x2f\xfd" + pattern(100), "unpack it"),
     ("GGUF model", b"GGUF\x03\0\0\0" + pattern(100), "gguf"),
@@ -109,3 +148,12 @@ def test_a_checkpoint_is_never_sniffed():
 def test_only_the_head_is_read_for_it():
     """A file larger than the head is told from its first 512 bytes."""
     assert diagnose((LFS + b"\xff" * 10_000)[:HEAD]) == diagnose(LFS)
+
+
+def test_a_strategy_file_is_told_though_it_parses(tmp_path):
+    """Its protobuf is one of unknown fields to a checkpoint's: loading says what it is."""
+    path = tmp_path / "strategy.ckpt"
+    path.write_bytes(b"\x08\x01\x12\x11\n\x0bMatMul_hand\x12\x02\x08\x00")
+
+    with pytest.raises(NothingLoaded, match="this is a strategy file"):
+        load_checkpoint(path)

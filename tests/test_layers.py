@@ -57,9 +57,19 @@ OWNERS = {
     "platformdirs": {"index.place"},
     "matplotlib": {"views.plots", "views.plotting"},
     "mindspore": {"tensors.mindspore", "frameworks.mindspore"},
-    "rich": {"cli.app", "cli.indexing", "cli.listing", "cli.viewing", "statistics.table", "views.printed"},
+    "rich": {"cli.app", "cli.checking", "cli.indexing", "cli.viewing", "statistics.table", "views.printed"},
     "torch": {"tensors.torch", "frameworks.torch"},
-    "typer": {"cli", "cli.app", "cli.converting", "cli.indexing", "cli.listing", "cli.matching", "cli.viewing"},
+    "typer": {
+        "cli",
+        "cli.app",
+        "cli.checking",
+        "cli.comparing",
+        "cli.converting",
+        "cli.indexing",
+        "cli.listing",
+        "cli.matching",
+        "cli.viewing",
+    },
 }
 BY_NAME = {"", "dtypes"}  # modules that import by a computed name: the public names, and ml_dtypes, when asked for
 LONGEST = 400  # lines

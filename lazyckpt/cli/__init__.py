@@ -11,11 +11,10 @@ from typing import Annotated
 import typer
 
 from lazyckpt import __version__
-from lazyckpt.cli import converting, indexing, listing, matching, viewing
+from lazyckpt.cli import checking, comparing, converting, indexing, listing, matching, viewing
 from lazyckpt.cli.app import app, told_plainly
-from lazyckpt.demo import run_demo
 
-__all__ = ["app", "converting", "indexing", "listing", "main", "matching", "viewing"]
+__all__ = ["app", "checking", "comparing", "converting", "indexing", "listing", "main", "matching", "viewing"]
 
 
 def main() -> None:
@@ -35,5 +34,7 @@ def _root(
 @app.command()
 def demo() -> None:
     """Copy a small checkpoint written by MindSpore to a temporary folder, index it, and look around."""
+    from lazyckpt.demo import run_demo
+
     with told_plainly():
         run_demo(typer.echo)

@@ -1,4 +1,7 @@
-"""What every command shares: the application, common options, keys, plain errors, JSON."""
+"""What every command shares: the application, common options, keys, plain errors, JSON.
+
+Whatever only some commands need (rich, what reads values) is imported when it is needed: a listing begins in no time.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,21 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import EncryptedFile, LazyCkptError
 from lazyckpt.index import Index
 from lazyckpt.index.build import build_index
 from lazyckpt.keys import KeyReference, Secret, key_from_text
-from lazyckpt.loading import open_checkpoint
 from lazyckpt.sets import files_of, is_listing
 from lazyckpt.sources import mode_of
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from lazyckpt.checkpoint import Checkpoint
 
 app = typer.Typer(
     name="lazyckpt",
@@ -46,16 +50,16 @@ KeyVariable = Annotated[
 
 
 @contextmanager
-def told_plainly() -> Iterator[None]:
-    """Errors of files as one line on stderr and exit code 1."""
+def told_plainly(code: int = 1) -> Iterator[None]:
+    """Errors of files as one line on stderr and an exit code."""
     try:
         yield
     except LazyCkptError as error:
         typer.echo(f"lazyckpt: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(code) from error
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise typer.Exit(1) from None
+        raise typer.Exit(code) from None
 
 
 def key_of(path: str, reference: KeyReference) -> tuple[bytes | None, str]:
@@ -71,7 +75,16 @@ def key_of(path: str, reference: KeyReference) -> tuple[bytes | None, str]:
 
 def loaded(path: str, reference: KeyReference) -> Checkpoint:
     """A checkpoint, opened with the key that the reference leads to."""
+    from lazyckpt.loading import open_checkpoint
+
     return open_checkpoint(path, *key_of(path, reference))
+
+
+def opened_whole(path: str, reference: KeyReference) -> Checkpoint:
+    """A checkpoint with all its entries, also those that cannot be loaded."""
+    from lazyckpt.explore.opening import open_all
+
+    return open_all(path, *key_of(path, reference))
 
 
 def indexed(path: str, reference: KeyReference) -> Index:
@@ -81,6 +94,9 @@ def indexed(path: str, reference: KeyReference) -> Index:
 
 def byte_bar() -> Progress:
     """A progress bar that counts bytes, on stderr, gone when it is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
     return Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
         console=(console := Console(stderr=True)), transient=True, disable=not console.is_terminal,

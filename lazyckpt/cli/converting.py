@@ -6,16 +6,17 @@ import fnmatch
 import os
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.cli.app import File, KeyFile, KeyVariable, app, byte_bar, key_of, no_such_name, told_plainly
 from lazyckpt.display.sizes import human_size
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
 from lazyckpt.keys import KeyReference
-from lazyckpt.loading import format_of_name, load_checkpoint
+
+if TYPE_CHECKING:
+    from lazyckpt.checkpoint import Checkpoint
 
 CACHE_BYTES: Final = 64 * 2**20  # one decrypted block: values are read in file order
 _UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -108,6 +109,8 @@ def extract(
 
 
 def _opened(path: str, reference: KeyReference) -> Checkpoint:
+    from lazyckpt.loading import format_of_name, load_checkpoint
+
     dec_key, dec_mode = key_of(path, reference)
     form = format_of_name(path)
     return load_checkpoint(path, dec_key=dec_key, dec_mode=dec_mode, format=form, block_cache=CACHE_BYTES)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Final, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lazyckpt.cli.app import Files, KeyFile, KeyVariable, app, byte_bar, key_of, told_plainly
 from lazyckpt.display.sizes import human_size
@@ -16,12 +14,25 @@ from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processe
 from lazyckpt.keys import KeyReference
 from lazyckpt.sets import files_of
 
+DIGEST: Final = "blake2b"
+
+
+class Indexing(NamedTuple):
+    """How indexes are to be built."""
+
+    force: bool
+    digest: str | None
+    key: KeyReference
+
 
 @app.command()
 def index(
     files: Files,
     force: Annotated[bool, typer.Option("--force", help="Build also indexes that are fresh.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files indexed at once.")] = 1,
+    digest: Annotated[
+        bool, typer.Option("--digest", help="Also store a digest of every value (reads them all): see diff, verify.")
+    ] = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
@@ -29,15 +40,16 @@ def index(
     with told_plainly():
         paths = [part for path in find_checkpoints(files) for part in files_of(path)]
         key = KeyReference(key_file, key_env)
-        results = [_index_one(paths[0], force, key)] if len(paths) == 1 else _index_many(paths, force, jobs, key)
+        how = Indexing(force, DIGEST if digest else None, key)
+        results = [_index_one(paths[0], how)] if len(paths) == 1 else _index_many(paths, jobs, how)
     for result in results:
         typer.echo(f"{result.path}: {result.error}" if result.error else _summary(result), err=bool(result.error))
     if any(result.error for result in results):
         raise typer.Exit(1)
 
 
-def _index_one(path: str, force: bool, reference: KeyReference) -> Built:
-    dec_key, dec_mode = key_of(path, reference)
+def _index_one(path: str, how: Indexing) -> Built:
+    dec_key, dec_mode = key_of(path, how.key)
     bar = byte_bar()
     with bar:
         task = bar.add_task(os.path.basename(path), total=None)
@@ -45,13 +57,17 @@ def _index_one(path: str, force: bool, reference: KeyReference) -> Built:
             path,
             dec_key,
             dec_mode,
-            force=force,
+            force=how.force,
+            digest=how.digest,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
         return Built(path, "", built.path, len(built), built.fingerprint.size, bar.tasks[0].elapsed or 0.0)
 
 
-def _index_many(paths: list[str], force: bool, jobs: int, key: KeyReference) -> list[Built]:
+def _index_many(paths: list[str], jobs: int, how: Indexing) -> list[Built]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     bar = Progress(
         TextColumn("{task.completed}/{task.total} files"), BarColumn(), TimeRemainingColumn(),
         console=Console(stderr=True), transient=True,
@@ -59,9 +75,9 @@ def _index_many(paths: list[str], force: bool, jobs: int, key: KeyReference) -> 
     with bar:
         task = bar.add_task("files", total=len(paths))
         if jobs == 1:
-            return build_indexes(paths, force=force, key=key, progress=lambda _: bar.advance(task))
+            return build_indexes(paths, **how._asdict(), progress=lambda _: bar.advance(task))
         with processes(min(jobs, len(paths))) as pool:
-            return build_indexes(paths, executor=pool, force=force, key=key, progress=lambda _: bar.advance(task))
+            return build_indexes(paths, executor=pool, **how._asdict(), progress=lambda _: bar.advance(task))
 
 
 def _summary(result: Built) -> str:

@@ -1,13 +1,13 @@
-"""`lazyckpt ls` and `lazyckpt show`: what is in a checkpoint."""
+"""`lazyckpt ls`, `show` and `find`: what is in a checkpoint, and which checkpoint has it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from lazyckpt.cli.app import (
     AsJson,
@@ -17,13 +17,16 @@ from lazyckpt.cli.app import (
     app,
     echo_json,
     indexed,
-    loaded,
     no_such_name,
+    opened_whole,
     told_plainly,
 )
 from lazyckpt.display.names import printable
 from lazyckpt.display.sizes import human_size
-from lazyckpt.entry import MAP, STRING, TENSOR, Entry
+from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Entry
+from lazyckpt.explore.find import entries_like, entry_named, known_names
+from lazyckpt.explore.find import find as find_names
+from lazyckpt.index.many import find_checkpoints
 from lazyckpt.keys import KeyReference
 
 SORTS: Final[dict[str, Callable[[Entry], Any]]] = {
@@ -33,12 +36,25 @@ SORTS: Final[dict[str, Callable[[Entry], Any]]] = {
 }
 FIRST_VALUES: Final = 8
 MEASURED: Final = ("min", "max", "mean", "std", "norm", "zeros", "nan", "inf")
+_BATCH: Final = 512  # rows that are given one width, and printed at once
+_NOTHING_FOUND: Final = 1  # exit codes, as grep(1) has them
+_TROUBLE: Final = 2
+
+
+def complete_name(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of the file that was named before, for a shell; from a fresh index only."""
+    return known_names(str(ctx.params.get("file") or ""), incomplete)
 
 
 @app.command()
 def ls(
     file: File,
-    prefix: Annotated[str, typer.Argument(help="Only names that start with this.")] = "",
+    prefix: Annotated[
+        str,
+        typer.Argument(
+            help="Only names that start with this, or match a pattern such as '*.bias'.", autocompletion=complete_name
+        ),
+    ] = "",
     sort: Annotated[str, typer.Option(help="file, name or size.")] = "file",
     as_json: AsJson = False,
     key_file: KeyFile = None,
@@ -49,7 +65,7 @@ def ls(
         raise typer.BadParameter(f"one of {', '.join(SORTS)} is needed", param_hint="--sort")
     with told_plainly():
         found = indexed(file, KeyReference(key_file, key_env))
-        entries = [found[name] for name, _ in found.with_prefix(prefix)] if prefix else found.entries()
+        entries: Iterable[Entry] = entries_like(found, prefix)
         if sort != "file":
             entries = sorted(entries, key=SORTS[sort])
         if as_json:
@@ -61,22 +77,57 @@ def ls(
 @app.command()
 def show(
     file: File,
-    name: Annotated[str, typer.Argument(help="A parameter.", metavar="NAME")],
+    name: Annotated[str, typer.Argument(help="A parameter.", metavar="NAME", autocompletion=complete_name)],
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
     """Show one parameter: where it is, its first values, its statistics."""
-    with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
-        if name not in checkpoint:
+    with told_plainly(), opened_whole(file, KeyReference(key_file, key_env)) as checkpoint:
+        entry = entry_named(checkpoint.index, name)
+        if entry is None:
             raise no_such_name(name, checkpoint)
-        facts = {**describe(checkpoint.entry(name)), **_values(checkpoint[name])}
+        facts = {**describe(entry), **({} if entry.kind == REFUSED else _values(checkpoint[entry.name]))}
     if as_json:
         echo_json(facts)
         return
     width = max(map(len, facts))
     for key, value in facts.items():
         typer.echo(f"{key:<{width}}  {printable(str(value))}")
+
+
+@app.command()
+def find(
+    pattern: Annotated[str, typer.Argument(help="A name, or a pattern such as '*.bias'.", metavar="PATTERN")],
+    files: Annotated[list[str], typer.Argument(help="Checkpoints, folders, patterns of files.", metavar="FILES…")],
+    names_only: Annotated[bool, typer.Option("--files", "-l", help="Print only which files have it.")] = False,
+    as_json: AsJson = False,
+    key_file: KeyFile = None,
+    key_env: KeyVariable = None,
+) -> None:
+    """Tell which checkpoints have a parameter: exit code 0 if any has, 1 if none, 2 if a file could not be read."""
+    count, troubles = 0, 0
+    rows: list[dict[str, Any]] = []
+    with told_plainly(_TROUBLE):
+        last = ""
+        for path, entry, error in find_names(pattern, find_checkpoints(files), KeyReference(key_file, key_env)):
+            if entry is None:
+                troubles += 1
+                typer.echo(f"lazyckpt: {path}: {error}", err=True)
+                continue
+            count += 1
+            if as_json:
+                rows.append({"file": path, **describe(entry)})
+            elif not names_only:
+                size = human_size(entry.nbytes)
+                typer.echo(f"{path}: {printable(entry.name)}  {_type_of(entry)} {_shape_of(entry)} {size}")
+            elif path != last:
+                typer.echo(path)
+            last = path
+        if as_json:
+            echo_json(rows)
+    if troubles or not count:
+        raise typer.Exit(_TROUBLE if troubles else _NOTHING_FOUND)
 
 
 def describe(entry: Entry) -> dict[str, Any]:
@@ -93,27 +144,23 @@ def describe(entry: Entry) -> dict[str, Any]:
 
 
 def _print_listing(entries: Iterator[Entry]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    count = total = 0
-    width = 0
-    run: list[Entry] = []
-    for entry in entries:
-        run.append(entry)
-        count += 1
-        total += entry.nbytes
-        if len(run) == 512:
-            width = _print_rows(console, run, width)
-            run = []
-    _print_rows(console, run, width)
-    console.print(Text(f"{count:,} parameters, {human_size(total)} ({total:,} bytes)", style="bold"))
+    """Rows as they come; each batch is as wide as the widest name so far."""
+    coloured = sys.stdout.isatty()
+    count = total = width = 0
+    while batch := list(islice(entries, _BATCH)):
+        count += len(batch)
+        total += sum(entry.nbytes for entry in batch)
+        names = [printable(entry.name) for entry in batch]
+        width = max(width, *map(len, names))
+        rows = zip(names, batch, strict=True)
+        typer.echo("\n".join(_row(f"{name:<{width}}", entry, coloured) for name, entry in rows))
+    typer.secho(f"{count:,} parameters, {human_size(total)} ({total:,} bytes)", bold=coloured)
 
 
-def _print_rows(console: Console, entries: list[Entry], width: int) -> int:
-    rows = [(printable(entry.name), _type_of(entry), _shape_of(entry), human_size(entry.nbytes)) for entry in entries]
-    width = max([width, *(len(row[0]) for row in rows)], default=width)
-    for name, dtype, shape, size in rows:
-        console.print(Text.assemble(f"{name:<{width}}  ", (f"{dtype:<9}", "cyan"), f" {shape:<20} {size:>10}"))
-    return width
+def _row(name: str, entry: Entry, coloured: bool) -> str:
+    kind = f"{_type_of(entry):<9}"
+    kind = typer.style(kind, fg="cyan") if coloured else kind
+    return f"{name}  {kind} {_shape_of(entry):<20} {human_size(entry.nbytes):>10}"
 
 
 def _type_of(entry: Entry) -> str:

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from lazyckpt.cli.app import AsJson, File, KeyFile, KeyVariable, app, echo_json, loaded, read_json, told_plainly
-from lazyckpt.explore.match import match
 from lazyckpt.keys import KeyReference
 
 
@@ -25,6 +24,8 @@ def match_command(
     key_env: KeyVariable = None,
 ) -> None:
     """Tell what would load, be converted, be missing or stay unused; exit code 1 if not everything would load."""
+    from lazyckpt.explore.match import match
+
     with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         report = match(read_json(names), checkpoint)
     if as_json:

@@ -5,6 +5,7 @@ One table, looked at when a file does not parse as what it should be.
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
 HEAD: Final = 512  # bytes that `diagnose` wants to see
@@ -12,45 +13,81 @@ HEAD: Final = 512  # bytes that `diagnose` wants to see
 _CKPT: Final = (b"\x0a", b"\xd8\x5e\x3a\x7f", b"\xd9\x5e\x3a\x7f", b"\xda\x5e\x3a\x7f")  # plain, or encrypted
 
 
-class _Kind(NamedTuple):
-    """A format that is mistaken for a checkpoint."""
+class Kind(NamedTuple):
+    """A format that is mistaken for a checkpoint.
 
-    magic: bytes
+    Attributes:
+        mark: what a file of it begins with.
+        what: what to call it.
+        advice: what to do.
+    """
+
+    mark: re.Pattern[bytes]
     what: str
     advice: str
 
 
+def _kind(mark: bytes, what: str, advice: str) -> Kind:
+    return Kind(re.compile(mark, re.DOTALL), what, advice)
+
+
+_WRITER: Final = "load it with the library that wrote it"
 _KINDS: Final = (
-    _Kind(
-        b"version https://git-lfs",
+    _kind(
+        rb"version https://git-lfs",
         "a Git LFS pointer, not the file it stands for",
         "run 'git lfs pull' in the repository it comes from, or download the file itself",
     ),
-    _Kind(
-        b"PK\x03\x04",
+    _kind(
+        rb"PK\x03\x04",
         "a zip archive, as torch.save writes it",
         "load it with torch.load, or convert it to a checkpoint of MindSpore's first",
     ),
-    _Kind(b"PK\x05\x06", "an empty zip archive", "get the file again"),
-    _Kind(b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes it", "open it with h5py"),
-    _Kind(b"\x80\x02", "a Python pickle, as old versions of torch write it", "load it with the library that wrote it"),
-    _Kind(b"\x80\x03", "a Python pickle", "load it with the library that wrote it"),
-    _Kind(b"\x80\x04", "a Python pickle", "load it with the library that wrote it"),
-    _Kind(b"\x80\x05", "a Python pickle", "load it with the library that wrote it"),
-    _Kind(b"\x93NUMPY", "a numpy array file", "open it with numpy.load"),
-    _Kind(b"\x1f\x8b", "a gzip archive", "unpack it first"),
-    _Kind(b"\x28\xb5\x2f\xfd", "a Zstandard archive", "unpack it first"),
-    _Kind(b"GGUF", "a GGUF model", "open it with gguf"),
-    _Kind(b"<!DOCTYPE", "a web page, not the file behind the link", "download the file itself"),
-    _Kind(b"<html", "a web page, not the file behind the link", "download the file itself"),
+    _kind(rb"PK\x05\x06", "an empty zip archive", "get the file again"),
+    _kind(rb"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes it", "open it with h5py"),
+    _kind(rb"\x80\x02", "a Python pickle, as old versions of torch write it", _WRITER),
+    _kind(rb"\x80[\x03-\x05]", "a Python pickle", _WRITER),
+    _kind(rb"\x93NUMPY", "a numpy array file", "open it with numpy.load"),
+    _kind(
+        rb"\x0a[\x01-\x10][0-9.]+\x12\x09MindSpore",
+        "a MindIR model, a net with its graph",
+        "load it with mindspore.load, or get the checkpoint that it was exported from",
+    ),
+    _kind(
+        rb"\x08[\x01-\x7f]\x12(?:[\x04-\x7f]|[\x80-\xff]\x01)\x0a[\x01-\x7f]",
+        "a strategy file, which says how values are spread over ranks and holds none",
+        "give the checkpoints of the ranks",
+    ),
+    _kind(
+        rb'{"(?:current_stage|parallel_layout_item)"',
+        "a strategy file in JSON, which says how values are spread over ranks and holds none",
+        "give the checkpoints of the ranks",
+    ),
+    _kind(rb"\x08[\x01-\x7f]\x12[\x01-\x7f][A-Za-z]", "an ONNX model", "open it with onnx"),
+    _kind(
+        rb".{16}\xde\xc0\xef\xbe", "an LMDB file, such as the index of a checkpoint", "give the checkpoint beside it"
+    ),
+    _kind(rb"\x1f\x8b", "a gzip archive", "unpack it first"),
+    _kind(rb"\x28\xb5\x2f\xfd", "a Zstandard archive", "unpack it first"),
+    _kind(rb"\xfd7zXZ\x00", "an xz archive", "unpack it first"),
+    _kind(rb"BZh[1-9]", "a bzip2 archive", "unpack it first"),
+    _kind(rb".{257}ustar", "a tar archive", "unpack it first"),
+    _kind(rb"GGUF", "a GGUF model", "open it with gguf"),
+    _kind(rb"<!DOCTYPE", "a web page, not the file behind the link", "download the file itself"),
+    _kind(rb"<html", "a web page, not the file behind the link", "download the file itself"),
 )
+
+
+def recognised(head: bytes) -> Kind | None:
+    """The format that a file's first bytes are of, if it is none that can be loaded."""
+    return next((kind for kind in _KINDS if kind.mark.match(head)), None)
 
 
 def diagnose(head: bytes, wanted: str = "ckpt") -> str | None:
     """What the file is instead of what is wanted, and what to do, in one sentence; None if that is unknown."""
-    for kind in _KINDS:
-        if head.startswith(kind.magic):
-            return f"this is {kind.what}: {kind.advice}"
+    kind = recognised(head)
+    if kind is not None:
+        return f"this is {kind.what}: {kind.advice}"
     if wanted != "safetensors" and is_safetensors(head):
         return "this is a safetensors file: rename it to end in .safetensors and load it with format='safetensors'"
     if wanted == "safetensors" and is_ckpt(head):
@@ -60,7 +97,7 @@ def diagnose(head: bytes, wanted: str = "ckpt") -> str | None:
             "this is the listing of a checkpoint in several files: index or open these, or load the listing as"
             " <name>.safetensors.index.json or <name>.ckpt.index.json"
         )
-    if len(head) >= 16 and _is_text(head):
+    if len(head) >= 16 and is_text(head):
         return f"this is a text file: get the {'checkpoint' if wanted == 'ckpt' else 'file'} itself"
     return None
 
@@ -75,5 +112,6 @@ def is_ckpt(head: bytes) -> bool:
     return head.startswith(_CKPT)
 
 
-def _is_text(head: bytes) -> bool:
+def is_text(head: bytes) -> bool:
+    """Whether a file's first bytes are plain text."""
     return all(byte in b"\t\n\r\x1b" or 32 <= byte < 127 for byte in head)

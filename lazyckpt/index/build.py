@@ -142,6 +142,15 @@ def obtain(opened: Opened, where: str = AUTO, wishes: Wishes = DEFAULTS) -> Foun
     return Found(Index(store), source)
 
 
+def existing(opened: Opened, wishes: Wishes = DEFAULTS) -> Found | None:
+    """The fresh index of an opened file, if it has one. Nothing is built.
+
+    Raises:
+        WrongKey: the key is not the one that the index was built with, nor does it open the file.
+    """
+    return next(filter(None, (_fresh(candidate, opened, wishes) for candidate in _places(opened.path))), None)
+
+
 class _Replaced(Exception):
     """Another file came to bear the name of the one that was indexed, or another index to its place."""
 

@@ -77,6 +77,7 @@ def build_indexes(
     *,
     executor: Executor | None = None,
     force: bool = False,
+    digest: str | None = None,
     key: KeyReference = NO_KEY,
     progress: Callable[[Built], object] | None = None,
 ) -> list[Built]:
@@ -86,6 +87,7 @@ def build_indexes(
         paths: the files.
         executor: where the tasks run; None for here, one after another.
         force: build also what is fresh.
+        digest: `"blake2b"` to store digests of all values, too.
         key: where the tasks find the key of those files that are encrypted. The key itself never travels.
         progress: called with each result as it comes.
 
@@ -96,7 +98,7 @@ def build_indexes(
     """
     wanted = [os.fspath(path) for path in paths]
     done: dict[int, Built] = {}
-    for number, result in _results(wanted, executor, force, key):
+    for number, result in _results(wanted, executor, (force, digest, key)):
         done[number] = result
         if progress is not None:
             progress(result)
@@ -104,13 +106,13 @@ def build_indexes(
 
 
 def _results(
-    paths: list[str], executor: Executor | None, force: bool, key: KeyReference
+    paths: list[str], executor: Executor | None, how: tuple[bool, str | None, KeyReference]
 ) -> Iterator[tuple[int, Built]]:
     if executor is None:
-        yield from enumerate(build_one(path, force, key) for path in paths)
+        yield from enumerate(build_one(path, *how) for path in paths)
         return
     tasks: dict[Future[Built], int] = {
-        executor.submit(build_one, path, force, key): number for number, path in enumerate(paths)
+        executor.submit(build_one, path, *how): number for number, path in enumerate(paths)
     }
     for task in as_completed(tasks):
         number = tasks[task]
@@ -121,7 +123,7 @@ def _results(
             yield number, task.result()
 
 
-def build_one(path: str, force: bool, key: KeyReference = NO_KEY) -> Built:
+def build_one(path: str, force: bool, digest: str | None = None, key: KeyReference = NO_KEY) -> Built:
     """The task for one file. Never raises for a fault of the file."""
     start = time.perf_counter()
     size = 0
@@ -131,7 +133,7 @@ def build_one(path: str, force: bool, key: KeyReference = NO_KEY) -> Built:
         opened = open_source(resolved, *((key.read(), mode) if mode else ()))
         try:
             size = opened.source.size
-            index, _, fresh = obtain(opened, wishes=Wishes(force=force, format=format_of(opened.source)))
+            index, _, fresh = obtain(opened, wishes=Wishes(force, digest, format=format_of(opened.source)))
             where, count = index.path, len(index)
             index.close()
         finally:

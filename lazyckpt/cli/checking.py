@@ -1,0 +1,90 @@
+"""`lazyckpt doctor` and `lazyckpt verify`: what is the matter with a file, and whether all of it is as it was."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lazyckpt.cli.app import AsJson, Files, KeyFile, KeyVariable, app, byte_bar, echo_json, told_plainly
+from lazyckpt.index.many import find_checkpoints
+from lazyckpt.keys import KeyReference
+from lazyckpt.sets import files_of
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from lazyckpt.explore.verification import Verification
+
+MISUSE = 2  # exit code
+
+
+@app.command()
+def doctor(
+    file: Annotated[str, typer.Argument(help="Any file.", metavar="FILE")],
+    values: Annotated[bool, typer.Option("--values", help="Also read every value: are there NaNs?")] = False,
+    as_json: AsJson = False,
+    key_file: KeyFile = None,
+    key_env: KeyVariable = None,
+) -> None:
+    """Tell what a file is, what is the matter with it, and what to do: exit code 1 if something is the matter."""
+    from lazyckpt.explore.doctor import diagnose
+
+    with told_plainly(MISUSE):
+        key = _key(KeyReference(key_file, key_env))
+        with byte_bar() as bar:
+            task = bar.add_task("reading", total=None, visible=values)
+            report = diagnose(
+                file, key, values=values,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )  # fmt: skip
+        if as_json:
+            echo_json(report.to_dict())
+        else:
+            typer.echo(str(report))
+    if not report.healthy:
+        raise typer.Exit(1)
+
+
+@app.command(name="verify")
+def verify_command(
+    files: Files,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files checked at once.")] = 1,
+    as_json: AsJson = False,
+    key_file: KeyFile = None,
+    key_env: KeyVariable = None,
+) -> None:
+    """Read all of a checkpoint, and check all that can be checked: exit code 1 if something is damaged."""
+    with told_plainly(MISUSE):
+        paths = [part for path in find_checkpoints(files) for part in files_of(path)]
+        key = _key(KeyReference(key_file, key_env))
+        workers = max(1, (os.cpu_count() or 1) // jobs)
+        reports = []
+        with byte_bar() as bar, ThreadPoolExecutor(jobs, thread_name_prefix="lazyckpt") as pool:
+            for report in pool.map(lambda path: _verified(path, key, workers, bar), paths):
+                reports.append(report)
+                if not as_json:
+                    typer.echo(str(report))
+        if as_json:
+            echo_json([report.to_dict() for report in reports])
+    if not all(report.intact for report in reports):
+        raise typer.Exit(1)
+
+
+def _verified(path: str, key: bytes | None, workers: int, bar: Progress) -> Verification:
+    from lazyckpt.explore.verify import verify
+
+    task = bar.add_task(os.path.basename(path), total=None)
+    try:
+        return verify(
+            path, key, workers=workers, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    finally:
+        bar.remove_task(task)
+
+
+def _key(reference: KeyReference) -> bytes | None:
+    key = reference.read()
+    return None if key is None else key.reveal()

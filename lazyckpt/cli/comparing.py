@@ -1,0 +1,69 @@
+"""`lazyckpt diff`: what is different in two checkpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lazyckpt.cli.app import AsJson, KeyFile, KeyVariable, app, byte_bar, echo_json, key_of, told_plainly
+from lazyckpt.keys import KeyReference
+from lazyckpt.sets import is_listing
+from lazyckpt.sources import mode_of
+
+if TYPE_CHECKING:
+    from lazyckpt.checkpoint import Checkpoint
+
+TROUBLE = 2  # exit code, as diff(1) has it
+
+
+@app.command(name="diff")
+def diff_command(
+    a: Annotated[str, typer.Argument(help="The first checkpoint.", metavar="A")],
+    b: Annotated[str, typer.Argument(help="The second one.", metavar="B")],
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Only these names, or patterns such as '*.bias'.", metavar="NAMES")
+    ] = None,
+    names_only: Annotated[
+        bool, typer.Option("--names-only", help="Compare names, dtypes and shapes; read no value.")
+    ] = False,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Threads.", show_default=False)] = None,
+    as_json: AsJson = False,
+    key_file: KeyFile = None,
+    key_env: KeyVariable = None,
+    key_file_b: Annotated[
+        str | None, typer.Option("--key-file-b", help="The file with B's key, if it is another.", metavar="PATH")
+    ] = None,
+    key_env_b: Annotated[
+        str | None, typer.Option("--key-env-b", help="The variable with B's key, if it is another.", metavar="NAME")
+    ] = None,
+) -> None:
+    """Compare two checkpoints: exit code 0 if they are the same, 1 if they differ, 2 if something is wrong."""
+    from lazyckpt.explore.diff import diff
+
+    key = KeyReference(key_file, key_env)
+    key_b = KeyReference(key_file_b, key_env_b)
+    with told_plainly(TROUBLE):
+        same_key = key_b == KeyReference()
+        with _opened(a, key, optional=same_key) as one, _opened(b, key if same_key else key_b, same_key) as two:
+            with byte_bar() as bar:
+                task = bar.add_task("comparing", total=None)
+                report = diff(
+                    one, two, names=names or None, values=not names_only, workers=jobs,
+                    progress=lambda done, total: bar.update(task, completed=done, total=total),
+                )  # fmt: skip
+            if as_json:
+                echo_json(report.to_dict())
+            else:
+                typer.echo(str(report))
+    if not report.same:
+        raise typer.Exit(1)
+
+
+def _opened(path: str, reference: KeyReference, optional: bool) -> Checkpoint:
+    """One side; an optional key is for the side that needs it."""
+    from lazyckpt.explore.opening import open_all
+
+    if optional and not is_listing(path) and mode_of(path) is None:
+        reference = KeyReference()
+    return open_all(path, *key_of(path, reference))

@@ -1,0 +1,164 @@
+"""`Diff`: what is different in two checkpoints, as a report that prints, renders and exports."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from lazyckpt.display.names import printable
+from lazyckpt.explore.compare import Difference
+
+SHOWN: Final = 200  # rows of a report that are printed
+# What can be said of a name, in the order in which it is told, with the sign that stands before it.
+OUTCOMES: Final = {
+    "removed": "-",
+    "added": "+",
+    "renamed": ">",
+    "kind": "!",
+    "shape": "!",
+    "dtype": "!",
+    "value": "~",
+    "refused": "?",
+}
+_WORDS: Final = {
+    "kind": "of another kind",
+    "shape": "of another shape",
+    "dtype": "of another dtype",
+    "value": "with other values",
+    "refused": "that cannot be compared",
+}
+
+
+class Row(NamedTuple):
+    """One name that is different.
+
+    Attributes:
+        name: in the first checkpoint; of what was added, in the second.
+        outcome: a key of `OUTCOMES`.
+        before: what it is in the first checkpoint, such as `Float32 (10, 84)`; empty if it is not there.
+        after: what it is in the second.
+        new_name: the name in the second checkpoint of what was renamed, else empty.
+        difference: how far the values are apart, where they were compared and differ.
+        note: more in words.
+    """
+
+    name: str
+    outcome: str
+    before: str
+    after: str
+    new_name: str = ""
+    difference: Difference | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Diff:
+    """What is different in two checkpoints. Prints as a table, renders in notebooks.
+
+    Attributes:
+        a: the first checkpoint's path.
+        b: the second's.
+        rows: what is different: in the order of `OUTCOMES`, then of the file.
+        equal: how many values are equal.
+        uncompared: how many have the same name, dtype and shape, and were not compared further.
+        same_file: whether both are one file, so that nothing had to be read.
+    """
+
+    a: str
+    b: str
+    rows: tuple[Row, ...]
+    equal: int
+    uncompared: int = 0
+    same_file: bool = False
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing is different, as far as it was compared (see `uncompared`)."""
+        return not self.rows
+
+    def counts(self) -> dict[str, int]:
+        """How many rows there are of each outcome, and how many values are equal or were not compared."""
+        found = Counter(row.outcome for row in self.rows)
+        told = {outcome: found[outcome] for outcome in OUTCOMES} | {"equal": self.equal, "uncompared": self.uncompared}
+        return {outcome: count for outcome, count in told.items() if count}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data."""
+        rows = [
+            row._asdict() | {"difference": row.difference._asdict() if row.difference is not None else None}
+            for row in self.rows
+        ]
+        head = {"a": self.a, "b": self.b, "same": self.same, "same_file": self.same_file}
+        return {**head, "counts": self.counts(), "rows": rows}
+
+    def summary(self) -> str:
+        """One sentence: how many of each outcome, and the largest change."""
+        if self.same_file:
+            return f"the same file: {self.equal:,} values, nothing to compare"
+        counts = self.counts()
+        told = [f"{counts[outcome]:,} {_WORDS.get(outcome, outcome)}" for outcome in OUTCOMES if outcome in counts]
+        told += [f"{self.equal:,} equal"] if self.equal or not (told or self.uncompared) else []
+        told += [f"{self.uncompared:,} whose values were not compared"] if self.uncompared else []
+        largest = self._largest()
+        return ", ".join(told) + (f". Largest change: {printable(largest.name)}" if largest is not None else "")
+
+    def __str__(self) -> str:
+        if self.same:
+            return self.summary()
+        head = [f"--- {printable(self.a)}", f"+++ {printable(self.b)}"]
+        shown = [(OUTCOMES[row.outcome], printable(_title(row)), printable(_detail(row))) for row in self.rows[:SHOWN]]
+        width = min(60, max(len(title) for _, title, _ in shown))
+        lines = [f"{sign} {title:<{width}}  {detail}".rstrip() for sign, title, detail in shown]
+        if len(self.rows) > SHOWN:
+            lines.append(f"… and {len(self.rows) - SHOWN:,} more")
+        return "\n".join([*head, *lines, self.summary()])
+
+    def __repr__(self) -> str:
+        return f"<Diff: {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        body = "".join(
+            f"<tr><td>{row.outcome}</td><td><code>{html.escape(printable(_title(row)))}</code></td>"
+            f"<td>{html.escape(printable(_detail(row)))}</td></tr>"
+            for row in self.rows[:SHOWN]
+        )
+        more = f"<p>… and {len(self.rows) - SHOWN:,} more</p>" if len(self.rows) > SHOWN else ""
+        table = f"<table><tr><th>outcome</th><th>name</th><th>detail</th></tr>{body}</table>" if self.rows else ""
+        return f"<p>{html.escape(self.summary())}</p>{table}{more}"
+
+    def _largest(self) -> Row | None:
+        """The row whose values moved furthest, relative to their size, if there are several."""
+        moved = [row for row in self.rows if row.difference is not None and row.difference.relative_l2 is not None]
+        return max(moved, key=lambda row: row.difference.relative_l2 or 0.0, default=None) if len(moved) > 1 else None  # type: ignore[union-attr]
+
+
+def _title(row: Row) -> str:
+    return f"{row.name} => {row.new_name}" if row.new_name else row.name
+
+
+def _detail(row: Row) -> str:
+    facts = row.before if row.before == row.after else " => ".join(filter(None, (row.before, row.after)))
+    parts = [facts]
+    if row.difference is not None:
+        parts.append(told(row.difference))
+    if row.note:
+        parts.append(row.note)
+    return "  ".join(filter(None, parts))
+
+
+def told(difference: Difference) -> str:
+    """A difference in words."""
+    parts = []
+    if difference.max_abs is not None:
+        parts.append(f"max |Δ| {difference.max_abs:.3g}")
+    if difference.relative_l2 is not None:
+        parts.append(f"relative L2 {difference.relative_l2:.2e}")
+    if difference.cosine is not None:
+        parts.append(f"cosine {difference.cosine:.6f}")
+    parts.append(f"{difference.differing:,} of {difference.size:,} differ")
+    if difference.nonfinite:
+        parts.append(f"{difference.nonfinite:,} of them NaN or infinite")
+    return ", ".join(parts)

@@ -1,0 +1,183 @@
+"""How far two values of one shape are apart, read side by side.
+
+Strategy: first the bytes are compared, up to the first that differ, which costs no arithmetic and settles the common
+case. Only values that differ are read for figures: both sides in steps of 2^17 elements, in double precision, so that
+the size of a value does not matter. Integers are subtracted exactly. Sums of squares of doubles are kept beside a power
+of two, so that neither very large nor very small numbers fall out of range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lazyckpt.writing.items import Content
+
+STEP: Final = 2**17  # elements that are looked at together
+_SAFE: Final = 300  # powers of two whose squares a double holds with room to spare
+_BIGGEST_INT64: Final = "u8"  # the one integer type that int64 cannot hold
+AnyArray = npt.NDArray[Any]
+
+
+class Difference(NamedTuple):
+    """How far two values are apart.
+
+    Attributes:
+        differing: elements that differ. Of one type: whose bits differ, so that NaNs of the same bits are equal and
+            0.0 and -0.0 are not; of two types: whose numbers differ, NaNs being equal.
+        size: elements in all.
+        max_abs: the largest absolute difference of two finite elements; None if there are none.
+        relative_l2: the L2 norm of the difference over that of the first value, of elements that are finite on both
+            sides; None if only the first value is zero there.
+        cosine: the cosine of the angle between the two, likewise; None if either is zero.
+        nonfinite: differing elements of which at least one is NaN or infinite.
+    """
+
+    differing: int
+    size: int
+    max_abs: float | int | None
+    relative_l2: float | None
+    cosine: float | None
+    nonfinite: int
+
+
+def compare(one: Content, two: Content) -> Difference | None:
+    """How far two arrays of one shape are apart; None if they are equal.
+
+    Raises:
+        ValueError: of the files, as `Payloads.stored` does.
+
+    Cost: reads equal values once, others up to twice, in pieces of 8 MiB of each at once.
+    """
+    if one.dtype is two.dtype and same_bytes(one, two):
+        return None
+    sums = _Sums()
+    exact = one.dtype is two.dtype
+    for left, right in _paired(_arrays(one), _arrays(two)):
+        sums.add(left, right, exact)
+    return sums.difference() if sums.differing else None
+
+
+def same_bytes(one: Content, two: Content) -> bool:
+    """Whether two contents are the same bytes. Cost: reads both up to the first step that differs."""
+    if one.nbytes != two.nbytes:
+        return False
+    pairs = _paired(_raw(one), _raw(two), 8 * STEP)
+    return all(_are_same(left, right) for left, right in pairs)
+
+
+def _are_same(left: AnyArray, right: AnyArray) -> bool:
+    whole = left.size // 8 * 8
+    words = left[:whole].view("<u8") == right[:whole].view("<u8")
+    return bool(words.all()) and bytes(left[whole:]) == bytes(right[whole:])
+
+
+def _raw(content: Content) -> Iterator[AnyArray]:
+    return (np.frombuffer(piece, np.uint8) for piece in content.pieces())
+
+
+def _arrays(content: Content) -> Iterator[AnyArray]:
+    """Elements of a content, flat; of a packed type one by one, of a string its characters."""
+    for piece in content.pieces():
+        data = np.frombuffer(piece, np.uint8)
+        if content.dtype is None:
+            yield data.view("<u4")
+        elif content.dtype.is_packed:
+            yield np.stack([data & 0xF, data >> 4], axis=1).reshape(-1).view(content.dtype.numpy)
+        else:
+            yield data.view(content.dtype.numpy)
+
+
+def _paired(one: Iterable[AnyArray], two: Iterable[AnyArray], step: int = STEP) -> Iterator[tuple[AnyArray, AnyArray]]:
+    """Two rows of pieces, cut at the same places."""
+    ones, twos = iter(one), iter(two)
+    nothing = np.empty(0, np.uint8)
+    left, right = next(ones, nothing), next(twos, nothing)
+    while left.size and right.size:
+        count = min(left.size, right.size)
+        for start in range(0, count, step):
+            yield left[start : min(start + step, count)], right[start : min(start + step, count)]
+        left, right = left[count:], right[count:]
+        left = left if left.size else next(ones, nothing)
+        right = right if right.size else next(twos, nothing)
+
+
+class _Sums:
+    """What is known of two values so far."""
+
+    def __init__(self) -> None:
+        self.differing = self._size = self._nonfinite = 0
+        self._max: float | int | None = None
+        self._totals: dict[int, AnyArray] = {}  # by the power of two that elements were divided by
+
+    def add(self, left: AnyArray, right: AnyArray, exact: bool) -> None:
+        """Take the next elements of both."""
+        self._size += left.size
+        with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+            one, two = _wide(left), _wide(right)
+            finite = np.isfinite(one) & np.isfinite(two)
+            if exact:
+                bits = np.dtype(f"u{left.dtype.itemsize}")
+                unlike = left.view(bits) != right.view(bits)
+            else:
+                unlike = (one != two) & ~(np.isnan(one) & np.isnan(two))
+            self.differing += int(np.count_nonzero(unlike))
+            if not finite.all():
+                self._nonfinite += int(np.count_nonzero(unlike & ~finite))
+                left, right, one, two = left[finite], right[finite], one[finite], two[finite]
+            if one.size:
+                self._take(one, two, _exact_gap(left, right))
+
+    def _take(self, one: AnyArray, two: AnyArray, gap: int | None) -> None:
+        power = 0
+        if one.dtype.kind == "f":
+            peak = max(float(np.abs(one).max()), float(np.abs(two).max()))
+            power = math.frexp(peak)[1]
+            power = power if peak and abs(power) > _SAFE else 0
+        if power:
+            one, two = np.ldexp(one, -power), np.ldexp(two, -power)
+        change = one - two
+        largest = _times_power(float(np.abs(change).max()), power) if gap is None else gap
+        self._max = largest if self._max is None else max(self._max, largest)
+        dots = [np.vdot(one, two).real, np.vdot(one, one).real, np.vdot(two, two).real, np.vdot(change, change).real]
+        self._totals[power] = self._totals.get(power, np.zeros(4)) + np.array(dots, np.float64)
+
+    def difference(self) -> Difference:
+        """The figures."""
+        top = max(self._totals, default=0)
+        totals = sum((np.ldexp(part, 2 * (power - top)) for power, part in self._totals.items()), np.zeros(4))
+        dot, first, second, change = map(float, totals)
+        relative = math.sqrt(change) / math.sqrt(first) if first else None if change else 0.0
+        cosine = dot / (math.sqrt(first) * math.sqrt(second)) if first and second else None
+        cosine = None if cosine is None else max(-1.0, min(1.0, cosine))
+        return Difference(self.differing, self._size, self._max, relative, cosine, self._nonfinite)
+
+
+def _wide(array: AnyArray) -> AnyArray:
+    """Elements in double precision."""
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+
+
+def _exact_gap(left: AnyArray, right: AnyArray) -> int | None:
+    """The largest difference of integers, which a double may not hold; None for others, and for uint64 beside int64."""
+    kinds = {left.dtype.kind, right.dtype.kind}
+    if not kinds <= {"b", "i", "u"}:
+        return None
+    unsigned = [array.dtype == np.dtype(_BIGGEST_INT64) for array in (left, right)]
+    if any(unsigned) and "i" in kinds:
+        return None
+    kind = np.uint64 if any(unsigned) else np.int64
+    one, two = left.astype(kind), right.astype(kind)
+    upper, lower = np.maximum(one, two).view(np.uint64), np.minimum(one, two).view(np.uint64)
+    return int((upper - lower).max())
+
+
+def _times_power(number: float, power: int) -> float:
+    try:
+        return math.ldexp(number, power)
+    except OverflowError:
+        return math.inf

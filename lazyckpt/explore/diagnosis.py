@@ -1,0 +1,113 @@
+"""`Diagnosis`: what a file is and what is the matter with it, as a report that prints, renders and exports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from lazyckpt.display.names import printable
+
+# How serious a finding is, most serious first.
+LEVELS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "fatal": "nothing of it can be loaded",
+        "error": "it, or something of it, cannot be loaded as it is",
+        "warning": "it loads, and something is odd",
+        "note": "worth knowing",
+    }
+)
+BRIEF: Final = ("parameters", "values", "blocks", "index", "crc")  # facts that are printed of a healthy file
+_SICK: Final = ("fatal", "error", "warning")
+
+
+class Finding(NamedTuple):
+    """One thing that was found.
+
+    Attributes:
+        level: a key of `LEVELS`.
+        what: in one sentence.
+        advice: what to do about it; empty if nothing is to be done.
+    """
+
+    level: str
+    what: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Diagnosis:
+    """What a file is, and what is the matter with it. Prints, renders in notebooks.
+
+    Attributes:
+        path: the file.
+        what: what it is, in a few words.
+        facts: what is known of it, by name: plain data.
+        findings: what was found, most serious first.
+    """
+
+    path: str
+    what: str
+    facts: Mapping[str, Any]
+    findings: tuple[Finding, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is the matter."""
+        return not any(finding.level in _SICK for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data."""
+        findings = [finding._asdict() for finding in self.findings]
+        head = {"path": self.path, "what": self.what, "healthy": self.healthy}
+        return {**head, "facts": dict(self.facts), "findings": findings}
+
+    def summary(self) -> str:
+        """One line."""
+        worst = next((finding.level for finding in self.findings if finding.level in _SICK), "")
+        verdict = f"{worst}: {LEVELS[worst]}" if worst else "healthy"
+        return f"{printable(self.path)}: {self.what}; {verdict}"
+
+    def __str__(self) -> str:
+        """The report; of a healthy file the facts that matter."""
+        facts = self._told()
+        if self.healthy:
+            facts = {name: text for name, text in facts.items() if name in BRIEF}
+        width = max(map(len, facts), default=0)
+        lines = [f"  {name:<{width}}  {printable(text)}" for name, text in facts.items()]
+        for finding in self.findings:
+            lines.append(f"{finding.level:<7}  {printable(finding.what)}")
+            lines += [f"{'':<7}  -> {printable(finding.advice)}"] if finding.advice else []
+        return "\n".join([self.summary(), *lines])
+
+    def _told(self) -> dict[str, str]:
+        """The facts that say something, in words."""
+        return {name: _text(value) for name, value in self.facts.items() if value not in ("", None, [], {})}
+
+    def __repr__(self) -> str:
+        return f"<Diagnosis: {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        def row(*cells: str) -> str:
+            return "<tr>" + "".join(f"<td>{html.escape(printable(cell))}</td>" for cell in cells) + "</tr>"
+
+        facts = "".join(row(name, text) for name, text in self._told().items())
+        found = "".join(row(*finding) for finding in self.findings)
+        return f"<p>{html.escape(self.summary())}</p><table>{facts}</table><table>{found}</table>"
+
+
+def by_level(findings: list[Finding]) -> tuple[Finding, ...]:
+    """Findings, most serious first."""
+    order = list(LEVELS)
+    return tuple(sorted(findings, key=lambda finding: order.index(finding.level)))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_text(part)}" for name, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return "; ".join(map(_text, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

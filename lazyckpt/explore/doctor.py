@@ -1,0 +1,400 @@
+"""`diagnose`: what a file is, whether it is whole, and what to do about it.
+
+Strategy: from the outside to the inside, as far as the file lets one: its place and permissions, its first bytes, the
+frames of an encrypted one, the headers (walked in the file itself, not believed from an index), the sidecars that stand
+beside it, and, on request, the values. Each step adds facts and findings; a fault ends the way, not the report. Nothing
+is written, and nothing is raised for a fault of a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from lazyckpt.display.sizes import human_size
+from lazyckpt.entry import TENSOR, Entry, entry_of
+from lazyckpt.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    CorruptFile,
+    DamagedBlock,
+    EncryptedFile,
+    FileFault,
+    LazyCkptError,
+    MissingFile,
+    TruncatedFile,
+    UnreadableFile,
+    WrongFormat,
+    WrongKey,
+)
+from lazyckpt.explore.breaks import last_whole, missing_from
+from lazyckpt.explore.compare import STEP
+from lazyckpt.explore.contents import ALIGNMENTS, Contents, Some
+from lazyckpt.explore.diagnosis import Diagnosis, Finding, by_level
+from lazyckpt.explore.sidecars import Sidecar, sidecars_of
+from lazyckpt.formats import FORMATS, Format, find, format_of
+from lazyckpt.formats.ckpt import scan_range, trailer
+from lazyckpt.formats.safetensors import CRC
+from lazyckpt.formats.sniff import HEAD, is_text, recognised
+from lazyckpt.index.store import MAX_PARAMETER_NAME
+from lazyckpt.keys import Secret
+from lazyckpt.payload import Payloads
+from lazyckpt.sets import is_listing, parts_of
+from lazyckpt.sources import Source, open_source
+from lazyckpt.sources.cipher import Mode, encryption_of
+from lazyckpt.sources.encrypted import DecryptedSource, open_encrypted
+from lazyckpt.sources.frames import hop
+from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system, open_local
+from lazyckpt.sources.sweep import swept
+
+Progress = Callable[[int, int], object]
+_KINDS: Final = {
+    "ckpt": "a MindSpore checkpoint",
+    "safetensors": "a safetensors file",
+}
+# What to do about a fault, by its type; the first that fits.
+_ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (MissingFile, "check the name and the folder"),
+    (EncryptedFile, "give the key (--key-file or --key-env; key=… in Python) to look further"),
+    (WrongKey, "give the key that the file was saved with"),
+    (DamagedBlock, "get the file again, from where it came from; 'lazyckpt verify' tells which blocks are damaged"),
+    (TruncatedFile, "copy or download the file again, and compare its size with that of the original"),
+    (CorruptFile, "get the file again, or save it again"),
+    (UnreadableFile, "ask for permission to read it (chmod u+r), or copy it to where it can be read"),
+    (ArgumentValueError, "give a key of the right length"),
+)
+
+
+def diagnose(
+    path: str | os.PathLike[str], key: bytes | None = None, *, values: bool = False, progress: Progress | None = None
+) -> Diagnosis:
+    """Tell what a file is, and what is the matter with it.
+
+    Args:
+        path: any file; a checkpoint or not.
+        key: of an encrypted checkpoint. Its mode is found in the file.
+        values: also read every value, to look for NaNs and infinities.
+        progress: called as `progress(done, total)` with bytes while values are read.
+
+    Returns:
+        A report that prints, renders in notebooks, and exports. `.healthy` tells whether nothing is the matter.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: `path` is no path, or `key` no bytes. Nothing is raised for a fault of
+            the file.
+
+    Cost: headers are walked, about 6 us a parameter and 200 bytes of memory; no payload is read without `values`. An
+    AES-GCM file whose key is given is decrypted once. Nothing is written.
+    """
+    try:
+        secret = None if key is None else Secret(key)
+    finally:
+        key = None  # so that no traceback's variables show it
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise ArgumentTypeError(f"a path is needed, not {type(path).__name__}")
+    patient = _Patient(os.fspath(path), secret, values, progress)
+    patient.examine()
+    return Diagnosis(patient.path, patient.what, patient.facts, by_level(patient.findings))
+
+
+class _Patient:
+    """A file, and what is known of it so far."""
+
+    def __init__(self, path: str, key: Secret | None, values: bool, progress: Progress | None) -> None:
+        self.path = path
+        self.what = "something"
+        self.facts: dict[str, Any] = {}
+        self.findings: list[Finding] = []
+        self._key = key
+        self._values = values
+        self._progress = progress
+
+    def examine(self) -> None:
+        """Look at everything that can be looked at."""
+        try:
+            if self._is_file() and not self._is_listing():
+                self._open()
+        except (LazyCkptError, OSError, MemoryError) as error:
+            self._fault(error)
+
+    def _find(self, level: str, what: str, advice: str = "") -> None:
+        self.findings.append(Finding(level, what, advice))
+
+    def _fault(self, error: BaseException, level: str = "fatal") -> None:
+        """A fault as a finding."""
+        if isinstance(error, FileFault):
+            error.file = None
+        self._find(level, str(error) or type(error).__name__, _advice_for(type(error)))
+
+    def _is_file(self) -> bool:
+        """The place, from the outside."""
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            is_link = os.path.islink(self.path)
+            self.what = "a link that leads nowhere" if is_link else "nothing: there is no such file"
+            advice = f"get the file that it leads to: {os.path.realpath(self.path)}" if is_link else ""
+            self._find("fatal", "the file does not exist", advice or "check the name and the folder")
+            return False
+        except (OSError, ValueError) as error:
+            self.what = "nothing that can be reached"
+            self._find("fatal", str(getattr(error, "strerror", None) or error), "check the name and the folder")
+            return False
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        kinds |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+        other = kinds.get(stat.S_IFMT(status.st_mode))
+        if other is not None:
+            self.what = other
+            files = "the files in it, one by one" if other == "a folder" else "what comes out of it, saved as a file"
+            self._find("fatal", f"it is {other}, not a file", f"give {files}")
+            return False
+        self.facts["size"] = status.st_size
+        self.facts["permissions"] = f"{status.st_mode & 0o777:03o}"
+        self.what = "a file"
+        kind = file_system(self.path)
+        self.facts["file system"] = kind
+        if kind in NETWORK_FILE_SYSTEMS:
+            advice = "copy it to a local disk if it is opened often"
+            self._find("note", f"it lies on a network file system ({kind}): it is read without a memory map", advice)
+        return True
+
+    def _is_listing(self) -> bool:
+        if not is_listing(self.path):
+            return False
+        self.what = "the listing of a checkpoint in several files"
+        parts = parts_of(self.path)
+        self.facts["parts"] = len(parts)
+        missing = Some()
+        for part in parts:
+            if not os.path.exists(part):
+                missing.add(os.path.basename(part))
+        if missing.count:
+            self._find("fatal", f"{missing.count:,} of its files are missing: {missing}", "get them, too")
+        self._find("note", "only the listing was looked at", f"look at its {len(parts):,} files one by one")
+        return True
+
+    def _open(self) -> None:
+        """The first bytes, and what they lead to."""
+        raw, _ = open_local(os.path.realpath(self.path))
+        try:
+            head = bytes(raw.read(0, min(HEAD, raw.size)))
+        finally:
+            raw.close()
+        if not head:
+            self.what = "an empty file"
+            self._find("fatal", "it has 0 bytes", "get or save it again")
+            return
+        mode = encryption_of(head)
+        kind = recognised(head)
+        if kind is not None:
+            self.what = kind.what
+            self._find("fatal", "it is no checkpoint", kind.advice)
+            return
+        self._sidecars()
+        if mode is None:
+            opened = open_source(os.path.realpath(self.path), access="pread")
+            if self._key is not None:
+                self._find("note", "a key was given, and the file is not encrypted", "leave the key out")
+            try:
+                form = format_of(opened.source)
+                self.what = "a text file" if form == "ckpt" and len(head) >= 16 and is_text(head) else _KINDS[form]
+                self._contents(opened.source, form)
+                self._name(form)
+            finally:
+                opened.source.close()
+            return
+        self.what = f"a MindSpore checkpoint, encrypted with {mode.name}"
+        self.facts["encryption"] = mode.name
+        self._encrypted(mode)
+
+    def _name(self, form: str) -> None:
+        """The file's name, by which loaders go."""
+        if not self.path.endswith(form) and not any(finding.level == "fatal" for finding in self.findings):
+            advice = f"rename it, or give it a second name: ln FILE FILE.{form}"
+            self._find("error", f"its name does not end in .{form}: load_checkpoint refuses it", advice)
+
+    def _sidecars(self) -> None:
+        """The indexes, before anything is opened with a key."""
+        found = sidecars_of(os.path.realpath(self.path))
+        self.facts["index"] = [str(sidecar) for sidecar in found] or "none yet: the first load writes it"
+        for sidecar in found:
+            self._judge(sidecar)
+
+    def _judge(self, sidecar: Sidecar) -> None:
+        if sidecar.state in ("stale", "damaged"):
+            advice = "nothing: the next load builds it again (or: lazyckpt index --force)"
+            self._find("note", f"the index {sidecar.path} is {sidecar.state}: {sidecar.why}", advice)
+
+    def _encrypted(self, mode: Mode) -> None:
+        path = os.path.realpath(self.path)
+        if self._key is None:
+            raw, _ = open_local(path)
+            try:
+                self.facts["blocks"] = len(hop(raw, mode))
+            finally:
+                raw.close()
+            what = "it is encrypted; its blocks are whole, and nothing else can be looked at without the key"
+            self._find("note", what, _advice_for(EncryptedFile))
+            return
+        opened = open_source(path, self._key, mode.name, access="pread")
+        try:
+            if opened.lock is None:  # it became empty
+                return
+            source = open_encrypted(opened.source, opened.lock)
+            if isinstance(source, DecryptedSource):
+                self.facts["blocks"] = len(source.table)
+            if not mode.tagged:
+                self._find(
+                    "note",
+                    f"nothing authenticates {mode.name}: damage goes unnoticed",
+                    "store digests while the file is known to be good (lazyckpt index --digest)",
+                )
+            self._contents(source, "ckpt")
+        finally:
+            opened.source.close()
+
+    def _contents(self, source: Source, name: str) -> None:
+        """The headers, and the values if they are wanted."""
+        contents = Contents()
+        entries: list[Entry] = []
+        try:
+            with swept(source) as sweep:
+                found = find(sweep, name)
+                contents.take(self._kept(found, entries) if self._values else found)
+        except WrongFormat as error:
+            self.what, _, advice = error.what.removeprefix("this is ").partition(": ")
+            self._find("fatal", "it is no checkpoint", advice)
+            return
+        except CorruptFile as error:
+            self._where(source, name, contents, error)
+        self._tell(source, name, contents)
+        if self._values and entries:
+            self._look_at_values(source, FORMATS[name], entries)
+
+    @staticmethod
+    def _kept(found: Any, entries: list[Entry]) -> Any:
+        for one in found:
+            entries.append(entry_of(one))
+            yield one
+
+    def _where(self, source: Source, name: str, contents: Contents, error: CorruptFile) -> None:
+        """Where a file breaks off."""
+        is_plain = "encryption" not in self.facts
+        if is_plain and not contents.parameters and not isinstance(error, TruncatedFile):
+            self.what = "a file of an unknown kind"
+            error.what = f"it is no checkpoint, or damaged from its beginning on: {error.what}"
+        self._fault(error)
+        self.facts["broken at"] = error.offset
+        if name != "ckpt":
+            return
+        whole = last_whole(source, contents.stop, error.offset or 0)
+        with contextlib.suppress(LazyCkptError):
+            contents.take(scan_range(source, contents.stop, whole))  # what the walk had not told yet
+        self.facts["last whole parameter"] = contents.last
+        if isinstance(error, TruncatedFile):
+            missing = missing_from(source, whole)
+            if missing:
+                self.facts["bytes missing"] = f"at least {missing:,}"
+
+    def _tell(self, source: Source, name: str, contents: Contents) -> None:
+        """What the walk found."""
+        self.facts["parameters"] = contents.parameters
+        self.facts["values"] = f"{human_size(contents.nbytes)} ({contents.nbytes:,} bytes)"
+        self.facts["kinds"] = dict(contents.kinds)
+        self.facts["dtypes"] = dict(contents.dtypes)
+        if contents.tensors:
+            told = ", ".join(f"{contents.aligned[size]:,} at a multiple of {size}" for size in ALIGNMENTS)
+            self.facts["aligned"] = f"of {contents.tensors:,} tensors {told} bytes"
+        broken = any(finding.level == "fatal" for finding in self.findings)
+        crc = None if broken else _crc(source, name)
+        self.facts["crc"] = "none" if crc is None else f"{crc} ('lazyckpt verify' compares it)"
+        for level, some, one, many, advice in _oddities(contents):
+            if some.count:
+                self._find(level, f"{one if some.count == 1 else f'{some.count:,} {many}'}: {some}", advice)
+        gap = contents.unowned
+        if gap:
+            self._find("note", f"{gap:,} bytes between parameters belong to none", "nothing: loaders pass over them")
+        if not contents.parameters and not broken:
+            self._find("fatal", "there is no parameter in it", "get or save it again")
+
+    def _look_at_values(self, source: Source, form: Format, entries: list[Entry]) -> None:
+        """NaNs and infinities."""
+        payloads = Payloads(source, form)
+        strange = Some()
+        done, total = 0, sum(entry.stored for entry in entries)
+        for entry in sorted(entries, key=lambda entry: entry.place):
+            if entry.kind == TENSOR and entry.dtype is not None and entry.dtype.numpy.kind not in "biu":
+                try:
+                    nans, infinities = _strangers(payloads, entry)
+                except LazyCkptError as error:
+                    self._fault(error, "error")
+                    continue
+                if nans or infinities:
+                    count = entry.nbytes // entry.dtype.itemsize
+                    strange.add(f"{entry.name!r} ({nans:,} NaN, {infinities:,} infinite of {count:,})")
+            done += entry.stored
+            if self._progress is not None:
+                self._progress(done, total)
+        self.facts["values looked at"] = len(entries)
+        if strange.count:
+            advice = "look at them (lazyckpt show FILE NAME); training may have diverged before this was saved"
+            who = "a parameter holds" if strange.count == 1 else f"{strange.count:,} parameters hold"
+            self._find("warning", f"{who} NaNs or infinities: {strange}", advice)
+
+
+def _advice_for(kind: type[BaseException]) -> str:
+    return next((text for known, text in _ADVICE if issubclass(kind, known)), "")
+
+
+def _oddities(contents: Contents) -> tuple[tuple[str, Some, str, str, str], ...]:
+    """(level, which, of one, of several, advice) of everything that may be odd."""
+    leave_out = "leave it out when loading (choice_func)"
+    return (
+        ("error", contents.refused, "a parameter cannot be loaded", "parameters cannot be loaded", leave_out),
+        (
+            "error",
+            contents.long_names,
+            f"a name has more than {MAX_PARAMETER_NAME:,} characters",
+            f"names have more than {MAX_PARAMETER_NAME:,} characters",
+            leave_out,
+        ),
+        (
+            "warning",
+            contents.replaced,
+            "a value is replaced by a later one of the same name",
+            "values are replaced by later ones of the same names",
+            "save it again (lazyckpt convert), which leaves them out",
+        ),
+        (
+            "note",
+            contents.marked,
+            "a name is shortened when it is loaded, as MindSpore does",
+            "names are shortened when they are loaded, as MindSpore does",
+            "",
+        ),
+    )
+
+
+def _crc(source: Source, name: str) -> str | None:
+    """The checksum that a file tells."""
+    if name == "safetensors":
+        return FORMATS[name].metadata(source).get(CRC)
+    crc = trailer(source).crc
+    return None if crc is None else f"{crc:#010x}"
+
+
+def _strangers(payloads: Payloads, entry: Entry) -> tuple[int, int]:
+    """How many NaNs and infinities a tensor holds. Cost: reads it, 8 MiB at a time."""
+    nans = infinities = 0
+    for piece in payloads.pieces(entry):
+        for start in range(0, piece.size, STEP):
+            part = piece[start : start + STEP]
+            wide = part if part.dtype.kind in "fc" else part.astype(np.float32)
+            nans += int(np.count_nonzero(np.isnan(wide)))
+            infinities += int(np.count_nonzero(np.isinf(wide)))
+    return nans, infinities

@@ -1,0 +1,122 @@
+"""Which names there are: in one index by prefix or pattern, and in many checkpoints at once."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from lazyckpt.entry import Entry
+from lazyckpt.errors import FileFault, LazyCkptError
+from lazyckpt.explore.patterns import is_pattern
+from lazyckpt.index import Index
+from lazyckpt.index.build import existing
+from lazyckpt.index.store import PARAM_KEY_MARK
+from lazyckpt.keys import NO_KEY, KeyReference
+from lazyckpt.sets import files_of
+from lazyckpt.sources import mode_of, open_source
+
+
+class Found(NamedTuple):
+    """A parameter that was looked for, or why a file could not be looked through.
+
+    Attributes:
+        path: the file.
+        entry: what the file says of the parameter; None if the file has a fault.
+        error: the fault, without the path, or empty.
+    """
+
+    path: str
+    entry: Entry | None
+    error: str = ""
+
+
+def find(pattern: str, paths: Iterable[str | os.PathLike[str]], key: KeyReference = NO_KEY) -> Iterator[Found]:
+    """Look for a name in many checkpoints.
+
+    Args:
+        pattern: a name, or a pattern such as `'*.bias'`.
+        paths: the files.
+        key: where the key of those that are encrypted is.
+
+    Yields:
+        What is found, file by file, in file order; nothing is raised for a fault of a file.
+
+    Cost: indexes that are not there are built. A name is looked up; a pattern that begins with something plain costs
+    its matches, any other a walk over the names. No payload is read.
+    """
+    from lazyckpt.explore.opening import open_all
+
+    for given in paths:
+        path = os.fspath(given)
+        try:
+            mode = mode_of(files_of(path)[0])
+            secret = key.read() if mode else None
+            dec_key = None if secret is None else secret.reveal()
+            with open_all(path, dec_key, mode or "AES-GCM") as checkpoint:
+                yield from (Found(path, entry) for entry in _wanted(checkpoint.index, pattern))
+        except (LazyCkptError, OSError) as error:
+            if isinstance(error, FileFault):
+                error.file = None
+            yield Found(path, None, str(error))
+
+
+def entries_like(index: Index, text: str) -> Iterator[Entry]:
+    """The entries whose names start with a text or, if it is a pattern, match it; in file order.
+
+    Cost: that of the matches of what stands before the pattern's first sign; without that a walk over all.
+    """
+    if not text:
+        yield from index.entries()
+        return
+    plain = re.split(r"[*?[]", text, maxsplit=1)[0]
+    pattern = re.compile(fnmatch.translate(text)) if is_pattern(text) else None
+    if plain:
+        candidates = (index.at(place) for name, place in index.with_prefix(plain) if _fits(name, text, pattern))
+    else:
+        candidates = (entry for entry in index.entries() if _fits(entry.name, text, pattern))
+    yield from candidates
+
+
+def entry_named(index: Index, name: str) -> Entry | None:
+    """The entry of a name, which may be the one that MindSpore gives it; None if there is none."""
+    found = index.get(name)
+    if found is None:
+        marked = index.with_prefix(name + PARAM_KEY_MARK)
+        found = index.at(marked[0][1]) if marked else None
+    return found
+
+
+def known_names(path: str, prefix: str, most: int = 100) -> list[str]:
+    """Names that start with a prefix, from an index that is there; none if there is no fresh one. Never raises.
+
+    For completing names in a shell: nothing is built, no key is asked for.
+    """
+    try:
+        opened = open_source(os.path.realpath(path))
+        try:
+            found = existing(opened)
+            if found is None:
+                return []
+            with_prefix = found.entries.with_prefix(prefix)[:most]
+            found.entries.close()
+            return [name for name, _ in with_prefix]
+        finally:
+            opened.source.close()
+    except (LazyCkptError, OSError, ValueError):
+        return []
+
+
+def _wanted(index: Index, pattern: str) -> Iterator[Entry]:
+    exact = index.get(pattern)
+    if exact is not None:
+        yield exact
+    elif is_pattern(pattern):
+        regular = re.compile(fnmatch.translate(pattern))
+        yield from (entry for entry in entries_like(index, pattern) if regular.match(entry.name))
+
+
+def _fits(name: str, text: str, pattern: re.Pattern[str] | None) -> bool:
+    return name.startswith(text) or (pattern is not None and bool(pattern.match(name)))

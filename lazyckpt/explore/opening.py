@@ -1,0 +1,66 @@
+"""Checkpoints opened to be looked at: with every entry, also those that cannot be loaded.
+
+`load_checkpoint` stops at a parameter that it could not give; who only looks wants to see the others, and that one too.
+"""
+
+from __future__ import annotations
+
+import os
+
+from lazyckpt.checkpoint import Checkpoint
+from lazyckpt.errors import MissingFile
+from lazyckpt.formats import FORMATS, format_of
+from lazyckpt.index.build import AUTO, Wishes, obtain
+from lazyckpt.keys import Secret
+from lazyckpt.loading import format_of_name
+from lazyckpt.payload import Payloads
+from lazyckpt.selection import AllNames
+from lazyckpt.sets import is_listing, open_set
+from lazyckpt.sources import CACHE_BYTES, open_source
+
+
+def open_all(
+    path: str | os.PathLike[str],
+    dec_key: bytes | None = None,
+    dec_mode: str = "AES-GCM",
+    *,
+    index: str = AUTO,
+    block_cache: int = CACHE_BYTES,
+) -> Checkpoint:
+    """Open a file, whatever it is called and whatever its parameters are like, under the names that stand in it.
+
+    Args:
+        path: a `.ckpt` or safetensors file, or the listing of a set.
+        dec_key: the key of an encrypted one.
+        dec_mode: its mode.
+        index: as for `load_checkpoint`.
+        block_cache: bytes of decrypted blocks of an AES-GCM file to keep in memory.
+
+    Returns:
+        A mapping whose `entry` knows refused parameters, too. Their values cannot be had.
+
+    Raises:
+        ValueError: of the file, as `load_checkpoint` does.
+
+    Cost: as `load_checkpoint`.
+    """
+    try:
+        key = None if dec_key is None else Secret(dec_key)
+    finally:
+        dec_key = None  # so that no traceback's variables show it
+    place = os.fspath(path)
+    if is_listing(place):
+        if not os.path.exists(place):
+            raise MissingFile(f"{place} does not exist, please check the name and the folder")
+        wishes = Wishes(cache=block_cache, format=format_of_name(place))
+        source, entries, form = open_set(place, key, dec_mode, index, wishes)
+    else:
+        opened = open_source(os.path.realpath(place), key, dec_mode)
+        try:
+            wishes = Wishes(cache=block_cache, format=format_of(opened.source))
+            entries, source, _ = obtain(opened, index, wishes)
+        except BaseException:
+            opened.source.close()
+            raise
+        form = FORMATS[wishes.format]
+    return Checkpoint(source, entries, Payloads(source, form), AllNames(entries))

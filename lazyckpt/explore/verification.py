@@ -1,0 +1,87 @@
+"""`Verification`: what was checked of a file, what came out, and what could not be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from lazyckpt.display.names import printable
+from lazyckpt.display.sizes import human_size
+
+# What can come out, with the word that is printed.
+OUTCOMES: Final[Mapping[str, str]] = MappingProxyType({"passed": "ok", "failed": "FAILED", "unchecked": "not checked"})
+
+
+class Check(NamedTuple):
+    """One thing that was checked, or could not be.
+
+    Attributes:
+        name: `opened`, `blocks`, `headers`, `gaps`, `index`, `crc`, `digests` or `contents`.
+        outcome: a key of `OUTCOMES`.
+        detail: in one sentence.
+    """
+
+    name: str
+    outcome: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verification:
+    """What was checked of a file. Prints, renders in notebooks.
+
+    Attributes:
+        path: the file.
+        size: its bytes.
+        seconds: what it took.
+        checks: in the order in which they were made.
+    """
+
+    path: str
+    size: int
+    seconds: float
+    checks: tuple[Check, ...]
+
+    @property
+    def intact(self) -> bool:
+        """Whether no check failed. What could not be checked is in `checks`, too."""
+        return not any(check.outcome == "failed" for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data."""
+        checks = [check._asdict() for check in self.checks]
+        return {"path": self.path, "intact": self.intact, "size": self.size, "seconds": self.seconds, "checks": checks}
+
+    def summary(self) -> str:
+        """One line."""
+        failed = [check.name for check in self.checks if check.outcome == "failed"]
+        verdict = "intact"
+        if "opened" in failed:
+            verdict = "cannot be checked"
+        elif failed:
+            verdict = f"DAMAGED ({', '.join(failed)})"
+        elif any(check.name == "contents" and check.outcome == "unchecked" for check in self.checks):
+            verdict = "intact, as far as it can be checked"
+        return f"{printable(self.path)}: {verdict}; {human_size(self.size)} in {self.seconds:.2f} s"
+
+    def __str__(self) -> str:
+        lines = [
+            f"  {check.name:<8}  {OUTCOMES[check.outcome]:<11}  {printable(check.detail)}".rstrip()
+            for check in self.checks
+        ]
+        return "\n".join([self.summary(), *lines])
+
+    def __repr__(self) -> str:
+        return f"<Verification: {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        rows = "".join(
+            f"<tr><td>{check.name}</td><td>{OUTCOMES[check.outcome]}</td>"
+            f"<td>{html.escape(printable(check.detail))}</td></tr>"
+            for check in self.checks
+        )
+        return f"<p>{html.escape(self.summary())}</p><table>{rows}</table>"

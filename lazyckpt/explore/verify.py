@@ -1,0 +1,365 @@
+"""`verify`: read all of a file, and check everything that there is to check it against.
+
+Strategy: positional reads, so that a bad disk is an error and not a signal. The headers are walked in the file itself
+(the walk over an AES-GCM file authenticates its blocks on the way) and held against its index, if it has a fresh one.
+Then the contents are read, on threads: they are compared with the file's checksum and with the index's digests, where
+there are any, at the same time, and otherwise just read. A fault ends its own check, not the others, wherever these can
+still be made.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+from lazyckpt.entry import Entry, Plain, entry_of
+from lazyckpt.errors import ArgumentTypeError, CorruptFile, DamagedBlock, FileFault, LazyCkptError, StaleIndex
+from lazyckpt.explore.contents import Contents, Some
+from lazyckpt.explore.verification import Check, Verification
+from lazyckpt.formats import FORMATS, find, format_of
+from lazyckpt.formats.ckpt import trailer
+from lazyckpt.formats.safetensors import CRC
+from lazyckpt.index import Index
+from lazyckpt.index.build import Wishes, existing
+from lazyckpt.keys import Secret
+from lazyckpt.payload import PIECE, Payloads
+from lazyckpt.sources import CACHE_BYTES, BaseSource, Opened, Source, mode_of, open_source
+from lazyckpt.sources.encrypted import GcmSource, open_encrypted
+from lazyckpt.sources.sweep import swept
+
+Progress = Callable[[int, int], object]
+MAX_WORKERS: Final = 8
+_BATCH: Final = 2048  # tasks handed out to threads at once
+_T = TypeVar("_T")
+
+
+def verify(
+    path: str | os.PathLike[str],
+    key: bytes | None = None,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Check a checkpoint as far as that can be done, by reading all of it.
+
+    Args:
+        path: a `.ckpt` or safetensors file.
+        key: of an encrypted one. Its mode is found in the file.
+        workers: threads; None for as many as pay.
+        progress: called as `progress(done, total)` with bytes, from any thread, one call at a time.
+
+    Returns:
+        A report that prints, renders in notebooks, and exports. `.intact` tells whether no check failed; what could not
+        be checked is said, too: a plain file without checksum and digests has nothing to check its contents against.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: `path` is no path, or `key` no bytes. Nothing is raised for a fault of
+            the file.
+
+    Cost: reads the file once, pieces of 8 MiB in memory (a thread). What has both a checksum and digests is read by
+    both at the same time; an AES-GCM file with digests is decrypted twice. Nothing is written.
+    """
+    try:
+        secret = None if key is None else Secret(key)
+    finally:
+        key = None  # so that no traceback's variables show it
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise ArgumentTypeError(f"a path is needed, not {type(path).__name__}")
+    threads = min(MAX_WORKERS, os.cpu_count() or 1) if workers is None else max(1, workers)
+    run = _Run(os.fspath(path), threads, progress)
+    run.all(secret)
+    return Verification(run.path, run.size, time.perf_counter() - run.began, tuple(run.checks))
+
+
+class _Run:
+    """The checks of one file."""
+
+    def __init__(self, path: str, workers: int, progress: Progress | None) -> None:
+        self.path = path
+        self.size = 0
+        self.began = time.perf_counter()
+        self.checks: list[Check] = []
+        self._workers = workers
+        self._progress = progress
+        self._done = 0
+        self._passes = 1
+        self._turn = threading.Lock()
+
+    def all(self, key: Secret | None) -> None:
+        """Make every check that can be made."""
+        opened: Opened | None = None
+        try:
+            resolved = os.path.realpath(self.path)
+            mode = mode_of(resolved)
+            opened = open_source(resolved, key if mode else None, mode or "AES-GCM", access="pread")
+            self.size = opened.fingerprint.size
+            self._opened(opened, format_of(opened.source))
+        except (LazyCkptError, OSError, ValueError) as error:
+            self._add("opened", "failed", _told(error))
+        finally:
+            if opened is not None:
+                opened.source.close()
+
+    def _add(self, name: str, outcome: str, detail: str) -> None:
+        self.checks.append(Check(name, outcome, detail))
+
+    def _opened(self, opened: Opened, form: str) -> None:
+        source: Source = opened.source
+        found = existing(opened, Wishes(format=form, cache=0))
+        index = None if found is None else found.entries
+        try:
+            if opened.lock is not None:
+                source = open_encrypted(opened.source, opened.lock, None, CACHE_BYTES)
+            told = _crc(source, form)
+            digests = index is not None and index.has_digests
+            tagged = isinstance(source, GcmSource)
+            self._passes = tagged + (told is not None) + digests or 1
+            if self._headers(source, form, index):
+                believed = not any(check.name == "index" and check.outcome == "failed" for check in self.checks)
+                self._contents(source, opened.source, form, told, index if digests and believed else None)
+            self._tell(self._passes * self.size - self._done)
+        finally:
+            if index is not None:
+                index.close()
+
+    def _headers(self, source: Source, form: str, index: Index | None) -> bool:
+        """Walk the file; whether that came to its end."""
+        contents = Contents()
+        agreement = _Agreement(index)
+        try:
+            with swept(source) as sweep:
+                contents.take(agreement.watched(self._counted(find(sweep, form), isinstance(source, GcmSource))))
+        except DamagedBlock as error:
+            if isinstance(source, GcmSource):
+                self._blocks(source)
+            else:
+                self._add("blocks", "failed", _told(error))
+            return False
+        except StaleIndex as error:  # the index contradicts itself: what the file says is another matter
+            self._add("index", "failed", _told(error))
+            return self._headers(source, form, None)
+        except (LazyCkptError, OSError) as error:
+            self._add("headers", "failed", _told(error))
+            return False
+        self._encryption(source)
+        some = contents.refused
+        if not contents.parameters:
+            self._add("headers", "failed", "there is no parameter in it")
+            return False
+        if some.count:
+            self._add("headers", "failed", f"{some.count:,} of {contents.parameters:,} cannot be loaded: {some}")
+        else:
+            self._add("headers", "passed", f"{contents.parameters:,} parameters, all of them possible")
+        gap = contents.unowned + (max(0, trailer(source).body - contents.stop) if form == "ckpt" else 0)
+        again = f"; {contents.replaced.count:,} are replaced by later ones" if contents.replaced.count else ""
+        if gap:
+            self._add("gaps", "failed", f"{gap:,} bytes belong to no parameter{again}")
+        else:
+            self._add("gaps", "passed", f"nothing lies between parameters{again}")
+        if not any(check.name == "index" for check in self.checks):
+            self.checks += agreement.checks()
+        return True
+
+    def _counted(self, found: Iterable[Plain | Entry], counts: bool) -> Iterator[Plain | Entry]:
+        done = 0
+        for one in found:
+            if counts and one.stop - done >= PIECE:
+                self._tell(one.stop - done)
+                done = one.stop
+            yield one
+
+    def _encryption(self, source: Source) -> None:
+        table = getattr(source, "table", None)
+        if isinstance(source, GcmSource):
+            self._add("blocks", "passed", f"the tags of all {len(source.table):,} blocks are right")
+        elif table is not None:
+            self._add("blocks", "passed", f"the padding of all {len(table):,} blocks is possible")
+
+    def _blocks(self, source: GcmSource) -> None:
+        """Find all damaged blocks of a file that has one."""
+        damaged = Some()
+
+        def check(number: int) -> str:
+            try:
+                source.decrypt(number, [])
+            except DamagedBlock:
+                return f"{number} (at byte {source.table[number].offset:,})"
+            return ""
+
+        for text in self._map(check, range(len(source.table))):
+            if text:
+                damaged.add(text)
+        self._add("blocks", "failed", f"{damaged.count:,} of {len(source.table):,} do not authenticate: {damaged}")
+
+    def _contents(self, source: Source, raw: Source, form: str, told: int | None, index: Index | None) -> None:
+        """Read the contents, and compare them with whatever there is."""
+        payloads = Payloads(source, FORMATS[form])
+        with ThreadPoolExecutor(1, thread_name_prefix="lazyckpt") as aside:
+            crc = None if told is None else aside.submit(self._checksum, _Watched(source, self._tell), form)
+            bad = Some()
+            if index is not None:
+
+                def digest(entry: Entry) -> str:
+                    return self._digest(payloads, entry)
+
+                for text in self._map(digest, index.entries()):
+                    if text:
+                        bad.add(text)
+            if crc is not None:
+                self.checks.append(crc.result())
+        if index is not None:
+            failed = f"{bad.count:,} of {len(index):,} values are not those that were indexed: {bad}"
+            passed = f"all {len(index):,} values are those that were indexed"
+            self._add("digests", "failed" if bad.count else "passed", failed if bad.count else passed)
+        if isinstance(source, GcmSource) or told is not None or index is not None:
+            return
+        try:
+            for count in self._map(self._reader(raw), range(0, raw.size, PIECE)):
+                self._tell(count)
+        except (LazyCkptError, OSError) as error:
+            self._add("contents", "failed", _told(error))
+            return
+        self._add(
+            "contents",
+            "unchecked",
+            "every byte can be read; there is no checksum, and no digests, to compare the values with"
+            " (store some while the file is good: lazyckpt index --digest)",
+        )
+
+    def _checksum(self, source: Source, form: str) -> Check:
+        try:
+            told, found = FORMATS[form].checksums(source)
+        except (LazyCkptError, OSError) as error:
+            return Check("crc", "failed", _told(error))
+        if told != found:
+            return Check("crc", "failed", f"the file says {told:#010x}, its bytes give {found:#010x}")
+        return Check("crc", "passed", f"{found:#010x}")
+
+    def _digest(self, payloads: Payloads, entry: Entry) -> str:
+        """The name of a value that is not the one that was indexed, or nothing."""
+        try:
+            if entry.digest:
+                for piece in _stored(payloads, entry):
+                    self._tell(piece)
+        except (CorruptFile, OSError) as error:
+            return f"{entry.name!r} ({_told(error)})"
+        except FileFault:
+            return f"{entry.name!r} (its header is another)"
+        return ""
+
+    @staticmethod
+    def _reader(source: Source) -> Callable[[int], int]:
+        return lambda start: source.read(start, min(PIECE, source.size - start)).nbytes
+
+    def _map(self, task: Callable[[Any], _T], items: Iterable[Any]) -> Iterator[_T]:
+        """`map` on threads, a batch at a time."""
+        items = iter(items)
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="lazyckpt") as pool:
+            while batch := list(islice(items, _BATCH)):
+                yield from pool.map(task, batch)
+
+    def _tell(self, count: int) -> None:
+        if self._progress is None or count <= 0:
+            return
+        with self._turn:
+            total = self._passes * self.size
+            self._done = min(self._done + count, total)
+            self._progress(self._done, total)
+
+
+class _Agreement:
+    """Whether an index has what a walk finds."""
+
+    def __init__(self, index: Index | None) -> None:
+        self._index = index
+        self._unlike = Some()
+        self._found = 0
+
+    def watched(self, found: Iterable[Plain | Entry]) -> Iterator[Plain | Entry]:
+        """What is found, held against the index on its way."""
+        if self._index is None:
+            yield from found
+            return
+        ahead = self._index.entries()
+        expected = next(ahead, None)
+        waiting: dict[str, Entry] = {}
+        for one in found:
+            entry = entry_of(one)
+            if expected is not None and _is_like(entry, expected):
+                expected = next(ahead, None)
+                self._found += 1
+            else:  # a value that a later one of its name replaces, or that replaces one
+                waiting[entry.name] = entry
+                if expected is not None and expected.name == entry.name:
+                    expected = next(ahead, None)
+            yield one
+        for name, entry in waiting.items():
+            known = self._index.get(name)
+            if known is None or not _is_like(entry, known):
+                self._unlike.add(repr(name))
+            else:
+                self._found += 1
+
+    def checks(self) -> list[Check]:
+        """What came out."""
+        if self._index is None:
+            return [Check("index", "unchecked", "there is no fresh index (of a sealed one: that this key opens)")]
+        missing = len(self._index) - self._found
+        where = self._index.path or "in memory"
+        if self._unlike.count or missing > 0:
+            what = f"{self._unlike.count or missing:,} entries of {where} are not the file's: {self._unlike}"
+            return [Check("index", "failed", f"{what}; build it again (lazyckpt index --force)")]
+        return [Check("index", "passed", f"all {len(self._index):,} entries of {where} are the file's")]
+
+
+class _Watched(BaseSource):
+    """A source whose reads are counted."""
+
+    def __init__(self, source: Source, told: Callable[[int], object]) -> None:
+        self.name, self.size = source.name, source.size
+        self.window, self.window_limit = max(1, source.window), source.window_limit
+        self._source = source
+        self._told = told
+
+    def _view(self, offset: int, length: int) -> memoryview:
+        self._told(length)
+        return self._source.read(offset, length)
+
+    def _fill(self, offset: int, destination: memoryview) -> None:
+        self._told(destination.nbytes)
+        self._source.read_into(offset, destination)
+
+
+def _stored(payloads: Payloads, entry: Entry) -> Iterator[int]:
+    """Read a value, and compare it with its digest; the bytes of each piece."""
+    if entry.arrays:  # a map's are compared as a whole
+        payloads.value(entry)
+        yield entry.stored
+    else:
+        yield from (piece.nbytes for piece in payloads.stored(entry))
+
+
+def _is_like(entry: Entry, indexed: Entry) -> bool:
+    return entry == (indexed._replace(digest=b"") if indexed.digest else indexed)
+
+
+def _crc(source: Source, form: str) -> int | None:
+    """The checksum that a file tells; None if it tells none, or is too damaged to tell it."""
+    try:
+        if form == "ckpt":
+            return trailer(source).crc
+        return 0 if CRC in FORMATS[form].metadata(source) else None
+    except LazyCkptError:
+        return None
+
+
+def _told(error: BaseException) -> str:
+    """A fault, without the file's name."""
+    if isinstance(error, FileFault):
+        error.file = None
+    return str(error) or type(error).__name__

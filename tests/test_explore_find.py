@@ -1,0 +1,108 @@
+"""Which names there are, in one index and in many checkpoints."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from checkpoints import LAYERS, MIXED, array_value, checkpoint
+from encryption import KEY, encrypted
+from opening import opened_and_traced
+from tracing import TracingSource
+
+import lazyckpt
+from lazyckpt.explore.find import entries_like, entry_named, find, known_names
+from lazyckpt.keys import KeyReference
+
+
+@pytest.fixture
+def index():
+    """The index of a checkpoint, one of whose names has a pattern's signs, and one that MindSpore changes."""
+    values = {**LAYERS, "w[0]": np.ones(1), "w0": np.ones(1), "emb.__param_key__3": np.ones(1)}
+    with opened_and_traced(TracingSource(checkpoint(values))) as opened:
+        yield opened.index
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", [*LAYERS, "w[0]", "w0", "emb.__param_key__3"]),
+        ("conv1", ["conv1.weight", "conv1.bias"]),
+        ("*.weight", ["conv1.weight", "fc.weight"]),
+        ("conv1.[bw]*", ["conv1.weight", "conv1.bias"]),
+        ("con?1.bias", ["conv1.bias"]),
+        ("w[0]", ["w[0]", "w0"]),
+        ("*.none", []),
+        ("none", []),
+    ],
+)
+def test_entries_by_prefix_or_pattern(index, text, names):
+    """In file order; a name with a pattern's signs is found by itself, too."""
+    assert [entry.name for entry in entries_like(index, text)] == names
+
+
+def test_an_entry_is_found_under_the_name_that_mindspore_gives_it(index):
+    """And under its own; else there is none."""
+    names = ("emb", "emb.__param_key__3", "fc.weight", "fc")
+    found = [entry_named(index, name) for name in names]
+
+    assert [entry and entry.name for entry in found] == ["emb.__param_key__3", "emb.__param_key__3", "fc.weight", None]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A plain checkpoint, an encrypted one, a set of files, and a file that is none; the key's place."""
+    (tmp_path / "a.ckpt").write_bytes(checkpoint(MIXED))
+    (tmp_path / "secret.ckpt").write_bytes(encrypted(checkpoint({"only.bias": np.ones(1)})))
+    (tmp_path / "bad.ckpt").write_bytes(b"\xff" * 50)
+    (tmp_path / "key").write_bytes(KEY)
+    with lazyckpt.load_checkpoint(tmp_path / "a.ckpt") as opened:
+        opened.save(tmp_path / "set.safetensors", list(LAYERS), max_shard_size=700)
+    return tmp_path
+
+
+def found_in(files, pattern, *names):
+    """(file, name) of what is found, or (file, None)."""
+    key = KeyReference(file=str(files / "key"))
+    found = find(pattern, [files / name for name in names], key)
+    return [(path.rpartition("/")[2], entry and entry.name) for path, entry, _ in found]
+
+
+def test_names_are_found_in_many_files(files):
+    """Plain ones, encrypted ones, sets."""
+    names = ("a.ckpt", "secret.ckpt", "set.safetensors.index.json")
+
+    assert found_in(files, "*.bias", *names) == [
+        ("a.ckpt", "conv1.bias"),
+        ("secret.ckpt", "only.bias"),
+        ("set.safetensors.index.json", "conv1.bias"),
+    ]
+    assert found_in(files, "conv1.bias", "a.ckpt") == [("a.ckpt", "conv1.bias")]
+    assert found_in(files, "conv1", "a.ckpt") == []
+
+
+def test_a_fault_of_one_file_does_not_stop_the_others(files):
+    """It is told in its place."""
+    assert found_in(files, "step", "bad.ckpt", "none.ckpt", "a.ckpt") == [
+        ("bad.ckpt", None),
+        ("none.ckpt", None),
+        ("a.ckpt", "step"),
+    ]
+    (fault,) = find("step", [files / "secret.ckpt"])
+    assert fault.error.startswith("the file is encrypted")
+
+
+def test_names_for_a_shell_come_from_a_fresh_index_only(files):
+    """Nothing is built for them, and nothing goes wrong."""
+    path = files / "b.ckpt"
+    path.write_bytes(checkpoint(LAYERS))
+    before = known_names(str(path), "conv")
+    built = (files / "b.ckpt.lmdb").exists()
+    lazyckpt.build_index(path).close()
+    after = known_names(str(path), "conv")
+    path.write_bytes(checkpoint(LAYERS) + array_value("x", np.ones(1)))
+
+    assert (before, built, after) == ([], False, ["conv1.weight", "conv1.bias"])
+    assert known_names(str(path), "conv") == []
+    assert known_names(str(files / "a.ckpt"), "", most=3) == list(LAYERS)[:3]
+    assert [known_names(str(files / name), "") for name in ("none.ckpt", "secret.ckpt", "bad.ckpt", "")] == [[]] * 4
+    assert known_names("a\0b", "") == []
