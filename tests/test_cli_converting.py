@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
 from checkpoints import MIXED, checkpoint, counting
 from encryption import KEY
+from mindspore_results import GOLDEN
 from safetensors.numpy import load_file
 
 import lazyckpt
@@ -206,3 +209,28 @@ def test_only_what_is_extracted_is_read(run, monkeypatch):
     run("extract", "secret.ckpt", "mask", "-o", "mask.ckpt", "--key-env", "THE_KEY")
 
     assert len(set(decrypted)) < 6
+
+
+SHARDED = GOLDEN / "sharded" / "mixed_2x4"
+
+
+def test_ranks_are_merged_into_one_file(run, tmp_path):
+    """A folder of ranks with its strategy is converted as any checkpoint, and listed with whole shapes."""
+    shutil.copytree(SHARDED, tmp_path / "ranks")
+    code, _, _ = run("convert", "ranks", "whole.ckpt", "--strategy", "ranks/strategy.ckpt")
+    _, listed, _ = run("ls", "ranks", "--strategy", "ranks/strategy.json")
+    (case, *_) = json.loads((SHARDED / "expected.json").read_text())["cases"]
+
+    assert code == 0
+    assert {name: list(array.shape) for name, array in loaded("whole.ckpt").items()} == {
+        name: told["shape"] for name, told in case["tensors"].items()
+    }
+    assert re.search(r"emb\.table +Float32 +\(16, 8\)", listed)
+
+
+def test_ranks_without_a_strategy_are_told(run, tmp_path):
+    """The complaint says what is needed."""
+    shutil.copytree(SHARDED, tmp_path / "ranks")
+    code, _, complaint = run("convert", "ranks", "whole.ckpt")
+
+    assert (code, "give the strategy" in complaint) == (1, True)

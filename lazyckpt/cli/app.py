@@ -44,6 +44,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 KeyFile = Annotated[
     str | None, typer.Option("--key-file", help="A file that holds the key of an encrypted checkpoint.", metavar="PATH")
 ]
+Strategy = Annotated[
+    list[str],
+    typer.Option(
+        help="FILE is a folder of rank_<N> folders, cut as this strategy file (or a folder of them) says (repeatable).",
+        metavar="PATH",
+        show_default=False,
+    ),
+]
 KeyVariable = Annotated[
     str | None, typer.Option("--key-env", help="An environment variable that holds the key.", metavar="NAME")
 ]
@@ -87,9 +95,20 @@ def opened_whole(path: str, reference: KeyReference) -> Checkpoint:
     return open_all(path, *key_of(path, reference))
 
 
-def indexed(path: str, reference: KeyReference) -> Index:
-    """The index of a checkpoint, whatever its parameters are like; of a set, those of its files."""
+def indexed(path: str, reference: KeyReference, strategy: list[str]) -> Index:
+    """The index of a checkpoint, whatever its parameters are like; of several files, those of all of them."""
+    if strategy or os.path.isdir(path):
+        return distributed(path, strategy, reference).index
     return loaded(path, reference).index if is_listing(path) else build_index(path, *key_of(path, reference))
+
+
+def distributed(folder: str, strategy: list[str], reference: KeyReference) -> Checkpoint:
+    """The files in a folder as one checkpoint: parts, or the slices of ranks."""
+    from lazyckpt.sharding.folders import checkpoints_in, need, rank_files
+    from lazyckpt.sharding.opening import open_sharded
+
+    files = need([*rank_files(folder).values(), *checkpoints_in(folder)] if os.path.isdir(folder) else [], folder)
+    return open_sharded(folder, strategy or None, *key_of(files[0], reference))
 
 
 def byte_bar() -> Progress:

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from lazyckpt.cli.app import File, KeyFile, KeyVariable, app, byte_bar, key_of, no_such_name, told_plainly
+from lazyckpt.cli.app import (
+    File,
+    KeyFile,
+    KeyVariable,
+    Strategy,
+    app,
+    byte_bar,
+    distributed,
+    key_of,
+    no_such_name,
+    told_plainly,
+)
 from lazyckpt.display.sizes import human_size
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
 from lazyckpt.keys import KeyReference
@@ -70,12 +81,13 @@ def convert(
     mode: Mode = "400",
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
+    strategy: Strategy = [],  # noqa: B006
 ) -> None:
     """Write a checkpoint in another form: .ckpt or .safetensors, plain or encrypted, renamed, cast, in parts.
 
     One piece of 8 MiB is in memory at a time. OUT appears when it is whole; until then whatever is there stays.
     """
-    with told_plainly(), _opened(file, KeyReference(key_file, key_env)) as checkpoint:
+    with told_plainly(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
         names = _matching(list(checkpoint), include, exclude)
         new_key = KeyReference(new_key_file, new_key_env).read()
         _write(
@@ -95,9 +107,10 @@ def extract(
     mode: Mode = "400",
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
+    strategy: Strategy = [],  # noqa: B006
 ) -> None:
     """Write some parameters of a checkpoint to a file of their own; only they are read."""
-    with told_plainly(), _opened(file, KeyReference(key_file, key_env)) as checkpoint:
+    with told_plainly(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
         wanted: dict[str, None] = {}
         for name in names:
             found = [name] if name in checkpoint else fnmatch.filter(checkpoint, name)
@@ -108,7 +121,9 @@ def extract(
         _write(checkpoint, out, in_file_order, align=align, mode=_permissions(mode))
 
 
-def _opened(path: str, reference: KeyReference) -> Checkpoint:
+def _opened(path: str, strategy: list[str], reference: KeyReference) -> Checkpoint:
+    if strategy or os.path.isdir(path):
+        return distributed(path, strategy, reference)
     from lazyckpt.loading import format_of_name, load_checkpoint
 
     dec_key, dec_mode = key_of(path, reference)

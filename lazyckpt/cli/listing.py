@@ -14,6 +14,7 @@ from lazyckpt.cli.app import (
     File,
     KeyFile,
     KeyVariable,
+    Strategy,
     app,
     echo_json,
     indexed,
@@ -59,12 +60,13 @@ def ls(
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
+    strategy: Strategy = [],  # noqa: B006 (typer copies it)
 ) -> None:
     """List the parameters of a checkpoint: name, dtype, shape, size. No value is read."""
     if sort not in SORTS:
         raise typer.BadParameter(f"one of {', '.join(SORTS)} is needed", param_hint="--sort")
     with told_plainly():
-        found = indexed(file, KeyReference(key_file, key_env))
+        found = indexed(file, KeyReference(key_file, key_env), strategy)
         entries: Iterable[Entry] = entries_like(found, prefix)
         if sort != "file":
             entries = sorted(entries, key=SORTS[sort])

@@ -16,6 +16,7 @@ from lazyckpt.cli.app import (
     File,
     KeyFile,
     KeyVariable,
+    Strategy,
     app,
     byte_bar,
     echo_json,
@@ -39,10 +40,11 @@ def tree(
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
+    strategy: Strategy = [],  # noqa: B006 (typer copies it)
 ) -> None:
     """Show the names as a tree: numbered siblings that are alike once, totals at each node. No value is read."""
     with told_plainly():
-        found = indexed(file, KeyReference(key_file, key_env))
+        found = indexed(file, KeyReference(key_file, key_env), strategy)
         view = TreeView(of_index(os.path.basename(file), found, prefix), depth)
         if as_json:
             echo_json(view.to_dict())
