@@ -132,6 +132,17 @@ class SourceContract:
 
         assert source.read(0, source.size) == self.data
 
+    def test_a_hint_changes_no_byte(self, source):
+        """`scattered` is about speed; bytes read under it and after it are the same."""
+        found = []
+        for whether in (True, False):
+            source.scattered(whether)
+            found += [bytes(source.read(start, length)) for start, length in ranges(source.size, seed=5, count=10)]
+
+        assert found == 2 * [
+            self.data[start : start + length] for start, length in ranges(source.size, seed=5, count=10)
+        ]
+
     def test_many_threads_read_at_once(self, source):
         """A source has no cursor: threads that read different ranges at the same time get their own bytes."""
         asked = ranges(source.size, seed=3, count=400)

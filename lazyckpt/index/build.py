@@ -34,6 +34,7 @@ MEMORY: Final = "memory"
 DIGESTS: Final = (None, "blake2b")
 Progress = Callable[[int, int], object]
 _RUN: Final = 1024  # entries between two calls of `progress`
+_DENSE: Final = 2**16  # bytes a parameter, below which a file is read as a whole anyway
 _RELEASE_EVERY: Final = 2**25  # bytes of headers and payloads walked past
 
 
@@ -301,14 +302,18 @@ def _runs(source: Source, wishes: Wishes) -> Iterator[list[Plain | Entry]]:
     entries = find(source, wishes.format)
     in_order = FORMATS[wishes.format].in_file_order
     progress = wishes.progress
+    source.scattered(wishes.digest is None)
     while run := list(islice(entries, _RUN)):
         yield run
-        done = run[-1].stop if in_order else done + sum(map(_stored, run))
+        passed, done = done, run[-1].stop if in_order else done + sum(map(_stored, run))
+        if done - passed < _DENSE * len(run):  # headers lie close together: what is around one is wanted, too
+            source.scattered(False)
         if in_order and done - released >= _RELEASE_EVERY:
             source.release(released, done - released)
             released = done
         if progress is not None:
             progress(done, source.size)
+    source.scattered(False)
     if progress is not None:
         progress(source.size, source.size)
 

@@ -59,6 +59,9 @@ class Source(Protocol):
     def expect(self, offset: int, length: int) -> None:
         """Hint that this range is about to be read whole, so that it can be brought in at once."""
 
+    def scattered(self, whether: bool) -> None:
+        """Hint that single places far apart are about to be read (or no longer), so that nothing around them is."""
+
     def private(self, offset: int, length: int) -> memoryview | None:
         """A writable view of a range that is private to its holder (writes never reach the source), or None.
 
@@ -101,6 +104,9 @@ class BaseSource:
 
     def expect(self, offset: int, length: int) -> None:
         """See `Source.expect`."""
+
+    def scattered(self, whether: bool) -> None:
+        """See `Source.scattered`."""
 
     def private(self, offset: int, length: int) -> memoryview | None:  # noqa: ARG002 (most sources have none)
         """See `Source.private`."""

@@ -241,6 +241,10 @@ class CbcSource(DecryptedSource):
     window = 256
     window_limit = 2**20
 
+    def scattered(self, whether: bool) -> None:
+        """See `Source.scattered`: of the ciphertext."""
+        self._raw.scattered(whether)
+
     def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
         tasks: list[Callable[[], None]] = []
         total = 0

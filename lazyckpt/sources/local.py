@@ -108,6 +108,11 @@ class MmapSource(BaseSource):
         with contextlib.suppress(OSError):  # an older kernel, or the file shrank: then reading tells
             self._map.madvise(_POPULATE_READ, start, offset + length - start)
 
+    def scattered(self, whether: bool) -> None:
+        """See `Source.scattered`: each fault then brings in one page, and not the hundreds of kilobytes around it."""
+        if self._map is not None and hasattr(mmap, "MADV_RANDOM"):
+            self._map.madvise(mmap.MADV_RANDOM if whether else mmap.MADV_NORMAL)
+
     def _fill(self, offset: int, destination: memoryview) -> None:
         view = self._view(offset, destination.nbytes)
         self.expect(offset, destination.nbytes)

@@ -46,6 +46,13 @@ def terabyte_index(run: Run) -> Row:
     return compare(f"first index, {_sizes(file)}", mine, repeat=run.turns(5), fresh=True, bars=bars)
 
 
+def terabyte_index_cold(run: Run) -> Row:
+    """The same from the disk: a page for each header, and nothing around it."""
+    file = run.files.terabyte
+    mine = Side("lazyckpt", "first_index_cold", {"path": file.path})
+    return compare(f"first index, {_sizes(file)}, cold", mine, repeat=run.turns(5), fresh=True)
+
+
 def many_index(run: Run) -> Row:
     """The walk over many headers."""
     file = run.files.many
@@ -121,5 +128,5 @@ def _sizes(file: Made) -> str:
 
 
 OPEN = (terabyte_open, many_open, lenet_open)
-INDEX = (terabyte_index, many_index, holes_index, lenet_first, lenet_first_all)
+INDEX = (terabyte_index, terabyte_index_cold, many_index, holes_index, lenet_first, lenet_first_all)
 READ = (terabyte_row, large_view, large_copy, half_chosen)

@@ -28,6 +28,13 @@ def first_index(path: str, **decryption: Any) -> Task:
     return Task(lambda: lazyckpt.build_index(path, **decryption), lambda: _forget_index(path))
 
 
+def first_index_cold(path: str) -> Task:
+    """The same, with no page of the file in memory."""
+    import lazyckpt
+
+    return Task(lambda: lazyckpt.build_index(path), lambda: (_forget_index(path), _forget_pages(path)))
+
+
 def first_load(path: str) -> Task:
     """Load a checkpoint that has no index yet, sidecar written and synced."""
     import lazyckpt
@@ -250,13 +257,33 @@ def _forget_index(path: str) -> None:
     _remove(path + ".lmdb")
 
 
+def _forget_pages(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
+
+
 def _remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
 
 
 _ALL = (
-    *(first_index, first_load, first_load_all, open_warm, open_and_look_up, one_row, view, copy, chosen, value, load),
+    *(
+        first_index,
+        first_index_cold,
+        first_load,
+        first_load_all,
+        open_warm,
+        open_and_look_up,
+        one_row,
+        view,
+        copy,
+        chosen,
+        value,
+        load,
+    ),
     *(iterate, html, statistics, numpy_statistics, convert, copy_file, safetensors_value, mindspore_load),
     *(bind, mindspore_bind, openssl_frames, openssl_range),
 )
