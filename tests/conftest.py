@@ -81,6 +81,20 @@ def _closed_files(request, tmp_path):
         assert _open_in(tmp_path) == []
 
 
+@pytest.fixture
+def run(capsys):
+    """Runs a command: its exit code, what it printed, and its complaints."""
+    from lazyckpt import cli
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli.app(list(arguments))
+        printed = capsys.readouterr()
+        return ended.value.code or 0, printed.out, printed.err
+
+    return run
+
+
 def _open_in(folder):
     if not DESCRIPTORS.exists():
         return []

@@ -37,19 +37,6 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def run(capsys):
-    """Runs a command: its exit code, what it printed, and its complaints."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            cli.app(list(arguments))
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return run
-
-
 def test_the_version_is_the_packages(run):
     """`lazyckpt --version` prints it."""
     assert run("--version") == (0, f"lazyckpt {lazyckpt.__version__}\n", "")

@@ -11,7 +11,6 @@ from encryption import KEY, encrypted
 from test_formats_sniff import LFS
 
 import lazyckpt
-from lazyckpt import cli
 from lazyckpt.explore.doctor import diagnose
 from lazyckpt.explore.verify import verify
 
@@ -35,19 +34,6 @@ def folder(tmp_path, monkeypatch):
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     return tmp_path
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs a command: its exit code, what it printed, and its complaints."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            cli.app(list(arguments))
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return run
 
 
 @pytest.mark.parametrize(

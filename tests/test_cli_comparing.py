@@ -10,7 +10,6 @@ from checkpoints import LAYERS, MIXED, checkpoint
 from encryption import KEY, encrypted, key_of
 
 import lazyckpt
-from lazyckpt import cli
 
 
 @pytest.fixture(autouse=True)
@@ -26,19 +25,6 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "key").write_bytes(KEY)
     (tmp_path / "other.key").write_bytes(key_of(32))
     return tmp_path
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs a command: its exit code, what it printed, and its complaints."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            cli.app(list(arguments))
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return run
 
 
 @pytest.mark.parametrize(

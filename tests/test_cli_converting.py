@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import re
@@ -17,26 +15,18 @@ from mindspore_results import GOLDEN
 from safetensors.numpy import load_file
 
 import lazyckpt
-from lazyckpt import cli
 from lazyckpt.sources.encrypted import GcmSource
 
 NO_MAP = ["--exclude", "table"]  # MindSpore loads none from an encrypted file
 TENSORS = {name: value for name, value in MIXED.items() if isinstance(value, np.ndarray)}
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Run a command in a folder with `net.ckpt`: its exit code, stdout and stderr."""
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The current folder, with `net.ckpt`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.ckpt").write_bytes(checkpoint(MIXED))
-
-    def run(*arguments):
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            cli.app(list(arguments))
-        return ended.value.code, out.getvalue(), err.getvalue()
-
-    return run
+    return tmp_path
 
 
 def loaded(path, **options):

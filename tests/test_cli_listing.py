@@ -15,7 +15,6 @@ from encryption import KEY, encrypted
 from mindspore_results import FILES
 
 import lazyckpt
-from lazyckpt import cli
 
 
 @pytest.fixture(autouse=True)
@@ -29,19 +28,6 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "secret.ckpt").write_bytes(encrypted(checkpoint(LAYERS)))
     (tmp_path / "key").write_bytes(KEY)
     return tmp_path
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs a command: its exit code, what it printed, and its complaints."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            cli.app(list(arguments))
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return run
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,6 @@ import pytest
 from checkpoints import LAYERS, checkpoint, counting
 from safetensors_files import file_of
 
-from lazyckpt import cli
-
 TENSORS = {"b.weight": counting((2, 3)), "a.bias": counting((4,), "float16")}
 ANY = ["model.safetensors", "model.bin", "misnamed.ckpt", "model.safetensors.index.json"]
 
@@ -28,19 +26,6 @@ def folder(tmp_path, monkeypatch):
     homes = {name: f"part-{number}.safetensors" for number, name in enumerate(TENSORS)}
     (tmp_path / ANY[3]).write_text(json.dumps({"weight_map": homes}))
     return tmp_path
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs a command: its exit code, what it printed, and its complaints."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            cli.app(list(arguments))
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return run
 
 
 @pytest.mark.parametrize("name", ANY)

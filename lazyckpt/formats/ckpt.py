@@ -28,7 +28,7 @@ from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, P
 from lazyckpt.errors import CorruptFile, LazyCkptError, StaleIndex
 from lazyckpt.formats.canonical import TAG, VALUE, recogniser
 from lazyckpt.formats.encode import TRAILER, TRAILER_MARK
-from lazyckpt.formats.header import TensorHeader, impossible, merge_tensor, read_text
+from lazyckpt.formats.header import TensorHeader, impossible, merge_tensor, read_text, stale
 from lazyckpt.formats.wire import Buffer, fields
 from lazyckpt.sources.base import Source
 from lazyckpt.sources.window import look
@@ -122,7 +122,7 @@ def confirm(source: Source, entry: Entry) -> None:
         StaleIndex: the bytes there are not this entry's header.
     """
     if not 0 <= entry.start <= entry.stop <= source.size:
-        raise _stale(entry)
+        raise stale(entry)
     confirm_in(look(source), entry)
 
 
@@ -141,7 +141,7 @@ def confirm_in(buffer: Buffer, entry: Entry) -> None:
     except (LazyCkptError, IndexError):
         found = []
     if len(found) != 1 or found[0] != entry._replace(digest=b""):
-        raise _stale(entry)
+        raise stale(entry)
 
 
 def header_extents(entry: Entry) -> list[Extent]:
@@ -152,15 +152,6 @@ def header_extents(entry: Entry) -> list[Extent]:
         position = offset + length
     gaps.append(Extent(position, entry.stop - position))
     return [gap for gap in gaps if gap.length]
-
-
-def _stale(entry: Entry) -> StaleIndex:
-    return StaleIndex(
-        "the index does not match the file here: the file was changed in place, or the index is another's;"
-        " delete the index or rebuild it (lazyckpt index --force)",
-        offset=entry.start,
-        parameter=entry.name,
-    )
 
 
 def scan_range(source: Source, start: int, stop: int) -> Iterator[Entry]:

@@ -1,4 +1,4 @@
-"""A tensor's header in protobuf: dims, type, and where the content is."""
+"""A tensor's header in protobuf: dims, type, and where the content is; and what may be said against any header."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 from typing import Final
 
 from lazyckpt.dtypes import DType
-from lazyckpt.entry import Extent
-from lazyckpt.errors import CorruptFile
+from lazyckpt.entry import Entry, Extent
+from lazyckpt.errors import CorruptFile, StaleIndex
 from lazyckpt.formats.wire import Buffer, fields, read_varint, signed
 
 MAX_NDIM: Final = 32  # what numpy 1.26 can hold
@@ -70,3 +70,13 @@ def impossible(dims: list[int], dtype: DType) -> str:
     if math.prod(dim for dim in dims if dim) * dtype.itemsize > MAX_BYTES:
         return f"shape {tuple(dims)} of {dtype} is larger than any memory"
     return ""
+
+
+def stale(entry: Entry) -> StaleIndex:
+    """The error of an entry that the file does not have where the entry says."""
+    return StaleIndex(
+        "the index does not match the file here: the file was changed in place, or the index is another's;"
+        " delete the index or rebuild it (lazyckpt index --force)",
+        offset=entry.start,
+        parameter=entry.name,
+    )

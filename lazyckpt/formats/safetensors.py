@@ -15,8 +15,8 @@ from typing import Final
 
 from lazyckpt.dtypes import BY_SAFETENSORS_NAME, DTYPES, DType
 from lazyckpt.entry import REFUSED, TENSOR, Entry, Extent, Plain, entry_of
-from lazyckpt.errors import CorruptFile, StaleIndex, TruncatedFile
-from lazyckpt.formats.header import impossible
+from lazyckpt.errors import CorruptFile, TruncatedFile
+from lazyckpt.formats.header import impossible, stale
 from lazyckpt.formats.json_header import LENGTH, LONGEST_HEADER, METADATA, Facts, Header, Item, item_at, parse
 from lazyckpt.formats.summing import add
 from lazyckpt.formats.wire import Buffer
@@ -105,7 +105,7 @@ def confirm(source: Source, entry: Entry) -> None:
         StaleIndex: the header does not have it there.
     """
     if not LENGTH <= entry.start <= entry.start + entry.apart <= source.size or source.size < LENGTH:
-        raise _stale(entry)
+        raise stale(entry)
     _confirm(source.read(0, LENGTH), source.read(entry.start, entry.apart), entry)
 
 
@@ -123,21 +123,12 @@ def _confirm(length: bytes | memoryview, item: bytes | memoryview, entry: Entry)
     base = LENGTH + int.from_bytes(length, "little")
     found = item_at(item, entry.start)
     if found is None or entry.start + entry.apart >= base:
-        raise _stale(entry)
+        raise stale(entry)
     dtype, why = _judge(found.facts)
     # Whether values are Int4, stored as integers of a byte, is said elsewhere; it changes no byte.
     kept_as = _INT4 if entry.dtype is _INT4 and found.facts.dtype == _INT4.safetensors else dtype
     if entry_of(_found(found, base, kept_as, why)) != entry._replace(digest=b""):
-        raise _stale(entry)
-
-
-def _stale(entry: Entry) -> StaleIndex:
-    return StaleIndex(
-        "the index does not match the file here: the file was changed in place, or the index is another's;"
-        " delete the index or rebuild it (lazyckpt index --force)",
-        offset=entry.start,
-        parameter=entry.name,
-    )
+        raise stale(entry)
 
 
 def _judge(facts: Facts) -> tuple[DType | None, str]:
