@@ -9,7 +9,6 @@ from enum import Enum
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from lazyckpt.cli.app import (
     AsJson,
@@ -143,6 +142,8 @@ def chosen(names: Iterable[str], wanted: list[str] | None) -> list[str] | None:
 
 
 def _print(view: Any) -> None:
+    from rich.console import Console
+
     Console(highlight=False, soft_wrap=True).print(view)
 
 
