@@ -10,6 +10,7 @@ import pytest
 from checkpoints import checkpoint, counting
 from hypothesis import given
 from hypothesis import strategies as st
+from tracing import TracingSource
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.entry import Fingerprint
@@ -101,7 +102,7 @@ def test_the_boxes_of_all_parts_fill_the_whole_once(layout):
     assert sorted(rank for ranks in cut.holders().values() for rank in ranks) == list(range(devices_of(layout)))
 
 
-def distributed(layout, whole, lost=()):
+def distributed(layout, whole, lost=(), source_of=BytesSource):
     """A checkpoint over the slices of `w` that every rank but the lost ones holds in its file, and its merger."""
     files = {
         number: checkpoint({"w": piece})
@@ -113,7 +114,7 @@ def distributed(layout, whole, lost=()):
         entries = Index(MemoryStore(FORMATS["ckpt"].find(BytesSource(data)), Meta(Fingerprint(0, 0, bytes(16)))))
         ranks[number] = Rank(f"rank_{number}", entries, base)
         base += len(data)
-    source = JoinedSource("all", [BytesSource(data) for data in files.values()])
+    source = JoinedSource("all", [source_of(data) for data in files.values()])
     merger = Merger(ranks, {0: {"w": layout}})
     index = MergedIndex(merger, ranks)
     payloads = MergedPayloads(source, joined(FORMATS["ckpt"], source), boxes_from(merger.boxes))
@@ -145,6 +146,27 @@ def test_reads_of_any_slice_are_those_of_the_whole(data, layout):
 
     assert type(found) is type(whole[key])
     assert (found.shape, found.dtype, found.tolist()) == (whole[key].shape, whole.dtype, whole[key].tolist())
+
+
+@given(st.data(), layouts().filter(lambda layout: layout.maps))
+def test_rows_are_read_of_the_shards_that_hold_them_and_of_no_others(data, layout):
+    """A range of rows reads bytes of the slices that it meets, at most those that it wants of each, and headers."""
+    whole = tensor_for(layout, unit=3)
+    start = data.draw(st.integers(0, len(whole) - 1))
+    stop = data.draw(st.integers(start + 1, len(whole)))
+    ckpt = distributed(layout, whole, source_of=TracingSource)
+    param = ckpt["w"]
+    for part in ckpt._source.parts:
+        part.reads.clear()
+    param[start:stop]
+    allowed = 0
+    for box in ckpt._payloads._boxes("w"):
+        rows = min(stop, box.start[0] + box.entry.shape[0]) - max(start, box.start[0])
+        if rows > 0:
+            headers = sum(extent.length for extent in FORMATS["ckpt"].header_extents(box.entry))
+            allowed += headers + rows * box.entry.nbytes // box.entry.shape[0]
+
+    assert sum(length for part in ckpt._source.parts for _, length in part.reads) <= allowed
 
 
 @given(st.data(), layouts())
