@@ -131,6 +131,14 @@ def read_json(path: str) -> Any:
         raise LazyCkptError(f"{path} cannot be read as JSON: {error}") from error
 
 
+def print_report(report: Any, as_json: bool) -> None:
+    """Print what a command found: for people, or as JSON."""
+    if as_json:
+        echo_json(report.to_dict())
+    else:
+        typer.echo(str(report))
+
+
 def echo_json(data: Any) -> None:
     """Print JSON; numbers that JSON lacks (nan, inf) become strings."""
     data = _finite(data)

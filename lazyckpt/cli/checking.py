@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lazyckpt.cli.app import AsJson, Files, KeyFile, KeyVariable, app, byte_bar, echo_json, told_plainly
+from lazyckpt.cli.app import AsJson, Files, KeyFile, KeyVariable, app, byte_bar, echo_json, print_report, told_plainly
 from lazyckpt.index.many import find_checkpoints
 from lazyckpt.keys import KeyReference
 from lazyckpt.sets import files_of
@@ -40,10 +40,7 @@ def doctor(
                 file, key, values=values,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )  # fmt: skip
-        if as_json:
-            echo_json(report.to_dict())
-        else:
-            typer.echo(str(report))
+        print_report(report, as_json)
     if not report.healthy:
         raise typer.Exit(1)
 

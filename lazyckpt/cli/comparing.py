@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lazyckpt.cli.app import AsJson, KeyFile, KeyVariable, app, byte_bar, echo_json, key_of, told_plainly
+from lazyckpt.cli.app import AsJson, KeyFile, KeyVariable, app, byte_bar, key_of, print_report, told_plainly
 from lazyckpt.keys import KeyReference
 from lazyckpt.sets import is_listing
 from lazyckpt.sources import mode_of
@@ -52,10 +52,7 @@ def diff_command(
                     one, two, names=names or None, values=not names_only, workers=jobs,
                     progress=lambda done, total: bar.update(task, completed=done, total=total),
                 )  # fmt: skip
-            if as_json:
-                echo_json(report.to_dict())
-            else:
-                typer.echo(str(report))
+            print_report(report, as_json)
     if not report.same:
         raise typer.Exit(1)
 

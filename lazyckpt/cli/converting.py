@@ -68,9 +68,9 @@ ShardSize = Annotated[
 def convert(
     file: File,
     out: Out,
-    include: Include = [],  # noqa: B006 (typer copies it)
-    exclude: Exclude = [],  # noqa: B006
-    rename: Renames = [],  # noqa: B006
+    include: Include = [],
+    exclude: Exclude = [],
+    rename: Renames = [],
     dtype: DType = None,
     max_shard_size: ShardSize = None,
     align: Align = 64,
@@ -81,7 +81,7 @@ def convert(
     mode: Mode = "400",
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
-    strategy: Strategy = [],  # noqa: B006
+    strategy: Strategy = [],
 ) -> None:
     """Write a checkpoint in another form: .ckpt or .safetensors, plain or encrypted, renamed, cast, in parts.
 
@@ -107,7 +107,7 @@ def extract(
     mode: Mode = "400",
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
-    strategy: Strategy = [],  # noqa: B006
+    strategy: Strategy = [],
 ) -> None:
     """Write some parameters of a checkpoint to a file of their own; only they are read."""
     with told_plainly(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:

@@ -60,7 +60,7 @@ def ls(
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
-    strategy: Strategy = [],  # noqa: B006 (typer copies it)
+    strategy: Strategy = [],
 ) -> None:
     """List the parameters of a checkpoint: name, dtype, shape, size. No value is read."""
     if sort not in SORTS:

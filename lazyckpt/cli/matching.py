@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lazyckpt.cli.app import AsJson, File, KeyFile, KeyVariable, app, echo_json, loaded, read_json, told_plainly
+from lazyckpt.cli.app import AsJson, File, KeyFile, KeyVariable, app, loaded, print_report, read_json, told_plainly
 from lazyckpt.keys import KeyReference
 
 
@@ -28,9 +28,6 @@ def match_command(
 
     with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         report = match(read_json(names), checkpoint)
-    if as_json:
-        echo_json(report.to_dict())
-    else:
-        typer.echo(str(report))
+    print_report(report, as_json)
     if not report.fits:
         raise typer.Exit(1)

@@ -39,7 +39,7 @@ def tree(
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
-    strategy: Strategy = [],  # noqa: B006 (typer copies it)
+    strategy: Strategy = [],
 ) -> None:
     """Show the names as a tree: numbered siblings that are alike once, totals at each node. No value is read."""
     with told_plainly():
