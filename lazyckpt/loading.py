@@ -21,18 +21,17 @@ from lazyckpt.errors import (
     MissingFile,
     NothingLoaded,
 )
-from lazyckpt.formats import FORMATS, Format, format_of
+from lazyckpt.formats import FORMATS, Format
 from lazyckpt.formats.sniff import HEAD, diagnose
 from lazyckpt.index import Index
-from lazyckpt.index.build import AUTO, MEMORY, Wishes, check_place, index_in_memory, obtain
+from lazyckpt.index.build import AUTO, MEMORY, Wishes, check_place, index_in_memory
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
 from lazyckpt.keys import Secret
 from lazyckpt.payload import Payloads
 from lazyckpt.selection import AllNames, ChoiceFunction, Names, Selection, SomeNames, check_prefix, choose
 from lazyckpt.sets import SUFFIX as LISTING
-from lazyckpt.sets import OpenedSet, is_listing, open_set
-from lazyckpt.sources import CACHE_BYTES, BytesSource, Source, open_source
-from lazyckpt.sources.local import open_local
+from lazyckpt.sets import OpenedSet, is_listing, open_path
+from lazyckpt.sources import CACHE_BYTES, BytesSource, Source
 
 log = logging.getLogger("lazyckpt")
 
@@ -107,12 +106,11 @@ def load_checkpoint(
     if isinstance(ckpt_file_name, io.BytesIO):
         opened = _open_bytes(ckpt_file_name, where, format)
     else:
-        opened = _open(path, key, dec_mode, where, wishes)
+        opened = open_path(path, key, dec_mode, where, wishes)
     try:
         checkpoint = _made(opened, selection, crc_check)
     except BaseException:
-        opened.source.close()
-        opened.entries.close()
+        opened.close()
         raise
     if net is not None:
         from lazyckpt.nets import load_param_into_net
@@ -134,24 +132,12 @@ def open_checkpoint(path: str, dec_key: bytes | None = None, dec_mode: str = DEF
     key = None if dec_key is None else Secret(dec_key)
     dec_key = None  # so that no traceback's variables show it
     place = _existing(path)
-    opened = _open(place, key, dec_mode, AUTO, Wishes(format=_format_of_file(place)))
+    opened = open_path(place, key, dec_mode, AUTO, Wishes(format=format_of_name(place) if is_listing(place) else ""))
     try:
         return _made(opened, Selection(), crc_check=False)
     except BaseException:
-        opened.source.close()
-        opened.entries.close()
+        opened.close()
         raise
-
-
-def _format_of_file(path: str) -> str:
-    """The format of a set by its name, of a file by its bytes."""
-    if is_listing(path):
-        return format_of_name(path)
-    raw, _ = open_local(path)
-    try:
-        return format_of(raw)
-    finally:
-        raw.close()
 
 
 def _open_bytes(data: io.BytesIO, where: str, form: str) -> OpenedSet:
@@ -160,19 +146,6 @@ def _open_bytes(data: io.BytesIO, where: str, form: str) -> OpenedSet:
         raise ArgumentValueError(f"bytes in memory have no place for an index: leave index at {AUTO!r}, not a path")
     source = BytesSource(data.getvalue(), "<BytesIO>")
     return OpenedSet(source, index_in_memory(source, form), FORMATS[form])
-
-
-def _open(path: str, key: Secret | None, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
-    """A set, or a file as a set of one."""
-    if is_listing(path):
-        return open_set(path, key, dec_mode, where, wishes)
-    opened = open_source(path, key, dec_mode)
-    try:
-        index, source, _ = obtain(opened, where, wishes)
-    except BaseException:
-        opened.source.close()
-        raise
-    return OpenedSet(source, index, FORMATS[wishes.format])
 
 
 def _made(opened: OpenedSet, selection: Selection, crc_check: bool) -> Checkpoint:

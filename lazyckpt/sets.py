@@ -20,10 +20,10 @@ from lazyckpt.errors import ArgumentValueError, CorruptFile, MissingFile, Unread
 from lazyckpt.formats import FORMATS, Format
 from lazyckpt.formats.joined import joined
 from lazyckpt.index import Index
-from lazyckpt.index.build import AUTO, MEMORY, Wishes, obtain
+from lazyckpt.index.build import AUTO, MEMORY, Found, Wishes, open_indexed
 from lazyckpt.index.joined import JoinedIndex
 from lazyckpt.keys import Secret
-from lazyckpt.sources import Source, open_source
+from lazyckpt.sources import Source
 from lazyckpt.sources.joined import JoinedSource
 
 SUFFIX: Final = ".index.json"
@@ -31,16 +31,29 @@ _WEIGHT_MAP: Final = "weight_map"
 
 
 class OpenedSet(NamedTuple):
-    """The files of a set as one."""
+    """The files of a set as one, or a file as a set of one."""
 
     source: Source
     entries: Index
     format: Format
 
+    def close(self) -> None:
+        """Let go of files and indexes."""
+        self.source.close()
+        self.entries.close()
+
 
 def is_listing(path: str) -> bool:
     """Whether a name is that of a set's listing."""
     return path.endswith(SUFFIX)
+
+
+def open_path(path: str, key: Secret | None, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
+    """Open a file, or the files that a listing names. Raises, Cost: as `build_index`, or as `open_set`."""
+    if is_listing(path):
+        return open_set(path, key, dec_mode, where, wishes)
+    found = open_indexed(path, key, dec_mode, where, wishes)
+    return OpenedSet(found.source, found.entries, FORMATS[found.format])
 
 
 def open_set(path: str, key: Secret | None, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
@@ -64,27 +77,21 @@ def open_set(path: str, key: Secret | None, dec_mode: str, where: str, wishes: W
         raise ArgumentValueError(f"a set has an index for each part: index must be {AUTO!r} or {MEMORY!r}, not a path")
     homes = read_listing(path)
     files = sorted(set(homes.values()))
-    sources: list[Source] = []
-    indexes: list[Index] = []
+    parts: list[Found] = []
     folder = _folder(path, files)
     try:
         for file in files:
             part = os.path.join(folder, file)
             if not os.path.exists(part):
                 raise MissingFile(f"{path}: its part {file} does not exist: get it, too")
-            opened = open_source(os.path.realpath(part), key, dec_mode)
-            sources.append(opened.source)
-            found = obtain(opened, where, wishes)
-            sources[-1] = found.source
-            indexes.append(found.entries)
+            parts.append(open_indexed(os.path.realpath(part), key, dec_mode, where, wishes))
+        indexes = [found.entries for found in parts]
         _compare(path, homes, dict(zip(files, indexes, strict=True)))
     except BaseException:
-        for source in sources:
-            source.close()
-        for index in indexes:
-            index.close()
+        for found in parts:
+            found.close()
         raise
-    whole = JoinedSource(path, sources)
+    whole = JoinedSource(path, [found.source for found in parts])
     numbers = {file: number for number, file in enumerate(files)}
     entries = JoinedIndex(indexes, whole.bases, {name: numbers[file] for name, file in homes.items()})
     return OpenedSet(whole, entries, joined(FORMATS[wishes.format], whole))

@@ -9,14 +9,13 @@ import os
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import MissingFile
-from lazyckpt.formats import FORMATS, format_of
-from lazyckpt.index.build import AUTO, Wishes, obtain
+from lazyckpt.index.build import AUTO, Wishes
 from lazyckpt.keys import Secret
 from lazyckpt.loading import format_of_name
 from lazyckpt.payload import Payloads
 from lazyckpt.selection import AllNames
-from lazyckpt.sets import is_listing, open_set
-from lazyckpt.sources import CACHE_BYTES, open_source
+from lazyckpt.sets import is_listing, open_path
+from lazyckpt.sources import CACHE_BYTES
 
 
 def open_all(
@@ -53,14 +52,8 @@ def open_all(
         if not os.path.exists(place):
             raise MissingFile(f"{place} does not exist, please check the name and the folder")
         wishes = Wishes(cache=block_cache, format=format_of_name(place))
-        source, entries, form = open_set(place, key, dec_mode, index, wishes)
     else:
-        opened = open_source(os.path.realpath(place), key, dec_mode)
-        try:
-            wishes = Wishes(cache=block_cache, format=format_of(opened.source))
-            entries, source, _ = obtain(opened, index, wishes)
-        except BaseException:
-            opened.source.close()
-            raise
-        form = FORMATS[wishes.format]
-    return Checkpoint(source, entries, Payloads(source, form), AllNames(entries))
+        place = os.path.realpath(place)
+        wishes = Wishes(cache=block_cache)
+    opened = open_path(place, key, dec_mode, index, wishes)
+    return Checkpoint(opened.source, opened.entries, Payloads(opened.source, opened.format), AllNames(opened.entries))

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from lazyckpt.atomic import put
 from lazyckpt.entry import Entry, Fingerprint, Plain, entry_of
-from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChangedFile, StaleIndex
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, StaleIndex
 from lazyckpt.formats import FORMATS, find, format_of
 from lazyckpt.index import Index, place, sidecar
 from lazyckpt.index.codec import CLEAR, Codec
@@ -26,6 +26,7 @@ from lazyckpt.index.record import BadRecord, Meta
 from lazyckpt.index.store import MemoryStore
 from lazyckpt.keys import Secret
 from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source
+from lazyckpt.sources.origin import ReplacedFile
 
 log = logging.getLogger("lazyckpt")
 
@@ -39,22 +40,28 @@ _RELEASE_EVERY: Final = 2**25  # bytes of headers and payloads walked past
 
 
 class Found(NamedTuple):
-    """An opened file's index, the file's plain bytes, and whether the index was there already."""
+    """An opened file's index, the file's plain bytes, its format, and whether the index was there already."""
 
     entries: Index
     source: Source
+    format: str
     fresh: bool = False
+
+    def close(self) -> None:
+        """Let go of both."""
+        self.source.close()
+        self.entries.close()
 
 
 class Wishes(NamedTuple):
-    """How an index should be: see `build_index`. `format` is the file's."""
+    """How an index should be: see `build_index`. `format` is the file's; empty for what its bytes tell."""
 
     force: bool = False
     digest: str | None = None
     sealed: bool = True
     progress: Progress | None = None
     cache: int = CACHE_BYTES
-    format: str = "ckpt"
+    format: str = ""
 
 
 DEFAULTS: Final = Wishes()
@@ -106,12 +113,11 @@ def build_index(
     where = AUTO if index_path is None else check_place(index_path)
     if digest not in DIGESTS:
         raise ArgumentValueError(f"digest must be one of {DIGESTS}, not {digest!r}")
-    opened = open_source(os.path.realpath(os.fspath(path)), key, dec_mode)
-    try:
-        form = format_of(opened.source)
-        return obtain(opened, where, Wishes(force, digest, sealed, progress, format=form)).entries
-    finally:
-        opened.source.close()
+    found = open_indexed(
+        os.path.realpath(os.fspath(path)), key, dec_mode, where, Wishes(force, digest, sealed, progress)
+    )
+    found.source.close()
+    return found.entries
 
 
 def check_place(where: object) -> str:
@@ -125,8 +131,31 @@ def check_place(where: object) -> str:
     raise ArgumentTypeError(f"index must be 'auto', 'memory' or a path, not {type(where).__name__}")
 
 
+def open_indexed(
+    path: str, key: Secret | None = None, dec_mode: str = "AES-GCM", where: str = AUTO, wishes: Wishes = DEFAULTS
+) -> Found:
+    """Open a file together with its index, which is found fresh, or built.
+
+    Args:
+        path: the file, links resolved.
+        key: of an encrypted file.
+        dec_mode: its mode.
+        where: `auto`, `memory` or a path.
+        wishes: how the index is to be.
+
+    Raises, Cost: as `build_index`. Nothing stays open then.
+    """
+    opened = open_source(path, key, dec_mode)
+    try:
+        return obtain(opened, where, wishes)
+    except BaseException:
+        opened.source.close()
+        raise
+
+
 def obtain(opened: Opened, where: str = AUTO, wishes: Wishes = DEFAULTS) -> Found:
     """The index of an opened file: fresh from its place, or built. See `build_index`."""
+    wishes = _settled(wishes, opened)
     if where != MEMORY:
         places = _places(opened.path) if where == AUTO else [where]
         if not wishes.force:
@@ -140,7 +169,7 @@ def obtain(opened: Opened, where: str = AUTO, wishes: Wishes = DEFAULTS) -> Foun
     source = _plain(opened, wishes)
     with _entries(opened, source, wishes) as entries:
         store = MemoryStore(entries, _facts(opened, wishes))
-    return Found(Index(store), source)
+    return Found(Index(store), source, wishes.format)
 
 
 def existing(opened: Opened, wishes: Wishes = DEFAULTS) -> Found | None:
@@ -149,11 +178,15 @@ def existing(opened: Opened, wishes: Wishes = DEFAULTS) -> Found | None:
     Raises:
         WrongKey: the key is not the one that the index was built with, nor does it open the file.
     """
+    wishes = _settled(wishes, opened)
     return next(filter(None, (_fresh(candidate, opened, wishes) for candidate in _places(opened.path))), None)
 
 
-class _Replaced(Exception):
-    """Another file came to bear the name of the one that was indexed, or another index to its place."""
+def _settled(wishes: Wishes, opened: Opened) -> Wishes:
+    """The wishes, with the format that the file is in."""
+    if wishes.format:
+        return wishes
+    return wishes._replace(format="ckpt" if opened.lock is not None else format_of(opened.source))
 
 
 def _kept(places: list[str], opened: Opened, where: str, wishes: Wishes) -> Found | None:
@@ -161,7 +194,7 @@ def _kept(places: list[str], opened: Opened, where: str, wishes: Wishes) -> Foun
     for candidate in places:
         try:
             return _build(candidate, opened, wishes)
-        except _Replaced:
+        except ReplacedFile:
             log.info("%s was replaced while it was indexed: what was opened is indexed in memory", opened.path)
             return None
         except OSError as error:
@@ -208,7 +241,7 @@ def _fresh(path: str, opened: Opened, wishes: Wishes) -> Found | None:
         log.info("the index %s is not used: %s", path, error.what)
         store.close()
         return None
-    return Found(Index(store), source, fresh=True)
+    return Found(Index(store), source, wishes.format, fresh=True)
 
 
 def _source_for(store: sidecar.Sidecar, opened: Opened, wishes: Wishes) -> Source:
@@ -219,7 +252,7 @@ def _source_for(store: sidecar.Sidecar, opened: Opened, wishes: Wishes) -> Sourc
         WrongKey: the key is not the one that the index was built with, nor does it open the file.
     """
     meta = store.meta
-    if meta.fingerprint != opened.fingerprint or meta.format != wishes.format:
+    if not opened.origin.bears(meta.fingerprint) or meta.format != wishes.format:
         raise StaleIndex("it is of an older or of another file")
     if (wishes.digest is not None and not meta.digests) or (meta.sealed and opened.lock is None):
         raise StaleIndex("it does not have what is wanted")
@@ -259,31 +292,23 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> Found:
         nonlocal facts
         with _entries(opened, source, wishes) as entries:
             facts = write(private, entries, facts, codec, frames)
-        _unchanged(opened)
+        opened.origin.check()
 
     os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-    put(path, fill, mode=opened.mode & 0o666 | 0o400)
+    put(path, fill, mode=opened.origin.mode & 0o666 | 0o400)
     try:
         store = sidecar.Sidecar(path)
     except BadRecord as error:
         raise OSError(f"what was written cannot be read back: {error}") from error
-    if store.meta != facts:
+    if store.meta != facts:  # another index came to its place
         store.close()
-        raise _Replaced
+        raise ReplacedFile(path)
     store.unlock(codec)
-    return Found(Index(store), source)
+    return Found(Index(store), source, wishes.format)
 
 
 def _facts(opened: Opened, wishes: Wishes) -> Meta:
     return Meta(opened.fingerprint, digests=wishes.digest is not None, format=wishes.format)
-
-
-def _unchanged(opened: Opened) -> None:
-    now = os.stat(opened.path)
-    if (now.st_dev, now.st_ino) != opened.identity:
-        raise _Replaced
-    if (now.st_size, now.st_mtime_ns) != (opened.fingerprint.size, opened.fingerprint.mtime_ns):
-        raise ChangedFile("the file changed while it was being indexed; try again when it is written", file=opened.path)
 
 
 @contextlib.contextmanager

@@ -10,10 +10,9 @@ from concurrent.futures import Executor, Future, as_completed
 from typing import Final, NamedTuple
 
 from lazyckpt.errors import FileFault, LazyCkptError, MissingFile
-from lazyckpt.formats import format_of
-from lazyckpt.index.build import Wishes, obtain
+from lazyckpt.index.build import Wishes, open_indexed
 from lazyckpt.keys import NO_KEY, KeyReference
-from lazyckpt.sources import mode_of, open_source
+from lazyckpt.sources import mode_of
 
 ENDINGS: Final = (".ckpt", ".safetensors")
 
@@ -130,16 +129,12 @@ def build_one(path: str, force: bool, digest: str | None = None, key: KeyReferen
     try:
         resolved = os.path.realpath(path)
         mode = mode_of(resolved)
-        opened = open_source(resolved, *((key.read(), mode) if mode else ()))
-        try:
-            size = opened.source.size
-            index, _, fresh = obtain(opened, wishes=Wishes(force, digest, format=format_of(opened.source)))
-            where, count = index.path, len(index)
-            index.close()
-        finally:
-            opened.source.close()
+        size = os.stat(resolved).st_size
+        found = open_indexed(resolved, key.read() if mode else None, mode or "AES-GCM", wishes=Wishes(force, digest))
+        where, count = found.entries.path, len(found.entries)
+        found.close()
     except (LazyCkptError, OSError) as error:
         if isinstance(error, FileFault):
             error.file = None
         return Built(path, str(error), None, 0, size, time.perf_counter() - start)
-    return Built(path, "", where, count, size, time.perf_counter() - start, fresh)
+    return Built(path, "", where, count, size, time.perf_counter() - start, found.fresh)

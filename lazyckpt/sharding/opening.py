@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile, NothingLoaded
-from lazyckpt.formats import FORMATS, Format, format_of
+from lazyckpt.formats import FORMATS, Format
 from lazyckpt.formats.joined import joined
 from lazyckpt.index import Index
-from lazyckpt.index.build import AUTO, MEMORY, Wishes, obtain
+from lazyckpt.index.build import AUTO, MEMORY, Found, Wishes, open_indexed
 from lazyckpt.index.joined import JoinedIndex
 from lazyckpt.keys import Secret
 from lazyckpt.payload import Payloads
@@ -27,7 +27,7 @@ from lazyckpt.sharding.assembly import MergedPayloads, boxes_from
 from lazyckpt.sharding.folders import checkpoints_in, listed, need, rank_files
 from lazyckpt.sharding.merged import MergedIndex, Merger, Rank
 from lazyckpt.sharding.strategy import Strategy, read_strategy, strategy_files
-from lazyckpt.sources import CACHE_BYTES, Source, open_source
+from lazyckpt.sources import CACHE_BYTES
 from lazyckpt.sources.joined import JoinedSource
 
 log = logging.getLogger("lazyckpt")
@@ -101,35 +101,23 @@ class _How(NamedTuple):
     where: str
     cache: int
 
-    def open(self, path: str) -> tuple[Source, Index, str]:
-        """A file's plain bytes, its index, and its format."""
-        opened = open_source(path, self.key, self.dec_mode)
-        try:
-            form = format_of(opened.source) if opened.lock is None else "ckpt"
-            entries, source, _ = obtain(opened, self.where, Wishes(cache=self.cache, format=form))
-        except BaseException:
-            opened.source.close()
-            raise
-        return source, entries, form
+    def open(self, path: str) -> Found:
+        """A file with its index."""
+        return open_indexed(path, self.key, self.dec_mode, self.where, Wishes(cache=self.cache))
 
 
 def _united(name: str, files: list[str], how: _How, collisions: str) -> Checkpoint:
     """Parts that hold different names."""
-    sources: list[Source] = []
-    indexes: list[Index] = []
-    forms: dict[str, str] = {}
+    parts: list[Found] = []
     try:
-        for file in files:
-            source, entries, form = how.open(file)
-            sources.append(source)
-            indexes.append(entries)
-            forms.setdefault(form, file)
-        whole = JoinedSource(name, sources)
+        parts.extend(map(how.open, files))  # so that what was opened before a fault is closed
+        indexes = [found.entries for found in parts]
+        whole = JoinedSource(name, [found.source for found in parts])
         index = JoinedIndex(indexes, whole.bases)
-        one = joined(_one_format(forms), whole)
+        one = joined(_one_format(zip(files, parts, strict=True)), whole)
         names = _names(index, indexes, files, collisions)
     except BaseException:
-        _close(sources, indexes)
+        _close(parts)
         raise
     return Checkpoint(whole, index, Payloads(whole, one), names)
 
@@ -155,48 +143,47 @@ def _names(index: JoinedIndex, indexes: list[Index], files: list[str], collision
 
 def _merged(folder: str, files: dict[int, str], strategy: Strategy, how: _How, check: bool) -> Checkpoint:
     """Ranks that hold slices."""
-    sources: list[Source] = []
+    parts: dict[str, Found] = {}
     ranks: dict[int, Rank] = {}
-    forms: dict[str, str] = {}
     try:
         base = 0
         for number, file in files.items():
             try:
-                source, entries, form = how.open(file)
+                found = how.open(file)
             except LazyCkptError as error:
                 why = str(error)
                 log.warning("the file of rank %d cannot be read, what only it has will not load: %s", number, why)
                 ranks[number] = Rank(file, None, base, why)
                 continue
-            sources.append(source)
-            ranks[number] = Rank(file, entries, base)
-            base += source.size
-            forms.setdefault(form, file)
-        if not sources:
+            parts[file] = found
+            ranks[number] = Rank(file, found.entries, base)
+            base += found.source.size
+        if not parts:
             raise MissingFile(f"no rank's file in {folder} can be read: {next(iter(ranks.values())).fault}")
-        whole = JoinedSource(folder, sources)
+        whole = JoinedSource(folder, [found.source for found in parts.values()])
         merger = Merger(ranks, strategy)
         index = MergedIndex(merger, ranks)
-        one = joined(_one_format(forms), whole)
+        one = joined(_one_format(parts.items()), whole)
         if not len(index):
             raise NothingLoaded("there is no parameter in any rank's file", file=folder)
         if check:
             checking.compare_copies(merger, index, whole)
     except BaseException:
-        _close(sources, [rank.entries for rank in ranks.values() if rank.entries is not None])
+        _close(parts.values())
         raise
     return Checkpoint(whole, index, MergedPayloads(whole, one, boxes_from(merger.boxes)), AllNames(index))
 
 
-def _one_format(forms: dict[str, str]) -> Format:
+def _one_format(parts: Iterable[tuple[str, Found]]) -> Format:
+    forms: dict[str, str] = {}
+    for file, found in parts:
+        forms.setdefault(found.format, file)
     if len(forms) > 1:
         told = ", ".join(f"{file} is {form}" for form, file in forms.items())
         raise ArgumentValueError(f"all files must be of one format: {told}")
     return FORMATS[next(iter(forms), "ckpt")]
 
 
-def _close(sources: Iterable[Source], indexes: Iterable[Index]) -> None:
-    for source in sources:
-        source.close()
-    for index in indexes:
-        index.close()
+def _close(parts: Iterable[Found]) -> None:
+    for found in parts:
+        found.close()

@@ -14,6 +14,7 @@ from lazyckpt.keys import Secret
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
 from lazyckpt.sources.cipher import MODES, Lock, encryption_of
 from lazyckpt.sources.local import open_local, sample
+from lazyckpt.sources.origin import LocalOrigin, Origin
 
 CACHE_BYTES: Final = 256 * 2**20  # decrypted blocks of a GCM file kept in memory, unless told otherwise
 
@@ -24,20 +25,24 @@ class Opened(NamedTuple):
     """A file that was opened.
 
     Attributes:
-        path: the path with all links resolved.
         source: its bytes as they are in the file.
-        fingerprint: of the file at the moment it was opened.
-        mode: its permission bits.
+        origin: where it came from.
         lock: what opens its encryption, or None for a plain file.
-        identity: the device and the number of the file itself, whatever comes to bear its name.
     """
 
-    path: str
     source: Source
-    fingerprint: Fingerprint
-    mode: int
+    origin: Origin
     lock: Lock | None
-    identity: tuple[int, int]
+
+    @property
+    def path(self) -> str:
+        """The path with all links resolved, or the URL."""
+        return self.origin.path
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of the file at the moment it was opened."""
+        return self.origin.fingerprint
 
 
 def open_source(path: str, key: Secret | None = None, dec_mode: str = "AES-GCM", access: str = "auto") -> Opened:
@@ -55,11 +60,11 @@ def open_source(path: str, key: Secret | None = None, dec_mode: str = "AES-GCM",
     raw, status = open_local(path, access)
     try:
         lock = _lock(raw, key, dec_mode)
+        mark = Fingerprint(status.st_size, status.st_mtime_ns, sample(raw))
     except BaseException:
         raw.close()
         raise
-    fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, sample(raw))
-    return Opened(path, raw, fingerprint, status.st_mode & 0o777, lock, (status.st_dev, status.st_ino))
+    return Opened(raw, LocalOrigin(path, status, mark), lock)
 
 
 def mode_of(path: str) -> str | None:
