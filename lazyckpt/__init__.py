@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lazyckpt.explore.match import match
     from lazyckpt.index import Index
     from lazyckpt.index.build import build_index
+    from lazyckpt.keys import KeyReference
     from lazyckpt.loading import load_checkpoint
     from lazyckpt.nets import load_param_into_net
     from lazyckpt.parameter import Parameter
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Checkpoint",
     "Index",
+    "KeyReference",
     "Parameter",
     "build_index",
     "diff",
@@ -43,6 +45,7 @@ __all__ = [
 _HOMES = {
     "Checkpoint": "lazyckpt.checkpoint",
     "Index": "lazyckpt.index",
+    "KeyReference": "lazyckpt.keys",
     "Parameter": "lazyckpt.parameter",
     "build_index": "lazyckpt.index.build",
     "diff": "lazyckpt.explore.diff",

@@ -193,10 +193,15 @@ class Checkpoint(Viewing):
         return self._payloads.view(entry).tobytes()
 
     def close(self) -> None:
-        """Let go of the file and the index. Arrays already handed out stay valid. May be called twice."""
+        """Let go of the file and the index. Arrays already handed out stay valid. May be called twice.
+
+        Of one that came out of a pickle the file is closed when nothing else that came from it is left.
+        """
         self._closed = True
-        self._source.close()
-        self._index.close()
+        hold = self._payloads.hold
+        if hold is None or not hold.is_shared:
+            self._source.close()
+            self._index.close()
 
     def __enter__(self) -> Checkpoint:
         return self

@@ -136,5 +136,9 @@ class NetMismatch(LazyCkptError, RuntimeError):
         self.refusals = refusals
 
 
+class NotPicklable(LazyCkptError, TypeError):
+    """What cannot be sent to another process: it holds a key, or bytes that are in no file."""
+
+
 class ClosedCheckpoint(LazyCkptError, ValueError):
     """The checkpoint was closed."""

@@ -7,6 +7,7 @@ memory beside it and never touch the file.
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
+from copy import deepcopy
 from typing import Any, Final, TypeVar
 
 from lazyckpt.entry import TENSOR, Entry
@@ -37,6 +38,11 @@ class LazyMapping(MutableMapping[str, Value]):
         self._removed: set[str] = set()
         self._appended: dict[str, Value] = {}
         self._closed = False
+
+    @property
+    def payloads(self) -> Payloads:
+        """What reads the values of the file."""
+        return self._payloads
 
     @property
     def path(self) -> str:
@@ -76,8 +82,7 @@ class LazyMapping(MutableMapping[str, Value]):
     @property
     def is_whole(self) -> bool:
         """Whether it shows the file as it is: every name, and no value that was set, here or in a view."""
-        made = any(isinstance(value, Parameter) and value.is_edited for value in list(self._made.values()))
-        edited = made or self._removed or self._replaced or self._appended
+        edited = bool(self._changed()) or self._removed or self._replaced or self._appended
         return isinstance(self._names, AllNames) and not edited
 
     def edits(self) -> dict[str, Value]:
@@ -160,6 +165,31 @@ class LazyMapping(MutableMapping[str, Value]):
         other._appended = dict(self._appended)
         return other
 
+    __copy__ = copy
+
+    def __deepcopy__(self: _Self, memo: dict[int, Any]) -> _Self:
+        """A second mapping over the same file, with values and edits of its own."""
+        other = self.copy()
+        other._made = deepcopy(self._changed(), memo)
+        other._replaced, other._appended = deepcopy((self._replaced, self._appended), memo)
+        return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What pickles: how the file was opened, which names of it are seen, and the edits in memory.
+
+        Edits are what was assigned, what was taken out, and what `set_data` was called on; the arrays of a map that was
+        read, and changed in place, are not. What comes out of a pickle shares one open file with all that came from the
+        same checkpoint in that process: closing it closes the file when none of them is left.
+
+        Raises:
+            NotPicklable: the checkpoint was opened with a key that is no `KeyReference`, or from bytes in memory.
+            ClosedCheckpoint: it was closed.
+        """
+        self._check_open()
+        places = self._names.places if isinstance(self._names, SomeNames) else None
+        edits = (self._changed(), self._replaced, self._removed, self._appended)
+        return _unpickled, (type(self), self._payloads, places, *edits)
+
     def __or__(self: _Self, other: MutableMapping[str, Value]) -> _Self:
         merged = self.copy()
         merged.update(other)
@@ -199,6 +229,30 @@ class LazyMapping(MutableMapping[str, Value]):
         made = UNEDITED if position is None else self._made.get(name, UNEDITED)
         return UNEDITED if isinstance(made, Parameter) and not made.is_edited else made
 
+    def _changed(self) -> dict[str, Parameter]:
+        """The parameters of the file whose values `set_data` replaced."""
+        made = list(self._made.items())  # at once: other threads may add to it
+        return {name: value for name, value in made if isinstance(value, Parameter) and value.is_edited}
+
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedCheckpoint(f"the checkpoint {self.path} was closed")
+
+
+def _unpickled(
+    kind: type[_Self],
+    payloads: Payloads,
+    places: dict[str, int] | None,
+    made: dict[str, Value],
+    replaced: dict[str, Value],
+    removed: set[str],
+    appended: dict[str, Value],
+) -> _Self:
+    """A mapping as it was when it was pickled."""
+    hold = payloads.hold
+    if hold is None:
+        raise StaleIndex("it was pickled by another version of lazyckpt: open it again")
+    names: Names = AllNames(hold.entries) if places is None else SomeNames(places)
+    mapping = kind(hold.source, hold.entries, payloads, names)
+    mapping._made, mapping._replaced, mapping._removed, mapping._appended = made, replaced, removed, appended
+    return mapping

@@ -174,6 +174,14 @@ class Parameter:
             return self._data[key]
         return self._payloads.part(self._entry, key)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What pickles: how the file was opened, where the value lies in it, and what was set in memory.
+
+        Raises:
+            NotPicklable: the checkpoint was opened with a key that is no `KeyReference`, or from bytes in memory.
+        """
+        return _unpickled, (self.name, self._entry, self._payloads, self.requires_grad, self._data)
+
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("len() of a scalar parameter")
@@ -239,3 +247,12 @@ class Parameter:
             "place": place,
         }
         return facts_html(self.name, facts.items())
+
+
+def _unpickled(
+    name: str, entry: Entry, payloads: Payloads, requires_grad: bool, data: npt.NDArray[Any] | None
+) -> Parameter:
+    """A parameter as it was when it was pickled."""
+    made = Parameter(entry, payloads)
+    made.name, made.requires_grad, made._data = name, requires_grad, data
+    return made

@@ -21,6 +21,7 @@ from lazyckpt.dtypes import DType
 from lazyckpt.entry import STRING, Entry, Extent
 from lazyckpt.errors import CorruptFile, StaleIndex
 from lazyckpt.formats import Format
+from lazyckpt.handles import Hold, reduced
 from lazyckpt.sources.base import Request, Source
 from lazyckpt.sources.ranges import Key, Plan, coalesce, plan
 from lazyckpt.sources.window import Patch
@@ -40,11 +41,22 @@ class _Fetch(NamedTuple):
 
 
 class Payloads:
-    """Values of one checkpoint. Safe for many threads."""
+    """Values of one checkpoint. Safe for many threads. Pickled as how the file was opened (see `handles`).
 
-    def __init__(self, source: Source, form: Format) -> None:
+    Attributes:
+        hold: what is open, and how it was opened; None if that is not known.
+    """
+
+    def __init__(self, source: Source, form: Format, hold: Hold | None = None) -> None:
         self._source = source
         self._form = form
+        self.hold = hold
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduced(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Payloads:
+        return self  # nothing in it changes
 
     def view(self, entry: Entry) -> AnyArray:
         """A tensor's values: a read-only view where there is one, else a new array.

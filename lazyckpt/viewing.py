@@ -117,11 +117,7 @@ class Viewing(LazyMapping):
 
     def _in_memory(self) -> dict[str, Value]:
         """The values that differ from the file's."""
-        changed = {
-            name: value
-            for name, value in self._made.items()
-            if isinstance(value, Parameter) and value.is_edited and self._position(name) is not None
-        }
+        changed = {name: value for name, value in self._changed().items() if self._position(name) is not None}
         return {**changed, **self.edits()}
 
     def _known(self) -> Iterator[tuple[str, Entry | Value]]:

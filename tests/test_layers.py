@@ -22,6 +22,7 @@ LAYERS = (
     "formats",
     "digest",
     "index",
+    "handles",
     "payload",
     "tensors",
     "display",

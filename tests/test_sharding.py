@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import shutil
 
 import numpy as np
@@ -78,6 +79,22 @@ def test_what_cannot_be_put_together_says_why(name):
         for one, kind in problems(name).items():
             with pytest.raises(CorruptFile, match=rf"{WORDS[kind]}.*in parameter '{one}'"):
                 ckpt[one].asnumpy()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_set_that_was_pickled_gives_the_same(name):
+    """Also each parameter by itself, whole and in rows, of which nobody had asked for another on the other side."""
+    lost = {*problems(name), *({"z"} if name == "damaged/truncated" else ())}
+    with opened(name, **({"collisions": "last"} if name == "segmented/many" else {})) as ckpt:
+        kept = [one for one in truth(name) if one not in lost]
+        expected = [facts(ckpt[one].asnumpy()) for one in kept]
+        sent = pickle.dumps(ckpt)
+        params = [(pickle.dumps(ckpt[one]), facts(ckpt[one][..., :1])) for one in kept[:9] if ckpt[one].ndim]
+    for data, row in params:
+        assert facts(pickle.loads(data)[..., :1]) == row
+    received = pickle.loads(sent)
+
+    assert [facts(received[one].asnumpy()) for one in kept] == expected
 
 
 def test_a_file_that_is_cut_costs_what_only_it_has(caplog):

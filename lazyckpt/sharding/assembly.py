@@ -7,7 +7,7 @@ axis an index or a range of the whole is, within a box, an index or a range agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from lazyckpt.entry import REFUSED, Entry
 from lazyckpt.errors import CorruptFile
 from lazyckpt.formats import Format
+from lazyckpt.handles import Hold
 from lazyckpt.payload import PIECE, Payloads, aligned, dtype_of
 from lazyckpt.sources import Source
 
@@ -33,9 +34,11 @@ class Box(NamedTuple):
 class MergedPayloads(Payloads):
     """Values of a checkpoint some of whose tensors lie in boxes. Safe for many threads."""
 
-    def __init__(self, source: Source, form: Format, boxes: Callable[[str], tuple[Box, ...]]) -> None:
+    def __init__(
+        self, source: Source, form: Format, boxes: Callable[[str], tuple[Box, ...]], hold: Hold | None = None
+    ) -> None:
         """Take the joined files, and what gives the boxes of a name (none of a value that lies in one place)."""
-        super().__init__(source, form)
+        super().__init__(source, form, hold)
         self._parts = Payloads(source, form)  # by what lies in the files; this one goes by whole names
         self._boxes = boxes
 
@@ -111,11 +114,6 @@ class MergedPayloads(Payloads):
         if entry.kind == REFUSED:
             raise CorruptFile(entry.reason, parameter=entry.name, file=self._source.name)
         return self._boxes(entry.name)
-
-
-def boxes_from(known: Mapping[str, tuple[Box, ...]]) -> Callable[[str], tuple[Box, ...]]:
-    """Boxes by name, of a mapping that grows."""
-    return lambda name: known.get(name, ())
 
 
 def _place(box: Box) -> tuple[slice, ...]:
