@@ -22,7 +22,7 @@ from lazyckpt.index import Index
 from lazyckpt.keys import NO_KEY, KeyReference, Secret
 from lazyckpt.sources import Source
 
-_NO_HANDLE: Final = "it was not opened from a file: open it from one, or send arrays (asnumpy)"
+_NO_FILE: Final = "it was not opened from a file: open it from one, or send arrays (asnumpy)"
 _KEY: Final = (
     "it was opened with a key, and a key is never pickled: open it with dec_key=lazyckpt.KeyReference(file=…) or"
     " KeyReference(variable=…), and each process finds the key there by itself"
@@ -80,17 +80,32 @@ def handle_of(opener: Callable[..., Held], arguments: tuple[Hashable, ...], key:
     return Handle(opener, arguments, key.reference or NO_KEY, "" if key.reference is not None else _KEY)
 
 
+def handle_of_nothing(opener: Callable[..., Held]) -> Handle:
+    """The handle of what is in no file."""
+    return Handle(opener, refusal=_NO_FILE)
+
+
 def reduced(held: Held) -> tuple[Callable[..., Held], tuple[Handle, Fingerprint]]:
     """What is pickled of something that reads values: see `object.__reduce__`.
 
     Raises:
         NotPicklable: it cannot be opened again.
     """
-    hold = held.hold
-    refusal = _NO_HANDLE if hold is None else hold.handle.refusal
-    if hold is None or refusal:
-        raise NotPicklable(f"this checkpoint cannot be pickled: {refusal}")
+    hold = hold_of(held)
+    if hold.handle.refusal:
+        raise NotPicklable(f"this checkpoint cannot be pickled: {hold.handle.refusal}")
     return reopened, (hold.handle, hold.mark)
+
+
+def hold_of(held: Held) -> Hold:
+    """What is open for something that reads values.
+
+    Raises:
+        NotPicklable: that is not known.
+    """
+    if held.hold is None:
+        raise NotPicklable(f"this checkpoint cannot be pickled: {_NO_FILE}")
+    return held.hold
 
 
 def reopened(handle: Handle, mark: Fingerprint) -> Held:

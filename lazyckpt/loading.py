@@ -23,6 +23,7 @@ from lazyckpt.errors import (
 )
 from lazyckpt.formats import FORMATS, Format
 from lazyckpt.formats.sniff import HEAD, diagnose
+from lazyckpt.handles import handle_of_nothing
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, Wishes, check_place, index_in_memory
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
@@ -151,7 +152,7 @@ def _open_bytes(data: io.BytesIO, where: str, form: str) -> OpenedSet:
     if where not in (AUTO, MEMORY):
         raise ArgumentValueError(f"bytes in memory have no place for an index: leave index at {AUTO!r}, not a path")
     source = BytesSource(data.getvalue(), "<BytesIO>")
-    return OpenedSet(source, index_in_memory(source, form), FORMATS[form])
+    return OpenedSet(source, index_in_memory(source, form), FORMATS[form], handle_of_nothing(OpenedSet.payloads))
 
 
 def _made(opened: OpenedSet, selection: Selection, crc_check: bool) -> Checkpoint:

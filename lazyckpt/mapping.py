@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from lazyckpt.entry import TENSOR, Entry
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
+from lazyckpt.handles import hold_of
 from lazyckpt.index import Index
 from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.parameter import Parameter
@@ -249,9 +250,7 @@ def _unpickled(
     appended: dict[str, Value],
 ) -> _Self:
     """A mapping as it was when it was pickled."""
-    hold = payloads.hold
-    if hold is None:
-        raise StaleIndex("it was pickled by another version of lazyckpt: open it again")
+    hold = hold_of(payloads)
     names: Names = AllNames(hold.entries) if places is None else SomeNames(places)
     mapping = kind(hold.source, hold.entries, payloads, names)
     mapping._made, mapping._replaced, mapping._removed, mapping._appended = made, replaced, removed, appended

@@ -104,25 +104,32 @@ class Payloads:
         made: AnyArray | str | list[AnyArray] = self._run(self._fetch(entry))
         return made
 
-    def pieces(self, entry: Entry, size: int = PIECE) -> Iterator[AnyArray]:
+    def pieces(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[AnyArray]:
         """A tensor's or a string's values in C order, a piece at a time: for whoever passes over large values once.
 
         Args:
             entry: of a tensor, or of a string (whose pieces are bytes).
             size: bytes of a piece in the file, at most.
+            first: the number of the first piece.
+            count: how many; None for all from there on.
 
         Yields:
             Flat arrays, read-only or of their own.
 
         Raises, Cost: as `stored`.
         """
-        return (_elements(entry, np.frombuffer(data, np.uint8)) for data in self.stored(entry, size))
+        stored = self.stored(entry, size, first, count)
+        return (_elements(entry, np.frombuffer(data, np.uint8)) for data in stored)
 
-    def stored(self, entry: Entry, size: int = PIECE) -> Iterator[memoryview]:
-        """A tensor's or a string's bytes as they stand in the file, a piece at a time.
+    def piece_count(self, entry: Entry, size: int = PIECE) -> int:
+        """How many pieces there are."""
+        return -(-entry.stored // _whole(size))
 
-        The header is proven before the first piece. If the index has a digest of the content, damage is told after the
-        last one: what was made of the pieces must not be kept then.
+    def stored(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[memoryview]:
+        """A tensor's or a string's bytes as they stand in the file, a piece at a time; arguments as for `pieces`.
+
+        The header is proven before the first piece. If the index has a digest of the content, and all of it is asked
+        for, damage is told after the last one: what was made of the pieces must not be kept then.
 
         Yields:
             Whole elements each. Pages of a mapped file leave this process's memory when the next piece is asked for.
@@ -133,10 +140,12 @@ class Payloads:
         """
         _check_sense(entry, self._source)
         self._form.confirm(self._source, entry)
-        check = Digesting(entry, self._source.name)
-        step = max(1, size // 8) * 8  # whole elements, of any dtype
-        for done in range(0, entry.stored, step):
-            data = self._stored(entry, done, min(step, entry.stored - done))
+        step = _whole(size)
+        stop = entry.stored if count is None else min(entry.stored, (first + count) * step)
+        is_all = first == 0 and stop == entry.stored
+        check = Digesting(entry if is_all else entry._replace(digest=b""), self._source.name)
+        for done in range(first * step, stop, step):
+            data = self._stored(entry, done, min(step, stop - done))
             check.update(data)
             yield data
             for offset, request in _within(entry.extents, done, data):
@@ -280,6 +289,11 @@ def dtype_of(entry: Entry) -> DType:
     if entry.dtype is None:
         raise TypeError(f"{entry.name!r} is a {entry.kind}, not a tensor")
     return entry.dtype
+
+
+def _whole(size: int) -> int:
+    """The bytes of a piece: of whole elements, of any dtype."""
+    return max(1, size // 8) * 8
 
 
 def _is_plain(entry: Entry) -> bool:

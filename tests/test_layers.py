@@ -14,6 +14,7 @@ ROOT = Path(lazyckpt.__file__).parent
 # Lowest first. A room imports from itself and from what stands before it. "" is the package itself.
 LAYERS = (
     "errors",
+    "tasks",
     "atomic",
     "dtypes",
     "entry",
@@ -52,6 +53,8 @@ LAYERS = (
 # Who may import a package. numpy is everybody's.
 OWNERS = {
     "cryptography": {"sources.cipher"},
+    "dask": {"tensors.dask"},
+    "distributed": {"tasks.cluster"},
     "google": {"formats.checkpoint_pb2"},
     "lmdb": {"index.sidecar", "index.write"},
     "pandas": {"statistics.table"},

@@ -98,22 +98,34 @@ class MergedPayloads(Payloads):
         read = dict(zip((entry.name for entry in whole), self._parts.values(whole), strict=True))
         return [read[entry.name] if entry.name in read else self.copy(entry) for entry in entries]
 
-    def stored(self, entry: Entry, size: int = PIECE) -> Iterator[memoryview]:
-        """See `Payloads.stored`: as if the whole tensor stood in one place."""
+    def piece_count(self, entry: Entry, size: int = PIECE) -> int:
+        """See `Payloads.piece_count`."""
         boxes = self._found(entry)
         if len(boxes) < 2:
-            yield from self._parts.stored(boxes[0].entry if boxes else entry, size)
+            return self._parts.piece_count(boxes[0].entry if boxes else entry, size)
+        return -(-entry.shape[0] // _rows(entry, size))
+
+    def stored(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[memoryview]:
+        """See `Payloads.stored`: as if the whole tensor stood in one place. Pieces are of whole rows."""
+        boxes = self._found(entry)
+        if len(boxes) < 2:
+            yield from self._parts.stored(boxes[0].entry if boxes else entry, size, first, count)
             return
-        rows = entry.shape[0]
-        step = max(1, size // max(1, entry.nbytes // max(1, rows)))
-        for start in range(0, rows, step):
-            piece = np.ascontiguousarray(self.part(entry, slice(start, start + step)))
+        step = _rows(entry, size)
+        stop = entry.shape[0] if count is None else min(entry.shape[0], (first + count) * step)
+        for start in range(first * step, stop, step):
+            piece = np.ascontiguousarray(self.part(entry, slice(start, min(start + step, stop))))
             yield piece.reshape(-1).view(np.uint8).data
 
     def _found(self, entry: Entry) -> tuple[Box, ...]:
         if entry.kind == REFUSED:
             raise CorruptFile(entry.reason, parameter=entry.name, file=self._source.name)
         return self._boxes(entry.name)
+
+
+def _rows(entry: Entry, size: int) -> int:
+    """Rows of a piece."""
+    return max(1, size // max(1, entry.nbytes // max(1, entry.shape[0])))
 
 
 def _place(box: Box) -> tuple[slice, ...]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+SPAN: Final = 8  # pieces that are put together before they are added to those before them
 _BLOCK: Final = 2**16  # elements: half a MiB of float64
 Number = int | float
 Array = npt.NDArray[Any]
@@ -74,6 +76,18 @@ def measure(pieces: Iterable[Array]) -> Moments:
             flat = piece.reshape(-1)
             for start in range(0, flat.size, _BLOCK):
                 total = together(total, _of_block(flat[start : start + _BLOCK]))
+    return total
+
+
+def measure_by_spans(pieces: Iterable[Array]) -> Moments:
+    """The same of pieces without end, `SPAN` at a time: bit for bit what spans give that are measured elsewhere.
+
+    Args:
+        pieces: as for `measure`, none of them empty.
+    """
+    waiting, total = iter(pieces), NOTHING
+    while (span := measure(islice(waiting, SPAN))).count:
+        total = together(total, span)
     return total
 
 
