@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lazyckpt.explore.match import match
     from lazyckpt.index import Index
     from lazyckpt.index.build import build_index
+    from lazyckpt.index.many import build_indexes
     from lazyckpt.keys import KeyReference
     from lazyckpt.loading import load_checkpoint
     from lazyckpt.nets import load_param_into_net
@@ -33,6 +34,7 @@ __all__ = [
     "KeyReference",
     "Parameter",
     "build_index",
+    "build_indexes",
     "diff",
     "errors",
     "load_checkpoint",
@@ -48,6 +50,7 @@ _HOMES = {
     "KeyReference": "lazyckpt.keys",
     "Parameter": "lazyckpt.parameter",
     "build_index": "lazyckpt.index.build",
+    "build_indexes": "lazyckpt.index.many",
     "diff": "lazyckpt.explore.diff",
     "load_checkpoint": "lazyckpt.loading",
     "load_param_into_net": "lazyckpt.nets",

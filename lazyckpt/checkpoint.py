@@ -210,10 +210,6 @@ class Checkpoint(Viewing):
         known = self.peek(name)
         return stored(new_name, known, self._payloads) if isinstance(known, Entry) else item_of(new_name, known)
 
-    def content_of(self, entry: Entry) -> bytes:
-        """A tensor's values as bytes, all at once: for small ones, which a stream of pieces costs more than they do."""
-        return self._payloads.view(entry).tobytes()
-
     def close(self) -> None:
         """Let go of the file and the index. Arrays already handed out stay valid. May be called twice.
 

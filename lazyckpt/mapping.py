@@ -71,6 +71,10 @@ class LazyMapping(MutableMapping[str, Value]):
         edited = self._edited(name)
         return self.entry(name) if edited is UNEDITED else edited
 
+    def place_of(self, name: str) -> int | None:
+        """The place of a name in the file's index, or None. Reads nothing."""
+        return self._position(name)
+
     def known(self) -> Iterator[tuple[str, Value | Entry]]:
         """Every name, in order, with what `peek` says of it. Cost: for a whole file a walk over its records."""
         self._check_open()

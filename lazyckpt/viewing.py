@@ -88,7 +88,7 @@ class Viewing(LazyMapping):
         if scheduler is not None:
             from lazyckpt.statistics.spread import statistics_over
 
-            places = {name: self._names.position(name) for name in known}
+            places = {name: self.place_of(name) for name in known}
             return statistics_over(scheduler, self._payloads, known, places, progress)
         return statistics_of(self._payloads, known, workers, progress)
 
