@@ -216,8 +216,7 @@ class Checkpoint(Viewing):
         Of one that came out of a pickle the file is closed when nothing else that came from it is left.
         """
         self._closed = True
-        hold = self._payloads.hold
-        if hold is None or not hold.is_shared:
+        if not self._payloads.is_lent:
             self._source.close()
             self._index.close()
 

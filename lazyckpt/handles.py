@@ -4,8 +4,8 @@ What is pickled of a checkpoint, or of one of its values, is its handle (a funct
 values), the mark of the file as it was, and never a byte of the file or of a key: a key travels as the place where it
 is found. Whoever opened a checkpoint gives it its handle, so that nothing here needs to know how that is done.
 
-In a process all that came with the same handle and the same mark shares one open file, which is closed when the last
-of it is gone. Safe for many threads, and across fork.
+What comes out of a pickle opens nothing before it is used. In a process all that came with the same handle and the same
+mark shares one open file, which is closed when the last of it is gone. Safe for many threads, and across fork.
 """
 
 from __future__ import annotations
@@ -53,18 +53,11 @@ class Hold(NamedTuple):
         handle: how.
         source: the bytes.
         entries: the index of all of them.
-        is_shared: whether others in this process may use the same, so that nobody may close it.
     """
 
     handle: Handle
     source: Source
     entries: Index
-    is_shared: bool = False
-
-    @property
-    def mark(self) -> Fingerprint:
-        """Of the file as it was opened."""
-        return self.entries.fingerprint
 
 
 class Held(Protocol):
@@ -85,18 +78,6 @@ def handle_of_nothing(opener: Callable[..., Held]) -> Handle:
     return Handle(opener, refusal=_NO_FILE)
 
 
-def reduced(held: Held) -> tuple[Callable[..., Held], tuple[Handle, Fingerprint]]:
-    """What is pickled of something that reads values: see `object.__reduce__`.
-
-    Raises:
-        NotPicklable: it cannot be opened again.
-    """
-    hold = hold_of(held)
-    if hold.handle.refusal:
-        raise NotPicklable(f"this checkpoint cannot be pickled: {hold.handle.refusal}")
-    return reopened, (hold.handle, hold.mark)
-
-
 def hold_of(held: Held) -> Hold:
     """What is open for something that reads values.
 
@@ -106,6 +87,51 @@ def hold_of(held: Held) -> Hold:
     if held.hold is None:
         raise NotPicklable(f"this checkpoint cannot be pickled: {_NO_FILE}")
     return held.hold
+
+
+def reduced(held: Held) -> tuple[Any, ...]:
+    """What is pickled of something that reads values: see `object.__reduce__`.
+
+    Raises:
+        NotPicklable: it cannot be opened again.
+    """
+    hold = hold_of(held)
+    if hold.handle.refusal:
+        raise NotPicklable(f"this checkpoint cannot be pickled: {hold.handle.refusal}")
+    return Later, (hold.handle, hold.entries.fingerprint)
+
+
+class Later:
+    """What reads values, of a file that is opened when the first of them is asked for.
+
+    So that who merely passes a pickle on (as the scheduler of a cluster does) needs no file.
+    """
+
+    is_lent = True
+
+    def __init__(self, handle: Handle, mark: Fingerprint) -> None:
+        """Take what `reduced` gave."""
+        self._how = handle, mark
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever it is asked for is that of the file, which is opened here.
+
+        Raises:
+            ChangedFile: the file is another now.
+            MissingFile, …: as when it was opened first.
+        """
+        if name.startswith("__") or name in ("_how", "_held"):
+            raise AttributeError(name)
+        held = self.__dict__.get("_held")
+        if held is None:
+            held = self._held = reopened(*self._how)
+        return getattr(held, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Later, self._how
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Later:
+        return self  # nothing in it changes
 
 
 def reopened(handle: Handle, mark: Fingerprint) -> Held:
@@ -122,7 +148,7 @@ def reopened(handle: Handle, mark: Fingerprint) -> Held:
     Cost: opening it with its index; nothing if it is open here already.
     """
     with _turns[hash(handle) % _STRIPES]:
-        found = _shared.get((handle, mark))
+        found: Held | None = _shared.get((handle, mark))
         if found is None:
             found = _shared[handle, mark] = _opened(handle, mark)
         return found
@@ -130,16 +156,14 @@ def reopened(handle: Handle, mark: Fingerprint) -> Held:
 
 def _opened(handle: Handle, mark: Fingerprint) -> Held:
     held = handle.opener(*handle.arguments, handle.key.read())
-    hold = held.hold
-    if hold is None or hold.mark != mark:
-        if hold is not None:
-            hold.source.close()
-            hold.entries.close()
+    hold = hold_of(held)
+    if hold.entries.fingerprint != mark:
+        hold.source.close()
+        hold.entries.close()
         raise ChangedFile(
             "the file is not the one that it was when its handle was pickled: open it again, and send that",
-            file=None if hold is None else hold.source.name,
+            file=hold.source.name,
         )
-    held.hold = hold._replace(is_shared=True)
     return held
 
 

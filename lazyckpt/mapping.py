@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
 from copy import deepcopy
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lazyckpt.entry import TENSOR, Entry
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
@@ -22,6 +22,7 @@ from lazyckpt.sources import Source
 
 Value = Any  # Parameter, str, a list of three arrays (a map), or whatever was assigned
 UNEDITED: Final = object()
+_OF_FILE: Final = ("_source", "_index", "_names")
 _Self = TypeVar("_Self", bound="LazyMapping")
 
 
@@ -39,6 +40,22 @@ class LazyMapping(MutableMapping[str, Value]):
         self._removed: set[str] = set()
         self._appended: dict[str, Value] = {}
         self._closed = False
+
+    if not TYPE_CHECKING:  # so that what is misspelt is still found
+
+        def __getattr__(self, name: str) -> Any:
+            """Of a mapping that came out of a pickle, what only its file tells, which is open from then on.
+
+            Raises:
+                ChangedFile: the file is another now.
+                MissingFile, …: as when it was opened first.
+            """
+            if name not in _OF_FILE or "_payloads" not in self.__dict__:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            hold = hold_of(self._payloads)
+            self._source, self._index = hold.source, hold.entries
+            self.__dict__.setdefault("_names", AllNames(hold.entries))
+            return self.__dict__[name]
 
     @property
     def payloads(self) -> Payloads:
@@ -183,15 +200,17 @@ class LazyMapping(MutableMapping[str, Value]):
         """What pickles: how the file was opened, which names of it are seen, and the edits in memory.
 
         Edits are what was assigned, what was taken out, and what `set_data` was called on; the arrays of a map that was
-        read, and changed in place, are not. What comes out of a pickle shares one open file with all that came from the
-        same checkpoint in that process: closing it closes the file when none of them is left.
+        read, and changed in place, are not. What comes out of a pickle opens its file when it is first used, which
+        raises `ChangedFile` if that is another now. In a process all that came from one checkpoint share one open file,
+        which is closed with the last of them.
 
         Raises:
             NotPicklable: the checkpoint was opened with a key that is no `KeyReference`, or from bytes in memory.
             ClosedCheckpoint: it was closed.
         """
         self._check_open()
-        places = self._names.places if isinstance(self._names, SomeNames) else None
+        names = self.__dict__.get("_names")  # not there if it came out of a pickle and was not used: then all are seen
+        places = names.places if isinstance(names, SomeNames) else None
         edits = (self._changed(), self._replaced, self._removed, self._appended)
         return _unpickled, (type(self), self._payloads, places, *edits)
 
@@ -253,9 +272,10 @@ def _unpickled(
     removed: set[str],
     appended: dict[str, Value],
 ) -> _Self:
-    """A mapping as it was when it was pickled."""
-    hold = hold_of(payloads)
-    names: Names = AllNames(hold.entries) if places is None else SomeNames(places)
-    mapping = kind(hold.source, hold.entries, payloads, names)
+    """A mapping as it was when it was pickled; what it lacks is there when it is asked for."""
+    mapping = kind.__new__(kind)
+    mapping._payloads, mapping._closed = payloads, False
     mapping._made, mapping._replaced, mapping._removed, mapping._appended = made, replaced, removed, appended
+    if places is not None:
+        mapping._names = SomeNames(places)
     return mapping

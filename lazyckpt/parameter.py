@@ -252,7 +252,7 @@ class Parameter:
     def _token(self) -> tuple[Any, ...]:
         """What tells this value from any other, also of another version of its file."""
         hold = self._payloads.hold
-        return (id(self._payloads) if hold is None else (hold.handle.arguments, hold.mark), self._entry)
+        return (id(self._payloads) if hold is None else (hold.handle.arguments, hold.entries.fingerprint), self._entry)
 
     def _repr_html_(self) -> str:
         """What is known without reading the value."""

@@ -45,7 +45,10 @@ class Payloads:
 
     Attributes:
         hold: what is open, and how it was opened; None if that is not known.
+        is_lent: whether it came out of a pickle, and others read with it.
     """
+
+    is_lent = False
 
     def __init__(self, source: Source, form: Format, hold: Hold | None = None) -> None:
         self._source = source

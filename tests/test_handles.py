@@ -51,6 +51,11 @@ def plain(ckpt):
     return [(name, facts(value)) for name, value in ckpt.items()]
 
 
+def use(thing):
+    """Ask for something that only the file tells."""
+    return len(thing) if isinstance(thing, lazyckpt.Checkpoint) else thing.asnumpy()
+
+
 def facts(value):
     """A value as plain data."""
     if isinstance(value, list):
@@ -198,6 +203,7 @@ def test_the_file_is_closed_with_the_last_of_them(path):
     with lazyckpt.load_checkpoint(path) as ckpt:
         sent = pickle.dumps(ckpt)
     received = pickle.loads(sent)
+    len(received)
     held = list(importlib.import_module("lazyckpt.handles")._shared)
     del received
     gc.collect()
@@ -235,7 +241,7 @@ def test_a_file_that_changed_is_an_error(way, tmp_path):
         os.utime(path, (5, 5))
     for data in sent:
         with pytest.raises(ChangedFile, match=r"net\.ckpt.*open it again"):
-            pickle.loads(data)
+            use(pickle.loads(data))
 
 
 def test_a_file_that_is_gone_is_an_error(path):
@@ -244,7 +250,7 @@ def test_a_file_that_is_gone_is_an_error(path):
         sent = pickle.dumps(ckpt)
     os.remove(path)
     with pytest.raises(MissingFile, match=path):
-        pickle.loads(sent)
+        use(pickle.loads(sent))
 
 
 def test_a_rank_that_changed_is_noticed(tmp_path):
@@ -255,7 +261,30 @@ def test_a_rank_that_changed_is_noticed(tmp_path):
         sent = pickle.dumps(ckpt)
     os.utime(folder / "0.ckpt", ns=(2**60, 2**60))
     with pytest.raises(ChangedFile):
-        pickle.loads(sent)
+        use(pickle.loads(sent))
+
+
+def test_who_passes_a_pickle_on_needs_no_file(path):
+    """A scheduler may unpickle and pickle what it sends to workers: nothing is opened until a value is used."""
+    with lazyckpt.load_checkpoint(path) as ckpt:
+        ckpt["new"] = "text"
+        sent = [pickle.dumps(thing) for thing in (ckpt, ckpt.select("conv"), ckpt["fc.weight"])]
+    os.rename(path, f"{path}.away")
+    passed_on = [pickle.dumps(pickle.loads(data)) for data in sent]
+    os.rename(f"{path}.away", path)
+
+    assert [list(pickle.loads(data)) for data in passed_on[:2]] == [[*MIXED, "new"], ["conv1.weight", "conv1.bias"]]
+    assert np.array_equal(pickle.loads(passed_on[2]), MIXED["fc.weight"])
+
+
+def test_what_it_does_not_have_is_an_attribute_error(path):
+    """Also of one that came out of a pickle, and of one that is half made."""
+    with lazyckpt.load_checkpoint(path) as ckpt:
+        for thing in (ckpt, again(ckpt), again(ckpt["fc.weight"])._payloads):
+            with pytest.raises(AttributeError, match="nothing"):
+                getattr(thing, "nothing")  # noqa: B009 (a name that is not there)
+    with pytest.raises(AttributeError, match="_source"):
+        getattr(lazyckpt.Checkpoint.__new__(lazyckpt.Checkpoint), "_source")  # noqa: B009
 
 
 def test_a_closed_checkpoint_is_not_pickled(path):
@@ -305,7 +334,7 @@ def test_a_key_that_is_gone_is_an_error(tmp_path, monkeypatch):
         sent = pickle.dumps(ckpt)
     monkeypatch.delenv("CKPT_KEY")
     with pytest.raises(ArgumentValueError, match="CKPT_KEY"):
-        pickle.loads(sent)
+        use(pickle.loads(sent))
 
 
 @pytest.mark.parametrize("mode", MODES)

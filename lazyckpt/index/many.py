@@ -6,14 +6,16 @@ import glob
 import os
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lazyckpt.errors import FileFault, LazyCkptError, MissingFile
 from lazyckpt.index.build import Wishes, open_indexed
 from lazyckpt.keys import NO_KEY, KeyReference
 from lazyckpt.sources import mode_of
 from lazyckpt.tasks import Outcome, Where, run
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 ENDINGS: Final = (".ckpt", ".safetensors")
 
@@ -61,7 +63,7 @@ def find_checkpoints(patterns: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def processes(jobs: int) -> Executor:
+def processes(jobs: int) -> ProcessPoolExecutor:
     """Processes of this machine for `build_indexes`, to be used in a `with` block.
 
     They are spawned, not forked: a fork would take over what threads of this process (a progress bar's) have locked.

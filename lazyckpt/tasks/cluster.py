@@ -79,8 +79,9 @@ def _round(task: Task, calls: Calls, numbers: Sequence[int], client: Any, labels
     try:
         for future, result in as_completed(futures, with_results=True, raise_errors=False):
             number = waiting.pop(future)
-            yield _outcome(number, future, result)
+            outcome = _outcome(number, future, result)
             future.release()
+            yield outcome
     finally:
         if waiting:
             client.cancel(list(waiting))
