@@ -169,6 +169,18 @@ def test_loads_and_streams_are_the_whole_tensors():
             assert pieces == array.tobytes()
 
 
+def test_pieces_of_a_stream_can_be_asked_for_by_number():
+    """Each is the one that the whole stream has at its place; they are rows, of however many files."""
+    with opened("mixed_2x4/protobuf") as ckpt:
+        for name in ckpt:
+            entry = ckpt.entry(name)
+            pieces = [piece.tobytes() for piece in ckpt.payloads.pieces(entry, 64)]
+            some = [b"".join(p.tobytes() for p in ckpt.payloads.pieces(entry, 64, n, 2)) for n in range(len(pieces))]
+
+            assert ckpt.payloads.piece_count(entry, 64) == len(pieces)
+            assert some == [b"".join(pieces[number : number + 2]) for number in range(len(pieces))]
+
+
 @pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
 def test_a_distributed_checkpoint_is_saved_as_one_file(ending, tmp_path):
     """Merging is a save: the file holds the whole tensors."""

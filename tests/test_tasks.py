@@ -10,7 +10,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Future, ProcessPo
 import pytest
 
 from lazyckpt.errors import ArgumentTypeError, WorkerDied
-from lazyckpt.tasks import Outcome, is_client, run
+from lazyckpt.tasks import is_client, run
 
 
 def square(number):
@@ -191,9 +191,3 @@ def test_an_asynchronous_client_is_refused():
     client = type("Client", (), {"__module__": "distributed.client", "asynchronous": True})()
     with pytest.raises(ArgumentTypeError, match="asynchronous"):
         run(square, calls(1), client)
-
-
-def test_outcomes_are_plain_values():
-    """They compare and print as what they hold."""
-    assert Outcome(1, 4) == Outcome(1, 4)
-    assert Outcome(1, 4).result() == 4

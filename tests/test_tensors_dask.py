@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyckpt.tensors.dask import CHUNK_BYTES, runs
+from lazyckpt.tensors.dask import runs
 
 MIB = 2**20
 
@@ -42,8 +42,3 @@ def test_every_chunk_is_one_run_of_the_array(shape, most):
 
         assert part.size <= most
         assert part.tolist() == list(range(part[0], part[0] + part.size))
-
-
-def test_the_usual_chunk_is_what_a_task_reads_in_no_time():
-    """64 MiB."""
-    assert CHUNK_BYTES == 64 * MIB
