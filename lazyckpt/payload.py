@@ -9,7 +9,6 @@ no others (neighbours closer than 4 KiB are read together).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -380,17 +379,7 @@ def _decode(entry: Entry, data: bytes, file: str) -> str:
 
 def _check_sense(entry: Entry, source: Source) -> None:
     """Refuse an entry that no file can hold, before room is made for its value."""
-    position = entry.start
-    makes_sense = 0 <= entry.start <= entry.stop <= source.size
-    for offset, length in sorted(entry.all_extents):
-        makes_sense &= position <= offset and length >= 0
-        position = offset + length
-    for dtype, shape, extents in entry.arrays or ((entry.dtype, entry.shape, entry.extents),):
-        stored = sum(extent.length for extent in extents)
-        expected = dtype.stored_size(math.prod(shape)) if dtype is not None else stored
-        widened = dtype is not None and dtype.name == "BFloat16" and stored == 2 * expected
-        makes_sense &= min(shape, default=0) >= 0 and (stored == expected or widened or (stored == 0 and shape == ()))
-    if not makes_sense or position > entry.stop:
+    if not entry.fits(source.size):
         raise StaleIndex(
             "the index claims what no file can hold; delete it or rebuild it (lazyckpt index --force)",
             parameter=entry.name,

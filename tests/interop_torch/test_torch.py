@@ -596,3 +596,33 @@ def test_a_tensor_that_is_trained_on_is_saved_as_it_was(tmp_path):
     future.result(60)
 
     assert (tmp_path / "net.ckpt").read_bytes() == checkpoint({"w": np.ones(1000, "float32")})
+
+
+# Workers of a data loader
+
+
+class Rows(torch.utils.data.Dataset):
+    """The rows of a parameter, as a data set."""
+
+    def __init__(self, param):
+        self.param = param
+
+    def __len__(self):
+        return len(self.param)
+
+    def __getitem__(self, row):
+        return torch.from_numpy(np.array(self.param[row]))
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of a fork beside threads, which are idle
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_workers_of_a_data_loader_read_the_file_themselves(method, tmp_path):
+    """Each opens it once, however it was started; the rows come in their order."""
+    (tmp_path / "net.ckpt").write_bytes(checkpoint({"w": counting((20, 3))}))
+    with lazyckpt.load_checkpoint(str(tmp_path / "net.ckpt")) as ckpt:
+        loader = torch.utils.data.DataLoader(
+            Rows(ckpt["w"]), batch_size=4, num_workers=2, multiprocessing_context=method
+        )
+        rows = torch.cat(list(loader))
+
+    assert np.array_equal(rows.numpy(), counting((20, 3)))
