@@ -25,6 +25,7 @@ from lazyckpt.index.joined import JoinedIndex
 from lazyckpt.keys import Secret
 from lazyckpt.sources import Source
 from lazyckpt.sources.joined import JoinedSource
+from lazyckpt.sources.paths import folder_of, is_url, join, read, resolved
 
 SUFFIX: Final = ".index.json"
 _WEIGHT_MAP: Final = "weight_map"
@@ -81,10 +82,10 @@ def open_set(path: str, key: Secret | None, dec_mode: str, where: str, wishes: W
     folder = _folder(path, files)
     try:
         for file in files:
-            part = os.path.join(folder, file)
-            if not os.path.exists(part):
+            part = join(folder, file)
+            if not is_url(part) and not os.path.exists(part):
                 raise MissingFile(f"{path}: its part {file} does not exist: get it, too")
-            parts.append(open_indexed(os.path.realpath(part), key, dec_mode, where, wishes))
+            parts.append(open_indexed(resolved(part), key, dec_mode, where, wishes))
         indexes = [found.entries for found in parts]
         _compare(path, homes, dict(zip(files, indexes, strict=True)))
     except BaseException:
@@ -100,7 +101,8 @@ def open_set(path: str, key: Secret | None, dec_mode: str, where: str, wishes: W
 def parts_of(path: str) -> list[str]:
     """The files that a listing names, in order. Raises: as `read_listing`."""
     files = sorted(set(read_listing(path).values()))
-    return [os.path.join(_folder(path, files), file) for file in files]
+    folder = _folder(path, files)
+    return [join(folder, file) for file in files]
 
 
 def files_of(path: str) -> list[str]:
@@ -110,8 +112,8 @@ def files_of(path: str) -> list[str]:
 
 def _folder(path: str, files: list[str]) -> str:
     """Where a listing's files are: beside it, or beside what it is a link to."""
-    near, far = (os.path.dirname(place) for place in (path, os.path.realpath(path)))
-    return near if any(os.path.exists(os.path.join(near, file)) for file in files) else far
+    near, far = (folder_of(place) for place in (path, resolved(path)))
+    return near if near == far or any(os.path.exists(os.path.join(near, file)) for file in files) else far
 
 
 def read_listing(path: str) -> dict[str, str]:
@@ -122,8 +124,9 @@ def read_listing(path: str) -> dict[str, str]:
         UnreadableFile: it cannot be read.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            listing = json.load(file)
+        listing = json.loads(read(path))
+    except MissingFile:
+        raise
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

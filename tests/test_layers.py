@@ -51,6 +51,7 @@ LAYERS = (
 # Who may import a package. numpy is everybody's.
 OWNERS = {
     "cryptography": {"sources.cipher"},
+    "fsspec": {"sources.paths"},
     "google": {"formats.checkpoint_pb2"},
     "lmdb": {"index.sidecar", "index.write"},
     "pandas": {"statistics.table"},

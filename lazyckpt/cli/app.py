@@ -21,6 +21,7 @@ from lazyckpt.index.build import build_index
 from lazyckpt.keys import KeyReference, Secret, key_from_text
 from lazyckpt.sets import files_of, is_listing
 from lazyckpt.sources import mode_of
+from lazyckpt.sources.paths import is_folder
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -97,7 +98,7 @@ def opened_whole(path: str, reference: KeyReference) -> Checkpoint:
 
 def indexed(path: str, reference: KeyReference, strategy: list[str]) -> Index:
     """The index of a checkpoint, whatever its parameters are like; of several files, those of all of them."""
-    if strategy or os.path.isdir(path):
+    if strategy or is_folder(path):
         return distributed(path, strategy, reference).index
     return loaded(path, reference).index if is_listing(path) else build_index(path, *key_of(path, reference))
 
@@ -107,7 +108,7 @@ def distributed(folder: str, strategy: list[str], reference: KeyReference) -> Ch
     from lazyckpt.sharding.folders import checkpoints_in, need, rank_files
     from lazyckpt.sharding.opening import open_sharded
 
-    files = need([*rank_files(folder).values(), *checkpoints_in(folder)] if os.path.isdir(folder) else [], folder)
+    files = need([*rank_files(folder).values(), *checkpoints_in(folder)] if is_folder(folder) else [], folder)
     return open_sharded(folder, strategy or None, *key_of(files[0], reference))
 
 

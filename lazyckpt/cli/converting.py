@@ -25,6 +25,7 @@ from lazyckpt.cli.app import (
 from lazyckpt.display.sizes import human_size
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
 from lazyckpt.keys import KeyReference
+from lazyckpt.sources.paths import is_folder
 
 if TYPE_CHECKING:
     from lazyckpt.checkpoint import Checkpoint
@@ -122,13 +123,11 @@ def extract(
 
 
 def _opened(path: str, strategy: list[str], reference: KeyReference) -> Checkpoint:
-    if strategy or os.path.isdir(path):
+    if strategy or is_folder(path):
         return distributed(path, strategy, reference)
-    from lazyckpt.loading import format_of_name, load_checkpoint
+    from lazyckpt.loading import open_checkpoint
 
-    dec_key, dec_mode = key_of(path, reference)
-    form = format_of_name(path)
-    return load_checkpoint(path, dec_key=dec_key, dec_mode=dec_mode, format=form, block_cache=CACHE_BYTES)
+    return open_checkpoint(path, *key_of(path, reference), block_cache=CACHE_BYTES)
 
 
 def _write(checkpoint: Checkpoint, out: str, names: list[str], **how: Any) -> None:

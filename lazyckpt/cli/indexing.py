@@ -9,8 +9,10 @@ import typer
 
 from lazyckpt.cli.app import Files, KeyFile, KeyVariable, app, byte_bar, key_of, told_plainly
 from lazyckpt.display.sizes import human_size
+from lazyckpt.errors import LazyCkptError
 from lazyckpt.index.build import build_index
 from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processes
+from lazyckpt.index.place import publish
 from lazyckpt.keys import KeyReference
 from lazyckpt.sets import files_of
 
@@ -33,6 +35,9 @@ def index(
     digest: Annotated[
         bool, typer.Option("--digest", help="Also store a digest of every value (reads them all): see diff, verify.")
     ] = False,
+    upload: Annotated[
+        bool, typer.Option("--upload", help="Put the indexes of objects elsewhere beside them, for all who read them.")
+    ] = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
@@ -42,6 +47,8 @@ def index(
         key = KeyReference(key_file, key_env)
         how = Indexing(force, DIGEST if digest else None, key)
         results = [_index_one(paths[0], how)] if len(paths) == 1 else _index_many(paths, jobs, how)
+        if upload:
+            results = [_uploaded(result) for result in results]
     for result in results:
         typer.echo(f"{result.path}: {result.error}" if result.error else _summary(result), err=bool(result.error))
     if any(result.error for result in results):
@@ -62,6 +69,16 @@ def _index_one(path: str, how: Indexing) -> Built:
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
         return Built(path, "", built.path, len(built), built.fingerprint.size, bar.tasks[0].elapsed or 0.0)
+
+
+def _uploaded(result: Built) -> Built:
+    """What became of a file, its index uploaded if it has one."""
+    if result.error or result.sidecar is None:
+        return result
+    try:
+        return result._replace(sidecar=publish(result.sidecar, result.path))
+    except LazyCkptError as error:
+        return result._replace(error=str(error))
 
 
 def _index_many(paths: list[str], jobs: int, how: Indexing) -> list[Built]:

@@ -1,19 +1,55 @@
 """Where sidecars live.
 
 A sidecar stands beside its checkpoint as `<checkpoint>.lmdb`. Where the folder cannot be written, or lies on a network
-file system (where mapping LMDB is unsafe), it stands in the user's cache folder under a hash of the checkpoint's path.
+file system (where mapping LMDB is unsafe), it stands in the user's cache folder under a hash of the checkpoint's path;
+so do those of objects elsewhere, under a hash of the URL. What stands beside an object is brought there, once.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from typing import Final
 
-from lazyckpt.atomic import put
+from lazyckpt.atomic import draft, put
+from lazyckpt.errors import ArgumentValueError, LazyCkptError
 from lazyckpt.index.layout import SUFFIX
+from lazyckpt.index.record import BadRecord
+from lazyckpt.index.sidecar import Sidecar
+from lazyckpt.sources import Opened
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system
+from lazyckpt.sources.paths import download, is_url, shown, upload
+
+log = logging.getLogger("lazyckpt")
 
 CACHE_VARIABLE: Final = "LAZYCKPT_CACHE"
+
+
+def known(opened: Opened) -> Iterator[str]:
+    """Where an index of this file may stand, the likeliest place first. Some are brought here only when asked for."""
+    if not opened.is_remote:
+        yield from writable(opened)
+        return
+    far = cached(opened.path)
+    yield far
+    if _brought(opened, far):
+        yield far
+
+
+def writable(opened: Opened) -> list[str]:
+    """Where an index of this file may be put."""
+    near, far = beside(opened.path), cached(opened.path)
+    if opened.is_remote:
+        return [far]
+    if not on_network(opened.path):
+        return [near, far]
+    if os.path.exists(near):
+        try:
+            return [copy_to_cache(opened.path, near)]
+        except OSError as error:
+            log.info("the index %s cannot be copied here: %s", near, error)
+    return [far]
 
 
 def beside(path: str) -> str:
@@ -45,6 +81,51 @@ def copy_to_cache(path: str, sidecar: str) -> str:
     os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
     put(target, lambda private: _copy(sidecar, private), mode=0o600)
     return target
+
+
+def _brought(opened: Opened, target: str) -> bool:
+    """Whether an index stood beside an object, was this object's, and is at `target` now."""
+    url = beside_url(opened.path)
+    if url is None:
+        return False
+    try:
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        with draft(target) as made:
+            download(url, made.private)
+            store = Sidecar(made.private)
+            store.close()
+            if not opened.origin.bears(store.meta.fingerprint):
+                log.info("the index %s is of an older or of another object", shown(url))
+                return False
+            made.place(0o600)
+            return True
+    except (OSError, LazyCkptError, BadRecord) as error:
+        log.info("no index at %s: %s", shown(url), error)
+        return False
+
+
+def publish(sidecar: str, url: str) -> str:
+    """Put the index of an object beside it, where everybody's first open finds it.
+
+    Returns:
+        The URL of the index.
+
+    Raises:
+        ArgumentValueError: it is no object elsewhere, or there is no place beside it.
+        UnwritableFile: its store does not take it.
+
+    Cost: the index is sent whole.
+    """
+    target = beside_url(url) if is_url(url) else None
+    if target is None:
+        raise ArgumentValueError(f"{shown(url)} has no place elsewhere for its index: only objects at plain URLs do")
+    upload(sidecar, target)
+    return target
+
+
+def beside_url(url: str) -> str | None:
+    """Where the index of an object stands, or None: of signed addresses and of files in archives nowhere."""
+    return None if "?" in url or "://" in url.rpartition("::")[0] else url + SUFFIX
 
 
 def _copy(source: str, target: str) -> None:

@@ -29,6 +29,7 @@ from lazyckpt.sharding.merged import MergedIndex, Merger, Rank
 from lazyckpt.sharding.strategy import Strategy, read_strategy, strategy_files
 from lazyckpt.sources import CACHE_BYTES
 from lazyckpt.sources.joined import JoinedSource
+from lazyckpt.sources.paths import is_folder, resolved
 
 log = logging.getLogger("lazyckpt")
 
@@ -76,8 +77,8 @@ def open_sharded(
     if collisions not in COLLISIONS:
         raise ArgumentValueError(f"collisions must be one of {', '.join(COLLISIONS)}, not {collisions!r}")
     how = _How(key, dec_mode, index, block_cache)
-    paths = [os.path.realpath(path) for path in listed(folder_or_files)]
-    folder = paths[0] if len(paths) == 1 and os.path.isdir(paths[0]) else None
+    paths = [resolved(path) for path in listed(folder_or_files)]
+    folder = paths[0] if len(paths) == 1 and is_folder(paths[0]) else None
     ranks = rank_files(folder) if folder is not None else {}
     if strategy is not None:
         if not ranks:

@@ -29,6 +29,13 @@ _MOST_PRIVATE_MAPS: Final = 128
 _WORTH_EXPECTING: Final = 2**20  # bytes
 _POPULATE_READ: Final = getattr(mmap, "MADV_POPULATE_READ", 22 if sys.platform == "linux" else None)
 SAMPLED: Final = 4096  # bytes at each end of a file that a fingerprint looks at
+NOT_FILES: Final = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 # File systems whose pages come over a network or out of a user process, as Linux names them in mountinfo.
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     (
@@ -209,14 +216,7 @@ def _choose(path: str, descriptor: int, size: int, access: str) -> Source:
 
 
 def _not_regular(path: str, mode: int) -> OSError:
-    kinds = {
-        stat.S_IFDIR: "a folder",
-        stat.S_IFIFO: "a pipe",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-    }
-    what = kinds.get(stat.S_IFMT(mode), "no regular file")
+    what = NOT_FILES.get(stat.S_IFMT(mode), "no regular file")
     code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
     return OSError(code, f"it is {what}, not a file", path)
 

@@ -39,6 +39,7 @@ from lazyckpt.writing.counted import Count, Items, Progress
 from lazyckpt.writing.items import Item
 from lazyckpt.writing.sink import EncryptingSink, PlainSink
 
+SAVED_HERE: Final = "files are written on this machine: give a path, then upload what was written"
 READ_ONLY: Final = 0o400  # MindSpore's mode for what it saves
 ALIGNMENT: Final = 64
 MOST_ALIGNMENT: Final = 4096
