@@ -26,12 +26,14 @@ class Source(Protocol):
         window: how many bytes are worth fetching at once when headers are walked. 0 means *addressable*: `read` of
             any range copies nothing and touches nothing until the bytes themselves are looked at.
         window_limit: how far that number may grow while headers lie close together (0: it does not grow).
+        ahead: how many places that will be looked at later are worth fetching at the same time as one (0: none).
     """
 
     name: str
     size: int
     window: int
     window_limit: int
+    ahead: int
 
     def read(self, offset: int, length: int) -> memoryview:
         """Give `length` bytes from `offset` as a read-only view.
@@ -85,6 +87,7 @@ class BaseSource:
     size: int
     window: int = 4096
     window_limit: int = 0
+    ahead: int = 0
 
     def read(self, offset: int, length: int) -> memoryview:
         """See `Source.read`."""

@@ -36,7 +36,7 @@ WINDOW: Final = 2**13  # bytes fetched to look at a header …
 WINDOW_LIMIT: Final = 2**22  # … and at most, while headers lie close together
 GAP: Final = 2**15  # bytes that cost less than another request
 LONGEST: Final = 2**26  # bytes of one request
-AT_ONCE: Final = 16  # requests under way
+AT_ONCE: Final = 16  # requests under way, and headers foreseen
 _IN_FLIGHT: Final = 2**27  # bytes fetched and not yet handed out
 # What file systems call the facts that tell a version from another.
 _VERSIONS: Final = (
@@ -249,6 +249,7 @@ class RemoteSource(BaseSource):
 
     window = WINDOW
     window_limit = WINDOW_LIMIT
+    ahead = AT_ONCE
 
     def __init__(self, remote: RemoteObject, budget: int) -> None:
         self.name = remote.name

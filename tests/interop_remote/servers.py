@@ -32,6 +32,7 @@ class S3:
 
     def __init__(self):
         self.asked = []
+        self._turn = threading.Lock()
         self._server = make_server(
             "127.0.0.1", 0, self._counting(DomainDispatcherApplication(create_backend_app)), threaded=True,
             request_handler=_Quiet,
@@ -55,7 +56,8 @@ class S3:
                 length = int(dict(headers).get("Content-Length", 0))
                 return start_response(status, headers, exc_info)
 
-            body = app(environ, begin)
+            with self._turn:  # moto holds the whole object in memory for each answer
+                body = app(environ, begin)
             method = environ["REQUEST_METHOD"]
             sent = 0 if method == "HEAD" else length
             self.asked.append(Asked(method, environ["PATH_INFO"], environ.get("HTTP_RANGE", ""), sent))
