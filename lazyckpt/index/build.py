@@ -242,7 +242,8 @@ def _source_for(store: sidecar.Sidecar, opened: Opened, wishes: Wishes) -> Sourc
         WrongKey: the key is not the one that the index was built with, nor does it open the file.
     """
     meta = store.meta
-    if not opened.origin.bears(meta.fingerprint) or meta.format != wishes.format:
+    known = place.is_known(store.path, opened) and meta.fingerprint.size == opened.source.size
+    if not (known or opened.origin.bears(meta.fingerprint)) or meta.format != wishes.format:
         raise StaleIndex("it is of an older or of another file")
     if (wishes.digest is not None and not meta.digests) or (meta.sealed and opened.lock is None):
         raise StaleIndex("it does not have what is wanted")
@@ -294,6 +295,7 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> Found:
         store.close()
         raise ReplacedFile(path)
     store.unlock(codec)
+    place.forget_others(path, opened)
     return Found(Index(store), source, wishes.format)
 
 

@@ -2,11 +2,14 @@
 
 A sidecar stands beside its checkpoint as `<checkpoint>.lmdb`. Where the folder cannot be written, or lies on a network
 file system (where mapping LMDB is unsafe), it stands in the user's cache folder under a hash of the checkpoint's path;
-so do those of objects elsewhere, under a hash of the URL. What stands beside an object is brought there, once.
+so do those of objects elsewhere, under hashes of the URL and of the object's version. What stands beside an object is
+brought there, once.
 """
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import logging
 import os
 from collections.abc import Iterator
@@ -31,7 +34,7 @@ def known(opened: Opened) -> Iterator[str]:
     if not opened.is_remote:
         yield from writable(opened)
         return
-    far = cached(opened.path)
+    far = cached(opened.path, opened.origin.version)
     yield far
     if _brought(opened, far):
         yield far
@@ -39,7 +42,7 @@ def known(opened: Opened) -> Iterator[str]:
 
 def writable(opened: Opened) -> list[str]:
     """Where an index of this file may be put."""
-    near, far = beside(opened.path), cached(opened.path)
+    near, far = beside(opened.path), cached(opened.path, opened.origin.version)
     if opened.is_remote:
         return [far]
     if not on_network(opened.path):
@@ -52,12 +55,27 @@ def writable(opened: Opened) -> list[str]:
     return [far]
 
 
+def is_known(sidecar: str | None, opened: Opened) -> bool:
+    """Whether an index is this very file's because of the place where it stands."""
+    version = opened.origin.version
+    return bool(version) and sidecar == cached(opened.path, version)
+
+
+def forget_others(sidecar: str, opened: Opened) -> None:
+    """Remove the indexes of other versions of an object, when there is one of this version."""
+    if opened.is_remote:
+        for other in glob.glob(f"{glob.escape(cached(opened.path).removesuffix(SUFFIX))}*{SUFFIX}"):
+            if other != sidecar:
+                with contextlib.suppress(OSError):
+                    os.unlink(other)
+
+
 def beside(path: str) -> str:
     """The sidecar's place beside the checkpoint."""
     return path + SUFFIX
 
 
-def cached(path: str) -> str:
+def cached(path: str, version: str = "") -> str:
     """The sidecar's place in the user's cache folder (`LAZYCKPT_CACHE`, else the platform's)."""
     folder = os.environ.get(CACHE_VARIABLE)
     if not folder:
@@ -66,8 +84,8 @@ def cached(path: str) -> str:
         folder = os.path.join(platformdirs.user_cache_dir("lazyckpt", appauthor=False), "indexes")
     import hashlib
 
-    name = hashlib.blake2b(os.fsencode(path), digest_size=16).hexdigest()
-    return os.path.join(folder, f"{name}{SUFFIX}")
+    names = [hashlib.blake2b(os.fsencode(text), digest_size=16).hexdigest() for text in (path, version) if text]
+    return os.path.join(folder, f"{'.'.join(names)}{SUFFIX}")
 
 
 def on_network(path: str) -> bool:
@@ -98,6 +116,7 @@ def _brought(opened: Opened, target: str) -> bool:
                 log.info("the index %s is of an older or of another object", shown(url))
                 return False
             made.place(0o600)
+            forget_others(target, opened)
             return True
     except (OSError, LazyCkptError, BadRecord) as error:
         log.info("no index at %s: %s", shown(url), error)

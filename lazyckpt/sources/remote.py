@@ -129,6 +129,11 @@ class RemoteObject:
         return facts
 
     @property
+    def version(self) -> str:
+        """See `Origin.version`."""
+        return f"{self.facts.size} {self.facts.version}" if self.facts.version else ""
+
+    @property
     def fingerprint(self) -> Fingerprint:
         """See `Origin.fingerprint`: the version takes the place of the time."""
         return Fingerprint(self.facts.size, _number(self.facts.version), self._sample())
