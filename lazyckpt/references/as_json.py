@@ -17,6 +17,7 @@ from typing import IO, Any, Final
 
 from lazyckpt.references.walk import Node, Reference
 
+_quoted: Final = json.encoder.encode_basestring_ascii  # what `json.dumps` does with a string
 _TOGETHER: Final = ('{"metadata":{', '},"zarr_consolidated_format":1}')
 
 
@@ -49,12 +50,12 @@ def write(file: IO[str], nodes: Iterable[Node]) -> None:
         comma = ""
         for node in nodes:
             for key, text in texts_of(node):
-                quoted = json.dumps(key)
-                file.write(f"{comma}\n{quoted}:{json.dumps(text)}")
+                quoted = _quoted(key)
+                file.write(f"{comma}\n{quoted}:{_quoted(text)}")
                 aside.write(_within(f"{comma}{quoted}:{text}"))
                 comma = ","
             for key, reference in node.chunks:
-                file.write(f",\n{json.dumps(key)}:{json.dumps(plain(reference), separators=(',', ':'))}")
+                file.write(f",\n{_quoted(key)}:{_written(reference)}")
         file.write(f',\n".zmetadata":"{_within(_TOGETHER[0])}')
         aside.seek(0)
         shutil.copyfileobj(aside, file)
@@ -66,6 +67,13 @@ def plain(reference: Reference) -> str | list[str | int]:
     return f"base64:{b64encode(reference).decode()}" if isinstance(reference, bytes) else list(reference)
 
 
+def _written(reference: Reference) -> str:
+    if isinstance(reference, bytes):
+        return f'"base64:{b64encode(reference).decode()}"'
+    url, offset, length = reference
+    return f"[{_quoted(url)},{offset},{length}]"
+
+
 def _within(text: str) -> str:
     """A text as it stands between the quotes of a string."""
-    return json.dumps(text)[1:-1]
+    return _quoted(text)[1:-1]

@@ -12,6 +12,7 @@ import errno
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -46,7 +47,10 @@ def write(path: str, nodes: Iterable[Node], most_chunks: int) -> None:
     parent, name = os.path.split(os.path.abspath(path))
     made = tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=parent)
     try:
-        _fill(mapper_of(os.path.join(made, name), max(1, min(most_chunks, _RECORDS))), nodes)
+        with warnings.catch_warnings():
+            # fsspec reads with fastparquet and nothing else, whatever pandas thinks of it.
+            warnings.filterwarnings("ignore", ".*fastparquet.*", DeprecationWarning)
+            _fill(mapper_of(os.path.join(made, name), max(1, min(most_chunks, _RECORDS))), nodes)
         if os.path.lexists(path):
             os.rename(path, os.path.join(made, "old"))
         os.rename(os.path.join(made, name), path)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -45,7 +46,8 @@ class Grid(NamedTuple):
     across: bool = False
 
 
-def plan(shape: Shape, itemsize: int, lengths: Sequence[int], most: int | None = None, room: int = 0) -> Grid | None:
+@lru_cache(65_536)  # a network's shapes repeat
+def plan(shape: Shape, itemsize: int, lengths: tuple[int, ...], most: int | None = None, room: int = 0) -> Grid | None:
     """Cut a value.
 
     Args:

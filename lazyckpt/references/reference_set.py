@@ -82,7 +82,7 @@ class References:
         with told_of(path), draft(path) as made:
             with open(made.private, "w", encoding="utf-8", newline="", buffering=_BUFFER) as file:
                 as_json.write(file, walk.nodes())
-            made.place(_MODE, durable=True)
+            made.place(_MODE)
         return walk.left_out
 
     def _save_parquet(self, path: str) -> dict[str, str]:

@@ -160,18 +160,19 @@ class Walk:
     def _grid(self, form: Form, boxes: Boxes) -> tuple[chunks.Grid, chunks.Shape]:
         """The chunks of each box, and the shape of the whole."""
         first = boxes[0][1]
-        lengths = [extent.length for extent in first.extents]
+        lengths = tuple(extent.length for extent in first.extents)
         shape = form.scaled(first.shape) if len(boxes) > 1 else form.shape
-        room = self._room(first.extents) if len(boxes) == 1 else 0
         most = self._how.chunk_size
         if first.stored and first.stored <= self._how.inline:
             most = None
         for start, box in boxes[1:]:
             regular = all(at % size == 0 for at, size in zip(start, shape, strict=True) if size)
-            if box.shape != first.shape or [extent.length for extent in box.extents] != lengths or not regular:
+            if box.shape != first.shape or tuple(extent.length for extent in box.extents) != lengths or not regular:
                 raise Inexpressible("its shards are not all of one shape, as the chunks of an array must be")
-        if form.itemsize * math.prod(shape) != sum(lengths):  # nothing in the file for what is a scalar to all others
-            lengths = [form.itemsize * math.prod(shape)]
+        if not lengths and form.itemsize * math.prod(shape):  # nothing in the file for what is a scalar to all others
+            lengths = (form.itemsize * math.prod(shape),)
+        cuts = most is not None or len(lengths) > 1
+        room = self._room(first.extents) if cuts and len(boxes) == 1 else 0
         grid = chunks.plan(shape, form.itemsize, lengths, most, room)
         if grid is None or (grid.across and len(boxes) > 1):
             raise Inexpressible(f"it lies in {len(lengths)} pieces whose borders no regular chunks meet")
