@@ -6,7 +6,7 @@ means nothing. A chunk of a C-ordered array is one run of bytes if it is
     (1, …, 1, rows, all, …, all)        rows of one axis, all of the axes behind it, one of each before it
 
 and chunk number n then begins at n x its bytes. Two more things are needed: `rows` must divide the axis, unless there
-is only one such run and the file goes on for as many bytes as the last chunk is too long (they mean nothing); and where
+is only one such row of chunks and the file goes on for the few bytes that the last is too long (they mean nothing); and where
 a value lies in several pieces, their borders must be borders of chunks.
 
 Where pieces end at odd places no useful chunks meet all borders. Then chunks are small, and those few that lie across a
@@ -26,6 +26,7 @@ from lazyckpt.entry import Extent
 MOST: Final = 2**16  # chunks of one value: more make the reference file as large as what it refers to
 COPIED: Final = 2**20  # bytes of a chunk that is copied because it lies across a border
 _POOR: Final = 8  # a divisor this many times smaller than what was asked for is not taken if there is a larger one
+_SPARE: Final = 32  # of a value's bytes one in so many may be read that do not belong to it
 
 Shape = tuple[int, ...]
 
@@ -65,15 +66,17 @@ def plan(shape: Shape, itemsize: int, lengths: tuple[int, ...], most: int | None
         return Grid(tuple(max(1, size) for size in shape), (0,) * len(shape), 0)
     unit = math.gcd(*(border for border in accumulate(lengths) if 0 < border < total))
     wish = total if most is None else min(max(most, 1), total)
-    found = _plan(shape, itemsize, wish, unit, room)
+    spare = total // _SPARE
+    found = _plan(shape, itemsize, wish, unit, min(room, spare))
     if found is not None:
         return found
     if not unit:
         return Grid(shape, (1,) * len(shape), total)
-    small = _plan(shape, itemsize, min(wish, COPIED), 0, total)
-    if small is None or small.nbytes > COPIED:
-        return None
-    return small._replace(across=True)
+    for limit in (min(wish, COPIED), min(total, COPIED)):
+        small = _plan(shape, itemsize, limit, 0, spare)
+        if small is not None and small.nbytes <= COPIED:
+            return small._replace(across=True)
+    return None
 
 
 def cuts(grid: Grid, extents: Sequence[Extent]) -> Iterator[list[Extent]]:

@@ -117,8 +117,9 @@ def attributes_text(path: str, form: Form, name: str | None) -> str:
         form: how it appears.
         name: of the parameter, if it is to be told.
     """
-    axes = [f"{path}:{axis}" for axis in range(len(form.shape))]
-    return _compact({"_ARRAY_DIMENSIONS": axes, **form.attributes, **({} if name is None else {NAME: name})})
+    axes = ",".join([f'"{path}:{axis}"' for axis in range(len(form.shape))])  # a path needs no escapes
+    more = form.attributes if name is None else {**form.attributes, NAME: name}
+    return f'{{"_ARRAY_DIMENSIONS":[{axes}]' + (f",{_compact(more)[1:]}" if more else "}")
 
 
 def group_attributes_text(attributes: dict[str, Any]) -> str:

@@ -163,13 +163,13 @@ class Walk:
         lengths = tuple(extent.length for extent in first.extents)
         shape = form.scaled(first.shape) if len(boxes) > 1 else form.shape
         most = self._how.chunk_size
-        if first.stored and first.stored <= self._how.inline:
+        if first.stored <= self._how.inline:
             most = None
         for start, box in boxes[1:]:
             regular = all(at % size == 0 for at, size in zip(start, shape, strict=True) if size)
             if box.shape != first.shape or tuple(extent.length for extent in box.extents) != lengths or not regular:
                 raise Inexpressible("its shards are not all of one shape, as the chunks of an array must be")
-        if not lengths and form.itemsize * math.prod(shape):  # nothing in the file for what is a scalar to all others
+        if not first.stored:  # the format has scalars with nothing in the file, which are zero
             lengths = (form.itemsize * math.prod(shape),)
         cuts = most is not None or len(lengths) > 1
         room = self._room(first.extents) if cuts and len(boxes) == 1 else 0
@@ -187,20 +187,16 @@ class Walk:
 
     def _chunks(self, path: str, grid: chunks.Grid, boxes: Boxes) -> Iterator[tuple[str, Reference]]:
         for start, box in boxes:
-            first = [at // size for at, size in zip(start, grid.chunk, strict=True)]
-            keys = (
-                ".".join(str(at + number) for at, number in zip(first, numbers, strict=True)) or "0"
-                for numbers in product(*map(range, grid.counts))
-            )
-            if grid.nbytes and not box.stored:
-                yield from ((f"{path}/{key}", bytes(grid.nbytes)) for key in keys)
-                continue
-            done = 0
-            for key, runs in zip(keys, chunks.cuts(grid, box.extents), strict=True):
-                yield f"{path}/{key}", self._reference(grid, box, runs, done)
-                done += grid.nbytes
+            keys = _keys(path, start, grid)
+            if not box.stored:
+                yield from ((key, bytes(grid.nbytes)) for key in keys)
+            elif len(box.extents) == len(keys) == 1:
+                yield keys[0], self._reference(grid, box, box.extents, 0)
+            else:
+                for number, (key, runs) in enumerate(zip(keys, chunks.cuts(grid, box.extents), strict=True)):
+                    yield key, self._reference(grid, box, runs, number * grid.nbytes)
 
-    def _reference(self, grid: chunks.Grid, box: Entry, runs: list[Extent], done: int) -> Reference:
+    def _reference(self, grid: chunks.Grid, box: Entry, runs: Sequence[Extent], done: int) -> Reference:
         offset = runs[0].offset
         file = self._files.at(offset)
         is_one = len(runs) == 1 and offset + grid.nbytes <= file.stop
@@ -213,3 +209,10 @@ class Walk:
                     f"{box.name!r} must be copied in part, and begins with {_MARK!r}: leave it out"
                 )
         return file.url, offset - file.base, grid.nbytes
+
+
+def _keys(path: str, start: chunks.Shape, grid: chunks.Grid) -> list[str]:
+    """The keys of a box's chunks, in order."""
+    first = [at // size for at, size in zip(start, grid.chunk, strict=True)]
+    spans = [range(at, at + count) for at, count in zip(first, grid.counts, strict=True)]
+    return [f"{path}/{'.'.join(map(str, place)) or '0'}" for place in product(*spans)]
