@@ -1,4 +1,4 @@
-"""What references say, read as zarr's and kerchunk's specifications tell, with nothing of either and nothing of lazyckpt.
+"""What references say, read as zarr's and kerchunk's specifications tell, with no code of theirs or of lazyckpt.
 
 `arrays(references)` gives path -> numpy array. Every array is looked up as readers do: `.zarray`, then a key for each
 chunk, whose bytes are those of a URL's file or copied; chunks at the edge are whole, and what lies outside is cut off.

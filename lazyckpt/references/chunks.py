@@ -5,9 +5,9 @@ means nothing. A chunk of a C-ordered array is one run of bytes if it is
 
     (1, …, 1, rows, all, …, all)        rows of one axis, all of the axes behind it, one of each before it
 
-and chunk number n then begins at n x its bytes. Two more things are needed: `rows` must divide the axis, unless there
-is only one such row of chunks and the file goes on for the few bytes that the last is too long (they mean nothing); and where
-a value lies in several pieces, their borders must be borders of chunks.
+and chunk number n then begins at n x its bytes. Two more things are needed: `rows` must divide the axis, unless all
+axes before it are 1 and the file goes on for the few bytes that the last chunk is too long (they mean nothing); and
+where a value lies in several pieces, their borders must be borders of chunks.
 
 Where pieces end at odd places no useful chunks meet all borders. Then chunks are small, and those few that lie across a
 border are to be copied (`Grid.across`).
@@ -65,7 +65,7 @@ def plan(shape: Shape, itemsize: int, lengths: tuple[int, ...], most: int | None
     if not total:
         return Grid(tuple(max(1, size) for size in shape), (0,) * len(shape), 0)
     unit = math.gcd(*(border for border in accumulate(lengths) if 0 < border < total))
-    wish = total if most is None else min(max(most, 1), total)
+    wish = total if most is None else min(max(most, itemsize), total)
     spare = total // _SPARE
     found = _plan(shape, itemsize, wish, unit, min(room, spare))
     if found is not None:
