@@ -15,6 +15,7 @@ from lazyckpt.dtypes import DType
 from lazyckpt.entry import STRING, Entry
 
 NAME: Final = "lazyckpt_name"  # a parameter's name, where its path is another
+PART: Final = "lazyckpt_part"  # which of the three arrays of a map it is
 DTYPE: Final = "lazyckpt_dtype"  # ml_dtypes' name of a type that zarr lacks
 SHAPE: Final = "lazyckpt_shape"  # the shape in elements, where the array counts bytes
 LEFT_OUT: Final = "lazyckpt_left_out"  # of the whole: name -> why it is not there
@@ -107,7 +108,7 @@ def array_text(dtype: str, shape: Shape, chunk: Shape) -> str:
     )
 
 
-def attributes_text(path: str, form: Form, name: str | None) -> str:
+def attributes_text(path: str, form: Form, more: dict[str, str]) -> str:
     """An array's `.zattrs`.
 
     Each axis has a name of its own (no path has a colon, so none is that of a variable): sizes never contradict.
@@ -115,11 +116,11 @@ def attributes_text(path: str, form: Form, name: str | None) -> str:
     Args:
         path: of the array.
         form: how it appears.
-        name: of the parameter, if it is to be told.
+        more: what else is to be told.
     """
     axes = ",".join([f'"{path}:{axis}"' for axis in range(len(form.shape))])  # a path needs no escapes
-    more = form.attributes if name is None else {**form.attributes, NAME: name}
-    return f'{{"_ARRAY_DIMENSIONS":[{axes}]' + (f",{_compact(more)[1:]}" if more else "}")
+    told = {**form.attributes, **more} if more else form.attributes
+    return f'{{"_ARRAY_DIMENSIONS":[{axes}]' + (f",{_compact(told)[1:]}" if told else "}")
 
 
 def group_attributes_text(attributes: dict[str, Any]) -> str:

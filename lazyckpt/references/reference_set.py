@@ -60,7 +60,8 @@ class References:
             What was left out: name -> why.
 
         Raises:
-            ArgumentValueError: the ending is another; names cannot be nested; `strict`, and something is left out.
+            ArgumentValueError: the ending is another; names cannot be nested (in Parquet none can); `strict`, and
+                something is left out.
             StaleIndex: the file does not have a value where the index says.
             OSError: it cannot be written.
             LazyCkptError: packages that write Parquet are not installed.
@@ -86,6 +87,8 @@ class References:
         return walk.left_out
 
     def _save_parquet(self, path: str) -> dict[str, str]:
+        if self._how.nested:
+            raise ArgumentValueError("readers of Parquet know no groups: leave the names flat, or write JSON")
         counted, walk = self._walk(), self._walk()
         most = max((node.total for node in counted.nodes()), default=0)
         as_parquet.write(path, walk.nodes(), most)

@@ -1,7 +1,7 @@
 """From entries to nodes of a zarr hierarchy: the middle between an index and a file of references.
 
 Strategy: entries come in order, some hundred at a time, and the header of each is proven to stand in the file before
-anything is told of it. Each becomes an array (a map a group of three), whose chunks are told one by one; so nothing
+anything is told of it. Each becomes an array (a map three), whose chunks are told one by one; so nothing
 but what was left out is remembered. No payload is read, unless small values are to be copied (`inline`), or chunks
 that lie across the border of two pieces must be.
 """
@@ -22,7 +22,7 @@ from lazyckpt.references.metadata import GROUP, Form, Inexpressible, form_of
 from lazyckpt.references.names import parents, path_of
 
 _BATCH: Final = 512  # entries whose headers are proven at once
-_MAP_PARTS: Final = ("keys", "values", "status")
+_PARTS: Final = ("keys", "values", "status")  # of a map; `~ke` is no escape
 _MARK: Final = b"base64:"  # how copied content is announced; content that begins so itself would be taken for it
 Known = Callable[[], Iterable[tuple[str, Any]]]
 Boxes = Sequence[tuple[chunks.Shape, Entry]]  # where each begins in the whole
@@ -115,35 +115,33 @@ class Walk:
 
     def _of_value(self, name: str, entry: Entry, boxes: Boxes, told: set[str]) -> Iterator[Node]:
         path = self._path(name)
-        if path in self._groups:
+        try:
+            if entry.kind == MAP:
+                made = [self._part(path, name, part, *array) for part, array in zip(_PARTS, entry.arrays, strict=True)]
+            else:
+                made = [self._array(path, entry, boxes, {} if name == path else {metadata.NAME: name})]
+        except Inexpressible as error:
+            self._leave_out(name, str(error))
+            return
+        if made[0].path in self._groups:
             raise ArgumentValueError(
                 f"{name!r} is a parameter, and other names go on after it and a dot: nested, it would have to be an"
                 " array and a group. Leave the names flat"
             )
-        try:
-            if entry.kind != MAP:
-                made = [self._array(path, entry, boxes, name)]
-            else:
-                parts = zip(_MAP_PARTS, entry.arrays, strict=True)
-                entries = {
-                    part: entry._replace(kind=TENSOR, dtype=dtype, shape=shape, extents=extents, arrays=())
-                    for part, (dtype, shape, extents) in parts
-                }
-                made = [Node(path, False, GROUP, metadata.group_attributes_text({metadata.NAME: name}))]
-                made += [
-                    self._array(f"{path}/{part}", one, (((0,) * len(one.shape), one),), None)
-                    for part, one in entries.items()
-                ]
-        except Inexpressible as error:
-            self._leave_out(name, str(error))
-            return
         for group in parents(path):
             if group not in told:
                 told.add(group)
                 yield Node(group, False, GROUP)
         yield from made
 
-    def _array(self, path: str, entry: Entry, boxes: Boxes, name: str | None) -> Node:
+    def _part(self, path: str, name: str, part: str, *array: Any) -> Node:
+        """One of the arrays of a map: beside the others, under a path that no name has."""
+        dtype, shape, extents = array
+        one = Entry(name, TENSOR, dtype, shape, extents, 0, 0)
+        told = {metadata.NAME: name, metadata.PART: part}
+        return self._array(f"{path}~{part}", one, [((0,) * len(shape), one)], told)
+
+    def _array(self, path: str, entry: Entry, boxes: Boxes, told: dict[str, str]) -> Node:
         """An array of a tensor or a string.
 
         Raises:
@@ -153,7 +151,7 @@ class Walk:
         placed = [(form.scaled(start), box) for start, box in boxes]
         grid, shape = self._grid(form, placed)
         text = metadata.array_text(form.dtype, shape, grid.chunk)
-        attributes = metadata.attributes_text(path, form, None if name == path else name)
+        attributes = metadata.attributes_text(path, form, told)
         count = math.prod(grid.counts) * len(boxes)
         return Node(path, True, text, attributes, self._chunks(path, grid, placed), count)
 
