@@ -216,7 +216,8 @@ class Checkpoint(Viewing):
             edited = self._in_memory()
             chosen = {name: edited[name] if name in edited else self.entry(name) for name in names}
             known = chosen.items
-        return References(known, self._payloads, Files(self._source, url), How(chunk_size, inline, nested, strict))
+        files = Files(self._source, self._index.fingerprint, url)
+        return References(known, self._payloads, files, How(chunk_size, inline, nested, strict))
 
     def item(self, name: str, new_name: str) -> Item:
         """What is written of a value under another name."""

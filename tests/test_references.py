@@ -22,6 +22,7 @@ import lazyckpt
 from lazyckpt.errors import (
     ArgumentTypeError,
     ArgumentValueError,
+    ChangedFile,
     ClosedCheckpoint,
     EncryptedFile,
     FolderInTheWay,
@@ -270,9 +271,12 @@ def test_hostile_names_are_told_as_they_are(nested, tmp_path):
         references = ckpt.references(list(ckpt), nested=nested).to_dict()
         told = {attributes(references, path).get(NAME, path): array[0] for path, array in arrays(references).items()}
 
+        ckpt.references(list(ckpt), nested=nested).save(tmp_path / "refs.json")
+
         assert told == {name: ckpt[name].asnumpy()[0] for name in ckpt}
         assert len(told) > 20
         assert not [key for key in references["refs"] if re.search(r"[^\w./~-]", key) or "//" in key]
+        assert not re.search(r"\{[{%#]", (tmp_path / "refs.json").read_text(encoding="ascii") + str(references)[1:])
 
 
 def test_no_dimension_is_shared(path):
@@ -369,14 +373,28 @@ def test_no_value_is_read():
 def test_an_index_that_is_wrong_is_not_believed(tmp_path, path):
     """Another file under an old index: no reference is made to what is not there."""
     ckpt = lazyckpt.load_checkpoint(path, index="memory")
-    data = bytearray(path.read_bytes())
+    data, time = bytearray(path.read_bytes()), path.stat().st_mtime_ns
     place = data.index(b"conv1.bias")
     data[place : place + 10] = b"conv1.bits"
     with open(path, "r+b") as file:
         file.write(data)
+    os.utime(path, ns=(time, time))
 
     with pytest.raises(StaleIndex):
         ckpt.references().save(tmp_path / "refs.json")
+    assert not (tmp_path / "refs.json").exists()
+
+
+@pytest.mark.parametrize("after", [None, b"short"])
+def test_a_file_that_is_not_the_one_that_was_opened_is_noticed(after, path, tmp_path):
+    """Replaced or gone: what was opened is still there for this process, and for nobody else."""
+    with lazyckpt.load_checkpoint(path) as ckpt:
+        path.unlink()
+        if after is not None:
+            path.write_bytes(after)
+        with pytest.raises(ChangedFile, match=r"net\.ckpt: it (changed since it|was opened and is gone)"):
+            ckpt.references().save(tmp_path / "refs.json")
+        assert ckpt["step"].item() == 17
     assert not (tmp_path / "refs.json").exists()
 
 

@@ -15,6 +15,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, Final
 
+from lazyckpt.references.metadata import compact
 from lazyckpt.references.walk import Node, Reference
 
 _quoted: Final = json.encoder.encode_basestring_ascii  # what `json.dumps` does with a string
@@ -40,7 +41,7 @@ def to_dict(nodes: Iterable[Node]) -> dict[str, Any]:
             together[key] = json.loads(text)
         refs.update((key, plain(reference)) for key, reference in node.chunks)
     metadata = {"metadata": together, "zarr_consolidated_format": 1}
-    return {"version": 1, "refs": {**refs, ".zmetadata": json.dumps(metadata, separators=(",", ":"))}}
+    return {"version": 1, "refs": {**refs, ".zmetadata": compact(metadata)}}
 
 
 def write(file: IO[str], nodes: Iterable[Node]) -> None:

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, EncryptedFile
+from lazyckpt.entry import Fingerprint
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChangedFile, EncryptedFile
+from lazyckpt.references.metadata import TEMPLATES
 from lazyckpt.sources import Source
 from lazyckpt.sources.encrypted import DecryptedSource
 from lazyckpt.sources.joined import JoinedSource
@@ -21,7 +23,6 @@ REFUSED: Final = (
     "the file is encrypted, and a reference leads to bytes as they stand in it: write a plain copy first"
     " (lazyckpt convert)"
 )
-_TEMPLATES: Final = ("{{", "{%", "{#")
 
 
 class File(NamedTuple):
@@ -35,11 +36,12 @@ class File(NamedTuple):
 class Files:
     """The files of a checkpoint, by the places of their bytes."""
 
-    def __init__(self, source: Source, url: str | None = None) -> None:
+    def __init__(self, source: Source, mark: Fingerprint, url: str | None = None) -> None:
         """Find them.
 
         Args:
             source: of the checkpoint.
+            mark: of all its files together, when they were opened.
             url: where the file is to be found, or the folder of several (it ends with `/`); None for where it is now.
 
         Raises:
@@ -59,9 +61,25 @@ class Files:
             self._files.append(File(_uninterpreted(told), base, base + part.size))
             base += part.size
         self._bases = [file.base for file in self._files]
+        self._paths = [part.name for part in parts]
+        self._mark = mark
 
-    def __iter__(self) -> Iterator[File]:
-        return iter(self._files)
+    def check(self) -> None:
+        """Make sure that the files under their names are still those that were opened.
+
+        Raises:
+            ChangedFile: one is not.
+        """
+        if not all(map(os.path.isabs, self._paths)):
+            return
+        try:
+            found = [os.stat(path) for path in self._paths]
+        except OSError as error:
+            raise ChangedFile(f"it was opened and is gone: {error.strerror}", file=error.filename) from error
+        now = sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)
+        if now != (self._mark.size, self._mark.mtime_ns):
+            where = self._paths[0] if len(self._paths) == 1 else os.path.commonpath(self._paths)
+            raise ChangedFile("it changed since it was opened: open it again", file=where)
 
     def at(self, offset: int) -> File:
         """The file that has a byte."""
@@ -99,7 +117,7 @@ def _there(url: str, name: str, *, alone: bool) -> str:
 
 
 def _uninterpreted(url: str) -> str:
-    if any(mark in url for mark in _TEMPLATES):
+    if any(mark in url for mark in TEMPLATES):
         raise ArgumentValueError(
             f"the URL {url!r} looks like a template, which readers of references would fill in: rename the file or its"
             " folder, or give another URL"

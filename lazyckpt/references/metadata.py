@@ -20,6 +20,7 @@ DTYPE: Final = "lazyckpt_dtype"  # ml_dtypes' name of a type that zarr lacks
 SHAPE: Final = "lazyckpt_shape"  # the shape in elements, where the array counts bytes
 LEFT_OUT: Final = "lazyckpt_left_out"  # of the whole: name -> why it is not there
 GROUP: Final = '{"zarr_format":2}'
+TEMPLATES: Final = ("{{", "{%", "{#")
 _UTF32: Final = 4  # bytes of a character
 
 Shape = tuple[int, ...]
@@ -94,7 +95,7 @@ def _type_of(dtype: DType) -> tuple[str, dict[str, Any]]:
 @lru_cache(65_536)
 def array_text(dtype: str, shape: Shape, chunk: Shape) -> str:
     """An array's `.zarray`."""
-    return _compact(
+    return compact(
         {
             "chunks": chunk,
             "compressor": None,
@@ -120,13 +121,12 @@ def attributes_text(path: str, form: Form, more: dict[str, str]) -> str:
     """
     axes = ",".join([f'"{path}:{axis}"' for axis in range(len(form.shape))])  # a path needs no escapes
     told = {**form.attributes, **more} if more else form.attributes
-    return f'{{"_ARRAY_DIMENSIONS":[{axes}]' + (f",{_compact(told)[1:]}" if told else "}")
+    return f'{{"_ARRAY_DIMENSIONS":[{axes}]' + (f",{compact(told)[1:]}" if told else "}")
 
 
-def group_attributes_text(attributes: dict[str, Any]) -> str:
-    """A group's `.zattrs`."""
-    return _compact(attributes)
-
-
-def _compact(data: dict[str, Any]) -> str:
-    return json.dumps(data, separators=(",", ":"))
+def compact(data: dict[str, Any]) -> str:
+    """JSON in as few characters as may be, with nothing in it that a template engine would look into."""
+    text = json.dumps(data, separators=(",", ":"))
+    for mark in TEMPLATES:  # two such characters stand beside each other within strings only
+        text = text.replace(mark, f"\\u007b{mark[1:]}")
+    return text

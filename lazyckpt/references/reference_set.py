@@ -63,6 +63,7 @@ class References:
             ArgumentValueError: the ending is another; names cannot be nested (in Parquet none can); `strict`, and
                 something is left out.
             StaleIndex: the file does not have a value where the index says.
+            ChangedFile: it was changed or replaced since it was opened.
             OSError: it cannot be written.
             LazyCkptError: packages that write Parquet are not installed.
 

@@ -1,9 +1,10 @@
 """From entries to nodes of a zarr hierarchy: the middle between an index and a file of references.
 
 Strategy: entries come in order, some hundred at a time, and the header of each is proven to stand in the file before
-anything is told of it. Each becomes an array (a map three), whose chunks are told one by one; so nothing
-but what was left out is remembered. No payload is read, unless small values are to be copied (`inline`), or chunks
-that lie across the border of two pieces must be.
+anything is told of it; when all are told, the files under their names must still be those that were opened. Each entry
+becomes an array (a map three), whose chunks are told one by one; so nothing but what was left out is remembered. No
+payload is read, unless small values are to be copied (`inline`), or chunks that lie across the border of two pieces
+must be.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Walk:
         self._payloads = payloads
         self._files = files
         self._how = how
-        self._groups: set[str] = set()
+        self._groups: dict[str, None] = {}
 
     def nodes(self) -> Iterator[Node]:
         """Every node; groups before what is in them, the attributes of the whole last.
@@ -79,20 +80,22 @@ class Walk:
         Raises:
             ArgumentValueError: nested names contradict each other; or, if `strict`, something must be left out.
             StaleIndex: the file does not have an entry.
+            ChangedFile: another file has its name.
         """
         yield Node("", False, GROUP)
         if self._how.nested:
-            self._groups = {group for name, _ in self._known() for group in parents(self._path(name))}
-        told: set[str] = set()
+            self._groups = {group: None for name, _ in self._known() for group in parents(self._path(name))}
+            yield from (Node(group, False, GROUP) for group in self._groups)
         known = iter(self._known())
         while batch := list(islice(known, _BATCH)):
             found = [self._found(name, value) for name, value in batch]
             self._payloads.prove([entry for _, boxes in filter(None, found) for _, entry in boxes])
             for (name, _), one in zip(batch, found, strict=True):
                 if one is not None:
-                    yield from self._of_value(name, *one, told)
+                    yield from self._of_value(name, *one)
+        self._files.check()
         if self.left_out:
-            text = metadata.group_attributes_text({metadata.LEFT_OUT: self.left_out})
+            text = metadata.compact({metadata.LEFT_OUT: self.left_out})
             yield Node("", False, "", text)
 
     def _path(self, name: str) -> str:
@@ -113,7 +116,7 @@ class Walk:
             raise ArgumentValueError(f"no reference can be made to {name!r}: {why}")
         self.left_out[name] = why
 
-    def _of_value(self, name: str, entry: Entry, boxes: Boxes, told: set[str]) -> Iterator[Node]:
+    def _of_value(self, name: str, entry: Entry, boxes: Boxes) -> list[Node]:
         path = self._path(name)
         try:
             if entry.kind == MAP:
@@ -122,17 +125,13 @@ class Walk:
                 made = [self._array(path, entry, boxes, {} if name == path else {metadata.NAME: name})]
         except Inexpressible as error:
             self._leave_out(name, str(error))
-            return
+            return []
         if made[0].path in self._groups:
             raise ArgumentValueError(
                 f"{name!r} is a parameter, and other names go on after it and a dot: nested, it would have to be an"
                 " array and a group. Leave the names flat"
             )
-        for group in parents(path):
-            if group not in told:
-                told.add(group)
-                yield Node(group, False, GROUP)
-        yield from made
+        return made
 
     def _part(self, path: str, name: str, part: str, *array: Any) -> Node:
         """One of the arrays of a map: beside the others, under a path that no name has."""
