@@ -150,6 +150,8 @@ class Payloads:
     def prove(self, entries: list[Entry]) -> None:
         """Make sure that the file has entries where the index says, with one read of the source. Reads headers only.
 
+        Pages of a mapped file leave this process's memory again.
+
         Raises:
             StaleIndex: it does not.
         """
@@ -157,6 +159,9 @@ class Payloads:
         self._source.read_many([request for proof in proofs for request in proof.requests])
         for proof in proofs:
             proof.check()
+        if entries:
+            start = min(entry.start for entry in entries)
+            self._source.release(start, max(entry.stop for entry in entries) - start)
 
     def boxes(self, entry: Entry) -> tuple[tuple[tuple[int, ...], Entry], ...]:
         """The parts that a value is made of: where each begins in the whole, and its entry. Here always one."""
