@@ -124,15 +124,15 @@ class Payloads:
         check = Digesting(entry, self._source.name)
         step = max(1, size // 8) * 8  # whole elements, of any dtype
         for done in range(0, entry.stored, step):
-            data = self._stored(entry, done, min(step, entry.stored - done))
+            data = self.stored_at(entry, done, min(step, entry.stored - done))
             check.update(data)
             yield data
             for offset, request in _within(entry.extents, done, data):
                 self._source.release(offset, request.nbytes)
         check.finish()
 
-    def _stored(self, entry: Entry, start: int, length: int) -> memoryview:
-        """Bytes of a value as they are stored, wherever its extents are."""
+    def stored_at(self, entry: Entry, start: int, length: int) -> memoryview:
+        """Bytes of a value as they are stored, wherever its extents are. Its header must have been proven."""
         if self._source.window == 0 and len(entry.extents) == 1:
             offset = entry.extents[0].offset + start
             self._source.expect(offset, length)
@@ -146,6 +146,26 @@ class Payloads:
         fetches = [self._fetch(entry) for entry in entries]
         self._source.read_many([request for fetch in fetches for request in fetch.requests])
         return [fetch.finish() for fetch in fetches]
+
+    def prove(self, entries: list[Entry]) -> None:
+        """Make sure that the file has entries where the index says, with one read of the source. Reads headers only.
+
+        Pages of a mapped file leave this process's memory again.
+
+        Raises:
+            StaleIndex: it does not.
+        """
+        proofs = [self._proof(entry) for entry in entries]
+        self._source.read_many([request for proof in proofs for request in proof.requests])
+        for proof in proofs:
+            proof.check()
+        if entries:
+            start = min(entry.start for entry in entries)
+            self._source.release(start, max(entry.stop for entry in entries) - start)
+
+    def boxes(self, entry: Entry) -> tuple[tuple[tuple[int, ...], Entry], ...]:
+        """The parts that a value is made of: where each begins in the whole, and its entry. Here always one."""
+        return (((0,) * len(entry.shape), entry),)
 
     def metadata(self) -> Mapping[str, str]:
         """What the file says of itself. Cost: reads a safetensors file's header again."""

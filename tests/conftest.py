@@ -25,7 +25,13 @@ settings.register_profile("explore", max_examples=3000, **unhurried)
 settings.load_profile("same")
 
 # The suites beside a real framework, and in a real notebook, run where there is one.
-BESIDE = {"mindspore": "interop", "nbclient": "notebook", "s3fs": "interop_remote", "torch": "interop_torch"}
+BESIDE = {
+    "mindspore": "interop",
+    "nbclient": "notebook",
+    "s3fs": "interop_remote",
+    "torch": "interop_torch",
+    "zarr": "interop_zarr",
+}
 collect_ignore = [folder for framework, folder in BESIDE.items() if importlib.util.find_spec(framework) is None]
 
 DESCRIPTORS = Path("/proc/self/fd")

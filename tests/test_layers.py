@@ -30,6 +30,7 @@ LAYERS = (
     "selection",
     "reading",
     "writing",
+    "references",
     "views",  # what is shown, made of entries, records and payloads: no checkpoint is needed for that
     "mapping",
     "viewing",  # so that a checkpoint can show itself
@@ -51,8 +52,10 @@ LAYERS = (
 # Who may import a package. numpy is everybody's.
 OWNERS = {
     "cryptography": {"sources.cipher"},
-    "fsspec": {"sources.paths"},
+    "fastparquet": {"references.as_parquet"},
+    "fsspec": {"references.as_parquet", "sources.paths"},
     "google": {"formats.checkpoint_pb2"},
+    "kerchunk": {"references.as_parquet"},
     "lmdb": {"index.sidecar", "index.write"},
     "pandas": {"statistics.table"},
     "platformdirs": {"index.place"},
@@ -69,6 +72,7 @@ OWNERS = {
         "cli.indexing",
         "cli.listing",
         "cli.matching",
+        "cli.referencing",
         "cli.viewing",
     },
 }

@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from lazyckpt.errors import EncryptedFile, LazyCkptError
+from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError
 from lazyckpt.index import Index
 from lazyckpt.index.build import build_index
 from lazyckpt.keys import KeyReference, Secret, key_from_text
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from lazyckpt.checkpoint import Checkpoint
+
+_UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
 
 app = typer.Typer(
     name="lazyckpt",
@@ -121,6 +125,14 @@ def byte_bar() -> Progress:
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
         console=(console := Console(stderr=True)), transient=True, disable=not console.is_terminal,
     )  # fmt: skip
+
+
+def bytes_of(option: str, given: str) -> int:
+    """A number of bytes that an option tells."""
+    match = _SIZE.fullmatch(given.strip())
+    if match is None:
+        raise ArgumentValueError(f"{option} {given!r}: a number of bytes is needed, such as 5GB or 512MiB")
+    return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
 
 
 def read_json(path: str) -> Any:

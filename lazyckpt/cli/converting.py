@@ -17,6 +17,7 @@ from lazyckpt.cli.app import (
     Strategy,
     app,
     byte_bar,
+    bytes_of,
     distributed,
     key_of,
     no_such_name,
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from lazyckpt.checkpoint import Checkpoint
 
 CACHE_BYTES: Final = 64 * 2**20  # one decrypted block: values are read in file order
-_UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
 
 Out = Annotated[str, typer.Argument(help="The file to write; .ckpt or .safetensors.", metavar="OUT")]
 Include = Annotated[list[str], typer.Option(help="Only names that match this pattern (repeatable).", metavar="GLOB")]
@@ -95,7 +94,7 @@ def convert(
             checkpoint, out, names,
             rename=_renaming(rename), dtype=dtype, crc_check=crc, align=align, enc_mode=enc_mode,
             enc_key=None if new_key is None else new_key.reveal(), mode=_permissions(mode),
-            max_shard_size=None if max_shard_size is None else _bytes(max_shard_size),
+            max_shard_size=None if max_shard_size is None else bytes_of("--max-shard-size", max_shard_size),
         )  # fmt: skip
 
 
@@ -185,10 +184,3 @@ def _permissions(given: str) -> int:
     if not 0 <= mode <= 0o777:
         raise ArgumentValueError(f"--mode {given!r}: permissions in octal are needed, such as 400 or 644")
     return mode
-
-
-def _bytes(given: str) -> int:
-    match = _SIZE.fullmatch(given.strip())
-    if match is None:
-        raise ArgumentValueError(f"--max-shard-size {given!r}: a number of bytes is needed, such as 5GB or 512MiB")
-    return int(float(match[1]) * _UNITS[(match[2] or "").lower()])

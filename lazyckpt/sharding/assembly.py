@@ -107,6 +107,10 @@ class MergedPayloads(Payloads):
             piece = np.ascontiguousarray(self.part(entry, slice(start, start + step)))
             yield piece.reshape(-1).view(np.uint8).data
 
+    def boxes(self, entry: Entry) -> tuple[tuple[tuple[int, ...], Entry], ...]:
+        """See `Payloads.boxes`: of a tensor that ranks share, theirs."""
+        return self._found(entry) or super().boxes(entry)
+
     def _found(self, entry: Entry) -> tuple[Box, ...]:
         if entry.kind == REFUSED:
             raise CorruptFile(entry.reason, parameter=entry.name, file=self._source.name)
