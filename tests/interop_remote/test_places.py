@@ -187,3 +187,15 @@ def test_an_object_that_changes_while_it_is_indexed_gets_no_index(bucket, tmp_pa
         lazyckpt.build_index(url, progress=replaced)
 
     assert not list(cache_folder.glob("*.lmdb"))
+
+
+def test_references_of_an_object_lead_to_it(bucket, tmp_path):
+    """References name the object's URL and the places of its values: fsspec finds their bytes there."""
+    url = f"{put(_folder_with_one(tmp_path), bucket)}/a.ckpt"
+    with lazyckpt.load_checkpoint(url) as checkpoint:
+        references = checkpoint.references().to_dict()["refs"]
+    where, offset, length = references["layers.4.weight/0.0"]
+    fs, path = fsspec.core.url_to_fs(where)
+
+    assert where == url
+    assert fs.cat_file(path, start=offset, end=offset + length) == VALUES["layers.4.weight"].tobytes()
