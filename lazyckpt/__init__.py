@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lazyckpt.explore.match import match
     from lazyckpt.index import Index
     from lazyckpt.index.build import build_index
+    from lazyckpt.index.many import build_indexes
+    from lazyckpt.keys import KeyReference
     from lazyckpt.loading import load_checkpoint
     from lazyckpt.nets import load_param_into_net
     from lazyckpt.parameter import Parameter
@@ -29,8 +31,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Checkpoint",
     "Index",
+    "KeyReference",
     "Parameter",
     "build_index",
+    "build_indexes",
     "diff",
     "errors",
     "load_checkpoint",
@@ -43,8 +47,10 @@ __all__ = [
 _HOMES = {
     "Checkpoint": "lazyckpt.checkpoint",
     "Index": "lazyckpt.index",
+    "KeyReference": "lazyckpt.keys",
     "Parameter": "lazyckpt.parameter",
     "build_index": "lazyckpt.index.build",
+    "build_indexes": "lazyckpt.index.many",
     "diff": "lazyckpt.explore.diff",
     "load_checkpoint": "lazyckpt.loading",
     "load_param_into_net": "lazyckpt.nets",

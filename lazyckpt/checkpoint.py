@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from lazyckpt.entry import MAP, TENSOR, Entry
+from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.index import Index
 from lazyckpt.keys import Secret
 from lazyckpt.mapping import UNEDITED, Value
@@ -80,6 +81,27 @@ class Checkpoint(Viewing):
             self.peek(name)
         values = ((name, self[name]) for name in wanted)
         return {name: value.to_mindspore() if isinstance(value, Parameter) else value for name, value in values}
+
+    def to_dask(self, name: str, chunks: Any = None) -> Any:
+        """A value as a dask array whose tasks read their own part of the file: see `Parameter.to_dask`.
+
+        Args:
+            name: of a parameter, or of an array that was assigned.
+            chunks: as dask takes them; None for runs of about 64 MiB.
+
+        Raises:
+            KeyError: there is no such name.
+            ArgumentTypeError: it is a string or a map.
+            ImportError: dask is not installed.
+        """
+        value = self[name]
+        if isinstance(value, Parameter):
+            return value.to_dask(chunks)
+        if isinstance(value, np.ndarray):
+            from lazyckpt.tensors import dask
+
+            return dask.of_memory(value, chunks)
+        raise ArgumentTypeError(f"{name!r} is a {'map' if isinstance(value, list) else type(value).__name__}, no array")
 
     def select(self, choice: str | Callable[[str], object]) -> Checkpoint:
         """A narrower view: the names that start with a prefix, or for which a function is true.
@@ -226,15 +248,15 @@ class Checkpoint(Viewing):
         known = self.peek(name)
         return stored(new_name, known, self._payloads) if isinstance(known, Entry) else item_of(new_name, known)
 
-    def content_of(self, entry: Entry) -> bytes:
-        """A tensor's values as bytes, all at once: for small ones, which a stream of pieces costs more than they do."""
-        return self._payloads.view(entry).tobytes()
-
     def close(self) -> None:
-        """Let go of the file and the index. Arrays already handed out stay valid. May be called twice."""
+        """Let go of the file and the index. Arrays already handed out stay valid. May be called twice.
+
+        Of one that came out of a pickle the file is closed when nothing else that came from it is left.
+        """
         self._closed = True
-        self._source.close()
-        self._index.close()
+        if not self._payloads.is_lent:
+            self._source.close()
+            self._index.close()
 
     def __enter__(self) -> Checkpoint:
         return self

@@ -136,5 +136,13 @@ class NetMismatch(LazyCkptError, RuntimeError):
         self.refusals = refusals
 
 
+class NotPicklable(LazyCkptError, TypeError):
+    """What cannot be sent to another process: it holds a key, or bytes that are in no file."""
+
+
+class WorkerDied(LazyCkptError, RuntimeError):
+    """A task killed the process that ran it, by itself and not for the first time; see `__cause__`."""
+
+
 class ClosedCheckpoint(LazyCkptError, ValueError):
     """The checkpoint was closed."""

@@ -16,16 +16,21 @@ _HEX: Final = "hex:"
 
 
 class Secret:
-    """A key on its way to the cipher: nothing that prints, logs or pickles what holds it can show it."""
+    """A key on its way to the cipher: nothing that prints, logs or pickles what holds it can show it.
 
-    __slots__ = ("_bytes",)
+    Attributes:
+        reference: where the key was found; None if it was handed over.
+    """
 
-    def __init__(self, key: bytes, argument: str = "dec_key") -> None:
-        """Take a key, which came as this argument.
+    __slots__ = ("_bytes", "reference")
+
+    def __init__(self, key: bytes, argument: str = "dec_key", reference: KeyReference | None = None) -> None:
+        """Take a key, which came as this argument or from this place.
 
         Raises:
             ArgumentValueError: it is not bytes (a `ValueError`, as in MindSpore).
         """
+        self.reference = reference
         kind = type(key)
         self._bytes = bytes(key) if issubclass(kind, bytes) else b""
         del key  # so that no traceback's variables show it
@@ -49,6 +54,8 @@ class Secret:
 class KeyReference(NamedTuple):
     """The place of a key; carries no secret itself, so it can be pickled and printed.
 
+    Given as a `dec_key`, it makes what was opened picklable: other processes look for the key at the same place.
+
     Attributes:
         file: path of a file that holds the key, or None.
         variable: name of an environment variable that holds it, or None.
@@ -64,18 +71,37 @@ class KeyReference(NamedTuple):
             ArgumentValueError: there is no key at that place.
         """
         if self.file is not None:
-            return Secret(_from_file(self.file))
+            return Secret(_from_file(self.file), reference=self._replace(file=os.path.abspath(self.file)))
         if self.variable is not None:
             text = os.environ.get(self.variable)
             if text is None:
                 raise ArgumentValueError(
                     f"the environment variable {self.variable}, which should hold a key, is not set"
                 )
-            return Secret(key_from_text(text))
+            return Secret(key_from_text(text), reference=self)
         return None
 
 
+Key = bytes | KeyReference
 NO_KEY: Final = KeyReference()
+
+
+def secret_of(key: object, argument: str = "dec_key") -> Secret | None:
+    """What was given as a key, or None.
+
+    Args:
+        key: bytes, a `KeyReference`, or None.
+        argument: as which it was given.
+
+    Raises:
+        ArgumentValueError: it is none of these, or there is no key at its place.
+    """
+    try:
+        if key is None:
+            return None
+        return key.read() if isinstance(key, KeyReference) else Secret(key, argument)  # type: ignore[arg-type]
+    finally:
+        del key  # so that no traceback's variables show it
 
 
 def key_from_text(text: str) -> bytes:

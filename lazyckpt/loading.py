@@ -23,11 +23,11 @@ from lazyckpt.errors import (
 )
 from lazyckpt.formats import FORMATS, Format
 from lazyckpt.formats.sniff import HEAD, diagnose
+from lazyckpt.handles import handle_of_nothing
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, Wishes, check_place, index_in_memory
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
-from lazyckpt.keys import Secret
-from lazyckpt.payload import Payloads
+from lazyckpt.keys import Key, KeyReference, Secret, secret_of
 from lazyckpt.selection import AllNames, ChoiceFunction, Names, Selection, SomeNames, check_prefix, choose
 from lazyckpt.sets import SUFFIX as LISTING
 from lazyckpt.sets import OpenedSet, is_listing, open_path
@@ -45,7 +45,7 @@ def load_checkpoint(
     net: Any = None,
     strict_load: bool = False,
     filter_prefix: str | list[str] | tuple[str, ...] | None = None,
-    dec_key: bytes | None = None,
+    dec_key: Key | None = None,
     dec_mode: str = DEFAULT_MODE,
     specify_prefix: str | list[str] | tuple[str, ...] | None = None,
     choice_func: ChoiceFunction | None = None,
@@ -65,7 +65,8 @@ def load_checkpoint(
         net: a Cell to load the values into, as `load_param_into_net` does.
         strict_load: for `net`: no prefixes are taken off names, no dtypes converted.
         filter_prefix: names that start with any of these are left out.
-        dec_key: the key of an encrypted checkpoint.
+        dec_key: the key of an encrypted checkpoint, or a `lazyckpt.KeyReference` to its place, with which the
+            checkpoint can be pickled, too.
         dec_mode: AES-GCM, AES-CBC or SM4-CBC.
         specify_prefix: only names that start with any of these are loaded.
         choice_func: called with each name; those for which it is true are loaded. Ignored when a prefix is given.
@@ -92,9 +93,13 @@ def load_checkpoint(
     authenticate it; of a CBC file only headers are decrypted.
     """
     kind_of_key = type(dec_key)
+    reference = dec_key if isinstance(dec_key, KeyReference) else None
     key = Secret(dec_key) if isinstance(dec_key, bytes) else None
     dec_key = None  # so that no traceback's variables show it
     specify, drop = check_prefix(specify_prefix), check_prefix(filter_prefix)
+    if reference is not None:
+        key = reference.read()
+        kind_of_key = type(None) if key is None else bytes
     selection = Selection(specify, drop, choice_func)
     if format == "safetensors":
         if specify or drop:
@@ -128,14 +133,16 @@ def load_checkpoint(
 
 
 def open_checkpoint(
-    path: str, dec_key: bytes | None = None, dec_mode: str = DEFAULT_MODE, block_cache: int = CACHE_BYTES
+    path: str, dec_key: Key | None = None, dec_mode: str = DEFAULT_MODE, block_cache: int = CACHE_BYTES
 ) -> Checkpoint:
     """All of a checkpoint, whatever it is called: of a file whose first bytes tell the format, or of a set.
 
     Raises, Cost: as `load_checkpoint`.
     """
-    key = None if dec_key is None else Secret(dec_key)
-    dec_key = None  # so that no traceback's variables show it
+    try:
+        key = secret_of(dec_key)
+    finally:
+        dec_key = None  # so that no traceback's variables show it
     place = _existing(path)
     wishes = Wishes(cache=block_cache, format=format_of_name(place) if is_listing(place) else "")
     opened = open_path(place, key, dec_mode, AUTO, wishes)
@@ -151,17 +158,17 @@ def _open_bytes(data: io.BytesIO, where: str, form: str) -> OpenedSet:
     if where not in (AUTO, MEMORY):
         raise ArgumentValueError(f"bytes in memory have no place for an index: leave index at {AUTO!r}, not a path")
     source = BytesSource(data.getvalue(), "<BytesIO>")
-    return OpenedSet(source, index_in_memory(source, form), FORMATS[form])
+    return OpenedSet(source, index_in_memory(source, form), FORMATS[form], handle_of_nothing(OpenedSet.payloads))
 
 
 def _made(opened: OpenedSet, selection: Selection, crc_check: bool) -> Checkpoint:
-    source, index, form = opened
+    source, index, form, _ = opened
     if crc_check:
         _check_crc(source, form)
     names = _names(index, selection, source.name)
     if not len(names):
         raise NothingLoaded(_why_nothing(source, index, selection), file=source.name)
-    return Checkpoint(source, index, Payloads(source, form), names)
+    return Checkpoint(source, index, opened.payloads(), names)
 
 
 def _check_options(

@@ -7,10 +7,12 @@ memory beside it and never touch the file.
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
-from typing import Any, Final, TypeVar
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lazyckpt.entry import TENSOR, Entry
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
+from lazyckpt.handles import hold_of
 from lazyckpt.index import Index
 from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.parameter import Parameter
@@ -20,6 +22,7 @@ from lazyckpt.sources import Source
 
 Value = Any  # Parameter, str, a list of three arrays (a map), or whatever was assigned
 UNEDITED: Final = object()
+_OF_FILE: Final = ("_source", "_index", "_names")
 _Self = TypeVar("_Self", bound="LazyMapping")
 
 
@@ -37,6 +40,27 @@ class LazyMapping(MutableMapping[str, Value]):
         self._removed: set[str] = set()
         self._appended: dict[str, Value] = {}
         self._closed = False
+
+    if not TYPE_CHECKING:  # so that what is misspelt is still found
+
+        def __getattr__(self, name: str) -> Any:
+            """Of a mapping that came out of a pickle, what only its file tells, which is open from then on.
+
+            Raises:
+                ChangedFile: the file is another now.
+                MissingFile, …: as when it was opened first.
+            """
+            if name not in _OF_FILE or "_payloads" not in self.__dict__:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            hold = hold_of(self._payloads)
+            self._source, self._index = hold.source, hold.entries
+            self.__dict__.setdefault("_names", AllNames(hold.entries))
+            return self.__dict__[name]
+
+    @property
+    def payloads(self) -> Payloads:
+        """What reads the values of the file."""
+        return self._payloads
 
     @property
     def path(self) -> str:
@@ -64,6 +88,10 @@ class LazyMapping(MutableMapping[str, Value]):
         edited = self._edited(name)
         return self.entry(name) if edited is UNEDITED else edited
 
+    def place_of(self, name: str) -> int | None:
+        """The place of a name in the file's index, or None. Reads nothing."""
+        return self._position(name)
+
     def known(self) -> Iterator[tuple[str, Value | Entry]]:
         """Every name, in order, with what `peek` says of it. Cost: for a whole file a walk over its records."""
         self._check_open()
@@ -76,8 +104,7 @@ class LazyMapping(MutableMapping[str, Value]):
     @property
     def is_whole(self) -> bool:
         """Whether it shows the file as it is: every name, and no value that was set, here or in a view."""
-        made = any(isinstance(value, Parameter) and value.is_edited for value in list(self._made.values()))
-        edited = made or self._removed or self._replaced or self._appended
+        edited = bool(self._changed()) or self._removed or self._replaced or self._appended
         return isinstance(self._names, AllNames) and not edited
 
     def edits(self) -> dict[str, Value]:
@@ -160,6 +187,33 @@ class LazyMapping(MutableMapping[str, Value]):
         other._appended = dict(self._appended)
         return other
 
+    __copy__ = copy
+
+    def __deepcopy__(self: _Self, memo: dict[int, Any]) -> _Self:
+        """A second mapping over the same file, with values and edits of its own."""
+        other = self.copy()
+        other._made = deepcopy(self._changed(), memo)
+        other._replaced, other._appended = deepcopy((self._replaced, self._appended), memo)
+        return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What pickles: how the file was opened, which names of it are seen, and the edits in memory.
+
+        Edits are what was assigned, what was taken out, and what `set_data` was called on; the arrays of a map that was
+        read, and changed in place, are not. What comes out of a pickle opens its file when it is first used, which
+        raises `ChangedFile` if that is another now. In a process all that came from one checkpoint share one open file,
+        which is closed with the last of them.
+
+        Raises:
+            NotPicklable: the checkpoint was opened with a key that is no `KeyReference`, or from bytes in memory.
+            ClosedCheckpoint: it was closed.
+        """
+        self._check_open()
+        names = self.__dict__.get("_names")  # not there if it came out of a pickle and was not used: then all are seen
+        places = names.places if isinstance(names, SomeNames) else None
+        edits = (self._changed(), self._replaced, self._removed, self._appended)
+        return _unpickled, (type(self), self._payloads, places, *edits)
+
     def __or__(self: _Self, other: MutableMapping[str, Value]) -> _Self:
         merged = self.copy()
         merged.update(other)
@@ -199,6 +253,29 @@ class LazyMapping(MutableMapping[str, Value]):
         made = UNEDITED if position is None else self._made.get(name, UNEDITED)
         return UNEDITED if isinstance(made, Parameter) and not made.is_edited else made
 
+    def _changed(self) -> dict[str, Parameter]:
+        """The parameters of the file whose values `set_data` replaced."""
+        made = list(self._made.items())  # at once: other threads may add to it
+        return {name: value for name, value in made if isinstance(value, Parameter) and value.is_edited}
+
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedCheckpoint(f"the checkpoint {self.path} was closed")
+
+
+def _unpickled(
+    kind: type[_Self],
+    payloads: Payloads,
+    places: dict[str, int] | None,
+    made: dict[str, Value],
+    replaced: dict[str, Value],
+    removed: set[str],
+    appended: dict[str, Value],
+) -> _Self:
+    """A mapping as it was when it was pickled; what it lacks is there when it is asked for."""
+    mapping = kind.__new__(kind)
+    mapping._payloads, mapping._closed = payloads, False
+    mapping._made, mapping._replaced, mapping._removed, mapping._appended = made, replaced, removed, appended
+    if places is not None:
+        mapping._names = SomeNames(places)
+    return mapping

@@ -124,6 +124,26 @@ class Parameter:
 
         return torch.to_tensor(self.writable())
 
+    def to_dask(self, chunks: Any = None) -> Any:
+        """The values as a dask array whose tasks read their own part of the file.
+
+        What travels to workers is how the file is opened (see `__reduce__`), never a value; they must see it under the
+        same path. A value that was set in memory is in the graph, as any array of numpy's is.
+
+        Args:
+            chunks: as dask takes them; None for runs of the file of about 64 MiB: rows, or parts of rows that are
+                larger.
+
+        Raises:
+            ImportError: dask is not installed (`pip install 'lazyckpt[dask]'`).
+
+        Cost: reads nothing. Each task opens the file warm, unless its process has it open, and reads one chunk; a
+        slice of the array reads the bytes of the slice.
+        """
+        from lazyckpt.tensors import dask
+
+        return dask.to_array(self, self._token(), chunks) if self._data is None else dask.of_memory(self._data, chunks)
+
     def to_mindspore(self) -> Any:
         """The values as a MindSpore Parameter in memory of its own (see `writable`; bfloat16 and Int4 are copied).
 
@@ -174,6 +194,14 @@ class Parameter:
             return self._data[key]
         return self._payloads.part(self._entry, key)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What pickles: how the file was opened, where the value lies in it, and what was set in memory.
+
+        Raises:
+            NotPicklable: the checkpoint was opened with a key that is no `KeyReference`, or from bytes in memory.
+        """
+        return _unpickled, (self.name, self._entry, self._payloads, self.requires_grad, self._data)
+
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("len() of a scalar parameter")
@@ -221,6 +249,11 @@ class Parameter:
             f"Parameter (name={self.name}, shape={self.shape}, dtype={self.dtype}, requires_grad={self.requires_grad})"
         )
 
+    def _token(self) -> tuple[Any, ...]:
+        """What tells this value from any other, also of another version of its file."""
+        hold = self._payloads.hold
+        return (id(self._payloads) if hold is None else (hold.handle.arguments, hold.entries.fingerprint), self._entry)
+
     def _repr_html_(self) -> str:
         """What is known without reading the value."""
         from lazyckpt.display.markup import facts_html
@@ -239,3 +272,12 @@ class Parameter:
             "place": place,
         }
         return facts_html(self.name, facts.items())
+
+
+def _unpickled(
+    name: str, entry: Entry, payloads: Payloads, requires_grad: bool, data: npt.NDArray[Any] | None
+) -> Parameter:
+    """A parameter as it was when it was pickled."""
+    made = Parameter(entry, payloads)
+    made.name, made.requires_grad, made._data = name, requires_grad, data
+    return made

@@ -21,6 +21,7 @@ from lazyckpt.dtypes import DType
 from lazyckpt.entry import STRING, Entry, Extent
 from lazyckpt.errors import CorruptFile, StaleIndex
 from lazyckpt.formats import Format
+from lazyckpt.handles import Hold, reduced
 from lazyckpt.sources.base import Request, Source
 from lazyckpt.sources.ranges import Key, Plan, coalesce, plan
 from lazyckpt.sources.window import Patch
@@ -40,11 +41,25 @@ class _Fetch(NamedTuple):
 
 
 class Payloads:
-    """Values of one checkpoint. Safe for many threads."""
+    """Values of one checkpoint. Safe for many threads. Pickled as how the file was opened (see `handles`).
 
-    def __init__(self, source: Source, form: Format) -> None:
+    Attributes:
+        hold: what is open, and how it was opened; None if that is not known.
+        is_lent: whether it came out of a pickle, and others read with it.
+    """
+
+    is_lent = False
+
+    def __init__(self, source: Source, form: Format, hold: Hold | None = None) -> None:
         self._source = source
         self._form = form
+        self.hold = hold
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduced(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Payloads:
+        return self  # nothing in it changes
 
     def view(self, entry: Entry) -> AnyArray:
         """A tensor's values: a read-only view where there is one, else a new array.
@@ -92,25 +107,32 @@ class Payloads:
         made: AnyArray | str | list[AnyArray] = self._run(self._fetch(entry))
         return made
 
-    def pieces(self, entry: Entry, size: int = PIECE) -> Iterator[AnyArray]:
+    def pieces(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[AnyArray]:
         """A tensor's or a string's values in C order, a piece at a time: for whoever passes over large values once.
 
         Args:
             entry: of a tensor, or of a string (whose pieces are bytes).
             size: bytes of a piece in the file, at most.
+            first: the number of the first piece.
+            count: how many; None for all from there on.
 
         Yields:
             Flat arrays, read-only or of their own.
 
         Raises, Cost: as `stored`.
         """
-        return (_elements(entry, np.frombuffer(data, np.uint8)) for data in self.stored(entry, size))
+        stored = self.stored(entry, size, first, count)
+        return (_elements(entry, np.frombuffer(data, np.uint8)) for data in stored)
 
-    def stored(self, entry: Entry, size: int = PIECE) -> Iterator[memoryview]:
-        """A tensor's or a string's bytes as they stand in the file, a piece at a time.
+    def piece_count(self, entry: Entry, size: int = PIECE) -> int:
+        """How many pieces there are."""
+        return -(-entry.stored // _whole(size))
 
-        The header is proven before the first piece. If the index has a digest of the content, damage is told after the
-        last one: what was made of the pieces must not be kept then.
+    def stored(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[memoryview]:
+        """A tensor's or a string's bytes as they stand in the file, a piece at a time; arguments as for `pieces`.
+
+        The header is proven before the first piece. If the index has a digest of the content, and all of it is asked
+        for, damage is told after the last one: what was made of the pieces must not be kept then.
 
         Yields:
             Whole elements each. Pages of a mapped file leave this process's memory when the next piece is asked for.
@@ -121,10 +143,12 @@ class Payloads:
         """
         _check_sense(entry, self._source)
         self._form.confirm(self._source, entry)
-        check = Digesting(entry, self._source.name)
-        step = max(1, size // 8) * 8  # whole elements, of any dtype
-        for done in range(0, entry.stored, step):
-            data = self.stored_at(entry, done, min(step, entry.stored - done))
+        step = _whole(size)
+        stop = entry.stored if count is None else min(entry.stored, (first + count) * step)
+        is_all = first == 0 and stop == entry.stored
+        check = Digesting(entry if is_all else entry._replace(digest=b""), self._source.name)
+        for done in range(first * step, stop, step):
+            data = self.stored_at(entry, done, min(step, stop - done))
             check.update(data)
             yield data
             for offset, request in _within(entry.extents, done, data):
@@ -288,6 +312,11 @@ def dtype_of(entry: Entry) -> DType:
     if entry.dtype is None:
         raise TypeError(f"{entry.name!r} is a {entry.kind}, not a tensor")
     return entry.dtype
+
+
+def _whole(size: int) -> int:
+    """The bytes of a piece: of whole elements, of any dtype."""
+    return max(1, size // 8) * 8
 
 
 def _is_plain(entry: Entry) -> bool:

@@ -139,14 +139,18 @@ class AllNames:
 
 
 class SomeNames:
-    """Chosen names, or names under which entries are known here."""
+    """Chosen names, or names under which entries are known here.
+
+    Attributes:
+        places: each with its place in the index.
+    """
 
     def __init__(self, places: dict[str, int]) -> None:
-        self._places = places
+        self.places = places
         self.position = places.get
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self.places)

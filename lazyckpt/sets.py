@@ -19,10 +19,12 @@ from typing import Any, Final, NamedTuple
 from lazyckpt.errors import ArgumentValueError, CorruptFile, MissingFile, UnreadableFile
 from lazyckpt.formats import FORMATS, Format
 from lazyckpt.formats.joined import joined
+from lazyckpt.handles import Handle, Hold, handle_of
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, Found, Wishes, open_indexed
 from lazyckpt.index.joined import JoinedIndex
 from lazyckpt.keys import Secret
+from lazyckpt.payload import Payloads
 from lazyckpt.sources import Source
 from lazyckpt.sources.joined import JoinedSource
 from lazyckpt.sources.paths import folder_of, is_url, join, read, resolved
@@ -32,11 +34,17 @@ _WEIGHT_MAP: Final = "weight_map"
 
 
 class OpenedSet(NamedTuple):
-    """The files of a set as one, or a file as a set of one."""
+    """The files of a set as one, or a file as a set of one, and how they are opened again (None if they cannot be)."""
 
     source: Source
     entries: Index
     format: Format
+    handle: Handle | None = None
+
+    def payloads(self) -> Payloads:
+        """What reads the values."""
+        hold = None if self.handle is None else Hold(self.handle, self.source, self.entries)
+        return Payloads(self.source, self.format, hold)
 
     def close(self) -> None:
         """Let go of files and indexes."""
@@ -51,10 +59,22 @@ def is_listing(path: str) -> bool:
 
 def open_path(path: str, key: Secret | None, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
     """Open a file, or the files that a listing names. Raises, Cost: as `build_index`, or as `open_set`."""
+    handle = _handle(path, key, dec_mode, where, wishes)
     if is_listing(path):
-        return open_set(path, key, dec_mode, where, wishes)
+        return open_set(path, key, dec_mode, where, wishes)._replace(handle=handle)
     found = open_indexed(path, key, dec_mode, where, wishes)
-    return OpenedSet(found.source, found.entries, FORMATS[found.format])
+    return OpenedSet(found.source, found.entries, FORMATS[found.format], handle)
+
+
+def _handle(path: str, key: Secret | None, dec_mode: str, where: str, wishes: Wishes) -> Handle:
+    """How other processes, in whatever folder they are, open a path again."""
+    place = where if where in (AUTO, MEMORY) else os.path.abspath(where)
+    whole = path if "://" in path else os.path.abspath(path)
+    return handle_of(_reopened, (whole, dec_mode, place, wishes._replace(force=False, progress=None)), key)
+
+
+def _reopened(path: str, dec_mode: str, where: str, wishes: Wishes, key: Secret | None) -> Payloads:
+    return open_path(path, key, dec_mode, where, wishes).payloads()
 
 
 def open_set(path: str, key: Secret | None, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:

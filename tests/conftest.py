@@ -26,6 +26,7 @@ settings.load_profile("same")
 
 # The suites beside a real framework, and in a real notebook, run where there is one.
 BESIDE = {
+    "distributed": "interop_dask",
     "mindspore": "interop",
     "nbclient": "notebook",
     "s3fs": "interop_remote",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import lazyckpt
 from lazyckpt.errors import ArgumentTypeError, CorruptFile, EncryptedFile, MissingFile
 from lazyckpt.explore import diff as module
 from lazyckpt.explore.opening import open_all
+from lazyckpt.index.many import processes
 
 
 @pytest.fixture
@@ -53,6 +55,26 @@ def traced(values):
     """A checkpoint over a source that remembers what is read."""
     source = TracingSource(checkpoint(values))
     return source, opened_and_traced(source)
+
+
+@pytest.mark.parametrize("workers", [lambda: ThreadPoolExecutor(2), lambda: processes(2)], ids=["threads", "processes"])
+def test_workers_find_what_one_process_finds(workers, write, monkeypatch):
+    """Values that differ, are alike, renamed, on one side, or edited in memory: one report, with the same figures."""
+    monkeypatch.setattr(module, "_TASK_BYTES", 5000)
+    noise = np.random.default_rng(1).standard_normal((9, 1000))
+    one = {**MIXED, **{f"w{number}": row for number, row in enumerate(noise)}}
+    two = {**one, "w3": one["w3"] * 1.001, "step": np.array(5), "note": "other", "more": counting((3,))}
+    two["renamed"] = two.pop("w7")
+    path, other = write("a.ckpt", one), write("b.ckpt", two)
+    with open_all(other) as edited, workers() as executor:
+        edited["w5"].set_data(np.zeros(1000))
+        edited["conv1.bias"] = np.zeros(2)
+        reports = [
+            (lazyckpt.diff(path, side), lazyckpt.diff(path, side, scheduler=executor)) for side in (other, edited)
+        ]
+
+    assert [spread.to_dict() for _, spread in reports] == [here.to_dict() for here, _ in reports]
+    assert told(reports[0][1])["value"] == ["step", "note", "w3"]
 
 
 def test_copies_are_the_same(compared):
@@ -169,7 +191,8 @@ def test_digests_spare_reading(write):
     with open_all(paths[0]) as one, open_all(paths[1]) as two:
         seen = []
         for side in (one, two):
-            side.item = lambda name, new, item=side.item: seen.append(name) or item(name, new)
+            read = side.payloads.stored
+            side.payloads.stored = lambda entry, *how, read=read: seen.append(entry.name) or read(entry, *how)
         report, names_only = lazyckpt.diff(one, two), lazyckpt.diff(one, two, values=False)
 
     assert set(seen) == {"step"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
@@ -78,6 +79,27 @@ def test_a_worker_that_dies_takes_only_its_own_file_with_it(files):
 
     assert first == Built(files[0], "MemoryError: killed", None, 0, 0, 0.0)
     assert told(others) == expected(files)[1:]
+
+
+def test_a_process_that_is_killed_costs_nothing(tmp_path):
+    """Killed in the middle of a run: its files are indexed by others, and none is blamed."""
+    data = checkpoint({f"layer.{number}.weight": LAYERS["step"] for number in range(5000)})
+    paths = [tmp_path / f"{number:02}.ckpt" for number in range(20)]
+    for path in paths:
+        path.write_bytes(data)
+
+    def kill(result):
+        if not killed:
+            killed.append(os.kill(next(iter(workers._processes)), signal.SIGKILL))
+
+    killed = []
+    with processes(2) as workers:
+        results = build_indexes(paths, executor=workers, progress=kill)
+
+    assert killed
+    assert [(result.path, result.error, result.parameters) for result in results] == [
+        (str(path), "", 5000) for path in paths
+    ]
 
 
 def test_progress_hears_of_every_result(files):

@@ -14,6 +14,7 @@ ROOT = Path(lazyckpt.__file__).parent
 # Lowest first. A room imports from itself and from what stands before it. "" is the package itself.
 LAYERS = (
     "errors",
+    "tasks",
     "atomic",
     "dtypes",
     "entry",
@@ -22,6 +23,7 @@ LAYERS = (
     "formats",
     "digest",
     "index",
+    "handles",
     "payload",
     "tensors",
     "display",
@@ -52,6 +54,8 @@ LAYERS = (
 # Who may import a package. numpy is everybody's.
 OWNERS = {
     "cryptography": {"sources.cipher"},
+    "dask": {"tensors.dask"},
+    "distributed": {"tasks.cluster"},
     "fastparquet": {"references.as_parquet"},
     "fsspec": {"references.as_parquet", "sources.paths"},
     "google": {"formats.checkpoint_pb2"},

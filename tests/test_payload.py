@@ -207,6 +207,31 @@ def test_old_bfloat16_is_the_upper_half_of_each_float():
     assert found.view("uint16").tolist() == (wide.view("uint32") >> 16).tolist()
 
 
+@pytest.mark.parametrize("size", [8, 24, 1000])
+def test_pieces_can_be_asked_for_by_number(size, payloads):
+    """Some pieces are those that all of them would have given at their places."""
+    for entry in (ENTRIES["a"], ENTRIES["note"]):
+        pieces = [piece.tobytes() for piece in payloads.pieces(entry, size)]
+        some = [
+            [piece.tobytes() for piece in payloads.pieces(entry, size, first, count)] == pieces[first:][:count]
+            for first in range(len(pieces) + 2)
+            for count in (None, 0, 1, 2, 99)
+        ]
+
+        assert payloads.piece_count(entry, size) == len(pieces)
+        assert all(some)
+
+
+def test_some_pieces_are_not_compared_with_the_digest_of_all(payloads):
+    """A digest tells of a content as a whole; who asks for all pieces by number has it compared."""
+    wrong = with_digest(bytes(32))
+    some = list(payloads.pieces(wrong, 8, 0, 1))
+    with pytest.raises(CorruptFile, match="digest differs"):
+        list(payloads.pieces(wrong, 8, 0, payloads.piece_count(wrong, 8)))
+
+    assert len(some) == 1
+
+
 def with_digest(digest):
     """The entry of the first tensor with a digest."""
     return A_ENTRY._replace(digest=digest)

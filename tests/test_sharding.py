@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import shutil
 
 import numpy as np
@@ -80,6 +81,22 @@ def test_what_cannot_be_put_together_says_why(name):
                 ckpt[one].asnumpy()
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_a_set_that_was_pickled_gives_the_same(name):
+    """Also each parameter by itself, whole and in rows, of which nobody had asked for another on the other side."""
+    lost = {*problems(name), *({"z"} if name == "damaged/truncated" else ())}
+    with opened(name, **({"collisions": "last"} if name == "segmented/many" else {})) as ckpt:
+        kept = [one for one in truth(name) if one not in lost]
+        expected = [facts(ckpt[one].asnumpy()) for one in kept]
+        sent = pickle.dumps(ckpt)
+        params = [(pickle.dumps(ckpt[one]), facts(ckpt[one][..., :1])) for one in kept[:9] if ckpt[one].ndim]
+    for data, row in params:
+        assert facts(pickle.loads(data)[..., :1]) == row
+    received = pickle.loads(sent)
+
+    assert [facts(received[one].asnumpy()) for one in kept] == expected
+
+
 def test_a_file_that_is_cut_costs_what_only_it_has(caplog):
     """The others load from their copies; a warning and the error name the file."""
     with caplog.at_level(logging.WARNING), opened("damaged/truncated") as ckpt:
@@ -150,6 +167,18 @@ def test_loads_and_streams_are_the_whole_tensors():
 
             assert facts(array) == facts(ckpt[name].asnumpy())
             assert pieces == array.tobytes()
+
+
+def test_pieces_of_a_stream_can_be_asked_for_by_number():
+    """Each is the one that the whole stream has at its place; they are rows, of however many files."""
+    with opened("mixed_2x4/protobuf") as ckpt:
+        for name in ckpt:
+            entry = ckpt.entry(name)
+            pieces = [piece.tobytes() for piece in ckpt.payloads.pieces(entry, 64)]
+            some = [b"".join(p.tobytes() for p in ckpt.payloads.pieces(entry, 64, n, 2)) for n in range(len(pieces))]
+
+            assert ckpt.payloads.piece_count(entry, 64) == len(pieces)
+            assert some == [b"".join(pieces[number : number + 2]) for number in range(len(pieces))]
 
 
 @pytest.mark.parametrize("ending", ["ckpt", "safetensors"])

@@ -20,7 +20,7 @@ from lazyckpt.index import Index
 from lazyckpt.index.record import Meta
 from lazyckpt.index.store import MemoryStore
 from lazyckpt.selection import AllNames
-from lazyckpt.sharding.assembly import MergedPayloads, boxes_from
+from lazyckpt.sharding.assembly import MergedPayloads
 from lazyckpt.sharding.layout import ImpossibleLayout, box_of, cut_of, devices_of, whole_of
 from lazyckpt.sharding.merged import MergedIndex, Merger, Rank
 from lazyckpt.sharding.strategy import Layout
@@ -117,7 +117,7 @@ def distributed(layout, whole, lost=(), source_of=BytesSource):
     source = JoinedSource("all", [source_of(data) for data in files.values()])
     merger = Merger(ranks, {0: {"w": layout}})
     index = MergedIndex(merger, ranks)
-    payloads = MergedPayloads(source, joined(FORMATS["ckpt"], source), boxes_from(merger.boxes))
+    payloads = MergedPayloads(source, joined(FORMATS["ckpt"], source), merger.boxes_of)
     return Checkpoint(source, index, payloads, AllNames(index))
 
 

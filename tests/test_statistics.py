@@ -9,18 +9,21 @@ import math
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from checkpoints import LAYERS, MIXED, checkpoint, counting
+from checkpoints import LAYERS, MIXED, checkpoint, counting, varint
 from decryptions import counted
 from encryption import KEY, encrypted, split
 from opening import opened_and_traced
 from rich.console import Console
+from safetensors_files import file_of
 from tracing import TracingSource, places
 
 import lazyckpt
-from lazyckpt.errors import ArgumentValueError
+from lazyckpt.errors import ArgumentValueError, ChangedFile
+from lazyckpt.index.many import processes
 from lazyckpt.statistics.table import COLUMNS, PRINTED
 
 VALUES = {
@@ -29,6 +32,84 @@ VALUES = {
     "flags": np.array([True, False, True]),
     "empty": np.zeros((0,), "float32"),
 }
+
+
+LARGE = 2**29 + 2**23  # bytes of a value that is measured in nine spans
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A file with a large value between small ones; most of it is a hole."""
+    path = tmp_path_factory.mktemp("large") / "net.ckpt"
+    noise = np.random.default_rng(3).standard_normal(2**22).astype("float32")
+    small = checkpoint({f"w{number}": noise[number : number + 1000] for number in range(5)})
+    head, dims = b"\x12\x07Float32\x1a" + varint(LARGE), b"\x08" + varint(LARGE // 4)
+    inner = varint(len(dims + head) + LARGE)
+    outer = b"\x0a\x01x\x12" + inner + dims + head
+    with open(path, "wb") as file:
+        file.write(small + b"\x0a" + varint(len(outer) + LARGE) + outer)
+        start = file.tell()
+        for number in range(20):
+            file.seek(start + number * LARGE // 20 // 4 * 4)
+            file.write(noise[: 10_000 + number] * 10.0 ** (number - 9))
+        file.truncate(start + LARGE)
+    return str(path)
+
+
+def threads():
+    """Two threads."""
+    return ThreadPoolExecutor(2)
+
+
+@pytest.mark.parametrize("workers", [threads, lambda: processes(2)], ids=["threads", "processes"])
+def test_workers_give_the_numbers_of_one_process(workers, large, tmp_path):
+    """To the last bit: a large value is cut where one process puts its parts together."""
+    heard = []
+    with lazyckpt.load_checkpoint(large, index=tmp_path / "my.lmdb") as ckpt, workers() as executor:
+        here = ckpt.stats()
+        spread = ckpt.stats(scheduler=executor, progress=lambda *counts: heard.append(counts))
+
+        assert list(spread) == list(here)
+        assert (len(heard), heard[-1]) == (10, (heard[-1][1], heard[-1][1]))
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["as it is", "changed"])
+def test_workers_measure_every_kind_of_value(changed, open_values):
+    """Maps, strings, empty ones, edits, views, another order: the table is that of one process."""
+    with open_values({**MIXED, **VALUES}) as ckpt, processes(2) as executor:
+        names = [name for name in reversed(ckpt) if name != "step"]
+        if changed:
+            ckpt["a"].set_data(np.ones((2, 2)))
+            ckpt["conv1.bias"] = np.zeros(3)
+            ckpt["new"] = [np.arange(3), np.ones(3), np.arange(3)]
+            del ckpt["b"]
+            names.remove("b")
+        tables = [
+            (view.stats(chosen), view.stats(chosen, scheduler=executor))
+            for view, chosen in ((ckpt, None), (ckpt, names), (ckpt.select("conv"), None))
+        ]
+
+    assert [str(spread) for _, spread in tables] == [str(here) for here, _ in tables]
+    assert [[row.moments for row in spread] for _, spread in tables] == [
+        [row.moments for row in here] for here, _ in tables
+    ]
+
+
+def test_threads_measure_what_cannot_be_sent(tmp_path):
+    """With a key in hand, or of bytes in memory: threads are in this process."""
+    (tmp_path / "net.ckpt").write_bytes(encrypted(checkpoint(LAYERS)))
+    with lazyckpt.load_checkpoint(str(tmp_path / "net.ckpt"), dec_key=KEY) as ckpt, threads() as executor:
+        assert list(ckpt.stats(scheduler=executor)) == list(ckpt.stats())
+    with lazyckpt.load_checkpoint(io.BytesIO(file_of(LAYERS)), format="safetensors") as ckpt, threads() as executor:
+        assert list(ckpt.stats(scheduler=executor)) == list(ckpt.stats())
+
+
+def test_a_fault_of_the_file_is_told_by_workers_too(open_values, tmp_path):
+    """It ends the run, as it does in one process."""
+    with open_values(LAYERS) as ckpt, processes(1) as executor:
+        os.utime(tmp_path / "net.ckpt", (5, 5))
+        with pytest.raises(ChangedFile):
+            ckpt.stats(scheduler=executor)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Build the indexes of many checkpoints, for job scripts. A run that was stopped can be started again.
 
     python tools/build_index.py runs/ 'old/*.ckpt' last.ckpt --jobs 8
+    python tools/build_index.py runs/ --scheduler tcp://host:8786       # on a dask cluster
 
 Prints a line for each file that failed to stderr, and a summary. Exit codes: 0 all files have a fresh index, 1 some
 have none, 2 there is nothing to index or the command is wrong.
@@ -15,9 +16,10 @@ from typing import Annotated
 
 import typer
 
-from lazyckpt.errors import MissingFile
+from lazyckpt.errors import LazyCkptError
 from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processes
 from lazyckpt.keys import KeyReference
+from lazyckpt.tasks.cluster import connected
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -26,6 +28,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 def build(
     paths: Annotated[list[str], typer.Argument(help="Checkpoints, folders (searched for *.ckpt), or patterns.")],
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files indexed at once.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="A dask scheduler, such as tcp://host:8786, whose workers see the same paths.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build also indexes that are fresh.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary and every file as JSON.")] = False,
@@ -36,11 +41,14 @@ def build(
     start = time.perf_counter()
     try:
         files = find_checkpoints(paths)
-    except MissingFile as error:
+        stack = ExitStack()
+        executor = stack.enter_context(connected(scheduler)) if scheduler is not None else None
+    except LazyCkptError as error:
         typer.echo(error, err=True)
         raise typer.Exit(2) from error
-    with ExitStack() as stack:
-        executor = stack.enter_context(processes(min(jobs, len(files)))) if min(jobs, len(files)) > 1 else None
+    with stack:
+        if executor is None and min(jobs, len(files)) > 1:
+            executor = stack.enter_context(processes(min(jobs, len(files))))
         key = KeyReference(key_file, key_env)
         results = build_indexes(files, executor=executor, force=force, key=key, progress=tell_failure)
     summary = summarise(results, time.perf_counter() - start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Final, NamedTuple
 
 import typer
@@ -15,6 +16,7 @@ from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processe
 from lazyckpt.index.place import publish
 from lazyckpt.keys import KeyReference
 from lazyckpt.sets import files_of
+from lazyckpt.tasks import Where
 
 DIGEST: Final = "blake2b"
 
@@ -32,6 +34,12 @@ def index(
     files: Files,
     force: Annotated[bool, typer.Option("--force", help="Build also indexes that are fresh.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files indexed at once.")] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="A dask scheduler, such as tcp://host:8786, whose workers see the same paths.", metavar="ADDRESS"
+        ),
+    ] = None,
     digest: Annotated[
         bool, typer.Option("--digest", help="Also store a digest of every value (reads them all): see diff, verify.")
     ] = False,
@@ -46,7 +54,11 @@ def index(
         paths = [part for path in find_checkpoints(files) for part in files_of(path)]
         key = KeyReference(key_file, key_env)
         how = Indexing(force, DIGEST if digest else None, key)
-        results = [_index_one(paths[0], how)] if len(paths) == 1 else _index_many(paths, jobs, how)
+        if len(paths) == 1 and scheduler is None:
+            results = [_index_one(paths[0], how)]
+        else:
+            with _workers(min(jobs, len(paths)), scheduler) as executor:
+                results = _index_many(paths, executor, how)
         if upload:
             results = [_uploaded(result) for result in results]
     for result in results:
@@ -81,7 +93,16 @@ def _uploaded(result: Built) -> Built:
         return result._replace(error=str(error))
 
 
-def _index_many(paths: list[str], jobs: int, how: Indexing) -> list[Built]:
+def _workers(jobs: int, scheduler: str | None) -> AbstractContextManager[Where]:
+    """What indexes: a cluster, processes, or this one."""
+    if scheduler is not None:
+        from lazyckpt.tasks.cluster import connected
+
+        return connected(scheduler)
+    return processes(jobs) if jobs > 1 else nullcontext()
+
+
+def _index_many(paths: list[str], executor: Where, how: Indexing) -> list[Built]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -91,10 +112,7 @@ def _index_many(paths: list[str], jobs: int, how: Indexing) -> list[Built]:
     )  # fmt: skip
     with bar:
         task = bar.add_task("files", total=len(paths))
-        if jobs == 1:
-            return build_indexes(paths, **how._asdict(), progress=lambda _: bar.advance(task))
-        with processes(min(jobs, len(paths))) as pool:
-            return build_indexes(paths, executor=pool, **how._asdict(), progress=lambda _: bar.advance(task))
+        return build_indexes(paths, executor=executor, **how._asdict(), progress=lambda _: bar.advance(task))
 
 
 def _summary(result: Built) -> str:

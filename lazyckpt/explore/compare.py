@@ -143,7 +143,7 @@ class _Sums:
         change = one - two
         largest = _times_power(float(np.abs(change).max()), power) if gap is None else gap
         self._max = largest if self._max is None else max(self._max, largest)
-        dots = [np.vdot(one, two).real, np.vdot(one, one).real, np.vdot(two, two).real, np.vdot(change, change).real]
+        dots = [_dot(one, two), _dot(one, one), _dot(two, two), _dot(change, change)]
         self._totals[power] = self._totals.get(power, np.zeros(4)) + np.array(dots, np.float64)
 
     def difference(self) -> Difference:
@@ -155,6 +155,12 @@ class _Sums:
         cosine = dot / (math.sqrt(first) * math.sqrt(second)) if first and second else None
         cosine = None if cosine is None else max(-1.0, min(1.0, cosine))
         return Difference(self.differing, self._size, self._max, relative, cosine, self._nonfinite)
+
+
+def _dot(one: AnyArray, two: AnyArray) -> float:
+    """The scalar product; not by BLAS, whose sums depend on how many threads it has."""
+    left = one.conj() if one.dtype.kind == "c" else one
+    return float(np.einsum("i,i->", left, two).real)
 
 
 def _wide(array: AnyArray) -> AnyArray:

@@ -13,55 +13,23 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from lazyckpt.checkpoint import Checkpoint
-from lazyckpt.dtypes import DType
-from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Entry
+from lazyckpt.entry import REFUSED
 from lazyckpt.explore.changes import OUTCOMES, Diff, Row
-from lazyckpt.explore.compare import Difference, compare, same_bytes
+from lazyckpt.explore.compare import same_bytes
 from lazyckpt.explore.opening import open_all
 from lazyckpt.explore.patterns import matcher
+from lazyckpt.explore.sides import Pair, Read, Side, read, read_task, side_of
 from lazyckpt.reading import MAX_WORKERS, PARALLEL_FROM
 from lazyckpt.sources.paths import is_url
-from lazyckpt.writing.items import Item
+from lazyckpt.tasks import Where, run
 
 MOST_RENAMES: Final = 10_000  # values, on both sides together, that are read to find out whether they were renamed
 _BATCH: Final = 2048  # pairs that are handed out to threads at once
-_SMALL: Final = 2**16  # bytes of a tensor that is read at once
-_LONGEST_TEXT: Final = 40  # characters of a string that are told
+_TASK_BYTES: Final = 2**26  # of the first checkpoint that one task reads
 Progress = Callable[[int, int], object]
-Types = tuple[tuple[DType | None, tuple[int, ...]], ...]  # of the arrays that make up a value: one, three of a map
-
-
-class _Side(NamedTuple):
-    """What is known of a value before it is read."""
-
-    name: str
-    kind: str
-    types: Types
-    nbytes: int
-    digest: bytes
-    reason: str
-    item: Callable[[], Item]
-    content: Callable[[], bytes] | None = None  # of a small tensor, if nothing else is to be checked of it
-
-    @property
-    def described(self) -> str:
-        """Its facts, for people."""
-        if self.kind == TENSOR:
-            return f"{self.types[0][0]} {self.types[0][1]}"
-        if self.kind == MAP:
-            return "map of " + ", ".join(f"{dtype} {shape}" for dtype, shape in self.types)
-        return {STRING: "str"}.get(self.kind, self.kind)
-
-
-class _Pair(NamedTuple):
-    """Two values whose contents must be read."""
-
-    outcome: str  # what they are if the contents do not differ: `equal`, or `dtype`
-    a: _Side
-    b: _Side
 
 
 def diff(
@@ -72,6 +40,7 @@ def diff(
     values: bool = True,
     workers: int | None = None,
     progress: Progress | None = None,
+    scheduler: Where = None,
 ) -> Diff:
     """Tell what is different in two checkpoints.
 
@@ -83,12 +52,16 @@ def diff(
             value is read.
         workers: threads; None for as many as pay, 1 for none.
         progress: called as `progress(done, total)` with bytes of the first checkpoint, those passed over counted.
+        scheduler: a dask `Client` or a `concurrent.futures.Executor` whose workers read both files, under the same
+            paths, and compare values: each whole, so that the report is the same. Values in memory are compared here,
+            and what was renamed is looked for here.
 
     Returns:
         A report that prints, renders in notebooks, and exports. `.same` tells whether nothing is different.
 
     Raises:
         ValueError: a file is missing, damaged, encrypted, or no checkpoint.
+        NotPicklable: workers cannot open a checkpoint that the caller opened; see `Checkpoint.__reduce__`.
 
     Cost: a walk over both indexes. Values whose digests are in both indexes are not read unless they differ; of the
     rest equal ones are read once, others up to twice, with 8 MiB of each side in memory at a time (a thread). One file
@@ -101,7 +74,7 @@ def diff(
         if _is_one_file(one, two):
             equal = len(one) if wanted is None else sum(map(wanted, one))
             return Diff(one.path, two.path, (), equal, same_file=True)
-        return _Comparison(one, two, wanted, values, workers, progress).report()
+        return _Comparison(one, two, wanted, values, workers, progress, scheduler).report()
 
 
 def _opened(given: Any, stack: contextlib.ExitStack) -> Checkpoint:
@@ -131,11 +104,13 @@ class _Comparison:
         values: bool,
         workers: int | None,
         progress: Progress | None,
+        scheduler: Where,
     ) -> None:
         self._one, self._two = one, two
         self._wanted = wanted
         self._values = values
         self._workers = workers
+        self._scheduler = scheduler
         self._progress = progress
         self._done = 0
         self._equal = self._uncompared = 0
@@ -143,7 +118,7 @@ class _Comparison:
 
     def report(self) -> Diff:
         """Compare, and tell."""
-        removed: list[_Side] = []
+        removed: list[Side] = []
         pairs = self._walk(removed)
         while batch := list(islice(pairs, _BATCH)):
             self._compare(batch)
@@ -160,7 +135,7 @@ class _Comparison:
         self._tell(self._one.index.fingerprint.size - self._done)
         return Diff(self._one.path, self._two.path, tuple(rows), self._equal, self._uncompared)
 
-    def _walk(self, removed: list[_Side]) -> Iterator[_Pair]:
+    def _walk(self, removed: list[Side]) -> Iterator[Pair]:
         """The pairs that must be read; what is told without reading is noted on the way."""
         self._paired = 0
         others = self._two.known()
@@ -174,14 +149,14 @@ class _Comparison:
             elif name in self._two:
                 other = self._two.peek(name)
             else:
-                removed.append(_side(self._one, name, known))
+                removed.append(side_of(self._one, name, known))
                 continue
             self._paired += 1
-            pair = self._judge(_side(self._one, name, known), _side(self._two, name, other))
+            pair = self._judge(side_of(self._one, name, known), side_of(self._two, name, other))
             if pair is not None:
                 yield pair
 
-    def _judge(self, a: _Side, b: _Side) -> _Pair | None:
+    def _judge(self, a: Side, b: Side) -> Pair | None:
         """What is known of two values without reading them; the pair if that is not all."""
         outcome = _unlike(a, b)
         if outcome in ("refused", "kind", "shape"):
@@ -190,7 +165,7 @@ class _Comparison:
         elif not outcome and a.digest and a.digest == b.digest:
             self._equal += 1
         elif self._values:
-            return _Pair(outcome or "equal", a, b)
+            return Pair(outcome or "equal", a, b)
         elif outcome:
             self._rows.append(Row(a.name, outcome, a.described, b.described))
         elif _have_digests(a, b):
@@ -200,7 +175,7 @@ class _Comparison:
         self._tell(a.nbytes)
         return None
 
-    def _compare(self, pairs: list[_Pair]) -> None:
+    def _compare(self, pairs: list[Pair]) -> None:
         """Read pairs, and note what came out."""
         for pair, (difference, note) in zip(pairs, self._run(pairs), strict=True):
             outcome = "value" if pair.outcome == "equal" and (difference or note) else pair.outcome
@@ -213,36 +188,64 @@ class _Comparison:
                 )
             self._tell(pair.a.nbytes)
 
-    def _run(self, pairs: list[_Pair]) -> Iterator[tuple[Difference | None, str]]:
+    def _run(self, pairs: list[Pair]) -> Iterator[Read]:
+        if self._scheduler is not None:
+            yield from self._sent(pairs)
+            return
         workers = self._workers
         if workers is None:
             pays = sum(pair.a.nbytes for pair in pairs) >= PARALLEL_FROM
             workers = min(MAX_WORKERS, os.cpu_count() or 1) if pays else 1
         if workers <= 1 or not (self._one.is_addressable and self._two.is_addressable):
-            yield from map(_read, pairs)
+            yield from map(read, pairs)
             return
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(workers, thread_name_prefix="lazyckpt") as pool:
-            yield from pool.map(_read, pairs)
+            yield from pool.map(read, pairs)
 
-    def _added(self, missing: int) -> list[_Side]:
+    def _sent(self, pairs: list[Pair]) -> list[Read]:
+        """What workers find of pairs that are in files, and what is found here of the others."""
+        found: dict[int, Read] = {}
+        batches: list[list[int]] = []
+        size = 0
+        for number, pair in enumerate(pairs):
+            if not (pair.a.is_of_file and pair.b.is_of_file):
+                found[number] = read(pair)
+                continue
+            if not batches or size + pair.a.nbytes > _TASK_BYTES:
+                batches.append([])
+                size = 0
+            batches[-1].append(number)
+            size += pair.a.nbytes
+        one, two = self._one.payloads, self._two.payloads
+        calls = [(one, two, [self._place(pairs[number]) for number in batch]) for batch in batches]
+        labels = [pairs[batch[0]].a.name for batch in batches]
+        for outcome in run(read_task, calls, self._scheduler, labels):
+            found.update(zip(batches[outcome.number], outcome.result(), strict=True))
+        return [found[number] for number in range(len(pairs))]
+
+    def _place(self, pair: Pair) -> tuple[str, int, int]:
+        places = self._one.place_of(pair.a.name), self._two.place_of(pair.b.name)
+        return pair.outcome, places[0] or 0, places[1] or 0
+
+    def _added(self, missing: int) -> list[Side]:
         if self._wanted is None and len(self._two) == self._paired and not missing:
             return []
         return [
-            _side(self._two, name, known)
+            side_of(self._two, name, known)
             for name, known in self._two.known()
             if (self._wanted is None or self._wanted(name)) and name not in self._one
         ]
 
-    def _renamed(self, removed: list[_Side], added: list[_Side]) -> list[tuple[_Side, _Side]]:
+    def _renamed(self, removed: list[Side], added: list[Side]) -> list[tuple[Side, Side]]:
         """Which of the names that only one side has stand for the same content."""
         marks = {_mark(side) for side in removed} & {_mark(side) for side in added}
         lists = [[side for side in sides if _mark(side) in marks and side.nbytes] for sides in (removed, added)]
         has_digests = all(side.digest for side in chain(*lists))
         if not has_digests and (not self._values or sum(map(len, lists)) > MOST_RENAMES):
             return []
-        waiting: dict[Any, list[_Side]] = {}
+        waiting: dict[Any, list[Side]] = {}
         for b in lists[1]:
             waiting.setdefault((_mark(b), b.digest if has_digests else _beginning(b)), []).append(b)
         found = []
@@ -261,21 +264,7 @@ class _Comparison:
             self._progress(min(self._done, total), total)
 
 
-def _side(checkpoint: Checkpoint, name: str, known: Any) -> _Side:
-    if not isinstance(known, Entry):
-        item = checkpoint.item(name, name)
-        types = tuple((content.dtype, content.shape) for content in item.contents)
-        types = ((None, ()),) if item.kind == STRING else types
-        return _Side(name, item.kind, types, item.nbytes, b"", "", lambda: item)
-    types = tuple((array.dtype, array.shape) for array in known.arrays) or ((known.dtype, known.shape),)
-    is_small = known.kind == TENSOR and known.stored <= _SMALL and not known.digest
-    return _Side(
-        name, known.kind, types, known.stored, known.digest, known.reason, lambda: checkpoint.item(name, name),
-        (lambda: checkpoint.content_of(known)) if is_small else None,
-    )  # fmt: skip
-
-
-def _unlike(a: _Side, b: _Side) -> str:
+def _unlike(a: Side, b: Side) -> str:
     """In what two values differ, as far as their headers tell, or nothing."""
     if REFUSED in (a.kind, b.kind):
         return "refused"
@@ -286,45 +275,17 @@ def _unlike(a: _Side, b: _Side) -> str:
     return "dtype" if [dtype for dtype, _ in a.types] != [dtype for dtype, _ in b.types] else ""
 
 
-def _have_digests(a: _Side, b: _Side) -> bool:
+def _have_digests(a: Side, b: Side) -> bool:
     """Whether both have digests of the same form of content."""
     return bool(a.digest and b.digest) and len(a.digest) == len(b.digest) and a.nbytes == b.nbytes
 
 
-def _mark(side: _Side) -> Any:
+def _mark(side: Side) -> Any:
     """What must be alike for two values to be the same."""
     return side.kind, side.types, side.nbytes
 
 
-def _read(pair: _Pair) -> tuple[Difference | None, str]:
-    """How far two values are apart, and what else is to be said."""
-    if _are_alike_at_once(pair):
-        return None, ""
-    one, two = pair.a.item(), pair.b.item()
-    if pair.a.kind == STRING:
-        return None, "" if same_bytes(one.contents[0], two.contents[0]) else f"{_text(one)} => {_text(two)}"
-    if pair.a.kind == MAP:
-        parts = zip(("keys", "values", "status"), one.contents, two.contents, strict=False)
-        found = {name: difference for name, left, right in parts if (difference := compare(left, right)) is not None}
-        values = found.get("values")
-        return values or next(iter(found.values()), None), f"in its {', '.join(found)}" if found else ""
-    return compare(one.contents[0], two.contents[0]), ""
-
-
-def _are_alike_at_once(pair: _Pair) -> bool:
-    """Whether two values are small, and the same."""
-    a, b = pair.a.content, pair.b.content
-    return pair.outcome == "equal" and a is not None and b is not None and a() == b()
-
-
-def _text(item: Item) -> str:
-    """The beginning of a string."""
-    data = b"".join(bytes(piece) for piece in islice(item.contents[0].pieces(), 1))
-    text = data[: 4 * (_LONGEST_TEXT + 1)].decode("utf-32-le", "replace").rstrip("\0")
-    return repr(text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…")
-
-
-def _beginning(side: _Side) -> bytes:
+def _beginning(side: Side) -> bytes:
     """A hash of the first piece of each array."""
     digest = hashlib.blake2b(digest_size=16)
     for content in side.item().contents:
@@ -333,5 +294,5 @@ def _beginning(side: _Side) -> bytes:
     return digest.digest()
 
 
-def _is_same(a: _Side, b: _Side) -> bool:
+def _is_same(a: Side, b: Side) -> bool:
     return all(map(same_bytes, a.item().contents, b.item().contents))

@@ -42,7 +42,7 @@ from lazyckpt.formats.ckpt import scan_range, trailer
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.formats.sniff import HEAD, is_text, recognised
 from lazyckpt.index.store import MAX_PARAMETER_NAME
-from lazyckpt.keys import Secret
+from lazyckpt.keys import Key, Secret, secret_of
 from lazyckpt.payload import Payloads
 from lazyckpt.sets import is_listing, parts_of
 from lazyckpt.sources import Source, open_source
@@ -72,13 +72,13 @@ _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
 
 
 def diagnose(
-    path: str | os.PathLike[str], key: bytes | None = None, *, values: bool = False, progress: Progress | None = None
+    path: str | os.PathLike[str], key: Key | None = None, *, values: bool = False, progress: Progress | None = None
 ) -> Diagnosis:
     """Tell what a file is, and what is the matter with it.
 
     Args:
         path: any file; a checkpoint or not.
-        key: of an encrypted checkpoint. Its mode is found in the file.
+        key: of an encrypted checkpoint, or a `KeyReference`. Its mode is found in the file.
         values: also read every value, to look for NaNs and infinities.
         progress: called as `progress(done, total)` with bytes while values are read.
 
@@ -93,7 +93,7 @@ def diagnose(
     AES-GCM file whose key is given is decrypted once. Nothing is written.
     """
     try:
-        secret = None if key is None else Secret(key)
+        secret = secret_of(key)
     finally:
         key = None  # so that no traceback's variables show it
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):

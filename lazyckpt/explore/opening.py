@@ -10,9 +10,8 @@ import os
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import MissingFile
 from lazyckpt.index.build import AUTO, Wishes
-from lazyckpt.keys import Secret
+from lazyckpt.keys import Key, secret_of
 from lazyckpt.loading import format_of_name
-from lazyckpt.payload import Payloads
 from lazyckpt.selection import AllNames
 from lazyckpt.sets import is_listing, open_path
 from lazyckpt.sources import CACHE_BYTES
@@ -21,7 +20,7 @@ from lazyckpt.sources.paths import exists, resolved
 
 def open_all(
     path: str | os.PathLike[str],
-    dec_key: bytes | None = None,
+    dec_key: Key | None = None,
     dec_mode: str = "AES-GCM",
     *,
     index: str = AUTO,
@@ -31,7 +30,7 @@ def open_all(
 
     Args:
         path: a `.ckpt` or safetensors file, or the listing of a set.
-        dec_key: the key of an encrypted one.
+        dec_key: the key of an encrypted one, or a `KeyReference`.
         dec_mode: its mode.
         index: as for `load_checkpoint`.
         block_cache: bytes of decrypted blocks of an AES-GCM file to keep in memory.
@@ -45,7 +44,7 @@ def open_all(
     Cost: as `load_checkpoint`.
     """
     try:
-        key = None if dec_key is None else Secret(dec_key)
+        key = secret_of(dec_key)
     finally:
         dec_key = None  # so that no traceback's variables show it
     place = os.fspath(path)
@@ -57,4 +56,4 @@ def open_all(
         place = resolved(place)
         wishes = Wishes(cache=block_cache)
     opened = open_path(place, key, dec_mode, index, wishes)
-    return Checkpoint(opened.source, opened.entries, Payloads(opened.source, opened.format), AllNames(opened.entries))
+    return Checkpoint(opened.source, opened.entries, opened.payloads(), AllNames(opened.entries))

@@ -26,7 +26,7 @@ from lazyckpt.formats.ckpt import trailer
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import Index
 from lazyckpt.index.build import Wishes, existing
-from lazyckpt.keys import Secret
+from lazyckpt.keys import Key, Secret, secret_of
 from lazyckpt.payload import PIECE, Payloads
 from lazyckpt.sources import CACHE_BYTES, BaseSource, Opened, Source, mode_of, open_source
 from lazyckpt.sources.encrypted import GcmSource, open_encrypted
@@ -41,7 +41,7 @@ _T = TypeVar("_T")
 
 def verify(
     path: str | os.PathLike[str],
-    key: bytes | None = None,
+    key: Key | None = None,
     *,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -50,7 +50,7 @@ def verify(
 
     Args:
         path: a `.ckpt` or safetensors file.
-        key: of an encrypted one. Its mode is found in the file.
+        key: of an encrypted one, or a `KeyReference`. Its mode is found in the file.
         workers: threads; None for as many as pay.
         progress: called as `progress(done, total)` with bytes, from any thread, one call at a time.
 
@@ -66,7 +66,7 @@ def verify(
     both at the same time; an AES-GCM file with digests is decrypted twice. Nothing is written.
     """
     try:
-        secret = None if key is None else Secret(key)
+        secret = secret_of(key)
     finally:
         key = None  # so that no traceback's variables show it
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):

@@ -24,7 +24,7 @@ from lazyckpt.index import Index, place, sidecar
 from lazyckpt.index.codec import CLEAR, Codec
 from lazyckpt.index.record import BadRecord, Meta
 from lazyckpt.index.store import MemoryStore
-from lazyckpt.keys import Secret
+from lazyckpt.keys import Key, Secret, secret_of
 from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source
 from lazyckpt.sources.origin import ReplacedFile
 from lazyckpt.sources.paths import resolved
@@ -70,7 +70,7 @@ DEFAULTS: Final = Wishes()
 
 def build_index(
     path: str | os.PathLike[str],
-    dec_key: bytes | None = None,
+    dec_key: Key | None = None,
     dec_mode: str = "AES-GCM",
     *,
     index_path: str | os.PathLike[str] | None = None,
@@ -83,7 +83,7 @@ def build_index(
 
     Args:
         path: the checkpoint, a `.ckpt` or a safetensors file, whatever it is called.
-        dec_key: the key of an encrypted checkpoint.
+        dec_key: the key of an encrypted checkpoint, or a `lazyckpt.KeyReference` to its place.
         dec_mode: its mode: AES-GCM, AES-CBC or SM4-CBC.
         index_path: where the sidecar goes; None for `<path>.lmdb`, or the user's cache folder if that cannot be
             written. `"memory"` writes nothing.
@@ -108,7 +108,7 @@ def build_index(
     An AES-GCM file is decrypted once, whole, to authenticate every block; of a CBC file only headers are decrypted.
     """
     try:
-        key = None if dec_key is None else Secret(dec_key)
+        key = secret_of(dec_key)
     finally:
         dec_key = None  # so that no traceback's variables show it
     where = AUTO if index_path is None else check_place(index_path)

@@ -40,7 +40,7 @@ class JoinedIndex(Index):
         import hashlib
 
         marks = [part.fingerprint for part in self._parts]
-        sample = hashlib.blake2b(b"".join(mark.sample for mark in marks), digest_size=16).digest()
+        sample = hashlib.blake2b(repr(list(map(tuple, marks))).encode(), digest_size=16).digest()
         return Fingerprint(sum(mark.size for mark in marks), max(mark.mtime_ns for mark in marks), sample)
 
     @property

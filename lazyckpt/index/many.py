@@ -1,18 +1,21 @@
-"""Indexes of many checkpoints: one task a file, on any `Executor`; a fault stops only its own file."""
+"""Indexes of many checkpoints: one task a file, on any `Executor` or dask cluster; a fault stops only its own file."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, as_completed
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lazyckpt.errors import FileFault, LazyCkptError, MissingFile
 from lazyckpt.index.build import Wishes, open_indexed
 from lazyckpt.keys import NO_KEY, KeyReference
 from lazyckpt.sources import mode_of
 from lazyckpt.sources.paths import matches, resolved
+from lazyckpt.tasks import Outcome, Where, run
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 ENDINGS: Final = (".ckpt", ".safetensors")
 
@@ -54,7 +57,7 @@ def find_checkpoints(patterns: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def processes(jobs: int) -> Executor:
+def processes(jobs: int) -> ProcessPoolExecutor:
     """Processes of this machine for `build_indexes`, to be used in a `with` block.
 
     They are spawned, not forked: a fork would take over what threads of this process (a progress bar's) have locked.
@@ -68,7 +71,7 @@ def processes(jobs: int) -> Executor:
 def build_indexes(
     paths: Iterable[str | os.PathLike[str]],
     *,
-    executor: Executor | None = None,
+    executor: Where = None,
     force: bool = False,
     digest: str | None = None,
     key: KeyReference = NO_KEY,
@@ -78,42 +81,43 @@ def build_indexes(
 
     Args:
         paths: the files.
-        executor: where the tasks run; None for here, one after another.
+        executor: where the tasks run, one a file: a `concurrent.futures.Executor`, or a dask `Client`; None for here,
+            one after another. Workers must see the files, and can best write beside them, under the same paths: an
+            index that a worker kept in its own cache folder is of no use to other machines.
         force: build also what is fresh.
         digest: `"blake2b"` to store digests of all values, too.
-        key: where the tasks find the key of those files that are encrypted. The key itself never travels.
+        key: where the tasks find the key of those files that are encrypted. The key itself never travels: the file or
+            the environment variable must be there for each worker.
         progress: called with each result as it comes.
 
     Returns:
-        One result a file, in the order of `paths`. Files that could not be indexed have an `error`; nothing is raised.
+        One result a file, in the order of `paths`. Files that could not be indexed have an `error`; nothing is raised
+        for a file. A worker that dies stops nothing: what it was at is tried again alone, and only a file that kills
+        its worker then, too, is given up.
+
+    Raises:
+        ArgumentTypeError: `executor` is neither.
 
     Cost: as `build_index` for each file; a task sends back a few hundred bytes.
     """
     wanted = [os.fspath(path) for path in paths]
+    away = [path if "://" in path else os.path.abspath(path) for path in wanted]  # workers stand in other folders
+    there = key if key.file is None else key._replace(file=os.path.abspath(key.file))
     done: dict[int, Built] = {}
-    for number, result in _results(wanted, executor, (force, digest, key)):
-        done[number] = result
+    names = [os.path.basename(path) for path in wanted]
+    for outcome in run(build_one, [(path, force, digest, there) for path in away], executor, names):
+        path = wanted[outcome.number]
+        built = _lost(path, outcome) if outcome.fault is not None else outcome.value._replace(path=path)
+        done[outcome.number] = built
         if progress is not None:
-            progress(result)
+            progress(built)
     return [done[number] for number in range(len(wanted))]
 
 
-def _results(
-    paths: list[str], executor: Executor | None, how: tuple[bool, str | None, KeyReference]
-) -> Iterator[tuple[int, Built]]:
-    if executor is None:
-        yield from enumerate(build_one(path, *how) for path in paths)
-        return
-    tasks: dict[Future[Built], int] = {
-        executor.submit(build_one, path, *how): number for number, path in enumerate(paths)
-    }
-    for task in as_completed(tasks):
-        number = tasks[task]
-        fault = task.exception()
-        if fault is not None:  # the worker died, not the file
-            yield number, Built(paths[number], f"{type(fault).__name__}: {fault}", None, 0, 0, 0.0)
-        else:
-            yield number, task.result()
+def _lost(path: str, outcome: Outcome) -> Built:
+    """The result of a file whose task ended with a fault that is not the file's own."""
+    why = "the process that indexed it died (was it out of memory?): " if outcome.died else ""
+    return Built(path, f"{why}{type(outcome.fault).__name__}: {outcome.fault}", None, 0, 0, 0.0)
 
 
 def build_one(path: str, force: bool, digest: str | None = None, key: KeyReference = NO_KEY) -> Built:

@@ -7,7 +7,7 @@ axis an index or a range of the whole is, within a box, an index or a range agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from lazyckpt.entry import REFUSED, Entry
 from lazyckpt.errors import CorruptFile
 from lazyckpt.formats import Format
+from lazyckpt.handles import Hold
 from lazyckpt.payload import PIECE, Payloads, aligned, dtype_of
 from lazyckpt.sources import Source
 
@@ -33,9 +34,11 @@ class Box(NamedTuple):
 class MergedPayloads(Payloads):
     """Values of a checkpoint some of whose tensors lie in boxes. Safe for many threads."""
 
-    def __init__(self, source: Source, form: Format, boxes: Callable[[str], tuple[Box, ...]]) -> None:
+    def __init__(
+        self, source: Source, form: Format, boxes: Callable[[str], tuple[Box, ...]], hold: Hold | None = None
+    ) -> None:
         """Take the joined files, and what gives the boxes of a name (none of a value that lies in one place)."""
-        super().__init__(source, form)
+        super().__init__(source, form, hold)
         self._parts = Payloads(source, form)  # by what lies in the files; this one goes by whole names
         self._boxes = boxes
 
@@ -95,16 +98,23 @@ class MergedPayloads(Payloads):
         read = dict(zip((entry.name for entry in whole), self._parts.values(whole), strict=True))
         return [read[entry.name] if entry.name in read else self.copy(entry) for entry in entries]
 
-    def stored(self, entry: Entry, size: int = PIECE) -> Iterator[memoryview]:
-        """See `Payloads.stored`: as if the whole tensor stood in one place."""
+    def piece_count(self, entry: Entry, size: int = PIECE) -> int:
+        """See `Payloads.piece_count`."""
         boxes = self._found(entry)
         if len(boxes) < 2:
-            yield from self._parts.stored(boxes[0].entry if boxes else entry, size)
+            return self._parts.piece_count(boxes[0].entry if boxes else entry, size)
+        return -(-entry.shape[0] // _rows(entry, size))
+
+    def stored(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[memoryview]:
+        """See `Payloads.stored`: as if the whole tensor stood in one place. Pieces are of whole rows."""
+        boxes = self._found(entry)
+        if len(boxes) < 2:
+            yield from self._parts.stored(boxes[0].entry if boxes else entry, size, first, count)
             return
-        rows = entry.shape[0]
-        step = max(1, size // max(1, entry.nbytes // max(1, rows)))
-        for start in range(0, rows, step):
-            piece = np.ascontiguousarray(self.part(entry, slice(start, start + step)))
+        step = _rows(entry, size)
+        stop = entry.shape[0] if count is None else min(entry.shape[0], (first + count) * step)
+        for start in range(first * step, stop, step):
+            piece = np.ascontiguousarray(self.part(entry, slice(start, min(start + step, stop))))
             yield piece.reshape(-1).view(np.uint8).data
 
     def boxes(self, entry: Entry) -> tuple[tuple[tuple[int, ...], Entry], ...]:
@@ -117,9 +127,9 @@ class MergedPayloads(Payloads):
         return self._boxes(entry.name)
 
 
-def boxes_from(known: Mapping[str, tuple[Box, ...]]) -> Callable[[str], tuple[Box, ...]]:
-    """Boxes by name, of a mapping that grows."""
-    return lambda name: known.get(name, ())
+def _rows(entry: Entry, size: int) -> int:
+    """Rows of a piece."""
+    return max(1, size // max(1, entry.nbytes // max(1, entry.shape[0])))
 
 
 def _place(box: Box) -> tuple[slice, ...]:

@@ -67,6 +67,12 @@ class Merger:
             self._entries[name] = found
         return found
 
+    def boxes_of(self, name: str) -> tuple[Box, ...]:
+        """The boxes of a name; none of a value that lies in one place. Cost: as `entry`, the first time."""
+        if name not in self._entries:
+            self.entry(name)
+        return self.boxes.get(name, ())
+
     def copies(self, name: str) -> list[list[tuple[int, Entry]]]:
         """For each box of a name, all ranks that hold it, with their entries (of a whole value: all ranks)."""
         known = self._layouts.get(name)
@@ -161,7 +167,7 @@ class MergedIndex(Index):
         import hashlib
 
         marks = [rank.entries.fingerprint for rank in self._ranks if rank.entries is not None]
-        sample = hashlib.blake2b(b"".join(mark.sample for mark in marks), digest_size=16).digest()
+        sample = hashlib.blake2b(repr(list(map(tuple, marks))).encode(), digest_size=16).digest()
         return Fingerprint(sum(mark.size for mark in marks), max((mark.mtime_ns for mark in marks), default=0), sample)
 
     @property

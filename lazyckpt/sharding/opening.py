@@ -16,20 +16,21 @@ from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile, NothingLoaded
 from lazyckpt.formats import FORMATS, Format
 from lazyckpt.formats.joined import joined
+from lazyckpt.handles import Handle, Hold, handle_of
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, Found, Wishes, open_indexed
 from lazyckpt.index.joined import JoinedIndex
-from lazyckpt.keys import Secret
+from lazyckpt.keys import Key, Secret, secret_of
 from lazyckpt.payload import Payloads
 from lazyckpt.selection import AllNames, Names, SomeNames
 from lazyckpt.sharding import checking
-from lazyckpt.sharding.assembly import MergedPayloads, boxes_from
+from lazyckpt.sharding.assembly import MergedPayloads
 from lazyckpt.sharding.folders import checkpoints_in, listed, need, rank_files
 from lazyckpt.sharding.merged import MergedIndex, Merger, Rank
 from lazyckpt.sharding.strategy import Strategy, read_strategy, strategy_files
 from lazyckpt.sources import CACHE_BYTES
 from lazyckpt.sources.joined import JoinedSource
-from lazyckpt.sources.paths import is_folder, resolved
+from lazyckpt.sources.paths import absolute, is_folder, resolved
 
 log = logging.getLogger("lazyckpt")
 
@@ -38,7 +39,7 @@ Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 def open_sharded(
-    folder_or_files: Paths, strategy: Paths | None = None, dec_key: bytes | None = None, dec_mode: str = "AES-GCM", *,
+    folder_or_files: Paths, strategy: Paths | None = None, dec_key: Key | None = None, dec_mode: str = "AES-GCM", *,
     index: str = AUTO, whole: bool = False, collisions: str = "refuse", check: bool = False,
     block_cache: int = CACHE_BYTES,
 ) -> Checkpoint:  # fmt: skip
@@ -49,7 +50,7 @@ def open_sharded(
             counts), a folder of parts, or the paths of parts, `.ckpt` or `.safetensors`.
         strategy: how ranks cut their parameters: a strategy file (protobuf, or JSON if its name ends so), merged of all
             pipeline stages or not, a folder of them, or several paths. Needed for rank folders, unless `whole`.
-        dec_key: the key of encrypted files.
+        dec_key: the key of encrypted files, or a `lazyckpt.KeyReference` to its place.
         dec_mode: AES-GCM, AES-CBC or SM4-CBC.
         index: `auto` (each file's own, beside it or in the user's cache folder) or `memory`.
         whole: every rank's file holds whole tensors (saved with `integrated_save`): the lowest rank's count.
@@ -70,28 +71,52 @@ def open_sharded(
 
     Cost: opening each file (its index is built the first time) and a walk over all names; no payload is read.
     """
-    key = None if dec_key is None else Secret(dec_key)
-    dec_key = None  # so that no traceback's variables show it
+    try:
+        key = secret_of(dec_key)
+    finally:
+        dec_key = None  # so that no traceback's variables show it
     if index not in (AUTO, MEMORY):
         raise ArgumentValueError(f"each file has an index of its own: index must be {AUTO!r} or {MEMORY!r}, not a path")
     if collisions not in COLLISIONS:
         raise ArgumentValueError(f"collisions must be one of {', '.join(COLLISIONS)}, not {collisions!r}")
-    how = _How(key, dec_mode, index, block_cache)
-    paths = [resolved(path) for path in listed(folder_or_files)]
+    paths = tuple(map(resolved, listed(folder_or_files)))
+    layouts = None if strategy is None else tuple(map(absolute, listed(strategy)))
+    return _opened(_Asked(paths, layouts, dec_mode, index, whole, collisions, block_cache), key, check)
+
+
+class _Asked(NamedTuple):
+    """What was asked for: enough to open the same again."""
+
+    paths: tuple[str, ...]
+    strategy: tuple[str, ...] | None
+    dec_mode: str
+    where: str
+    whole: bool
+    collisions: str
+    cache: int
+
+
+def _reopened(asked: _Asked, key: Secret | None) -> Payloads:
+    return _opened(asked, key, check=False).payloads
+
+
+def _opened(asked: _Asked, key: Secret | None, check: bool) -> Checkpoint:
+    how = _How(key, asked.dec_mode, asked.where, asked.cache, handle_of(_reopened, (asked,), key))
+    paths, strategy = asked.paths, asked.strategy
     folder = paths[0] if len(paths) == 1 and is_folder(paths[0]) else None
     ranks = rank_files(folder) if folder is not None else {}
     if strategy is not None:
         if not ranks:
             raise MissingFile(f"a strategy is for rank_<N> folders, and there are none with a file in {paths[0]}")
-        layouts = read_strategy(file for path in listed(strategy) for file in strategy_files(path))
+        layouts = read_strategy(file for path in strategy for file in strategy_files(path))
         return _merged(str(folder), ranks, layouts, how, check)
-    if ranks and not whole:
+    if ranks and not asked.whole:
         raise ArgumentValueError(
             f"{folder} holds the files of {len(ranks):,} ranks: give the strategy that tells how they are cut, or"
             " whole=True if each file holds whole tensors (integrated_save)"
         )
-    files = list(ranks.values()) if ranks else checkpoints_in(folder) if folder is not None else paths
-    return _united(folder or paths[0], need(files, paths[0]), how, "first" if ranks else collisions)
+    files = list(ranks.values()) if ranks else checkpoints_in(folder) if folder is not None else list(paths)
+    return _united(folder or paths[0], need(files, paths[0]), how, "first" if ranks else asked.collisions)
 
 
 class _How(NamedTuple):
@@ -101,6 +126,7 @@ class _How(NamedTuple):
     dec_mode: str
     where: str
     cache: int
+    handle: Handle
 
     def open(self, path: str) -> Found:
         """A file with its index."""
@@ -120,7 +146,7 @@ def _united(name: str, files: list[str], how: _How, collisions: str) -> Checkpoi
     except BaseException:
         _close(parts)
         raise
-    return Checkpoint(whole, index, Payloads(whole, one), names)
+    return Checkpoint(whole, index, Payloads(whole, one, Hold(how.handle, whole, index)), names)
 
 
 def _names(index: JoinedIndex, indexes: list[Index], files: list[str], collisions: str) -> Names:
@@ -172,7 +198,8 @@ def _merged(folder: str, files: dict[int, str], strategy: Strategy, how: _How, c
     except BaseException:
         _close(parts.values())
         raise
-    return Checkpoint(whole, index, MergedPayloads(whole, one, boxes_from(merger.boxes)), AllNames(index))
+    payloads = MergedPayloads(whole, one, merger.boxes_of, Hold(how.handle, whole, index))
+    return Checkpoint(whole, index, payloads, AllNames(index))
 
 
 def _one_format(parts: Iterable[tuple[str, Found]]) -> Format:

@@ -11,7 +11,7 @@ import numpy as np
 from lazyckpt.dtypes import of_array
 from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Entry
 from lazyckpt.payload import Payloads
-from lazyckpt.statistics.moments import NOTHING, measure
+from lazyckpt.statistics.moments import NOTHING, measure, measure_by_spans
 from lazyckpt.statistics.table import Row, Statistics
 
 PARALLEL_FROM: Final = 2**25  # bytes in all below which threads cost more than they bring
@@ -48,7 +48,7 @@ def statistics_of(
         workers = min(MAX_WORKERS, os.cpu_count() or 1) if total >= PARALLEL_FROM else 1
     found: dict[str, list[Row]] = {}
     done = 0
-    for (name, _), size, rows in zip(order, sizes, _measured(payloads, order, workers), strict=True):
+    for (name, _), size, rows in zip(order, sizes, rows_in_order(payloads, order, workers), strict=True):
         found[name] = rows
         done += size
         if progress is not None:
@@ -56,7 +56,8 @@ def statistics_of(
     return Statistics(row for name in known for row in found[name])
 
 
-def _measured(payloads: Payloads, order: list[tuple[str, Known]], workers: int) -> Iterator[list[Row]]:
+def rows_in_order(payloads: Payloads, order: list[tuple[str, Known]], workers: int) -> Iterator[list[Row]]:
+    """The rows of each value, with reads shared where that pays."""
     if not payloads.is_addressable:
         for batch in _batches(order):
             yield from _of_batch(payloads, batch)
@@ -104,7 +105,7 @@ def rows_of(payloads: Payloads, name: str, value: Known) -> list[Row]:
     if value.kind in (STRING, REFUSED) or value.dtype is None:
         return [Row(name, {STRING: "str"}.get(value.kind, value.kind), (), NOTHING, value.reason or f"a {value.kind}")]
     shape, pieces = value.shape, payloads.pieces(value)
-    return [Row(name, value.dtype.name, shape, measure(pieces if 0 not in shape else ()))]
+    return [Row(name, value.dtype.name, shape, measure_by_spans(pieces if 0 not in shape else ()))]
 
 
 def rows_in_memory(name: str, value: Any) -> list[Row]:

@@ -1,0 +1,122 @@
+"""Tasks on a dask cluster.
+
+Rules. Tasks have keys that tell what they are about, and are never taken for pure: files change. dask runs what was on
+a dead worker again by itself, and gives a task up (`KilledWorker`) that was on several: it need not have killed them,
+so each such task runs once more with nothing beside it. Results are let go of as soon as they are here.
+"""
+
+from __future__ import annotations
+
+import pickle
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from typing import Any, Final
+
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, LazyCkptError
+from lazyckpt.tasks.outcome import Calls, Outcome, Task
+
+RETRIES: Final = 2  # of a task that raises, which ours do for no fault of a file
+CONNECTING: Final = 10  # seconds to wait for a scheduler
+_LONGEST_LABEL: Final = 80
+
+
+class _Call:
+    """The arguments of a call, in one piece: dask looks for its own keys in plain lists and tuples."""
+
+    __slots__ = ("arguments",)
+
+    def __init__(self, arguments: tuple[Any, ...]) -> None:
+        self.arguments = arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Call, (self.arguments,)
+
+
+def _called(task: Task, call: _Call) -> Any:
+    return task(*call.arguments)
+
+
+def over_cluster(task: Task, calls: Calls, client: Any, labels: Sequence[str] = ()) -> Iterator[Outcome]:
+    """See `tasks.run`.
+
+    Raises:
+        ArgumentTypeError: the client is an asynchronous one.
+    """
+    if getattr(client, "asynchronous", False):
+        raise ArgumentTypeError("an asynchronous dask Client cannot be waited for here: give one that is not")
+    return _all(task, calls, client, labels)
+
+
+def _all(task: Task, calls: Calls, client: Any, labels: Sequence[str]) -> Iterator[Outcome]:
+    from distributed import KilledWorker
+
+    if calls:
+        pickle.dumps(calls[0])  # so that what cannot be sent says so itself, and not through layers of dask
+    given_up: list[int] = []
+    for outcome in _round(task, calls, range(len(calls)), client, labels):
+        if isinstance(outcome.fault, KilledWorker):
+            given_up.append(outcome.number)
+        else:
+            yield outcome
+    for number in sorted(given_up):
+        for outcome in _round(task, calls, [number], client, labels):
+            yield outcome._replace(died=isinstance(outcome.fault, KilledWorker))
+
+
+def _round(task: Task, calls: Calls, numbers: Sequence[int], client: Any, labels: Sequence[str]) -> Iterator[Outcome]:
+    """Run these calls; their outcomes as they come."""
+    from distributed import as_completed
+
+    if not numbers:
+        return
+    run = uuid.uuid4().hex[:12]
+    keys = [f"{_label(task, labels, number)}-{run}-{number}" for number in numbers]
+    sent = [_Call(calls[number]) for number in numbers]
+    futures = client.map(_called, [task] * len(sent), sent, key=keys, pure=False, retries=RETRIES)
+    waiting = dict(zip(futures, numbers, strict=True))
+    try:
+        for future, result in as_completed(futures, with_results=True, raise_errors=False):
+            number = waiting.pop(future)
+            outcome = _outcome(number, future, result)
+            future.release()
+            yield outcome
+    finally:
+        if waiting:
+            client.cancel(list(waiting))
+
+
+def _outcome(number: int, future: Any, result: Any) -> Outcome:
+    if future.status == "finished":
+        return Outcome(number, result)
+    if future.status == "error":
+        return Outcome(number, fault=result[1])
+    fault = result if isinstance(result, BaseException) else CancelledError(f"the task is {future.status}")
+    return Outcome(number, fault=fault)
+
+
+def _label(task: Task, labels: Sequence[str], number: int) -> str:
+    """What a dashboard shows; before the first dash stands what tasks are grouped by."""
+    kind = task.__name__.strip("_").replace("-", "_")
+    return f"lazyckpt_{kind}-{labels[number][:_LONGEST_LABEL]}" if labels else f"lazyckpt_{kind}"
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """A client of the cluster whose scheduler has this address, such as `tcp://host:8786`.
+
+    Raises:
+        LazyCkptError: dask is not installed.
+        ArgumentValueError: no scheduler answers there.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise LazyCkptError("a scheduler needs dask: pip install 'lazyckpt[dask]'") from None
+    try:
+        client = Client(address, timeout=CONNECTING)
+    except (OSError, ValueError) as error:
+        raise ArgumentValueError(f"no dask scheduler answers at {address}: {error}") from error
+    with client:
+        yield client

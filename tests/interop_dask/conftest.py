@@ -1,0 +1,31 @@
+"""A real dask cluster: two processes of two threads each, which live as long as the tests need them."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from distributed import Client, LocalCluster
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """The cluster. Its workers keep what they cache in a folder of their own."""
+    before = os.environ.get("LAZYCKPT_CACHE")
+    os.environ["LAZYCKPT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    with LocalCluster(
+        n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None, silence_logs=50
+    ) as cluster:
+        yield cluster
+    if before is None:
+        del os.environ["LAZYCKPT_CACHE"]
+    else:
+        os.environ["LAZYCKPT_CACHE"] = before
+
+
+@pytest.fixture
+def client(cluster):
+    """A client of it, when all of its workers are there."""
+    with Client(cluster) as client:
+        client.wait_for_workers(2, timeout=60)
+        yield client
