@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lazyckpt.arrays import dtype_of
 from lazyckpt.dtypes import DType, of_array
 from lazyckpt.entry import Entry
 from lazyckpt.errors import ArgumentTypeError
-from lazyckpt.payload import Payloads, dtype_of
+from lazyckpt.payload import Payloads
 
 if TYPE_CHECKING:
     from lazyckpt.statistics.table import Statistics

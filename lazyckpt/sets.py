@@ -27,7 +27,7 @@ from lazyckpt.keys import Secret
 from lazyckpt.payload import Payloads
 from lazyckpt.sources import Source
 from lazyckpt.sources.joined import JoinedSource
-from lazyckpt.sources.paths import folder_of, is_url, join, read, resolved
+from lazyckpt.sources.paths import absolute, folder_of, is_url, join, read, resolved
 
 SUFFIX: Final = ".index.json"
 _WEIGHT_MAP: Final = "weight_map"
@@ -69,8 +69,7 @@ def open_path(path: str, key: Secret | None, dec_mode: str, where: str, wishes: 
 def _handle(path: str, key: Secret | None, dec_mode: str, where: str, wishes: Wishes) -> Handle:
     """How other processes, in whatever folder they are, open a path again."""
     place = where if where in (AUTO, MEMORY) else os.path.abspath(where)
-    whole = path if "://" in path else os.path.abspath(path)
-    return handle_of(_reopened, (whole, dec_mode, place, wishes._replace(force=False, progress=None)), key)
+    return handle_of(_reopened, (absolute(path), dec_mode, place, wishes._replace(force=False, progress=None)), key)
 
 
 def _reopened(path: str, dec_mode: str, where: str, wishes: Wishes, key: Secret | None) -> Payloads:

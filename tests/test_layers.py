@@ -24,6 +24,7 @@ LAYERS = (
     "digest",
     "index",
     "handles",
+    "arrays",
     "payload",
     "tensors",
     "display",

@@ -11,7 +11,7 @@ from lazyckpt.errors import FileFault, LazyCkptError, MissingFile
 from lazyckpt.index.build import Wishes, open_indexed
 from lazyckpt.keys import NO_KEY, KeyReference
 from lazyckpt.sources import mode_of
-from lazyckpt.sources.paths import matches, resolved
+from lazyckpt.sources.paths import absolute, matches, resolved
 from lazyckpt.tasks import Outcome, Where, run
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def build_indexes(
     Cost: as `build_index` for each file; a task sends back a few hundred bytes.
     """
     wanted = [os.fspath(path) for path in paths]
-    away = [path if "://" in path else os.path.abspath(path) for path in wanted]  # workers stand in other folders
+    away = [absolute(path) for path in wanted]  # workers stand in other folders
     there = key if key.file is None else key._replace(file=os.path.abspath(key.file))
     done: dict[int, Built] = {}
     names = [os.path.basename(path) for path in wanted]

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lazyckpt.arrays import aligned, dtype_of
 from lazyckpt.entry import REFUSED, Entry
 from lazyckpt.errors import CorruptFile
 from lazyckpt.formats import Format
 from lazyckpt.handles import Hold
-from lazyckpt.payload import PIECE, Payloads, aligned, dtype_of
+from lazyckpt.payload import PIECE, Payloads
 from lazyckpt.sources import Source
 
 AnyArray = npt.NDArray[Any]

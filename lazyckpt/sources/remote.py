@@ -134,6 +134,11 @@ class RemoteObject:
         return f"{self.facts.size} {self.facts.version}" if self.facts.version else ""
 
     @property
+    def mark(self) -> Fingerprint | None:
+        """The version as a fingerprint without a sample; None if there is none."""
+        return Fingerprint(self.facts.size, _number(self.facts.version), bytes(16)) if self.facts.version else None
+
+    @property
     def fingerprint(self) -> Fingerprint:
         """See `Origin.fingerprint`: the version takes the place of the time."""
         return Fingerprint(self.facts.size, _number(self.facts.version), self._sample())
@@ -261,6 +266,11 @@ class RemoteSource(BaseSource):
         self.size = remote.facts.size
         self._remote: RemoteObject | None = remote
         self._kept = KeptRanges(budget)
+
+    @property
+    def mark(self) -> Fingerprint | None:
+        """See `Source.mark`."""
+        return self._open().mark
 
     def read_many(self, requests: Iterable[Request]) -> None:
         """See `Source.read_many`. Cost: up to 128 MiB beside the destinations."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 
 import fsspec
 import numpy as np
@@ -182,3 +183,35 @@ def test_a_signed_address_is_never_shown(web, tmp_path):
         lazyckpt.load_checkpoint(url)
 
     assert not [text for text in [*shown, str(gone.value), str(missing.value)] if "5ecret" in text]
+
+
+@pytest.mark.parametrize("dec_key", [None, lazyckpt.KeyReference(variable="KEY_OF_AN_OBJECT")])
+def test_a_handle_is_opened_by_another_process(place, tmp_path, dec_key, monkeypatch):
+    """A checkpoint and a value of it travel as their URL; an index that was had in another way changes nothing."""
+    monkeypatch.setenv("KEY_OF_AN_OBJECT", "0123456789abcdef")
+    (tmp_path / "here").mkdir()
+    key = None if dec_key is None else b"0123456789abcdef"
+    url = place(saved(tmp_path / "here", enc_key=key).read_bytes())
+    with lazyckpt.load_checkpoint(url, dec_key=dec_key) as checkpoint:
+        sent = pickle.dumps([checkpoint, checkpoint["layers.2.weight"]])
+    monkeypatch.setenv("LAZYCKPT_CACHE", str(tmp_path / "another cache"))
+    there, value = pickle.loads(sent)
+
+    np.testing.assert_equal(
+        [value.asnumpy(), there["layers.6.weight"][3]], [EIGHT["layers.2.weight"], EIGHT["layers.6.weight"][3]]
+    )
+    assert b"0123456789abcdef" not in sent
+
+
+def test_a_handle_of_another_version_is_refused(place, tmp_path):
+    """What was pickled of one version is not opened of the next."""
+    (tmp_path / "here").mkdir()
+    url = place(saved(tmp_path / "here").read_bytes())
+    with lazyckpt.load_checkpoint(url) as checkpoint:
+        sent = pickle.dumps(checkpoint)
+    place(saved(tmp_path / "here", {name: value + 1 for name, value in EIGHT.items()}, "other.ckpt").read_bytes())
+    if url.startswith("http"):
+        os.utime(tmp_path / "model.ckpt", (2_000_000_000, 2_000_000_000))
+
+    with pytest.raises(ChangedFile):
+        pickle.loads(sent)["layers.2.weight"].asnumpy()
