@@ -96,7 +96,7 @@ def test_facts_of_another_schema_are_refused_by_number():
     facts = bytearray(encode_meta(Meta(MARK, 1, 0, False)))
     facts[8] = 0
 
-    with pytest.raises(BadRecord, match="schema 0, this version reads 2"):
+    with pytest.raises(BadRecord, match="schema 0, this version reads 3"):
         decode_meta(bytes(facts))
 
 

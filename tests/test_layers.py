@@ -52,7 +52,7 @@ LAYERS = (
 OWNERS = {
     "cryptography": {"sources.cipher"},
     "google": {"formats.checkpoint_pb2"},
-    "lmdb": {"index.sidecar", "index.write"},
+    "lmdb": {"index.write"},
     "pandas": {"statistics.table"},
     "platformdirs": {"index.place"},
     "matplotlib": {"views.plots", "views.plotting"},
