@@ -210,7 +210,8 @@ class _Starts(dict[bytes, int]):
         kind, _, ndim, digest_length, extent_count = _HEAD.unpack(head)
         if kind > _LAST_SIMPLE and kind != _APART:
             raise _Odd
-        start = _HEAD.size + 8 * ndim + _PLACE.size + 16 * extent_count + digest_length + 2 * _REST.size * (kind == _APART)
+        apart = 2 * _REST.size * (kind == _APART)
+        start: int = _HEAD.size + 8 * ndim + _PLACE.size + 16 * extent_count + digest_length + apart
         self[head] = start
         return start
 

@@ -2,14 +2,14 @@
 
 LMDB trusts its pages: a length or an offset that points outside ends the process. Here every look at a page is a slice
 of bytes that were checked against their checksum (`pages`): one that reaches outside gives fewer bytes, or an error. A
-page is believed to be of its level only if it says so, and keys must ascend from leaf to leaf: whatever a forged file
-holds, a look-up reads as many pages as the tree claims to be deep (32 at most), a walk comes to its end, and no value
-is longer than the file. What is kept in memory are some hundred pages. Only what a sidecar needs is read: one tree without duplicate keys, in a file that nobody writes.
+page is believed to be of its level only if it says so, a look-up reads as many pages as the tree claims to be deep (32
+at most), and no value is longer than the file. What is kept in memory are some hundred pages. Only what a sidecar needs
+is read: one tree without duplicate keys, in a file that nobody writes.
 
-A page begins with a head of 16 bytes (number u64, pad u16, flags u16, lower u16, upper u16), then the offset u16 of each
-node. A node is `size u32 | flags u16 | key length u16 | key | value`; in a branch the first three fields are the
-number u48 of the page below, and the first key counts as the lowest. A value that is longer than half a page stands in
-pages of its own, behind the first one's head, and the node has the first one's number u64.
+A page begins with a head of 16 bytes (number u64, pad u16, flags u16, lower u16, upper u16), then the offset u16 of
+each node, as many as fit below `lower`. A node is `size u32 | flags u16 | key length u16 | key | value`; in a branch
+the first 6 bytes are the number u48 of the page below, and the first key counts as the lowest. A value that
+is longer than half a page stands in pages of its own, behind the head of the first, whose number u64 the node has.
 """
 
 from __future__ import annotations
@@ -161,11 +161,11 @@ class Tree:
         """
         data, found = leaf.data, list[bytes]()
         unpack, plain, ahead, append = _SHORT.unpack_from, key_length << 16, _NODE.size + key_length, found.append
-        for at in leaf.nodes[first:stop]:
-            size, tail = unpack(data, at)
+        for node in leaf.nodes[first:stop]:
+            size, tail = unpack(data, node)
             if tail != plain:
                 return [self.value(leaf, number) for number in range(first, stop)]
-            at += ahead
+            at = node + ahead
             append(data[at : at + size])
         return found
 
@@ -213,7 +213,8 @@ def _parsed(data: bytes) -> Leaf:
 def _below(branch: Leaf, number: int) -> int:
     """The page that a branch's node leads to."""
     low, high = _CHILD.unpack_from(branch.data, branch.nodes[number])
-    return low | high << 32
+    below: int = low | high << 32
+    return below
 
 
 def _first_not_below(page: Leaf, key: bytes, low: int = 0) -> int:
