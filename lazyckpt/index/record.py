@@ -9,8 +9,8 @@ All numbers are little-endian. A record is
 
 where `rest` is, for a map, its arrays, each `dtype u8 | ndim u8 | extents u32 | dims | extents`; for a refused entry,
 the reason as UTF-8; for a tensor whose header stands apart from its content, that header's length u32. Decoding checks
-the record's own form and nothing else: what it says about the file is compared with the file itself
-(`formats.confirm`) before a byte is handed out.
+the record's own form (a tensor, and nothing else, has a dtype; no dimension is negative) and nothing else: what it says
+about the file is compared with the file itself (`formats.confirm`) before a byte is handed out.
 """
 
 from __future__ import annotations
@@ -150,6 +150,8 @@ def decode(data: bytes) -> Entry:
         rest, position = _split_rest(data, position, kind)
         if position > len(data):
             raise BadRecord("a record of the wrong length")
+        if bool(code) != (_KIND_OF[kind] == TENSOR) or (shape and (not code or min(shape) < 0)) or start > stop:
+            raise BadRecord("a record that contradicts itself")
         return Entry(
             str(data[position:], "utf-8"),
             _KIND_OF[kind],
