@@ -150,7 +150,7 @@ def decode(data: bytes) -> Entry:
         rest, position = _split_rest(data, position, kind)
         if position > len(data):
             raise BadRecord("a record of the wrong length")
-        if bool(code) != (_KIND_OF[kind] == TENSOR) or (shape and (not code or min(shape) < 0)) or start > stop:
+        if bool(code) != (_KIND_OF[kind] == TENSOR) or (shape and (not code or min(shape) < 0)):
             raise BadRecord("a record that contradicts itself")
         return Entry(
             str(data[position:], "utf-8"),
