@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lazyckpt.display.names import printable
 from lazyckpt.dtypes import DType, of_array
 from lazyckpt.entry import Entry
 from lazyckpt.errors import ArgumentTypeError
@@ -217,9 +218,8 @@ class Parameter:
         return array if array.flags.aligned else self.asnumpy(copy=True)
 
     def __repr__(self) -> str:
-        return (
-            f"Parameter (name={self.name}, shape={self.shape}, dtype={self.dtype}, requires_grad={self.requires_grad})"
-        )
+        name = printable(self.name)
+        return f"Parameter (name={name}, shape={self.shape}, dtype={self.dtype}, requires_grad={self.requires_grad})"
 
     def _repr_html_(self) -> str:
         """What is known without reading the value."""

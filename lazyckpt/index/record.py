@@ -39,7 +39,8 @@ _SINGLE: Final = struct.Struct("<QQQQ")
 _APART_REST: Final = struct.Struct("<QQQQII")  # `_SINGLE`, and the rest of a tensor whose header stands apart
 _REST: Final = struct.Struct("<I")
 _ARRAY: Final = struct.Struct("<BBI")
-_META: Final = struct.Struct("<8sHHQQQQ16s16s16s")
+_META: Final = struct.Struct("<8sHHQQQ16s16s16s16s")
+_TIME: Final = 16  # bytes
 _DIGESTS: Final = 1  # flags
 _SEALED: Final = 2
 _FORMATS: Final = {"ckpt": 0, "safetensors": 4}  # flags, too
@@ -80,7 +81,8 @@ def encode_meta(meta: Meta) -> bytes:
     """The bytes of an index's own facts."""
     mark = meta.fingerprint
     flags = _DIGESTS * meta.digests | _SEALED * meta.sealed | _FORMATS[meta.format]
-    facts = (meta.parameters, meta.irregular, mark.size, mark.mtime_ns, mark.sample)
+    time = mark.mtime_ns.to_bytes(_TIME, "little", signed=True)  # files may be older than 1970, or of any time at all
+    facts = (meta.parameters, meta.irregular, mark.size, time, mark.sample)
     return _META.pack(MAGIC, SCHEMA, flags, *facts, meta.salt, meta.check)
 
 
@@ -92,10 +94,10 @@ def decode_meta(data: bytes) -> Meta:
     """
     if len(data) != _META.size:
         raise BadRecord("no lazyckpt index, or another version's")
-    magic, schema, flags, parameters, irregular, size, mtime_ns, sample, salt, check = _META.unpack(data)
+    magic, schema, flags, parameters, irregular, size, time, sample, salt, check = _META.unpack(data)
     if magic != MAGIC or schema != SCHEMA:
         raise BadRecord(f"schema {schema}, this version reads {SCHEMA}")
-    mark = Fingerprint(size, mtime_ns, sample)
+    mark = Fingerprint(size, int.from_bytes(time, "little", signed=True), sample)
     form = _FORMAT_OF[flags & _FORMAT_BITS]
     return Meta(mark, parameters, irregular, bool(flags & _DIGESTS), bool(flags & _SEALED), salt, check, form)
 
