@@ -14,6 +14,7 @@ from entries import MARK, tensor_entry
 from lazyckpt.index import write
 from lazyckpt.index.pages import Pages, add_checksums
 from lazyckpt.index.record import BadRecord, Meta
+from lazyckpt.index.sidecar import Sidecar
 
 PAGE = 4096
 PAGES = [random.Random(number).randbytes(PAGE) for number in range(3000)]  # of more than one block of checksums
@@ -176,3 +177,23 @@ def test_lmdb_itself_still_reads_a_sidecar(tmp_path):
         amount = sum(1 for _ in transaction.cursor())
 
     assert amount == 2 * 5000 + 1
+
+
+def test_a_store_that_is_closed_while_it_is_read_never_gives_another_files_bytes(tmp_path, monkeypatch):
+    """Its descriptor's number stays its own until the look-up is over."""
+    path = str(tmp_path / "index.lmdb")
+    write.write(path, [tensor_entry(f"w{number}", number) for number in range(5000)], Meta(MARK))
+    store = Sidecar(path)
+    others = []
+
+    def close_first(descriptor, length, offset, real=os.pread):
+        store.close()
+        others.append(os.open("/dev/zero", os.O_RDONLY))
+        return real(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", close_first)
+    found = store.position("w4321")
+    for other in others:
+        os.close(other)
+
+    assert (found, others != []) == (4321, True)
