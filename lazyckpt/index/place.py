@@ -1,7 +1,7 @@
 """Where sidecars live.
 
 A sidecar stands beside its checkpoint as `<checkpoint>.lmdb`. Where the folder cannot be written, or lies on a network
-file system (where mapping LMDB is unsafe), it stands in the user's cache folder under a hash of the checkpoint's path.
+file system (where LMDB should not write), it stands in the user's cache folder under a hash of the checkpoint's path.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def cached(path: str) -> str:
 
 
 def on_network(path: str) -> bool:
-    """Whether a path lies where LMDB should not be mapped."""
+    """Whether a path lies where LMDB should not write, nor pages be read one by one."""
     return file_system(os.path.dirname(path) or ".") in NETWORK_FILE_SYSTEMS
 
 
