@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import multiprocessing
 import os
 import threading
 from pathlib import Path
@@ -88,6 +89,26 @@ def _closed_files(request, tmp_path):
         assert _open_in(tmp_path) == []
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left():
+    """After a module's tests there are no more descriptors, threads of lazyckpt's or processes than before."""
+    before = _held()
+    yield
+    if any(_held()[kind] - before[kind] for kind in before):
+        gc.collect()
+    assert {kind: now - before[kind] for kind, now in _held().items()} == {kind: set() for kind in before}
+
+
+def _held():
+    """What this process holds: open files but for pipes and terminals, threads, and child processes."""
+    files = {target for target in _targets() if target.startswith("/") and not target.startswith(("/dev", "/proc"))}
+    return {
+        "files": files,
+        "threads": {thread.name for thread in threading.enumerate()},
+        "processes": {child.pid for child in multiprocessing.active_children()},
+    }
+
+
 @pytest.fixture
 def run(capsys):
     """Runs a command: its exit code, what it printed, and its complaints."""
@@ -103,6 +124,11 @@ def run(capsys):
 
 
 def _open_in(folder):
+    return sorted(target for target in _targets() if target.startswith(f"{folder}{os.sep}"))
+
+
+def _targets():
+    """What this process's descriptors lead to."""
     if not DESCRIPTORS.exists():
         return []
     targets = []
@@ -111,4 +137,4 @@ def _open_in(folder):
             targets.append(os.readlink(DESCRIPTORS / descriptor))
         except OSError:  # closed since it was listed
             continue
-    return sorted(target for target in targets if target.startswith(f"{folder}{os.sep}"))
+    return targets

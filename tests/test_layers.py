@@ -61,7 +61,7 @@ OWNERS = {
     "fsspec": {"references.as_parquet", "sources.paths"},
     "google": {"formats.checkpoint_pb2"},
     "kerchunk": {"references.as_parquet"},
-    "lmdb": {"index.sidecar", "index.write"},
+    "lmdb": {"index.write"},
     "pandas": {"statistics.table"},
     "platformdirs": {"index.place"},
     "matplotlib": {"views.plots", "views.plotting"},

@@ -1,7 +1,7 @@
 """Where sidecars live.
 
 A sidecar stands beside its checkpoint as `<checkpoint>.lmdb`. Where the folder cannot be written, or lies on a network
-file system (where mapping LMDB is unsafe), it stands in the user's cache folder under a hash of the checkpoint's path;
+file system (where LMDB should not write), it stands in the user's cache folder under a hash of the checkpoint's path;
 so do those of objects elsewhere, under hashes of the URL and of the object's version. What stands beside an object is
 brought there, once.
 """
@@ -89,7 +89,7 @@ def cached(path: str, version: str = "") -> str:
 
 
 def on_network(path: str) -> bool:
-    """Whether a path lies where LMDB should not be mapped."""
+    """Whether a path lies where LMDB should not write, nor pages be read one by one."""
     return file_system(os.path.dirname(path) or ".") in NETWORK_FILE_SYSTEMS
 
 
