@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import uuid
 
 import fsspec
@@ -53,3 +54,10 @@ def plain_web(tmp_path):
     server = PlainWeb(tmp_path)
     yield server
     server.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left():
+    """No thread of lazyckpt's own is left; the servers keep theirs, and what they were sent, until the end."""
+    yield
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("lazyckpt")] == []
