@@ -189,7 +189,7 @@ def _places(path: str) -> list[str]:
     if os.path.exists(near):
         try:
             return [place.copy_to_cache(path, near)]
-        except OSError as error:
+        except (OSError, BadRecord) as error:
             log.info("the index %s cannot be copied here: %s", near, error)
     return [far]
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from lazyckpt.atomic import put
 from lazyckpt.index.layout import SUFFIX
+from lazyckpt.index.pages import Pages
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system
 
 CACHE_VARIABLE: Final = "LAZYCKPT_CACHE"
@@ -40,7 +41,13 @@ def on_network(path: str) -> bool:
 
 
 def copy_to_cache(path: str, sidecar: str) -> str:
-    """Bring a sidecar from a network file system into the cache folder; the copy's path."""
+    """Bring a sidecar from a network file system into the cache folder; the copy's path.
+
+    Raises:
+        BadRecord: it is none (a device, say, which has no end).
+        OSError: it cannot be copied.
+    """
+    Pages(sidecar)
     target = cached(path)
     os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
     put(target, lambda private: _copy(sidecar, private), mode=0o600)
