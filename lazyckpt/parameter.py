@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyckpt.arrays import dtype_of
-from lazyckpt.display.names import printable
+from lazyckpt.display.names import without_controls
 from lazyckpt.dtypes import DType, of_array
 from lazyckpt.entry import Entry
 from lazyckpt.errors import ArgumentTypeError
@@ -247,7 +247,7 @@ class Parameter:
         return array if array.flags.aligned else self.asnumpy(copy=True)
 
     def __repr__(self) -> str:
-        name = printable(self.name)
+        name = without_controls(self.name)
         return f"Parameter (name={name}, shape={self.shape}, dtype={self.dtype}, requires_grad={self.requires_grad})"
 
     def _token(self) -> tuple[Any, ...]:

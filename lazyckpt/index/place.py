@@ -18,6 +18,7 @@ from typing import Final
 from lazyckpt.atomic import draft, put
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
 from lazyckpt.index.layout import SUFFIX
+from lazyckpt.index.pages import Pages
 from lazyckpt.index.record import BadRecord
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.sources import Opened
@@ -50,7 +51,7 @@ def writable(opened: Opened) -> list[str]:
     if os.path.exists(near):
         try:
             return [copy_to_cache(opened.path, near)]
-        except OSError as error:
+        except (OSError, BadRecord) as error:
             log.info("the index %s cannot be copied here: %s", near, error)
     return [far]
 
@@ -94,7 +95,13 @@ def on_network(path: str) -> bool:
 
 
 def copy_to_cache(path: str, sidecar: str) -> str:
-    """Bring a sidecar from a network file system into the cache folder; the copy's path."""
+    """Bring a sidecar from a network file system into the cache folder; the copy's path.
+
+    Raises:
+        BadRecord: it is none (a device, say, which has no end).
+        OSError: it cannot be copied.
+    """
+    Pages(sidecar)
     target = cached(path)
     os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
     put(target, lambda private: _copy(sidecar, private), mode=0o600)
