@@ -12,6 +12,8 @@ import lazyckpt
 
 HEAVY = (
     "cryptography",
+    "dask",
+    "distributed",
     "fsspec",
     "google.protobuf",
     "matplotlib",

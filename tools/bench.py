@@ -29,6 +29,7 @@ from benchmarks.encrypted import CRYPTO
 from benchmarks.importing import IMPORT
 from benchmarks.plain import INDEX, OPEN, READ
 from benchmarks.run import RowFunction, Run
+from benchmarks.scaling import SCALE
 from benchmarks.showing import SHOW
 from benchmarks.table import Row, render
 
@@ -41,6 +42,7 @@ ROWS: dict[str, tuple[RowFunction, ...]] = {
     "convert": CONVERT,
     "bind": BIND,
     "import": IMPORT,
+    "scale": SCALE,
 }
 PACKAGES = ("lazyckpt", "numpy", "lmdb", "cryptography")
 

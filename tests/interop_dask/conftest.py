@@ -27,5 +27,5 @@ def cluster(tmp_path_factory):
 def client(cluster):
     """A client of it, when all of its workers are there."""
     with Client(cluster) as client:
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=200)
         yield client

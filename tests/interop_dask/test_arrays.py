@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from checkpoints import MIXED, NAMES, array_value, checkpoint, counting
-from encryption import KEY, MODES, encrypted
+from encryption import KEY, MODES, encrypted, shows
 from opening import opened_and_traced
 from tracing import TracingSource
 
@@ -150,15 +150,32 @@ def test_what_is_no_array_is_refused(name, tmp_path):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_encrypted_values_are_read_with_a_key_that_workers_find(mode, tmp_path, client):
-    """With the key itself threads of this process can read them, and no others."""
+    """With the key itself nothing is sent, and the error says how it could be."""
     path = written(tmp_path, encrypted(checkpoint(VALUES), mode, block=5000))
     reference = KeyReference(file=written(tmp_path, KEY, "right.key"))
     with lazyckpt.load_checkpoint(path, dec_key=reference, dec_mode=mode) as ckpt:
         assert same(client.compute(ckpt.to_dask("w", (50, -1))).result(), VALUES["w"])
+    with (
+        lazyckpt.load_checkpoint(path, dec_key=KEY, dec_mode=mode) as ckpt,
+        pytest.raises((NotPicklable, TypeError)) as caught,
+    ):
+        client.compute(ckpt.to_dask("w", (50, -1))).result()
+
+    assert "KeyReference" in told(caught.value)
+    assert not shows(told(caught.value).encode(), KEY)
+
+
+def told(error):
+    """What an error and those behind it say."""
+    return "" if error is None else f"{error} {told(error.__cause__)} {told(error.__context__)}"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_threads_read_encrypted_values_with_the_key_itself(mode, tmp_path):
+    """They are in the process that has it."""
+    path = written(tmp_path, encrypted(checkpoint(VALUES), mode, block=5000))
     with lazyckpt.load_checkpoint(path, dec_key=KEY, dec_mode=mode) as ckpt:
         assert same(ckpt.to_dask("w", (50, -1)).compute(scheduler="threads"), VALUES["w"])
-        with pytest.raises((NotPicklable, TypeError)):
-            client.compute(ckpt.to_dask("w", (50, -1))).result()
 
 
 def test_many_files_are_one_array(tmp_path, client):

@@ -6,6 +6,7 @@ Run where distributed is installed: `python -m pytest tests/interop_dask`.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -138,7 +139,6 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path, client):
 
     killed = []
     results = build_indexes(paths, executor=client, progress=kill)
-    client.wait_for_workers(2, timeout=60)
 
     assert killed
     assert [(result.error, result.parameters) for result in results] == [("", 20_000)] * 24
@@ -160,7 +160,6 @@ def test_outcomes_come_from_workers(client):
 def test_only_what_kills_its_worker_by_itself_is_given_up(client):
     """Others that were on the same workers, time and again, are not blamed for it."""
     outcomes = sorted(run(square_or_die, [(number, (5,)) for number in range(30)], client))
-    client.wait_for_workers(2, timeout=60)
     dead = outcomes.pop(5)
 
     assert [outcome.value for outcome in outcomes] == [number**2 for number in range(30) if number != 5]
@@ -309,3 +308,29 @@ def test_a_scheduler_that_does_not_answer_is_told(tmp_path):
     assert done.returncode != 0
     assert "no dask scheduler answers at tcp://127.0.0.1:9" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# The documentation
+
+
+def test_the_documentation_is_true(address, tmp_path, monkeypatch):
+    """Every block of Python in docs/scale.md runs, against this cluster."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CKPT_KEY", f"hex:{KEY.hex()}")
+    weight = {"fc1.weight": counting((3000, 40))}
+    written(tmp_path, checkpoint({**LAYERS, **weight}))
+    written(tmp_path, checkpoint(LAYERS), "before.ckpt")
+    written(tmp_path, checkpoint({**LAYERS, "step": np.array(18)}), "after.ckpt")
+    written(tmp_path, encrypted(checkpoint(LAYERS)), "secret.ckpt")
+    text = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8").replace("tcp://host:8786", address)
+    session = {"lazyckpt": lazyckpt, "paths": ["before.ckpt", "none.ckpt"]}
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    for block in blocks:
+        exec(block, session)
+
+    assert len(blocks) == 4
+    assert [result.path for result in session["broken"]] == ["none.ckpt"]
+    assert np.array_equal(session["row"], weight["fc1.weight"][3])
+    session["ckpt"].close()
+    session["secret"].close()
+    session["client"].close()

@@ -119,6 +119,13 @@ class Checkpoints:
         return self._write("lenet.ckpt", {**LENET, **scalars, **moments}.items(), _noise())
 
     @cache  # noqa: B019 (lives as long as the run)
+    def tree(self, what: str, count: int, parameters: int) -> list[str]:
+        """So many files (small: at most 20) of so many parameters (small: at most 1,000) of 16 x 4 numbers."""
+        if not self._full:
+            count, parameters = min(count, 20), min(parameters, 1_000)
+        return [self._many(f"{what}-{number}.ckpt", parameters).path for number in range(count)]
+
+    @cache  # noqa: B019 (lives as long as the run)
     def encrypted(self, mode: str) -> str:
         """`large`, encrypted with `key`."""
         path = self._path(f"large-{mode}.ckpt")

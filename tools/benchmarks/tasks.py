@@ -35,6 +35,30 @@ def first_index_cold(path: str) -> Task:
     return Task(lambda: lazyckpt.build_index(path), lambda: (_forget_index(path), _forget_pages(path)))
 
 
+def index_many(paths: list[str], kind: str, workers: int) -> Task:
+    """Build the indexes of many files that have none, by workers of a kind, which are there already."""
+    from lazyckpt.index.many import build_indexes, processes
+
+    executor: Any = None
+    if kind == "processes":
+        executor = processes(workers)
+    elif kind == "dask":
+        from distributed import Client, LocalCluster
+
+        executor = Client(LocalCluster(workers, threads_per_worker=1, dashboard_address=None))
+
+    def call() -> None:
+        failed = [result for result in build_indexes(paths, executor=executor) if result.error or result.fresh]
+        if failed:
+            raise ValueError(f"{len(failed)} files were not indexed: {failed[0]}")
+
+    def before() -> None:
+        for path in paths:
+            _forget_index(path)
+
+    return Task(call, before)
+
+
 def first_load(path: str) -> Task:
     """Load a checkpoint that has no index yet, sidecar written and synced."""
     import lazyckpt
@@ -285,6 +309,6 @@ _ALL = (
         load,
     ),
     *(iterate, html, statistics, numpy_statistics, convert, copy_file, safetensors_value, mindspore_load),
-    *(bind, mindspore_bind, openssl_frames, openssl_range),
+    *(bind, mindspore_bind, openssl_frames, openssl_range, index_many),
 )
 TASKS: dict[str, Callable[..., Task]] = {task.__name__: task for task in _ALL}

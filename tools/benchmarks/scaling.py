@@ -1,0 +1,46 @@
+"""Rows about many files: how many are indexed a second, by how many workers, of which kind."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from dataclasses import replace
+from typing import NamedTuple
+
+from benchmarks.measure import Side, compare
+from benchmarks.run import RowFunction, Run
+from benchmarks.table import Row
+
+WORKERS = (1, 2, 4)
+KINDS = ("processes", *(["dask"] if importlib.util.find_spec("distributed") else []))
+
+
+class Tree(NamedTuple):
+    """Files to index: how many, and how many parameters in each."""
+
+    what: str
+    count: int
+    parameters: int
+
+
+SMALL = Tree("small", 400, 100)
+LARGE = Tree("large", 8, 100_000)
+
+
+def indexing(run: Run, tree: Tree, kind: str, workers: int) -> Row:
+    """Index all files of a tree by workers that are there already, beside one file after the other in one process."""
+    files = run.files.tree(tree.what, tree.count, tree.parameters)
+    mine = Side("lazyckpt", "index_many", {"paths": files, "kind": kind, "workers": workers}, memory=False)
+    peer = Side("one after the other", "index_many", {"paths": files, "kind": "here", "workers": 1}, memory=False)
+    name = f"index {len(files):,} {tree.what} files, {kind} x {workers}"
+    row = compare(name, mine, peer, repeat=run.turns(5))
+    rate = f"{len(files) / row.mine.median:,.0f} files/s" if row.mine.median else "not measured"
+    return replace(row, name=f"{name}: {rate}")
+
+
+SCALE: tuple[RowFunction, ...] = tuple(
+    functools.partial(indexing, tree=tree, kind=kind, workers=workers)
+    for tree in (SMALL, LARGE)
+    for kind in KINDS
+    for workers in WORKERS
+)
