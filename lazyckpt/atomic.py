@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -94,10 +95,20 @@ def _private(path: str) -> tuple[str, int]:
             for private in _names(path):
                 descriptor = _lock(private, os.O_CREAT)
                 if descriptor >= 0:
-                    os.ftruncate(descriptor, 0)
+                    _emptied(private, descriptor)
                     return private, descriptor
     private = os.path.join(folder, f".{name}.{os.urandom(8).hex()}.tmp")
     return private, os.open(private, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+def _emptied(private: str, descriptor: int) -> None:
+    try:
+        os.ftruncate(descriptor, 0)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(private)
+        os.close(descriptor)
+        raise
 
 
 def _names(path: str) -> list[str]:
@@ -114,9 +125,12 @@ def _lock(path: str, create: int) -> int:
     descriptor = os.open(path, os.O_RDWR | create | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        status = os.fstat(descriptor)
         # The other writer may have renamed the file away between the open and the lock.
-        if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
-            return descriptor
+        if os.path.samestat(status, os.lstat(path)):
+            if status.st_nlink == 1 and stat.S_ISREG(status.st_mode):
+                return descriptor
+            os.unlink(path)  # a pipe, or a file that has another name besides: not to be written to
     except FileNotFoundError:
         pass
     except OSError as error:

@@ -24,6 +24,7 @@ from lazyckpt.selection import AllNames, SomeNames
 from lazyckpt.viewing import Viewing
 
 if TYPE_CHECKING:
+    from lazyckpt.references.reference_set import References
     from lazyckpt.writing.export import Rename
     from lazyckpt.writing.items import Item
 
@@ -202,6 +203,43 @@ class Checkpoint(Viewing):
             self.peek(name)
         how = Export(format, rename, dtype, key, enc_mode, crc_check, align, max_shard_size, mode, progress)
         return export(path, wanted, self.item, how, inherited(self.metadata) if metadata is None else metadata)
+
+    def references(
+        self, names: Iterable[str] | None = None, *, url: str | None = None, chunk_size: int | None = None,
+        inline: int = 0, nested: bool = False, strict: bool = False,
+    ) -> References:  # fmt: skip
+        """References (kerchunk's format) with which zarr, xarray and dask open this checkpoint in place, without it.
+
+        Args:
+            names: which values, in this order; None for all.
+            url: where readers will find the file; of several files their folder, ending with `/`. None: where it is.
+            chunk_size: bytes that a chunk should have at most, about, so that large values are read in parallel.
+            inline: bytes up to which values are copied into the references: each saves readers a request.
+            nested: make groups of names' dots, and not arrays with dots in their names.
+            strict: refuse what cannot be expressed, and not leave it out.
+
+        Returns:
+            What gives them as data (`to_dict()`), or writes them (`save("refs.json")`, `save("refs.parquet")`).
+
+        Raises:
+            EncryptedFile: there are no plain bytes to refer to.
+            KeyError: a name is not there.
+            ValueError: an option has no sense (`ArgumentValueError`).
+
+        Cost: nothing yet; see `References.save`. References are of the file as it is now.
+        """
+        from lazyckpt.references.files import Files
+        from lazyckpt.references.reference_set import References
+        from lazyckpt.references.walk import How
+
+        self._check_open()
+        known: Callable[[], Iterable[tuple[str, Any]]] = self._known
+        if names is not None:
+            edited = self._in_memory()
+            chosen = {name: edited[name] if name in edited else self.entry(name) for name in names}
+            known = chosen.items
+        files = Files(self._source, self._index.fingerprint, url)
+        return References(known, self._payloads, files, How(chunk_size, inline, nested, strict))
 
     def item(self, name: str, new_name: str) -> Item:
         """What is written of a value under another name."""

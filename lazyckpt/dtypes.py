@@ -55,6 +55,11 @@ class DType:
         return _numpy_dtype(self._numpy)
 
     @property
+    def is_numpys_own(self) -> bool:
+        """Whether numpy itself has the type."""
+        return "." not in self._numpy
+
+    @property
     def numpy_name(self) -> str:
         """What numpy calls it."""
         module, _, attribute = self._numpy.rpartition(".")

@@ -85,20 +85,6 @@ class Entry(NamedTuple):
             return math.prod(self.shape) * self.dtype.itemsize
         return self.stored
 
-    def fits(self, size: int) -> bool:
-        """Whether a file of so many bytes can hold it: its bytes lie in it, in order, and are as many as it claims."""
-        position = self.start
-        makes_sense = 0 <= self.start <= self.stop <= size
-        for offset, length in sorted(self.all_extents):
-            makes_sense &= position <= offset and length >= 0
-            position = offset + length
-        for dtype, shape, extents in self.arrays or ((self.dtype, self.shape, self.extents),):
-            stored = sum(extent.length for extent in extents)
-            wanted = dtype.stored_size(math.prod(shape)) if dtype is not None else stored
-            widened = dtype is not None and dtype.name == "BFloat16" and stored == 2 * wanted
-            makes_sense &= min(shape, default=0) >= 0 and (stored == wanted or widened or (stored == 0 and shape == ()))
-        return makes_sense and position <= self.stop
-
     @property
     def all_extents(self) -> tuple[Extent, ...]:
         """The extents of a value of any kind."""

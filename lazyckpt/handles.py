@@ -98,7 +98,12 @@ def reduced(held: Held) -> tuple[Any, ...]:
     hold = hold_of(held)
     if hold.handle.refusal:
         raise NotPicklable(f"this checkpoint cannot be pickled: {hold.handle.refusal}")
-    return Later, (hold.handle, hold.entries.fingerprint)
+    return Later, (hold.handle, _mark(hold))
+
+
+def _mark(hold: Hold) -> Fingerprint:
+    """What must be the same when it is opened again: what the source says of its version, else what the index does."""
+    return hold.source.mark or hold.entries.fingerprint
 
 
 class Later:
@@ -157,7 +162,7 @@ def reopened(handle: Handle, mark: Fingerprint) -> Held:
 def _opened(handle: Handle, mark: Fingerprint) -> Held:
     held = handle.opener(*handle.arguments, handle.key.read())
     hold = hold_of(held)
-    if hold.entries.fingerprint != mark:
+    if _mark(hold) != mark:
         hold.source.close()
         hold.entries.close()
         raise ChangedFile(

@@ -32,6 +32,7 @@ from lazyckpt.selection import AllNames, ChoiceFunction, Names, Selection, SomeN
 from lazyckpt.sets import SUFFIX as LISTING
 from lazyckpt.sets import OpenedSet, is_listing, open_path
 from lazyckpt.sources import CACHE_BYTES, BytesSource, Source
+from lazyckpt.sources.paths import absolute, is_url, resolved, shown
 
 log = logging.getLogger("lazyckpt")
 
@@ -58,7 +59,8 @@ def load_checkpoint(
     """Open a checkpoint: `mindspore.load_checkpoint`, lazily.
 
     Args:
-        ckpt_file_name: the file; its name must end in `format`. Or the `<name>.<format>.index.json` of a checkpoint in
+        ckpt_file_name: the file, or the URL of an object that fsspec can read (`s3://…`, `https://…`); its name must
+            end in `format`. Or the `<name>.<format>.index.json` of a checkpoint in
             several files, which are opened as one. Or a `BytesIO` that holds a safetensors file; its bytes are copied.
         net: a Cell to load the values into, as `load_param_into_net` does.
         strict_load: for `net`: no prefixes are taken off names, no dtypes converted.
@@ -74,7 +76,8 @@ def load_checkpoint(
             prefixes are ignored, as in MindSpore.
         index: where the index is kept: `auto` for `<file>.lmdb`, or the user's cache folder if that cannot be
             written; `memory` to write nothing; or a path. The index of an encrypted file is sealed with its key.
-        block_cache: bytes of decrypted blocks of an AES-GCM file to keep in memory; 0 for none.
+        block_cache: bytes of decrypted blocks of an AES-GCM file, or of ranges of an object, to keep in memory; 0 for
+            none.
 
     Returns:
         A mapping name -> Parameter (or str, or a list of arrays for a map) in file order.
@@ -129,7 +132,9 @@ def load_checkpoint(
     return checkpoint
 
 
-def open_checkpoint(path: str, dec_key: Key | None = None, dec_mode: str = DEFAULT_MODE) -> Checkpoint:
+def open_checkpoint(
+    path: str, dec_key: Key | None = None, dec_mode: str = DEFAULT_MODE, block_cache: int = CACHE_BYTES
+) -> Checkpoint:
     """All of a checkpoint, whatever it is called: of a file whose first bytes tell the format, or of a set.
 
     Raises, Cost: as `load_checkpoint`.
@@ -139,7 +144,8 @@ def open_checkpoint(path: str, dec_key: Key | None = None, dec_mode: str = DEFAU
     finally:
         dec_key = None  # so that no traceback's variables show it
     place = _existing(path)
-    opened = open_path(place, key, dec_mode, AUTO, Wishes(format=format_of_name(place) if is_listing(place) else ""))
+    wishes = Wishes(cache=block_cache, format=format_of_name(place) if is_listing(place) else "")
+    opened = open_path(place, key, dec_mode, AUTO, wishes)
     try:
         return _made(opened, Selection(), crc_check=False)
     except BaseException:
@@ -197,12 +203,13 @@ def _check_file(name: object, form: str) -> str:
         raise ArgumentTypeError(
             f"For 'load_checkpoint', the argument 'ckpt_file_name' must be a string or a path, but got {type(name)}."
         )
-    if not path.endswith((form, f".{form}{LISTING}")):
-        other = next((name for name in NAMES_OF_FORMATS if path.endswith((name, f".{name}{LISTING}"))), None)
+    name = shown(path)
+    if not name.endswith((form, f".{form}{LISTING}")):
+        other = next((other for other in NAMES_OF_FORMATS if name.endswith((other, f".{other}{LISTING}"))), None)
         advice = f"give format={other!r}" if other else f"rename it to end in .{form}"
         raise ArgumentValueError(
             f"For 'load_checkpoint', the checkpoint file's name must end as 'format' says, but got file_name:"
-            f" {path!r}, format: {form!r}; {advice}."
+            f" {name!r}, format: {form!r}; {advice}."
         )
     return _existing(path)
 
@@ -211,13 +218,13 @@ def _existing(path: str) -> str:
     """A file's path, links resolved; of a listing not, because a set stands beside its listing's name."""
     if "\0" in path:
         raise ArgumentValueError(f"embedded null byte in the file's name {path!r}")
-    resolved = os.path.abspath(path) if is_listing(path) else os.path.realpath(path)
-    if not os.path.exists(resolved):
+    place = absolute(path) if is_listing(path) else resolved(path)
+    if not is_url(place) and not os.path.exists(place):  # an object that is not there is told when it is opened
         raise MissingFile(
-            f"For 'load_checkpoint', the checkpoint file: {resolved} does not exist, please check whether the"
+            f"For 'load_checkpoint', the checkpoint file: {place} does not exist, please check whether the"
             " 'ckpt_file_name' is correct."
         )
-    return resolved
+    return place
 
 
 def _check_crc(source: Source, form: Format) -> None:

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lazyckpt.arrays import dtype_of
+from lazyckpt.display.names import without_controls
 from lazyckpt.dtypes import DType, of_array
 from lazyckpt.entry import Entry
 from lazyckpt.errors import ArgumentTypeError
-from lazyckpt.payload import Payloads, dtype_of
+from lazyckpt.payload import Payloads
 
 if TYPE_CHECKING:
     from lazyckpt.statistics.table import Statistics
@@ -245,9 +247,8 @@ class Parameter:
         return array if array.flags.aligned else self.asnumpy(copy=True)
 
     def __repr__(self) -> str:
-        return (
-            f"Parameter (name={self.name}, shape={self.shape}, dtype={self.dtype}, requires_grad={self.requires_grad})"
-        )
+        name = without_controls(self.name)
+        return f"Parameter (name={name}, shape={self.shape}, dtype={self.dtype}, requires_grad={self.requires_grad})"
 
     def _token(self) -> tuple[Any, ...]:
         """What tells this value from any other, also of another version of its file."""

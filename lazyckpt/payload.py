@@ -13,23 +13,31 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from lazyckpt.arrays import (
+    AnyArray,
+    aligned,
+    bytes_of,
+    check_sense,
+    dtype_of,
+    elements,
+    gather,
+    is_plain,
+    requests_for,
+    text_of,
+    within,
+)
 from lazyckpt.digest import Digesting
-from lazyckpt.dtypes import DType
-from lazyckpt.entry import STRING, Entry, Extent
-from lazyckpt.errors import CorruptFile, StaleIndex
+from lazyckpt.entry import STRING, Entry
 from lazyckpt.formats import Format
 from lazyckpt.handles import Hold, reduced
 from lazyckpt.sources.base import Request, Source
-from lazyckpt.sources.ranges import Key, Plan, coalesce, plan
+from lazyckpt.sources.ranges import Key, Plan, plan
 from lazyckpt.sources.window import Patch
 
 PIECE: Final = 2**23  # bytes of a large value that are looked at together when it is passed over
-_ALIGNMENT: Final = 64  # bytes; what SIMD code and other frameworks like best
 _WORTH_A_MAP: Final = 2**20  # bytes of a value from which a map of its own is cheaper than a copy
 _LONGEST_HEADER: Final = 2**20  # bytes of unknown fields beyond which a header is looked at in place
-AnyArray = npt.NDArray[Any]
 
 
 class _Fetch(NamedTuple):
@@ -89,9 +97,9 @@ class Payloads:
 
     def part(self, entry: Entry, key: Key) -> Any:
         """`view(entry)[key]`, at the cost of the bytes that the answer needs."""
-        if self._is_view(entry) or not _is_plain(entry) or not entry.extents:
+        if self._is_view(entry) or not is_plain(entry) or not entry.extents:
             return self.view(entry)[key]
-        _check_sense(entry, self._source)
+        check_sense(entry, self._source)
         planned = plan(entry.shape, dtype_of(entry).itemsize, key)
         if planned is None:
             return self.view(entry)[key]
@@ -121,7 +129,7 @@ class Payloads:
         Raises, Cost: as `stored`.
         """
         stored = self.stored(entry, size, first, count)
-        return (_elements(entry, np.frombuffer(data, np.uint8)) for data in stored)
+        return (elements(entry, np.frombuffer(data, np.uint8)) for data in stored)
 
     def piece_count(self, entry: Entry, size: int = PIECE) -> int:
         """How many pieces there are."""
@@ -140,28 +148,28 @@ class Payloads:
             StaleIndex, ChangedFile, DamagedBlock: as for `view`.
             CorruptFile: the content is not the one that was indexed.
         """
-        _check_sense(entry, self._source)
+        check_sense(entry, self._source)
         self._form.confirm(self._source, entry)
         step = _whole(size)
         stop = entry.stored if count is None else min(entry.stored, (first + count) * step)
         is_all = first == 0 and stop == entry.stored
         check = Digesting(entry if is_all else entry._replace(digest=b""), self._source.name)
         for done in range(first * step, stop, step):
-            data = self._stored(entry, done, min(step, stop - done))
+            data = self.stored_at(entry, done, min(step, stop - done))
             check.update(data)
             yield data
-            for offset, request in _within(entry.extents, done, data):
+            for offset, request in within(entry.extents, done, data):
                 self._source.release(offset, request.nbytes)
         check.finish()
 
-    def _stored(self, entry: Entry, start: int, length: int) -> memoryview:
-        """Bytes of a value as they are stored, wherever its extents are."""
+    def stored_at(self, entry: Entry, start: int, length: int) -> memoryview:
+        """Bytes of a value as they are stored, wherever its extents are. Its header must have been proven."""
         if self._source.window == 0 and len(entry.extents) == 1:
             offset = entry.extents[0].offset + start
             self._source.expect(offset, length)
             return self._source.read(offset, length)
         data = np.empty(length, np.uint8).data
-        self._source.read_many(_within(entry.extents, start, data))
+        self._source.read_many(within(entry.extents, start, data))
         return data
 
     def values(self, entries: list[Entry]) -> list[AnyArray | str | list[AnyArray]]:
@@ -169,6 +177,26 @@ class Payloads:
         fetches = [self._fetch(entry) for entry in entries]
         self._source.read_many([request for fetch in fetches for request in fetch.requests])
         return [fetch.finish() for fetch in fetches]
+
+    def prove(self, entries: list[Entry]) -> None:
+        """Make sure that the file has entries where the index says, with one read of the source. Reads headers only.
+
+        Pages of a mapped file leave this process's memory again.
+
+        Raises:
+            StaleIndex: it does not.
+        """
+        proofs = [self._proof(entry) for entry in entries]
+        self._source.read_many([request for proof in proofs for request in proof.requests])
+        for proof in proofs:
+            proof.check()
+        if entries:
+            start = min(entry.start for entry in entries)
+            self._source.release(start, max(entry.stop for entry in entries) - start)
+
+    def boxes(self, entry: Entry) -> tuple[tuple[tuple[int, ...], Entry], ...]:
+        """The parts that a value is made of: where each begins in the whole, and its entry. Here always one."""
+        return (((0,) * len(entry.shape), entry),)
 
     def metadata(self) -> Mapping[str, str]:
         """What the file says of itself. Cost: reads a safetensors file's header again."""
@@ -184,7 +212,7 @@ class Payloads:
         return fetch.finish()
 
     def _is_view(self, entry: Entry) -> bool:
-        return self._source.window == 0 and len(entry.extents) == 1 and _is_plain(entry)
+        return self._source.window == 0 and len(entry.extents) == 1 and is_plain(entry)
 
     def _fetch(self, entry: Entry) -> _Fetch:
         if entry.kind == STRING:
@@ -196,17 +224,17 @@ class Payloads:
         proof = self._proof(entry)
         if not entry.extents:  # an empty tensor, which the format cannot tell from a scalar
             return proof.then([], lambda: np.zeros(entry.shape, dtype.numpy))
-        if not _is_plain(entry):
+        if not is_plain(entry):
             data = np.empty(entry.stored, np.uint8)
 
             def converted() -> AnyArray:
                 made = aligned(entry.shape, dtype)
-                made.reshape(-1)[:] = _elements(entry, data)
+                made.reshape(-1)[:] = elements(entry, data)
                 return made
 
-            return proof.then(_requests(entry.extents, data), converted)
+            return proof.then(requests_for(entry.extents, data), converted)
         made = aligned(entry.shape, dtype)
-        return proof.then(_requests(entry.extents, made), lambda: made)
+        return proof.then(requests_for(entry.extents, made), lambda: made)
 
     def _arrays(self, entry: Entry) -> _Fetch:
         """Keys, values and status of a map."""
@@ -215,19 +243,19 @@ class Payloads:
         requests = [
             request
             for array, target in zip(entry.arrays, made, strict=True)
-            for request in _requests(array.extents, target)
+            for request in requests_for(array.extents, target)
         ]
         return proof.then(requests, lambda: made)
 
     def _string(self, entry: Entry) -> _Fetch:
         proof = self._proof(entry)
         data = np.empty(entry.stored, np.uint8)
-        return proof.then(_requests(entry.extents, data), lambda: _decode(entry, data.tobytes(), self._source.name))
+        return proof.then(requests_for(entry.extents, data), lambda: text_of(entry, data.tobytes(), self._source.name))
 
     def _part(self, entry: Entry, planned: Plan, key: Key) -> _Fetch:
         proof = self._proof(entry)
         answer = np.empty(planned.shape, dtype_of(entry).numpy)
-        requests, scatter = _gather(entry.extents, planned, _bytes_of(answer))
+        requests, scatter = gather(entry.extents, planned, bytes_of(answer))
 
         def finish() -> Any:
             scatter()
@@ -241,7 +269,7 @@ class Payloads:
         Raises:
             StaleIndex: it contradicts itself or the file's size.
         """
-        _check_sense(entry, self._source)
+        check_sense(entry, self._source)
         gaps = self._form.header_extents(entry)
         if self._source.window == 0 or sum(gap.length for gap in gaps) > _LONGEST_HEADER:
             self._form.confirm(self._source, entry)
@@ -273,118 +301,9 @@ class _Proof(NamedTuple):
         return _Fetch([*self.requests, *requests], finish)
 
 
-def aligned(shape: tuple[int, ...], dtype: DType) -> AnyArray:
-    """An uninitialised C-ordered array whose first byte lies on a 64-byte boundary."""
-    kind = dtype.numpy
-    count = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
-    room = np.empty(count + _ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % _ALIGNMENT
-    return room[start : start + count].view(kind).reshape(shape)
-
-
-def dtype_of(entry: Entry) -> DType:
-    """A tensor's dtype.
-
-    Raises:
-        TypeError: the entry is no tensor.
-    """
-    if entry.dtype is None:
-        raise TypeError(f"{entry.name!r} is a {entry.kind}, not a tensor")
-    return entry.dtype
-
-
 def _whole(size: int) -> int:
     """The bytes of a piece: of whole elements, of any dtype."""
     return max(1, size // 8) * 8
-
-
-def _is_plain(entry: Entry) -> bool:
-    """Whether the bytes of the file are those of the array: nothing is widened or packed."""
-    return not entry.extents or entry.stored == entry.nbytes
-
-
-def _elements(entry: Entry, data: npt.NDArray[np.uint8]) -> AnyArray:
-    """Stored bytes (whole elements) as a flat array of their values; of a string as they are."""
-    if entry.dtype is None:
-        return data
-    made: AnyArray
-    if _is_plain(entry):
-        made = data.view(entry.dtype.numpy)
-    elif entry.dtype.is_packed:  # the first of two in the lower half of the byte
-        made = np.stack([data & 0xF, data >> 4], axis=1).reshape(-1).view(entry.dtype.numpy)
-    else:  # bfloat16 kept as float32: its upper half
-        made = data.view("<u2")[1::2].copy().view(entry.dtype.numpy)
-    return made
-
-
-def _bytes_of(array: AnyArray) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
-
-
-def _requests(extents: tuple[Extent, ...], target: AnyArray) -> list[Request]:
-    requests, destination, done = [], _bytes_of(target), 0
-    for offset, length in extents:
-        requests.append((offset, destination[done : done + length]))
-        done += length
-    return requests
-
-
-def _gather(
-    extents: tuple[Extent, ...], planned: Plan, destination: memoryview
-) -> tuple[list[Request], Callable[[], None]]:
-    """Requests for the planned runs of a value that lies in `extents`, and what puts them in their order."""
-    starts, length = planned.starts, planned.length
-    if len(starts) == 1:
-        return _within(extents, int(starts[0]), destination), lambda: None
-    order = np.argsort(starts, kind="stable")
-    requests: list[Request] = []
-    pieces: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint8]]] = []
-    for offset, size, covered in coalesce(starts[order], length) if length else []:
-        piece = np.empty(size, np.uint8)
-        requests += _within(extents, offset, piece.data)
-        pieces.append((order[covered], starts[order[covered]] - offset, piece))
-
-    def scatter() -> None:
-        for rows, inside, piece in pieces:
-            windows = np.lib.stride_tricks.sliding_window_view(piece, length)
-            np.frombuffer(destination, np.uint8).reshape(-1, length)[rows] = windows[inside]
-
-    return requests, scatter
-
-
-def _within(extents: tuple[Extent, ...], offset: int, destination: memoryview) -> list[Request]:
-    """Requests that fill `destination` from byte `offset` of the value that `extents` make up together."""
-    requests, done = [], 0
-    for begin, length in extents:
-        count = min(length - offset, destination.nbytes - done)
-        if count > 0:
-            requests.append((begin + offset, destination[done : done + count]))
-            done += count
-        offset = max(0, offset - length)
-    return requests
-
-
-def _decode(entry: Entry, data: bytes, file: str) -> str:
-    """The text of a string entry, as numpy reads a UTF-32 scalar: trailing NULs are not part of it."""
-    try:
-        return data.decode("utf-32-le", "surrogatepass").rstrip("\0")
-    except UnicodeDecodeError as error:
-        raise CorruptFile(
-            f"the string is not UTF-32: {error.reason}",
-            offset=entry.extents[0].offset + error.start,
-            parameter=entry.name,
-            file=file,
-        ) from None
-
-
-def _check_sense(entry: Entry, source: Source) -> None:
-    """Refuse an entry that no file can hold, before room is made for its value."""
-    if not entry.fits(source.size):
-        raise StaleIndex(
-            "the index claims what no file can hold; delete it or rebuild it (lazyckpt index --force)",
-            parameter=entry.name,
-            file=source.name,
-        )
 
 
 def _keeps_array(key: Key) -> bool:

@@ -20,8 +20,9 @@ from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, FolderInTheWay
 from lazyckpt.keys import Secret
 from lazyckpt.nets import values_of
+from lazyckpt.sources.paths import on_this_machine
 from lazyckpt.writing.export import FORMATS, lock_of
-from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, How, check, save
+from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, check, save
 from lazyckpt.writing.items import Item, snapshot
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
 from lazyckpt.writing.values import is_parameter, is_tensor, item_of
@@ -190,7 +191,7 @@ def _check_file(save_obj: Any, name: object, form: object) -> str:
         raise ArgumentTypeError(
             f"For 'save_checkpoint', the parameter 'ckpt_file_name' must be a string or a path, but got {type(name)}."
         )
-    path = os.path.realpath(path)
+    path = os.path.realpath(on_this_machine(path, SAVED_HERE))
     if os.path.isdir(path):
         raise FolderInTheWay(
             errno.EISDIR,

@@ -27,6 +27,7 @@ from lazyckpt.keys import Secret
 from lazyckpt.payload import Payloads
 from lazyckpt.sources import Source
 from lazyckpt.sources.joined import JoinedSource
+from lazyckpt.sources.paths import absolute, folder_of, is_url, join, read, resolved
 
 SUFFIX: Final = ".index.json"
 _WEIGHT_MAP: Final = "weight_map"
@@ -68,8 +69,7 @@ def open_path(path: str, key: Secret | None, dec_mode: str, where: str, wishes: 
 def _handle(path: str, key: Secret | None, dec_mode: str, where: str, wishes: Wishes) -> Handle:
     """How other processes, in whatever folder they are, open a path again."""
     place = where if where in (AUTO, MEMORY) else os.path.abspath(where)
-    whole = path if "://" in path else os.path.abspath(path)
-    return handle_of(_reopened, (whole, dec_mode, place, wishes._replace(force=False, progress=None)), key)
+    return handle_of(_reopened, (absolute(path), dec_mode, place, wishes._replace(force=False, progress=None)), key)
 
 
 def _reopened(path: str, dec_mode: str, where: str, wishes: Wishes, key: Secret | None) -> Payloads:
@@ -101,10 +101,10 @@ def open_set(path: str, key: Secret | None, dec_mode: str, where: str, wishes: W
     folder = _folder(path, files)
     try:
         for file in files:
-            part = os.path.join(folder, file)
-            if not os.path.exists(part):
+            part = join(folder, file)
+            if not is_url(part) and not os.path.exists(part):
                 raise MissingFile(f"{path}: its part {file} does not exist: get it, too")
-            parts.append(open_indexed(os.path.realpath(part), key, dec_mode, where, wishes))
+            parts.append(open_indexed(resolved(part), key, dec_mode, where, wishes))
         indexes = [found.entries for found in parts]
         _compare(path, homes, dict(zip(files, indexes, strict=True)))
     except BaseException:
@@ -120,7 +120,8 @@ def open_set(path: str, key: Secret | None, dec_mode: str, where: str, wishes: W
 def parts_of(path: str) -> list[str]:
     """The files that a listing names, in order. Raises: as `read_listing`."""
     files = sorted(set(read_listing(path).values()))
-    return [os.path.join(_folder(path, files), file) for file in files]
+    folder = _folder(path, files)
+    return [join(folder, file) for file in files]
 
 
 def files_of(path: str) -> list[str]:
@@ -130,8 +131,8 @@ def files_of(path: str) -> list[str]:
 
 def _folder(path: str, files: list[str]) -> str:
     """Where a listing's files are: beside it, or beside what it is a link to."""
-    near, far = (os.path.dirname(place) for place in (path, os.path.realpath(path)))
-    return near if any(os.path.exists(os.path.join(near, file)) for file in files) else far
+    near, far = (folder_of(place) for place in (path, resolved(path)))
+    return near if near == far or any(os.path.exists(os.path.join(near, file)) for file in files) else far
 
 
 def read_listing(path: str) -> dict[str, str]:
@@ -142,8 +143,9 @@ def read_listing(path: str) -> dict[str, str]:
         UnreadableFile: it cannot be read.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            listing = json.load(file)
+        listing = json.loads(read(path))
+    except MissingFile:
+        raise
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

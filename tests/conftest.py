@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import multiprocessing
 import os
 import threading
 from pathlib import Path
@@ -25,7 +26,14 @@ settings.register_profile("explore", max_examples=3000, **unhurried)
 settings.load_profile("same")
 
 # The suites beside a real framework, and in a real notebook, run where there is one.
-BESIDE = {"mindspore": "interop", "nbclient": "notebook", "torch": "interop_torch", "distributed": "interop_dask"}
+BESIDE = {
+    "distributed": "interop_dask",
+    "mindspore": "interop",
+    "nbclient": "notebook",
+    "s3fs": "interop_remote",
+    "torch": "interop_torch",
+    "zarr": "interop_zarr",
+}
 collect_ignore = [folder for framework, folder in BESIDE.items() if importlib.util.find_spec(framework) is None]
 
 DESCRIPTORS = Path("/proc/self/fd")
@@ -81,6 +89,29 @@ def _closed_files(request, tmp_path):
         assert _open_in(tmp_path) == []
 
 
+LASTING = "lazyckpt-save"  # what saves in the background waits for more
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left():
+    """After a module's tests there are no more descriptors, threads of lazyckpt's or processes than before."""
+    before = _held()
+    yield
+    if any(_held()[kind] - before[kind] for kind in before):
+        gc.collect()
+    assert {kind: now - before[kind] for kind, now in _held().items()} == {kind: set() for kind in before}
+
+
+def _held():
+    """What this process holds: open files but for pipes and terminals, threads, and child processes."""
+    files = {target for target in _targets() if target.startswith("/") and not target.startswith(("/dev", "/proc"))}
+    return {
+        "files": files,
+        "threads": {thread.name for thread in threading.enumerate() if not thread.name.startswith(LASTING)},
+        "processes": {child.pid for child in multiprocessing.active_children()},
+    }
+
+
 @pytest.fixture
 def run(capsys):
     """Runs a command: its exit code, what it printed, and its complaints."""
@@ -96,6 +127,11 @@ def run(capsys):
 
 
 def _open_in(folder):
+    return sorted(target for target in _targets() if target.startswith(f"{folder}{os.sep}"))
+
+
+def _targets():
+    """What this process's descriptors lead to."""
     if not DESCRIPTORS.exists():
         return []
     targets = []
@@ -104,4 +140,4 @@ def _open_in(folder):
             targets.append(os.readlink(DESCRIPTORS / descriptor))
         except OSError:  # closed since it was listed
             continue
-    return sorted(target for target in targets if target.startswith(f"{folder}{os.sep}"))
+    return targets

@@ -134,6 +134,40 @@ def test_a_link_at_the_private_name_is_not_followed(tmp_path):
     assert victim.read_bytes() == b"precious"
 
 
+def test_a_file_with_another_name_is_not_written_to(tmp_path):
+    """A hard link at the private name leaves the file that it leads to alone, and is taken away."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    os.link(victim, tmp_path / ".index.tmp")
+    put(str(tmp_path / "index"), writes(b"whole"), mode=0o600)
+
+    assert (victim.read_bytes(), (tmp_path / "index").read_bytes()) == (b"precious", b"whole")
+    assert sorted(os.listdir(tmp_path)) == ["index", "victim"]
+
+
+def test_a_pipe_at_the_private_name_is_taken_away(tmp_path):
+    """It is neither waited for nor written to."""
+    os.mkfifo(tmp_path / ".index.tmp")
+    put(str(tmp_path / "index"), writes(b"whole"), mode=0o600)
+
+    assert os.listdir(tmp_path) == ["index"]
+
+
+def test_a_private_file_that_cannot_be_emptied_is_no_litter(tmp_path, monkeypatch):
+    """A disk that fails at the first call leaves no file and no descriptor behind."""
+    before = len(os.listdir("/proc/self/fd"))
+
+    def fail(descriptor, length):
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, "ftruncate", fail)
+    with pytest.raises(OSError, match="no space"):
+        put(str(tmp_path / "index"), writes(b"whole"), mode=0o600)
+
+    assert os.listdir(tmp_path) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_folder_that_is_not_there_is_an_os_error(tmp_path):
     """A place that cannot be written is told as the system tells it."""
     with pytest.raises(FileNotFoundError):

@@ -6,10 +6,10 @@ import collections.abc
 import os
 import threading
 
-import lmdb
 import numpy as np
 import pytest
 from checkpoints import LAYERS, MIXED, array_value, checkpoint, counting
+from forging import forged
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from mindspore_results import FILES, recorded
@@ -479,7 +479,7 @@ def test_a_forged_index_gives_no_other_tensors_bytes(file):
     """A name that leads to another's record, sound in itself, is refused by every way of looking at it."""
     lazyckpt.build_index(file).close()
     sidecar = f"{file}.lmdb"
-    with lmdb.open(sidecar, subdir=False, lock=False) as environment, environment.begin(write=True) as transaction:
+    with forged(sidecar) as transaction:
         transaction.put(CLEAR.name_key(b"conv1.weight"), PLACE.pack(NAMES.index("fc.weight")))
     with lazyckpt.load_checkpoint(str(file)) as ckpt:
         for look in (

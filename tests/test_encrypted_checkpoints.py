@@ -6,7 +6,6 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 
-import lmdb
 import numpy as np
 import pytest
 from checkpoints import LAYERS, MIXED, checkpoint, counting, with_crc
@@ -27,6 +26,7 @@ from encryption import (
     key_of,
     split,
 )
+from forging import forged
 
 import lazyckpt
 from lazyckpt.errors import (
@@ -321,10 +321,7 @@ def test_a_file_that_shrinks_while_it_is_open_is_told(tmp_path):
 
 def forge(path, change):
     """Change the items of a sidecar, as somebody would who lacks the key."""
-    with (
-        lmdb.open(f"{path}.lmdb", subdir=False, lock=False) as environment,
-        environment.begin(write=True) as transaction,
-    ):
+    with forged(f"{path}.lmdb") as transaction:
         change(transaction)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from checkpoints import LAYERS, MIXED, array_value, checkpoint, number, pattern, tensor_value, with_crc
 from encryption import KEY, MODES, encrypted, flipped, key_of
+from forging import resummed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mindspore_results import FILES, recorded
@@ -117,6 +118,7 @@ def test_a_damaged_index_is_no_fault_of_the_file(write, tmp_path):
     data = sidecar.read_bytes()
     place = data.index(b"w3", data.index(b"w2") + 1)
     sidecar.write_bytes(data[: place - 1] + b"\xff\xff\xff" + data[place + 2 :])
+    resummed(sidecar)
     report = verify(path)
 
     assert outcomes(report)["index"] == "failed"

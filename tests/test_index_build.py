@@ -13,9 +13,9 @@ import shutil
 import stat
 from pathlib import Path
 
-import lmdb
 import pytest
 from checkpoints import LAYERS, MIXED, checkpoint, counting, string_value
+from forging import forged
 from mindspore_results import FILES
 from safetensors_files import file_of
 
@@ -135,7 +135,7 @@ def test_an_index_of_another_file_is_built_again(file, sidecar, tmp_path):
 
 def of_older_schema(path):
     """Make a sidecar one of another version."""
-    with lmdb.open(str(path), subdir=False, lock=False) as environment, environment.begin(write=True) as transaction:
+    with forged(path) as transaction:
         facts = bytearray(transaction.get(FACTS))
         facts[8:10] = bytes(2)
         transaction.put(FACTS, bytes(facts))
@@ -143,7 +143,7 @@ def of_older_schema(path):
 
 def without_facts(path):
     """Make a sidecar an LMDB file like any other."""
-    with lmdb.open(str(path), subdir=False, lock=False) as environment, environment.begin(write=True) as transaction:
+    with forged(path) as transaction:
         transaction.delete(FACTS)
 
 

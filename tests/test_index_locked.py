@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-import lmdb
 import pytest
 from checkpoints import LAYERS, MIXED, checkpoint
 from encryption import KEY, MODES, encrypted
+from forging import forged
 
 import lazyckpt
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError, WrongKey
@@ -115,10 +115,7 @@ def test_a_file_encrypted_anew_gets_an_index_anew(file, mode, walks):
 def test_an_index_that_was_sealed_with_another_key_is_built_again(file, mode, walks):
     """If the key opens the file and not the index, the index is wrong."""
     names(file, mode)
-    with (
-        lmdb.open(f"{file}.lmdb", subdir=False, lock=False) as environment,
-        environment.begin(write=True) as transaction,
-    ):
+    with forged(f"{file}.lmdb") as transaction:
         facts = decode_meta(transaction.get(FACTS))
         transaction.put(FACTS, encode_meta(facts._replace(check=facts.check[::-1])))
 
@@ -130,10 +127,7 @@ def test_an_index_that_was_sealed_with_another_key_is_built_again(file, mode, wa
 def test_a_damaged_table_of_blocks_is_built_again(damage, sealed, file, mode, walks):
     """The index is replaced; the file is not blamed."""
     names(file, mode, sealed=sealed)
-    with (
-        lmdb.open(f"{file}.lmdb", subdir=False, lock=False) as environment,
-        environment.begin(write=True) as transaction,
-    ):
+    with forged(f"{file}.lmdb") as transaction:
         transaction.delete(FRAMES) if damage is None else transaction.put(FRAMES, damage)
 
     assert (names(file, mode), len(walks)) == (list(MIXED), 2)

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from lazyckpt.dtypes import DTYPES
 from lazyckpt.entry import Extent, entry_of
-from lazyckpt.index.record import BadRecord, Meta, decode, decode_meta, encode, encode_meta, encode_plain, name_of
+from lazyckpt.index.record import (
+    BadRecord,
+    Meta,
+    decode,
+    decode_meta,
+    encode,
+    encode_meta,
+    encode_plain,
+    name_of,
+    names_of,
+)
 
 KINDS = [tensor_entry("w"), string_entry("s"), map_entry("m"), refused_entry("r")]
 
@@ -52,6 +62,40 @@ def test_a_record_that_is_cut_is_refused(entry):
         for read in (decode, name_of):
             with pytest.raises(BadRecord):
                 read(whole[:length])
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        tensor_entry("w")._replace(dtype=None),
+        tensor_entry("w")._replace(shape=(2, -3)),
+        string_entry("s")._replace(dtype=DTYPES["Int8"]),
+        string_entry("s")._replace(shape=(4,)),
+        map_entry("m")._replace(dtype=DTYPES["Int8"]),
+        refused_entry("r")._replace(shape=(4,)),
+    ],
+    ids=lambda entry: f"{entry.kind} {entry.dtype} {entry.shape}",
+)
+def test_a_record_that_contradicts_itself_is_refused(entry):
+    """A tensor has a dtype and nothing else has, no dimension is negative: the rest of the package may rely on it."""
+    with pytest.raises(BadRecord, match="contradicts itself"):
+        decode(encode(entry, b"name"))
+
+
+@pytest.mark.parametrize("entry", [*KINDS, tensor_entry("", digest=bytes(32)), tensor_entry("w", apart=60)])
+def test_many_names_are_read_as_one_is(entry):
+    """Alone, among its like, and among others."""
+    run = [encode(one, one.name.encode()) for one in (entry, entry, tensor_entry("a"), *KINDS)]
+
+    assert names_of(run[:2]) == [entry.name] * 2
+    assert names_of(run) == [name_of(record) for record in run]
+
+
+@given(st.lists(st.binary(max_size=60), max_size=3))
+def test_any_run_of_bytes_has_names_or_is_refused(run):
+    """Where one is no record, there are none."""
+    with contextlib.suppress(BadRecord):
+        assert len(names_of(run)) == len(run)
 
 
 @given(st.binary(max_size=200))
@@ -96,7 +140,7 @@ def test_facts_of_another_schema_are_refused_by_number():
     facts = bytearray(encode_meta(Meta(MARK, 1, 0, False)))
     facts[8] = 0
 
-    with pytest.raises(BadRecord, match="schema 0, this version reads 2"):
+    with pytest.raises(BadRecord, match="schema 0, this version reads 3"):
         decode_meta(bytes(facts))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lmdb
 import pytest
 from entries import MARK, tensor_entry
+from forging import forged
 from hypothesis import given
 from hypothesis import strategies as st
 from store_contract import MIXED, StoreContract, dump
@@ -123,7 +124,7 @@ def test_a_record_at_anothers_place_is_refused(tmp_path):
     """Values are bound to their keys: exchanging two sound records is damage."""
     path = tmp_path / "index.lmdb"
     sealed_at(path, NAMED)
-    with lmdb.open(str(path), subdir=False, lock=False) as environment, environment.begin(write=True) as transaction:
+    with forged(path) as transaction:
         transaction.put(record_key(0), transaction.get(record_key(1)))
 
     with pytest.raises(StaleIndex, match="damaged"):

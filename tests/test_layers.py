@@ -24,6 +24,7 @@ LAYERS = (
     "digest",
     "index",
     "handles",
+    "arrays",
     "payload",
     "tensors",
     "display",
@@ -32,6 +33,7 @@ LAYERS = (
     "selection",
     "reading",
     "writing",
+    "references",
     "views",  # what is shown, made of entries, records and payloads: no checkpoint is needed for that
     "mapping",
     "viewing",  # so that a checkpoint can show itself
@@ -55,8 +57,11 @@ OWNERS = {
     "cryptography": {"sources.cipher"},
     "dask": {"tensors.dask"},
     "distributed": {"tasks.cluster"},
+    "fastparquet": {"references.as_parquet"},
+    "fsspec": {"references.as_parquet", "sources.paths"},
     "google": {"formats.checkpoint_pb2"},
-    "lmdb": {"index.sidecar", "index.write"},
+    "kerchunk": {"references.as_parquet"},
+    "lmdb": {"index.write"},
     "pandas": {"statistics.table"},
     "platformdirs": {"index.place"},
     "matplotlib": {"views.plots", "views.plotting"},
@@ -72,6 +77,7 @@ OWNERS = {
         "cli.indexing",
         "cli.listing",
         "cli.matching",
+        "cli.referencing",
         "cli.viewing",
     },
 }

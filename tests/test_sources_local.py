@@ -439,3 +439,51 @@ def test_a_small_file_has_a_sample(size):
 
     assert len(sample(BytesSource(data))) == 16
     assert sample(BytesSource(data)) not in changes
+
+
+class ClosingMap:
+    """A memory map whose source is closed, as by another thread, while it is asked for its size."""
+
+    def __init__(self, source):
+        self._source, self._map = source, source._map
+
+    def size(self):
+        """See `mmap.size`."""
+        self._source.close()
+        return self._map.size()
+
+    def madvise(self, *_):
+        """No advice."""
+
+
+def test_a_map_that_is_closed_while_it_is_read_is_read_to_the_end(tmp_path):
+    """Two threads may read and close at once: a read that began ends, the next one is told that the file was closed."""
+    path = tmp_path / "file"
+    path.write_bytes(pattern(5000))
+    source, _ = open_local(str(path), "mmap")
+    source._map = ClosingMap(source)
+
+    assert bytes(source.read(0, 5000)) == pattern(5000)
+    with pytest.raises(ClosedCheckpoint):
+        source.read(0, 1)
+
+
+def test_a_descriptor_that_is_closed_while_it_is_read_never_gives_another_files_bytes(tmp_path, monkeypatch):
+    """Its number stays its own until the read is over, so that no other file can come to have it."""
+    path = tmp_path / "file"
+    path.write_bytes(pattern(5000))
+    (tmp_path / "other").write_bytes(b"\xff" * 5000)
+    source, _ = open_local(str(path), "pread")
+    others = []
+
+    def close_first(descriptor, buffers, offset, real=os.preadv):
+        source.close()
+        others.append(os.open(tmp_path / "other", os.O_RDONLY))
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", close_first)
+    found = bytes(source.read(0, 5000))
+    for other in others:
+        os.close(other)
+
+    assert found == pattern(5000)

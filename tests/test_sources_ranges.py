@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lazyckpt.sources.ranges import COALESCE_GAP, coalesce, plan
+from lazyckpt.sources.ranges import COALESCE_GAP, coalesce, plan, spans
 
 HUGE = 2**40
 _shapes = hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=6)
@@ -233,3 +233,24 @@ def test_neighbours_are_read_together():
         (0, 300 + COALESCE_GAP),
         (301 + 2 * COALESCE_GAP, 100),
     ]
+
+
+WANTED = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 80)), max_size=20)
+
+
+@given(WANTED, st.integers(0, 40), st.integers(1, 60))
+def test_spans_hold_all_that_is_wanted_and_little_else(wanted, gap, longest):
+    """Every wanted byte is in one span; spans ascend, are short enough, and begin and end with a wanted byte."""
+    found = spans(wanted, gap, longest)
+    needed = {place for start, length in wanted for place in range(start, start + length)}
+    held = [place for start, stop in found for place in range(start, stop)]
+
+    assert needed <= set(held)
+    assert held == sorted(set(held))
+    assert all(0 < stop - start <= longest for start, stop in found)
+    assert all(place in needed or not needed.isdisjoint(range(place - gap, place)) for place in held)
+
+
+def test_neighbours_are_one_span_and_others_are_not():
+    """Ranges with at most `gap` bytes between them are fetched together."""
+    assert spans([(0, 10), (15, 5), (26, 4)], 5, 100) == [(0, 20), (26, 30)]

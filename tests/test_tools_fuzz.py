@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "tools" / "fuzz.py"
-TARGETS = ("walker", "safetensors", "writing", "strategies", "encrypted", "loading", "records")
+TARGETS = ("walker", "safetensors", "writing", "strategies", "encrypted", "loading", "records", "sidecars")
 # A target whose reader breaks the contract in every way, for the tool to find out. Time passes when it says so.
 BROKEN = """
 import sys, types
@@ -30,7 +30,7 @@ def read(data):
     elif data == b"large":
         bytearray(b"x") * (fuzz.MOST_MEMORY + 2**24)
 fuzz.TARGETS = {{"broken": fuzz.Target(lambda: [fuzz.Seed(b"seed", [])], read)}}
-fuzz.mutants = lambda seeds, seed: iter([b"fine", b"slow", b"fine", b"wrong", b"no value", b"large"])
+fuzz.mutants = lambda seeds, seed, changes: iter([b"fine", b"slow", b"fine", b"wrong", b"no value", b"large"])
 sys.exit(fuzz.main(["--target", "broken", "--count", "10"]))
 """
 
@@ -83,8 +83,8 @@ def test_seeds_are_sound(target, fuzz):
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_seed_makes_the_same_mutants(target, fuzz):
     """What was found once is found again, and another seed looks elsewhere."""
-    seeds = fuzz.TARGETS[target].seeds()
-    once, again, other = (list(itertools.islice(fuzz.mutants(seeds, number), 50)) for number in (1, 1, 2))
+    seeds, changes = fuzz.TARGETS[target].seeds(), fuzz.TARGETS[target].changes
+    once, again, other = (list(itertools.islice(fuzz.mutants(seeds, number, changes), 50)) for number in (1, 1, 2))
 
     assert once == again
     assert once != other

@@ -9,6 +9,8 @@ are `ValueError`s); it takes no longer than a second; all of them together let t
 than 200 MiB. A mutant that breaks it is written to a file, and the exit code is 1. The same seed makes the same
 mutants.
 
+Targets marked `apart` are read in forked processes, a batch each: one that dies, or does not come back, is a violation.
+
 A new target is a function that makes its seeds, a function that reads a mutant, and a line in `TARGETS`. Mutants are
 made by changing a few bytes; half of the places are taken from a seed's `hot` ones, where lengths and keys are.
 """
@@ -22,15 +24,19 @@ import functools
 import io
 import itertools
 import json
+import mmap
 import os
+import pickle
 import random
 import re
 import resource
+import signal
+import struct
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,11 +53,13 @@ import encryption  # noqa: E402
 import safetensors_files  # noqa: E402
 from tracing import TracingSource  # noqa: E402
 
+from lazyckpt.checkpoint import Checkpoint  # noqa: E402
 from lazyckpt.dtypes import DTYPES  # noqa: E402
 from lazyckpt.entry import Entry, Fingerprint, entry_of  # noqa: E402
 from lazyckpt.errors import CorruptFile, LazyCkptError, WrongFormat  # noqa: E402
 from lazyckpt.formats import FORMATS, find, scan  # noqa: E402
 from lazyckpt.formats.ckpt import header_extents  # noqa: E402
+from lazyckpt.index.pages import add_checksums  # noqa: E402
 from lazyckpt.index.record import BadRecord, Meta, decode, encode  # noqa: E402
 from lazyckpt.index.store import MemoryStore  # noqa: E402
 from lazyckpt.keys import Secret  # noqa: E402
@@ -67,6 +75,8 @@ from lazyckpt.writing import ckpt  # noqa: E402
 from lazyckpt.writing.items import stored  # noqa: E402
 from lazyckpt.writing.sink import PlainSink  # noqa: E402
 
+_BATCH = 2000  # mutants a process
+_LONGEST = 1800  # seconds that it may take
 SLOWEST = 1.0  # seconds
 MOST_MEMORY = 200 * 2**20
 LARGEST_SEED = 2**16
@@ -84,6 +94,9 @@ class Seed(NamedTuple):
     hot: list[int]
 
 
+Change = Callable[[bytearray, int, random.Random, list[Seed]], None]
+
+
 class Target(NamedTuple):
     """What is fuzzed.
 
@@ -91,11 +104,15 @@ class Target(NamedTuple):
         seeds: makes the files whose mutants are read.
         read: reads a mutant; whatever it raises beyond `allowed` is a violation.
         allowed: the errors that say that a mutant was refused.
+        changes: how mutants are made.
+        apart: whether they are read in processes of their own.
     """
 
     seeds: Callable[[], list[Seed]]
     read: Callable[[bytes], object]
     allowed: tuple[type[Exception], ...] = (LazyCkptError,)
+    changes: tuple[Change, ...] | None = None
+    apart: bool = False
 
 
 class Violation(Exception):
@@ -368,7 +385,8 @@ def load_encrypted(data: bytes) -> None:
 
 @functools.cache
 def _folder() -> Path:
-    folder = tempfile.TemporaryDirectory(prefix="lazyckpt-fuzz-")
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # no disk is waited for
+    folder = tempfile.TemporaryDirectory(prefix="lazyckpt-fuzz-", dir=memory)
     atexit.register(folder.cleanup)
     os.environ["LAZYCKPT_CACHE"] = folder.name
     return Path(folder.name)
@@ -396,6 +414,127 @@ def read_record(data: bytes) -> None:
             raise Violation("a forged record led to a value")
 
 
+# Sidecars: however damaged, an open checkpoint has the values of its file, or none; forged ones, too.
+
+DEEP = {f"layer{place}.weight": made.counting((place % 5, 3)) for place in range(80)} | {
+    "n" * 1000: made.counting((3,))
+}
+SLICED = made.sliced_value("sliced", made.counting((40, 40)), [40] * 160)  # whose record has pages of its own
+HOUSES = {  # a checkpoint, and what it is opened with
+    "mixed": (made.checkpoint(made.MIXED), {}),
+    "deep": (made.checkpoint(DEEP) + SLICED, {}),
+    "sealed": (encryption.encrypted(PLAIN, block=1000), {"dec_key": encryption.KEY}),
+}
+PAGE = 4096
+
+
+def sidecar_seeds() -> list[Seed]:
+    """The sidecars of three checkpoints. All that is not zero in them matters."""
+    return [Seed(data, [place for place, byte in enumerate(data) if byte]) for data in map(_sidecar_of, HOUSES)]
+
+
+@functools.cache
+def _sidecar_of(name: str) -> bytes:
+    path, _ = _house(name)
+    load_checkpoint(str(path), **HOUSES[name][1]).close()
+    return _beside(path).read_bytes()
+
+
+@functools.cache
+def _house(name: str) -> tuple[Path, dict[str, object]]:
+    """A checkpoint in a folder of its own, and the values it has, as read without an index."""
+    folder = _folder() / name
+    folder.mkdir()
+    path = folder / "net.ckpt"
+    path.write_bytes(HOUSES[name][0])
+    os.utime(path, ns=(10**18, 10**18))  # so that a mutant that was kept is still of this file
+    with load_checkpoint(str(path), index="memory", **HOUSES[name][1]) as checkpoint:
+        return path, checkpoint.load()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".lmdb")
+
+
+def read_beside(data: bytes) -> None:
+    """Open a checkpoint with this sidecar beside it: as it is, and with checksums that fit, as a forger would."""
+    name = max(HOUSES, key=lambda name: _likeness(data, _sidecar_of(name)))
+    refused = None
+    for sidecar, believed in ((data, False), (_summed(data), True)):
+        try:
+            _read_house(name, sidecar, believed=believed)
+        except LazyCkptError as error:
+            refused = error
+    if refused is not None:
+        raise refused
+
+
+def _likeness(one: bytes, other: bytes) -> int:
+    """How many pieces of two sidecars are the same: tells which checkpoint a mutant is meant for."""
+    return sum(one[at : at + 64] == other[at : at + 64] for at in range(0, len(one), 64))
+
+
+def _read_house(name: str, sidecar: bytes, *, believed: bool) -> None:
+    path, truth = _house(name)
+    _beside(path).write_bytes(sidecar)
+    with load_checkpoint(str(path), **HOUSES[name][1]) as checkpoint:
+        names = list(checkpoint)
+        if not believed and (names != list(truth) or len(checkpoint) != len(truth)):
+            raise Violation("damage is believed: the names are not those of the file")
+        if believed:
+            checkpoint.select("layer1").tree()
+            checkpoint.summary()
+        fault: Exception | None = None
+        keys = list({*names[:: len(names) // 6 + 1], *list(truth)[:: len(truth) // 6 + 1]})
+        try:
+            found = [checkpoint.load(keys)]
+        except (LazyCkptError, KeyError) as error:
+            found = [value for key in keys for value in _loaded(checkpoint, key)]
+            fault = error
+        if not believed and isinstance(fault, KeyError):
+            raise Violation(f"damage is believed: {fault} is not there")
+        for values in found:
+            for key, value in values.items():
+                if key not in truth or not _same(value, truth[key]):
+                    raise Violation(f"{key!r} is not the value of the file")
+        if isinstance(fault, LazyCkptError):
+            raise fault
+
+
+def _loaded(checkpoint: Checkpoint, key: str) -> list[dict[str, object]]:
+    try:
+        return [checkpoint.load([key])]
+    except (LazyCkptError, KeyError):
+        return []
+
+
+def _summed(data: bytes) -> bytes:
+    """The pages of a mutant, as many as it says there are, with checksums that fit."""
+    path = _folder() / "forged"
+    count = min(len(data) // PAGE, max(int.from_bytes(data[at : at + 8], "little") for at in (136, PAGE + 136)) + 1)
+    path.write_bytes(data)
+    add_checksums(str(path), PAGE, count)
+    return path.read_bytes()
+
+
+def _exchange_pages(data: bytearray, place: int, pick: random.Random, _: list[Seed]) -> None:
+    one, other = (PAGE * page for page in (place // PAGE, pick.randrange(len(data) // PAGE + 1)))
+    data[one : one + PAGE], data[other : other + PAGE] = data[other : other + PAGE], data[one : one + PAGE]
+
+
+def _foreign_page(data: bytearray, place: int, pick: random.Random, seeds: list[Seed]) -> None:
+    """A page of another sidecar, or an older one."""
+    other = pick.choice(seeds).data
+    start = PAGE * pick.randrange(len(other) // PAGE)
+    data[place // PAGE * PAGE : place // PAGE * PAGE + PAGE] = other[start : start + PAGE]
+
+
+def _clear_page(data: bytearray, place: int, _: random.Random, __: list[Seed]) -> None:
+    """What a disk gives that lost a page."""
+    start = place // PAGE * PAGE
+    data[start : start + PAGE] = bytes(len(data[start : start + PAGE]))
+
+
 TARGETS = {
     "walker": Target(checkpoint_seeds, read_checkpoint),
     "safetensors": Target(safetensors_seeds, read_safetensors),
@@ -410,14 +549,15 @@ TARGETS = {
 # Mutation.
 
 
-def mutants(seeds: list[Seed], seed: int) -> Iterator[bytes]:
+def mutants(seeds: list[Seed], seed: int | str, changes: tuple[Change, ...] | None = None) -> Iterator[bytes]:
     """Damaged files without end."""
+    changes = changes or CHANGES
     pick = random.Random(seed)
     while True:
         data, hot = pick.choice(seeds)
         damaged = bytearray(data)
         for _ in range(pick.choice((1, 1, 1, 2, 3, 6))):
-            change = pick.choice(CHANGES)
+            change = pick.choice(changes)
             place = pick.choice(hot) if hot and pick.random() < 0.7 else pick.randrange(len(data) + 1)
             change(damaged, min(place, len(damaged)), pick, seeds)
         yield bytes(damaged)
@@ -474,6 +614,12 @@ def _splice(data: bytearray, place: int, pick: random.Random, seeds: list[Seed])
 
 
 CHANGES = (_flip, _flip, _set, _set, _step, _step, _number, _number, _word, _cut, _remove, _repeat, _move, _splice)
+TARGETS["sidecars"] = Target(
+    sidecar_seeds,
+    read_beside,
+    changes=(*CHANGES, _exchange_pages, _foreign_page, _foreign_page, _clear_page),
+    apart=True,
+)
 
 
 # The run.
@@ -487,17 +633,49 @@ class Outcome(NamedTuple):
     grown: int
     violations: list[str]
 
+    def with_more(self, other: Outcome) -> Outcome:
+        """This and what came of others."""
+        return Outcome(
+            self.counts + other.counts,
+            max(self.slowest, other.slowest),
+            max(self.grown, other.grown),
+            self.violations + other.violations,
+        )
+
 
 def fuzz(name: str, seed: int, count: int | None, seconds: float | None, folder: Path) -> Outcome:
     """Read mutants until there were `count`, or `seconds` are over, or ten broke the contract."""
     target = TARGETS[name]
     seeds = target.seeds()
-    counts: Counter[str] = Counter()
-    violations: list[str] = []
-    slowest, before, end = 0.0, _memory(), time.monotonic() + (seconds or 0)
-    for number, mutant in enumerate(mutants(seeds, seed)):
-        if number == count or (count is None and time.monotonic() >= end) or len(violations) == 10:
+    end = time.monotonic() + (seconds or 0)
+    if not target.apart:
+        damaged = enumerate(mutants(seeds, seed, target.changes))
+        return _run(name, f"{seed}", itertools.islice(damaged, count), end if count is None else None, folder, int)
+    total, batch = Outcome(Counter(), 0.0, 0, []), 0
+    while (count is None and time.monotonic() < end) or (count is not None and batch * _BATCH < count):
+        mark, left = f"{seed}-{batch}", _BATCH if count is None else count - batch * _BATCH
+        damaged = enumerate(itertools.islice(mutants(seeds, mark, target.changes), min(left, _BATCH)))
+        total = total.with_more(_in_child(name, mark, damaged, end if count is None else None, folder))
+        batch += 1
+        if len(total.violations) >= 10:
             break
+    return total
+
+
+def _run(
+    name: str,
+    mark: str,
+    damaged: Iterable[tuple[int, bytes]],
+    end: float | None,
+    folder: Path,
+    starting: Callable[[int], object],
+) -> Outcome:
+    target, counts, violations = TARGETS[name], Counter[str](), list[str]()
+    slowest, before = 0.0, _memory()
+    for number, mutant in damaged:
+        if (end is not None and time.monotonic() >= end) or len(violations) == 10:
+            break
+        starting(number)
         outcome, fault, took = judge(target, mutant)
         grown = _memory() - before
         if grown > MOST_MEMORY:
@@ -508,10 +686,41 @@ def fuzz(name: str, seed: int, count: int | None, seconds: float | None, folder:
         counts[outcome] += 1
         slowest = max(slowest, took)
         if fault:
-            path = folder / f"fuzz-{name}-{seed}-{number}.bin"
-            path.write_bytes(mutant)
-            violations.append(f"{path}: {fault}")
+            violations.append(f"{_kept(folder, name, mark, number, mutant)}: {fault}")
     return Outcome(counts, slowest, _memory() - before, violations)
+
+
+def _kept(folder: Path, name: str, mark: str, number: int, mutant: bytes) -> Path:
+    path = folder / f"fuzz-{name}-{mark}-{number}.bin"
+    path.write_bytes(mutant)
+    return path
+
+
+def _in_child(name: str, mark: str, damaged: Iterator[tuple[int, bytes]], end: float | None, folder: Path) -> Outcome:
+    """Read mutants in a forked process. If it dies, the mutant that it was at is a violation."""
+    batch = list(damaged)
+    current = mmap.mmap(-1, 8)  # the number of the mutant that is read
+
+    def starting(number: int) -> None:
+        current[:8] = struct.pack("<q", number)
+
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(_LONGEST)  # a batch that hangs dies of it
+        try:
+            os.write(writing, pickle.dumps(_run(name, mark, batch, end, folder, starting)))
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        told = pipe.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if told and status == 0:
+        return pickle.loads(told)
+    (number,) = struct.unpack("<q", current[:8])
+    path = _kept(folder, name, mark, number, batch[number][1])
+    return Outcome(Counter(died=1, read=number), 0.0, 0, [f"{path}: the process died ({status})"])
 
 
 def judge(target: Target, mutant: bytes) -> tuple[str, str, float]:

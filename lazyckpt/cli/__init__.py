@@ -11,10 +11,21 @@ from typing import Annotated
 import typer
 
 from lazyckpt import __version__
-from lazyckpt.cli import checking, comparing, converting, indexing, listing, matching, viewing
+from lazyckpt.cli import checking, comparing, converting, indexing, listing, matching, referencing, viewing
 from lazyckpt.cli.app import app, told_plainly
 
-__all__ = ["app", "checking", "comparing", "converting", "indexing", "listing", "main", "matching", "viewing"]
+__all__ = [
+    "app",
+    "checking",
+    "comparing",
+    "converting",
+    "indexing",
+    "listing",
+    "main",
+    "matching",
+    "referencing",
+    "viewing",
+]
 
 
 def main() -> None:

@@ -8,24 +8,29 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from lazyckpt.errors import EncryptedFile, LazyCkptError
+from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError
 from lazyckpt.index import Index
 from lazyckpt.index.build import build_index
 from lazyckpt.keys import KeyReference, Secret, key_from_text
 from lazyckpt.sets import files_of, is_listing
 from lazyckpt.sources import mode_of
+from lazyckpt.sources.paths import is_folder
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from lazyckpt.checkpoint import Checkpoint
+
+_UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
 
 app = typer.Typer(
     name="lazyckpt",
@@ -97,7 +102,7 @@ def opened_whole(path: str, reference: KeyReference) -> Checkpoint:
 
 def indexed(path: str, reference: KeyReference, strategy: list[str]) -> Index:
     """The index of a checkpoint, whatever its parameters are like; of several files, those of all of them."""
-    if strategy or os.path.isdir(path):
+    if strategy or is_folder(path):
         return distributed(path, strategy, reference).index
     return loaded(path, reference).index if is_listing(path) else build_index(path, *key_of(path, reference))
 
@@ -107,7 +112,7 @@ def distributed(folder: str, strategy: list[str], reference: KeyReference) -> Ch
     from lazyckpt.sharding.folders import checkpoints_in, need, rank_files
     from lazyckpt.sharding.opening import open_sharded
 
-    files = need([*rank_files(folder).values(), *checkpoints_in(folder)] if os.path.isdir(folder) else [], folder)
+    files = need([*rank_files(folder).values(), *checkpoints_in(folder)] if is_folder(folder) else [], folder)
     return open_sharded(folder, strategy or None, *key_of(files[0], reference))
 
 
@@ -120,6 +125,14 @@ def byte_bar() -> Progress:
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
         console=(console := Console(stderr=True)), transient=True, disable=not console.is_terminal,
     )  # fmt: skip
+
+
+def bytes_of(option: str, given: str) -> int:
+    """A number of bytes that an option tells."""
+    match = _SIZE.fullmatch(given.strip())
+    if match is None:
+        raise ArgumentValueError(f"{option} {given!r}: a number of bytes is needed, such as 5GB or 512MiB")
+    return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
 
 
 def read_json(path: str) -> Any:

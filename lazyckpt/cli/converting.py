@@ -17,6 +17,7 @@ from lazyckpt.cli.app import (
     Strategy,
     app,
     byte_bar,
+    bytes_of,
     distributed,
     key_of,
     no_such_name,
@@ -25,13 +26,12 @@ from lazyckpt.cli.app import (
 from lazyckpt.display.sizes import human_size
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
 from lazyckpt.keys import KeyReference
+from lazyckpt.sources.paths import is_folder
 
 if TYPE_CHECKING:
     from lazyckpt.checkpoint import Checkpoint
 
 CACHE_BYTES: Final = 64 * 2**20  # one decrypted block: values are read in file order
-_UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
 
 Out = Annotated[str, typer.Argument(help="The file to write; .ckpt or .safetensors.", metavar="OUT")]
 Include = Annotated[list[str], typer.Option(help="Only names that match this pattern (repeatable).", metavar="GLOB")]
@@ -94,7 +94,7 @@ def convert(
             checkpoint, out, names,
             rename=_renaming(rename), dtype=dtype, crc_check=crc, align=align, enc_mode=enc_mode,
             enc_key=None if new_key is None else new_key.reveal(), mode=_permissions(mode),
-            max_shard_size=None if max_shard_size is None else _bytes(max_shard_size),
+            max_shard_size=None if max_shard_size is None else bytes_of("--max-shard-size", max_shard_size),
         )  # fmt: skip
 
 
@@ -122,13 +122,11 @@ def extract(
 
 
 def _opened(path: str, strategy: list[str], reference: KeyReference) -> Checkpoint:
-    if strategy or os.path.isdir(path):
+    if strategy or is_folder(path):
         return distributed(path, strategy, reference)
-    from lazyckpt.loading import format_of_name, load_checkpoint
+    from lazyckpt.loading import open_checkpoint
 
-    dec_key, dec_mode = key_of(path, reference)
-    form = format_of_name(path)
-    return load_checkpoint(path, dec_key=dec_key, dec_mode=dec_mode, format=form, block_cache=CACHE_BYTES)
+    return open_checkpoint(path, *key_of(path, reference), block_cache=CACHE_BYTES)
 
 
 def _write(checkpoint: Checkpoint, out: str, names: list[str], **how: Any) -> None:
@@ -186,10 +184,3 @@ def _permissions(given: str) -> int:
     if not 0 <= mode <= 0o777:
         raise ArgumentValueError(f"--mode {given!r}: permissions in octal are needed, such as 400 or 644")
     return mode
-
-
-def _bytes(given: str) -> int:
-    match = _SIZE.fullmatch(given.strip())
-    if match is None:
-        raise ArgumentValueError(f"--max-shard-size {given!r}: a number of bytes is needed, such as 5GB or 512MiB")
-    return int(float(match[1]) * _UNITS[(match[2] or "").lower()])

@@ -10,8 +10,10 @@ import typer
 
 from lazyckpt.cli.app import Files, KeyFile, KeyVariable, app, byte_bar, key_of, told_plainly
 from lazyckpt.display.sizes import human_size
+from lazyckpt.errors import LazyCkptError
 from lazyckpt.index.build import build_index
 from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processes
+from lazyckpt.index.place import publish
 from lazyckpt.keys import KeyReference
 from lazyckpt.sets import files_of
 from lazyckpt.tasks import Where
@@ -41,6 +43,9 @@ def index(
     digest: Annotated[
         bool, typer.Option("--digest", help="Also store a digest of every value (reads them all): see diff, verify.")
     ] = False,
+    upload: Annotated[
+        bool, typer.Option("--upload", help="Put the indexes of objects elsewhere beside them, for all who read them.")
+    ] = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
@@ -54,6 +59,8 @@ def index(
         else:
             with _workers(min(jobs, len(paths)), scheduler) as executor:
                 results = _index_many(paths, executor, how)
+        if upload:
+            results = [_uploaded(result) for result in results]
     for result in results:
         typer.echo(f"{result.path}: {result.error}" if result.error else _summary(result), err=bool(result.error))
     if any(result.error for result in results):
@@ -74,6 +81,16 @@ def _index_one(path: str, how: Indexing) -> Built:
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
         return Built(path, "", built.path, len(built), built.fingerprint.size, bar.tasks[0].elapsed or 0.0)
+
+
+def _uploaded(result: Built) -> Built:
+    """What became of a file, its index uploaded if it has one."""
+    if result.error or result.sidecar is None:
+        return result
+    try:
+        return result._replace(sidecar=publish(result.sidecar, result.path))
+    except LazyCkptError as error:
+        return result._replace(error=str(error))
 
 
 def _workers(jobs: int, scheduler: str | None) -> AbstractContextManager[Where]:

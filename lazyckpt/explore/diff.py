@@ -23,6 +23,7 @@ from lazyckpt.explore.opening import open_all
 from lazyckpt.explore.patterns import matcher
 from lazyckpt.explore.sides import Pair, Read, Side, read, read_task, side_of
 from lazyckpt.reading import MAX_WORKERS, PARALLEL_FROM
+from lazyckpt.sources.paths import is_url
 from lazyckpt.tasks import Where, run
 
 MOST_RENAMES: Final = 10_000  # values, on both sides together, that are read to find out whether they were renamed
@@ -84,8 +85,12 @@ def _is_one_file(one: Checkpoint, two: Checkpoint) -> bool:
     """Whether both are views of one unchanged file, under whatever names, as it stands in it."""
     with contextlib.suppress(OSError):
         whole = all(side.is_whole for side in (one, two))
-        return whole and os.path.samefile(one.path, two.path) and one.index.fingerprint == two.index.fingerprint
+        return whole and _is_one_path(one.path, two.path) and one.index.fingerprint == two.index.fingerprint
     return False
+
+
+def _is_one_path(one: str, two: str) -> bool:
+    return one == two if is_url(one) or is_url(two) else os.path.samefile(one, two)
 
 
 class _Comparison:

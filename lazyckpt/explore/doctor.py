@@ -49,7 +49,8 @@ from lazyckpt.sources import Source, open_source
 from lazyckpt.sources.cipher import Mode, encryption_of
 from lazyckpt.sources.encrypted import DecryptedSource, open_encrypted
 from lazyckpt.sources.frames import hop
-from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system, open_local
+from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, NOT_FILES, file_system, open_local
+from lazyckpt.sources.paths import on_this_machine
 from lazyckpt.sources.sweep import swept
 
 Progress = Callable[[int, int], object]
@@ -97,7 +98,8 @@ def diagnose(
         key = None  # so that no traceback's variables show it
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
         raise ArgumentTypeError(f"a path is needed, not {type(path).__name__}")
-    patient = _Patient(os.fspath(path), secret, values, progress)
+    local = on_this_machine(os.fspath(path), "only files of this machine can be examined; verify reads others, too")
+    patient = _Patient(local, secret, values, progress)
     patient.examine()
     return Diagnosis(patient.path, patient.what, patient.facts, by_level(patient.findings))
 
@@ -145,9 +147,7 @@ class _Patient:
             self.what = "nothing that can be reached"
             self._find("fatal", str(getattr(error, "strerror", None) or error), "check the name and the folder")
             return False
-        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-        kinds |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-        other = kinds.get(stat.S_IFMT(status.st_mode))
+        other = NOT_FILES.get(stat.S_IFMT(status.st_mode))
         if other is not None:
             self.what = other
             files = "the files in it, one by one" if other == "a folder" else "what comes out of it, saved as a file"

@@ -17,6 +17,7 @@ from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.keys import NO_KEY, KeyReference
 from lazyckpt.sets import files_of
 from lazyckpt.sources import mode_of, open_source
+from lazyckpt.sources.paths import resolved
 
 
 class Found(NamedTuple):
@@ -95,7 +96,7 @@ def known_names(path: str, prefix: str, most: int = 100) -> list[str]:
     For completing names in a shell: nothing is built, no key is asked for.
     """
     try:
-        opened = open_source(os.path.realpath(path))
+        opened = open_source(resolved(path))
         try:
             found = existing(opened)
             if found is None:

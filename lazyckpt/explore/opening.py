@@ -15,6 +15,7 @@ from lazyckpt.loading import format_of_name
 from lazyckpt.selection import AllNames
 from lazyckpt.sets import is_listing, open_path
 from lazyckpt.sources import CACHE_BYTES
+from lazyckpt.sources.paths import exists, resolved
 
 
 def open_all(
@@ -48,11 +49,11 @@ def open_all(
         dec_key = None  # so that no traceback's variables show it
     place = os.fspath(path)
     if is_listing(place):
-        if not os.path.exists(place):
+        if not exists(place):
             raise MissingFile(f"{place} does not exist, please check the name and the folder")
         wishes = Wishes(cache=block_cache, format=format_of_name(place))
     else:
-        place = os.path.realpath(place)
+        place = resolved(place)
         wishes = Wishes(cache=block_cache)
     opened = open_path(place, key, dec_mode, index, wishes)
     return Checkpoint(opened.source, opened.entries, opened.payloads(), AllNames(opened.entries))

@@ -30,6 +30,7 @@ from lazyckpt.keys import Key, Secret, secret_of
 from lazyckpt.payload import PIECE, Payloads
 from lazyckpt.sources import CACHE_BYTES, BaseSource, Opened, Source, mode_of, open_source
 from lazyckpt.sources.encrypted import GcmSource, open_encrypted
+from lazyckpt.sources.paths import resolved
 from lazyckpt.sources.sweep import swept
 
 Progress = Callable[[int, int], object]
@@ -94,9 +95,9 @@ class _Run:
         """Make every check that can be made."""
         opened: Opened | None = None
         try:
-            resolved = os.path.realpath(self.path)
-            mode = mode_of(resolved)
-            opened = open_source(resolved, key if mode else None, mode or "AES-GCM", access="pread")
+            place = resolved(self.path)
+            mode = mode_of(place)
+            opened = open_source(place, key if mode else None, mode or "AES-GCM", access="pread")
             self.size = opened.fingerprint.size
             self._opened(opened, format_of(opened.source))
         except (LazyCkptError, OSError, ValueError) as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from lazyckpt.entry import Entry, Fingerprint
 from lazyckpt.errors import StaleIndex
-from lazyckpt.index.record import BadRecord, decode, name_of
+from lazyckpt.index.record import BadRecord, decode, name_of, names_of
 from lazyckpt.index.store import Store
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class Index(Mapping[str, Entry]):
         return self.at(position, name)
 
     def __iter__(self) -> Iterator[str]:
-        for record in chain.from_iterable(self.runs()):
-            yield self._read(name_of, record)
+        for run in self.runs():
+            yield from self._read(names_of, run)
 
     def __repr__(self) -> str:
         return f"<Index of {len(self):,} parameters in {self.path or 'memory'}>"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from types import ModuleType
 from typing import Any, Final, NamedTuple
@@ -27,6 +27,7 @@ from lazyckpt.index.store import MemoryStore
 from lazyckpt.keys import Key, Secret, secret_of
 from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source
 from lazyckpt.sources.origin import ReplacedFile
+from lazyckpt.sources.paths import resolved
 
 log = logging.getLogger("lazyckpt")
 
@@ -113,9 +114,8 @@ def build_index(
     where = AUTO if index_path is None else check_place(index_path)
     if digest not in DIGESTS:
         raise ArgumentValueError(f"digest must be one of {DIGESTS}, not {digest!r}")
-    found = open_indexed(
-        os.path.realpath(os.fspath(path)), key, dec_mode, where, Wishes(force, digest, sealed, progress)
-    )
+    wishes = Wishes(force, digest, sealed, progress)
+    found = open_indexed(resolved(os.fspath(path)), key, dec_mode, where, wishes)
     found.source.close()
     return found.entries
 
@@ -145,7 +145,7 @@ def open_indexed(
 
     Raises, Cost: as `build_index`. Nothing stays open then.
     """
-    opened = open_source(path, key, dec_mode)
+    opened = open_source(path, key, dec_mode, cache=wishes.cache)
     try:
         return obtain(opened, where, wishes)
     except BaseException:
@@ -157,13 +157,11 @@ def obtain(opened: Opened, where: str = AUTO, wishes: Wishes = DEFAULTS) -> Foun
     """The index of an opened file: fresh from its place, or built. See `build_index`."""
     wishes = _settled(wishes, opened)
     if where != MEMORY:
-        places = _places(opened.path) if where == AUTO else [where]
         if not wishes.force:
-            for candidate in places:
-                found = _fresh(candidate, opened, wishes)
-                if found is not None:
-                    return found
-        found = _kept(places, opened, where, wishes)
+            found = _first_fresh(place.known(opened) if where == AUTO else [where], opened, wishes)
+            if found is not None:
+                return found
+        found = _kept(place.writable(opened) if where == AUTO else [where], opened, where, wishes)
         if found is not None:
             return found
     source = _plain(opened, wishes)
@@ -179,7 +177,7 @@ def existing(opened: Opened, wishes: Wishes = DEFAULTS) -> Found | None:
         WrongKey: the key is not the one that the index was built with, nor does it open the file.
     """
     wishes = _settled(wishes, opened)
-    return next(filter(None, (_fresh(candidate, opened, wishes) for candidate in _places(opened.path))), None)
+    return _first_fresh(place.known(opened), opened, wishes)
 
 
 def _settled(wishes: Wishes, opened: Opened) -> Wishes:
@@ -189,9 +187,9 @@ def _settled(wishes: Wishes, opened: Opened) -> Wishes:
     return wishes._replace(format="ckpt" if opened.lock is not None else format_of(opened.source))
 
 
-def _kept(places: list[str], opened: Opened, where: str, wishes: Wishes) -> Found | None:
+def _kept(candidates: list[str], opened: Opened, where: str, wishes: Wishes) -> Found | None:
     """An index that is built and kept at the first place that can be written, or None."""
-    for candidate in places:
+    for candidate in candidates:
         try:
             return _build(candidate, opened, wishes)
         except ReplacedFile:
@@ -215,16 +213,8 @@ def index_in_memory(source: Source, form: str) -> Index:
     return Index(MemoryStore(find(source, form), Meta(mark, format=form)))
 
 
-def _places(path: str) -> list[str]:
-    near, far = place.beside(path), place.cached(path)
-    if not place.on_network(path):
-        return [near, far]
-    if os.path.exists(near):
-        try:
-            return [place.copy_to_cache(path, near)]
-        except OSError as error:
-            log.info("the index %s cannot be copied here: %s", near, error)
-    return [far]
+def _first_fresh(candidates: Iterable[str], opened: Opened, wishes: Wishes) -> Found | None:
+    return next(filter(None, (_fresh(candidate, opened, wishes) for candidate in candidates)), None)
 
 
 def _fresh(path: str, opened: Opened, wishes: Wishes) -> Found | None:
@@ -252,7 +242,8 @@ def _source_for(store: sidecar.Sidecar, opened: Opened, wishes: Wishes) -> Sourc
         WrongKey: the key is not the one that the index was built with, nor does it open the file.
     """
     meta = store.meta
-    if not opened.origin.bears(meta.fingerprint) or meta.format != wishes.format:
+    known = place.is_known(store.path, opened) and meta.fingerprint.size == opened.source.size
+    if not (known or opened.origin.bears(meta.fingerprint)) or meta.format != wishes.format:
         raise StaleIndex("it is of an older or of another file")
     if (wishes.digest is not None and not meta.digests) or (meta.sealed and opened.lock is None):
         raise StaleIndex("it does not have what is wanted")
@@ -304,6 +295,7 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> Found:
         store.close()
         raise ReplacedFile(path)
     store.unlock(codec)
+    place.forget_others(path, opened)
     return Found(Index(store), source, wishes.format)
 
 
@@ -314,7 +306,8 @@ def _facts(opened: Opened, wishes: Wishes) -> Meta:
 @contextlib.contextmanager
 def _entries(opened: Opened, source: Source, wishes: Wishes) -> Iterator[Iterator[Plain | Entry]]:
     """The entries of a source; when the `with` block ends, all of an authenticated file has been verified."""
-    with contextlib.nullcontext(source) if opened.lock is None else _locked().swept(source) as sweep:
+    walked = contextlib.nullcontext(source) if opened.lock is None else _locked().swept(source)
+    with opened.origin.walking(), walked as sweep:
         entries: Iterator[Plain | Entry] = chain.from_iterable(_runs(sweep, wishes))
         if wishes.digest is not None:
             entries = (_digested(source, entry_of(found)) for found in entries)

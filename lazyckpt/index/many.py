@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -12,6 +11,7 @@ from lazyckpt.errors import FileFault, LazyCkptError, MissingFile
 from lazyckpt.index.build import Wishes, open_indexed
 from lazyckpt.keys import NO_KEY, KeyReference
 from lazyckpt.sources import mode_of
+from lazyckpt.sources.paths import absolute, matches, resolved
 from lazyckpt.tasks import Outcome, Where, run
 
 if TYPE_CHECKING:
@@ -50,16 +50,10 @@ def find_checkpoints(patterns: Iterable[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for pattern in patterns:
-        if os.path.isdir(pattern):
-            inside = os.path.join(glob.escape(pattern), "**", "*")
-            matches = [path for ending in ENDINGS for path in glob.glob(inside + ending, recursive=True)]
-        elif os.path.exists(pattern):
-            matches = [pattern]
-        else:
-            matches = glob.glob(pattern, recursive=True)
-        if not matches:
+        names = matches(pattern, ENDINGS)
+        if not names:
             raise MissingFile(f"no checkpoint at {pattern}")
-        found.update(dict.fromkeys(sorted(matches)))
+        found.update(dict.fromkeys(sorted(names)))
     return list(found)
 
 
@@ -107,7 +101,7 @@ def build_indexes(
     Cost: as `build_index` for each file; a task sends back a few hundred bytes.
     """
     wanted = [os.fspath(path) for path in paths]
-    away = [path if "://" in path else os.path.abspath(path) for path in wanted]  # workers stand in other folders
+    away = [absolute(path) for path in wanted]  # workers stand in other folders
     there = key if key.file is None else key._replace(file=os.path.abspath(key.file))
     done: dict[int, Built] = {}
     names = [os.path.basename(path) for path in wanted]
@@ -131,11 +125,10 @@ def build_one(path: str, force: bool, digest: str | None = None, key: KeyReferen
     start = time.perf_counter()
     size = 0
     try:
-        resolved = os.path.realpath(path)
-        mode = mode_of(resolved)
-        size = os.stat(resolved).st_size
-        found = open_indexed(resolved, key.read() if mode else None, mode or "AES-GCM", wishes=Wishes(force, digest))
-        where, count = found.entries.path, len(found.entries)
+        place = resolved(path)
+        mode = mode_of(place)
+        found = open_indexed(place, key.read() if mode else None, mode or "AES-GCM", wishes=Wishes(force, digest))
+        size, where, count = found.entries.fingerprint.size, found.entries.path, len(found.entries)
         found.close()
     except (LazyCkptError, OSError) as error:
         if isinstance(error, FileFault):

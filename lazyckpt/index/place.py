@@ -1,19 +1,74 @@
 """Where sidecars live.
 
 A sidecar stands beside its checkpoint as `<checkpoint>.lmdb`. Where the folder cannot be written, or lies on a network
-file system (where mapping LMDB is unsafe), it stands in the user's cache folder under a hash of the checkpoint's path.
+file system (where LMDB should not write), it stands in the user's cache folder under a hash of the checkpoint's path;
+so do those of objects elsewhere, under hashes of the URL and of the object's version. What stands beside an object is
+brought there, once.
 """
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import logging
 import os
+from collections.abc import Iterator
 from typing import Final
 
-from lazyckpt.atomic import put
+from lazyckpt.atomic import draft, put
+from lazyckpt.errors import ArgumentValueError, LazyCkptError
 from lazyckpt.index.layout import SUFFIX
+from lazyckpt.index.pages import Pages
+from lazyckpt.index.record import BadRecord
+from lazyckpt.index.sidecar import Sidecar
+from lazyckpt.sources import Opened
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system
+from lazyckpt.sources.paths import download, is_url, shown, upload
+
+log = logging.getLogger("lazyckpt")
 
 CACHE_VARIABLE: Final = "LAZYCKPT_CACHE"
+
+
+def known(opened: Opened) -> Iterator[str]:
+    """Where an index of this file may stand, the likeliest place first. Some are brought here only when asked for."""
+    if not opened.is_remote:
+        yield from writable(opened)
+        return
+    far = cached(opened.path, opened.origin.version)
+    yield far
+    if _brought(opened, far):
+        yield far
+
+
+def writable(opened: Opened) -> list[str]:
+    """Where an index of this file may be put."""
+    near, far = beside(opened.path), cached(opened.path, opened.origin.version)
+    if opened.is_remote:
+        return [far]
+    if not on_network(opened.path):
+        return [near, far]
+    if os.path.exists(near):
+        try:
+            return [copy_to_cache(opened.path, near)]
+        except (OSError, BadRecord) as error:
+            log.info("the index %s cannot be copied here: %s", near, error)
+    return [far]
+
+
+def is_known(sidecar: str | None, opened: Opened) -> bool:
+    """Whether an index is this very file's because of the place where it stands."""
+    version = opened.origin.version
+    return bool(version) and sidecar == cached(opened.path, version)
+
+
+def forget_others(sidecar: str, opened: Opened) -> None:
+    """Remove the indexes of other versions of an object, when there is one of this version."""
+    if opened.is_remote:
+        for other in glob.glob(f"{glob.escape(cached(opened.path).removesuffix(SUFFIX))}*{SUFFIX}"):
+            if other != sidecar:
+                with contextlib.suppress(OSError):
+                    os.unlink(other)
 
 
 def beside(path: str) -> str:
@@ -21,7 +76,7 @@ def beside(path: str) -> str:
     return path + SUFFIX
 
 
-def cached(path: str) -> str:
+def cached(path: str, version: str = "") -> str:
     """The sidecar's place in the user's cache folder (`LAZYCKPT_CACHE`, else the platform's)."""
     folder = os.environ.get(CACHE_VARIABLE)
     if not folder:
@@ -30,21 +85,73 @@ def cached(path: str) -> str:
         folder = os.path.join(platformdirs.user_cache_dir("lazyckpt", appauthor=False), "indexes")
     import hashlib
 
-    name = hashlib.blake2b(os.fsencode(path), digest_size=16).hexdigest()
-    return os.path.join(folder, f"{name}{SUFFIX}")
+    names = [hashlib.blake2b(os.fsencode(text), digest_size=16).hexdigest() for text in (path, version) if text]
+    return os.path.join(folder, f"{'.'.join(names)}{SUFFIX}")
 
 
 def on_network(path: str) -> bool:
-    """Whether a path lies where LMDB should not be mapped."""
+    """Whether a path lies where LMDB should not write, nor pages be read one by one."""
     return file_system(os.path.dirname(path) or ".") in NETWORK_FILE_SYSTEMS
 
 
 def copy_to_cache(path: str, sidecar: str) -> str:
-    """Bring a sidecar from a network file system into the cache folder; the copy's path."""
+    """Bring a sidecar from a network file system into the cache folder; the copy's path.
+
+    Raises:
+        BadRecord: it is none (a device, say, which has no end).
+        OSError: it cannot be copied.
+    """
+    Pages(sidecar)
     target = cached(path)
     os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
     put(target, lambda private: _copy(sidecar, private), mode=0o600)
     return target
+
+
+def _brought(opened: Opened, target: str) -> bool:
+    """Whether an index stood beside an object, was this object's, and is at `target` now."""
+    url = beside_url(opened.path)
+    if url is None:
+        return False
+    try:
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        with draft(target) as made:
+            download(url, made.private)
+            store = Sidecar(made.private)
+            store.close()
+            if not opened.origin.bears(store.meta.fingerprint):
+                log.info("the index %s is of an older or of another object", shown(url))
+                return False
+            made.place(0o600)
+            forget_others(target, opened)
+            return True
+    except (OSError, LazyCkptError, BadRecord) as error:
+        log.info("no index at %s: %s", shown(url), error)
+        return False
+
+
+def publish(sidecar: str, url: str) -> str:
+    """Put the index of an object beside it, where everybody's first open finds it.
+
+    Returns:
+        The URL of the index.
+
+    Raises:
+        ArgumentValueError: it is no object elsewhere, or there is no place beside it.
+        UnwritableFile: its store does not take it.
+
+    Cost: the index is sent whole.
+    """
+    target = beside_url(url) if is_url(url) else None
+    if target is None:
+        raise ArgumentValueError(f"{shown(url)} has no place elsewhere for its index: only objects at plain URLs do")
+    upload(sidecar, target)
+    return target
+
+
+def beside_url(url: str) -> str | None:
+    """Where the index of an object stands, or None: of signed addresses and of files in archives nowhere."""
+    return None if "?" in url or "://" in url.rpartition("::")[0] else url + SUFFIX
 
 
 def _copy(source: str, target: str) -> None:

@@ -9,8 +9,8 @@ All numbers are little-endian. A record is
 
 where `rest` is, for a map, its arrays, each `dtype u8 | ndim u8 | extents u32 | dims | extents`; for a refused entry,
 the reason as UTF-8; for a tensor whose header stands apart from its content, that header's length u32. Decoding checks
-the record's own form and nothing else: what it says about the file is compared with the file itself
-(`formats.confirm`) before a byte is handed out.
+the record's own form (a tensor, and nothing else, has a dtype; no dimension is negative) and nothing else: what it says
+about the file is compared with the file itself (`formats.confirm`) before a byte is handed out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lazyckpt.dtypes import BY_CODE, DType
 from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Fingerprint, Plain
 
 MAGIC: Final = b"lazyckpt"
-SCHEMA: Final = 2  # any change of what is written here or of the sidecar's keys is a new number
+SCHEMA: Final = 3  # any change of what is written here or of the sidecar's keys is a new number
 
 _KINDS: Final = {TENSOR: 0, STRING: 1, MAP: 2, REFUSED: 3}
 _APART: Final = 4  # a tensor whose header stands apart
@@ -39,7 +39,8 @@ _SINGLE: Final = struct.Struct("<QQQQ")
 _APART_REST: Final = struct.Struct("<QQQQII")  # `_SINGLE`, and the rest of a tensor whose header stands apart
 _REST: Final = struct.Struct("<I")
 _ARRAY: Final = struct.Struct("<BBI")
-_META: Final = struct.Struct("<8sHHQQQQ16s16s16s")
+_META: Final = struct.Struct("<8sHHQQQ16s16s16s16s")
+_TIME: Final = 16  # bytes
 _DIGESTS: Final = 1  # flags
 _SEALED: Final = 2
 _FORMATS: Final = {"ckpt": 0, "safetensors": 4}  # flags, too
@@ -80,7 +81,8 @@ def encode_meta(meta: Meta) -> bytes:
     """The bytes of an index's own facts."""
     mark = meta.fingerprint
     flags = _DIGESTS * meta.digests | _SEALED * meta.sealed | _FORMATS[meta.format]
-    facts = (meta.parameters, meta.irregular, mark.size, mark.mtime_ns, mark.sample)
+    time = mark.mtime_ns.to_bytes(_TIME, "little", signed=True)  # files may be older than 1970, or of any time at all
+    facts = (meta.parameters, meta.irregular, mark.size, time, mark.sample)
     return _META.pack(MAGIC, SCHEMA, flags, *facts, meta.salt, meta.check)
 
 
@@ -92,10 +94,10 @@ def decode_meta(data: bytes) -> Meta:
     """
     if len(data) != _META.size:
         raise BadRecord("no lazyckpt index, or another version's")
-    magic, schema, flags, parameters, irregular, size, mtime_ns, sample, salt, check = _META.unpack(data)
+    magic, schema, flags, parameters, irregular, size, time, sample, salt, check = _META.unpack(data)
     if magic != MAGIC or schema != SCHEMA:
         raise BadRecord(f"schema {schema}, this version reads {SCHEMA}")
-    mark = Fingerprint(size, mtime_ns, sample)
+    mark = Fingerprint(size, int.from_bytes(time, "little", signed=True), sample)
     form = _FORMAT_OF[flags & _FORMAT_BITS]
     return Meta(mark, parameters, irregular, bool(flags & _DIGESTS), bool(flags & _SEALED), salt, check, form)
 
@@ -150,6 +152,8 @@ def decode(data: bytes) -> Entry:
         rest, position = _split_rest(data, position, kind)
         if position > len(data):
             raise BadRecord("a record of the wrong length")
+        if bool(code) != (_KIND_OF[kind] == TENSOR) or (shape and (not code or min(shape) < 0)):
+            raise BadRecord("a record that contradicts itself")
         return Entry(
             str(data[position:], "utf-8"),
             _KIND_OF[kind],
@@ -183,6 +187,37 @@ def name_of(data: bytes) -> str:
         return str(data[position:], "utf-8")
     except (struct.error, UnicodeDecodeError) as error:
         raise BadRecord(f"no record: {error}") from error
+
+
+def names_of(run: list[bytes]) -> list[str]:
+    """The names of many records; a third of the cost of `name_of` for each.
+
+    Raises:
+        BadRecord: the bytes are no records.
+    """
+    starts = _Starts()
+    try:
+        names = [record[starts[record[:8]] :].decode() for record in run]
+    except (_Odd, struct.error, UnicodeDecodeError):
+        names = [""]
+    return names if "" not in names else [name_of(record) for record in run]  # some may be cut short
+
+
+class _Odd(Exception):
+    """A record whose first bytes do not tell where its name begins."""
+
+
+class _Starts(dict[bytes, int]):
+    """Where names begin, by the first bytes of a record."""
+
+    def __missing__(self, head: bytes) -> int:
+        kind, _, ndim, digest_length, extent_count = _HEAD.unpack(head)
+        if kind > _LAST_SIMPLE and kind != _APART:
+            raise _Odd
+        apart = 2 * _REST.size * (kind == _APART)
+        start: int = _HEAD.size + 8 * ndim + _PLACE.size + 16 * extent_count + digest_length + apart
+        self[head] = start
+        return start
 
 
 def _split_rest(data: bytes, position: int, kind: int) -> tuple[bytes, int]:

@@ -1,8 +1,9 @@
 """Writing a sidecar: one LMDB file, from entries as they stream by, in a few ascending transactions.
 
 Strategy: records are appended in file order while the walk goes on, names are sorted and appended at its end. A small
-index is one transaction, a large one many, so that a million parameters need little memory. The file is private until
-it is whole, so nothing is synced before the end.
+index is one transaction, a large one many, so that a million parameters need little memory. When LMDB is done, a
+checksum of each page is put behind them (`pages`). The file is private until it is whole, so nothing is synced before
+the end.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import lmdb
 from lazyckpt.entry import Entry, Plain
 from lazyckpt.index.codec import CLEAR, LONGEST_PLAIN_NAME, Codec
 from lazyckpt.index.layout import FACTS, FRAMES, IRREGULAR, PLACE, RECORD_KEY, RECORDS, record_key
+from lazyckpt.index.pages import add_checksums
 from lazyckpt.index.record import Meta, encode_meta
 from lazyckpt.index.store import Numbering
 
@@ -59,6 +61,7 @@ class SidecarWriter:
         Raises:
             OSError: it cannot be written.
         """
+        self._path = path
         with _as_os_error():
             self._environment = lmdb.open(
                 path, subdir=False, lock=False, sync=False, metasync=False, max_dbs=0, map_size=_FIRST_MAP
@@ -102,7 +105,9 @@ class SidecarWriter:
             rest.append((FRAMES, frames))
         with _as_os_error():
             self._records.finish(places, rest)
-            self._environment.sync(True)
+            page_size, last_page = self._environment.stat()["psize"], self._environment.info()["last_pgno"]
+            self._environment.close()
+        add_checksums(self._path, page_size, last_page + 1)
         return meta
 
 

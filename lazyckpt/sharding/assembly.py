@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lazyckpt.arrays import aligned, dtype_of
 from lazyckpt.entry import REFUSED, Entry
 from lazyckpt.errors import CorruptFile
 from lazyckpt.formats import Format
 from lazyckpt.handles import Hold
-from lazyckpt.payload import PIECE, Payloads, aligned, dtype_of
+from lazyckpt.payload import PIECE, Payloads
 from lazyckpt.sources import Source
 
 AnyArray = npt.NDArray[Any]
@@ -116,6 +117,10 @@ class MergedPayloads(Payloads):
         for start in range(first * step, stop, step):
             piece = np.ascontiguousarray(self.part(entry, slice(start, min(start + step, stop))))
             yield piece.reshape(-1).view(np.uint8).data
+
+    def boxes(self, entry: Entry) -> tuple[tuple[tuple[int, ...], Entry], ...]:
+        """See `Payloads.boxes`: of a tensor that ranks share, theirs."""
+        return self._found(entry) or super().boxes(entry)
 
     def _found(self, entry: Entry) -> tuple[Box, ...]:
         if entry.kind == REFUSED:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from lazyckpt.errors import ArgumentTypeError, MissingFile
+from lazyckpt.sources.paths import is_file, is_folder, join, names_in
 
 ENDINGS: Final = (".ckpt", ".safetensors")
 _RANK: Final = re.compile(r"rank_(\d+)$")
@@ -17,10 +18,10 @@ _STEP: Final = re.compile(r"-(\d+)_(\d+)\.\w+$")
 def rank_files(folder: str) -> dict[int, str]:
     """The file of each rank whose folder has one. Of several files the one of the newest (epoch, step) counts."""
     found: dict[int, str] = {}
-    for name in sorted(os.listdir(folder)):
+    for name in sorted(names_in(folder)):
         match = _RANK.fullmatch(name)
-        inside = os.path.join(folder, name)
-        if match is None or not os.path.isdir(inside):
+        inside = join(folder, name)
+        if match is None or not is_folder(inside):
             continue
         files = checkpoints_in(inside)
         if files:
@@ -30,8 +31,8 @@ def rank_files(folder: str) -> dict[int, str]:
 
 def checkpoints_in(folder: str) -> list[str]:
     """The checkpoints in a folder itself, sorted by name."""
-    names = sorted(name for name in os.listdir(folder) if name.endswith(ENDINGS) and not name.startswith("."))
-    return [path for path in (os.path.join(folder, name) for name in names) if os.path.isfile(path)]
+    names = sorted(name for name in names_in(folder) if name.endswith(ENDINGS) and not name.startswith("."))
+    return [path for path in (join(folder, name) for name in names) if is_file(path)]
 
 
 def listed(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:

@@ -30,6 +30,7 @@ from lazyckpt.sharding.merged import MergedIndex, Merger, Rank
 from lazyckpt.sharding.strategy import Strategy, read_strategy, strategy_files
 from lazyckpt.sources import CACHE_BYTES
 from lazyckpt.sources.joined import JoinedSource
+from lazyckpt.sources.paths import absolute, is_folder, resolved
 
 log = logging.getLogger("lazyckpt")
 
@@ -78,8 +79,8 @@ def open_sharded(
         raise ArgumentValueError(f"each file has an index of its own: index must be {AUTO!r} or {MEMORY!r}, not a path")
     if collisions not in COLLISIONS:
         raise ArgumentValueError(f"collisions must be one of {', '.join(COLLISIONS)}, not {collisions!r}")
-    paths = tuple(os.path.realpath(path) for path in listed(folder_or_files))
-    layouts = None if strategy is None else tuple(map(os.path.abspath, listed(strategy)))
+    paths = tuple(map(resolved, listed(folder_or_files)))
+    layouts = None if strategy is None else tuple(map(absolute, listed(strategy)))
     return _opened(_Asked(paths, layouts, dec_mode, index, whole, collisions, block_cache), key, check)
 
 
@@ -102,7 +103,7 @@ def _reopened(asked: _Asked, key: Secret | None) -> Payloads:
 def _opened(asked: _Asked, key: Secret | None, check: bool) -> Checkpoint:
     how = _How(key, asked.dec_mode, asked.where, asked.cache, handle_of(_reopened, (asked,), key))
     paths, strategy = asked.paths, asked.strategy
-    folder = paths[0] if len(paths) == 1 and os.path.isdir(paths[0]) else None
+    folder = paths[0] if len(paths) == 1 and is_folder(paths[0]) else None
     ranks = rank_files(folder) if folder is not None else {}
     if strategy is not None:
         if not ranks:

@@ -13,13 +13,13 @@ several, the number before each name (`0-embed.w`). A file counts as merged only
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from lazyckpt.errors import CorruptFile, LazyCkptError, MissingFile, UnreadableFile, WrongFormat
 from lazyckpt.formats.wire import VARINT, fields, read_varint, signed
+from lazyckpt.sources.paths import exists, is_folder, join, names_in, read
 
 LARGEST_FILE: Final = 2**30
 _MERGED_NAME: Final = re.compile(r"(\d+)-(.*)", re.DOTALL)
@@ -78,20 +78,19 @@ def strategy_files(path: str) -> list[str]:
     Raises:
         MissingFile: there are none.
     """
-    if not os.path.isdir(path):
-        if not os.path.exists(path):
+    if not is_folder(path):
+        if not exists(path):
             raise MissingFile(f"there is no strategy file {path}")
         return [path]
-    found = sorted(name for name in os.listdir(path) if name.endswith((".ckpt", ".json")))
+    found = sorted(name for name in names_in(path) if name.endswith((".ckpt", ".json")))
     if not found:
         raise MissingFile(f"there is no strategy file (*.ckpt or *.json) in the folder {path}")
-    return [os.path.join(path, name) for name in found]
+    return [join(path, name) for name in found]
 
 
 def _read(path: str) -> dict[int, dict[str, Layout]]:
     try:
-        with open(path, "rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+        data = read(path, LARGEST_FILE + 1)
     except FileNotFoundError:
         raise MissingFile(f"there is no strategy file {path}") from None
     except OSError as error:

@@ -15,6 +15,7 @@ from lazyckpt.sources.base import BaseSource, BytesSource, Source
 from lazyckpt.sources.cipher import MODES, Lock, encryption_of
 from lazyckpt.sources.local import open_local, sample
 from lazyckpt.sources.origin import LocalOrigin, Origin
+from lazyckpt.sources.paths import is_url
 
 CACHE_BYTES: Final = 256 * 2**20  # decrypted blocks of a GCM file kept in memory, unless told otherwise
 
@@ -40,15 +41,33 @@ class Opened(NamedTuple):
         return self.origin.path
 
     @property
+    def is_remote(self) -> bool:
+        """Whether it is an object elsewhere."""
+        return is_url(self.origin.path)
+
+    @property
     def fingerprint(self) -> Fingerprint:
         """Of the file at the moment it was opened."""
         return self.origin.fingerprint
 
 
-def open_source(path: str, key: Secret | None = None, dec_mode: str = "AES-GCM", access: str = "auto") -> Opened:
-    """Open a file for random access.
+def open_source(
+    path: str,
+    key: Secret | None = None,
+    dec_mode: str = "AES-GCM",
+    access: str = "auto",
+    cache: int = CACHE_BYTES,
+) -> Opened:
+    """Open a file, or an object at a URL, for random access.
 
-    Cost: one open, one map, and about 8 KiB read for the fingerprint.
+    Args:
+        path: the path, links resolved, or the URL.
+        key: of an encrypted file.
+        dec_mode: its mode.
+        access: `mmap`, `pread` or `auto`, of a file of this machine.
+        cache: bytes of fetched ranges of an object to keep in memory.
+
+    Cost: one open, one map, and about 8 KiB read for the fingerprint; of an object two requests.
 
     Raises:
         MissingFile: there is no such file.
@@ -57,14 +76,23 @@ def open_source(path: str, key: Secret | None = None, dec_mode: str = "AES-GCM",
         WrongKey: a key was given and the file is plain, or encrypted in another mode.
         ArgumentValueError: there is no such mode, or no key of it has that length.
     """
-    raw, status = open_local(path, access)
+    raw, origin = _open_remote(path, key, cache) if is_url(path) else _open_local(path, access)
     try:
-        lock = _lock(raw, key, dec_mode)
-        mark = Fingerprint(status.st_size, status.st_mtime_ns, sample(raw))
+        return Opened(raw, origin, _lock(raw, key, dec_mode))
     except BaseException:
         raw.close()
         raise
-    return Opened(raw, LocalOrigin(path, status, mark), lock)
+
+
+def _open_local(path: str, access: str) -> tuple[Source, Origin]:
+    raw, status = open_local(path, access)
+    return raw, LocalOrigin(path, status, Fingerprint(status.st_size, status.st_mtime_ns, sample(raw)))
+
+
+def _open_remote(url: str, key: Secret | None, cache: int) -> tuple[Source, Origin]:
+    from lazyckpt.sources.remote import open_remote
+
+    return open_remote(url, cache if key is None else 0)  # of encrypted ones, blocks are kept decrypted
 
 
 def mode_of(path: str) -> str | None:
@@ -73,7 +101,7 @@ def mode_of(path: str) -> str | None:
     Raises:
         MissingFile, UnreadableFile: there is nothing to read.
     """
-    raw, _ = open_local(path)
+    raw, _ = _open_remote(path, None, 0) if is_url(path) else open_local(path)
     try:
         mode = encryption_of(bytes(raw.read(0, min(4, raw.size))))
     finally:

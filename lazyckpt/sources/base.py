@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import ChangedFile
 
 Request = tuple[int, memoryview]  # an offset, and the (writable, contiguous) bytes to fill from there
@@ -26,12 +27,19 @@ class Source(Protocol):
         window: how many bytes are worth fetching at once when headers are walked. 0 means *addressable*: `read` of
             any range copies nothing and touches nothing until the bytes themselves are looked at.
         window_limit: how far that number may grow while headers lie close together (0: it does not grow).
+        mark: what marks the version that was opened, if its place does so better than an index: of objects elsewhere.
+        ahead: how many places that will be looked at later are worth fetching at the same time as one (0: none).
     """
 
     name: str
     size: int
     window: int
     window_limit: int
+    ahead: int
+
+    @property
+    def mark(self) -> Fingerprint | None:
+        """See `Source`."""
 
     def read(self, offset: int, length: int) -> memoryview:
         """Give `length` bytes from `offset` as a read-only view.
@@ -85,6 +93,12 @@ class BaseSource:
     size: int
     window: int = 4096
     window_limit: int = 0
+    ahead: int = 0
+
+    @property
+    def mark(self) -> Fingerprint | None:
+        """See `Source`."""
+        return None
 
     def read(self, offset: int, length: int) -> memoryview:
         """See `Source.read`."""

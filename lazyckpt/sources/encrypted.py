@@ -24,6 +24,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, Final
 
+from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import DamagedBlock, WrongKey
 from lazyckpt.sources.base import BaseSource, Request, Source, room
 from lazyckpt.sources.cipher import BLOCK, Lock, invalid_tag
@@ -84,6 +85,11 @@ class DecryptedSource(BaseSource):
         self.table = table
         self._raw = raw
         self._lock = lock
+
+    @property
+    def mark(self) -> Fingerprint | None:
+        """See `Source.mark`."""
+        return self._raw.mark
 
     def close(self) -> None:
         """Close the file underneath."""

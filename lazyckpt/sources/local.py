@@ -29,6 +29,13 @@ _MOST_PRIVATE_MAPS: Final = 128
 _WORTH_EXPECTING: Final = 2**20  # bytes
 _POPULATE_READ: Final = getattr(mmap, "MADV_POPULATE_READ", 22 if sys.platform == "linux" else None)
 SAMPLED: Final = 4096  # bytes at each end of a file that a fingerprint looks at
+NOT_FILES: Final = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 # File systems whose pages come over a network or out of a user process, as Linux names them in mountinfo.
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     (
@@ -83,40 +90,54 @@ class MmapSource(BaseSource):
         """Take the range out of this process's memory (it stays in the page cache)."""
         start = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
         pages = (offset + length - start) // mmap.PAGESIZE
-        if self._map is not None and pages > 0 and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED, start, pages * mmap.PAGESIZE)
+        opened = self._map
+        if opened is not None and pages > 0 and hasattr(mmap, "MADV_DONTNEED"):
+            opened.madvise(mmap.MADV_DONTNEED, start, pages * mmap.PAGESIZE)
 
     def close(self) -> None:
         """Let go of the map; it disappears with the last view that was handed out."""
         self._map = self._whole = None
 
     def _view(self, offset: int, length: int) -> memoryview:
-        if self._map is None or self._whole is None:
+        opened, whole = self._map, self._whole  # another thread may close the source meanwhile
+        if opened is None or whole is None:
             raise ClosedCheckpoint(f"{self.name} was closed")
-        now = self._map.size()
+        now = opened.size()
         if now < self.size:
             raise ChangedFile(
                 f"the file shrank from {self.size:,} to {now:,} bytes since it was opened", file=self.name
             )
-        return self._whole[offset : offset + length]
+        return whole[offset : offset + length]
 
     def expect(self, offset: int, length: int) -> None:
         """Map all pages of a range in one call (Linux 5.14 and newer); a fault for every 64 KiB costs more."""
-        if self._map is None or length < _WORTH_EXPECTING or _POPULATE_READ is None:
+        opened = self._map
+        if opened is None or length < _WORTH_EXPECTING or _POPULATE_READ is None:
             return
         start = offset // mmap.PAGESIZE * mmap.PAGESIZE
         with contextlib.suppress(OSError):  # an older kernel, or the file shrank: then reading tells
-            self._map.madvise(_POPULATE_READ, start, offset + length - start)
+            opened.madvise(_POPULATE_READ, start, offset + length - start)
 
     def scattered(self, whether: bool) -> None:
         """See `Source.scattered`: each fault then brings in one page, and not the hundreds of kilobytes around it."""
-        if self._map is not None and hasattr(mmap, "MADV_RANDOM"):
-            self._map.madvise(mmap.MADV_RANDOM if whether else mmap.MADV_NORMAL)
+        opened = self._map
+        if opened is not None and hasattr(mmap, "MADV_RANDOM"):
+            opened.madvise(mmap.MADV_RANDOM if whether else mmap.MADV_NORMAL)
 
     def _fill(self, offset: int, destination: memoryview) -> None:
         view = self._view(offset, destination.nbytes)
         self.expect(offset, destination.nbytes)
         destination[:] = view
+
+
+class _Descriptor:
+    """A descriptor that is closed with its last user: its number must not come to mean another file while one reads."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
 
 
 class PreadSource(BaseSource):
@@ -128,25 +149,21 @@ class PreadSource(BaseSource):
         """Keep a duplicate of the descriptor."""
         self.name = name
         self.size = size
-        self._descriptor: int | None = os.dup(descriptor)
+        self._opened: _Descriptor | None = _Descriptor(os.dup(descriptor))
 
     def close(self) -> None:
-        """Close the descriptor."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def __del__(self) -> None:
-        self.close()
+        """Let go of the descriptor; it is closed when nobody is reading."""
+        self._opened = None
 
     def _fill(self, offset: int, destination: memoryview) -> None:
-        if self._descriptor is None:
+        opened = self._opened  # another thread may close the source meanwhile
+        if opened is None:
             raise ClosedCheckpoint(f"{self.name} was closed")
         done, wanted = 0, destination.nbytes
         while done < wanted:
             try:
                 # One call moves at most 0x7ffff000 bytes on Linux.
-                got = os.preadv(self._descriptor, [destination[done : done + 2**30]], offset + done)
+                got = os.preadv(opened.number, [destination[done : done + 2**30]], offset + done)
             except OSError as error:
                 raise UnreadableFile(f"{self.name}: reading at byte {offset + done:,} failed: {error}") from error
             if got == 0:
@@ -209,14 +226,7 @@ def _choose(path: str, descriptor: int, size: int, access: str) -> Source:
 
 
 def _not_regular(path: str, mode: int) -> OSError:
-    kinds = {
-        stat.S_IFDIR: "a folder",
-        stat.S_IFIFO: "a pipe",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-    }
-    what = kinds.get(stat.S_IFMT(mode), "no regular file")
+    what = NOT_FILES.get(stat.S_IFMT(mode), "no regular file")
     code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
     return OSError(code, f"it is {what}, not a file", path)
 

@@ -26,6 +26,10 @@ class Origin(Protocol):
         """The path with all links resolved, or the URL."""
 
     @property
+    def version(self) -> str:
+        """What tells this version of an object from all others; empty of a local file, and if its store tells none."""
+
+    @property
     def mode(self) -> int:
         """Permission bits."""
 
@@ -54,6 +58,7 @@ class LocalOrigin(NamedTuple):
     path: str
     status: os.stat_result
     fingerprint: Fingerprint
+    version: str = ""
 
     @property
     def mode(self) -> int:

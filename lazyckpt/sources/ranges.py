@@ -132,3 +132,25 @@ def coalesce(starts: npt.NDArray[np.int64], length: int, gap: int = COALESCE_GAP
         (int(starts[first]), int(starts[last - 1]) + length - int(starts[first]), slice(first, last))
         for first, last in pairwise(edges)
     ]
+
+
+def spans(wanted: list[tuple[int, int]], gap: int, longest: int) -> list[tuple[int, int]]:
+    """The ranges to fetch so that all wanted ones are there.
+
+    Args:
+        wanted: (offset, length) in any order; they may overlap.
+        gap: ranges with at most so many bytes between them are fetched as one.
+        longest: longer ones are cut, so that they can be fetched at the same time.
+
+    Returns:
+        (start, stop), ascending and apart from each other.
+    """
+    runs: list[tuple[int, int]] = []
+    for start, length in sorted(wanted):
+        if not length:
+            continue
+        if runs and start <= runs[-1][1] + gap:
+            runs[-1] = runs[-1][0], max(runs[-1][1], start + length)
+        else:
+            runs.append((start, start + length))
+    return [(first, min(first + longest, stop)) for start, stop in runs for first in range(start, stop, longest)]

@@ -4,6 +4,7 @@
 addressable source that is the source itself; for any other it is a `Window`, which fetches `source.window` bytes at a
 time and remembers the last fetch, so that walking headers costs about one read a header and no payload. While headers
 lie so close together that the next one begins where the last fetch ended, a fetch grows, up to `source.window_limit`.
+While they lie far apart, those to come are fetched along, where the source says that this pays (see `foresight`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from bisect import bisect_right
 from typing import overload
 
 from lazyckpt.sources.base import Source
+from lazyckpt.sources.foresight import Foresight
 
 
 class Window:
@@ -22,6 +24,7 @@ class Window:
         self._start = 0
         self._run = memoryview(b"")
         self._reach = source.window
+        self._foresight = Foresight(source) if source.ahead else None
 
     def __len__(self) -> int:
         return self._source.size
@@ -65,7 +68,10 @@ class Window:
         length = min(max(needed, self._reach), self._source.size - offset)
         if length < needed:
             raise IndexError(offset)
-        self._run = self._source.read(offset, length)
+        if self._foresight is None or close:
+            self._run = self._source.read(offset, length)
+        else:
+            self._run = self._foresight.run(offset, needed, length)
         self._start = offset
         return 0
 

@@ -11,8 +11,9 @@ from lazyckpt.dtypes import DTYPES, DType
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.keys import Secret
 from lazyckpt.sources.cipher import MODES, Lock
+from lazyckpt.sources.paths import on_this_machine
 from lazyckpt.writing.counted import Progress
-from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, How, save, save_set
+from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, save, save_set
 from lazyckpt.writing.items import Item, cast
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
 
@@ -57,6 +58,7 @@ def export(
     target = os.fspath(path)
     if not isinstance(target, str):
         raise ArgumentTypeError(f"a path is a string, not {type(target).__name__}")
+    target = on_this_machine(target, SAVED_HERE)
     form = format_of(target, wanted.format)
     lock = lock_of(wanted.enc_key, wanted.enc_mode) if wanted.enc_key is not None else None
     items = _Items(names, item, wanted.rename, None if wanted.dtype is None else float_dtype(wanted.dtype))

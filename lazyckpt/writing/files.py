@@ -39,6 +39,7 @@ from lazyckpt.writing.counted import Count, Items, Progress
 from lazyckpt.writing.items import Item
 from lazyckpt.writing.sink import EncryptingSink, PlainSink
 
+SAVED_HERE: Final = "files are written on this machine: give a path, then upload what was written"
 READ_ONLY: Final = 0o400  # MindSpore's mode for what it saves
 ALIGNMENT: Final = 64
 MOST_ALIGNMENT: Final = 4096
@@ -115,7 +116,7 @@ def save_set(path: str, items: Items, how: How, limit: int, progress: Progress |
             made.append(name)
         homes = {item.name: os.path.basename(name) for name, part in zip(names, parts, strict=True) for item in part}
         facts = {"metadata": {"total_size": sum(item.nbytes for item in items)}, "weight_map": homes}
-        with _told(os.path.abspath(listing)):
+        with told_of(os.path.abspath(listing)):
             put(listing, lambda private: _write_json(private, facts), mode=how.mode)
     except BaseException:
         for name in set(made) & set(new):
@@ -159,7 +160,7 @@ def check(items: Items, how: How) -> None:
 
 def _save(path: str, items: Items, how: How) -> None:
     path = os.path.realpath(path)
-    with _told(path), draft(path) as made, following(path, how.mode, how.lock) as index:
+    with told_of(path), draft(path) as made, following(path, how.mode, how.lock) as index:
         with open(made.private, "r+b", buffering=_BUFFER) as file:
             facts, frames = _WRITERS[how.format](file, items, how, index)
         index.finish(facts, frames)
@@ -227,7 +228,7 @@ def _divided(items: Items, limit: int) -> list[list[Item]]:
 
 
 @contextlib.contextmanager
-def _told(path: str) -> Iterator[None]:
+def told_of(path: str) -> Iterator[None]:
     """Faults of the system as errors that say which file they are about."""
     folder = os.path.dirname(path)
     try:

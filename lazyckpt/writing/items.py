@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lazyckpt.arrays import bytes_of
 from lazyckpt.dtypes import DType, of_array
 from lazyckpt.entry import MAP, STRING, TENSOR, Entry
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
@@ -111,7 +112,7 @@ def array_content(array: AnyArray) -> Content:
         if dtype.is_packed:
             codes = flat.view(np.uint8)
             flat = codes[0::2] | codes[1::2] << 4
-        return _cut(_bytes_of(flat))
+        return _cut(bytes_of(flat))
 
     if dtype.is_packed and array.size % 2:
         raise ArgumentTypeError(f"{array.size} elements of {dtype} do not fill whole bytes")
@@ -161,7 +162,7 @@ def stored(name: str, entry: Entry, payloads: Payloads) -> Item:
             return _cut(memoryview(bytes(entry.nbytes)))
         if packed:
             return payloads.stored(entry)
-        return (_bytes_of(piece) for piece in payloads.pieces(entry))
+        return (bytes_of(piece) for piece in payloads.pieces(entry))
 
     shape = (0,) if entry.kind == STRING else entry.shape
     return Item(name, entry.kind, (Content(entry.dtype, shape, size, pieces, True),), entry.place)
@@ -204,7 +205,7 @@ def cast(item: Item, dtype: DType, told: Callable[[str, int], object]) -> Item:
                 after = before.astype(new)
             if overflows:
                 lost += int(np.count_nonzero(~np.isfinite(after))) - int(np.count_nonzero(~np.isfinite(before)))
-            yield _bytes_of(after)
+            yield bytes_of(after)
         if lost > 0:
             told(item.name, lost)
 
@@ -222,10 +223,6 @@ def _snapshot(content: Content) -> Content:
         return content
     data = b"".join(content.pieces())
     return content._replace(pieces=lambda: _cut(memoryview(data)), lasts=True)
-
-
-def _bytes_of(array: AnyArray) -> memoryview:
-    return array.view(np.uint8).data if array.size else memoryview(b"")
 
 
 def _cut(data: memoryview) -> Iterator[memoryview]:

@@ -1,0 +1,140 @@
+"""Arrays for values, and the requests that fill them: pure planning between an entry and what is read for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lazyckpt.dtypes import DType
+from lazyckpt.entry import Entry, Extent
+from lazyckpt.errors import CorruptFile, StaleIndex
+from lazyckpt.sources.base import Request, Source
+from lazyckpt.sources.ranges import Plan, coalesce
+
+_ALIGNMENT: Final = 64  # bytes; what SIMD code and other frameworks like best
+AnyArray = npt.NDArray[Any]
+
+
+def aligned(shape: tuple[int, ...], dtype: DType) -> AnyArray:
+    """An uninitialised C-ordered array whose first byte lies on a 64-byte boundary."""
+    kind = dtype.numpy
+    count = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    room = np.empty(count + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    return room[start : start + count].view(kind).reshape(shape)
+
+
+def dtype_of(entry: Entry) -> DType:
+    """A tensor's dtype.
+
+    Raises:
+        TypeError: the entry is no tensor.
+    """
+    if entry.dtype is None:
+        raise TypeError(f"{entry.name!r} is a {entry.kind}, not a tensor")
+    return entry.dtype
+
+
+def is_plain(entry: Entry) -> bool:
+    """Whether the bytes of the file are those of the array: nothing is widened or packed."""
+    return not entry.extents or entry.stored == entry.nbytes
+
+
+def elements(entry: Entry, data: npt.NDArray[np.uint8]) -> AnyArray:
+    """Stored bytes (whole elements) as a flat array of their values; of a string as they are."""
+    if entry.dtype is None:
+        return data
+    made: AnyArray
+    if is_plain(entry):
+        made = data.view(entry.dtype.numpy)
+    elif entry.dtype.is_packed:  # the first of two in the lower half of the byte
+        made = np.stack([data & 0xF, data >> 4], axis=1).reshape(-1).view(entry.dtype.numpy)
+    else:  # bfloat16 kept as float32: its upper half
+        made = data.view("<u2")[1::2].copy().view(entry.dtype.numpy)
+    return made
+
+
+def bytes_of(array: AnyArray) -> memoryview:
+    """An array's bytes, in C order."""
+    return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
+
+
+def requests_for(extents: tuple[Extent, ...], target: AnyArray) -> list[Request]:
+    """What fills an array from the extents of its value, in their order."""
+    requests, destination, done = [], bytes_of(target), 0
+    for offset, length in extents:
+        requests.append((offset, destination[done : done + length]))
+        done += length
+    return requests
+
+
+def gather(
+    extents: tuple[Extent, ...], planned: Plan, destination: memoryview
+) -> tuple[list[Request], Callable[[], None]]:
+    """Requests for the planned runs of a value that lies in `extents`, and what puts them in their order."""
+    starts, length = planned.starts, planned.length
+    if len(starts) == 1:
+        return within(extents, int(starts[0]), destination), lambda: None
+    order = np.argsort(starts, kind="stable")
+    requests: list[Request] = []
+    pieces: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint8]]] = []
+    for offset, size, covered in coalesce(starts[order], length) if length else []:
+        piece = np.empty(size, np.uint8)
+        requests += within(extents, offset, piece.data)
+        pieces.append((order[covered], starts[order[covered]] - offset, piece))
+
+    def scatter() -> None:
+        for rows, inside, piece in pieces:
+            windows = np.lib.stride_tricks.sliding_window_view(piece, length)
+            np.frombuffer(destination, np.uint8).reshape(-1, length)[rows] = windows[inside]
+
+    return requests, scatter
+
+
+def within(extents: tuple[Extent, ...], offset: int, destination: memoryview) -> list[Request]:
+    """Requests that fill `destination` from byte `offset` of the value that `extents` make up together."""
+    requests, done = [], 0
+    for begin, length in extents:
+        count = min(length - offset, destination.nbytes - done)
+        if count > 0:
+            requests.append((begin + offset, destination[done : done + count]))
+            done += count
+        offset = max(0, offset - length)
+    return requests
+
+
+def text_of(entry: Entry, data: bytes, file: str) -> str:
+    """The text of a string entry, as numpy reads a UTF-32 scalar: trailing NULs are not part of it."""
+    try:
+        return data.decode("utf-32-le", "surrogatepass").rstrip("\0")
+    except UnicodeDecodeError as error:
+        raise CorruptFile(
+            f"the string is not UTF-32: {error.reason}",
+            offset=entry.extents[0].offset + error.start,
+            parameter=entry.name,
+            file=file,
+        ) from None
+
+
+def check_sense(entry: Entry, source: Source) -> None:
+    """Refuse an entry that no file can hold, before room is made for its value."""
+    position = entry.start
+    makes_sense = 0 <= entry.start <= entry.stop <= source.size
+    for offset, length in sorted(entry.all_extents):
+        makes_sense &= position <= offset and length >= 0
+        position = offset + length
+    for dtype, shape, extents in entry.arrays or ((entry.dtype, entry.shape, entry.extents),):
+        stored = sum(extent.length for extent in extents)
+        expected = dtype.stored_size(math.prod(shape)) if dtype is not None else stored
+        widened = dtype is not None and dtype.name == "BFloat16" and stored == 2 * expected
+        makes_sense &= min(shape, default=0) >= 0 and (stored == expected or widened or (stored == 0 and shape == ()))
+    if not makes_sense or position > entry.stop:
+        raise StaleIndex(
+            "the index claims what no file can hold; delete it or rebuild it (lazyckpt index --force)",
+            parameter=entry.name,
+            file=source.name,
+        )

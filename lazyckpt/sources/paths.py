@@ -1,0 +1,225 @@
+"""Names of files: paths of this machine, and URLs of anything that fsspec knows, behind the same few questions.
+
+A URL is `<protocol>://…`, or several joined by `::`, as in fsspec (`simplecache::s3://bucket/x.ckpt`). `file://` is a
+path of this machine. Options (end points, credentials, time-outs, retries) are fsspec's own: its configuration files
+and `FSSPEC_<PROTOCOL>_<OPTION>` variables, or `fsspec.config.conf`. None pass through here, so none can be shown.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob as globbing
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from lazyckpt.errors import ArgumentValueError, LazyCkptError, MissingFile, UnreadableFile, UnwritableFile
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
+_LOCAL: Final = re.compile(r"(?:file|local)://")
+_QUERY: Final = re.compile(r"(https?://[^?#\s'\"]*)[?#][^\s'\"]*")
+_GONE: Final = (404, 410)  # what web servers answer when there is nothing
+_WEB: Final = re.compile(r"https?://")
+
+
+def is_url(path: str) -> bool:
+    """Whether a name is a URL, and not a path of this machine."""
+    return bool(_URL.match(path)) and not _LOCAL.match(path)
+
+
+def is_web(path: str) -> bool:
+    """Whether a name is the URL of a web server."""
+    return bool(_WEB.match(path))
+
+
+def shown(text: str) -> str:
+    """A text with what follows `?` in web addresses taken out: a signed address is a key."""
+    return _QUERY.sub(r"\1", text)
+
+
+def resolved(path: str) -> str:
+    """A path with all links resolved; a URL as it is."""
+    if is_url(path):
+        return path
+    local = _LOCAL.match(path)
+    return os.path.realpath(path[local.end() :] if local else path)
+
+
+def absolute(path: str) -> str:
+    """A path from the root on, links as they are; a URL as it is."""
+    if is_url(path):
+        return path
+    local = _LOCAL.match(path)
+    return os.path.abspath(path[local.end() :] if local else path)
+
+
+def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
+    """The fsspec file system of a URL, and the URL's path in it.
+
+    Raises:
+        ArgumentValueError: fsspec knows no such protocol, or it (or what the protocol needs) is not installed.
+    """
+    try:
+        import fsspec
+    except ImportError:
+        raise ArgumentValueError(
+            f"{shown(url)} is a URL, and those need fsspec: pip install 'lazyckpt[remote]'"
+        ) from None
+    try:
+        found: tuple[AbstractFileSystem, str] = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ArgumentValueError(f"{shown(url)} cannot be opened: {shown(str(error))}") from None
+    return found
+
+
+@contextmanager
+def told(url: str) -> Iterator[None]:
+    """What a file system raises (anything: they are of many makers), as one of our errors, without its secrets.
+
+    Raises:
+        MissingFile: there is nothing of that name.
+        UnreadableFile: anything else.
+    """
+    try:
+        yield
+    except LazyCkptError:
+        raise
+    except Exception as error:  # noqa: BLE001 (told below)
+        if isinstance(error, FileNotFoundError) or getattr(error, "status", None) in _GONE:
+            what = f"the checkpoint file: {shown(url)} does not exist, please check the address"
+            raise MissingFile(what) from None
+        why = shown(str(error).replace(url, shown(url))) or "no reason was given"
+        raise UnreadableFile(f"{shown(url)} cannot be read: {type(error).__name__}: {why}") from None
+
+
+def on_this_machine(path: str, why: str) -> str:
+    """A path, of which `file://` is taken off.
+
+    Raises:
+        ArgumentValueError: it is a URL, which cannot be for this reason.
+    """
+    if is_url(path):
+        raise ArgumentValueError(f"{shown(path)} is a URL: {why}")
+    local = _LOCAL.match(path)
+    return path[local.end() :] if local else path
+
+
+def exists(path: str) -> bool:
+    """Whether there is something of that name."""
+    if not is_url(path):
+        return os.path.exists(path)
+    fs, inside = filesystem(path)
+    with told(path):
+        return bool(fs.exists(inside))
+
+
+def is_folder(path: str) -> bool:
+    """Whether it is a folder."""
+    if not is_url(path):
+        return os.path.isdir(path)
+    fs, inside = filesystem(path)
+    with told(path):
+        return bool(fs.isdir(inside))
+
+
+def is_file(path: str) -> bool:
+    """Whether it is a file."""
+    if not is_url(path):
+        return os.path.isfile(path)
+    fs, inside = filesystem(path)
+    with told(path):
+        return bool(fs.isfile(inside))
+
+
+def join(folder: str, name: str) -> str:
+    """A name in a folder."""
+    return f"{folder.rstrip('/')}/{name}" if is_url(folder) else os.path.join(folder, name)
+
+
+def folder_of(path: str) -> str:
+    """The folder that a name stands in."""
+    return path.rpartition("/")[0] if is_url(path) else os.path.dirname(path)
+
+
+def names_in(folder: str) -> list[str]:
+    """The names that stand in a folder.
+
+    Raises:
+        OSError, MissingFile, UnreadableFile: it is none.
+    """
+    if not is_url(folder):
+        return os.listdir(folder)
+    fs, inside = filesystem(folder)
+    with told(folder):
+        return [str(name).rstrip("/").rpartition("/")[2] for name in fs.ls(inside, detail=False)]
+
+
+def read(path: str, most: int = -1) -> bytes:
+    """The bytes of a small file, or the first of them.
+
+    Raises:
+        OSError, MissingFile, UnreadableFile: it cannot be read.
+    """
+    if not is_url(path):
+        with open(path, "rb") as file:
+            return file.read(most)
+    fs, inside = filesystem(path)
+    with told(path):
+        return bytes(fs.cat_file(inside) if most < 0 else fs.cat_file(inside, start=0, end=most))
+
+
+def download(url: str, target: str) -> None:
+    """Bring an object to a file of this machine.
+
+    Raises:
+        MissingFile, UnreadableFile: it cannot be read.
+    """
+    fs, inside = filesystem(url)
+    with told(url):
+        fs.get_file(inside, target)
+
+
+def upload(path: str, url: str) -> None:
+    """Bring a file of this machine to a place elsewhere.
+
+    Raises:
+        UnwritableFile: the store does not take it.
+    """
+    fs, inside = filesystem(url)
+    try:
+        fs.put_file(path, inside)
+    except Exception as error:  # noqa: BLE001 (told below)
+        why = f"{shown(url)} cannot be written: {type(error).__name__}: {shown(str(error))}"
+        raise UnwritableFile(getattr(error, "errno", None) or errno.EIO, why) from None
+
+
+def matches(pattern: str, endings: tuple[str, ...]) -> list[str]:
+    """The files that a path names: itself, those in a folder (at any depth) with these endings, or those of a pattern.
+
+    Cost: of a URL one request, or a listing.
+    """
+    if is_url(pattern):
+        return _remote_matches(pattern, endings)
+    if os.path.isdir(pattern):
+        inside = os.path.join(globbing.escape(pattern), "**", "*")
+        return [path for ending in endings for path in globbing.glob(inside + ending, recursive=True)]
+    return [pattern] if os.path.exists(pattern) else globbing.glob(pattern, recursive=True)
+
+
+def _remote_matches(pattern: str, endings: tuple[str, ...]) -> list[str]:
+    fs, inside = filesystem(pattern)
+
+    def urls(paths: Any) -> list[str]:
+        return [str(fs.unstrip_protocol(path)) for path in paths]
+
+    with told(pattern):
+        if globbing.has_magic(inside) and not is_web(pattern):
+            return urls(fs.glob(inside))
+        if is_web(pattern) or fs.isfile(inside):
+            return [pattern]
+        return urls(path for path in fs.find(inside) if str(path).endswith(endings))

@@ -1,0 +1,374 @@
+"""Objects that are somewhere else: read by ranges, through fsspec.
+
+Strategy. Opening asks for the object's facts (size and version: entity tag, checksum or time) and its first 64 KiB,
+which answer all first questions. Headers are walked through a window that grows while they lie close together. Values
+are fetched as few ranges as possible (neighbours closer than 32 KiB as one, long ones cut in 64 MiB), several at a
+time, and those that were fetched are kept within a budget of bytes.
+
+Nothing is handed out unless the object was still the one that was opened *after* its bytes had been fetched: S3 is
+asked for ranges of that very entity; of everything else the facts are asked for again after each read. While an index
+is built this is done once, at the end.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import os
+import threading
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+from lazyckpt.entry import Fingerprint
+from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, UnreadableFile
+from lazyckpt.sources.base import BaseSource, Request
+from lazyckpt.sources.kept import KeptRanges
+from lazyckpt.sources.local import SAMPLED, hash_of_ends
+from lazyckpt.sources.paths import filesystem, shown, told
+from lazyckpt.sources.ranges import spans
+
+HEAD_BYTES: Final = 2**16  # fetched when an object is opened
+WINDOW: Final = 2**13  # bytes fetched to look at a header …
+WINDOW_LIMIT: Final = 2**22  # … and at most, while headers lie close together
+GAP: Final = 2**15  # bytes that cost less than another request
+LONGEST: Final = 2**26  # bytes of one request
+AT_ONCE: Final = 16  # requests under way, and headers foreseen
+_IN_FLIGHT: Final = 2**27  # bytes fetched and not yet handed out
+# What file systems call the facts that tell a version from another.
+_VERSIONS: Final = (
+    *("ETag", "etag", "e_tag", "md5Hash", "md5", "Content-MD5", "content_md5", "Digest", "blob_id", "sha"),
+    *("generation", "VersionId", "version_id", "crc32c", "CRC"),
+)
+_TIMES: Final = (
+    "LastModified",
+    "Last-Modified",
+    "last_modified",
+    "updated",
+    "mtime",
+    "modified",
+    "created",
+    "date_time",
+)
+_BY_FILE: Final = frozenset(("http", "https", "s3", "s3a"))  # whose files check the answer to a request for a range
+_PINNED: Final = frozenset(("s3", "s3a"))  # whose files ask for ranges of the entity that was opened, and of no other
+
+
+class Facts(NamedTuple):
+    """What a store says of an object.
+
+    Attributes:
+        size: bytes.
+        version: a text that is another one when the object is; empty if the store says nothing that tells.
+    """
+
+    size: int
+    version: str
+
+
+def facts_of(info: Mapping[str, Any]) -> Facts | None:
+    """The facts in fsspec's `info` of an object; None if it has no length."""
+    size = info.get("size")
+    if not isinstance(size, int) or isinstance(size, bool):
+        return None
+    key = next((key for key in (*_VERSIONS, *_TIMES) if info.get(key)), None)
+    return Facts(size, "" if key is None else f"{key}={_text(info[key])}")
+
+
+def _text(value: object) -> str:
+    return str(value.timestamp() if isinstance(value, dt.datetime) else value)
+
+
+class RemoteObject:
+    """An object of some store as an origin (see `origin.Origin`), and its ranges, unchecked.
+
+    Safe for many threads; in another process (after a fork) it connects anew.
+
+    Attributes:
+        path: the URL.
+        name: the URL as it may be shown.
+        facts: of the object when it was opened.
+        is_pinned: whether `fetch` fails when the object is another one.
+    """
+
+    mode: Final = 0o600  # of an index: whoever may read the object is not known
+
+    def __init__(self, url: str) -> None:
+        """Ask for the facts.
+
+        Raises:
+            MissingFile, UnreadableFile, ArgumentValueError: there is nothing to read.
+        """
+        self.path = url
+        self.name = shown(url)
+        self._turn = threading.Lock()
+        self._walks = 0
+        self.facts = self._connect()
+        self.head = memoryview(self.fetch([(0, min(HEAD_BYTES, self.facts.size))])[0] if self.facts.size else b"")
+
+    def _connect(self) -> Facts:
+        self._pid = os.getpid()
+        self._fs, self._inside = filesystem(self.path)
+        known = self._fs.protocol
+        protocols = {known} if isinstance(known, str) else set(known)
+        self.is_pinned = bool(protocols & _PINNED)
+        self._by_file = bool(protocols & _BY_FILE)
+        self._file: Any = None
+        with told(self.path):
+            self._fs.invalidate_cache(self._inside)
+            if self.is_pinned:
+                self._file = self._fs.open(self._inside, "rb")
+                facts = facts_of(self._file.details)
+            else:
+                facts = facts_of(self._fs.info(self._inside))
+        if facts is None:
+            raise UnreadableFile(f"{self.name} cannot be read: the store does not say how long it is")
+        return facts
+
+    @property
+    def version(self) -> str:
+        """See `Origin.version`."""
+        return f"{self.facts.size} {self.facts.version}" if self.facts.version else ""
+
+    @property
+    def mark(self) -> Fingerprint | None:
+        """The version as a fingerprint without a sample; None if there is none."""
+        return Fingerprint(self.facts.size, _number(self.facts.version), bytes(16)) if self.facts.version else None
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """See `Origin.fingerprint`: the version takes the place of the time."""
+        return Fingerprint(self.facts.size, _number(self.facts.version), self._sample())
+
+    def bears(self, mark: Fingerprint) -> bool:
+        """See `Origin.bears`: by the version; or by size and sample, which a copy of a local file has in common."""
+        if mark.size != self.facts.size:
+            return False
+        known = _number(self.facts.version)
+        return (known != 0 and mark.mtime_ns == known) or mark.sample == self._sample()
+
+    def check(self) -> None:
+        """See `Origin.check`. Cost: one request."""
+        self._here()
+        self._fs.invalidate_cache(self._inside)
+        try:
+            with told(self.path):
+                now = facts_of(self._fs.info(self._inside))
+        except MissingFile:
+            now = None
+        if now != self.facts:
+            raise self._changed()
+
+    @contextmanager
+    def walking(self) -> Iterator[None]:
+        """See `Origin.walking`."""
+        self._walks += 1
+        try:
+            yield
+        finally:
+            self._walks -= 1
+
+    def settle(self) -> None:
+        """Make sure that what was fetched was of the object as it was opened; or, in a walk, leave that to its end.
+
+        Raises:
+            ChangedFile: it was not, or may not have been.
+        """
+        if not self.is_pinned and not self._walks:
+            self.check()
+
+    @property
+    def is_walked(self) -> bool:
+        """Whether an index is being built."""
+        return self._walks > 0
+
+    def fetch(self, ranges: list[tuple[int, int]]) -> list[bytes]:
+        """The bytes of (start, stop) ranges, none of them empty, several at the same time.
+
+        Raises:
+            ChangedFile: the object is gone, shorter, or (if it is pinned) another one.
+            UnreadableFile: a request failed, or the server does not know ranges.
+        """
+        self._here()
+        try:
+            with told(self.path):
+                found = self._by_files(ranges) if self._by_file else self._by_ranges(ranges)
+        except MissingFile:
+            raise ChangedFile("the object is gone since it was opened", file=self.name) from None
+        for (start, stop), data in zip(ranges, found, strict=True):
+            if len(data) != stop - start:
+                raise ChangedFile(
+                    f"bytes {start:,} to {stop:,} were asked for and {len(data):,} came: the object changed since it"
+                    " was opened, or its store does not know ranges (then download it)",
+                    file=self.name,
+                )
+        return found
+
+    def _by_ranges(self, ranges: list[tuple[int, int]]) -> list[bytes]:
+        starts, stops = [start for start, _ in ranges], [stop for _, stop in ranges]
+        found: list[bytes] = self._fs.cat_ranges([self._inside] * len(ranges), starts, stops, on_error="raise")
+        return found
+
+    def _by_files(self, ranges: list[tuple[int, int]]) -> list[bytes]:
+        if len(ranges) == 1:
+            return [self._of_file(ranges[0])]
+        with ThreadPoolExecutor(min(AT_ONCE, len(ranges)), thread_name_prefix="lazyckpt") as pool:
+            return list(pool.map(self._of_file, ranges))
+
+    def _of_file(self, span: tuple[int, int]) -> bytes:
+        try:
+            return bytes(self._file._fetch_range(*span))
+        except ValueError as error:
+            if "range requests" not in str(error):
+                raise
+            raise UnreadableFile(
+                f"{self.name}: its server does not know ranges, so that all of it would be sent for each value;"
+                " download it and open the copy"
+            ) from None
+        except OSError as error:
+            if type(error).__name__ == "FileExpired":
+                raise self._changed() from None
+            raise
+
+    def _here(self) -> None:
+        """Connect anew after a fork; and once, open the file by which ranges are had."""
+        if self._pid != os.getpid():
+            self._turn = threading.Lock()  # a thread that was not forked may have held it
+            if self._connect() != self.facts:
+                raise self._changed()
+        if self._by_file and self._file is None:
+            with self._turn, told(self.path):
+                self._file = self._fs.open(self._inside, "rb", size=self.facts.size)
+
+    def _changed(self) -> ChangedFile:
+        return ChangedFile("the object was replaced since it was opened: open it again", file=self.name)
+
+    def _sample(self) -> bytes:
+        """As `local.sample`. Cost: one small read, unless all of the object was fetched when it was opened."""
+        size = self.facts.size
+        length = min(SAMPLED, size)
+        last = self.head[size - length :] if size <= self.head.nbytes else self.fetch([(size - length, size)])[0]
+        return hash_of_ends(self.head[:length], last)
+
+
+class RemoteSource(BaseSource):
+    """An object's bytes."""
+
+    window = WINDOW
+    window_limit = WINDOW_LIMIT
+    ahead = AT_ONCE
+
+    def __init__(self, remote: RemoteObject, budget: int) -> None:
+        self.name = remote.name
+        self.size = remote.facts.size
+        self._remote: RemoteObject | None = remote
+        self._kept = KeptRanges(budget)
+
+    @property
+    def mark(self) -> Fingerprint | None:
+        """See `Source.mark`."""
+        return self._open().mark
+
+    def read_many(self, requests: Iterable[Request]) -> None:
+        """See `Source.read_many`. Cost: up to 128 MiB beside the destinations."""
+        wanted = list(requests)
+        for offset, destination in wanted:
+            self._check(offset, destination.nbytes)
+        missing = [request for request in wanted if request[1].nbytes and not self._from_memory(*request)]
+        if not missing:
+            return
+        remote = self._open()
+        fetched: list[tuple[int, bytes]] = []
+        todo = spans([(offset, destination.nbytes) for offset, destination in missing], GAP, LONGEST)
+        for group in _groups(todo):
+            pieces = [(start, data) for (start, _), data in zip(group, remote.fetch(group), strict=True)]
+            for offset, destination in missing:
+                _fill_from(pieces, offset, destination)
+            fetched += [piece for piece in pieces if self._kept.takes(len(piece[1]))]
+        remote.settle()
+        if not remote.is_walked:
+            for start, data in fetched:
+                self._kept.put(start, memoryview(data))
+
+    def close(self) -> None:
+        """See `Source.close`."""
+        self._remote = None
+
+    def _view(self, offset: int, length: int) -> memoryview:
+        known = self._known(offset, length)
+        if known is not None or not length:
+            return known or memoryview(b"")
+        remote = self._open()
+        data = memoryview(remote.fetch([(offset, offset + length)])[0])
+        remote.settle()
+        if not remote.is_walked:
+            self._kept.put(offset, data)
+        return data
+
+    def _fill(self, offset: int, destination: memoryview) -> None:
+        self.read_many([(offset, destination)])
+
+    def _from_memory(self, offset: int, destination: memoryview) -> bool:
+        known = self._known(offset, destination.nbytes)
+        if known is not None:
+            destination[:] = known
+        return known is not None
+
+    def _known(self, offset: int, length: int) -> memoryview | None:
+        head = self._open().head
+        return head[offset : offset + length] if offset + length <= head.nbytes else self._kept.get(offset, length)
+
+    def _open(self) -> RemoteObject:
+        if self._remote is None:
+            raise ClosedCheckpoint(f"{self.name} was closed")
+        return self._remote
+
+
+def _groups(ranges: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Ranges that are fetched together."""
+    group: list[tuple[int, int]] = []
+    size = 0
+    for start, stop in ranges:
+        if group and size + stop - start > _IN_FLIGHT:
+            yield group
+            group, size = [], 0
+        group.append((start, stop))
+        size += stop - start
+    if group:
+        yield group
+
+
+def _fill_from(pieces: list[tuple[int, bytes]], offset: int, destination: memoryview) -> None:
+    """Copy what pieces (ascending) have of a range to its place."""
+    stop = offset + destination.nbytes
+    number = max(0, bisect_right(pieces, offset, key=itemgetter(0)) - 1)
+    for start, data in pieces[number:]:
+        if start >= stop:
+            break
+        first, last = max(start, offset), min(start + len(data), stop)
+        if first < last:
+            destination[first - offset : last - offset] = memoryview(data)[first - start : last - start]
+
+
+def _number(version: str) -> int:
+    """A version as a number of 62 bits; 0 if there is none."""
+    return int.from_bytes(hashlib.blake2b(version.encode(), digest_size=8).digest(), "little") >> 2 if version else 0
+
+
+def open_remote(url: str, budget: int) -> tuple[RemoteSource, RemoteObject]:
+    """Open an object for random access.
+
+    Args:
+        url: where it is.
+        budget: bytes of fetched ranges to keep in memory.
+
+    Raises:
+        MissingFile, UnreadableFile, ArgumentValueError: there is nothing to read.
+
+    Cost: two requests: the facts, and up to 64 KiB of the object.
+    """
+    remote = RemoteObject(url)
+    return RemoteSource(remote, budget), remote

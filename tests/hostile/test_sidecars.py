@@ -1,0 +1,387 @@
+"""Hostile sidecars: whatever stands where an index should, a checkpoint has the values of its file, or says why not.
+
+What is damaged is found and built again, or is an error. What is forged by somebody who can write the folder, with
+checksums that fit, may hide a name or claim one; it never gives a value but the one that the file has under that name.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+
+import lmdb
+import numpy as np
+import pytest
+from checkpoints import checkpoint, counting
+from encryption import KEY, encrypted
+from entries import tensor_entry
+from forging import forged, resummed
+
+import lazyckpt
+from lazyckpt.dtypes import DTYPES
+from lazyckpt.entry import Extent, Fingerprint
+from lazyckpt.errors import LazyCkptError
+from lazyckpt.index import write
+from lazyckpt.index.codec import CLEAR
+from lazyckpt.index.layout import FACTS, IRREGULAR, PLACE, record_key
+from lazyckpt.index.record import Meta, decode, decode_meta, encode, encode_meta
+
+PAGE = 4096
+VALUES = {f"layer{place}.weight": counting((4, 3)) + place for place in range(120)}
+KINDS = {"plain": {}, "sealed": {"dec_key": KEY}}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    """Of a plain checkpoint, or of an encrypted one."""
+    return request.param
+
+
+@pytest.fixture
+def file(tmp_path, kind):
+    """A checkpoint with its sidecar, and its options in `OPTIONS`."""
+    path = tmp_path / "net.ckpt"
+    data = checkpoint(VALUES)
+    path.write_bytes(data if kind == "plain" else encrypted(data, block=4000))
+    lazyckpt.build_index(path, **KINDS[kind]).close()
+    return path
+
+
+@pytest.fixture
+def sidecar(file):
+    """Its sidecar's path, which may be written to."""
+    path = file.with_name("net.ckpt.lmdb")
+    path.chmod(0o600)
+    return path
+
+
+def values_of(file, kind):
+    """All that a checkpoint says; the type of the error, if it says that."""
+    try:
+        with lazyckpt.load_checkpoint(str(file), **KINDS[kind]) as ckpt:
+            names, entries = list(ckpt), [ckpt.entry(name).shape for name in ckpt]
+            assert entries == [VALUES[name].shape for name in names]
+            return {name: value.tobytes() for name, value in ckpt.load().items()}
+    except LazyCkptError:
+        return None
+
+
+TRUTH = {name: value.tobytes() for name, value in VALUES.items()}
+
+
+# Damage
+
+
+def other_files(path):
+    """The sidecar of a file with the same names and other values."""
+    other = path.with_name("other.ckpt")
+    other.write_bytes(checkpoint({name: value + 1 for name, value in VALUES.items()}))
+    lazyckpt.build_index(other).close()
+    shutil.copy(other.with_name("other.ckpt.lmdb"), path)
+
+
+def of_an_older_version(path):
+    """What earlier versions wrote: an LMDB file with nothing behind it, and another number in its facts."""
+    path.unlink()
+    facts = bytearray(encode_meta(Meta(Fingerprint(0, 0, bytes(16)))))
+    facts[8] = 2
+    with lmdb.open(str(path), subdir=False, lock=False) as environment, environment.begin(write=True) as transaction:
+        transaction.put(FACTS, bytes(facts))
+
+
+def in_its_place(make):
+    """Something else under its name."""
+
+    def change(path):
+        path.unlink()
+        make(path)
+
+    return change
+
+
+def listening(path):
+    """A socket."""
+    here = os.getcwd()
+    os.chdir(path.parent)  # the name of a socket is short
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)
+    os.chdir(here)
+
+
+PLACES = {
+    "of another file": other_files,
+    "of an older version": of_an_older_version,
+    "nothing": lambda path: path.write_bytes(b""),
+    "a terabyte of nothing": lambda path: os.truncate(path, 2**40),
+    "zeros": lambda path: path.write_bytes(bytes(10 * PAGE)),
+    "noise": lambda path: path.write_bytes(random.Random(1).randbytes(10 * PAGE)),
+    "a folder": in_its_place(os.mkdir),
+    "a pipe": in_its_place(os.mkfifo),
+    "a socket": in_its_place(listening),
+    "a device": in_its_place(lambda path: path.symlink_to("/dev/zero")),
+    "a link to itself": in_its_place(lambda path: path.symlink_to(path.name)),
+    "a link to nothing": in_its_place(lambda path: path.symlink_to("none")),
+    "a link to the file": in_its_place(lambda path: path.symlink_to("net.ckpt")),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_no_index_of_this_file_is_not_used(place, file, sidecar, kind):
+    """Another's, an older version's, nothing, noise, a pipe, a device, a loop of links: the values are the file's."""
+    PLACES[place](sidecar)
+
+    assert values_of(file, kind) == TRUTH
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_sidecar_gives_no_wrong_value(seed, file, sidecar, kind):
+    """Bits flipped, pages exchanged, cleared or torn: all values, or an error; and all names, or an error."""
+    chance = random.Random(seed)
+    data = bytearray(sidecar.read_bytes())
+    pages = len(data) // PAGE
+    for _ in range(chance.choice((1, 1, 4))):
+        one, other = (PAGE * chance.randrange(pages) for _ in range(2))
+        change = chance.randrange(4)
+        if change == 0:
+            data[one + chance.randrange(PAGE)] ^= 1 << chance.randrange(8)
+        elif change == 1:
+            data[one : one + PAGE], data[other : other + PAGE] = data[other : other + PAGE], data[one : one + PAGE]
+        elif change == 2:
+            data[one : one + PAGE] = bytes(PAGE)
+        else:
+            data[one + PAGE // 2 : one + PAGE] = data[other + PAGE // 2 : other + PAGE]
+    sidecar.write_bytes(data)
+
+    assert values_of(file, kind) in (TRUTH, None)
+
+
+def test_a_sidecar_cut_at_any_page_is_built_again(file, sidecar, kind):
+    """What is missing at its end is known when it is opened."""
+    data = sidecar.read_bytes()
+    found = []
+    for length in [*range(0, len(data), PAGE), len(data) - 1]:
+        sidecar.unlink()  # the last one may be open still
+        sidecar.write_bytes(data[:length])
+        found.append(values_of(file, kind))
+
+    assert found == [TRUTH] * len(found)
+
+
+@pytest.mark.parametrize("rest", [0, 1, PAGE, 3 * PAGE + 7])
+def test_a_sidecar_that_is_cut_while_it_is_open_is_an_error(rest, file, sidecar, kind):
+    """No signal comes of it, and no wrong value: what is not in memory is told to be damaged."""
+    with lazyckpt.load_checkpoint(str(file), **KINDS[kind]) as ckpt:
+        os.truncate(sidecar, rest)
+        outcomes = {outcome(ckpt, name) for name in VALUES}
+
+    assert outcomes <= {True, None}
+    assert None in outcomes
+
+
+def test_a_sidecar_that_is_written_over_while_it_is_open_is_an_error(file, sidecar, kind):
+    """As one that is cut."""
+    with lazyckpt.load_checkpoint(str(file), **KINDS[kind]) as ckpt:
+        sidecar.write_bytes(random.Random(2).randbytes(sidecar.stat().st_size))
+        outcomes = {outcome(ckpt, name) for name in VALUES}
+
+    assert outcomes <= {True, None}
+    assert None in outcomes
+
+
+def outcome(ckpt, name):
+    """Whether a value is the file's; None if there is an error in its place."""
+    try:
+        return bool(np.array_equal(ckpt[name].asnumpy(), VALUES[name]))
+    except LazyCkptError:
+        return None
+
+
+# Forgery, of a sidecar in clear: checksums fit, and records say what they like.
+
+
+@pytest.fixture
+def forge(tmp_path):
+    """Makes a checkpoint whose sidecar was changed by a function, with checksums that fit."""
+
+    def forge(change):
+        path = tmp_path / "net.ckpt"
+        path.write_bytes(checkpoint(VALUES))
+        lazyckpt.build_index(path).close()
+        with forged(tmp_path / "net.ckpt.lmdb") as transaction:
+            change(transaction)
+        return path
+
+    return forge
+
+
+def with_entry(place, **changes):
+    """A forger who changes the record at a place."""
+
+    def change(transaction):
+        key = record_key(place)
+        entry = decode(transaction.get(key))
+        changed = {name: made(entry) for name, made in changes.items()}
+        transaction.put(key, encode(entry._replace(**changed), entry.name.encode()))
+
+    return change
+
+
+CLAIMS = {
+    "a content a little further on": with_entry(7, extents=lambda entry: (moved(entry.extents[0], 4),)),
+    "the content of another": with_entry(7, extents=lambda entry: (moved(entry.extents[0], 90),)),
+    "a content outside the file": with_entry(7, extents=lambda entry: (Extent(2**40, 48),)),
+    "a content that ends at the end of numbers": with_entry(7, extents=lambda entry: (Extent(2**64 - 48, 48),)),
+    "two contents that overlap": with_entry(7, extents=lambda entry: (entry.extents[0], entry.extents[0])),
+    "the same in two pieces": with_entry(7, extents=lambda entry: halves(entry.extents[0])),
+    "a hundred thousand pieces": with_entry(7, extents=lambda entry: (Extent(entry.start, 0),) * 100_000),
+    "no content": with_entry(7, extents=lambda entry: ()),
+    "a huge shape": with_entry(7, shape=lambda entry: (2**62, 2**62)),
+    "a shape of the same size": with_entry(7, shape=lambda entry: (3, 4)),
+    "a shape of no size": with_entry(7, shape=lambda entry: (0, 2**62)),
+    "two hundred dimensions": with_entry(7, shape=lambda entry: (1,) * 198 + (4, 3)),
+    "another dtype of the same size": with_entry(7, dtype=lambda entry: DTYPES["Int32"]),
+    "another place": with_entry(7, start=lambda entry: entry.start - 1),
+    "the whole file": with_entry(7, start=lambda entry: 0, stop=lambda entry: 2**20),
+    "a header that stands apart": with_entry(7, apart=lambda entry: 60),
+}
+
+
+def moved(extent, by):
+    """An extent further on."""
+    return Extent(extent.offset + by, extent.length)
+
+
+def halves(extent):
+    """An extent in two."""
+    return Extent(extent.offset, 24), Extent(extent.offset + 24, 24)
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_forged_record_gives_an_error_and_no_value(claim, forge):
+    """Whatever it says of a value, the header in the file says otherwise; the values beside it are what they are."""
+    with lazyckpt.load_checkpoint(str(forge(CLAIMS[claim]))) as ckpt:
+        outcomes = [outcome(ckpt, name) for name in VALUES]
+        ckpt.tree()
+        ckpt.summary()
+
+    assert [place for place, found in enumerate(outcomes) if found is not True] == [7]
+    assert outcomes[7] is None
+
+
+def swapped(transaction):
+    """Two records in each other's place."""
+    one, other = transaction.get(record_key(7)), transaction.get(record_key(8))
+    transaction.put(record_key(7), other)
+    transaction.put(record_key(8), one)
+
+
+def with_name(name, place):
+    """A name that leads to a place."""
+    return lambda transaction: transaction.put(CLEAR.name_key(name.encode()), PLACE.pack(place))
+
+
+def facts(**changes):
+    """Other facts."""
+
+    def change(transaction):
+        transaction.put(FACTS, encode_meta(decode_meta(transaction.get(FACTS))._replace(**changes)))
+
+    return change
+
+
+LIES = {
+    "two records in each other's place": swapped,
+    "a name that leads to another's record": with_name("layer7.weight", 8),
+    "a name that leads nowhere": with_name("layer7.weight", 2**32 - 1),
+    "a record that is missing": lambda transaction: transaction.delete(record_key(7)),
+    "a record that is empty": lambda transaction: transaction.put(record_key(7), b""),
+    "a record of a million bytes": lambda transaction: transaction.put(record_key(7), b"\xff" * 10**6),
+    "a record of a kind that there is not": lambda transaction: transaction.put(record_key(7), b"\x09" + bytes(60)),
+    "a place to look at that there is not": lambda transaction: transaction.put(IRREGULAR + b"\xff" * 4, b""),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_forged_sidecar_gives_an_error_and_no_wrong_value(lie, forge):
+    """Names and records that do not fit each other are found out when they are used."""
+    try:
+        with lazyckpt.load_checkpoint(str(forge(LIES[lie]))) as ckpt:
+            outcomes = {outcome(ckpt, name) for name in VALUES}
+    except LazyCkptError:
+        return
+
+    assert outcomes <= {True, None}
+
+
+@pytest.mark.parametrize("number", [0, 1, 119, 121, 2**31, 2**32, 2**63])
+def test_facts_that_do_not_fit_the_tree_make_the_index_be_built_again(number, forge):
+    """A number of parameters that the tree does not hold is no reason to make room for so many."""
+    assert values_of(forge(facts(parameters=number)), "plain") == TRUTH
+
+
+def test_a_forger_can_hide_a_name_and_change_no_value(forge):
+    """What remains: whoever may write the folder could as well replace the checkpoint."""
+
+    def hide(transaction):
+        transaction.delete(CLEAR.name_key(b"layer7.weight"))
+        transaction.put(b"\x06", b"")  # so that the number of items is what it was
+
+    with lazyckpt.load_checkpoint(str(forge(hide))) as ckpt:
+        outcomes = [outcome(ckpt, name) for name in VALUES if name in ckpt]
+
+    assert outcomes == [True] * (len(VALUES) - 1)
+
+
+def test_a_forger_cannot_show_a_name_that_the_file_does_not_have(forge):
+    """A record with a name that stands nowhere leads to no value."""
+
+    def add(transaction):
+        record = decode(transaction.get(record_key(7)))
+        transaction.put(record_key(7), encode(record, b"planted"))
+        transaction.put(CLEAR.name_key(b"planted"), PLACE.pack(7))
+        transaction.delete(CLEAR.name_key(b"layer7.weight"))
+
+    with lazyckpt.load_checkpoint(str(forge(add))) as ckpt:
+        assert "planted" in ckpt
+        with pytest.raises(LazyCkptError):
+            ckpt["planted"].asnumpy()
+
+
+def test_a_forger_cannot_change_what_is_sealed(tmp_path):
+    """Pages of an older sealed sidecar in a newer one, with checksums that fit: names may be hidden, no value changes.
+
+    Records are bound to their places and to the sidecar's own salt.
+    """
+    path, sidecar = tmp_path / "net.ckpt", tmp_path / "net.ckpt.lmdb"
+    path.write_bytes(encrypted(checkpoint(VALUES), block=4000))
+    sidecars = []
+    for _ in ("old", "new"):
+        lazyckpt.build_index(path, KEY, force=True).close()
+        sidecars.append(sidecar.read_bytes())
+    old, new = sidecars
+    outcomes = set()
+    for start in range(2 * PAGE, len(new) - PAGE, PAGE):
+        sidecar.unlink()
+        sidecar.write_bytes(new[:start] + old[start : start + PAGE] + new[start + PAGE :])
+        resummed(sidecar)
+        with lazyckpt.load_checkpoint(str(path), dec_key=KEY) as ckpt:
+            outcomes |= {outcome(ckpt, name) for name in VALUES if name in ckpt}
+
+    assert outcomes == {True, None}
+
+
+def test_a_sidecar_that_is_all_made_up_leads_nowhere(tmp_path):
+    """With the fingerprint of the file it is opened, and there are names; there is no value."""
+    path = tmp_path / "net.ckpt"
+    path.write_bytes(checkpoint(VALUES))
+    index = lazyckpt.build_index(path, index_path="memory")
+    write.write(f"{path}.lmdb", [tensor_entry(f"w{place}", place) for place in range(100)], Meta(index.fingerprint))
+    with lazyckpt.load_checkpoint(str(path)) as ckpt:
+        names = list(ckpt)
+        for name in names:
+            with pytest.raises(LazyCkptError):
+                ckpt[name].asnumpy()
+
+    assert len(names) == 100

@@ -1,0 +1,63 @@
+"""Stores that are somewhere else, started here."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import uuid
+
+import fsspec
+import pytest
+from servers import S3, PlainWeb, Web
+
+BUCKET = "models"
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """moto's S3, with one bucket; fsspec finds it by its own configuration."""
+    server = S3()
+    os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION="us-east-1")
+    fsspec.config.conf["s3"] = {"client_kwargs": {"endpoint_url": server.url}}
+    fsspec.filesystem("s3").mkdir(BUCKET)
+    yield server
+    fsspec.filesystem("s3").clear_instance_cache()
+    gc.collect()
+    server.close()
+
+
+@pytest.fixture
+def s3(s3_server):
+    """The S3 server, with nothing asked yet."""
+    s3_server.asked.clear()
+    return s3_server
+
+
+@pytest.fixture
+def s3_url(s3):
+    """The URL of a folder in the bucket that nobody used."""
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def web(tmp_path):
+    """A web server that knows ranges, over the test's folder."""
+    server = Web(tmp_path)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def plain_web(tmp_path):
+    """A web server that knows none."""
+    server = PlainWeb(tmp_path)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left():
+    """No thread of lazyckpt's own is left; the servers keep theirs, and what they were sent, until the end."""
+    yield
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("lazyckpt")] == []

@@ -1,0 +1,153 @@
+"""Real servers on this machine that remember what they were asked: S3 (moto's), the web with and without ranges."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import http.server
+import threading
+from typing import NamedTuple
+
+from aiohttp import web
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+
+class Asked(NamedTuple):
+    """A request and how many bytes were sent back."""
+
+    method: str
+    path: str
+    range: str
+    sent: int
+
+
+class S3:
+    """moto's server in a thread.
+
+    Attributes:
+        url: where it is.
+        asked: the requests since the list was last emptied.
+    """
+
+    def __init__(self):
+        self.asked = []
+        self._turn = threading.Lock()
+        self._server = make_server(
+            "127.0.0.1", 0, self._counting(DomainDispatcherApplication(create_backend_app)), threaded=True,
+            request_handler=_Quiet,
+        )  # fmt: skip
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def close(self):
+        """Stop it."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def _counting(self, app):
+        def counted(environ, start_response):
+            length = 0
+
+            def begin(status, headers, exc_info=None):
+                nonlocal length
+                length = int(dict(headers).get("Content-Length", 0))
+                return start_response(status, headers, exc_info)
+
+            with self._turn:  # moto holds the whole object in memory for each answer
+                body = app(environ, begin)
+            method = environ["REQUEST_METHOD"]
+            sent = 0 if method == "HEAD" else length
+            self.asked.append(Asked(method, environ["PATH_INFO"], environ.get("HTTP_RANGE", ""), sent))
+            return body
+
+        return counted
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, *_):
+        """Nothing."""
+
+
+class Web:
+    """aiohttp's static files, which know ranges, in a thread.
+
+    Attributes:
+        url: where it is.
+        asked: the requests since the list was last emptied.
+    """
+
+    def __init__(self, folder):
+        self.asked = []
+        self._loop = asyncio.new_event_loop()
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(str(folder), ready))
+        self._thread.start()
+        ready.wait(20)
+
+    def _serve(self, folder, ready):
+        async def count(request, response):
+            sent = 0 if request.method == "HEAD" else response.content_length or 0
+            self.asked.append(Asked(request.method, request.path, request.headers.get("Range", ""), sent))
+
+        async def begin():
+            app = web.Application()
+            app.on_response_prepare.append(count)
+            app.router.add_static("/", folder)
+            runner = web.AppRunner(app, access_log=None)
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            ready.set()
+            return runner
+
+        runner = self._loop.run_until_complete(begin())
+        self._loop.run_forever()
+        self._loop.run_until_complete(runner.cleanup())
+        self._loop.close()
+
+    def close(self):
+        """Stop it."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+
+class PlainWeb:
+    """Python's own file server, which sends whole files whatever range is asked for.
+
+    Attributes:
+        url: where it is.
+        sent: bytes of bodies that were taken from it.
+    """
+
+    def __init__(self, folder):
+        outer = self
+        self.sent = 0
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def copyfile(self, source, outputfile):
+                try:
+                    while block := source.read(2**16):
+                        outputfile.write(block)
+                        outer.sent += len(block)
+                except OSError:  # whoever asked has gone
+                    self.close_connection = True
+
+            def log_message(self, *_):
+                """Nothing."""
+
+        self._server = http.server.ThreadingHTTPServer(
+            ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
+        )
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def close(self):
+        """Stop it."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

@@ -1,0 +1,199 @@
+"""A page is compared with its checksum before anything of it is looked at."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import socket
+
+import lmdb
+import pytest
+from entries import MARK, tensor_entry
+
+from lazyckpt.index import write
+from lazyckpt.index.pages import Pages, add_checksums
+from lazyckpt.index.record import BadRecord, Meta
+from lazyckpt.index.sidecar import Sidecar
+
+PAGE = 4096
+PAGES = [random.Random(number).randbytes(PAGE) for number in range(3000)]  # of more than one block of checksums
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The bytes of a file of three thousand pages, with checksums."""
+    path = tmp_path_factory.mktemp("pages") / "whole"
+    path.write_bytes(b"".join(PAGES))
+    add_checksums(str(path), PAGE, len(PAGES))
+    return path.read_bytes()
+
+
+def read(path):
+    """Every page of a file that can be had, and the numbers of those that cannot; None if it cannot be opened."""
+    try:
+        pages = Pages(str(path))
+    except BadRecord:
+        return None
+    found, refused = {}, []
+    for number in range(pages.count):
+        try:
+            found[number] = pages.page(number)
+        except BadRecord:
+            refused.append(number)
+    return found, refused
+
+
+def test_sound_pages_are_what_was_written(whole, tmp_path):
+    """All three thousand."""
+    (tmp_path / "pages").write_bytes(whole)
+
+    assert read(tmp_path / "pages") == (dict(enumerate(PAGES)), [])
+
+
+def test_checksums_take_a_thousandth_of_the_file(whole):
+    """Four bytes a page, four bytes a block of 1,024 of them, 24 bytes."""
+    assert len(whole) - len(PAGES) * PAGE == 4 * len(PAGES) + 4 * 3 + 24
+
+
+def test_a_flipped_bit_is_found_wherever_it_is(whole, tmp_path):
+    """In a page that page is refused, in the checksums those they are of, in the tail the file; nothing is wrong."""
+    chance = random.Random(5)
+    end = len(PAGES) * PAGE
+    path = tmp_path / "pages"
+    for place in [
+        *(chance.randrange(end) for _ in range(12)),
+        *range(end, len(whole), 997),
+        *range(end + 12_000, len(whole)),
+    ]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << chance.randrange(8)
+        path.write_bytes(damaged)
+        found = read(path)
+        if place < end:
+            assert found[1] == [place // PAGE]
+        elif place < end + 4 * len(PAGES):
+            block = (place - end) // PAGE
+            assert found[1] == list(range(1024 * block, min(1024 * (block + 1), len(PAGES))))
+        else:
+            assert found is None
+        assert found is None or all(page == PAGES[number] for number, page in found[0].items())
+
+
+def test_pages_that_changed_places_are_refused(whole, tmp_path):
+    """Each is sound, and none is in its place."""
+    swapped = [*PAGES[:5], PAGES[9], *PAGES[6:9], PAGES[5], *PAGES[10:]]
+    (tmp_path / "pages").write_bytes(b"".join(swapped) + whole[len(PAGES) * PAGE :])
+
+    assert read(tmp_path / "pages")[1] == [5, 9]
+
+
+def test_a_file_that_is_longer_or_shorter_is_refused(whole, tmp_path):
+    """By one byte or by many."""
+    path = tmp_path / "pages"
+    refused = []
+    for data in (
+        whole[:-1],
+        whole[1:],
+        whole + b"\0",
+        whole[:-PAGE],
+        whole[: len(PAGES) * PAGE],
+        b"",
+        whole[-24:],
+        whole * 2,
+    ):
+        path.write_bytes(data)
+        refused.append(read(path))
+
+    assert refused == [None] * 8
+
+
+def test_a_file_that_is_cut_short_while_it_is_open_is_an_error(whole, tmp_path):
+    """What is no longer there is refused, what is there is read: nothing is mapped, so no signal comes."""
+    path = tmp_path / "pages"
+    path.write_bytes(whole)
+    pages = Pages(str(path))
+    pages.page(7)
+    os.truncate(path, 100 * PAGE)
+
+    assert pages.page(99) == PAGES[99]
+    with pytest.raises(BadRecord):
+        pages.page(100)
+
+
+def test_a_page_that_is_written_over_while_the_file_is_open_is_an_error(whole, tmp_path):
+    """Each read is checked, not only the first."""
+    path = tmp_path / "pages"
+    path.write_bytes(whole)
+    pages = Pages(str(path))
+    pages.page(7)
+    with open(path, "r+b") as file:
+        file.seek(7 * PAGE + 1000)
+        file.write(b"over")
+
+    with pytest.raises(BadRecord, match="page 7 was changed"):
+        pages.page(7)
+
+
+def test_checksums_replace_what_stands_behind_the_pages(whole, tmp_path):
+    """Made again they are the same; where a last page was never written, it counts as zeros."""
+    path = tmp_path / "pages"
+    path.write_bytes(whole)
+    add_checksums(str(path), PAGE, len(PAGES))
+    again = path.read_bytes()
+    add_checksums(str(path), PAGE, len(PAGES) + 1000)
+
+    assert again == whole
+    assert read(path)[0][len(PAGES) + 999] == bytes(PAGE)
+
+
+def pipe(path):
+    """A pipe that nobody writes to."""
+    os.mkfifo(path)
+
+
+def listening(path):
+    """A socket."""
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [pipe, listening, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_is_refused_at_once(make, tmp_path, monkeypatch):
+    """A pipe, a socket, a folder, a device: an error that is expected, and no waiting."""
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    make("index")
+
+    with pytest.raises((BadRecord, OSError)) as caught:
+        Pages("index")
+    assert getattr(caught.value, "errno", None) in (None, errno.ENXIO, errno.EISDIR)
+
+
+def test_lmdb_itself_still_reads_a_sidecar(tmp_path):
+    """Checksums behind the pages are nothing to it."""
+    path = str(tmp_path / "index.lmdb")
+    write.write(path, [tensor_entry(f"w{number}", number) for number in range(5000)], Meta(MARK))
+    with lmdb.open(path, subdir=False, readonly=True, lock=False) as environment, environment.begin() as transaction:
+        amount = sum(1 for _ in transaction.cursor())
+
+    assert amount == 2 * 5000 + 1
+
+
+def test_a_store_that_is_closed_while_it_is_read_never_gives_another_files_bytes(tmp_path, monkeypatch):
+    """Its descriptor's number stays its own until the look-up is over."""
+    path = str(tmp_path / "index.lmdb")
+    write.write(path, [tensor_entry(f"w{number}", number) for number in range(5000)], Meta(MARK))
+    store = Sidecar(path)
+    others = []
+
+    def close_first(descriptor, length, offset, real=os.pread):
+        store.close()
+        others.append(os.open("/dev/zero", os.O_RDONLY))
+        return real(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", close_first)
+    found = store.position("w4321")
+    for other in others:
+        os.close(other)
+
+    assert (found, others != []) == (4321, True)
