@@ -330,7 +330,7 @@ class _Blocks:
 
 _caches: weakref.WeakSet[_Blocks] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: [cache.forked() for cache in list(_caches)])
+    os.register_at_fork(after_in_child=lambda: list(map(_Blocks.forked, _caches)))
 
 
 def run_all(tasks: list[Callable[[], Any]]) -> None:
