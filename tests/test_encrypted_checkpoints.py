@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -27,6 +28,7 @@ from encryption import (
     split,
 )
 from forging import forged
+from forking import ended, forked
 
 import lazyckpt
 from lazyckpt.errors import (
@@ -601,3 +603,18 @@ def test_nothing_is_decrypted_of_an_empty_file(tmp_path):
     kind, words = refusal(written(tmp_path, b""), dec_key=OTHER)
 
     assert (kind.__name__, words) == ("NothingLoaded", "the file is empty (0 bytes): get or save it again")
+
+
+def test_a_child_reads_on_whatever_other_threads_were_doing(tmp_path):
+    """A thread may be at the decrypted blocks when another forks: the child does not wait for it."""
+    path = written(tmp_path, encrypted(DEEP_PLAIN, block=BLOCK))
+
+    def read():
+        signal.alarm(20)
+        assert ckpt["layer11.weight"].tobytes() == truth
+
+    with opened(path) as ckpt:
+        truth = ckpt["layer11.weight"].tobytes()
+        with ckpt._source._cache._turn:
+            child = forked(read)
+        assert ended(child) == 0

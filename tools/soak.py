@@ -17,8 +17,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import faulthandler
 import fcntl
 import gc
+import itertools
 import mmap
 import multiprocessing
 import os
@@ -203,6 +205,7 @@ def read_in_child(house: House, file: File, pick: random.Random) -> None:
         if child == 0:
             code = 1
             try:
+                faulthandler.dump_traceback_later(LONGEST - 5)
                 signal.alarm(int(LONGEST))
                 read()
                 code = 0
@@ -296,8 +299,11 @@ def process(folder: str, seed: str, seconds: float, threads: int, answers: objec
     house = House(Path(folder))
     told: Counter[str] = Counter()
     wrong: list[str] = []
-    with contextlib.suppress(StaleIndex):
-        read_all(house, FILES[0], random.Random(0))  # what is opened once for good is open now
+    # What is opened or imported once is so now. A fork beside a thread's first import would hang the child: Python does
+    # not let go of a module's lock there.
+    for act, file in itertools.product((read_some, read_all, look, read_together, copy), FILES):
+        with contextlib.suppress(StaleIndex):
+            act(house, file, random.Random(0))
     gc.collect()
     before = len(os.listdir("/proc/self/fd")), threading.active_count()
     until = time.monotonic() + seconds

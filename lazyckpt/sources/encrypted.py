@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -296,6 +297,12 @@ class _Blocks:
         self._held: OrderedDict[int, memoryview] = OrderedDict()
         self._size = 0
         self._turn = threading.Lock()
+        _caches.add(self)
+
+    def forked(self) -> None:
+        """In a forked child: another thread of the parent may have been at it, and will never end here."""
+        self._turn = threading.Lock()
+        self._size = sum(block.nbytes for block in self._held.values())
 
     def room(self, size: int) -> memoryview:
         """Memory for one more block; what would have to go for it goes first."""
@@ -325,6 +332,11 @@ class _Blocks:
     def _shrink(self, size: int) -> None:
         while self._held and self._size > size:
             self._size -= self._held.popitem(last=False)[1].nbytes
+
+
+_caches: weakref.WeakSet[_Blocks] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: list(map(_Blocks.forked, _caches)))
 
 
 def run_all(tasks: list[Callable[[], Any]]) -> None:
