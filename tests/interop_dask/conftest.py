@@ -29,3 +29,8 @@ def client(cluster):
     with Client(cluster) as client:
         client.wait_for_workers(2, timeout=200)
         yield client
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left():
+    """The cluster, and threads of dask's own, stay for the tests that follow; files are looked after test by test."""
