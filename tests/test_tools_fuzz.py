@@ -12,26 +12,29 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "tools" / "fuzz.py"
-TARGETS = ("walker", "safetensors", "writing", "strategies", "encrypted", "loading", "records", "sidecars")
+TARGETS = ("walker", "writing", "records", "safetensors", "encrypted", "loading", "strategies", "sidecars")
 # A target whose reader breaks the contract in every way, for the tool to find out. Time passes when it says so.
 BROKEN = """
 import sys, types
 sys.path.insert(0, {tools!r})
 import fuzz
+from fuzzing import running
+from fuzzing.target import Seed, Target
+from lazyckpt.errors import LazyCkptError
 now = [0.0]
-fuzz.time = types.SimpleNamespace(perf_counter=lambda: now[0], monotonic=lambda: now[0])
+running.time = types.SimpleNamespace(perf_counter=lambda: now[0], monotonic=lambda: now[0])
 def read(data):
     if data == b"slow":
-        now[0] += fuzz.SLOWEST + 0.01
+        now[0] += running.SLOWEST + 0.01
     elif data == b"wrong":
         raise KeyError("wrong")
     elif data == b"no value":
-        raise fuzz.LazyCkptError("no value")
+        raise LazyCkptError("no value")
     elif data == b"large":
-        bytearray(b"x") * (fuzz.MOST_MEMORY + 2**24)
-fuzz.TARGETS = {{"broken": fuzz.Target(lambda: [fuzz.Seed(b"seed", [])], read)}}
-fuzz.mutants = lambda seeds, seed, changes: iter([b"fine", b"slow", b"fine", b"wrong", b"no value", b"large"])
-sys.exit(fuzz.main(["--target", "broken", "--count", "10"]))
+        bytearray(b"x") * (running.MOST_MEMORY + 2**24)
+fuzz.TARGETS = {{"broken": Target(lambda: [Seed(b"seed", [])], read)}}
+running.mutants = lambda seeds, seed, changes: iter([b"fine", b"slow", b"fine", b"wrong", b"no value", b"large"])
+sys.exit(fuzz.main(["--target", "broken", "--count", "10", *{options!r}]))
 """
 
 
@@ -43,6 +46,14 @@ def run(folder, *arguments):
     return ended.returncode, ended.stdout
 
 
+def broken(folder, *options):
+    """Run the target that breaks the contract."""
+    program = BROKEN.format(tools=str(TOOL.parent), options=options)
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, encoding="utf-8", check=False
+    )
+
+
 @pytest.fixture
 def fuzz(monkeypatch):
     """The tool as a module."""
@@ -50,6 +61,14 @@ def fuzz(monkeypatch):
     import fuzz
 
     return fuzz
+
+
+@pytest.fixture
+def mutants(fuzz):
+    """What damages seeds."""
+    from fuzzing.mutation import mutants
+
+    return mutants
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -81,10 +100,10 @@ def test_seeds_are_sound(target, fuzz):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_seed_makes_the_same_mutants(target, fuzz):
+def test_a_seed_makes_the_same_mutants(target, fuzz, mutants):
     """What was found once is found again, and another seed looks elsewhere."""
     seeds, changes = fuzz.TARGETS[target].seeds(), fuzz.TARGETS[target].changes
-    once, again, other = (list(itertools.islice(fuzz.mutants(seeds, number, changes), 50)) for number in (1, 1, 2))
+    once, again, other = (list(itertools.islice(mutants(seeds, number, changes), 50)) for number in (1, 1, 2))
 
     assert once == again
     assert once != other
@@ -99,10 +118,7 @@ def test_time_ends_a_run(tmp_path):
 
 def test_a_broken_contract_is_told(tmp_path):
     """Slow, wrong in kind, no ValueError, too large: each mutant is written to a file, and the exit code is 1."""
-    program = BROKEN.format(tools=str(TOOL.parent))
-    ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False
-    )
+    ended = broken(tmp_path)
     found = {path.name: path.read_bytes() for path in tmp_path.glob("*.bin")}
 
     assert (ended.returncode, ended.stderr) == (1, "")
@@ -118,6 +134,13 @@ def test_a_broken_contract_is_told(tmp_path):
         "LazyCkptError is no ValueError",
         "the process grew",
     ]
+
+
+def test_how_slow_is_slow_can_be_said(tmp_path):
+    """With `--slowest` a mutant that takes longer than a second is none of the faults."""
+    broken(tmp_path, "--slowest", "10")
+
+    assert [path.name for path in tmp_path.glob("*-1.bin")] == []
 
 
 def test_a_mutant_is_read_again(tmp_path):
