@@ -21,7 +21,7 @@ import sys
 import time
 from pathlib import Path
 
-from fuzzing import checkpoints, encrypted, safetensors, sidecars, strategies
+from fuzzing import checkpoints, encrypted, listings, safetensors, sidecars, strategies
 from fuzzing.running import SLOWEST, Job, fuzz, judge
 from fuzzing.target import Target
 
@@ -30,6 +30,7 @@ TARGETS: dict[str, Target] = {
     **safetensors.TARGETS,
     **encrypted.TARGETS,
     **strategies.TARGETS,
+    **listings.TARGETS,
     **sidecars.TARGETS,
 }
 

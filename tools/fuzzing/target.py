@@ -55,11 +55,11 @@ class Violation(Exception):
 
 @functools.cache
 def folder() -> Path:
-    """A folder for this run, in memory if there is such a place. It is the cache folder, too."""
+    """A folder for this run, in memory if there is such a place. The cache folder is in it."""
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # no disk is waited for
     made = tempfile.TemporaryDirectory(prefix="lazyckpt-fuzz-", dir=memory)
     atexit.register(made.cleanup)
-    os.environ["LAZYCKPT_CACHE"] = made.name
+    os.environ["LAZYCKPT_CACHE"] = os.path.join(made.name, "cache")
     return Path(made.name)
 
 
