@@ -2,6 +2,7 @@
 
     python tools/fuzz.py --count 100000                  every target, so many mutants each
     python tools/fuzz.py --seconds 60 --target walker    one target, so long
+    python tools/fuzz.py --seconds 300 --target walker --guided    guided by coverage (needs atheris)
     python tools/fuzz.py --target walker --replay fuzz-walker-0-123.bin
 
 The contract of a target: a mutant gives values, or an error of the kinds that the target allows (`LazyCkptError`s that
@@ -21,7 +22,7 @@ import sys
 import time
 from pathlib import Path
 
-from fuzzing import checkpoints, encrypted, listings, safetensors, sidecars, strategies
+from fuzzing import checkpoints, commands, encrypted, guided, listings, safetensors, sidecars, strategies
 from fuzzing.running import SLOWEST, Job, fuzz, judge
 from fuzzing.target import Target
 
@@ -31,6 +32,7 @@ TARGETS: dict[str, Target] = {
     **encrypted.TARGETS,
     **strategies.TARGETS,
     **listings.TARGETS,
+    **commands.TARGETS,
     **sidecars.TARGETS,
 }
 
@@ -43,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         outcome, fault, took = judge(TARGETS[names[0]], asked.replay.read_bytes(), asked.slowest)
         print(f"{asked.replay}: {outcome} in {took:.3f} s{', ' * bool(fault)}{fault}")
         return 1 if fault else 0
+    if asked.guided:
+        return max(_guided(name, asked) for name in names)
     broken = 0
     for name in names:
         start = time.perf_counter()
@@ -60,6 +64,18 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if broken else 0
 
 
+def _guided(name: str, asked: argparse.Namespace) -> int:
+    ended = guided.run(name, asked.seed, asked.seconds, asked.folder.absolute(), asked.slowest, asked.corpus)
+    print(
+        f"{name}: {ended.executed:,} mutants guided by coverage in {asked.seconds:.0f} s (seed {asked.seed}),"
+        f" {ended.covered:,} places of the code reached, {ended.kept:,} kept, {len(ended.violations)} violations",
+        flush=True,
+    )
+    for violation in [*ended.violations, *filter(None, [ended.trouble])]:
+        print(f"  {violation}")
+    return 1 if ended.violations or ended.trouble else 0
+
+
 def _asked(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     length = parser.add_mutually_exclusive_group()
@@ -72,7 +88,11 @@ def _asked(arguments: list[str] | None) -> argparse.Namespace:
         "--slowest", type=float, default=SLOWEST, metavar="SECONDS", help="that a mutant may take (default 1)"
     )
     parser.add_argument("--replay", type=Path, metavar="FILE", help="read this file instead of mutants")
+    parser.add_argument("--guided", action="store_true", help="by coverage, for --seconds each; needs atheris")
+    parser.add_argument("--corpus", type=Path, metavar="DIR", help="for --guided: where mutants are kept between runs")
     asked = parser.parse_args(arguments)
+    if asked.guided and asked.seconds is None:
+        parser.error("--guided needs --seconds")
     if asked.replay and len(asked.target or []) != 1:
         parser.error("--replay needs one --target")
     if asked.count is None and asked.seconds is None:

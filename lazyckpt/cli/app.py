@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lazyckpt.checkpoint import Checkpoint
 
 _UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_MOST_BYTES: Final = 2**63  # of a file
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
 
 app = typer.Typer(
@@ -132,7 +133,10 @@ def bytes_of(option: str, given: str) -> int:
     match = _SIZE.fullmatch(given.strip())
     if match is None:
         raise ArgumentValueError(f"{option} {given!r}: a number of bytes is needed, such as 5GB or 512MiB")
-    return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
+    size = float(match[1]) * _UNITS[(match[2] or "").lower()]
+    if size > _MOST_BYTES:
+        raise ArgumentValueError(f"{option} {given[:40]!r}: no file has so many bytes")
+    return int(size)
 
 
 def read_json(path: str) -> Any:

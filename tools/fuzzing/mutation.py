@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-import checkpoints as made
+import checkpoints
 
 from fuzzing.target import LARGEST_SEED, Change, Seed
 
@@ -15,16 +15,20 @@ BYTES = (0x00, 0x01, 0x04, 0x08, 0x0A, 0x12, 0x1A, 0x7F, 0x80, 0xFF)
 
 def mutants(seeds: list[Seed], seed: int | str, changes: tuple[Change, ...] | None = None) -> Iterator[bytes]:
     """Damaged files without end."""
-    changes = changes or CHANGES
     pick = random.Random(seed)
     while True:
-        data, hot = pick.choice(seeds)
-        damaged = bytearray(data)
-        for _ in range(pick.choice((1, 1, 1, 2, 3, 6))):
-            change = pick.choice(changes)
-            place = pick.choice(hot) if hot and pick.random() < 0.7 else pick.randrange(len(data) + 1)
-            change(damaged, min(place, len(damaged)), pick, seeds)
-        yield bytes(damaged)
+        yield damaged(pick.choice(seeds), pick, changes or CHANGES, seeds)
+
+
+def damaged(seed: Seed, pick: random.Random, changes: tuple[Change, ...], seeds: list[Seed]) -> bytes:
+    """A seed, changed in a few places."""
+    data, hot = seed
+    made = bytearray(data)
+    for _ in range(pick.choice((1, 1, 1, 2, 3, 6))):
+        change = pick.choice(changes)
+        place = pick.choice(hot) if hot and pick.random() < 0.7 else pick.randrange(len(data) + 1)
+        change(made, min(place, len(made)), pick, seeds)
+    return bytes(made)
 
 
 def _flip(data: bytearray, place: int, pick: random.Random, _: list[Seed]) -> None:
@@ -42,7 +46,9 @@ def _step(data: bytearray, place: int, pick: random.Random, _: list[Seed]) -> No
 
 def _number(data: bytearray, place: int, pick: random.Random, _: list[Seed]) -> None:
     """A length, or a dimension, of any size, in shortest form or not."""
-    data[place : place + pick.choice((0, 1, 1, 2))] = made.varint(pick.choice(NUMBERS), pick.choice((0, 0, 0, 1)))
+    data[place : place + pick.choice((0, 1, 1, 2))] = checkpoints.varint(
+        pick.choice(NUMBERS), pick.choice((0, 0, 0, 1))
+    )
 
 
 def _word(data: bytearray, place: int, pick: random.Random, _: list[Seed]) -> None:

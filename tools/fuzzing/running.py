@@ -24,7 +24,7 @@ from fuzzing.mutation import mutants
 from fuzzing.target import Target
 
 _BATCH = 2000  # mutants a process
-_LONGEST = 1800  # seconds that it may take
+_LONGEST = 60  # seconds that one may take there
 SLOWEST = 1.0  # seconds
 MOST_MEMORY = 200 * 2**20
 _STATUS = re.compile(rb"VmHWM:\s+(\d+) kB")
@@ -119,12 +119,12 @@ def _in_child(job: Job, mark: str, damaged: Iterator[tuple[int, bytes]], end: fl
     current = mmap.mmap(-1, 8)  # the number of the mutant that is read
 
     def starting(number: int) -> None:
+        signal.alarm(_LONGEST)  # one that hangs dies of it
         current[:8] = struct.pack("<q", number)
 
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        signal.alarm(_LONGEST)  # a batch that hangs dies of it
         try:
             os.write(writing, pickle.dumps(_run(job, mark, batch, end, starting)))
         finally:

@@ -39,14 +39,16 @@ class Heard(NamedTuple):
 
 @contextlib.contextmanager
 def listening() -> Iterator[Heard]:
-    """Hear of what this process opens and changes, all threads counted."""
+    """Hear of what this process opens and changes, all threads counted. Modules that are imported leave no bytecode."""
     _listen()
-    heard = Heard(set(), set())
+    heard, leaves_none = Heard(set(), set()), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
     _ears.append(heard)
     try:
         yield heard
     finally:
         _ears.remove(heard)
+        sys.dont_write_bytecode = leaves_none
 
 
 def outside(paths: set[str], *folders: Path | str) -> list[str]:
