@@ -173,18 +173,23 @@ def _compare(place: Path) -> None:
 
 
 def _ended(words: list[str]) -> tuple[object, str]:
-    """A command's exit code, and all that it prints. There is no terminal."""
-    printed = io.TextIOWrapper(io.BytesIO(), "utf-8", "surrogateescape", write_through=True)
+    """A command's exit code, and all that it prints. There is no terminal; what is printed is encoded as for one."""
+    printed = io.BytesIO()
+    out, err = (
+        io.TextIOWrapper(printed, "utf-8", errors, write_through=True) for errors in ("strict", "backslashreplace")
+    )
     before, sys.stdin = sys.stdin, io.StringIO()
+    code: object = 0
     try:
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             _command()(words)
-        code: object = 0
     except SystemExit as ended:
         code = ended.code or 0
     finally:
         sys.stdin = before
-    return code, printed.buffer.getvalue().decode(errors="replace")
+        for stream in (out, err):
+            stream.detach()
+    return code, printed.getvalue().decode(errors="replace")
 
 
 @functools.cache
