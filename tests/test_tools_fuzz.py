@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +14,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "tools" / "fuzz.py"
-TARGETS = ("walker", "writing", "records", "safetensors", "encrypted", "loading", "strategies", "sidecars")
+TARGETS = (
+    *("walker", "writing", "records", "safetensors", "encrypted", "loading", "strategies", "listings", "commands"),
+    "sidecars",
+)
 # A target whose reader breaks the contract in every way, for the tool to find out. Time passes when it says so.
 BROKEN = """
 import sys, types
@@ -84,9 +89,9 @@ def test_a_few_hundred_mutants_keep_the_contract(target, tmp_path):
     )
 
 
-def test_every_target_is_run_by_itself(fuzz):
+def test_every_target_is_run_by_itself(tmp_path):
     """The list above is the tool's."""
-    assert tuple(fuzz.TARGETS) == TARGETS
+    assert run(tmp_path, "--list") == (0, "".join(f"{name}\n" for name in TARGETS))
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -141,6 +146,56 @@ def test_how_slow_is_slow_can_be_said(tmp_path):
     broken(tmp_path, "--slowest", "10")
 
     assert [path.name for path in tmp_path.glob("*-1.bin")] == []
+
+
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is not None, reason="there is atheris")
+def test_without_atheris_coverage_guides_nothing(tmp_path):
+    """One line says what to install."""
+    command = [sys.executable, str(TOOL), "--guided", "--seconds", "1", "--target", "walker"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
+
+    assert (ended.returncode, ended.stderr) == (1, "--guided needs atheris: pip install atheris\n")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="there is no atheris")
+def test_coverage_guides_mutants(tmp_path):
+    """Mutants that reach new code are kept in the corpus, and more are there than the seeds."""
+    code, printed = run(
+        tmp_path, "--guided", "--seconds", "3", "--target", "records", "--corpus", "corpus"
+    )  # fmt: skip
+    kept = {path.name.partition("-")[0] for path in (tmp_path / "corpus" / "records").iterdir()}
+
+    assert (code, "0 violations" in printed) == (0, True)
+    assert len(kept) > 1
+
+
+def test_what_is_opened_is_heard(fuzz):
+    """Its path, which lies in a folder or not."""
+    from fuzzing import watching
+
+    with watching.listening() as heard, open(__file__, "rb"):
+        pass
+
+    assert watching.outside(heard.opened, ROOT / "lazyckpt") == [os.path.realpath(__file__)]
+    assert (watching.outside(heard.opened, ROOT / "tests"), heard.changed) == ([], set())
+
+
+def test_what_is_changed_is_heard(fuzz, tmp_path):
+    """Written, renamed, removed, given other permissions: by whatever part of Python."""
+    from fuzzing import watching
+
+    changes = {
+        "written": lambda path: path.write_bytes(b""),
+        "made": lambda path: path.mkdir(),
+        "linked": lambda path: path.symlink_to("elsewhere"),
+    }
+    with watching.listening() as heard:
+        for name, change in changes.items():
+            change(tmp_path / name)
+        os.chmod(tmp_path / "made", 0o700)
+        os.rename(tmp_path / "written", tmp_path / "renamed")
+
+    assert heard.changed == {str(tmp_path.resolve() / name) for name in (*changes, "renamed")}
 
 
 def test_a_mutant_is_read_again(tmp_path):

@@ -41,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Fuzz, print one line a target, and return the exit code."""
     asked = _asked(arguments)
     names = asked.target or list(TARGETS)
+    if asked.list:
+        print(*names, sep="\n")
+        return 0
     if asked.replay:
         outcome, fault, took = judge(TARGETS[names[0]], asked.replay.read_bytes(), asked.slowest)
         print(f"{asked.replay}: {outcome} in {took:.3f} s{', ' * bool(fault)}{fault}")
@@ -87,6 +90,7 @@ def _asked(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--slowest", type=float, default=SLOWEST, metavar="SECONDS", help="that a mutant may take (default 1)"
     )
+    parser.add_argument("--list", action="store_true", help="print the names of the targets")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="read this file instead of mutants")
     parser.add_argument("--guided", action="store_true", help="by coverage, for --seconds each; needs atheris")
     parser.add_argument("--corpus", type=Path, metavar="DIR", help="for --guided: where mutants are kept between runs")

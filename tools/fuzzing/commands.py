@@ -3,7 +3,7 @@
 A line is what the system hands over: words that end with a zero byte. Each is run in a folder of its own that holds
 small sound files and damaged ones, pipes, links and oddly named ones. Lines that *ask* for a place elsewhere (an
 absolute path, `..`) are not run, but for the paths in `ELSEWHERE`, which lead to nothing; nor those that start
-processes (`index --jobs`) or look for a cluster.
+processes (`index --jobs`), look for a cluster, or name a pipe for what may well be one.
 
 Regular expressions of `--rename` are whoever's who types them: one that takes exponential time takes it (Ctrl-C ends
 it), as in `grep -P` or `sed`. Names are short here, so that no pattern takes long.
@@ -124,7 +124,8 @@ VALUES = (
     "refs.json", "memory://", "memory://net.ckpt", "s3://{{x}}/", "strategy.ckpt", "sharded", "\x1b[31m", "\udcff",
     "n" * 300,
 )  # fmt: skip
-READ_WHOLE = {"--key-file", "--key-file-b", "--new-key-file", "--names"}  # may be a pipe: a shell's <(…)
+# What may well be a pipe (a shell's <(…)), and is then waited for.
+WAITING = {"--key-file", "--key-file-b", "--new-key-file", "--names", "--csv", "plot"}
 _AWAY = re.compile(r"(^|[=:]|^-\w+)/|(^|[/=:]|^-\w+)\.\.(/|$)")
 _PROCESSES = re.compile(r"-\w*j|--j|--sc")
 _WRITING = {"convert", "extract", "plot", "references", "stats"}  # commands that may be told to replace what is there
@@ -153,6 +154,8 @@ def run_line(data: bytes) -> None:
         raise ArgumentValueError("the line asks for a place elsewhere")
     if "index" in words and any(map(_PROCESSES.match, words)):
         raise ArgumentValueError("the line starts processes")
+    if any("pipe" in word for word in words) and WAITING & {word.partition("=")[0] for word in words}:
+        raise ArgumentValueError("the line asks to wait for a pipe")
     place = _laid_out()
     with _afresh(place) as changed:
         with _standing_in(place), listening() as heard:
@@ -286,8 +289,7 @@ def _option(data: bytearray, _: int, pick: random.Random, __: list[Seed]) -> Non
     options = _options().get(words[0].decode(errors="replace"))
     if options:
         name, is_flag = pick.choice(options)
-        values = [value for value in VALUES if name not in READ_WHOLE or value != "pipe.ckpt"]
-        words.insert(pick.randrange(1, len(words) + 1), _bytes_of(name if is_flag else f"{name}={pick.choice(values)}"))
+        words.insert(pick.randrange(1, len(words) + 1), _bytes_of(name if is_flag else f"{name}={pick.choice(VALUES)}"))
         _set_words(data, words)
 
 
