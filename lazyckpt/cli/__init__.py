@@ -12,7 +12,7 @@ import typer
 
 from lazyckpt import __version__
 from lazyckpt.cli import checking, comparing, converting, indexing, listing, matching, referencing, viewing
-from lazyckpt.cli.app import app, told_plainly
+from lazyckpt.cli.app import app, take_any_name, told_plainly
 
 __all__ = [
     "app",
@@ -37,6 +37,7 @@ def main() -> None:
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
 ) -> None:
+    take_any_name()
     if version:
         typer.echo(f"lazyckpt {__version__}")
         raise typer.Exit

@@ -5,6 +5,8 @@ Whatever only some commands need (rich, what reads values) is imported when it i
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import math
 import os
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 
     from lazyckpt.checkpoint import Checkpoint
 
+_ANY_NAME: Final = "lazyckpt.any_name"
 _UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_MOST_BYTES: Final = 2**63  # of a file
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
 
 app = typer.Typer(
@@ -73,6 +77,21 @@ def told_plainly(code: int = 1) -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise typer.Exit(code) from None
+
+
+def take_any_name() -> None:
+    """Print names of files as the bytes that they are, also those that are no UTF-8, and never fail to print."""
+    codecs.register_error(_ANY_NAME, _bytes_or_escape)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=_ANY_NAME)
+
+
+def _bytes_or_escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What takes the place of characters that cannot be encoded: the bytes that they stand for, else an escape."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 def key_of(path: str, reference: KeyReference) -> tuple[bytes | None, str]:
@@ -132,7 +151,10 @@ def bytes_of(option: str, given: str) -> int:
     match = _SIZE.fullmatch(given.strip())
     if match is None:
         raise ArgumentValueError(f"{option} {given!r}: a number of bytes is needed, such as 5GB or 512MiB")
-    return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
+    size = float(match[1]) * _UNITS[(match[2] or "").lower()]
+    if size > _MOST_BYTES:
+        raise ArgumentValueError(f"{option} {given[:40]!r}: no file has so many bytes")
+    return int(size)
 
 
 def read_json(path: str) -> Any:
@@ -155,10 +177,12 @@ def print_report(report: Any, as_json: bool) -> None:
 def echo_json(data: Any) -> None:
     """Print JSON; numbers that JSON lacks (nan, inf) become strings."""
     data = _finite(data)
+    text = json.dumps(data, indent=1, ensure_ascii=False)
     try:
-        typer.echo(json.dumps(data, indent=1, ensure_ascii=False))
-    except UnicodeEncodeError:  # half of a surrogate pair in a string
-        typer.echo(json.dumps(data, indent=1))
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # half of a surrogate pair in a string, a byte of a name that is no UTF-8
+        text = json.dumps(data, indent=1)
+    typer.echo(text)
 
 
 def _finite(data: Any) -> Any:

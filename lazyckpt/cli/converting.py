@@ -162,7 +162,7 @@ def _renaming(given: list[str]) -> Callable[[str], str] | None:
             raise ArgumentValueError(f"--rename {rule!r}: PATTERN=REPLACEMENT is needed")
         try:
             rules.append((re.compile(pattern), replacement))
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ArgumentValueError(f"--rename {rule!r}: {error}") from None
 
     def renamed(name: str) -> str:

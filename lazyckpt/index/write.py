@@ -9,6 +9,7 @@ the end.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from operator import lt
@@ -63,8 +64,8 @@ class SidecarWriter:
         """
         self._path = path
         with _as_os_error():
-            self._environment = lmdb.open(
-                path, subdir=False, lock=False, sync=False, metasync=False, max_dbs=0, map_size=_FIRST_MAP
+            self._environment = lmdb.open(  # of a text it would want UTF-8, which a name need not be
+                os.fsencode(path), subdir=False, lock=False, sync=False, metasync=False, max_dbs=0, map_size=_FIRST_MAP
             )
         self._records = _Records(self._environment, codec)
         self._numbering = Numbering()

@@ -11,6 +11,7 @@ import errno
 import glob as globbing
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -163,14 +164,23 @@ def read(path: str, most: int = -1) -> bytes:
     """The bytes of a small file, or the first of them.
 
     Raises:
-        OSError, MissingFile, UnreadableFile: it cannot be read.
+        OSError, MissingFile, UnreadableFile: it cannot be read; it is a pipe or a device, which could keep one waiting.
     """
     if not is_url(path):
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_of_a_file) as file:
             return file.read(most)
     fs, inside = filesystem(path)
     with told(path):
         return bytes(fs.cat_file(inside) if most < 0 else fs.cat_file(inside, start=0, end=most))
+
+
+def _of_a_file(path: str, flags: int) -> int:
+    """A descriptor of a regular file; nothing else is waited for."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return descriptor
 
 
 def download(url: str, target: str) -> None:

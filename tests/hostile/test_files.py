@@ -13,7 +13,8 @@ from encryption import KEY, encrypted
 from forking import ended, forked
 
 import lazyckpt
-from lazyckpt.errors import ChangedFile, LazyCkptError
+from lazyckpt.errors import ChangedFile, LazyCkptError, UnreadableFile
+from lazyckpt.sharding.strategy import read_strategy
 
 ROOT = os.path.dirname(os.path.dirname(lazyckpt.__file__))
 VALUES = {f"w{place}": counting((64, 32)) + place for place in range(6)}
@@ -168,6 +169,36 @@ def test_a_symbolic_link_may_be_led_elsewhere(file, form, tmp_path):
 
     assert found == [0, 100]
     assert sorted(path.name for path in tmp_path.glob("*.lmdb")) == ["net.ckpt.lmdb", "other.ckpt.lmdb"]
+
+
+def test_the_name_of_a_file_need_not_be_utf8(form, tmp_path):
+    """Nor that of its folder: it is indexed, loaded and saved like any other."""
+    place = tmp_path / os.fsdecode(b"caf\xe9")
+    place.mkdir()
+    file = written(place / os.fsdecode(b"mod\xe8le.ckpt"), form)
+    with lazyckpt.load_checkpoint(str(file), **FORMS[form]) as ckpt:
+        ckpt.save(place / os.fsdecode(b"copi\xe9.ckpt"))
+
+    assert (loaded(file, form), loaded(place / os.fsdecode(b"copi\xe9.ckpt"), "plain")) == (0, 0)
+    assert sorted(os.listdir(os.fsencode(place))) == [
+        *(b"copi\xe9.ckpt", b"copi\xe9.ckpt.lmdb", b"mod\xe8le.ckpt", b"mod\xe8le.ckpt.lmdb"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("net.ckpt.index.json", lazyckpt.load_checkpoint),
+        ("strategy.ckpt", lambda path: read_strategy([path])),
+        ("strategy.json", lambda path: read_strategy([path])),
+    ],
+)
+def test_no_listing_and_no_strategy_is_waited_for(name, read, tmp_path):
+    """A pipe in the place of one, which nobody may ever write to, is an error."""
+    os.mkfifo(tmp_path / name)
+
+    with pytest.raises(UnreadableFile, match="no regular file"):
+        read(str(tmp_path / name))
 
 
 # Names.

@@ -1,0 +1,93 @@
+"""Encrypted files: from frames to plaintext to values, and the same from the outside."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+from collections.abc import Iterator
+
+import checkpoints as made
+import encryption
+
+from fuzzing.checkpoints import read_values
+from fuzzing.target import Seed, Target, Violation, folder, same
+from lazyckpt.errors import LazyCkptError
+from lazyckpt.formats import scan
+from lazyckpt.keys import Secret
+from lazyckpt.loading import load_checkpoint
+from lazyckpt.sources.base import BytesSource
+from lazyckpt.sources.cipher import MODES, Lock
+from lazyckpt.sources.encrypted import DecryptedSource, open_encrypted
+from lazyckpt.sources.frames import FrameTable, hop
+
+PLAIN = made.checkpoint(made.MIXED)
+BLOCKS = (1000, len(PLAIN))
+GENUINE = {part for block in BLOCKS for part in encryption.cut(PLAIN, block)}
+
+
+def encrypted_seeds() -> list[Seed]:
+    """One checkpoint in every mode, in one frame and in several."""
+    seeds = []
+    for mode, block in itertools.product(MODES, BLOCKS):
+        data = encryption.encrypted(PLAIN, mode, block=block)
+        frame = encryption.HEADER[mode]
+        stored = block + (0 if mode == "AES-GCM" else 16 - block % 16)
+        starts = range(0, len(data) - frame, frame + stored)
+        seeds.append(Seed(data, [place for start in starts for place in range(start, min(len(data), start + frame))]))
+    return seeds
+
+
+def read_encrypted(data: bytes) -> None:
+    """Decrypt with the mode that the first byte names, then scan and read every value.
+
+    Of a GCM file no block comes that nobody encrypted. With the table of the sound file, which an index holds, none
+    comes in another's place either.
+    """
+    for table in _tables():
+        pinned = open_encrypted(BytesSource(data), Lock(MODES["AES-GCM"], Secret(encryption.KEY)), table)
+        for start, block in _blocks(pinned):
+            if block != PLAIN[start : start + len(block)]:
+                raise Violation("a block is read that is not the one that was indexed")
+    names = {mode.magic[0]: mode for mode in MODES.values()}
+    mode = names.get(data[0] if data else 0, MODES["AES-GCM"])
+    source = open_encrypted(BytesSource(data), Lock(mode, Secret(encryption.KEY)), cache=2**20)
+    if mode.tagged and not {block for _, block in _blocks(source)} <= GENUINE:
+        raise Violation("a block authenticates that nobody encrypted")
+    read_values(source, list(scan(source, "ckpt")))
+
+
+@functools.cache
+def _tables() -> list[FrameTable]:
+    files = (encryption.encrypted(PLAIN, block=block) for block in BLOCKS)
+    return [hop(BytesSource(file), MODES["AES-GCM"]) for file in files]
+
+
+def _blocks(source: DecryptedSource) -> Iterator[tuple[int, bytes]]:
+    """The blocks that authenticate, and where they stand in the plaintext."""
+    for number in range(len(source.table)):
+        frame = source.table[number]
+        with contextlib.suppress(LazyCkptError):
+            yield frame.plain, bytes(source.read(frame.plain, frame.length))
+
+
+def load_encrypted(data: bytes) -> None:
+    """The same from the outside: a file, loaded with its key in the mode that it names, cold and from its index."""
+    path = folder() / "net.ckpt"
+    path.write_bytes(data)
+    names = {mode.magic[0]: mode.name for mode in MODES.values()}
+    mode = names.get(data[0] if data else 0, "AES-GCM")
+    found = []
+    for _ in ("cold", "warm"):
+        with load_checkpoint(str(path), dec_key=encryption.KEY, dec_mode=mode) as checkpoint:
+            values = checkpoint.load()
+        found.append(values)
+    cold, warm = found
+    if list(cold) != list(warm) or not all(same(cold[name], warm[name]) for name in cold):
+        raise Violation("cold and warm, a file is not the same")
+
+
+TARGETS = {
+    "encrypted": Target(encrypted_seeds, read_encrypted),
+    "loading": Target(encrypted_seeds, load_encrypted),
+}

@@ -1,0 +1,94 @@
+"""Which files a reader opens, and which it changes: Python's own audit events, heard while a block runs.
+
+What native code opens by itself (LMDB writes its drafts so) is not heard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+_CHANGES = {  # an event: which of its arguments are paths
+    "os.chmod": (0,),
+    "os.chown": (0,),
+    "os.link": (1,),
+    "os.mkdir": (0,),
+    "os.mkfifo": (0,),
+    "os.mknod": (0,),
+    "os.remove": (0,),
+    "os.rename": (0, 1),
+    "os.rmdir": (0,),
+    "os.symlink": (1,),
+    "os.truncate": (0,),
+    "os.utime": (0,),
+}
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+
+class Heard(NamedTuple):
+    """The paths that were opened, and those of them that were changed, links resolved."""
+
+    opened: set[str]
+    changed: set[str]
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Heard]:
+    """Hear of what this process opens and changes, all threads counted. Modules that are imported leave no bytecode."""
+    _listen()
+    heard, leaves_none = Heard(set(), set()), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    _ears.append(heard)
+    try:
+        yield heard
+    finally:
+        _ears.remove(heard)
+        sys.dont_write_bytecode = leaves_none
+
+
+def outside(paths: set[str], *folders: Path | str) -> list[str]:
+    """Those of the paths that lie in none of these folders."""
+    homes = [os.path.realpath(folder) + os.sep for folder in folders]
+    return sorted(path for path in paths if not f"{path}{os.sep}".startswith(tuple(homes)))
+
+
+_ears: list[Heard] = []
+
+
+@functools.cache
+def _listen() -> None:
+    """An audit hook stays as long as the process does."""
+    sys.addaudithook(_hear)
+
+
+def _hear(event: str, arguments: tuple[object, ...]) -> None:
+    if not _ears:
+        return
+    if event == "open":
+        path, _, flags = arguments
+        _tell(path, changed=isinstance(flags, int) and bool(flags & _WRITING))
+    elif event in _CHANGES:
+        for place in _CHANGES[event]:
+            _tell(arguments[place], changed=True)
+
+
+def _tell(path: object, *, changed: bool) -> None:
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        return  # a descriptor, whose path was heard when it was opened
+    name = os.fsdecode(path)
+    with contextlib.suppress(ValueError, OSError):  # names that no file can have
+        # A link is replaced or removed itself: only the folder that it stands in is resolved.
+        real = (
+            os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))
+            if changed
+            else (os.path.realpath(name))
+        )
+        for heard in _ears:
+            heard.opened.add(real)
+            if changed:
+                heard.changed.add(real)
