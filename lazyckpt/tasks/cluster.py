@@ -2,7 +2,8 @@
 
 Rules. Tasks have keys that tell what they are about, and are never taken for pure: files change. dask runs what was on
 a dead worker again by itself, and gives a task up (`KilledWorker`) that was on several: it need not have killed them,
-so each such task runs once more with nothing beside it. Results are let go of as soon as they are here.
+so each such task runs once more with nothing beside it. A result that died with its worker before it was fetched is
+made again. Results are let go of as soon as they are here.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ from lazyckpt.tasks.outcome import Calls, Outcome, Task
 RETRIES: Final = 2  # of a task that raises, which ours do for no fault of a file
 CONNECTING: Final = 10  # seconds to wait for a scheduler
 _LONGEST_LABEL: Final = 80
+_ROUNDS: Final = 4  # for results that are lost again and again
+
+
+class _Lost(Exception):
+    """A result was there, and is not any more."""
 
 
 class _Call:
@@ -55,14 +61,30 @@ def _all(task: Task, calls: Calls, client: Any, labels: Sequence[str]) -> Iterat
     if calls:
         pickle.dumps(calls[0])  # so that what cannot be sent says so itself, and not through layers of dask
     given_up: list[int] = []
-    for outcome in _round(task, calls, range(len(calls)), client, labels):
-        if isinstance(outcome.fault, KilledWorker):
-            given_up.append(outcome.number)
-        else:
-            yield outcome
-    for number in sorted(given_up):
-        for outcome in _round(task, calls, [number], client, labels):
-            yield outcome._replace(died=isinstance(outcome.fault, KilledWorker))
+    rest: Sequence[int] = range(len(calls))
+    for _ in range(_ROUNDS):
+        lost: list[int] = []
+        for outcome in _round(task, calls, rest, client, labels):
+            if isinstance(outcome.fault, KilledWorker):
+                given_up.append(outcome.number)
+            elif isinstance(outcome.fault, _Lost):
+                lost.append(outcome.number)
+            else:
+                yield outcome
+        rest = lost
+    for number in sorted([*given_up, *rest]):
+        yield _alone(task, calls, number, client, labels)
+
+
+def _alone(task: Task, calls: Calls, number: int, client: Any, labels: Sequence[str]) -> Outcome:
+    """The outcome of a call with nothing beside it."""
+    from distributed import KilledWorker
+
+    for _ in range(_ROUNDS):
+        (outcome,) = _round(task, calls, [number], client, labels)
+        if not isinstance(outcome.fault, _Lost):
+            break
+    return outcome._replace(died=isinstance(outcome.fault, (KilledWorker, _Lost)))
 
 
 def _round(task: Task, calls: Calls, numbers: Sequence[int], client: Any, labels: Sequence[str]) -> Iterator[Outcome]:
@@ -92,6 +114,8 @@ def _outcome(number: int, future: Any, result: Any) -> Outcome:
         return Outcome(number, result)
     if future.status == "error":
         return Outcome(number, fault=result[1])
+    if future.status == "lost":
+        return Outcome(number, fault=_Lost("its worker died before the result was fetched"))
     fault = result if isinstance(result, BaseException) else CancelledError(f"the task is {future.status}")
     return Outcome(number, fault=fault)
 
