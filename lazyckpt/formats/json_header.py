@@ -296,7 +296,12 @@ def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is no JSON")
 
 
-_DECODER: Final = JSONDecoder(object_pairs_hook=_Object, parse_constant=_no_constant)
+def _whole_number(text: str) -> int | float:
+    """A number without a fraction; -0 is none to the package, which has floating-point numbers alone for it."""
+    return -0.0 if text == "-0" else int(text)
+
+
+_DECODER: Final = JSONDecoder(object_pairs_hook=_Object, parse_constant=_no_constant, parse_int=_whole_number)
 
 
 def _tensor(name: str, offset: int, length: int, value: Any) -> Item:

@@ -1,0 +1,29 @@
+"""Hostile safetensors files: what the package refuses is refused here, too."""
+
+from __future__ import annotations
+
+import pytest
+import safetensors
+from safetensors_files import raw
+
+import lazyckpt
+from lazyckpt.errors import CorruptFile
+
+# Headers that lack a zero, and the contents that they then announce.
+OFFSET = ('{"w": {"dtype": "F32", "shape": [2], "data_offsets": [%s, 8]}}', b"\0" * 8)
+DIMENSION = ('{"w": {"dtype": "F32", "shape": [%s], "data_offsets": [0, 0]}}', b"")
+
+
+@pytest.mark.parametrize(("header", "contents"), [OFFSET, DIMENSION])
+@pytest.mark.parametrize("zero", ["-0", "0.0", "-0.0", "0e0", "00", "+0", "false", '"0"'])
+def test_a_zero_that_is_no_size_is_refused(zero, header, contents, tmp_path):
+    """Neither as an offset nor as a dimension: not minus zero, and nothing with a fraction."""
+    file = tmp_path / "net.safetensors"
+    file.write_bytes(raw(header % "0", contents))
+    lazyckpt.load_checkpoint(str(file), format="safetensors").close()
+    file.write_bytes(raw(header % zero, contents))
+
+    with pytest.raises(CorruptFile):
+        lazyckpt.load_checkpoint(str(file), format="safetensors")
+    with pytest.raises(safetensors.SafetensorError):
+        safetensors.deserialize(file.read_bytes())
