@@ -7,8 +7,8 @@ another takes its place. LMDB's own library only writes sidecars. It is fast, an
 
     of 1,000,000 names                        LMDB's library     here
     open, and look one up                     0.09 ms            0.07 ms
-    look one up: in pages at hand, in any     1.3 us, 3 us       3 us, 20 us
-    all records, all names                    0.18 s, 0.53 s     0.5 s, 0.65 s
+    look one up: in pages at hand, in any     1.2 us, 2 us       3 us, 17 us
+    all records, all names                    0.18 s, 0.58 s     0.5 s, 0.72 s
 
 What is found damaged when a sidecar is opened (its tail, its meta pages, its facts) makes the caller build it again.
 What is found later, in a page that nobody had looked at, is an error: `StaleIndex`, with the remedy.
