@@ -9,7 +9,7 @@ import re
 import ml_dtypes
 import numpy as np
 import pytest
-from checkpoints import MIXED, array_value, checkpoint, counting, pattern, sliced_value, tensor_value
+from checkpoints import MIXED, array_value, checkpoint, counting, map_value, pattern, sliced_value, tensor_value
 from encryption import KEY, encrypted
 from opening import opened_and_traced
 from safetensors_files import item, raw
@@ -587,3 +587,15 @@ def test_a_pattern_that_matches_nothing_is_told(path, run, tmp_path):
     code, _, complaint = run("references", str(path), "-o", str(tmp_path / "refs.json"), "--include", "nothing*")
 
     assert (code, complaint) == (1, "lazyckpt: no name matches --include\n")
+
+
+@pytest.mark.parametrize("count", range(5))
+def test_a_map_may_lack_its_last_arrays(count, tmp_path):
+    """One that was cut has those that it has; one of none, or of one too many, is left out."""
+    data = map_value("m", [counting((3,), "int32")] * count) + array_value("w", counting((2,)))
+    with written(tmp_path, data) as ckpt:
+        references = ckpt.references().to_dict()
+
+    parts = [f"m~{part}" for part in ("keys", "values", "status")[:count]] if 0 < count <= 3 else []
+    assert sorted(arrays(references)) == sorted([*parts, "w"])
+    assert list(attributes(references).get(LEFT_OUT, {})) == ([] if parts else ["m"])

@@ -22,7 +22,7 @@ import sys
 import time
 from pathlib import Path
 
-from fuzzing import checkpoints, commands, encrypted, guided, listings, safetensors, sidecars, strategies
+from fuzzing import checkpoints, commands, encrypted, guided, listings, references, safetensors, sidecars, strategies
 from fuzzing.running import SLOWEST, Job, fuzz, judge
 from fuzzing.target import Target
 
@@ -32,6 +32,7 @@ TARGETS: dict[str, Target] = {
     **encrypted.TARGETS,
     **strategies.TARGETS,
     **listings.TARGETS,
+    **references.TARGETS,
     **commands.TARGETS,
     **sidecars.TARGETS,
 }

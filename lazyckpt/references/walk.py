@@ -120,7 +120,7 @@ class Walk:
         path = self._path(name)
         try:
             if entry.kind == MAP:
-                made = [self._part(path, name, part, *array) for part, array in zip(_PARTS, entry.arrays, strict=True)]
+                made = self._parts(path, entry)
             else:
                 made = [self._array(path, entry, boxes, {} if name == path else {metadata.NAME: name})]
         except Inexpressible as error:
@@ -132,6 +132,17 @@ class Walk:
                 " array and a group. Leave the names flat"
             )
         return made
+
+    def _parts(self, path: str, entry: Entry) -> list[Node]:
+        """The arrays of a map, of which the last may be missing.
+
+        Raises:
+            Inexpressible: there is none, or one too many.
+        """
+        if not 1 <= len(entry.arrays) <= len(_PARTS):
+            raise Inexpressible(f"a map has 1 to {len(_PARTS)} arrays, this one {len(entry.arrays)}")
+        told = zip(_PARTS, entry.arrays, strict=False)
+        return [self._part(path, entry.name, part, *array) for part, array in told]
 
     def _part(self, path: str, name: str, part: str, *array: Any) -> Node:
         """One of the arrays of a map: beside the others, under a path that no name has."""

@@ -247,9 +247,13 @@ def told_of(path: str) -> Iterator[None]:
 
 
 def _write_json(path: str, data: object) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(data, file, indent=2, ensure_ascii=False)
-        file.write("\n")
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    try:
+        content = text.encode()
+    except UnicodeEncodeError:  # the name of a file is no UTF-8: it is escaped, and read as it was
+        content = json.dumps(data, indent=2).encode()
+    with open(path, "wb") as file:
+        file.write(content + b"\n")
         file.flush()
         os.fsync(file.fileno())
 

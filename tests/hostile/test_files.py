@@ -185,6 +185,19 @@ def test_the_name_of_a_file_need_not_be_utf8(form, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
+def test_the_names_of_a_sets_parts_need_not_be_utf8(ending, file, form, tmp_path):
+    """Its listing names them all the same."""
+    base = os.fsdecode(b"mod\xe8le.") + ending
+    with lazyckpt.load_checkpoint(str(file), **FORMS[form]) as ckpt:
+        written = ckpt.save(tmp_path / base, max_shard_size=20_000)
+    with lazyckpt.load_checkpoint(str(tmp_path / f"{base}.index.json"), format=ending) as ckpt:
+        assert len(written) > 2
+        assert {name: value.tolist() for name, value in ckpt.load().items()} == {
+            name: value.tolist() for name, value in VALUES.items()
+        }
+
+
 @pytest.mark.parametrize(
     ("name", "read"),
     [

@@ -19,6 +19,8 @@ from lazyckpt.errors import LazyCkptError
 GOLDEN = TESTS / "golden" / "files"
 SHARDED = TESTS / "golden" / "sharded"
 LARGEST_SEED = 2**16
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # no disk is waited for
+PLACE = "LAZYCKPT_FUZZ_FOLDER"  # where the folder is, if whoever started this process will remove it
 
 
 class Seed(NamedTuple):
@@ -56,8 +58,7 @@ class Violation(Exception):
 @functools.cache
 def folder() -> Path:
     """A folder for this run, in memory if there is such a place. The cache folder is in it."""
-    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # no disk is waited for
-    made = tempfile.TemporaryDirectory(prefix="lazyckpt-fuzz-", dir=memory)
+    made = tempfile.TemporaryDirectory(prefix="lazyckpt-fuzz-", dir=os.environ.get(PLACE, MEMORY))
     atexit.register(made.cleanup)
     os.environ["LAZYCKPT_CACHE"] = os.path.join(made.name, "cache")
     return Path(made.name)
