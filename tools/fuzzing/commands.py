@@ -225,12 +225,18 @@ def _afresh(place: Path) -> Iterator[set[str]]:
 
 @contextlib.contextmanager
 def _standing_in(place: Path) -> Iterator[None]:
-    before = os.getcwd()
+    """Stand in a folder, with what commands take from the environment."""
+    before, temporary, given = os.getcwd(), tempfile.tempdir, dict(os.environ)
     os.chdir(place)
+    tempfile.tempdir = str(folder() / "temporary")
+    os.environ |= {"FUZZ_KEY": f"hex:{encryption.KEY.hex()}", "MPLCONFIGDIR": tempfile.tempdir, "COLUMNS": "80"}
     try:
         yield
     finally:
         os.chdir(before)
+        tempfile.tempdir = temporary
+        os.environ.clear()
+        os.environ.update(given)
 
 
 def _laid_out() -> Path:
@@ -252,13 +258,10 @@ def _laid_out() -> Path:
 
 @functools.cache
 def _around() -> Path:
-    """Where the folder is; and what commands take from the environment."""
+    """Where the folder is, and one for temporary files."""
     around = folder() / "commands"
-    temporary = folder() / "temporary"
     around.mkdir()
-    temporary.mkdir()
-    tempfile.tempdir = str(temporary)
-    os.environ |= {"FUZZ_KEY": f"hex:{encryption.KEY.hex()}", "MPLCONFIGDIR": str(temporary), "COLUMNS": "80"}
+    (folder() / "temporary").mkdir()
     return around
 
 
