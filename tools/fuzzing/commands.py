@@ -163,7 +163,7 @@ def run_line(data: bytes) -> None:
         changed.update(heard.changed)
         if not _WRITING & set(words):
             _compare(place)
-    strays = outside(changed, place, folder() / "cache", folder() / "temporary")
+    strays = outside(changed, place, folder() / "cache", _around() / "temporary")
     if strays:
         raise Violation(f"{strays[0]!r} was changed, outside the folder")
     _judge(words, code, printed)
@@ -228,7 +228,7 @@ def _standing_in(place: Path) -> Iterator[None]:
     """Stand in a folder, with what commands take from the environment."""
     before, temporary, given = os.getcwd(), tempfile.tempdir, dict(os.environ)
     os.chdir(place)
-    tempfile.tempdir = str(folder() / "temporary")
+    tempfile.tempdir = str(_around() / "temporary")
     os.environ |= {"FUZZ_KEY": f"hex:{encryption.KEY.hex()}", "MPLCONFIGDIR": tempfile.tempdir, "COLUMNS": "80"}
     try:
         yield
@@ -259,9 +259,9 @@ def _laid_out() -> Path:
 @functools.cache
 def _around() -> Path:
     """Where the folder is, and one for temporary files."""
-    around = folder() / "commands"
+    around = folder() / f"commands-{os.getpid()}"  # of this batch: each is a process of its own
     around.mkdir()
-    (folder() / "temporary").mkdir()
+    (around / "temporary").mkdir()
     return around
 
 

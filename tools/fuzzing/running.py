@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fuzzing.mutation import mutants
-from fuzzing.target import Target
+from fuzzing.target import Target, folder
 
 _BATCH = 2000  # mutants a process
 _LONGEST = 60  # seconds that one may take there
@@ -122,6 +122,7 @@ def _in_child(job: Job, mark: str, damaged: Iterator[tuple[int, bytes]], end: fl
         signal.alarm(_LONGEST)  # one that hangs dies of it
         current[:8] = struct.pack("<q", number)
 
+    folder()  # of this process: what it makes it removes, which a child that ends at once would not
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
