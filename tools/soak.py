@@ -32,12 +32,16 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+# Newer Pythons warn of a fork beside threads, which is what is tried here.
+warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import nbclient
 import nbformat
 import pytest
@@ -21,3 +23,10 @@ def chrome():
     """A running browser."""
     with browser() as running:
         yield running
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left():
+    """No thread of lazyckpt's own is left; matplotlib keeps its fonts open, and the browser lives to the end."""
+    yield
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("lazyckpt")] == []
