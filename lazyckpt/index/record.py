@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import struct
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from lazyckpt.dtypes import BY_CODE, DType
@@ -126,6 +127,17 @@ def encode_plain(found: Plain) -> bytes:
         rest = _APART_REST.pack(start, stop, offset, length, _REST.size, apart)
         return _single_head(_APART, dtype, shape) + rest + name
     return _single_head(0, dtype, shape) + _SINGLE.pack(start, stop, offset, length) + name
+
+
+def encode_run(run: Iterable[Plain]) -> list[bytes]:
+    """`encode_plain` of each, at half its cost."""
+    head, pack = _single_head, _SINGLE.pack
+    return [
+        head(0, found[1], found[2]) + pack(found[5], found[6], found[3], found[4]) + found[0]
+        if not found[7]
+        else encode_plain(found)
+        for found in run
+    ]
 
 
 @functools.lru_cache(65_536)
