@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from lazyckpt.entry import Entry, Fingerprint
 from lazyckpt.errors import StaleIndex
-from lazyckpt.index.record import BadRecord, decode, name_of, names_of
+from lazyckpt.index.record import BadRecord, decode, name_of
 from lazyckpt.index.store import Store
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ class Index(Mapping[str, Entry]):
         return self.at(position, name)
 
     def __iter__(self) -> Iterator[str]:
-        for run in self.runs():
-            yield from self._read(names_of, run)
+        yield from chain.from_iterable(self._in_runs(self._names))
 
     def __repr__(self) -> str:
         return f"<Index of {len(self):,} parameters in {self.path or 'memory'}>"
@@ -74,13 +73,7 @@ class Index(Mapping[str, Entry]):
 
     def runs(self) -> Iterator[list[bytes]]:
         """All records in file order, some thousand at a time (see `record`). Cost: O(1) memory."""
-        done, claimed = 0, len(self)
-        while done < claimed:
-            run = self._store.records(done, _RUN)
-            if not run:
-                raise self._damaged(f"it holds {done:,} records and claims {claimed:,}")
-            yield run
-            done += len(run)
+        return self._in_runs(self._store.records)
 
     def tally(self, *, only: Container[int] | None = None, without: Container[int] = ()) -> list[Group]:
         """How many parameters of which kind there are, names told apart by all but their numbers; see `tally.Group`.
@@ -131,6 +124,22 @@ class Index(Mapping[str, Entry]):
     def close(self) -> None:
         """Let go of the sidecar."""
         self._store.close()
+
+    def _names(self, first: int, count: int) -> list[str]:
+        try:
+            return self._store.names(first, count)
+        except BadRecord as error:
+            raise self._damaged(str(error)) from error
+
+    def _in_runs(self, fetch: Callable[[int, int], list[_T]]) -> Iterator[list[_T]]:
+        """What `fetch` gives for a first place and a count, over all places."""
+        done, claimed = 0, len(self)
+        while done < claimed:
+            run = fetch(done, _RUN)
+            if not run:
+                raise self._damaged(f"it holds {done:,} records and claims {claimed:,}")
+            yield run
+            done += len(run)
 
     @staticmethod
     def _chosen(

@@ -207,25 +207,25 @@ def names_of(run: list[bytes]) -> list[str]:
     Raises:
         BadRecord: the bytes are no records.
     """
-    starts = _Starts()
+    starts = NameStarts()
     try:
         names = [record[starts[record[:8]] :].decode() for record in run]
-    except (_Odd, struct.error, UnicodeDecodeError):
+    except (OddRecord, struct.error, UnicodeDecodeError):
         names = [""]
     return names if "" not in names else [name_of(record) for record in run]  # some may be cut short
 
 
-class _Odd(Exception):
+class OddRecord(Exception):
     """A record whose first bytes do not tell where its name begins."""
 
 
-class _Starts(dict[bytes, int]):
+class NameStarts(dict[bytes, int]):
     """Where names begin, by the first bytes of a record."""
 
     def __missing__(self, head: bytes) -> int:
         kind, _, ndim, digest_length, extent_count = _HEAD.unpack(head)
         if kind > _LAST_SIMPLE and kind != _APART:
-            raise _Odd
+            raise OddRecord
         apart = 2 * _REST.size * (kind == _APART)
         start: int = _HEAD.size + 8 * ndim + _PLACE.size + 16 * extent_count + digest_length + apart
         self[head] = start

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Final, Protocol, TypeGuard, cast
 
 from lazyckpt.entry import REFUSED, TENSOR, Entry, Plain, entry_of
-from lazyckpt.index.record import Meta, encode, encode_plain, encode_run
+from lazyckpt.index.record import Meta, encode, encode_plain, encode_run, names_of
 
 PARAM_KEY_MARK: Final = ".__param_key__"  # MindSpore renames such parameters after loading
 MAX_PARAMETER_NAME: Final = 1024  # characters; the limit of mindspore.Parameter, not of the format
@@ -38,6 +38,9 @@ class Store(Protocol):
 
     def records(self, first: int, count: int) -> list[bytes]:
         """Up to `count` records from place `first` on, in file order."""
+
+    def names(self, first: int, count: int) -> list[str]:
+        """The names of those records."""
 
     def with_prefix(self, prefix: str) -> list[int]:
         """The places of all names with a prefix, ascending. O(log n + matches).
@@ -134,6 +137,10 @@ class MemoryStore:
     def records(self, first: int, count: int) -> list[bytes]:
         """See `Store.records`."""
         return self._records[first : first + count]
+
+    def names(self, first: int, count: int) -> list[str]:
+        """See `Store.names`."""
+        return names_of(self.records(first, count))
 
     def with_prefix(self, prefix: str) -> list[int]:
         """See `Store.with_prefix` (here a walk over all names)."""
