@@ -61,7 +61,7 @@ class Index(Mapping[str, Entry]):
         return self.at(position, name)
 
     def __iter__(self) -> Iterator[str]:
-        yield from chain.from_iterable(self._in_runs(self._names))
+        yield from chain.from_iterable(self._in_runs(self._some_names))
 
     def __repr__(self) -> str:
         return f"<Index of {len(self):,} parameters in {self.path or 'memory'}>"
@@ -125,7 +125,7 @@ class Index(Mapping[str, Entry]):
         """Let go of the sidecar."""
         self._store.close()
 
-    def _names(self, first: int, count: int) -> list[str]:
+    def _some_names(self, first: int, count: int) -> list[str]:
         try:
             return self._store.names(first, count)
         except BadRecord as error:

@@ -208,9 +208,10 @@ def names_of(run: list[bytes]) -> list[str]:
         BadRecord: the bytes are no records.
     """
     starts = NameStarts()
+    number = int.from_bytes
     try:
-        names = [record[starts[record[:8]] :].decode() for record in run]
-    except (OddRecord, struct.error, UnicodeDecodeError):
+        names = [record[starts[number(record[:8], "little")] :].decode() for record in run]
+    except (OddRecord, OverflowError, UnicodeDecodeError):
         names = [""]
     return names if "" not in names else [name_of(record) for record in run]  # some may be cut short
 
@@ -219,11 +220,11 @@ class OddRecord(Exception):
     """A record whose first bytes do not tell where its name begins."""
 
 
-class NameStarts(dict[bytes, int]):
-    """Where names begin, by the first bytes of a record."""
+class NameStarts(dict[int, int]):
+    """Where in a record its name begins, by the record's first 8 bytes as a little-endian number."""
 
-    def __missing__(self, head: bytes) -> int:
-        kind, _, ndim, digest_length, extent_count = _HEAD.unpack(head)
+    def __missing__(self, head: int) -> int:
+        kind, _, ndim, digest_length, extent_count = _HEAD.unpack(head.to_bytes(_HEAD.size, "little"))
         if kind > _LAST_SIMPLE and kind != _APART:
             raise OddRecord
         apart = 2 * _REST.size * (kind == _APART)

@@ -14,8 +14,9 @@ is longer than half a page stands in pages of its own, behind the head of the fi
 
 from __future__ import annotations
 
+import functools
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from lazyckpt.index.pages import Pages
@@ -167,9 +168,7 @@ class Tree:
             append(data[at : at + size])
         return found
 
-    def texts(
-        self, leaf: Leaf, first: int, stop: int, key_length: int, starts: Mapping[bytes, int]
-    ) -> list[str] | None:
+    def texts(self, leaf: Leaf, first: int, stop: int, key_length: int, starts: Mapping[int, int]) -> list[str] | None:
         """The ASCII texts that some of a leaf's values end in; the other loop that must be fast.
 
         Args:
@@ -177,7 +176,7 @@ class Tree:
             first: the first node.
             stop: the node after the last.
             key_length: bytes of each key.
-            starts: from the first 8 bytes of a value, where in it the text begins.
+            starts: from the first 8 bytes of a value, as a number, where in it the text begins.
 
         Returns:
             None if a value stands apart, or has no text of ASCII.
@@ -186,9 +185,8 @@ class Tree:
             struct.error: the file is damaged.
         """
         data = leaf.data
-        page, plain, ahead = str(data, "latin-1"), key_length << 16, _NODE.size + key_length
-        unpack, found = struct.Struct(f"<I I {key_length}x 8s").unpack_from, list[str]()
-        append = found.append
+        page, found = str(data, "latin-1"), list[str]()
+        unpack, plain, ahead, append = _with_head(key_length), key_length << 16, _NODE.size + key_length, found.append
         for node in leaf.nodes[first:stop]:
             size, tail, head = unpack(data, node)
             if tail != plain:
@@ -221,6 +219,12 @@ class Tree:
             self._old, self._young = self._young, {}
         self._young[number] = page
         return page
+
+
+@functools.cache
+def _with_head(key_length: int) -> Callable[[bytes, int], tuple[int, int, int]]:
+    """Reads `_SHORT` and, behind the key, the first 8 bytes of the value."""
+    return struct.Struct(f"<I I {key_length}x Q").unpack_from
 
 
 def _facts(pages: Pages, number: int) -> Facts:
