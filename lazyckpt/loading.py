@@ -8,10 +8,10 @@ repeats a key.
 from __future__ import annotations
 
 import io
-import logging
 import os
 from typing import Any, Final
 
+from lazyckpt import log
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.entry import REFUSED
 from lazyckpt.errors import (
@@ -33,8 +33,6 @@ from lazyckpt.sets import SUFFIX as LISTING
 from lazyckpt.sets import OpenedSet, is_listing, open_path
 from lazyckpt.sources import CACHE_BYTES, BytesSource, Source
 from lazyckpt.sources.paths import absolute, is_url, resolved, shown
-
-log = logging.getLogger("lazyckpt")
 
 NAMES_OF_FORMATS: Final = ("ckpt", "safetensors")
 DEFAULT_MODE: Final = "AES-GCM"

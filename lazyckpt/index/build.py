@@ -9,13 +9,13 @@ replaced meanwhile, of which the place beside it belongs to the new one.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
+from lazyckpt import log
 from lazyckpt.atomic import put
 from lazyckpt.entry import Entry, Fingerprint, Plain, entry_of
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, StaleIndex
@@ -28,8 +28,6 @@ from lazyckpt.keys import Key, Secret, secret_of
 from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source
 from lazyckpt.sources.origin import ReplacedFile
 from lazyckpt.sources.paths import resolved
-
-log = logging.getLogger("lazyckpt")
 
 AUTO: Final = "auto"
 MEMORY: Final = "memory"

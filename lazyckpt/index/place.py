@@ -9,12 +9,11 @@ brought there, once.
 from __future__ import annotations
 
 import contextlib
-import glob
-import logging
 import os
 from collections.abc import Iterator
 from typing import Final
 
+from lazyckpt import log
 from lazyckpt.atomic import draft, put
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
 from lazyckpt.index.layout import SUFFIX
@@ -24,8 +23,6 @@ from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.sources import Opened
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system
 from lazyckpt.sources.paths import download, is_url, shown, upload
-
-log = logging.getLogger("lazyckpt")
 
 CACHE_VARIABLE: Final = "LAZYCKPT_CACHE"
 
@@ -65,6 +62,8 @@ def is_known(sidecar: str | None, opened: Opened) -> bool:
 def forget_others(sidecar: str, opened: Opened) -> None:
     """Remove the indexes of other versions of an object, when there is one of this version."""
     if opened.is_remote:
+        import glob
+
         for other in glob.glob(f"{glob.escape(cached(opened.path).removesuffix(SUFFIX))}*{SUFFIX}"):
             if other != sidecar:
                 with contextlib.suppress(OSError):

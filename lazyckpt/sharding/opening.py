@@ -7,11 +7,11 @@ the whole (`merged`), and a read touches the slices that it needs (`assembly`).
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from lazyckpt import log
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile, NothingLoaded
 from lazyckpt.formats import FORMATS, Format
@@ -31,8 +31,6 @@ from lazyckpt.sharding.strategy import Strategy, read_strategy, strategy_files
 from lazyckpt.sources import CACHE_BYTES
 from lazyckpt.sources.joined import JoinedSource
 from lazyckpt.sources.paths import absolute, is_folder, resolved
-
-log = logging.getLogger("lazyckpt")
 
 COLLISIONS: Final = ("refuse", "first", "last")
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]

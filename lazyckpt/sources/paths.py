@@ -8,7 +8,6 @@ and `FSSPEC_<PROTOCOL>_<OPTION>` variables, or `fsspec.config.conf`. None pass t
 from __future__ import annotations
 
 import errno
-import glob as globbing
 import os
 import re
 import stat
@@ -213,6 +212,8 @@ def matches(pattern: str, endings: tuple[str, ...]) -> list[str]:
 
     Cost: of a URL one request, or a listing.
     """
+    import glob as globbing
+
     if is_url(pattern):
         return _remote_matches(pattern, endings)
     if os.path.isdir(pattern):
@@ -222,6 +223,8 @@ def matches(pattern: str, endings: tuple[str, ...]) -> list[str]:
 
 
 def _remote_matches(pattern: str, endings: tuple[str, ...]) -> list[str]:
+    import glob as globbing
+
     fs, inside = filesystem(pattern)
 
     def urls(paths: Any) -> list[str]:
