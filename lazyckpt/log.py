@@ -25,4 +25,4 @@ def exception(message: str, *values: object) -> None:
     """Say what failed where nobody could catch it; for use in an `except` block."""
     import logging
 
-    logging.getLogger("lazyckpt").error(message, *values, exc_info=True, stacklevel=2)
+    logging.getLogger("lazyckpt").error(message, *values, exc_info=True, stacklevel=2)  # noqa: LOG014 (see above)
