@@ -106,11 +106,10 @@ class MendingStore:
             if self._mend is None:
                 raise error
             (sidecar, again), self._mend = self._mend, None
-            log.warning("%s is built again: %s", sidecar.path, error.what)
+            log.info("the index %s is built again: %s", sidecar.path, error.what)
             try:
                 new = again(sidecar)
             except (LazyCkptError, OSError) as why:
-                log.warning("%s could not be built again: %s", sidecar.path, str(why))
                 raise error from why
             if _said(new.meta) != _said(sidecar.meta):
                 new.close()
