@@ -10,9 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "docs" / name for name in ("reliability.md", "security.md")]
-NAMED = sorted(
-    {found for path in DOCUMENTS for found in re.findall(r"tests/[\w/]+(?:\.py(?:::\w+)?)?", path.read_text())}
-)
+TEXTS = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
+NAMED = sorted({found for text in TEXTS for found in re.findall(r"tests/[\w/]+(?:\.py(?:::\w+)?)?", text)})
 
 
 @pytest.mark.parametrize("named", NAMED)
