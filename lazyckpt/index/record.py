@@ -53,6 +53,10 @@ class BadRecord(ValueError):
     """Bytes that are no record: the index is damaged or of another version."""
 
 
+class OtherVersion(BadRecord):
+    """An index that another version of lazyckpt wrote."""
+
+
 class Meta(NamedTuple):
     """What an index says of itself.
 
@@ -91,13 +95,16 @@ def decode_meta(data: bytes) -> Meta:
     """The inverse of `encode_meta`.
 
     Raises:
-        BadRecord: another program's, another version's, or damaged.
+        OtherVersion: another version's.
+        BadRecord: another program's, or damaged.
     """
     if len(data) != _META.size:
         raise BadRecord("no lazyckpt index, or another version's")
     magic, schema, flags, parameters, irregular, size, time, sample, salt, check = _META.unpack(data)
-    if magic != MAGIC or schema != SCHEMA:
-        raise BadRecord(f"schema {schema}, this version reads {SCHEMA}")
+    if magic != MAGIC:
+        raise BadRecord("no lazyckpt index")
+    if schema != SCHEMA:
+        raise OtherVersion(f"schema {schema}, this version reads {SCHEMA}")
     mark = Fingerprint(size, int.from_bytes(time, "little", signed=True), sample)
     form = _FORMAT_OF[flags & _FORMAT_BITS]
     return Meta(mark, parameters, irregular, bool(flags & _DIGESTS), bool(flags & _SEALED), salt, check, form)

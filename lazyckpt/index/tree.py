@@ -66,7 +66,11 @@ class Facts(NamedTuple):
 
 
 class Tree:
-    """The keys and values of one file. Safe for many threads, and across fork."""
+    """The keys and values of one file. Safe for many threads, and across fork.
+
+    Attributes:
+        pages: the file's.
+    """
 
     def __init__(self, pages: Pages) -> None:
         """Look at a file's two meta pages, of which the newer counts.
@@ -74,7 +78,7 @@ class Tree:
         Raises:
             BadRecord: it is no LMDB file, or not of this kind.
         """
-        self._pages = pages
+        self.pages = pages
         facts = max((_facts(pages, number) for number in (0, 1)), key=lambda facts: facts.transaction)
         self._depth, self.entries, self._root, last_page, _ = facts
         if last_page + 1 != pages.count or self._depth > _DEEPEST:
@@ -197,11 +201,11 @@ class Tree:
 
     def _apart(self, page: int, size: int) -> bytes:
         """A value in pages of its own."""
-        each = self._pages.page_size
+        each = self.pages.page_size
         count = -(-(_HEAD.size + size) // each)
-        if page + count > self._pages.count:
+        if page + count > self.pages.count:
             raise BadRecord("a value is longer than the file")
-        data = b"".join(map(self._pages.page, range(page, page + count)))
+        data = b"".join(map(self.pages.page, range(page, page + count)))
         if _HEAD.unpack_from(data)[0] != _OVERFLOW:
             raise BadRecord("a value is not where it should be")
         return data[_HEAD.size : _HEAD.size + size]
@@ -214,7 +218,7 @@ class Tree:
 
     def _fetched(self, number: int) -> Leaf:
         """A page that is not among the last few hundred, or not of the newer half of them."""
-        page = self._old.get(number) or _parsed(self._pages.page(number))
+        page = self._old.get(number) or _parsed(self.pages.page(number))
         if len(self._young) >= self._limit:
             self._old, self._young = self._young, {}
         self._young[number] = page

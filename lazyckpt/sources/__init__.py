@@ -19,7 +19,7 @@ from lazyckpt.sources.paths import is_url
 
 CACHE_BYTES: Final = 256 * 2**20  # decrypted blocks of a GCM file kept in memory, unless told otherwise
 
-__all__ = ["CACHE_BYTES", "BaseSource", "BytesSource", "Opened", "Source", "mode_of", "open_source"]
+__all__ = ["CACHE_BYTES", "BaseSource", "BytesSource", "Opened", "Source", "mode_of", "open_source", "reopen"]
 
 
 class Opened(NamedTuple):
@@ -82,6 +82,16 @@ def open_source(
     except BaseException:
         raw.close()
         raise
+
+
+def reopen(opened: Opened) -> Opened:
+    """Open what bears the name of a file now, with the key that opened it; it may be another file.
+
+    Raises:
+        MissingFile, UnreadableFile: there is nothing to read.
+    """
+    raw, origin = _open_remote(opened.path, None, 0) if opened.is_remote else _open_local(opened.path, "auto")
+    return opened._replace(source=raw, origin=origin)
 
 
 def _open_local(path: str, access: str) -> tuple[Source, Origin]:

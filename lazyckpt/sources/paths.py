@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -111,29 +111,26 @@ def on_this_machine(path: str, why: str) -> str:
 
 def exists(path: str) -> bool:
     """Whether there is something of that name."""
-    if not is_url(path):
-        return os.path.exists(path)
-    fs, inside = filesystem(path)
-    with told(path):
-        return bool(fs.exists(inside))
+    return _is(path, os.path.exists, "exists")
 
 
 def is_folder(path: str) -> bool:
     """Whether it is a folder."""
-    if not is_url(path):
-        return os.path.isdir(path)
-    fs, inside = filesystem(path)
-    with told(path):
-        return bool(fs.isdir(inside))
+    return _is(path, os.path.isdir, "isdir")
 
 
 def is_file(path: str) -> bool:
     """Whether it is a file."""
+    return _is(path, os.path.isfile, "isfile")
+
+
+def _is(path: str, here: Callable[[str], bool], there: str) -> bool:
+    """What a function says of a path, or a method of a file system of a URL."""
     if not is_url(path):
-        return os.path.isfile(path)
+        return here(path)
     fs, inside = filesystem(path)
     with told(path):
-        return bool(fs.isfile(inside))
+        return bool(getattr(fs, there)(inside))
 
 
 def join(folder: str, name: str) -> str:
