@@ -9,18 +9,16 @@ index.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable
 from typing import Final
 
+from lazyckpt import log
 from lazyckpt.errors import LazyCkptError, StaleIndex
 from lazyckpt.index.record import Meta
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.index.store import Store
-
-log = logging.getLogger("lazyckpt")
 
 _NO_SALT: Final = bytes(16)
 
@@ -72,6 +70,14 @@ class MendingStore:
             return store.records(first, count)
         except StaleIndex as error:
             return self._mended(store, error).records(first, count)
+
+    def names(self, first: int, count: int) -> list[str]:
+        """See `Store.names`."""
+        store = self._store
+        try:
+            return store.names(first, count)
+        except StaleIndex as error:
+            return self._mended(store, error).names(first, count)
 
     def with_prefix(self, prefix: str) -> list[int]:
         """See `Store.with_prefix`."""

@@ -30,7 +30,11 @@ CACHE_VARIABLE: Final = "LAZYCKPT_CACHE"
 def known(opened: Opened) -> Iterator[str]:
     """Where an index of this file may stand, the likeliest place first. Some are brought here only when asked for."""
     if not opened.is_remote:
-        yield from writable(opened)
+        if not on_network(opened.path):
+            yield beside(opened.path)
+            yield cached(opened.path)
+        else:
+            yield from writable(opened)
         return
     far = cached(opened.path, opened.origin.version)
     yield far
