@@ -143,17 +143,15 @@ class Checkpoint(Viewing):
 
         Cost: allocates the sum of the values.
         """
-        wanted = list(self if names is None else names)
+        known = self.known() if names is None else ((name, self.peek(name)) for name in names)
         jobs: dict[str, Entry] = {}
         values: dict[str, Any] = {}
-        for name in wanted:
-            value = self._edited(name)
-            if value is UNEDITED:
-                jobs[name] = self.entry(name)
-            else:
-                values[name] = _own(value)
+        for name, value in known:
+            values[name] = None if isinstance(value, Entry) else _own(value)
+            if isinstance(value, Entry):
+                jobs[name] = value
         values.update(read_all(self._payloads, jobs, workers, progress))
-        return {name: values[name] for name in wanted}
+        return values
 
     def save(
         self, path: str | os.PathLike[str], names: Iterable[str] | None = None, *, format: str | None = None,

@@ -6,7 +6,7 @@ memory beside it and never touch the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import ItemsView, Iterator, MutableMapping, ValuesView
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -95,11 +95,18 @@ class LazyMapping(MutableMapping[str, Value]):
     def known(self) -> Iterator[tuple[str, Value | Entry]]:
         """Every name, in order, with what `peek` says of it. Cost: for a whole file a walk over its records."""
         self._check_open()
-        if isinstance(self._names, AllNames) and not (self._made or self._replaced or self._removed):
-            yield from ((entry.name, entry) for entry in self._index.entries())
-            yield from self._appended.items()
-        else:
-            yield from ((name, self.peek(name)) for name in self)
+        for name, entry in self._of_file():
+            held = self._held(name)
+            yield name, entry if held is UNEDITED else held
+        yield from self._appended.items()
+
+    def items(self) -> ItemsView[str, Value]:
+        """Names and values, in order. Cost: for a whole file one walk over its records, and no look-up."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[Value]:
+        """The values, in order; see `items`."""
+        return _Values(self)
 
     @property
     def is_whole(self) -> bool:
@@ -247,11 +254,36 @@ class LazyMapping(MutableMapping[str, Value]):
         """A value that is in memory and may differ from the file's, or UNEDITED."""
         if name in self._appended:
             return self._appended[name]
+        position = self._position(name) if isinstance(name, str) else None
+        return UNEDITED if position is None else self._held(name)
+
+    def _held(self, name: str) -> Value:
+        """`_edited` for a name that is known to be the file's."""
         if name in self._replaced:
             return self._replaced[name]
-        position = self._position(name) if isinstance(name, str) else None
-        made = UNEDITED if position is None else self._made.get(name, UNEDITED)
+        made = self._made.get(name, UNEDITED)
         return UNEDITED if isinstance(made, Parameter) and not made.is_edited else made
+
+    def _of_file(self) -> Iterator[tuple[str, Entry]]:
+        """The names of the file that are seen, in order, with their entries."""
+        if isinstance(self._names, AllNames):
+            found = ((entry.name, entry) for entry in self._index.entries())
+        else:
+            found = ((name, self._at(self._names.position(name) or 0, name)) for name in self._names)
+        return (item for item in found if item[0] not in self._removed) if self._removed else found
+
+    def _walked(self) -> Iterator[tuple[str, Value]]:
+        """Every name with its value, as `__getitem__` gives it."""
+        self._check_open()
+        for name, entry in self._of_file():
+            if name in self._replaced:
+                yield name, self._replaced[name]
+                continue
+            value = self._made.get(name)
+            if value is None:
+                value = self._made.setdefault(name, self._make(entry))
+            yield name, value
+        yield from self._appended.items()
 
     def _changed(self) -> dict[str, Parameter]:
         """The parameters of the file whose values `set_data` replaced."""
@@ -261,6 +293,20 @@ class LazyMapping(MutableMapping[str, Value]):
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedCheckpoint(f"the checkpoint {self.path} was closed")
+
+
+class _Items(ItemsView[str, Value]):
+    _mapping: LazyMapping
+
+    def __iter__(self) -> Iterator[tuple[str, Value]]:
+        return self._mapping._walked()
+
+
+class _Values(ValuesView[Value]):
+    _mapping: LazyMapping
+
+    def __iter__(self) -> Iterator[Value]:
+        return (value for _, value in self._mapping._walked())
 
 
 def _unpickled(
