@@ -24,15 +24,20 @@ class Secret:
 
     __slots__ = ("_bytes", "reference")
 
-    def __init__(self, key: bytes, argument: str = "dec_key", reference: KeyReference | None = None) -> None:
+    def __init__(self, key: object, argument: str = "dec_key", reference: KeyReference | None = None) -> None:
         """Take a key, which came as this argument or from this place.
+
+        Args:
+            key: bytes.
+            argument: as which it was given.
+            reference: where it was found.
 
         Raises:
             ArgumentValueError: it is not bytes (a `ValueError`, as in MindSpore).
         """
         self.reference = reference
         kind = type(key)
-        self._bytes = bytes(key) if issubclass(kind, bytes) else b""
+        self._bytes = bytes(key) if isinstance(key, bytes) else b""
         del key  # so that no traceback's variables show it
         if not issubclass(kind, bytes):
             raise ArgumentValueError(f"The parameter {argument!r} must be bytes or None, but got {kind.__name__}.")
@@ -99,7 +104,7 @@ def secret_of(key: object, argument: str = "dec_key") -> Secret | None:
     try:
         if key is None:
             return None
-        return key.read() if isinstance(key, KeyReference) else Secret(key, argument)  # type: ignore[arg-type]
+        return key.read() if isinstance(key, KeyReference) else Secret(key, argument)
     finally:
         del key  # so that no traceback's variables show it
 
