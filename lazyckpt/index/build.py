@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from lazyckpt.atomic import put
 from lazyckpt.entry import Entry, Fingerprint, Plain, entry_of
-from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, StaleIndex
+from lazyckpt.errors import ArgumentValueError, StaleIndex
 from lazyckpt.formats import FORMATS, find, format_of
 from lazyckpt.index import Index, place
 from lazyckpt.index.codec import CLEAR, Codec
@@ -31,7 +31,7 @@ from lazyckpt.index.store import MemoryStore, Store
 from lazyckpt.keys import Key, Secret, secret_of
 from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source, reopen
 from lazyckpt.sources.origin import ReplacedFile
-from lazyckpt.sources.paths import resolved
+from lazyckpt.sources.paths import given, resolved
 
 log = logging.getLogger("lazyckpt")
 
@@ -138,9 +138,7 @@ def check_place(where: object) -> str:
     Raises:
         ArgumentTypeError: it is no path.
     """
-    if isinstance(where, (str, os.PathLike)) and isinstance(os.fspath(where), str):
-        return str(os.fspath(where))
-    raise ArgumentTypeError(f"index must be 'auto', 'memory' or a path, not {type(where).__name__}")
+    return given(where, "index must be 'auto', 'memory' or a path")
 
 
 def open_indexed(
