@@ -27,9 +27,9 @@ from lazyckpt.formats.ckpt import trailer
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import Index
 from lazyckpt.index.build import Wishes, existing
-from lazyckpt.keys import Key, Secret, secret_of
+from lazyckpt.keys import OWN_MODE, Key, LateKey, Secret, secret_of
 from lazyckpt.payload import PIECE, Payloads
-from lazyckpt.sources import CACHE_BYTES, BaseSource, Opened, Source, mode_of, open_source
+from lazyckpt.sources import CACHE_BYTES, BaseSource, Opened, Source, open_source
 from lazyckpt.sources.encrypted import GcmSource, open_encrypted
 from lazyckpt.sources.paths import given, resolved
 from lazyckpt.sources.sweep import swept
@@ -94,9 +94,8 @@ class _Run:
         """Make every check that can be made."""
         opened: Opened | None = None
         try:
-            place = resolved(self.path)
-            mode = mode_of(place)
-            opened = open_source(place, key if mode else None, mode or "AES-GCM", access="pread")
+            late_key = LateKey(lambda file, mode: key)  # which a plain file does not need
+            opened = open_source(resolved(self.path), late_key, OWN_MODE, access="pread")
             self.size = opened.fingerprint.size
             self._opened(opened, format_of(opened.source))
         except (LazyCkptError, OSError, ValueError) as error:

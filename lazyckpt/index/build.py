@@ -28,7 +28,7 @@ from lazyckpt.index.mending import MendingStore
 from lazyckpt.index.record import BadRecord, Meta
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.index.store import MemoryStore, Store
-from lazyckpt.keys import Key, Secret, secret_of
+from lazyckpt.keys import AnySecret, Key, secret_or_late
 from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source, reopen
 from lazyckpt.sources.origin import ReplacedFile
 from lazyckpt.sources.paths import given, resolved
@@ -120,7 +120,7 @@ def build_index(
     An AES-GCM file is decrypted once, whole, to authenticate every block; of a CBC file only headers are decrypted.
     """
     try:
-        key = secret_of(dec_key)
+        key = secret_or_late(dec_key)
     finally:
         dec_key = None  # so that no traceback's variables show it
     where = AUTO if index_path is None else check_place(index_path)
@@ -142,7 +142,7 @@ def check_place(where: object) -> str:
 
 
 def open_indexed(
-    path: str, key: Secret | None = None, dec_mode: str = "AES-GCM", where: str = AUTO, wishes: Wishes = DEFAULTS
+    path: str, key: AnySecret = None, dec_mode: str = "AES-GCM", where: str = AUTO, wishes: Wishes = DEFAULTS
 ) -> Found:
     """Open a file together with its index, which is found fresh, or built.
 
