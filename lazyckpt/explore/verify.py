@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 from lazyckpt.entry import Entry, Plain, entry_of
-from lazyckpt.errors import ArgumentTypeError, CorruptFile, DamagedBlock, FileFault, LazyCkptError, StaleIndex
+from lazyckpt.errors import CorruptFile, DamagedBlock, FileFault, LazyCkptError, StaleIndex
 from lazyckpt.explore.contents import Contents, Some
 from lazyckpt.explore.sidecars import damage_of, sidecars_of
 from lazyckpt.explore.verification import Check, Verification
@@ -27,11 +27,11 @@ from lazyckpt.formats.ckpt import trailer
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import Index
 from lazyckpt.index.build import Wishes, existing
-from lazyckpt.keys import Key, Secret, secret_of
+from lazyckpt.keys import OWN_MODE, Key, LateKey, Secret, secret_of
 from lazyckpt.payload import PIECE, Payloads
-from lazyckpt.sources import CACHE_BYTES, BaseSource, Opened, Source, mode_of, open_source
+from lazyckpt.sources import CACHE_BYTES, BaseSource, Opened, Source, open_source
 from lazyckpt.sources.encrypted import GcmSource, open_encrypted
-from lazyckpt.sources.paths import resolved
+from lazyckpt.sources.paths import given, resolved
 from lazyckpt.sources.sweep import swept
 
 Progress = Callable[[int, int], object]
@@ -70,10 +70,8 @@ def verify(
         secret = secret_of(key)
     finally:
         key = None  # so that no traceback's variables show it
-    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
-        raise ArgumentTypeError(f"a path is needed, not {type(path).__name__}")
     threads = min(MAX_WORKERS, os.cpu_count() or 1) if workers is None else max(1, workers)
-    run = _Run(os.fspath(path), threads, progress)
+    run = _Run(given(path), threads, progress)
     run.all(secret)
     return Verification(run.path, run.size, time.perf_counter() - run.began, tuple(run.checks))
 
@@ -96,9 +94,8 @@ class _Run:
         """Make every check that can be made."""
         opened: Opened | None = None
         try:
-            place = resolved(self.path)
-            mode = mode_of(place)
-            opened = open_source(place, key if mode else None, mode or "AES-GCM", access="pread")
+            late_key = LateKey(lambda file, mode: key)  # which a plain file does not need
+            opened = open_source(resolved(self.path), late_key, OWN_MODE, access="pread")
             self.size = opened.fingerprint.size
             self._opened(opened, format_of(opened.source))
         except (LazyCkptError, OSError, ValueError) as error:

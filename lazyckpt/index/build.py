@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from lazyckpt import log
 from lazyckpt.atomic import put
 from lazyckpt.entry import Entry, Fingerprint, Plain, entry_of
-from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, StaleIndex
+from lazyckpt.errors import ArgumentValueError, StaleIndex
 from lazyckpt.formats import FORMATS, find, format_of
 from lazyckpt.index import Index, place
 from lazyckpt.index.codec import CLEAR, Codec
@@ -28,10 +28,10 @@ from lazyckpt.index.mending import MendingStore
 from lazyckpt.index.record import BadRecord, Meta
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.index.store import MemoryStore, Store
-from lazyckpt.keys import Key, Secret, secret_of
+from lazyckpt.keys import AnySecret, Key, secret_or_late
 from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source, reopen
 from lazyckpt.sources.origin import ReplacedFile
-from lazyckpt.sources.paths import resolved
+from lazyckpt.sources.paths import given, resolved
 
 AUTO: Final = "auto"
 MEMORY: Final = "memory"
@@ -118,7 +118,7 @@ def build_index(
     An AES-GCM file is decrypted once, whole, to authenticate every block; of a CBC file only headers are decrypted.
     """
     try:
-        key = secret_of(dec_key)
+        key = secret_or_late(dec_key)
     finally:
         dec_key = None  # so that no traceback's variables show it
     where = AUTO if index_path is None else check_place(index_path)
@@ -136,13 +136,11 @@ def check_place(where: object) -> str:
     Raises:
         ArgumentTypeError: it is no path.
     """
-    if isinstance(where, (str, os.PathLike)) and isinstance(os.fspath(where), str):
-        return str(os.fspath(where))
-    raise ArgumentTypeError(f"index must be 'auto', 'memory' or a path, not {type(where).__name__}")
+    return given(where, "index must be 'auto', 'memory' or a path")
 
 
 def open_indexed(
-    path: str, key: Secret | None = None, dec_mode: str = "AES-GCM", where: str = AUTO, wishes: Wishes = DEFAULTS
+    path: str, key: AnySecret = None, dec_mode: str = "AES-GCM", where: str = AUTO, wishes: Wishes = DEFAULTS
 ) -> Found:
     """Open a file together with its index, which is found fresh, or built.
 

@@ -15,7 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from lazyckpt.errors import ArgumentValueError, LazyCkptError, MissingFile, UnreadableFile, UnwritableFile
+from lazyckpt.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    LazyCkptError,
+    MissingFile,
+    UnreadableFile,
+    UnwritableFile,
+)
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -40,6 +47,18 @@ def is_web(path: str) -> bool:
 def shown(text: str) -> str:
     """A text with what follows `?` in web addresses taken out: a signed address is a key."""
     return _QUERY.sub(r"\1", text)
+
+
+def given(path: object, what: str = "a path is needed") -> str:
+    """A path or URL that came as an argument, as a string.
+
+    Raises:
+        ArgumentTypeError: it is neither a string nor a path of text; `what` is said of it.
+    """
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(text, str):
+        raise ArgumentTypeError(f"{what}, not {type(path).__name__}")
+    return str(text)
 
 
 def resolved(path: str) -> str:
