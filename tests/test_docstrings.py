@@ -111,4 +111,4 @@ def test_every_error_says_what_it_is_for(name):
     """In a sentence of its own, not its parent's."""
     text = vars(getattr(lazyckpt.errors, name)).get("__doc__") or ""
 
-    assert re.match(r"[A-Z].*[.)]", text)
+    assert re.match(r"[A-Z`].*[.)]", text)
