@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import doctest
 import importlib.util
 import os
@@ -9,11 +10,13 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from documents import ENGLISH, PAGES, ROOT, blocks, commands, furnish
 
+import lazyckpt
 from lazyckpt import cli
 
 # Pages whose blocks need a store or a cluster, and the suites that run them beside real ones.
@@ -32,6 +35,29 @@ def furnished(tmp_path, monkeypatch):
     return lambda name: furnish(name, tmp_path, monkeypatch)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left():
+    """No thread of lazyckpt's own is left; frameworks keep theirs, and their fonts. Files are looked after page by page."""
+    yield
+    assert [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith("lazyckpt-") and "save" not in thread.name
+    ] == []
+
+
+@pytest.fixture
+def session():
+    """The names of a page's session; when it is over nothing of it is kept open."""
+    names = {"__name__": "page"}
+    yield names
+    for value in names.values():
+        if isinstance(value, (lazyckpt.Checkpoint, lazyckpt.Index)):
+            value.close()
+    names.clear()
+    vars(builtins).pop("_", None)  # the last value that a session with prompts showed
+
+
 def test_there_is_something_to_run():
     """The README and the guides have examples, and what is run elsewhere is there."""
     assert {"README.md", "docs/start.md", "docs/guides/nets.md", "docs/migration.md"} <= set(WITH_PYTHON)
@@ -40,13 +66,12 @@ def test_there_is_something_to_run():
 
 
 @pytest.mark.parametrize("name", WITH_PYTHON)
-def test_its_python_runs(name, furnished, capsys):
+def test_its_python_runs(name, furnished, session, capsys):
     """The blocks of a page follow each other as in one session; those with prompts also print what they say.
 
     What imports a framework that is not installed is compiled only.
     """
     furnished(name)
-    session = {"__name__": "page"}
     for number, block in enumerate(blocks(PAGES[name], "python", "pycon")):
         if not all(map(importlib.util.find_spec, FRAMEWORKS.findall(block))):
             compile(block, f"{name}, block {number}", "exec")
