@@ -37,7 +37,7 @@ def furnished(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_left():
-    """No thread of lazyckpt's own is left; frameworks keep theirs, and their fonts. Files are looked after page by page."""
+    """No thread of lazyckpt's own is left; frameworks keep theirs, and fonts. Files are looked after page by page."""
     yield
     assert [
         thread.name
