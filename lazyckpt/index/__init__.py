@@ -23,7 +23,8 @@ class Index(Mapping[str, Entry]):
     """A read-only mapping name -> Entry, in file order.
 
     Opening costs the same for ten parameters and for ten million; a look-up is O(log n). Safe for many threads, and
-    across fork. The file's values are never read.
+    across fork. The file's values are never read. A sidecar that proves damaged is built again, once, by whoever meets
+    the damage (see `mending`): that costs what building it costs.
 
     Attributes:
         path: the sidecar's path, or None for an index in memory.
