@@ -201,4 +201,4 @@ def test_the_number_of_keys_is_what_the_page_says(indexed):
 
 def test_the_pages_table_of_dtypes_is_the_codes():
     """Every dtype, with its number."""
-    assert DTYPES == {dtype.code: dtype.name for dtype in TABLE.values()}
+    assert {dtype.code: dtype.name for dtype in TABLE.values()} == DTYPES
