@@ -32,8 +32,8 @@ def load_param_into_net(
         remove_redundancy: for parallel runs; left to MindSpore's own logic.
 
     Returns:
-        (param_not_load, ckpt_not_load): names of the net that nothing was found for, and names of the checkpoint that
-        no parameter of that very name took.
+        The lists param_not_load and ckpt_not_load, names of the net that nothing was found for, and names of the
+        checkpoint that no parameter of that very name took.
 
     Raises:
         TypeError: an argument has the wrong type (`ArgumentTypeError`).

@@ -94,7 +94,7 @@ class Parameter:
             copy: give an aligned, writable array of its own.
 
         Returns:
-            For a plain local file a read-only view of the file's pages (it may be unaligned: MindSpore does not align
+            For a plain local file a read-only view of the file's pages (it may be unaligned, as MindSpore leaves
             contents), at no cost until it is looked at. From any other source, or with `copy=True`, a new array.
 
         Raises:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
+from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
@@ -11,14 +13,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-DTYPES = dict(
-    enumerate(
-        ("Bool", "Int8", "UInt8", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float16", "Float32",
-         "Float64", "BFloat16", "Int4", "Complex64", "Float8E4M3FN", "Float8E5M2", "Float8E8M0FNU", "Float8E4M3FNUZ",
-         "Float8E5M2FNUZ", "Float4E2M1FN"),
-        start=1,
-    )
-)  # fmt: skip
+PAGE = (Path(__file__).parents[1] / "docs" / "concepts" / "sidecar.md").read_text(encoding="utf-8")
+DTYPES = {int(code): name for code, name in re.findall(r"\| (\d+) \| ([A-Z]\w+)", PAGE)}  # the page's own table
 TENSOR, STRING, MAP, REFUSED, APART = range(5)
 
 

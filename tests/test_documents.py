@@ -21,6 +21,16 @@ from lazyckpt import cli
 
 # Pages whose blocks need a store or a cluster, and the suites that run them beside real ones.
 ELSEWHERE = {"docs/remote.md": "interop_remote/test_docs.py", "docs/scale.md": "interop_dask/test_cluster.py"}
+# What .ci/run does: the README's commands, the set-up of a developer, the wheel, the handbook.
+BY_THE_GATE = {
+    "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/lazyckpt demo",
+    "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/python -m pytest -q",
+    "python3 -m venv .venv",
+    ".venv/bin/pip install -e '.[dev]'",
+    "pip install .",
+    "pip install -e '.[docs]'",
+    "mkdocs build --strict",
+}
 FRAMEWORKS = re.compile(r"\b(?:import|frameworks\.)\s?(mindspore|torch|xarray|zarr|matplotlib)\b")
 WITH_PYTHON = [name for name, text in ENGLISH.items() if blocks(text, "python", "pycon") and name not in ELSEWHERE]
 COMMANDS = [(name, line) for name, text in ENGLISH.items() if name not in ELSEWHERE for line in commands(text)]
@@ -99,6 +109,14 @@ def test_its_commands_run(name, command, furnished, capsys):
         ).returncode
 
     assert code == 0, capsys.readouterr().err
+
+
+def test_every_line_of_shell_is_run_somewhere():
+    """Here, in the suites of stores and clusters, or by the gate."""
+    lines = {line for text in ENGLISH.values() for block in blocks(text, "sh") for line in block.splitlines()}
+    run_here = {line for text in ENGLISH.values() for line in commands(text)}
+
+    assert lines - run_here == BY_THE_GATE
 
 
 @pytest.mark.parametrize("name", PAGES)

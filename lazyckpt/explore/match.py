@@ -109,7 +109,7 @@ def match(net_or_names: Any, ckpt: Mapping[str, Any], *, strict_load: bool = Fal
         strict_load: as for `load_param_into_net`.
 
     Returns:
-        The report: one row a parameter of the net, then what would stay unused. It prints as a table.
+        The report, one row a parameter of the net, then what would stay unused. It prints as a table.
 
     Raises:
         ArgumentTypeError: `net_or_names` is none of these, or `ckpt` holds something that can never be bound.
