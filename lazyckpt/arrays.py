@@ -22,10 +22,23 @@ AnyArray = npt.NDArray[Any]
 def aligned(shape: tuple[int, ...], dtype: DType) -> AnyArray:
     """An uninitialised C-ordered array whose first byte lies on a 64-byte boundary."""
     kind = dtype.numpy
-    count = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
-    room = np.empty(count + _ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % _ALIGNMENT
-    return room[start : start + count].view(kind).reshape(shape)
+    room, start = _room(math.prod(shape) * kind.itemsize)
+    made: AnyArray = np.ndarray(shape, kind, room, start)
+    return made
+
+
+def copied(shape: tuple[int, ...], dtype: DType, data: memoryview) -> AnyArray:
+    """The array that some bytes are, as `aligned` makes one."""
+    room, start = _room(data.nbytes)
+    room.data[start : start + data.nbytes] = data
+    made: AnyArray = np.ndarray(shape, dtype.numpy, room, start)
+    return made
+
+
+def _room(size: int) -> tuple[npt.NDArray[np.uint8], int]:
+    """Room for so many bytes, and where in it the first one goes."""
+    room = np.empty(size + _ALIGNMENT, np.uint8)
+    return room, -room.__array_interface__["data"][0] % _ALIGNMENT
 
 
 def dtype_of(entry: Entry) -> DType:
@@ -122,6 +135,8 @@ def text_of(entry: Entry, data: bytes, file: str) -> str:
 
 def check_sense(entry: Entry, source: Source) -> None:
     """Refuse an entry that no file can hold, before room is made for its value."""
+    if len(entry.extents) == 1 and not entry.arrays and _is_sound(entry, source.size):
+        return
     position = entry.start
     makes_sense = 0 <= entry.start <= entry.stop <= source.size
     for offset, length in sorted(entry.all_extents):
@@ -138,3 +153,10 @@ def check_sense(entry: Entry, source: Source) -> None:
             parameter=entry.name,
             file=source.name,
         )
+
+
+def _is_sound(entry: Entry, size: int) -> bool:
+    """`check_sense` for a tensor in one piece, of a file of `size` bytes; False leaves it to the general rule."""
+    (offset, length), dtype, shape = entry.extents[0], entry.dtype, entry.shape
+    inside = 0 <= entry.start <= offset <= offset + length <= entry.stop <= size
+    return inside and dtype is not None and min(shape, default=0) >= 0 and length == dtype.stored_size(math.prod(shape))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Final
 
 from lazyckpt.entry import Entry
@@ -15,11 +14,18 @@ _CHUNK: Final = 2**20
 
 def digest_of(source: Source, entry: Entry) -> bytes:
     """A blake2b digest (32 bytes) of an entry's content. Cost: reads the content, 1 MiB at a time."""
-    digest = hashlib.blake2b(digest_size=SIZE)
+    digest: Any = _blake2b(SIZE)
     for offset, length in entry.all_extents:
         for start in range(offset, offset + length, _CHUNK):
             digest.update(source.read(start, min(_CHUNK, offset + length - start)))
-    return digest.digest()
+    made: bytes = digest.digest()
+    return made
+
+
+def _blake2b(size: int) -> Any:
+    import hashlib  # brings OpenSSL with it
+
+    return hashlib.blake2b(digest_size=size)
 
 
 class Digesting:
@@ -28,7 +34,7 @@ class Digesting:
     def __init__(self, entry: Entry, file: str) -> None:
         self._entry = entry
         self._file = file
-        self._digest: Any = hashlib.blake2b(digest_size=len(entry.digest)) if entry.digest else None
+        self._digest: Any = _blake2b(len(entry.digest)) if entry.digest else None
 
     def update(self, content: memoryview) -> None:
         """Take the next bytes."""

@@ -71,6 +71,8 @@ class Entry(NamedTuple):
     @property
     def stored(self) -> int:
         """Bytes that the content takes in the file."""
+        if len(self.extents) == 1 and not self.arrays:
+            return self.extents[0].length
         return sum(extent.length for extent in self.all_extents)
 
     @property

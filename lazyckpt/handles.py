@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import ChangedFile, NotPicklable
 from lazyckpt.index import Index
-from lazyckpt.keys import NO_KEY, KeyReference, Secret
+from lazyckpt.keys import NO_KEY, AnySecret, KeyReference, LateKey
 from lazyckpt.sources import Source
 
 _NO_FILE: Final = "it was not opened from a file: open it from one, or send arrays (asnumpy)"
@@ -66,8 +66,10 @@ class Held(Protocol):
     hold: Hold | None
 
 
-def handle_of(opener: Callable[..., Held], arguments: tuple[Hashable, ...], key: Secret | None) -> Handle:
-    """The handle of what is opened with a key, or with none; of a key that was handed over, one that refuses."""
+def handle_of(opener: Callable[..., Held], arguments: tuple[Hashable, ...], key: AnySecret) -> Handle:
+    """The handle of what was opened with a key, or with none; of a key that was handed over, one that refuses."""
+    if isinstance(key, LateKey):
+        key = key.found
     if key is None:
         return Handle(opener, arguments)
     return Handle(opener, arguments, key.reference or NO_KEY, "" if key.reference is not None else _KEY)

@@ -7,6 +7,7 @@ but for one line break at its end when only without it the length can be a key's
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Final, NamedTuple, NoReturn
 
 from lazyckpt.errors import ArgumentValueError
@@ -24,15 +25,20 @@ class Secret:
 
     __slots__ = ("_bytes", "reference")
 
-    def __init__(self, key: bytes, argument: str = "dec_key", reference: KeyReference | None = None) -> None:
+    def __init__(self, key: object, argument: str = "dec_key", reference: KeyReference | None = None) -> None:
         """Take a key, which came as this argument or from this place.
+
+        Args:
+            key: bytes.
+            argument: as which it was given.
+            reference: where it was found.
 
         Raises:
             ArgumentValueError: it is not bytes (a `ValueError`, as in MindSpore).
         """
         self.reference = reference
         kind = type(key)
-        self._bytes = bytes(key) if issubclass(kind, bytes) else b""
+        self._bytes = bytes(key) if isinstance(key, bytes) else b""
         del key  # so that no traceback's variables show it
         if not issubclass(kind, bytes):
             raise ArgumentValueError(f"The parameter {argument!r} must be bytes or None, but got {kind.__name__}.")
@@ -69,6 +75,8 @@ class KeyReference(NamedTuple):
 
         Raises:
             ArgumentValueError: there is no key at that place.
+
+        Cost: reads the key file, up to 4 KiB.
         """
         if self.file is not None:
             return Secret(_from_file(self.file), reference=self._replace(file=os.path.abspath(self.file)))
@@ -82,8 +90,42 @@ class KeyReference(NamedTuple):
         return None
 
 
-Key = bytes | KeyReference
 NO_KEY: Final = KeyReference()
+OWN_MODE: Final = ""  # in place of the name of a mode: the one that the file's first bytes tell
+
+
+class LateKey:
+    """A key that is looked for when a file proves to be encrypted, and then once: a plain file needs none.
+
+    Attributes:
+        insists: whether a plain file is an error, because somebody said that there is a key to it.
+        found: the key, once it was looked for and found.
+    """
+
+    def __init__(self, find: Callable[[str, str], Secret | None], insists: bool = False) -> None:
+        """Take what finds it: called with the name of the file, and of its mode."""
+        self.insists = insists
+        self.found: Secret | None = None
+        self._find = find
+
+    def of(self, file: str, mode: str) -> Secret | None:
+        """The key of an encrypted file, or None if there is none.
+
+        Raises:
+            ArgumentValueError, EncryptedFile: it cannot be found.
+        """
+        if self.found is None:
+            self.found = self._find(file, mode)
+        return self.found
+
+
+Key = bytes | KeyReference | LateKey
+AnySecret = Secret | LateKey | None
+
+
+def late(reference: KeyReference) -> LateKey:
+    """The key at a place, where it is looked for only if it is needed."""
+    return LateKey(lambda file, mode: reference.read())
 
 
 def secret_of(key: object, argument: str = "dec_key") -> Secret | None:
@@ -99,7 +141,15 @@ def secret_of(key: object, argument: str = "dec_key") -> Secret | None:
     try:
         if key is None:
             return None
-        return key.read() if isinstance(key, KeyReference) else Secret(key, argument)  # type: ignore[arg-type]
+        return key.read() if isinstance(key, KeyReference) else Secret(key, argument)
+    finally:
+        del key  # so that no traceback's variables show it
+
+
+def secret_or_late(key: Key | None) -> AnySecret:
+    """What was given as a key, or None; as `secret_of`, but a `LateKey` is not looked for yet."""
+    try:
+        return key if isinstance(key, LateKey) else secret_of(key)
     finally:
         del key  # so that no traceback's variables show it
 

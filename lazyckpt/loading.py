@@ -8,10 +8,10 @@ repeats a key.
 from __future__ import annotations
 
 import io
-import logging
 import os
 from typing import Any, Final
 
+from lazyckpt import log
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.entry import REFUSED
 from lazyckpt.errors import (
@@ -27,14 +27,12 @@ from lazyckpt.handles import handle_of_nothing
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, Wishes, check_place, index_in_memory
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
-from lazyckpt.keys import Key, KeyReference, Secret, secret_of
+from lazyckpt.keys import Key, KeyReference, Secret, secret_or_late
 from lazyckpt.selection import AllNames, ChoiceFunction, Names, Selection, SomeNames, check_prefix, choose
 from lazyckpt.sets import SUFFIX as LISTING
 from lazyckpt.sets import OpenedSet, is_listing, open_path
 from lazyckpt.sources import CACHE_BYTES, BytesSource, Source
 from lazyckpt.sources.paths import absolute, is_url, resolved, shown
-
-log = logging.getLogger("lazyckpt")
 
 NAMES_OF_FORMATS: Final = ("ckpt", "safetensors")
 DEFAULT_MODE: Final = "AES-GCM"
@@ -140,7 +138,7 @@ def open_checkpoint(
     Raises, Cost: as `load_checkpoint`.
     """
     try:
-        key = secret_of(dec_key)
+        key = secret_or_late(dec_key)
     finally:
         dec_key = None  # so that no traceback's variables show it
     place = _existing(path)

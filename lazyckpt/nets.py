@@ -31,6 +31,7 @@ def load_param_into_net(
 
     Raises:
         TypeError: an argument has the wrong type (`ArgumentTypeError`).
+        ValueError: `remove_redundancy` is no bool (`ArgumentValueError`), as in MindSpore.
         RuntimeError: shapes or dtypes do not fit (`NetMismatch`); the net is left as it was.
 
     Cost: reads the values that are used, once; peak memory is the net and one value.

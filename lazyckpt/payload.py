@@ -19,6 +19,7 @@ from lazyckpt.arrays import (
     aligned,
     bytes_of,
     check_sense,
+    copied,
     dtype_of,
     elements,
     gather,
@@ -37,6 +38,7 @@ from lazyckpt.sources.window import Patch
 
 PIECE: Final = 2**23  # bytes of a large value that are looked at together when it is passed over
 _WORTH_A_MAP: Final = 2**20  # bytes of a value from which a map of its own is cheaper than a copy
+_SMALL: Final = 2**16  # bytes of a value below which what surrounds the copy costs more than the copy
 _LONGEST_HEADER: Final = 2**20  # bytes of unknown fields beyond which a header is looked at in place
 
 
@@ -83,6 +85,14 @@ class Payloads:
 
     def copy(self, entry: Entry) -> AnyArray:
         """A tensor's values in an aligned, writable array of their own."""
+        if entry.dtype is not None and not entry.digest and self._is_view(entry):
+            self._form.confirm(self._source, entry)
+            offset, length = entry.extents[0]
+            if length < _SMALL:
+                return copied(entry.shape, entry.dtype, self._source.read(offset, length))
+            plain = aligned(entry.shape, entry.dtype)
+            self._source.read_into(offset, bytes_of(plain))
+            return plain
         made: AnyArray = self._run(self._tensor(entry))
         return made
 
@@ -111,6 +121,8 @@ class Payloads:
         Raises:
             CorruptFile: a string is not UTF-32.
         """
+        if entry.dtype is not None:
+            return self.copy(entry)
         made: AnyArray | str | list[AnyArray] = self._run(self._fetch(entry))
         return made
 
@@ -174,6 +186,8 @@ class Payloads:
 
     def values(self, entries: list[Entry]) -> list[AnyArray | str | list[AnyArray]]:
         """The values of several entries, with one read of the source (each encrypted block is visited once)."""
+        if self._source.window == 0:
+            return list(map(self.value, entries))
         fetches = [self._fetch(entry) for entry in entries]
         self._source.read_many([request for fetch in fetches for request in fetch.requests])
         return [fetch.finish() for fetch in fetches]
@@ -270,8 +284,8 @@ class Payloads:
             StaleIndex: it contradicts itself or the file's size.
         """
         check_sense(entry, self._source)
-        gaps = self._form.header_extents(entry)
-        if self._source.window == 0 or sum(gap.length for gap in gaps) > _LONGEST_HEADER:
+        gaps = () if self._source.window == 0 else self._form.header_extents(entry)
+        if not gaps or sum(gap.length for gap in gaps) > _LONGEST_HEADER:
             self._form.confirm(self._source, entry)
             return _Proof(entry, self._source.name, [], lambda: None)
         pieces = [(gap.offset, memoryview(bytearray(gap.length))) for gap in gaps]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, Final
 
 from lazyckpt.entry import Entry
@@ -11,6 +12,7 @@ from lazyckpt.payload import Payloads
 
 PARALLEL_FROM: Final = 2**25  # bytes in all below which threads cost more than they bring
 MAX_WORKERS: Final = 8
+_TURN_BYTES: Final = 2**21  # of values that a thread takes on at once
 BATCH_BYTES: Final = 2**30  # of values that share reads of a source that decrypts or fetches
 
 
@@ -44,26 +46,27 @@ def read_all(
 def _values(payloads: Payloads, order: list[tuple[str, Entry]], workers: int) -> Iterator[Any]:
     entries = [entry for _, entry in order]
     if not payloads.is_addressable:
-        for batch in _batches(entries):
+        for batch in _batches(entries, BATCH_BYTES):
             yield from payloads.values(batch)
         return
+    batches = _batches(entries, _TURN_BYTES)
     if workers <= 1:
-        yield from map(payloads.value, entries)
+        yield from chain.from_iterable(map(payloads.values, batches))
         return
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(workers, thread_name_prefix="lazyckpt") as pool:
-        yield from pool.map(payloads.value, entries)
+        yield from chain.from_iterable(pool.map(payloads.values, batches))
 
 
-def _batches(entries: list[Entry]) -> Iterator[list[Entry]]:
-    """Neighbours that are fetched together, so that a progress bar moves and threads have work."""
+def _batches(entries: list[Entry], most: int) -> Iterator[list[Entry]]:
+    """Neighbours that are read together, so that a progress bar moves and threads have work."""
     batch: list[Entry] = []
     size = 0
     for entry in entries:
         batch.append(entry)
         size += entry.stored
-        if size >= BATCH_BYTES:
+        if size >= most:
             yield batch
             batch, size = [], 0
     if batch:

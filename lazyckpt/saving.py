@@ -8,7 +8,6 @@ and cannot load (a checksum beside a key, maps with either) is refused.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from lazyckpt import log
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, FolderInTheWay
 from lazyckpt.keys import Secret
@@ -26,8 +26,6 @@ from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, check,
 from lazyckpt.writing.items import Item, snapshot
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
 from lazyckpt.writing.values import is_parameter, is_tensor, item_of
-
-log = logging.getLogger("lazyckpt")
 
 ChoiceFunction = Callable[[str], object]
 _BACKGROUND: Final = ("thread", "process")

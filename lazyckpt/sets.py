@@ -23,7 +23,7 @@ from lazyckpt.handles import Handle, Hold, handle_of
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, Found, Wishes, open_indexed
 from lazyckpt.index.joined import JoinedIndex
-from lazyckpt.keys import Secret
+from lazyckpt.keys import AnySecret, Secret
 from lazyckpt.payload import Payloads
 from lazyckpt.sources import Source
 from lazyckpt.sources.joined import JoinedSource
@@ -57,16 +57,17 @@ def is_listing(path: str) -> bool:
     return path.endswith(SUFFIX)
 
 
-def open_path(path: str, key: Secret | None, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
+def open_path(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
     """Open a file, or the files that a listing names. Raises, Cost: as `build_index`, or as `open_set`."""
-    handle = _handle(path, key, dec_mode, where, wishes)
     if is_listing(path):
-        return open_set(path, key, dec_mode, where, wishes)._replace(handle=handle)
-    found = open_indexed(path, key, dec_mode, where, wishes)
-    return OpenedSet(found.source, found.entries, FORMATS[found.format], handle)
+        opened = open_set(path, key, dec_mode, where, wishes)
+    else:
+        found = open_indexed(path, key, dec_mode, where, wishes)
+        opened = OpenedSet(found.source, found.entries, FORMATS[found.format])
+    return opened._replace(handle=_handle(path, key, dec_mode, where, wishes))
 
 
-def _handle(path: str, key: Secret | None, dec_mode: str, where: str, wishes: Wishes) -> Handle:
+def _handle(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishes) -> Handle:
     """How other processes, in whatever folder they are, open a path again."""
     place = where if where in (AUTO, MEMORY) else os.path.abspath(where)
     return handle_of(_reopened, (absolute(path), dec_mode, place, wishes._replace(force=False, progress=None)), key)
@@ -76,7 +77,7 @@ def _reopened(path: str, dec_mode: str, where: str, wishes: Wishes, key: Secret 
     return open_path(path, key, dec_mode, where, wishes).payloads()
 
 
-def open_set(path: str, key: Secret | None, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
+def open_set(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
     """Open the files that a listing names.
 
     Args:

@@ -85,6 +85,18 @@ class StoreContract:
 
         assert runs == {(first, count): MIXED[first : first + count] for first, count in runs}
 
+    @pytest.mark.parametrize("kind", ["mixed", "long", "alike"])
+    def test_names_come_in_runs(self, store_of, kind):
+        """Those of the records of a run, whatever kind they are of, alone or among others."""
+        alike = [tensor_entry(f"layer.{place}.weight", place) for place in range(300)]
+        entries = {"mixed": MIXED, "long": LONG, "alike": [*alike, *MIXED]}[kind]
+        store = store_of(entries)
+        runs = {(first, count): store.names(first, count) for first in range(0, 310, 3) for count in (0, 1, 2, 400)}
+
+        assert runs == {
+            (first, count): [entry.name for entry in entries[first : first + count]] for first, count in runs
+        }
+
     def test_the_facts_are_kept(self, store_of):
         """Fingerprint, number of parameters, of irregular ones, and whether there are digests."""
         facts = [store_of(MIXED, digests).meta[:4] for digests in (False, True)]

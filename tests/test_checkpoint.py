@@ -384,6 +384,20 @@ def test_load_of_a_missing_name_reads_nothing():
     assert source.reads == []
 
 
+@pytest.mark.parametrize("chosen", [None, "conv"])
+def test_items_and_values_are_what_look_ups_give(chosen, ckpt):
+    """The same objects in the same order, edits included, of a whole file and of a selection."""
+    seen = ckpt if chosen is None else ckpt.select(chosen)
+    first = next(iter(seen))
+    del seen[first]
+    seen[next(iter(seen))] = seen["new"] = np.ones(2)
+    items, values = list(seen.items()), list(seen.values())
+
+    assert [name for name, _ in items] == list(seen)
+    assert all(value is seen[name] for name, value in items)
+    assert list(map(id, values)) == [id(seen[name]) for name in seen]
+
+
 def test_load_sees_edits(ckpt):
     """What was set or replaced in memory is what is loaded, copied; what was deleted is gone."""
     mine = np.ones(3)

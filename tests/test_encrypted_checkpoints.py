@@ -386,7 +386,7 @@ def test_a_forged_index_never_gives_another_tensor(forgery, kind, tmp_path):
             found.setdefault(name, set()).update((looked_at(ckpt, name), loaded(ckpt, name)))
 
     assert [name for name, values in found.items() if values - {None, layers[name].tobytes()}] == []
-    assert found["layer3"] == {None}
+    assert found["layer3"] in ({None}, {layers["layer3"].tobytes()})  # refused, or the index was built again
 
 
 @pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "clear"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from checkpoints import LAYERS, MIXED, array_value, checkpoint, number, pattern, tensor_value, with_crc
 from encryption import KEY, MODES, encrypted, flipped, key_of
-from forging import resummed
+from forging import forged, resummed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mindspore_results import FILES, recorded
@@ -19,6 +19,7 @@ from test_explore_doctor import GOLDEN, mutated
 import lazyckpt
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.explore.verify import verify
+from lazyckpt.index.layout import FACTS
 
 LARGE = {f"w{n}": np.frombuffer(pattern(40_000 + 8 * n), "u1") for n in range(5)}
 
@@ -124,6 +125,28 @@ def test_a_damaged_index_is_no_fault_of_the_file(write, tmp_path):
     assert outcomes(report)["index"] == "failed"
     assert (outcomes(report)["headers"], outcomes(report)["crc"]) == ("passed", "passed")
     assert "digests" not in outcomes(report)
+
+
+@pytest.mark.parametrize("place", [0, -1, 9000, "older"], ids=["meta page", "tail", "free space", "another version's"])
+def test_an_index_that_is_damaged_is_called_so(place, write, tmp_path):
+    """Wherever the damage is, and though no load would notice it; one of another version is just no index."""
+    path = write(with_crc(checkpoint(LARGE)))
+    lazyckpt.build_index(path).close()
+    sidecar = tmp_path / "net.ckpt.lmdb"
+    data = bytearray(sidecar.read_bytes())
+    sidecar.chmod(0o600)
+    if place == "older":
+        with forged(sidecar) as transaction:
+            facts = transaction.get(FACTS)
+            transaction.put(FACTS, facts[:8] + b"\x07" + facts[9:])
+    else:
+        data[place] ^= 1
+        sidecar.write_bytes(data)
+    report = verify(path)
+
+    assert outcomes(report)["index"] == ("unchecked" if place == "older" else "failed")
+    assert ("damaged" in detail(report, "index")) is (place != "older")
+    assert (outcomes(report)["headers"], outcomes(report)["crc"]) == ("passed", "passed")
 
 
 def test_values_that_a_later_one_replaces_are_counted(write):

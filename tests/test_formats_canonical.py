@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from checkpoints import (
     ITEMSIZES,
@@ -24,9 +26,9 @@ from items import values, written
 from tracing import TracingSource
 
 from lazyckpt.entry import entry_of
-from lazyckpt.errors import CorruptFile
+from lazyckpt.errors import CorruptFile, StaleIndex
 from lazyckpt.formats.canonical import recogniser
-from lazyckpt.formats.ckpt import scan
+from lazyckpt.formats.ckpt import confirm_in, header_extents, scan
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.window import Patch, look
 
@@ -101,6 +103,48 @@ def test_a_value_is_recognised_where_it_stands():
     assert entry == alone._replace(
         start=1000, stop=1000 + len(data), extents=(alone.extents[0]._replace(offset=1000 + alone.extents[0].offset),)
     )
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        array_value("b", counting((3, 2))),
+        array_value("b", counting((6,)).reshape(2, 3).view("<i4")),
+        array_value("b", counting((2, 3)))[:-1],
+        array_value("b", counting((2, 3))).replace(b"b", b"\xff"),
+        array_value("bb", counting((2, 3))),
+        array_value("é", counting((2, 3))),
+        array_value("b", counting((2, 3))).replace(b"\x08\x03", b"\x08\x04"),
+    ],
+    ids=["other dims", "other type", "cut off", "no UTF-8", "longer name", "no ASCII", "other size"],
+)
+def test_a_value_is_not_taken_for_the_one_before(after):
+    """One that begins as the last one did, and goes on otherwise, is judged by what it says itself."""
+    data = array_value("a", counting((2, 3))) * 2 + after
+
+    assert outcome(BytesSource(data)) == walked(data)
+
+
+@given(st.one_of(plain_files, damaged_files()), st.integers(0, 400), st.binary(max_size=3))
+def test_an_entry_is_proven_as_by_the_general_walk(data, place, other):
+    """From memory, from a window, and from its header's bytes alone: also when some bytes have changed since."""
+    with contextlib.suppress(CorruptFile):
+        entries = list(scan(BytesSource(data)))
+        changed = data[:place] + other + data[place + len(other) :]
+        for entry in entries:
+            if entry.stop <= len(changed):
+                pieces = [(offset, memoryview(changed)[offset:][:size]) for offset, size in header_extents(entry)]
+                assert proven(memoryview(changed), entry) == proven(TracingSource(changed, window=1), entry)
+                assert proven(Patch(pieces), entry) == proven(TracingSource(changed, window=1), entry)
+
+
+def proven(buffer, entry):
+    """Whether an entry is found where it says."""
+    try:
+        confirm_in(look(buffer) if isinstance(buffer, TracingSource) else buffer, entry)
+    except StaleIndex:
+        return False
+    return True
 
 
 def test_a_value_ends_before_the_end_that_is_given():

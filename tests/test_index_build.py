@@ -430,30 +430,42 @@ def test_a_digest_has_a_known_name(file):
         built(file, digest="md5")
 
 
-def test_on_a_network_the_index_stands_in_the_cache(file, monkeypatch, walks):
-    """LMDB is not mapped over a network: the index is built, and found again, in the cache folder."""
+@pytest.fixture
+def network(monkeypatch):
+    """All files lie on a network file system."""
     monkeypatch.setattr(place, "on_network", lambda path: True)
+
+
+def test_on_a_network_the_index_stands_in_the_cache(file, network, walks):
+    """LMDB does not write over a network: the index is built, and found again, in the cache folder."""
     paths = [built(file)[1] for _ in range(2)]
 
     assert (paths, len(walks)) == ([place.cached(str(file))] * 2, 1)
     assert os.listdir(file.parent) == ["net.ckpt"]
 
 
-def test_on_a_network_a_sidecar_is_copied_before_it_is_opened(file, monkeypatch, walks):
-    """One that was built beside the file on another machine serves here through a local copy."""
+def test_on_a_network_a_sidecar_beside_its_file_is_read_where_it_is(file, request, walks, cache_folder):
+    """One that was built there on another machine; nothing is copied."""
     first = built(file)
-    monkeypatch.setattr(place, "on_network", lambda path: True)
+    request.getfixturevalue("network")
 
-    assert built(file) == (first[0], place.cached(str(file)))
-    assert len(walks) == 1
+    assert (built(file), len(walks)) == (first, 1)
+    assert not cache_folder.exists()
 
 
-def test_on_a_network_a_sidecar_that_cannot_be_copied_does_not_matter(file, sidecar, monkeypatch):
-    """Then the index is built in the cache folder."""
-    sidecar.mkdir()
-    monkeypatch.setattr(place, "on_network", lambda path: True)
+@pytest.mark.parametrize("what", ["a folder", "of an older file"])
+def test_on_a_network_a_sidecar_that_is_of_no_use_does_not_matter(what, file, sidecar, network, walks):
+    """Then the index is built in the cache folder, once, and the other is left alone."""
+    if what == "a folder":
+        sidecar.mkdir()
+    else:
+        lazyckpt.build_index(file, index_path=sidecar).close()
+        file.write_bytes(checkpoint(LAYERS))
+        walks.clear()
+    paths = [built(file)[1] for _ in range(2)]
 
-    assert built(file)[1] == place.cached(str(file))
+    assert (paths, len(walks)) == ([place.cached(str(file))] * 2, 1)
+    assert sidecar.exists()
 
 
 ROUNDS = 40

@@ -83,13 +83,19 @@ def stepping(patched, step):
         patched.setattr(os, name, lambda *given, name=name, real=real, **more: (step(name), real(*given, **more))[1])
 
 
-def test_there_is_no_call_at_which_dying_does_harm(file, form, monkeypatch):
-    """Before each call of the system that Python makes in turn."""
+def steps_of_a_build(file, form, monkeypatch):
+    """The calls of one build beside a sound index, in order."""
     build(file, form)
     steps = []
     with monkeypatch.context() as patched:
         stepping(patched, steps.append)
         build(file, form)
+    return steps
+
+
+def test_there_is_no_call_at_which_dying_does_harm(file, form, monkeypatch):
+    """Before each call of the system that Python makes in turn."""
+    steps = steps_of_a_build(file, form, monkeypatch)
 
     def dying(last):
         def act():
@@ -113,11 +119,7 @@ def test_there_is_no_call_at_which_dying_does_harm(file, form, monkeypatch):
 
 def test_there_is_no_call_whose_failure_does_harm(file, form, monkeypatch):
     """An error of the disk at each in turn: the index stands elsewhere, or in memory, and the old one is whole."""
-    build(file, form)
-    steps = []
-    with monkeypatch.context() as patched:
-        stepping(patched, steps.append)
-        build(file, form)
+    steps = steps_of_a_build(file, form, monkeypatch)
     writing = [number for number, name in enumerate(steps) if name != "pread"]
     sound = []
     for number in writing:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
-from pathlib import Path
 
 import platformdirs
 import pytest
-from entries import MARK
-from store_contract import MIXED
 
-from lazyckpt.index import place, write
-from lazyckpt.index.record import BadRecord, Meta
+from lazyckpt.index import place
 
 
 def test_a_sidecar_stands_beside_its_checkpoint():
@@ -53,23 +48,3 @@ def test_network_file_systems_are_known_by_name(kind, answer, monkeypatch):
     monkeypatch.setattr(place, "file_system", lambda path: kind)
 
     assert place.on_network("/models/net.ckpt") is answer
-
-
-def test_a_sidecar_is_copied_into_the_cache(tmp_path, cache_folder):
-    """The copy stands in the cache folder under the checkpoint's name there, for its owner alone."""
-    sidecar = tmp_path / "net.ckpt.lmdb"
-    write.write(str(sidecar), MIXED, Meta(MARK))
-    copy = place.copy_to_cache("/models/net.ckpt", str(sidecar))
-
-    assert (copy, Path(copy).read_bytes()) == (place.cached("/models/net.ckpt"), sidecar.read_bytes())
-    assert [stat.S_IMODE(os.stat(one).st_mode) for one in (copy, cache_folder)] == [0o600, 0o700]
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path), Path.touch])
-def test_what_is_no_sidecar_is_not_copied(make, tmp_path, cache_folder):
-    """A pipe, a device that has no end, an empty file: refused at once, and nothing is written."""
-    make(tmp_path / "net.ckpt.lmdb")
-    with pytest.raises(BadRecord):
-        place.copy_to_cache("/models/net.ckpt", str(tmp_path / "net.ckpt.lmdb"))
-
-    assert not cache_folder.exists()

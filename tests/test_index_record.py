@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from entries import MARK, any_entry, any_plain, map_entry, refused_entry, string_entry, tensor_entry
+from entries import MARK, any_entry, any_plain, map_entry, plain, refused_entry, string_entry, tensor_entry
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +19,7 @@ from lazyckpt.index.record import (
     encode,
     encode_meta,
     encode_plain,
+    encode_run,
     name_of,
     names_of,
 )
@@ -80,6 +81,13 @@ def test_a_record_that_contradicts_itself_is_refused(entry):
     """A tensor has a dtype and nothing else has, no dimension is negative: the rest of the package may rely on it."""
     with pytest.raises(BadRecord, match="contradicts itself"):
         decode(encode(entry, b"name"))
+
+
+def test_a_run_of_plain_tensors_is_written_as_each_is():
+    """Those of `.ckpt` files and those whose headers stand apart."""
+    run = [plain(tensor_entry(f"w{place}", place, apart=apart)) for place, apart in enumerate((0, 60, 0))]
+
+    assert encode_run(run) == [encode(entry_of(found), found.name) for found in run]
 
 
 @pytest.mark.parametrize("entry", [*KINDS, tensor_entry("", digest=bytes(32)), tensor_entry("w", apart=60)])

@@ -136,13 +136,14 @@ def children(data, page):
     return [at + offset for offset in struct.unpack_from(f"<{(lower - 16) // 2}H", data, at + 16)]
 
 
-def test_a_branch_that_leads_to_itself_is_refused(forge):
-    """A look-up and a walk go down as many levels as the tree has, and find no leaf there."""
+@pytest.mark.parametrize("number", [None, 0, 1, 2**32, 2**48 - 1], ids=["itself", "meta", "meta too", "outside", "far"])
+def test_a_branch_that_leads_to_no_page_below_it_is_refused(number, forge):
+    """To itself, to a page of no tree, outside the file: a look-up and a walk go down as many levels as there are."""
 
     def change(data):
         root, _ = root_of(data)
         for node in children(data, root):
-            data[node : node + 6] = root.to_bytes(6, "little")
+            data[node : node + 6] = (root if number is None else number).to_bytes(6, "little")
 
     tree = opened(forge(change))
 
@@ -173,39 +174,22 @@ def test_a_tree_too_deep_to_be_one_is_refused(forge):
         opened(forge(change))
 
 
-@pytest.mark.parametrize("number", [0, 1, 2**32, 2**48 - 1])
-def test_a_page_outside_the_file_or_of_no_tree_is_refused(number, forge):
-    """However far a branch points."""
+CLAIMS = {
+    "the first page": (5, (0).to_bytes(8, "little")),
+    "a page far outside": (5, (2**40).to_bytes(8, "little")),
+    "the last page of numbers": (5, b"\xff" * 8),
+    "four billion bytes": (-8, b"\xff" * 4),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_value_that_is_not_in_the_file_is_refused(claim, forge):
+    """A value in pages of its own must be where such pages are, and no longer than the file, before room is made."""
+    behind, said = CLAIMS[claim]
 
     def change(data):
-        root, _ = root_of(data)
-        for node in children(data, root):
-            data[node : node + 6] = number.to_bytes(6, "little")
-
-    tree = opened(forge(change))
-
-    assert fault_of(lambda: tree.get(b"key000000")) is BadRecord
-
-
-@pytest.mark.parametrize("page", [0, 2**40, 2**64 - 1])
-def test_a_value_outside_the_file_is_refused(page, forge):
-    """A value in pages of its own must be where such pages are."""
-
-    def change(data):
-        place = data.rindex(b"large") + len(b"large")
-        data[place : place + 8] = page.to_bytes(8, "little")
-
-    tree = opened(forge(change, {b"large": b"v" * 9000}))
-
-    assert fault_of(lambda: tree.get(b"large")) is BadRecord
-
-
-def test_a_value_longer_than_the_file_is_refused(forge):
-    """Before room is made for it."""
-
-    def change(data):
-        place = data.rindex(b"large") - 8
-        data[place : place + 4] = b"\xff" * 4
+        place = data.rindex(b"large") + behind
+        data[place : place + len(said)] = said
 
     tree = opened(forge(change, {b"large": b"v" * 9000}))
 

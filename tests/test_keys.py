@@ -7,11 +7,15 @@ import os
 import pickle
 
 import pytest
+from checkpoints import LAYERS, checkpoint
+from encryption import encrypted
 
-from lazyckpt.errors import ArgumentValueError
-from lazyckpt.keys import NO_KEY, KeyReference, Secret, key_from_text
+import lazyckpt
+from lazyckpt.errors import ArgumentValueError, WrongKey
+from lazyckpt.keys import NO_KEY, OWN_MODE, KeyReference, LateKey, Secret, key_from_text
 
 KEY = b"SECRET-OF-16-BYT"
+PLAIN = checkpoint(LAYERS)
 
 
 def test_a_secret_gives_its_key_only_when_asked():
@@ -114,3 +118,31 @@ def test_a_reference_travels_without_the_key(tmp_path):
 
     assert pickle.loads(pickle.dumps(reference)) == reference
     assert b"SECRET" not in pickle.dumps(reference)
+
+
+def test_a_late_key_is_looked_for_once_and_only_for_what_is_encrypted(tmp_path):
+    """A plain file is opened without it; of two encrypted ones the first asks, with its name and its mode."""
+    asked = []
+
+    def find(file, mode):
+        asked.append((os.path.basename(file), mode))
+        return Secret(KEY)
+
+    key = LateKey(find)
+    for name, data in (
+        ("plain", PLAIN),
+        ("one", encrypted(PLAIN, "AES-CBC", KEY)),
+        ("two", encrypted(PLAIN, "AES-CBC", KEY)),
+    ):
+        (tmp_path / name).write_bytes(data)
+        lazyckpt.build_index(tmp_path / name, key, OWN_MODE).close()
+
+    assert asked == [("one", "AES-CBC")]
+
+
+def test_a_late_key_that_insists_is_told_that_a_file_is_plain(tmp_path):
+    """Who named a key is told that it is of no use, before it is looked for."""
+    (tmp_path / "net.ckpt").write_bytes(PLAIN)
+
+    with pytest.raises(WrongKey, match="not encrypted"):
+        lazyckpt.build_index(tmp_path / "net.ckpt", LateKey(lambda file, mode: 1 / 0, insists=True), OWN_MODE)

@@ -14,6 +14,7 @@ ROOT = Path(lazyckpt.__file__).parent
 # Lowest first. A room imports from itself and from what stands before it. "" is the package itself.
 LAYERS = (
     "errors",
+    "log",
     "tasks",
     "atomic",
     "dtypes",
@@ -81,7 +82,8 @@ OWNERS = {
         "cli.viewing",
     },
 }
-BY_NAME = {"", "dtypes"}  # modules that import by a computed name: the public names, and ml_dtypes, when asked for
+# Modules that import by a computed name: the public names, ml_dtypes, and the reader of a format, when asked for.
+BY_NAME = {"", "dtypes", "formats"}
 LONGEST = 400  # lines
 
 

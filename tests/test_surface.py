@@ -89,6 +89,13 @@ def test_importing_lazyckpt_is_cheap():
     assert {name for name in loaded if name.startswith("lazyckpt")} == {"lazyckpt"}
 
 
+def test_what_opens_checkpoints_brings_in_little():
+    """No logger, no OpenSSL, no reader of another format, no LMDB: these come when there is work for them."""
+    loaded = imported_by("lazyckpt.load_checkpoint")
+
+    assert loaded & {"logging", "hashlib", "cryptography", "lmdb", "lazyckpt.formats.safetensors"} == set()
+
+
 def test_asking_for_every_name_is_cheap():
     """What is offered needs no framework, no command line, and nothing else that is needed only now and then."""
     assert imported_by("[getattr(lazyckpt, name) for name in lazyckpt.__all__]") & set(HEAVY) == set()

@@ -21,9 +21,8 @@ import typer
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError
 from lazyckpt.index import Index
 from lazyckpt.index.build import build_index
-from lazyckpt.keys import KeyReference, Secret, key_from_text
-from lazyckpt.sets import files_of, is_listing
-from lazyckpt.sources import mode_of
+from lazyckpt.keys import NO_KEY, OWN_MODE, KeyReference, LateKey, Secret, key_from_text
+from lazyckpt.sets import is_listing
 from lazyckpt.sources.paths import is_folder
 
 if TYPE_CHECKING:
@@ -94,15 +93,24 @@ def _bytes_or_escape(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("backslashreplace")(error)
 
 
-def key_of(path: str, reference: KeyReference) -> tuple[bytes | None, str]:
-    """The key of a file and its mode, which the file's first bytes name; asked for at a terminal if need be."""
-    mode = mode_of(files_of(path)[0])
-    key = reference.read()
-    if mode is not None and key is None:
-        if not sys.stdin.isatty():
-            raise EncryptedFile(f"the file is encrypted ({mode}): give --key-file or --key-env", file=path)
-        key = Secret(key_from_text(typer.prompt(f"Key of {path} ({mode})", hide_input=True)))
-    return None if key is None else key.reveal(), mode or "AES-GCM"
+def key_of(path: str, reference: KeyReference, optional: bool = False) -> tuple[LateKey, str]:
+    """The key of a file, and its mode, as functions take them: they are found when the file has been opened.
+
+    Args:
+        path: the file, as it was typed.
+        reference: the place of the key; without one it is asked for at a terminal.
+        optional: whether a plain file may have a key that it does not need.
+    """
+
+    def find(_: str, mode: str) -> Secret:
+        key = reference.read()
+        if key is None:
+            if not sys.stdin.isatty():
+                raise EncryptedFile(f"the file is encrypted ({mode}): give --key-file or --key-env", file=path)
+            key = Secret(key_from_text(typer.prompt(f"Key of {path} ({mode})", hide_input=True)))
+        return key
+
+    return LateKey(find, insists=not optional and reference != NO_KEY), OWN_MODE
 
 
 def loaded(path: str, reference: KeyReference) -> Checkpoint:

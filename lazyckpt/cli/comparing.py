@@ -8,8 +8,6 @@ import typer
 
 from lazyckpt.cli.app import AsJson, KeyFile, KeyVariable, app, byte_bar, key_of, print_report, told_plainly
 from lazyckpt.keys import KeyReference
-from lazyckpt.sets import is_listing
-from lazyckpt.sources import mode_of
 
 if TYPE_CHECKING:
     from lazyckpt.checkpoint import Checkpoint
@@ -61,6 +59,4 @@ def _opened(path: str, reference: KeyReference, optional: bool) -> Checkpoint:
     """One side; an optional key is for the side that needs it."""
     from lazyckpt.explore.opening import open_all
 
-    if optional and not is_listing(path) and mode_of(path) is None:
-        reference = KeyReference()
-    return open_all(path, *key_of(path, reference))
+    return open_all(path, *key_of(path, reference, optional))

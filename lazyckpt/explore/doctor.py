@@ -19,7 +19,6 @@ import numpy as np
 from lazyckpt.display.sizes import human_size
 from lazyckpt.entry import TENSOR, Entry, entry_of
 from lazyckpt.errors import (
-    ArgumentTypeError,
     ArgumentValueError,
     CorruptFile,
     DamagedBlock,
@@ -50,7 +49,7 @@ from lazyckpt.sources.cipher import Mode, encryption_of
 from lazyckpt.sources.encrypted import DecryptedSource, open_encrypted
 from lazyckpt.sources.frames import hop
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, NOT_FILES, file_system, open_local
-from lazyckpt.sources.paths import on_this_machine
+from lazyckpt.sources.paths import given, on_this_machine
 from lazyckpt.sources.sweep import swept
 
 Progress = Callable[[int, int], object]
@@ -96,9 +95,7 @@ def diagnose(
         secret = secret_of(key)
     finally:
         key = None  # so that no traceback's variables show it
-    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
-        raise ArgumentTypeError(f"a path is needed, not {type(path).__name__}")
-    local = on_this_machine(os.fspath(path), "only files of this machine can be examined; verify reads others, too")
+    local = on_this_machine(given(path), "only files of this machine can be examined; verify reads others, too")
     patient = _Patient(local, secret, values, progress)
     patient.examine()
     return Diagnosis(patient.path, patient.what, patient.facts, by_level(patient.findings))

@@ -14,9 +14,8 @@ from lazyckpt.explore.patterns import is_pattern
 from lazyckpt.index import Index
 from lazyckpt.index.build import existing
 from lazyckpt.index.store import PARAM_KEY_MARK
-from lazyckpt.keys import NO_KEY, KeyReference
-from lazyckpt.sets import files_of
-from lazyckpt.sources import mode_of, open_source
+from lazyckpt.keys import NO_KEY, OWN_MODE, KeyReference, late
+from lazyckpt.sources import open_source
 from lazyckpt.sources.paths import resolved
 
 
@@ -53,10 +52,7 @@ def find(pattern: str, paths: Iterable[str | os.PathLike[str]], key: KeyReferenc
     for given in paths:
         path = os.fspath(given)
         try:
-            mode = mode_of(files_of(path)[0])
-            secret = key.read() if mode else None
-            dec_key = None if secret is None else secret.reveal()
-            with open_all(path, dec_key, mode or "AES-GCM") as checkpoint:
+            with open_all(path, late(key), OWN_MODE) as checkpoint:
                 yield from (Found(path, entry) for entry in _wanted(checkpoint.index, pattern))
         except (LazyCkptError, OSError) as error:
             if isinstance(error, FileFault):

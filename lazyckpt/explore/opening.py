@@ -10,7 +10,7 @@ import os
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import MissingFile
 from lazyckpt.index.build import AUTO, Wishes
-from lazyckpt.keys import Key, secret_of
+from lazyckpt.keys import Key, secret_or_late
 from lazyckpt.loading import format_of_name
 from lazyckpt.selection import AllNames
 from lazyckpt.sets import is_listing, open_path
@@ -44,7 +44,7 @@ def open_all(
     Cost: as `load_checkpoint`.
     """
     try:
-        key = secret_of(dec_key)
+        key = secret_or_late(dec_key)
     finally:
         dec_key = None  # so that no traceback's variables show it
     place = os.fspath(path)

@@ -18,19 +18,20 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 from lazyckpt.entry import Entry, Plain, entry_of
-from lazyckpt.errors import ArgumentTypeError, CorruptFile, DamagedBlock, FileFault, LazyCkptError, StaleIndex
+from lazyckpt.errors import CorruptFile, DamagedBlock, FileFault, LazyCkptError, StaleIndex
 from lazyckpt.explore.contents import Contents, Some
+from lazyckpt.explore.sidecars import damage_of, sidecars_of
 from lazyckpt.explore.verification import Check, Verification
 from lazyckpt.formats import FORMATS, find, format_of
 from lazyckpt.formats.ckpt import trailer
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import Index
 from lazyckpt.index.build import Wishes, existing
-from lazyckpt.keys import Key, Secret, secret_of
+from lazyckpt.keys import OWN_MODE, Key, LateKey, Secret, secret_of
 from lazyckpt.payload import PIECE, Payloads
-from lazyckpt.sources import CACHE_BYTES, BaseSource, Opened, Source, mode_of, open_source
+from lazyckpt.sources import CACHE_BYTES, BaseSource, Opened, Source, open_source
 from lazyckpt.sources.encrypted import GcmSource, open_encrypted
-from lazyckpt.sources.paths import resolved
+from lazyckpt.sources.paths import given, resolved
 from lazyckpt.sources.sweep import swept
 
 Progress = Callable[[int, int], object]
@@ -69,10 +70,8 @@ def verify(
         secret = secret_of(key)
     finally:
         key = None  # so that no traceback's variables show it
-    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
-        raise ArgumentTypeError(f"a path is needed, not {type(path).__name__}")
     threads = min(MAX_WORKERS, os.cpu_count() or 1) if workers is None else max(1, workers)
-    run = _Run(os.fspath(path), threads, progress)
+    run = _Run(given(path), threads, progress)
     run.all(secret)
     return Verification(run.path, run.size, time.perf_counter() - run.began, tuple(run.checks))
 
@@ -95,9 +94,8 @@ class _Run:
         """Make every check that can be made."""
         opened: Opened | None = None
         try:
-            place = resolved(self.path)
-            mode = mode_of(place)
-            opened = open_source(place, key if mode else None, mode or "AES-GCM", access="pread")
+            late_key = LateKey(lambda file, mode: key)  # which a plain file does not need
+            opened = open_source(resolved(self.path), late_key, OWN_MODE, access="pread")
             self.size = opened.fingerprint.size
             self._opened(opened, format_of(opened.source))
         except (LazyCkptError, OSError, ValueError) as error:
@@ -108,6 +106,9 @@ class _Run:
 
     def _add(self, name: str, outcome: str, detail: str) -> None:
         self.checks.append(Check(name, outcome, detail))
+
+    def _judged(self, name: str) -> bool:
+        return any(check.name == name for check in self.checks)
 
     def _opened(self, opened: Opened, form: str) -> None:
         source: Source = opened.source
@@ -120,6 +121,8 @@ class _Run:
             digests = index is not None and index.has_digests
             tagged = isinstance(source, GcmSource)
             self._passes = tagged + (told is not None) + digests or 1
+            for damage in self._damage(opened, index):
+                self._add("index", "failed", f"{damage}; whoever meets it has it built again (lazyckpt index --force)")
             if self._headers(source, form, index):
                 believed = not any(check.name == "index" and check.outcome == "failed" for check in self.checks)
                 self._contents(source, opened.source, form, told, index if digests and believed else None)
@@ -127,6 +130,17 @@ class _Run:
         finally:
             if index is not None:
                 index.close()
+
+    @staticmethod
+    def _damage(opened: Opened, index: Index | None) -> list[str]:
+        """What is damaged in the index that is used, or in those that cannot be."""
+        if index is not None:
+            sidecars = [] if index.path is None else [(index.path, damage_of(index.path))]
+        elif opened.is_remote:
+            sidecars = []
+        else:
+            sidecars = [(each.path, each.why) for each in sidecars_of(opened.path) if each.state == "damaged"]
+        return [f"the index {path} is damaged ({why})" for path, why in sidecars if why][:1]
 
     def _headers(self, source: Source, form: str, index: Index | None) -> bool:
         """Walk the file; whether that came to its end."""
@@ -142,7 +156,8 @@ class _Run:
                 self._add("blocks", "failed", _told(error))
             return False
         except StaleIndex as error:  # the index contradicts itself: what the file says is another matter
-            self._add("index", "failed", _told(error))
+            if not self._judged("index"):
+                self._add("index", "failed", _told(error))
             return self._headers(source, form, None)
         except (LazyCkptError, OSError) as error:
             self._add("headers", "failed", _told(error))
@@ -162,7 +177,7 @@ class _Run:
             self._add("gaps", "failed", f"{gap:,} bytes belong to no parameter{again}")
         else:
             self._add("gaps", "passed", f"nothing lies between parameters{again}")
-        if not any(check.name == "index" for check in self.checks):
+        if not self._judged("index"):
             self.checks += agreement.checks()
         return True
 

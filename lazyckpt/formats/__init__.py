@@ -1,17 +1,18 @@
 """Formats: where the parameters are in a source, and whether an index still tells the truth about it.
 
 `FORMATS` is the only list of them. A format offers `scan(source)`, which yields entries without reading payloads, and
-`confirm(source, entry)`, which proves one entry against the bytes as they are now.
+`confirm(source, entry)`, which proves one entry against the bytes as they are now. Its module is imported when a file
+of its kind is met.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lazyckpt.entry import Entry, Extent, Plain, entry_of
 from lazyckpt.errors import CorruptFile, WrongFormat
-from lazyckpt.formats import ckpt, safetensors
 from lazyckpt.formats.sniff import HEAD, diagnose, is_ckpt, is_safetensors
 from lazyckpt.formats.wire import Buffer
 from lazyckpt.sources.base import Source
@@ -36,25 +37,27 @@ class Format(NamedTuple):
     confirm_in: Callable[[Buffer, Entry], None]
     metadata: Callable[[Source], Mapping[str, str]]
     checksums: Callable[[Source], tuple[int | None, int]]
-    in_file_order: bool = True
+    in_file_order: bool
 
     def scan(self, source: Source) -> Iterator[Entry]:
         """`find`, as entries."""
         return map(entry_of, self.find(source))
 
 
-FORMATS = {
-    "ckpt": Format(ckpt.find, ckpt.confirm, ckpt.header_extents, ckpt.confirm_in, ckpt.metadata, ckpt.checksums),
-    "safetensors": Format(
-        safetensors.find,
-        safetensors.confirm,
-        safetensors.header_extents,
-        safetensors.confirm_in,
-        safetensors.metadata,
-        safetensors.checksums,
-        in_file_order=False,  # but in that of names
-    ),
-}
+_IN_FILE_ORDER: Final = {"ckpt": True, "safetensors": False}  # each by the name of its module; the latter go by name
+
+
+class _Formats(dict[str, Format]):
+    def __missing__(self, name: str) -> Format:
+        order = _IN_FILE_ORDER[name]
+        form = importlib.import_module(f"lazyckpt.formats.{name}")
+        found = self[name] = Format(
+            form.find, form.confirm, form.header_extents, form.confirm_in, form.metadata, form.checksums, order
+        )
+        return found
+
+
+FORMATS: Final[Mapping[str, Format]] = _Formats()
 
 
 def format_of(source: Source) -> str:

@@ -4,9 +4,11 @@
 
 (and as `encode` aligns them, with a field of zeros before the content).
 
-Strategy: the two outer headers are read byte by byte, the rest up to the content by one regular expression run on the
-bytes in place. Layers repeat, so what a header's bytes claim is worked out once and remembered by those bytes. Whatever
-is written in any other way is left to the general walk (`ckpt`), whose answer would be the same.
+Strategy: layers repeat, so a value is first compared with the last one whose two outer lengths were the same: if all
+bytes from its tag to its content are as they were there, only the name is new. Otherwise the two outer headers are read
+byte by byte, the rest up to the content by one regular expression run on the bytes in place; what a header's bytes
+claim is worked out once and remembered by those bytes. Whatever is written in any other way is left to the general walk
+(`ckpt`), whose answer would be the same.
 """
 
 from __future__ import annotations
@@ -15,14 +17,14 @@ import functools
 import math
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from lazyckpt.dtypes import IN_CKPT, DType
-from lazyckpt.entry import Plain
+from lazyckpt.entry import TENSOR, Entry, Plain
 from lazyckpt.errors import CorruptFile
 from lazyckpt.formats.header import TensorHeader, impossible, merge_tensor
 from lazyckpt.formats.wire import Buffer
-from lazyckpt.sources.window import Window
+from lazyckpt.sources.window import Patch, Window
 
 VALUE: Final = 0x0A
 TAG: Final = 0x0A
@@ -33,8 +35,23 @@ _BODY: Final = re.compile(
     rb"\x1a([\x80-\xff]{0,5}[\x00-\x7f])"
 )
 _REMEMBERED: Final = 65_536  # headers whose claims are kept in memory during a scan
+_OFTEN: Final = 1_024  # …, and for looking at single values
+_LOOK: Final = 128  # bytes within which a value's content must begin, for the value to be told from another
 _Claim = tuple[DType, tuple[int, ...], int]  # dtype, shape, bytes of content
 _Recognise = Callable[[memoryview, int, int], Plain | None]
+
+
+class _Form(NamedTuple):
+    """What values have in common whose first bytes (up to the tag) are the same; positions count from their first."""
+
+    tag: int
+    tag_end: int
+    header: bytes  # from the tag's end to the content
+    dtype: DType
+    shape: tuple[int, ...]
+    content: int
+    nbytes: int
+    length: int
 
 
 def recogniser(buffer: Buffer) -> Callable[[int, int], Plain | None]:
@@ -42,7 +59,7 @@ def recogniser(buffer: Buffer) -> Callable[[int, int], Plain | None]:
 
     Layers repeat, so what a header's bytes claim (and whether its lengths agree) is remembered by those bytes.
     """
-    recognise = _recogniser()
+    recognise = _recogniser(_REMEMBERED)
     if isinstance(buffer, memoryview):
         return functools.partial(recognise, buffer)
     if isinstance(buffer, Window):
@@ -62,9 +79,40 @@ def _in_window(recognise: _Recognise, window: Window, position: int, end: int) -
     return None
 
 
-def _recogniser() -> _Recognise:
+def _recogniser(most: int) -> _Recognise:
+    """See `recogniser`; remembers up to `most` headers. Safe for many threads."""
+    alike: dict[bytes, _Form] = {}
+    matched, new, form_of = _matching(most), tuple.__new__, alike.get
+    reach = 0
+
+    def recognise(buffer: memoryview, position: int, end: int) -> Plain | None:
+        """Tell the value from one before it, of the same lengths and the same header; else parse it."""
+        nonlocal reach
+        head = bytes(buffer[position : position + _LOOK])
+        form = form_of(head[:reach])
+        if form is not None:
+            tag, tag_end, header, dtype, shape, content, nbytes, length = form
+            name = head[tag:tag_end]
+            if position + length <= end and name.isascii() and head.startswith(header, tag_end):
+                return new(Plain, (name, dtype, shape, position + content, nbytes, position, position + length, 0))
+        found = matched(buffer, position, end)
+        if found is None or (content := found.offset - position) > _LOOK:
+            return found
+        reach = tag = _varint_end(head, _varint_end(head, 1) + 1)
+        tag_end = tag + len(found.name)
+        if len(alike) >= most:
+            alike.clear()
+        alike[head[:tag]] = _Form(
+            tag, tag_end, head[tag_end:content], found.dtype, found.shape, content, found.length, found.stop - position
+        )
+        return found
+
+    return recognise
+
+
+def _matching(most: int) -> _Recognise:
     claims: dict[bytes, _Claim] = {}
-    match_body, new = _BODY.match, tuple.__new__
+    match_body = _BODY.match
 
     def recognise(buffer: memoryview, position: int, end: int) -> Plain | None:
         try:
@@ -93,7 +141,7 @@ def _recogniser() -> _Recognise:
             claim = _read_claims(body)
             if claim is None:
                 return None
-            if len(claims) >= _REMEMBERED:
+            if len(claims) >= most:
                 claims.clear()
             claims[header] = claim
         dtype, shape, nbytes = claim
@@ -104,9 +152,38 @@ def _recogniser() -> _Recognise:
         name = bytes(buffer[tag : tag + tag_length])
         if not name.isascii() and not _is_utf8(name):
             return None
-        return new(Plain, (name, dtype, shape, content, nbytes, position, stop, 0))
+        return Plain(name, dtype, shape, content, nbytes, position, stop)
 
     return recognise
+
+
+def stands_in(buffer: Buffer, entry: Entry) -> bool:
+    """Whether a tensor stands where an entry says, written as MindSpore writes it, with just the entry's claims.
+
+    `buffer` need have no more than its header. False does not mean that it does not stand there.
+    """
+    if isinstance(buffer, memoryview):
+        run, base = buffer, 0
+    elif isinstance(buffer, Patch):
+        run, base = buffer.run_at(entry.start)
+    else:
+        return False
+    if entry.kind != TENSOR or len(entry.extents) != 1 or entry.apart:
+        return False
+    start, stop = entry.start - base, entry.stop - base
+    found = _remembering(run, start, stop)
+    offset, length = entry.extents[0]
+    return found == (entry.name.encode(), entry.dtype, entry.shape, offset - base, length, start, stop, 0)
+
+
+def _varint_end(data: bytes, position: int) -> int:
+    """Where the varint at a position ends."""
+    while data[position] > 0x7F:
+        position += 1
+    return position + 1
+
+
+_remembering: Final = _recogniser(_OFTEN)
 
 
 def _is_utf8(name: bytes) -> bool:

@@ -17,70 +17,64 @@ class Kind(NamedTuple):
     """A format that is mistaken for a checkpoint.
 
     Attributes:
-        mark: what a file of it begins with.
+        mark: what a file of it begins with, as a regular expression.
         what: what to call it.
         advice: what to do.
     """
 
-    mark: re.Pattern[bytes]
+    mark: bytes
     what: str
     advice: str
 
 
-def _kind(mark: bytes, what: str, advice: str) -> Kind:
-    return Kind(re.compile(mark, re.DOTALL), what, advice)
-
-
 _WRITER: Final = "load it with the library that wrote it"
 _KINDS: Final = (
-    _kind(
+    Kind(
         rb"version https://git-lfs",
         "a Git LFS pointer, not the file it stands for",
         "run 'git lfs pull' in the repository it comes from, or download the file itself",
     ),
-    _kind(
+    Kind(
         rb"PK\x03\x04",
         "a zip archive, as torch.save writes it",
         "load it with torch.load, or convert it to a checkpoint of MindSpore's first",
     ),
-    _kind(rb"PK\x05\x06", "an empty zip archive", "get the file again"),
-    _kind(rb"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes it", "open it with h5py"),
-    _kind(rb"\x80\x02", "a Python pickle, as old versions of torch write it", _WRITER),
-    _kind(rb"\x80[\x03-\x05]", "a Python pickle", _WRITER),
-    _kind(rb"\x93NUMPY", "a numpy array file", "open it with numpy.load"),
-    _kind(
+    Kind(rb"PK\x05\x06", "an empty zip archive", "get the file again"),
+    Kind(rb"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes it", "open it with h5py"),
+    Kind(rb"\x80\x02", "a Python pickle, as old versions of torch write it", _WRITER),
+    Kind(rb"\x80[\x03-\x05]", "a Python pickle", _WRITER),
+    Kind(rb"\x93NUMPY", "a numpy array file", "open it with numpy.load"),
+    Kind(
         rb"\x0a[\x01-\x10][0-9.]+\x12\x09MindSpore",
         "a MindIR model, a net with its graph",
         "load it with mindspore.load, or get the checkpoint that it was exported from",
     ),
-    _kind(
+    Kind(
         rb"\x08[\x01-\x7f]\x12(?:[\x04-\x7f]|[\x80-\xff]\x01)\x0a[\x01-\x7f]",
         "a strategy file, which says how values are spread over ranks and holds none",
         "give the checkpoints of the ranks",
     ),
-    _kind(
+    Kind(
         rb'{"(?:current_stage|parallel_layout_item)"',
         "a strategy file in JSON, which says how values are spread over ranks and holds none",
         "give the checkpoints of the ranks",
     ),
-    _kind(rb"\x08[\x01-\x7f]\x12[\x01-\x7f][A-Za-z]", "an ONNX model", "open it with onnx"),
-    _kind(
-        rb".{16}\xde\xc0\xef\xbe", "an LMDB file, such as the index of a checkpoint", "give the checkpoint beside it"
-    ),
-    _kind(rb"\x1f\x8b", "a gzip archive", "unpack it first"),
-    _kind(rb"\x28\xb5\x2f\xfd", "a Zstandard archive", "unpack it first"),
-    _kind(rb"\xfd7zXZ\x00", "an xz archive", "unpack it first"),
-    _kind(rb"BZh[1-9]", "a bzip2 archive", "unpack it first"),
-    _kind(rb".{257}ustar", "a tar archive", "unpack it first"),
-    _kind(rb"GGUF", "a GGUF model", "open it with gguf"),
-    _kind(rb"<!DOCTYPE", "a web page, not the file behind the link", "download the file itself"),
-    _kind(rb"<html", "a web page, not the file behind the link", "download the file itself"),
+    Kind(rb"\x08[\x01-\x7f]\x12[\x01-\x7f][A-Za-z]", "an ONNX model", "open it with onnx"),
+    Kind(rb".{16}\xde\xc0\xef\xbe", "an LMDB file, such as the index of a checkpoint", "give the checkpoint beside it"),
+    Kind(rb"\x1f\x8b", "a gzip archive", "unpack it first"),
+    Kind(rb"\x28\xb5\x2f\xfd", "a Zstandard archive", "unpack it first"),
+    Kind(rb"\xfd7zXZ\x00", "an xz archive", "unpack it first"),
+    Kind(rb"BZh[1-9]", "a bzip2 archive", "unpack it first"),
+    Kind(rb".{257}ustar", "a tar archive", "unpack it first"),
+    Kind(rb"GGUF", "a GGUF model", "open it with gguf"),
+    Kind(rb"<!DOCTYPE", "a web page, not the file behind the link", "download the file itself"),
+    Kind(rb"<html", "a web page, not the file behind the link", "download the file itself"),
 )
 
 
 def recognised(head: bytes) -> Kind | None:
     """The format that a file's first bytes are of, if it is none that can be loaded."""
-    return next((kind for kind in _KINDS if kind.mark.match(head)), None)
+    return next((kind for kind in _KINDS if re.match(kind.mark, head, re.DOTALL)), None)
 
 
 def diagnose(head: bytes, wanted: str = "ckpt") -> str | None:

@@ -7,7 +7,6 @@ parameter held before is let go: the peak is the net and one value.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -18,14 +17,13 @@ from mindspore import nn
 from mindspore.communication import get_group_size
 from mindspore.experimental import MapParameter
 
+from lazyckpt import log
 from lazyckpt.binding import Pair, Plan, Target, plan, refuse
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.offers import Offers, check_values, dtype_named, in_file_order
 from lazyckpt.parameter import Parameter
 from lazyckpt.tensors.mindspore import BY_BYTES, to_tensor
-
-log = logging.getLogger("lazyckpt")
 
 BINDABLE: Final = (Parameter, mindspore.Parameter, str, list)
 

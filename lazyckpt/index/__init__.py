@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from lazyckpt.entry import Entry, Fingerprint
 from lazyckpt.errors import StaleIndex
-from lazyckpt.index.record import BadRecord, decode, name_of, names_of
+from lazyckpt.index.record import BadRecord, decode, name_of
 from lazyckpt.index.store import Store
 
 if TYPE_CHECKING:
@@ -35,17 +35,17 @@ class Index(Mapping[str, Entry]):
 
     @property
     def path(self) -> str | None:
-        """The sidecar's path, or None for an index in memory."""
+        """The sidecar's path, or None for an index in memory. Reads nothing."""
         return self._store.path
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Of the file it describes."""
+        """Of the file it describes: its size in bytes, its time in nanoseconds, a hash of its ends. Reads nothing."""
         return self._store.meta.fingerprint
 
     @property
     def has_digests(self) -> bool:
-        """Whether every entry carries a digest of its content."""
+        """Whether every entry carries a digest of its content. Reads nothing."""
         return self._store.meta.digests
 
     def __len__(self) -> int:
@@ -61,8 +61,7 @@ class Index(Mapping[str, Entry]):
         return self.at(position, name)
 
     def __iter__(self) -> Iterator[str]:
-        for run in self.runs():
-            yield from self._read(names_of, run)
+        yield from chain.from_iterable(self._in_runs(self._some_names))
 
     def __repr__(self) -> str:
         return f"<Index of {len(self):,} parameters in {self.path or 'memory'}>"
@@ -74,13 +73,7 @@ class Index(Mapping[str, Entry]):
 
     def runs(self) -> Iterator[list[bytes]]:
         """All records in file order, some thousand at a time (see `record`). Cost: O(1) memory."""
-        done, claimed = 0, len(self)
-        while done < claimed:
-            run = self._store.records(done, _RUN)
-            if not run:
-                raise self._damaged(f"it holds {done:,} records and claims {claimed:,}")
-            yield run
-            done += len(run)
+        return self._in_runs(self._store.records)
 
     def tally(self, *, only: Container[int] | None = None, without: Container[int] = ()) -> list[Group]:
         """How many parameters of which kind there are, names told apart by all but their numbers; see `tally.Group`.
@@ -88,6 +81,9 @@ class Index(Mapping[str, Entry]):
         Args:
             only: the places that count; None for all.
             without: places that do not count.
+
+        Returns:
+            Groups, with exact counts and sizes in bytes.
 
         Cost: half a second for a million parameters (of a sealed index, some microseconds each).
         """
@@ -99,14 +95,32 @@ class Index(Mapping[str, Entry]):
         return self._read(tally, runs)
 
     def position(self, name: str) -> int | None:
-        """The place of a name in file order, or None."""
+        """The place of a name in file order.
+
+        Args:
+            name: any name.
+
+        Returns:
+            Its number, from 0; None if there is no such name.
+
+        Cost: O(log n).
+        """
         return self._store.position(name)
 
     def at(self, position: int, name: str | None = None) -> Entry:
-        """The entry at a place; with `name`, only if it is that name's.
+        """The entry at a place.
+
+        Args:
+            position: the place, from 0 in file order.
+            name: whose entry it must be; None for any.
+
+        Returns:
+            Name, kind, dtype, shape, and the extents (offset and length in bytes) of the content.
 
         Raises:
             StaleIndex: the index contradicts itself.
+
+        Cost: O(log n).
         """
         entry = self._read(decode, self._store.record(position))
         if name is not None and entry.name != name:
@@ -114,7 +128,16 @@ class Index(Mapping[str, Entry]):
         return entry
 
     def with_prefix(self, prefix: str) -> list[tuple[str, int]]:
-        """Names that start with `prefix`, with their places, in file order. Cost: O(log n + matches)."""
+        """Names that start with a prefix.
+
+        Args:
+            prefix: any text.
+
+        Returns:
+            Names and their places, in file order.
+
+        Cost: O(log n + matches); of a sealed index O(n).
+        """
         found = []
         for position in self._store.with_prefix(prefix):
             name = self._read(name_of, self._store.record(position))
@@ -123,14 +146,30 @@ class Index(Mapping[str, Entry]):
         return found
 
     def irregular(self) -> list[Entry]:
-        """The entries that need a look before they may be loaded by name. Usually none, at no cost."""
+        """The entries that need a look before they may be loaded by name. Usually none. Cost: O(log n) each."""
         if not self._store.meta.irregular:
             return []
         return [self.at(position) for position in self._store.irregular()]
 
     def close(self) -> None:
-        """Let go of the sidecar."""
+        """Let go of the sidecar. Reads nothing."""
         self._store.close()
+
+    def _some_names(self, first: int, count: int) -> list[str]:
+        try:
+            return self._store.names(first, count)
+        except BadRecord as error:
+            raise self._damaged(str(error)) from error
+
+    def _in_runs(self, fetch: Callable[[int, int], list[_T]]) -> Iterator[list[_T]]:
+        """What `fetch` gives for a first place and a count, over all places."""
+        done, claimed = 0, len(self)
+        while done < claimed:
+            run = fetch(done, _RUN)
+            if not run:
+                raise self._damaged(f"it holds {done:,} records and claims {claimed:,}")
+            yield run
+            done += len(run)
 
     @staticmethod
     def _chosen(

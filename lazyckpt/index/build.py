@@ -2,34 +2,36 @@
 
 Strategy: places are tried in order (beside the file, then the user's cache folder; see `place`). A sidecar is used if
 it can be opened and carries the file's fingerprint; anything else (older, foreign, damaged) is rebuilt, not trusted
-and not fatal. If no place can be written the index is built in memory, and the log says so; likewise if the file is
-replaced meanwhile, of which the place beside it belongs to the new one.
+and not fatal; so is one that proves damaged later, while it is read (see `mending`). If no place can be written the
+index is built in memory, and the log says so; likewise if the file is replaced meanwhile, of which the place beside it
+belongs to the new one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain, islice
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
+from lazyckpt import log
 from lazyckpt.atomic import put
 from lazyckpt.entry import Entry, Fingerprint, Plain, entry_of
-from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, StaleIndex
+from lazyckpt.errors import ArgumentValueError, StaleIndex
 from lazyckpt.formats import FORMATS, find, format_of
-from lazyckpt.index import Index, place, sidecar
+from lazyckpt.index import Index, place
 from lazyckpt.index.codec import CLEAR, Codec
+from lazyckpt.index.mending import MendingStore
 from lazyckpt.index.record import BadRecord, Meta
-from lazyckpt.index.store import MemoryStore
-from lazyckpt.keys import Key, Secret, secret_of
-from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source
+from lazyckpt.index.sidecar import Sidecar
+from lazyckpt.index.store import MemoryStore, Store
+from lazyckpt.keys import AnySecret, Key, secret_or_late
+from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source, reopen
 from lazyckpt.sources.origin import ReplacedFile
-from lazyckpt.sources.paths import resolved
-
-log = logging.getLogger("lazyckpt")
+from lazyckpt.sources.paths import given, resolved
 
 AUTO: Final = "auto"
 MEMORY: Final = "memory"
@@ -52,6 +54,14 @@ class Found(NamedTuple):
         """Let go of both."""
         self.source.close()
         self.entries.close()
+
+
+class _Stored(NamedTuple):
+    """A store, the file's plain bytes as it pins them, and whether it was there already."""
+
+    store: Sidecar | MemoryStore
+    source: Source
+    fresh: bool = False
 
 
 class Wishes(NamedTuple):
@@ -108,7 +118,7 @@ def build_index(
     An AES-GCM file is decrypted once, whole, to authenticate every block; of a CBC file only headers are decrypted.
     """
     try:
-        key = secret_of(dec_key)
+        key = secret_or_late(dec_key)
     finally:
         dec_key = None  # so that no traceback's variables show it
     where = AUTO if index_path is None else check_place(index_path)
@@ -126,13 +136,11 @@ def check_place(where: object) -> str:
     Raises:
         ArgumentTypeError: it is no path.
     """
-    if isinstance(where, (str, os.PathLike)) and isinstance(os.fspath(where), str):
-        return str(os.fspath(where))
-    raise ArgumentTypeError(f"index must be 'auto', 'memory' or a path, not {type(where).__name__}")
+    return given(where, "index must be 'auto', 'memory' or a path")
 
 
 def open_indexed(
-    path: str, key: Secret | None = None, dec_mode: str = "AES-GCM", where: str = AUTO, wishes: Wishes = DEFAULTS
+    path: str, key: AnySecret = None, dec_mode: str = "AES-GCM", where: str = AUTO, wishes: Wishes = DEFAULTS
 ) -> Found:
     """Open a file together with its index, which is found fresh, or built.
 
@@ -156,6 +164,12 @@ def open_indexed(
 def obtain(opened: Opened, where: str = AUTO, wishes: Wishes = DEFAULTS) -> Found:
     """The index of an opened file: fresh from its place, or built. See `build_index`."""
     wishes = _settled(wishes, opened)
+    store, source, fresh = _store_of(opened, where, wishes)
+    mending = MendingStore(store, partial(_anew, opened, where, wishes)) if isinstance(store, Sidecar) else store
+    return Found(Index(mending), source, wishes.format, fresh)
+
+
+def _store_of(opened: Opened, where: str, wishes: Wishes) -> _Stored:
     if where != MEMORY:
         if not wishes.force:
             found = _first_fresh(place.known(opened) if where == AUTO else [where], opened, wishes)
@@ -167,7 +181,25 @@ def obtain(opened: Opened, where: str = AUTO, wishes: Wishes = DEFAULTS) -> Foun
     source = _plain(opened, wishes)
     with _entries(opened, source, wishes) as entries:
         store = MemoryStore(entries, _facts(opened, wishes))
-    return Found(Index(store), source, wishes.format)
+    return _Stored(store, source)
+
+
+def _anew(opened: Opened, where: str, wishes: Wishes, damaged: Sidecar) -> Store:
+    """What takes the place of a sidecar that proved damaged: found there if another process built it, or built.
+
+    Raises:
+        StaleIndex: the file is another now.
+        MissingFile, …: as `build_index`.
+    """
+    now = reopen(opened)
+    try:
+        if not now.origin.bears(opened.fingerprint):
+            raise StaleIndex("the file was changed or replaced since it was opened", file=opened.path)
+        sealed = damaged.meta.sealed or opened.lock is None
+        again = wishes._replace(force=damaged.in_place, digest=None, sealed=sealed, progress=None)
+        return _store_of(now, where, again).store
+    finally:
+        now.source.close()
 
 
 def existing(opened: Opened, wishes: Wishes = DEFAULTS) -> Found | None:
@@ -177,7 +209,8 @@ def existing(opened: Opened, wishes: Wishes = DEFAULTS) -> Found | None:
         WrongKey: the key is not the one that the index was built with, nor does it open the file.
     """
     wishes = _settled(wishes, opened)
-    return _first_fresh(place.known(opened), opened, wishes)
+    found = _first_fresh(place.known(opened), opened, wishes)
+    return None if found is None else Found(Index(found.store), found.source, wishes.format, fresh=True)
 
 
 def _settled(wishes: Wishes, opened: Opened) -> Wishes:
@@ -187,7 +220,7 @@ def _settled(wishes: Wishes, opened: Opened) -> Wishes:
     return wishes._replace(format="ckpt" if opened.lock is not None else format_of(opened.source))
 
 
-def _kept(candidates: list[str], opened: Opened, where: str, wishes: Wishes) -> Found | None:
+def _kept(candidates: list[str], opened: Opened, where: str, wishes: Wishes) -> _Stored | None:
     """An index that is built and kept at the first place that can be written, or None."""
     for candidate in candidates:
         try:
@@ -213,13 +246,13 @@ def index_in_memory(source: Source, form: str) -> Index:
     return Index(MemoryStore(find(source, form), Meta(mark, format=form)))
 
 
-def _first_fresh(candidates: Iterable[str], opened: Opened, wishes: Wishes) -> Found | None:
+def _first_fresh(candidates: Iterable[str], opened: Opened, wishes: Wishes) -> _Stored | None:
     return next(filter(None, (_fresh(candidate, opened, wishes) for candidate in candidates)), None)
 
 
-def _fresh(path: str, opened: Opened, wishes: Wishes) -> Found | None:
+def _fresh(path: str, opened: Opened, wishes: Wishes) -> _Stored | None:
     try:
-        store = sidecar.Sidecar(path)
+        store = Sidecar(path)
     except OSError:
         return None
     except BadRecord as error:
@@ -231,10 +264,10 @@ def _fresh(path: str, opened: Opened, wishes: Wishes) -> Found | None:
         log.info("the index %s is not used: %s", path, error.what)
         store.close()
         return None
-    return Found(Index(store), source, wishes.format, fresh=True)
+    return _Stored(store, source, fresh=True)
 
 
-def _source_for(store: sidecar.Sidecar, opened: Opened, wishes: Wishes) -> Source:
+def _source_for(store: Sidecar, opened: Opened, wishes: Wishes) -> Source:
     """The file's plain bytes as this index pins them.
 
     Raises:
@@ -268,7 +301,7 @@ def _locked() -> ModuleType:
     return locked
 
 
-def _build(path: str, opened: Opened, wishes: Wishes) -> Found:
+def _build(path: str, opened: Opened, wishes: Wishes) -> _Stored:
     from lazyckpt.index.write import write
 
     source: Any = _plain(opened, wishes)  # of an encrypted file, one with a table
@@ -288,7 +321,7 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> Found:
     os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
     put(path, fill, mode=opened.origin.mode & 0o666 | 0o400)
     try:
-        store = sidecar.Sidecar(path)
+        store = Sidecar(path)
     except BadRecord as error:
         raise OSError(f"what was written cannot be read back: {error}") from error
     if store.meta != facts:  # another index came to its place
@@ -296,7 +329,7 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> Found:
         raise ReplacedFile(path)
     store.unlock(codec)
     place.forget_others(path, opened)
-    return Found(Index(store), source, wishes.format)
+    return _Stored(store, source)
 
 
 def _facts(opened: Opened, wishes: Wishes) -> Meta:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lazyckpt.errors import FileFault, LazyCkptError, MissingFile
 from lazyckpt.index.build import Wishes, open_indexed
-from lazyckpt.keys import NO_KEY, KeyReference
-from lazyckpt.sources import mode_of
+from lazyckpt.keys import NO_KEY, OWN_MODE, KeyReference, late
 from lazyckpt.sources.paths import absolute, matches, resolved
 from lazyckpt.tasks import Outcome, Where, run
 
@@ -125,9 +124,7 @@ def build_one(path: str, force: bool, digest: str | None = None, key: KeyReferen
     start = time.perf_counter()
     size = 0
     try:
-        place = resolved(path)
-        mode = mode_of(place)
-        found = open_indexed(place, key.read() if mode else None, mode or "AES-GCM", wishes=Wishes(force, digest))
+        found = open_indexed(resolved(path), late(key), OWN_MODE, wishes=Wishes(force, digest))
         size, where, count = found.entries.fingerprint.size, found.entries.path, len(found.entries)
         found.close()
     except (LazyCkptError, OSError) as error:

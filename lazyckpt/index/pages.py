@@ -77,6 +77,13 @@ class Pages:
         if descriptor >= 0:
             os.close(descriptor)
 
+    def is_at(self, path: str) -> bool:
+        """Whether this very file is what stands at a path."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.stat(path))
+        except OSError:
+            return False
+
     def page(self, number: int) -> bytes:
         """A page.
 

@@ -1,31 +1,27 @@
 """Where sidecars live.
 
 A sidecar stands beside its checkpoint as `<checkpoint>.lmdb`. Where the folder cannot be written, or lies on a network
-file system (where LMDB should not write), it stands in the user's cache folder under a hash of the checkpoint's path;
-so do those of objects elsewhere, under hashes of the URL and of the object's version. What stands beside an object is
-brought there, once.
+file system (where LMDB should not write; a sidecar that was put there is read all the same), it stands in the user's
+cache folder under a hash of the checkpoint's path; so do those of objects elsewhere, under hashes of the URL and of the
+object's version. What stands beside an object is brought there, once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import glob
-import logging
 import os
 from collections.abc import Iterator
 from typing import Final
 
-from lazyckpt.atomic import draft, put
+from lazyckpt import log
+from lazyckpt.atomic import draft
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
 from lazyckpt.index.layout import SUFFIX
-from lazyckpt.index.pages import Pages
 from lazyckpt.index.record import BadRecord
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.sources import Opened
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system
 from lazyckpt.sources.paths import download, is_url, shown, upload
-
-log = logging.getLogger("lazyckpt")
 
 CACHE_VARIABLE: Final = "LAZYCKPT_CACHE"
 
@@ -33,27 +29,17 @@ CACHE_VARIABLE: Final = "LAZYCKPT_CACHE"
 def known(opened: Opened) -> Iterator[str]:
     """Where an index of this file may stand, the likeliest place first. Some are brought here only when asked for."""
     if not opened.is_remote:
-        yield from writable(opened)
-        return
+        yield beside(opened.path)
     far = cached(opened.path, opened.origin.version)
     yield far
-    if _brought(opened, far):
+    if opened.is_remote and _brought(opened, far):
         yield far
 
 
 def writable(opened: Opened) -> list[str]:
     """Where an index of this file may be put."""
-    near, far = beside(opened.path), cached(opened.path, opened.origin.version)
-    if opened.is_remote:
-        return [far]
-    if not on_network(opened.path):
-        return [near, far]
-    if os.path.exists(near):
-        try:
-            return [copy_to_cache(opened.path, near)]
-        except (OSError, BadRecord) as error:
-            log.info("the index %s cannot be copied here: %s", near, error)
-    return [far]
+    far = cached(opened.path, opened.origin.version)
+    return [far] if opened.is_remote or on_network(opened.path) else [beside(opened.path), far]
 
 
 def is_known(sidecar: str | None, opened: Opened) -> bool:
@@ -65,6 +51,8 @@ def is_known(sidecar: str | None, opened: Opened) -> bool:
 def forget_others(sidecar: str, opened: Opened) -> None:
     """Remove the indexes of other versions of an object, when there is one of this version."""
     if opened.is_remote:
+        import glob
+
         for other in glob.glob(f"{glob.escape(cached(opened.path).removesuffix(SUFFIX))}*{SUFFIX}"):
             if other != sidecar:
                 with contextlib.suppress(OSError):
@@ -90,22 +78,8 @@ def cached(path: str, version: str = "") -> str:
 
 
 def on_network(path: str) -> bool:
-    """Whether a path lies where LMDB should not write, nor pages be read one by one."""
+    """Whether a path lies where LMDB should not write."""
     return file_system(os.path.dirname(path) or ".") in NETWORK_FILE_SYSTEMS
-
-
-def copy_to_cache(path: str, sidecar: str) -> str:
-    """Bring a sidecar from a network file system into the cache folder; the copy's path.
-
-    Raises:
-        BadRecord: it is none (a device, say, which has no end).
-        OSError: it cannot be copied.
-    """
-    Pages(sidecar)
-    target = cached(path)
-    os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-    put(target, lambda private: _copy(sidecar, private), mode=0o600)
-    return target
 
 
 def _brought(opened: Opened, target: str) -> bool:
@@ -152,9 +126,3 @@ def publish(sidecar: str, url: str) -> str:
 def beside_url(url: str) -> str | None:
     """Where the index of an object stands, or None: of signed addresses and of files in archives nowhere."""
     return None if "?" in url or "://" in url.rpartition("::")[0] else url + SUFFIX
-
-
-def _copy(source: str, target: str) -> None:
-    import shutil
-
-    shutil.copyfile(source, target)

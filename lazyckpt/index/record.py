@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import struct
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from lazyckpt.dtypes import BY_CODE, DType
@@ -50,6 +51,10 @@ _FORMAT_BITS: Final = 4
 
 class BadRecord(ValueError):
     """Bytes that are no record: the index is damaged or of another version."""
+
+
+class OtherVersion(BadRecord):
+    """An index that another version of lazyckpt wrote."""
 
 
 class Meta(NamedTuple):
@@ -90,13 +95,16 @@ def decode_meta(data: bytes) -> Meta:
     """The inverse of `encode_meta`.
 
     Raises:
-        BadRecord: another program's, another version's, or damaged.
+        OtherVersion: another version's.
+        BadRecord: another program's, or damaged.
     """
     if len(data) != _META.size:
         raise BadRecord("no lazyckpt index, or another version's")
     magic, schema, flags, parameters, irregular, size, time, sample, salt, check = _META.unpack(data)
-    if magic != MAGIC or schema != SCHEMA:
-        raise BadRecord(f"schema {schema}, this version reads {SCHEMA}")
+    if magic != MAGIC:
+        raise BadRecord("no lazyckpt index")
+    if schema != SCHEMA:
+        raise OtherVersion(f"schema {schema}, this version reads {SCHEMA}")
     mark = Fingerprint(size, int.from_bytes(time, "little", signed=True), sample)
     form = _FORMAT_OF[flags & _FORMAT_BITS]
     return Meta(mark, parameters, irregular, bool(flags & _DIGESTS), bool(flags & _SEALED), salt, check, form)
@@ -126,6 +134,17 @@ def encode_plain(found: Plain) -> bytes:
         rest = _APART_REST.pack(start, stop, offset, length, _REST.size, apart)
         return _single_head(_APART, dtype, shape) + rest + name
     return _single_head(0, dtype, shape) + _SINGLE.pack(start, stop, offset, length) + name
+
+
+def encode_run(run: Iterable[Plain]) -> list[bytes]:
+    """`encode_plain` of each, at half its cost."""
+    head, pack = _single_head, _SINGLE.pack
+    return [
+        head(0, found[1], found[2]) + pack(found[5], found[6], found[3], found[4]) + found[0]
+        if not found[7]
+        else encode_plain(found)
+        for found in run
+    ]
 
 
 @functools.lru_cache(65_536)
@@ -195,25 +214,26 @@ def names_of(run: list[bytes]) -> list[str]:
     Raises:
         BadRecord: the bytes are no records.
     """
-    starts = _Starts()
+    starts = NameStarts()
+    number = int.from_bytes
     try:
-        names = [record[starts[record[:8]] :].decode() for record in run]
-    except (_Odd, struct.error, UnicodeDecodeError):
+        names = [record[starts[number(record[:8], "little")] :].decode() for record in run]
+    except (OddRecord, OverflowError, UnicodeDecodeError):
         names = [""]
     return names if "" not in names else [name_of(record) for record in run]  # some may be cut short
 
 
-class _Odd(Exception):
+class OddRecord(Exception):
     """A record whose first bytes do not tell where its name begins."""
 
 
-class _Starts(dict[bytes, int]):
-    """Where names begin, by the first bytes of a record."""
+class NameStarts(dict[int, int]):
+    """Where in a record its name begins, by the record's first 8 bytes as a little-endian number."""
 
-    def __missing__(self, head: bytes) -> int:
-        kind, _, ndim, digest_length, extent_count = _HEAD.unpack(head)
+    def __missing__(self, head: int) -> int:
+        kind, _, ndim, digest_length, extent_count = _HEAD.unpack(head.to_bytes(_HEAD.size, "little"))
         if kind > _LAST_SIMPLE and kind != _APART:
-            raise _Odd
+            raise OddRecord
         apart = 2 * _REST.size * (kind == _APART)
         start: int = _HEAD.size + 8 * ndim + _PLACE.size + 16 * extent_count + digest_length + apart
         self[head] = start

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeGuard, cast
 
 from lazyckpt.entry import REFUSED, TENSOR, Entry, Plain, entry_of
-from lazyckpt.index.record import Meta, encode, encode_plain
+from lazyckpt.index.record import Meta, encode, encode_plain, encode_run, names_of
 
 PARAM_KEY_MARK: Final = ".__param_key__"  # MindSpore renames such parameters after loading
 MAX_PARAMETER_NAME: Final = 1024  # characters; the limit of mindspore.Parameter, not of the format
@@ -38,6 +38,9 @@ class Store(Protocol):
 
     def records(self, first: int, count: int) -> list[bytes]:
         """Up to `count` records from place `first` on, in file order."""
+
+    def names(self, first: int, count: int) -> list[str]:
+        """The names of those records."""
 
     def with_prefix(self, prefix: str) -> list[int]:
         """The places of all names with a prefix, ascending. O(log n + matches).
@@ -66,20 +69,31 @@ class Numbering:
 
     def records(self, entries: Iterable[Plain | Entry]) -> list[tuple[int, bytes]]:
         """(place, record) of each entry; a place comes again when a name does."""
-        places, irregular = self.places, self.irregular
-        records = []
-        for found in entries:
-            if isinstance(found, Plain):
-                name, record = found[0], encode_plain(found)
-                odd = _MARK in name or len(name) > MAX_PARAMETER_NAME
-            else:
-                name, odd = found[0].encode(), True
-                record = encode(found, name)
-            place = places.setdefault(name, len(places))
-            if odd or irregular:
-                (irregular.add if _is_irregular(entry_of(found)) else irregular.discard)(place)
-            records.append((place, record))
-        return records
+        run = list(entries)
+        if not _is_regular(run):
+            return list(map(self._record, run))
+        places = self.places
+        numbers = [places.setdefault(found[0], len(places)) for found in run]
+        self.irregular.difference_update(numbers)
+        return list(zip(numbers, encode_run(run), strict=True))
+
+    def _record(self, found: Plain | Entry) -> tuple[int, bytes]:
+        if isinstance(found, Plain):
+            name, record = found[0], encode_plain(found)
+        else:
+            name = found[0].encode()
+            record = encode(found, name)
+        place = self.places.setdefault(name, len(self.places))
+        (self.irregular.add if _is_irregular(entry_of(found)) else self.irregular.discard)(place)
+        return place, record
+
+
+def _is_regular(run: list[Plain | Entry]) -> TypeGuard[list[Plain]]:
+    """Whether all are what nearly all parameters are, so that none needs a look."""
+    if set(map(type, run)) - {Plain}:
+        return False
+    names = [found[0] for found in cast("list[Plain]", run)]
+    return _MARK not in b"".join(names) and max(map(len, names), default=0) <= MAX_PARAMETER_NAME
 
 
 def _is_irregular(entry: Entry) -> bool:
@@ -123,6 +137,10 @@ class MemoryStore:
     def records(self, first: int, count: int) -> list[bytes]:
         """See `Store.records`."""
         return self._records[first : first + count]
+
+    def names(self, first: int, count: int) -> list[str]:
+        """See `Store.names`."""
+        return names_of(self.records(first, count))
 
     def with_prefix(self, prefix: str) -> list[int]:
         """See `Store.with_prefix` (here a walk over all names)."""

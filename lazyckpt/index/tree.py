@@ -14,8 +14,9 @@ is longer than half a page stands in pages of its own, behind the head of the fi
 
 from __future__ import annotations
 
+import functools
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from lazyckpt.index.pages import Pages
@@ -65,7 +66,11 @@ class Facts(NamedTuple):
 
 
 class Tree:
-    """The keys and values of one file. Safe for many threads, and across fork."""
+    """The keys and values of one file. Safe for many threads, and across fork.
+
+    Attributes:
+        pages: the file's.
+    """
 
     def __init__(self, pages: Pages) -> None:
         """Look at a file's two meta pages, of which the newer counts.
@@ -73,7 +78,7 @@ class Tree:
         Raises:
             BadRecord: it is no LMDB file, or not of this kind.
         """
-        self._pages = pages
+        self.pages = pages
         facts = max((_facts(pages, number) for number in (0, 1)), key=lambda facts: facts.transaction)
         self._depth, self.entries, self._root, last_page, _ = facts
         if last_page + 1 != pages.count or self._depth > _DEEPEST:
@@ -167,13 +172,40 @@ class Tree:
             append(data[at : at + size])
         return found
 
+    def texts(self, leaf: Leaf, first: int, stop: int, key_length: int, starts: Mapping[int, int]) -> list[str] | None:
+        """The ASCII texts that some of a leaf's values end in; the other loop that must be fast.
+
+        Args:
+            leaf: whose.
+            first: the first node.
+            stop: the node after the last.
+            key_length: bytes of each key.
+            starts: from the first 8 bytes of a value, as a number, where in it the text begins.
+
+        Returns:
+            None if a value stands apart, or has no text of ASCII.
+
+        Raises:
+            struct.error: the file is damaged.
+        """
+        data = leaf.data
+        page, found = str(data, "latin-1"), list[str]()
+        unpack, plain, ahead, append = _with_head(key_length), key_length << 16, _NODE.size + key_length, found.append
+        for node in leaf.nodes[first:stop]:
+            size, tail, head = unpack(data, node)
+            if tail != plain:
+                return None
+            at = node + ahead
+            append(page[at + starts[head] : at + size])
+        return found if all(found) and "".join(found).isascii() else None
+
     def _apart(self, page: int, size: int) -> bytes:
         """A value in pages of its own."""
-        each = self._pages.page_size
+        each = self.pages.page_size
         count = -(-(_HEAD.size + size) // each)
-        if page + count > self._pages.count:
+        if page + count > self.pages.count:
             raise BadRecord("a value is longer than the file")
-        data = b"".join(map(self._pages.page, range(page, page + count)))
+        data = b"".join(map(self.pages.page, range(page, page + count)))
         if _HEAD.unpack_from(data)[0] != _OVERFLOW:
             raise BadRecord("a value is not where it should be")
         return data[_HEAD.size : _HEAD.size + size]
@@ -186,11 +218,17 @@ class Tree:
 
     def _fetched(self, number: int) -> Leaf:
         """A page that is not among the last few hundred, or not of the newer half of them."""
-        page = self._old.get(number) or _parsed(self._pages.page(number))
+        page = self._old.get(number) or _parsed(self.pages.page(number))
         if len(self._young) >= self._limit:
             self._old, self._young = self._young, {}
         self._young[number] = page
         return page
+
+
+@functools.cache
+def _with_head(key_length: int) -> Callable[[bytes, int], tuple[int, int, int]]:
+    """Reads `_SHORT` and, behind the key, the first 8 bytes of the value."""
+    return struct.Struct(f"<I I {key_length}x Q").unpack_from
 
 
 def _facts(pages: Pages, number: int) -> Facts:

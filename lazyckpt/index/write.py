@@ -153,8 +153,11 @@ class _Records:
 
     def _new(self, items: list[_Item]) -> list[_Item]:
         """A batch in key order; what stands in the file already is overwritten there."""
-        keys = [key for key, _ in items]
         first_new = record_key(self._written)
+        if items and items[-1][0] == record_key(self._written + len(items) - 1):  # all are new: see `Numbering`
+            self._written += len(items)
+            return items
+        keys = [key for key, _ in items]
         if not all(map(lt, keys, islice(keys, 1, None))) or (keys and keys[0] < first_new):
             latest = sorted(dict(items).items())
             old = [item for item in latest if item[0] < first_new]
@@ -169,8 +172,8 @@ class _Records:
         return sorted(places, key=self._codec.name_key)
 
     def _name_items(self, names: list[bytes], places: dict[bytes, int]) -> list[_Item]:
-        keys = map(self._codec.name_key, names)
-        return list(zip(keys, map(PLACE.pack, map(places.__getitem__, names)), strict=True))
+        keys, pack = map(self._codec.name_key, names), PLACE.pack
+        return [(key, pack(places[name])) for key, name in zip(keys, names, strict=True)]
 
     def _put(self, items: list[_Item], append: bool = True) -> None:
         while True:

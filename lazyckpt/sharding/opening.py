@@ -7,11 +7,11 @@ the whole (`merged`), and a read touches the slices that it needs (`assembly`).
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from lazyckpt import log
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile, NothingLoaded
 from lazyckpt.formats import FORMATS, Format
@@ -20,7 +20,7 @@ from lazyckpt.handles import Handle, Hold, handle_of
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, Found, Wishes, open_indexed
 from lazyckpt.index.joined import JoinedIndex
-from lazyckpt.keys import Key, Secret, secret_of
+from lazyckpt.keys import AnySecret, Key, Secret, secret_or_late
 from lazyckpt.payload import Payloads
 from lazyckpt.selection import AllNames, Names, SomeNames
 from lazyckpt.sharding import checking
@@ -31,8 +31,6 @@ from lazyckpt.sharding.strategy import Strategy, read_strategy, strategy_files
 from lazyckpt.sources import CACHE_BYTES
 from lazyckpt.sources.joined import JoinedSource
 from lazyckpt.sources.paths import absolute, is_folder, resolved
-
-log = logging.getLogger("lazyckpt")
 
 COLLISIONS: Final = ("refuse", "first", "last")
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -72,7 +70,7 @@ def open_sharded(
     Cost: opening each file (its index is built the first time) and a walk over all names; no payload is read.
     """
     try:
-        key = secret_of(dec_key)
+        key = secret_or_late(dec_key)
     finally:
         dec_key = None  # so that no traceback's variables show it
     if index not in (AUTO, MEMORY):
@@ -100,8 +98,8 @@ def _reopened(asked: _Asked, key: Secret | None) -> Payloads:
     return _opened(asked, key, check=False).payloads
 
 
-def _opened(asked: _Asked, key: Secret | None, check: bool) -> Checkpoint:
-    how = _How(key, asked.dec_mode, asked.where, asked.cache, handle_of(_reopened, (asked,), key))
+def _opened(asked: _Asked, key: AnySecret, check: bool) -> Checkpoint:
+    how = _How(asked, key)
     paths, strategy = asked.paths, asked.strategy
     folder = paths[0] if len(paths) == 1 and is_folder(paths[0]) else None
     ranks = rank_files(folder) if folder is not None else {}
@@ -122,15 +120,18 @@ def _opened(asked: _Asked, key: Secret | None, check: bool) -> Checkpoint:
 class _How(NamedTuple):
     """How each file is opened."""
 
-    key: Secret | None
-    dec_mode: str
-    where: str
-    cache: int
-    handle: Handle
+    asked: _Asked
+    key: AnySecret
 
     def open(self, path: str) -> Found:
         """A file with its index."""
-        return open_indexed(path, self.key, self.dec_mode, self.where, Wishes(cache=self.cache))
+        asked = self.asked
+        return open_indexed(path, self.key, asked.dec_mode, asked.where, Wishes(cache=asked.cache))
+
+    @property
+    def handle(self) -> Handle:
+        """How other processes open all of them again."""
+        return handle_of(_reopened, (self.asked,), self.key)
 
 
 def _united(name: str, files: list[str], how: _How, collisions: str) -> Checkpoint:

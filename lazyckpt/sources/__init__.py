@@ -10,16 +10,17 @@ from typing import Final, NamedTuple
 
 from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, WrongKey
-from lazyckpt.keys import Secret
+from lazyckpt.keys import OWN_MODE, AnySecret, LateKey
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
 from lazyckpt.sources.cipher import MODES, Lock, encryption_of
 from lazyckpt.sources.local import open_local, sample
 from lazyckpt.sources.origin import LocalOrigin, Origin
 from lazyckpt.sources.paths import is_url
 
+DEFAULT_MODE: Final = "AES-GCM"
 CACHE_BYTES: Final = 256 * 2**20  # decrypted blocks of a GCM file kept in memory, unless told otherwise
 
-__all__ = ["CACHE_BYTES", "BaseSource", "BytesSource", "Opened", "Source", "mode_of", "open_source"]
+__all__ = ["CACHE_BYTES", "BaseSource", "BytesSource", "Opened", "Source", "open_source", "reopen"]
 
 
 class Opened(NamedTuple):
@@ -53,8 +54,8 @@ class Opened(NamedTuple):
 
 def open_source(
     path: str,
-    key: Secret | None = None,
-    dec_mode: str = "AES-GCM",
+    key: AnySecret = None,
+    dec_mode: str = DEFAULT_MODE,
     access: str = "auto",
     cache: int = CACHE_BYTES,
 ) -> Opened:
@@ -63,7 +64,7 @@ def open_source(
     Args:
         path: the path, links resolved, or the URL.
         key: of an encrypted file.
-        dec_mode: its mode.
+        dec_mode: its mode, or `OWN_MODE` for the one that it tells.
         access: `mmap`, `pread` or `auto`, of a file of this machine.
         cache: bytes of fetched ranges of an object to keep in memory.
 
@@ -76,7 +77,7 @@ def open_source(
         WrongKey: a key was given and the file is plain, or encrypted in another mode.
         ArgumentValueError: there is no such mode, or no key of it has that length.
     """
-    raw, origin = _open_remote(path, key, cache) if is_url(path) else _open_local(path, access)
+    raw, origin = _open_remote(path, cache) if is_url(path) else _open_local(path, access)
     try:
         return Opened(raw, origin, _lock(raw, key, dec_mode))
     except BaseException:
@@ -84,33 +85,35 @@ def open_source(
         raise
 
 
+def reopen(opened: Opened) -> Opened:
+    """Open what bears the name of a file now, with the key that opened it; it may be another file.
+
+    Raises:
+        MissingFile, UnreadableFile: there is nothing to read.
+    """
+    raw, origin = _open_remote(opened.path, 0) if opened.is_remote else _open_local(opened.path, "auto")
+    return opened._replace(source=raw, origin=origin)
+
+
 def _open_local(path: str, access: str) -> tuple[Source, Origin]:
     raw, status = open_local(path, access)
     return raw, LocalOrigin(path, status, Fingerprint(status.st_size, status.st_mtime_ns, sample(raw)))
 
 
-def _open_remote(url: str, key: Secret | None, cache: int) -> tuple[Source, Origin]:
+def _open_remote(url: str, cache: int) -> tuple[Source, Origin]:
     from lazyckpt.sources.remote import open_remote
 
-    return open_remote(url, cache if key is None else 0)  # of encrypted ones, blocks are kept decrypted
+    return open_remote(url, cache)
 
 
-def mode_of(path: str) -> str | None:
-    """The name of the mode in which a file is encrypted, by its first bytes; None for a plain file.
-
-    Raises:
-        MissingFile, UnreadableFile: there is nothing to read.
-    """
-    raw, _ = _open_remote(path, None, 0) if is_url(path) else open_local(path)
-    try:
-        mode = encryption_of(bytes(raw.read(0, min(4, raw.size))))
-    finally:
-        raw.close()
-    return None if mode is None else mode.name
-
-
-def _lock(raw: Source, key: Secret | None, mode_name: str) -> Lock | None:
+def _lock(raw: Source, key: AnySecret, mode_name: str) -> Lock | None:
     found = encryption_of(bytes(raw.read(0, min(4, raw.size))))
+    if isinstance(key, LateKey):
+        if found is None and key.insists and raw.size:
+            raise _no_use(raw)
+        key = None if found is None else key.of(raw.name, found.name)
+    if mode_name == OWN_MODE:
+        mode_name = DEFAULT_MODE if found is None else found.name
     if key is None:
         if found is not None:
             raise EncryptedFile(
@@ -123,9 +126,13 @@ def _lock(raw: Source, key: Secret | None, mode_name: str) -> Lock | None:
     if not raw.size:
         return None
     if found is None:
-        raise WrongKey("a key was given, but the file is not encrypted: leave dec_key out", file=raw.name)
+        raise _no_use(raw)
     if found.name != mode_name:
         raise WrongKey(
             f"the file is encrypted with {found.name}, not {mode_name}: give dec_mode={found.name!r}", file=raw.name
         )
     return lock
+
+
+def _no_use(raw: Source) -> WrongKey:
+    return WrongKey("a key was given, but the file is not encrypted: leave dec_key out", file=raw.name)

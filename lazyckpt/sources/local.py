@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import mmap
 import os
 import stat
@@ -20,10 +19,9 @@ import sys
 import weakref
 from typing import Final
 
+from lazyckpt import log
 from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, UnreadableFile
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
-
-log = logging.getLogger("lazyckpt")
 
 _MOST_PRIVATE_MAPS: Final = 128
 _WORTH_EXPECTING: Final = 2**20  # bytes

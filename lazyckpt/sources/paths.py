@@ -8,15 +8,21 @@ and `FSSPEC_<PROTOCOL>_<OPTION>` variables, or `fsspec.config.conf`. None pass t
 from __future__ import annotations
 
 import errno
-import glob as globbing
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from lazyckpt.errors import ArgumentValueError, LazyCkptError, MissingFile, UnreadableFile, UnwritableFile
+from lazyckpt.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    LazyCkptError,
+    MissingFile,
+    UnreadableFile,
+    UnwritableFile,
+)
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -41,6 +47,18 @@ def is_web(path: str) -> bool:
 def shown(text: str) -> str:
     """A text with what follows `?` in web addresses taken out: a signed address is a key."""
     return _QUERY.sub(r"\1", text)
+
+
+def given(path: object, what: str = "a path is needed") -> str:
+    """A path or URL that came as an argument, as a string.
+
+    Raises:
+        ArgumentTypeError: it is neither a string nor a path of text; `what` is said of it.
+    """
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(text, str):
+        raise ArgumentTypeError(f"{what}, not {type(path).__name__}")
+    return str(text)
 
 
 def resolved(path: str) -> str:
@@ -112,29 +130,26 @@ def on_this_machine(path: str, why: str) -> str:
 
 def exists(path: str) -> bool:
     """Whether there is something of that name."""
-    if not is_url(path):
-        return os.path.exists(path)
-    fs, inside = filesystem(path)
-    with told(path):
-        return bool(fs.exists(inside))
+    return _is(path, os.path.exists, "exists")
 
 
 def is_folder(path: str) -> bool:
     """Whether it is a folder."""
-    if not is_url(path):
-        return os.path.isdir(path)
-    fs, inside = filesystem(path)
-    with told(path):
-        return bool(fs.isdir(inside))
+    return _is(path, os.path.isdir, "isdir")
 
 
 def is_file(path: str) -> bool:
     """Whether it is a file."""
+    return _is(path, os.path.isfile, "isfile")
+
+
+def _is(path: str, here: Callable[[str], bool], there: str) -> bool:
+    """What a function says of a path, or a method of a file system of a URL."""
     if not is_url(path):
-        return os.path.isfile(path)
+        return here(path)
     fs, inside = filesystem(path)
     with told(path):
-        return bool(fs.isfile(inside))
+        return bool(getattr(fs, there)(inside))
 
 
 def join(folder: str, name: str) -> str:
@@ -213,6 +228,8 @@ def matches(pattern: str, endings: tuple[str, ...]) -> list[str]:
 
     Cost: of a URL one request, or a listing.
     """
+    import glob as globbing
+
     if is_url(pattern):
         return _remote_matches(pattern, endings)
     if os.path.isdir(pattern):
@@ -222,6 +239,8 @@ def matches(pattern: str, endings: tuple[str, ...]) -> list[str]:
 
 
 def _remote_matches(pattern: str, endings: tuple[str, ...]) -> list[str]:
+    import glob as globbing
+
     fs, inside = filesystem(pattern)
 
     def urls(paths: Any) -> list[str]:

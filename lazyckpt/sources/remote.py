@@ -26,6 +26,7 @@ from typing import Any, Final, NamedTuple
 from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, UnreadableFile
 from lazyckpt.sources.base import BaseSource, Request
+from lazyckpt.sources.cipher import encryption_of
 from lazyckpt.sources.kept import KeptRanges
 from lazyckpt.sources.local import SAMPLED, hash_of_ends
 from lazyckpt.sources.paths import filesystem, shown, told
@@ -363,7 +364,8 @@ def open_remote(url: str, budget: int) -> tuple[RemoteSource, RemoteObject]:
 
     Args:
         url: where it is.
-        budget: bytes of fetched ranges to keep in memory.
+        budget: bytes of fetched ranges to keep in memory; of an encrypted object none are, as its blocks are kept
+            decrypted.
 
     Raises:
         MissingFile, UnreadableFile, ArgumentValueError: there is nothing to read.
@@ -371,4 +373,5 @@ def open_remote(url: str, budget: int) -> tuple[RemoteSource, RemoteObject]:
     Cost: two requests: the facts, and up to 64 KiB of the object.
     """
     remote = RemoteObject(url)
-    return RemoteSource(remote, budget), remote
+    is_encrypted = encryption_of(bytes(remote.head[:4])) is not None
+    return RemoteSource(remote, 0 if is_encrypted else budget), remote

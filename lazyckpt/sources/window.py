@@ -96,6 +96,11 @@ class Patch:
         """The same pieces, `by` bytes further on."""
         return Patch([(offset + by, piece) for offset, piece in self._pieces])
 
+    def run_at(self, position: int) -> tuple[memoryview, int]:
+        """The piece that holds a position, and the offset at which it begins; an empty one if none does."""
+        number = bisect_right(self._offsets, position) - 1
+        return (memoryview(b""), position) if number < 0 else (self._pieces[number][1], self._offsets[number])
+
     @overload
     def __getitem__(self, key: int) -> int: ...
     @overload

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator
 
+from lazyckpt import log
 from lazyckpt.atomic import Draft, draft
 from lazyckpt.entry import Entry, Plain
 from lazyckpt.index import place
@@ -14,8 +14,6 @@ from lazyckpt.index.write import SidecarWriter
 from lazyckpt.sources.cipher import Lock
 from lazyckpt.sources.frames import table_of
 from lazyckpt.writing.sink import EncryptingSink
-
-log = logging.getLogger("lazyckpt")
 
 
 class Follower:

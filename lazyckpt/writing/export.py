@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from lazyckpt import log
 from lazyckpt.dtypes import DTYPES, DType
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.keys import Secret
@@ -16,8 +16,6 @@ from lazyckpt.writing.counted import Progress
 from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, save, save_set
 from lazyckpt.writing.items import Item, cast
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
-
-log = logging.getLogger("lazyckpt")
 
 _MINDSPORE: Final = {"format": "ms"}
 FORMATS: Final = ("ckpt", "safetensors")

@@ -22,7 +22,27 @@ class Asked(NamedTuple):
     sent: int
 
 
-class S3:
+class _Served:
+    """A server of the standard library's kind, in a thread.
+
+    Attributes:
+        url: where it is.
+    """
+
+    def __init__(self, server):
+        self._server = server
+        self.url = f"http://127.0.0.1:{server.server_port}"
+        self._thread = threading.Thread(target=server.serve_forever)
+        self._thread.start()
+
+    def close(self):
+        """Stop it."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class S3(_Served):
     """moto's server in a thread.
 
     Attributes:
@@ -33,19 +53,8 @@ class S3:
     def __init__(self):
         self.asked = []
         self._turn = threading.Lock()
-        self._server = make_server(
-            "127.0.0.1", 0, self._counting(DomainDispatcherApplication(create_backend_app)), threaded=True,
-            request_handler=_Quiet,
-        )  # fmt: skip
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-
-    def close(self):
-        """Stop it."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        app = self._counting(DomainDispatcherApplication(create_backend_app))
+        super().__init__(make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet))
 
     def _counting(self, app):
         def counted(environ, start_response):
@@ -115,7 +124,7 @@ class Web:
         self._thread.join()
 
 
-class PlainWeb:
+class PlainWeb(_Served):
     """Python's own file server, which sends whole files whatever range is asked for.
 
     Attributes:
@@ -139,15 +148,5 @@ class PlainWeb:
             def log_message(self, *_):
                 """Nothing."""
 
-        self._server = http.server.ThreadingHTTPServer(
-            ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
-        )
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-
-    def close(self):
-        """Stop it."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        handler = functools.partial(Handler, directory=str(folder))
+        super().__init__(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))

@@ -8,11 +8,17 @@ import pickle
 import fsspec
 import numpy as np
 import pytest
+from checkpoints import LAYERS, checkpoint
 from forking import ended, forked
 from source_contract import SourceContract
+from typer.testing import CliRunner
 
 import lazyckpt
+from lazyckpt import cli
 from lazyckpt.errors import ChangedFile, MissingFile, UnreadableFile
+from lazyckpt.explore.find import find
+from lazyckpt.explore.verify import verify
+from lazyckpt.sources import remote
 from lazyckpt.sources.remote import open_remote
 
 MIB = 2**20
@@ -215,3 +221,32 @@ def test_a_handle_of_another_version_is_refused(place, tmp_path):
 
     with pytest.raises(ChangedFile):
         pickle.loads(sent)["layers.2.weight"].asnumpy()
+
+
+LOOKS = {
+    "find": lambda url: [found.error for found in find("*.none", [url])],
+    "verify": lambda url: verify(url).intact,
+    "build_indexes": lambda url: [built.error for built in lazyckpt.build_indexes([url])],
+    "ls": lambda url: CliRunner().invoke(cli.app, ["ls", url]).exit_code,
+    "index": lambda url: CliRunner().invoke(cli.app, ["index", url]).exit_code,
+    "diff": lambda url: CliRunner().invoke(cli.app, ["diff", url, url]).exit_code,
+    "convert": lambda url: CliRunner().invoke(cli.app, ["convert", url, "out.ckpt"]).exit_code,
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_an_object_is_opened_once(look, tmp_path, monkeypatch):
+    """What tells the mode of its encryption is the open that everything is read by."""
+    monkeypatch.chdir(tmp_path)
+    url = put("memory://once/net.ckpt", checkpoint(LAYERS))
+    opened = []
+    real = remote.RemoteObject.__init__
+
+    def counted(self, url):
+        opened.append(url)
+        real(self, url)
+
+    monkeypatch.setattr(remote.RemoteObject, "__init__", counted)
+    outcome = LOOKS[look](url)
+
+    assert (outcome, len(opened)) in [([], 1), ([""], 1), (True, 1), (0, 1 + (look == "diff"))]
