@@ -117,9 +117,17 @@ class DecryptedSource(BaseSource):
 
     def _read_pieces(self, requests: list[Request]) -> None:
         jobs: dict[int, list[Request]] = {}
+        start = stop = 0  # of the block of the request before: most neighbours lie in the same
+        pieces: list[Request] = []
         for offset, destination in requests:
+            if start <= offset and offset + destination.nbytes <= stop:
+                pieces.append((offset - start, destination))
+                continue
             for number, inside, piece in self.split(offset, destination):
-                jobs.setdefault(number, []).append((inside, piece))
+                pieces = jobs.setdefault(number, [])
+                pieces.append((inside, piece))
+                frame = self.table[number]
+                start, stop = frame.plain, frame.plain + frame.length
         self._read_blocks(jobs)
 
     def split(self, offset: int, destination: memoryview) -> Iterator[tuple[int, int, memoryview]]:
