@@ -34,7 +34,7 @@ from lazyckpt.sources.passes import SCRATCH, passes, scatter
 from lazyckpt.sources.place import NOWHERE, place_in
 
 _NONCES: Final = (12, 16)  # MindSpore stores 16 bytes and uses 12; 16 should it ever mend that
-_PIECE: Final = 2**20  # bytes of a CBC block that one thread decrypts at once
+_PIECE: Final = {"AES-CBC": 2**22, "SM4-CBC": 2**20}  # bytes of a CBC block that one thread decrypts at once
 THREADS: Final = min(8, os.cpu_count() or 1)
 _AHEAD: Final = 2 if THREADS > 1 else 0  # blocks that are brought while a reader walks through the ones before
 _WORTH_A_THREAD: Final = {"AES-CBC": 2**23, "SM4-CBC": 2**18}  # bytes of one read from which threads pay
@@ -292,13 +292,14 @@ class CbcSource(DecryptedSource):
 
     def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
         tasks: list[Callable[[], None]] = []
+        step = _PIECE[self._lock.mode.name]
         total = 0
         for number, pieces in jobs.items():
             frame = self.table[number]
             for inside, destination in pieces:
                 total += destination.nbytes
-                for start in range(0, destination.nbytes, _PIECE):
-                    piece = destination[start : start + _PIECE]
+                for start in range(0, destination.nbytes, step):
+                    piece = destination[start : start + step]
                     tasks.append(partial(self._piece, frame, inside + start, piece))
         if total < _WORTH_A_THREAD[self._lock.mode.name]:
             for task in tasks:
