@@ -90,9 +90,10 @@ def _measured(asked: argparse.Namespace) -> report.Report:
 
 
 def _timed(function: RowFunction, run: Run) -> Row:
-    start = time.perf_counter()
+    start, used = time.perf_counter(), sum(os.times()[:4])
     row = function(run)
-    print(f"{row.name}: measured in {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
+    passed, used = time.perf_counter() - start, sum(os.times()[:4]) - used
+    print(f"{row.name}: measured in {passed:.1f} s ({used:.1f} s of processors)", file=sys.stderr, flush=True)
     return row
 
 

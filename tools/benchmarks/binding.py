@@ -58,14 +58,9 @@ def _torch(run: Run, file: Made, names: list[str], name: str, bars: tuple[Bar, .
     absent = run.beside.why_absent("torch")
     mine = Side("lazyckpt", "nets.torch_by_lazyckpt", arguments, imports, python, absent=absent)
     peers = []
-    for peer, task, form in (
-        ("torch", "torch_by_torch", "torch"),
-        ("safetensors-torch", "torch_by_safetensors", "safetensors"),
-    ):
+    for peer, task in (("torch", "torch_by_torch"), ("safetensors-torch", "torch_by_safetensors")):
         if peer in run.beside.names:
-            there = run.beside.python(peer)
-            path = run.files.same(file.path, form) if there else ""
-            peers.append(run.beside.side(peer, f"nets.{task}", {**arguments, "path": path}))
+            peers.append(run.beside.side(peer, f"nets.{task}", {**arguments, "path": run.same(file, peer)}))
     places = [place for place in file.places if place[0] in set(names)]
     copies = {"path": file.path, "values": places}
     bare = Side("copies by torch (limit)", "nets.torch_copies", copies, ("torch",), python, memory=False, absent=absent)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import encrypting, forms
+from benchmarks import encrypting
 
 MIB = 2**20
 LENET = {
@@ -64,12 +64,17 @@ class Made(NamedTuple):
 
 
 class Checkpoints:
-    """The files of one run, all in one folder. `full` are the sizes that the bars speak of, else small ones."""
+    """The files of one run, all in one folder. `full` are the sizes that the bars speak of, else small ones.
+
+    Attributes:
+        key: of all that are encrypted.
+        others: files and folders in the forms of peers that are there.
+    """
 
     def __init__(self, folder: str, full: bool) -> None:
         self._folder = folder
         self._full = full
-        self._made: dict[str, Made] = {}
+        self.others: set[str] = set()
         self.key = os.urandom(16)
 
     @cached_property
@@ -154,19 +159,6 @@ class Checkpoints:
         encrypting.encrypt(self.large.path, path, mode, self.key)
         return path
 
-    @cache  # noqa: B019 (lives as long as the run)
-    def same(self, path: str, form: str) -> str:
-        """A file's values in another form (see `forms`), synced and in the page cache."""
-        target = f"{path}.{form}"
-        forms.WRITERS[form](target, self._arrays(path))
-        os.sync()
-        return target
-
-    def _arrays(self, path: str) -> Iterator[tuple[str, np.ndarray]]:
-        mapped = np.memmap(path, np.uint8, "r").view(np.ndarray)
-        for name, offset, length, shape in self._made[path].values:
-            yield name, mapped[offset : offset + length].view("<f4").reshape(shape)
-
     def _large_shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         shape = (2_048, 2_048) if self._full else (2_048, 256)
         return ((f"layer.{i}.weight", shape) for i in range(64))
@@ -180,9 +172,7 @@ class Checkpoints:
 
     def _write(self, name: str, shapes: Shapes, content: Content | None = None) -> Made:
         path = self._path(name)
-        made = Made(path, write_ckpt(path, shapes, content))
-        self._made[path] = made
-        return made
+        return Made(path, write_ckpt(path, shapes, content))
 
 
 def write_ckpt(path: str, shapes: Shapes, content: Content | None = None) -> list[Placed]:

@@ -1,16 +1,37 @@
-"""The same arrays as each peer keeps them: a function a form, from (name, array) pairs to a file or a folder."""
+"""The same arrays as each peer keeps them: a function a form, from (name, array) pairs to a file or a folder.
+
+They are written by the worker's processes, not by the tool's own, which stays free of what the peers import and start.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from benchmarks.task import Task
+
 Arrays = Iterable[tuple[str, Any]]
 _CHUNK = 2**20  # bytes of a zarr chunk, about
+
+
+def written(path: str, target: str, form: str, values: list[tuple[str, int, list[int]]]) -> Task:
+    """Write float32 values of a file, places known, in another form, synced and in the page cache."""
+    mapped = np.memmap(path, np.uint8, "r").view(np.ndarray)
+
+    def arrays() -> Arrays:
+        for name, offset, shape in values:
+            yield name, mapped[offset : offset + 4 * math.prod(shape)].view("<f4").reshape(shape)
+
+    def call() -> None:
+        WRITERS[form](target, arrays())
+        os.sync()
+
+    return Task(call)
 
 
 def safetensors(path: str, arrays: Arrays) -> None:

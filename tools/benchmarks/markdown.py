@@ -45,10 +45,8 @@ def _machine(report: Report) -> str:
     told = report.machine
     ram = f", {told['memory_bytes'] / 2**30:.0f} GiB" if told["memory_bytes"] else ""
     packages = ", ".join(f"{name} {version}" for name, version in {**told["packages"], **told["peers"]}.items())
-    lines = [
-        f"Measured on {told['date']}: {told['processors']} x {told['processor']}{ram}, {told['system']},"
-        f" Python {told['python']}, {told['openssl']}; {packages}."
-    ]
+    machine = f"{told['processors']} x {told['processor']}{ram}, {told['system']}"
+    lines = [f"Measured on {told['date']}: {machine}, Python {told['python']}, {told['openssl']}; {packages}."]
     if not report.full:
         lines.append("**Small files: these figures try the tool, and mean nothing.**")
     if report.absent:

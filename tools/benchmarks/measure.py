@@ -3,12 +3,12 @@
 A side's time is the median of its turns; a turn's is the median of its calls. Memory is that of one call in a process
 that has done nothing but its imports, counting every resident page, those of mapped files too. Before anything is
 timed (in fresh processes: after the first turn), each side does its task once for the digest of what it gave: a peer
-that gives other bytes has not done the same work, and the row fails. A side that takes seconds gets fewer turns.
+that gives other bytes has not done the same work, and the row fails. A side that takes seconds gets fewer turns, and
+one that is slow beside the others fewer calls in a turn.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ from benchmarks.figures import Bar, Figures, Row
 from benchmarks.processes import Failed, Process, Processes, Side
 
 Measured = dict[str, Any]  # what the worker answers
-_FEWER = ((10.0, 1), (3.0, 2))  # from so many seconds on, at most so many turns
+_FEWER = ((10.0, 1), (2.0, 2), (0.7, 3))  # from so many seconds on, at most so many turns
+_TURN = 0.1  # seconds that a turn of several calls should not exceed
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Told:
         self.digest: str | None = None
         self.failed = ""
         self.most = 10**9  # turns
+        self.calls = 10**9  # in a turn
         self.process: Process | None = None
 
     def tried(self, ask: Callable[[], None]) -> None:
@@ -60,6 +62,7 @@ class Told:
 
     def slow(self, seconds: float) -> None:
         """What one call takes."""
+        self.calls = max(1, int(_TURN / max(seconds, 1e-9)))
         self.most = min([self.most, *(most for limit, most in _FEWER if seconds >= limit)])
 
     def figures(self) -> Figures:
@@ -135,13 +138,13 @@ def _warm(sides: list[Told], turns: Turns, processes: Processes) -> None:
 
 def _warmed(told: Told, stack: ExitStack, processes: Processes) -> None:
     told.process = stack.enter_context(processes.having(told.side))
-    start = time.perf_counter()
-    told.digest = told.process.ask(check=True)["digest"]
-    told.slow(time.perf_counter() - start)
+    answer = told.process.ask(check=True)
+    told.digest = answer["digest"]
+    told.slow(answer["seconds"])
 
 
 def _again(told: Told, calls: int) -> None:
-    told.turns.append(told.process.ask(turn=calls if told.most > 2 else 1))
+    told.turns.append(told.process.ask(turn=min(calls, told.calls)))
 
 
 def _alone(told: Told, processes: Processes) -> None:

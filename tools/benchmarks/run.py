@@ -65,8 +65,20 @@ class Run:
     def _opened(self, task: str, file: Made, name: str, arguments: dict[str, Any]) -> Side:
         if not self.beside.python(name):
             return self.beside.side(name, "", {})
-        path = self.files.same(file.path, PEERS[name].form)
-        return self.beside.side(name, f"opened.{task}", {"by": name, "path": path, **arguments})
+        return self.beside.side(name, f"opened.{task}", {"by": name, "path": self.same(file, name), **arguments})
+
+    def same(self, file: Made, name: str) -> str:
+        """A file's values in a peer's form, which the peer writes on first need; empty if the peer is not there."""
+        form = PEERS[name].form
+        target = f"{file.path}.{form}"
+        if not self.beside.python(name):
+            return ""
+        if target not in self.files.others:
+            arguments = {"path": file.path, "target": target, "form": form, "values": file.places}
+            with self.processes.having(self.beside.side(name, "forms.written", arguments)) as process:
+                process.ask(turn=1)
+            self.files.others.add(target)
+        return target
 
     def mindspore(self, task: str, **arguments: Any) -> tuple[Side, ...]:
         """MindSpore doing a task, if it was asked for."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-MODULES = ("tasks", "opened", "limits", "nets")
+MODULES = ("tasks", "opened", "limits", "nets", "forms")
 
 
 class Task(NamedTuple):

@@ -164,7 +164,7 @@ def numpy_statistics(path: str, values: list[tuple[str, int, list[int]]]) -> Tas
     def measured(values: Any) -> tuple[float, ...]:
         mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
         norm = np.sqrt(np.square(values, dtype=np.float64).sum())
-        counts = np.count_nonzero(values == 0), np.count_nonzero(np.isnan(values)), np.count_nonzero(np.isinf(values))
+        counts = (int(np.count_nonzero(found)) for found in (values == 0, np.isnan(values), np.isinf(values)))
         return float(values.min()), float(values.max()), *counts, mean, std, norm
 
     def call() -> list[tuple[str, Any]]:

@@ -3,8 +3,9 @@
     python -m benchmarks.worker
 
 Each line on stdin asks for one thing, as JSON: a job (`task`, `imports`, `arguments`) is made ready; `turn` times so
-many calls; `check` calls once and gives a digest of what came; `keep` calls so often and keeps the last result, whose
-private memory `private` tells. Each line on stdout answers one of them. Whatever else is printed goes to stderr.
+many calls; `check` calls once and gives a digest of what came, and the seconds of the call; `keep` calls so often and
+keeps the last result, whose private memory `private` tells. Each line on stdout answers one of them. Whatever else is
+printed goes to stderr.
 """
 
 from __future__ import annotations
@@ -85,8 +86,10 @@ class Worker:
     def _check(self, _: object) -> Answer:
         task = self._made()
         task.before()
+        start = time.perf_counter()
         result = task.call()
-        return {"digest": None if task.seen is None else digest(task.seen(result))}
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "digest": None if task.seen is None else digest(task.seen(result))}
 
     def _keep(self, calls: int) -> Answer:
         task, start = self._made(), time.perf_counter()
