@@ -99,7 +99,7 @@ def select(run: Run) -> Row:
 OPEN = (
     terabyte,
     partial(looked_up, what="thousand", peers=_ALL, bars=(PEER, NEAR)),
-    partial(looked_up, what="hundred_thousand", peers=("safetensors", "torch"), bars=(PEER, NEAR)),
+    partial(looked_up, what="hundred_thousand", peers=("safetensors", "safetensors-torch"), bars=(PEER, NEAR)),
     partial(looked_up, what="many", peers=(), bars=(Bar("seconds", 0.5e-3), NEAR)),
     *(value, lenet, chosen, access, access_many, attributes, walk, select),
 )
