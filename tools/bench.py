@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -28,12 +29,12 @@ from benchmarks.binding import BIND
 from benchmarks.checkpoints import Checkpoints
 from benchmarks.converting import CONVERT
 from benchmarks.encrypted import CRYPTO
-from benchmarks.figures import Row
+from benchmarks.figures import Figures, Row
 from benchmarks.importing import IMPORT
 from benchmarks.indexing import INDEX
 from benchmarks.opening import OPEN
 from benchmarks.peers import PEERS, Beside
-from benchmarks.processes import Processes
+from benchmarks.processes import Failed, Processes
 from benchmarks.reading import READ
 from benchmarks.run import RowFunction, Run
 from benchmarks.scaling import SCALE
@@ -60,6 +61,7 @@ ROWS: dict[str, tuple[RowFunction, ...]] = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, or take a report, and print the table."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # which takes the files away, too
     asked = _asked(arguments)
     if asked.rows == ["render"]:
         found = report.read(asked.json)
@@ -91,7 +93,10 @@ def _measured(asked: argparse.Namespace) -> report.Report:
 
 def _timed(function: RowFunction, run: Run) -> Row:
     start, used = time.perf_counter(), sum(os.times()[:4])
-    row = function(run)
+    try:
+        row = function(run)
+    except Failed as error:  # before anything could be measured: a peer that does not write its own form
+        row = Row(getattr(function, "func", function).__name__, Figures("lazyckpt"), note=str(error))
     passed, used = time.perf_counter() - start, sum(os.times()[:4]) - used
     print(f"{row.name}: measured in {passed:.1f} s ({used:.1f} s of processors)", file=sys.stderr, flush=True)
     return row

@@ -100,7 +100,7 @@ class Checkpoints:
 
     @cached_property
     def large(self) -> Made:
-        """64 values of 16 MiB (small: 2 MiB)."""
+        """64 values of 16 MiB (small: 1.1 MiB, so that there are two frames)."""
         return self._write("large.ckpt", self._large_shapes(), _noise())
 
     @cached_property
@@ -160,7 +160,7 @@ class Checkpoints:
         return path
 
     def _large_shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        shape = (2_048, 2_048) if self._full else (2_048, 256)
+        shape = (2_048, 2_048) if self._full else (2_048, 136)
         return ((f"layer.{i}.weight", shape) for i in range(64))
 
     def _many(self, name: str, count: int) -> Made:

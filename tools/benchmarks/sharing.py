@@ -43,11 +43,11 @@ def _together(run: Run, name: str, mine: Side, peers: tuple[Side, ...], count: i
     with ExitStack() as stack:
         groups: dict[int, list[Process]] = {}
         taken: dict[int, list[float]] = {}
-        for number, side in enumerate(sides):
-            if side.python:
-                groups[number] = [stack.enter_context(run.processes.having(side)) for _ in range(count)]
-                taken[number] = []
         try:
+            for number, side in enumerate(sides):
+                if side.python:
+                    groups[number] = [stack.enter_context(run.processes.having(side)) for _ in range(count)]
+                    taken[number] = []
             for turn in range(run.turns(turns) + 1):
                 for number, group in groups.items():
                     seconds = _all(group, calls)
