@@ -55,7 +55,7 @@ def folders(tmp_path_factory):
 def ran(request, folders):
     """A subcommand, what its quick run printed, and the report that it wrote."""
     report = folders[1] / f"{request.param}.json"
-    done = bench(request.param, "--quick", "--peers", PEERS, "--folder", folders[0], "--json", report)
+    done = bench(request.param, "--quick", "--repeat", "1", "--peers", PEERS, "--folder", folders[0], "--json", report)
     return request.param, done.stdout, json.loads(report.read_text())
 
 
@@ -92,8 +92,8 @@ def test_what_was_measured_has_the_same_form(ran):
 
 
 def test_every_turn_is_reported(ran):
-    """A quick run measures two turns of each side, and reports the seconds of each; slow ones may have one."""
-    assert {len(side["seconds"]) for side in measured(ran[2])} <= {1, 2}
+    """A run of one turn reports the seconds of one turn of each side that is there."""
+    assert {len(side["seconds"]) for side in measured(ran[2])} <= {1}
 
 
 def test_no_row_fails(ran):
@@ -189,11 +189,11 @@ def test_without_peers_only_limits_stand_beside(tmp_path):
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not here")
 def test_torch_is_measured_where_it_is(tmp_path):
     """Nets of torch are filled by lazyckpt, by torch and by safetensors, and hold the same values after it."""
-    bench("bind", "--quick", "--peers", "torch,safetensors-torch", "--json", tmp_path / "bench.json")
+    bench("bind", "--quick", "--repeat", "1", "--peers", "torch,safetensors-torch", "--json", tmp_path / "bench.json")
     rows = [row for row in json.loads((tmp_path / "bench.json").read_text())["rows"] if "torch" in row["row"]]
 
-    assert [len(row["lazyckpt"]["seconds"]) for row in rows] == [2, 2]
-    assert [[bool(peer["seconds"]) for peer in row["peers"]] for row in rows] == [[True, True]] * 2
+    assert [len(row["lazyckpt"]["seconds"]) for row in rows] == [1, 1]
+    assert [[len(peer["seconds"]) for peer in row["peers"]] for row in rows] == [[1, 1]] * 2
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not here")

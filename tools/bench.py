@@ -37,7 +37,7 @@ from benchmarks.peers import PEERS, Beside
 from benchmarks.processes import Failed, Processes
 from benchmarks.reading import READ
 from benchmarks.run import RowFunction, Run
-from benchmarks.scaling import SCALE
+from benchmarks.scaling import QUICK_SCALE, SCALE
 from benchmarks.sharing import WORKERS
 from benchmarks.showing import SHOW, STATS
 from benchmarks.slicing import SLICE
@@ -87,7 +87,8 @@ def _measured(asked: argparse.Namespace) -> report.Report:
     folders = tempfile.TemporaryDirectory(prefix="lazyckpt-bench-", dir=asked.folder)
     with folders as folder, Processes(kept=asked.quick) as processes:
         run = Run(Checkpoints(folder, asked.size == "full"), beside, processes, asked.repeat, asked.quick)
-        rows = tuple(_timed(function, run).of(group) for group in groups for function in ROWS[group])
+        chosen = {**ROWS, "scale": QUICK_SCALE} if asked.quick else ROWS
+        rows = tuple(_timed(function, run).of(group) for group in groups for function in chosen[group])
     return report.Report(asked.size, machine.described(beside.versions()), beside.absent(), rows)
 
 

@@ -39,9 +39,14 @@ def indexing(run: Run, tree: Tree, kind: str, workers: int) -> Row:
     return replace(row, name=f"{name}: {rate}")
 
 
-SCALE: tuple[RowFunction, ...] = tuple(
-    functools.partial(indexing, tree=tree, kind=kind, workers=workers)
-    for tree in (SMALL, LARGE)
-    for kind in KINDS
-    for workers in WORKERS
-)
+def _rows(trees: tuple[Tree, ...], workers: tuple[int, ...]) -> tuple[RowFunction, ...]:
+    return tuple(
+        functools.partial(indexing, tree=tree, kind=kind, workers=count)
+        for tree in trees
+        for kind in KINDS
+        for count in workers
+    )
+
+
+SCALE = _rows((SMALL, LARGE), WORKERS)
+QUICK_SCALE = _rows((SMALL,), (2,))  # each kind once: a cluster takes seconds to start
