@@ -30,14 +30,16 @@ def looked_up(run: Run, what: str, peers: tuple[str, ...], bars: tuple[Bar, ...]
     mine, beside = run.opened("look_up", file, peers, names=names)
     bare = limit("LMDB open + get + stat", "lmdb_look_up", ("lmdb", "lazyckpt"), path=file.path, names=names)
     name = f"warm open + look-up, {len(file.values):,} parameters"
-    return run.compare(name, mine, beside, bare, turns=11, calls=20, bars=bars)
+    return run.compare(name, mine, beside, bare, turns=11, calls=20, bars=bars, alone=not beside)
 
 
 def value(run: Run) -> Row:
     """Open a file of a thousand, and have one small value."""
     file = run.files.thousand
     mine, peers = run.opened("value", file, _ALL, name=file.names[517], how="copy")
-    return run.compare("warm open + one small value of 1,000", mine, peers, turns=11, calls=10, bars=(PEER,))
+    return run.compare(
+        "warm open + one small value of 1,000", mine, peers, turns=11, calls=10, bars=(PEER,), alone=False
+    )
 
 
 def lenet(run: Run) -> Row:
