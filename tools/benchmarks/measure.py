@@ -2,7 +2,7 @@
 
 A side's time is the median of its turns; a turn's is the median of its calls. Memory is that of one call in a process
 that has done nothing but its imports, counting every resident page, those of mapped files too. Before anything is
-timed (in fresh processes: after the first turn), each side does its task once for the digest of what it gave: a peer
+timed (in fresh processes: in the first turn), each side does its task once for the digest of what it gave: a peer
 that gives other bytes has not done the same work, and the row fails. A side that takes seconds gets fewer turns, and
 one that is slow beside the others fewer calls in a turn; at four seconds it is one, which tells memory, too.
 """
@@ -115,11 +115,10 @@ def _fresh(sides: list[Told], turns: Turns, processes: Processes) -> None:
 
 def _once(told: Told, processes: Processes, check: bool) -> None:
     with processes.having(told.side) as process:
-        answer = process.ask(turn=1)
-        told.turns.append(answer)
-        told.slow(answer["seconds"])
-        if check:
-            told.digest = process.ask(check=True)["digest"]
+        answer = process.ask(check=True) if check else process.ask(turn=1)
+    told.turns.append(answer)
+    told.slow(answer["seconds"])
+    told.digest = answer.get("digest", told.digest)
 
 
 def _warm(sides: list[Told], turns: Turns, processes: Processes) -> None:

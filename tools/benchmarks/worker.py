@@ -3,8 +3,8 @@
     python -m benchmarks.worker
 
 Each line on stdin asks for one thing, as JSON: a job (`task`, `imports`, `arguments`) is made ready; `turn` times so
-many calls; `check` calls once and gives a digest of what came, and the seconds of the call; `keep` calls so often and
-keeps the last result, whose private memory `private` tells. Each line on stdout answers one of them. Whatever else is
+many calls; `check` is a turn of one call that also gives a digest of what came; `keep` calls so often and keeps the
+last result, whose private memory `private` tells. Each line on stdout answers one of them. Whatever else is
 printed goes to stderr.
 """
 
@@ -69,27 +69,28 @@ class Worker:
         The median `seconds` of one thing that a call does; the most resident memory of the process during them
         (`peak`); that less what was resident before (`extra`). Memory is None where /proc does not tell.
         """
+        return self._timed(calls)[0]
+
+    def _check(self, _: object) -> Answer:
+        answer, result = self._timed(1)
+        seen = self._made().seen
+        return {**answer, "digest": None if seen is None else digest(seen(result))}
+
+    def _timed(self, calls: int) -> tuple[Answer, object]:
+        """What `turn` answers, and what the last call gave."""
         task = self._made()
         gc.collect()
-        before, seconds = _resident("VmRSS"), []
+        before, seconds, result = _resident("VmRSS"), [], None
         _reset_peak()
         for _ in range(calls):
+            result = None
             task.before()
             start = time.perf_counter()
             result = task.call()
             seconds.append((time.perf_counter() - start) / task.count)
-            del result
         peak = _resident("VmHWM")
         extra = None if peak is None or before is None else max(0, peak - before)
-        return {"seconds": statistics.median(seconds), "peak": peak, "extra": extra}
-
-    def _check(self, _: object) -> Answer:
-        task = self._made()
-        task.before()
-        start = time.perf_counter()
-        result = task.call()
-        seconds = time.perf_counter() - start
-        return {"seconds": seconds, "digest": None if task.seen is None else digest(task.seen(result))}
+        return {"seconds": statistics.median(seconds), "peak": peak, "extra": extra}, result
 
     def _keep(self, calls: int) -> Answer:
         task, start = self._made(), time.perf_counter()
