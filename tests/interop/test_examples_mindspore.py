@@ -1,4 +1,4 @@
-"""examples/finetune_mindspore.py: layers from a checkpoint, a new head, and training that changes what it is meant to."""
+"""examples/finetune_mindspore.py: layers from a checkpoint, a new head, and training that changes what it should."""
 
 from __future__ import annotations
 
