@@ -33,9 +33,9 @@ def run(command, *arguments, folder):
     return ended.returncode, ended.stdout, ended.stderr
 
 
-def module(name):
-    """An example as a module, for its parts."""
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+def module(name, folder=EXAMPLES):
+    """An example (or a tool of another folder) as a module, for its parts."""
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
     return found
