@@ -65,7 +65,7 @@ def main() -> int:
             with Client(scheduler_file=given.scheduler_file) as client:
                 return min(1, index(folder, client))
         with (
-            LocalCluster(n_workers=given.workers, threads_per_worker=1, dashboard_address=":0") as cluster,
+            LocalCluster(n_workers=given.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
             Client(cluster) as client,
         ):
             return min(1, index(folder, client))

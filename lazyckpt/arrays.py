@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +16,8 @@ from lazyckpt.sources.base import Request, Source
 from lazyckpt.sources.ranges import Plan, coalesce
 
 _ALIGNMENT: Final = 64  # bytes; what SIMD code and other frameworks like best
+_SMALL: Final = 2**14  # bytes of a value, header included, that cost less than what it takes to read them alone
+_RUN: Final = 2**20  # bytes of such neighbours that are read together
 AnyArray = npt.NDArray[Any]
 
 
@@ -118,6 +120,30 @@ def within(extents: tuple[Extent, ...], offset: int, destination: memoryview) ->
             done += count
         offset = max(0, offset - length)
     return requests
+
+
+def neighbours(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Entries, in their order, in groups: small tensors that follow one another in the file without a gap, or one each.
+
+    A group's bytes, headers included, are one run of at most `_RUN`. Nothing has been proven of the entries.
+    """
+    group: list[Entry] = []
+    for entry in entries:
+        if group and not (_may_share(entry) and entry.start == group[-1].stop and entry.stop - group[0].start <= _RUN):
+            yield group
+            group = []
+        group.append(entry)
+        if len(group) == 1 and not _may_share(entry):
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _may_share(entry: Entry) -> bool:
+    """Whether a value is small, and nothing is to be done with its bytes but to copy them."""
+    small = entry.stop - entry.start <= _SMALL and entry.dtype is not None and len(entry.extents) == 1
+    return small and not entry.apart and not entry.digest and is_plain(entry)
 
 
 def text_of(entry: Entry, data: bytes, file: str) -> str:

@@ -43,24 +43,36 @@ class Checkpoint(Viewing):
 
     @property
     def index(self) -> Index:
-        """The index of the whole file."""
+        """The index of the whole file, also where names were chosen. Reads nothing."""
         return self._index
 
     @property
     def is_addressable(self) -> bool:
-        """Whether reading one value never costs work that reading its neighbour would share."""
+        """Whether reading one value never costs work that reading its neighbour would share. Reads nothing."""
         return self._payloads.is_addressable
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What a safetensors file says of itself (`__metadata__`); of a `.ckpt` nothing. Cost: reads the header."""
+        """What a safetensors file says of itself (`__metadata__`); of a `.ckpt` nothing.
+
+        Raises:
+            ClosedCheckpoint: it was closed.
+
+        Cost: reads the header.
+        """
         self._check_open()
         return self._payloads.metadata()
 
     def release(self, start: int, stop: int | None = None) -> None:
-        """Hint that bytes `start` to `stop` of the file (None: its end) will not be looked at again soon.
+        """Hint that bytes of the file will not be looked at again soon.
 
         A mapped file's pages then leave this process's memory. What was handed out stays valid.
+
+        Args:
+            start: the first of these bytes, counted from the beginning of the file.
+            stop: the first byte behind them; None for the end of the file.
+
+        Cost: a call of the system. Reads nothing.
         """
         self._source.release(start, (self._source.size if stop is None else stop) - start)
 
@@ -70,11 +82,14 @@ class Checkpoint(Viewing):
         Args:
             names: which; None for all.
 
+        Returns:
+            name -> `mindspore.Parameter` (a str for strings, a list of three arrays for maps), in the order of `names`.
+
         Raises:
             ImportError: MindSpore is not installed.
             KeyError: a name is not there; nothing is read then.
 
-        Cost: see `Parameter.to_mindspore`.
+        Cost: reads and allocates the sum of the values; see `Parameter.to_mindspore`.
         """
         wanted = list(self if names is None else names)
         for name in wanted:
@@ -89,10 +104,15 @@ class Checkpoint(Viewing):
             name: of a parameter, or of an array that was assigned.
             chunks: as dask takes them; None for runs of about 64 MiB.
 
+        Returns:
+            A `dask.array.Array` of the value's shape and numpy dtype.
+
         Raises:
             KeyError: there is no such name.
             ArgumentTypeError: it is a string or a map.
             ImportError: dask is not installed.
+
+        Cost: reads nothing; each task reads its chunk.
         """
         value = self[name]
         if isinstance(value, Parameter):
@@ -108,6 +128,15 @@ class Checkpoint(Viewing):
 
         The view shares this one's values (the same objects) and takes over its edits so far. It needs this checkpoint
         to stay open.
+
+        Args:
+            choice: a prefix of names, or a function of a name whose truth counts.
+
+        Returns:
+            A `Checkpoint` of these names, in the same order.
+
+        Raises:
+            ClosedCheckpoint: it was closed.
 
         Cost: O(matches) for a prefix, a walk over the names for a function. Reads nothing.
         """
@@ -240,7 +269,20 @@ class Checkpoint(Viewing):
         return References(known, self._payloads, files, How(chunk_size, inline, nested, strict))
 
     def item(self, name: str, new_name: str) -> Item:
-        """What is written of a value under another name."""
+        """What is written of a value, for `save_checkpoint` and `save`.
+
+        Args:
+            name: the value's.
+            new_name: the name in the new file.
+
+        Returns:
+            Name, type, shape, and where the bytes come from.
+
+        Raises:
+            KeyError: there is no such name.
+
+        Cost: reads nothing; its pieces are read when they are written.
+        """
         from lazyckpt.writing.values import item_of, stored
 
         known = self.peek(name)
@@ -249,7 +291,7 @@ class Checkpoint(Viewing):
     def close(self) -> None:
         """Let go of the file and the index. Arrays already handed out stay valid. May be called twice.
 
-        Of one that came out of a pickle the file is closed when nothing else that came from it is left.
+        Of one that came out of a pickle the file is closed when nothing else that came from it is left. Reads nothing.
         """
         self._closed = True
         if not self._payloads.is_lent:

@@ -75,6 +75,8 @@ class KeyReference(NamedTuple):
 
         Raises:
             ArgumentValueError: there is no key at that place.
+
+        Cost: reads the key file, up to 4 KiB.
         """
         if self.file is not None:
             return Secret(_from_file(self.file), reference=self._replace(file=os.path.abspath(self.file)))

@@ -60,7 +60,8 @@ def load_checkpoint(
         ckpt_file_name: the file, or the URL of an object that fsspec can read (`s3://…`, `https://…`); its name must
             end in `format`. Or the `<name>.<format>.index.json` of a checkpoint in
             several files, which are opened as one. Or a `BytesIO` that holds a safetensors file; its bytes are copied.
-        net: a Cell to load the values into, as `load_param_into_net` does.
+        net: a Cell to load the values into, as `load_param_into_net` does (which says what becomes of it when a value
+            proves damaged).
         strict_load: for `net`: no prefixes are taken off names, no dtypes converted.
         filter_prefix: names that start with any of these are left out.
         dec_key: the key of an encrypted checkpoint, or a `lazyckpt.KeyReference` to its place, with which the

@@ -59,20 +59,28 @@ class LazyMapping(MutableMapping[str, Value]):
 
     @property
     def payloads(self) -> Payloads:
-        """What reads the values of the file."""
+        """What reads the values of the file. Reads nothing by itself."""
         return self._payloads
 
     @property
     def path(self) -> str:
-        """The file that was opened, links resolved."""
+        """The file that was opened, links resolved; of an object elsewhere its URL. Reads nothing."""
         return self._source.name
 
     def entry(self, name: str) -> Entry:
-        """What the file says of a name: kind, dtype, shape, where its bytes are. Reads nothing.
+        """What the file says of a name.
+
+        Args:
+            name: a name of the mapping.
+
+        Returns:
+            Its kind, dtype, shape (a tuple of int), and its extents (offset and length in bytes).
 
         Raises:
             KeyError: there is no such name in the file, or it was taken out of the mapping.
             StaleIndex: the index contradicts itself.
+
+        Cost: two index look-ups. No payload is read.
         """
         position = self._position(name) if isinstance(name, str) else None
         if position is None:
@@ -80,16 +88,36 @@ class LazyMapping(MutableMapping[str, Value]):
         return self._at(position, name)
 
     def peek(self, name: str) -> Value | Entry:
-        """What is known of a name without reading: the value if it was set or read already, else its entry.
+        """What is known of a name without reading.
+
+        Args:
+            name: a name of the mapping.
+
+        Returns:
+            The value if it was set or read already, else its entry.
 
         Raises:
             KeyError: there is no such name.
+
+        Cost: two index look-ups. No payload is read.
         """
         edited = self._edited(name)
         return self.entry(name) if edited is UNEDITED else edited
 
     def place_of(self, name: str) -> int | None:
-        """The place of a name in the file's index, or None. Reads nothing."""
+        """The place of a name in the file's index.
+
+        Args:
+            name: any name.
+
+        Returns:
+            Its number in file order, from 0; None if the file lacks it, or if it was taken out of the mapping.
+
+        Raises:
+            ClosedCheckpoint: it was closed.
+
+        Cost: an index look-up. No payload is read.
+        """
         return self._position(name)
 
     def known(self) -> Iterator[tuple[str, Value | Entry]]:
@@ -101,21 +129,27 @@ class LazyMapping(MutableMapping[str, Value]):
         yield from self._appended.items()
 
     def items(self) -> ItemsView[str, Value]:
-        """Names and values, in order. Cost: for a whole file one walk over its records, and no look-up."""
+        """Names and values, in order.
+
+        Cost: for a whole file one walk over its records, about 7 us each, and no look-up. Strings and maps are read.
+        """
         return _Items(self)
 
     def values(self) -> ValuesView[Value]:
-        """The values, in order; see `items`."""
+        """The values, in order.
+
+        Cost: as `items`.
+        """
         return _Values(self)
 
     @property
     def is_whole(self) -> bool:
-        """Whether it shows the file as it is: every name, and no value that was set, here or in a view."""
+        """Whether it shows the file as it is: every name, no value that was set, here or in a view. Reads nothing."""
         edited = bool(self._changed()) or self._removed or self._replaced or self._appended
         return isinstance(self._names, AllNames) and not edited
 
     def edits(self) -> dict[str, Value]:
-        """The values that were assigned to this mapping."""
+        """The values that were assigned to this mapping, by name. Reads nothing."""
         return {**self._replaced, **self._appended}
 
     def __len__(self) -> int:
@@ -138,7 +172,8 @@ class LazyMapping(MutableMapping[str, Value]):
     def __getitem__(self, name: str) -> Value:
         """The value of a name.
 
-        Cost: two index look-ups the first time. A string or a map is read here; a tensor is not.
+        Cost: two index look-ups the first time, about 10 us, and half a microsecond later. A string or a map is read
+        here; a tensor is not.
 
         Raises:
             KeyError: there is no such name.
@@ -147,10 +182,12 @@ class LazyMapping(MutableMapping[str, Value]):
             return self._appended[name]
         if name in self._replaced:
             return self._replaced[name]
+        value = self._made.get(name)
+        if value is not None and not self._closed and not self._removed and isinstance(self._names, AllNames):
+            return value
         position = self._position(name) if isinstance(name, str) else None
         if position is None:
             raise KeyError(name)
-        value = self._made.get(name)
         if value is None:
             value = self._made.setdefault(name, self._make(self._at(position, name)))
         return value
@@ -175,18 +212,24 @@ class LazyMapping(MutableMapping[str, Value]):
             raise KeyError(name)
 
     def popitem(self) -> tuple[str, Value]:
-        """Remove and return the last item, as dict does."""
+        """Remove and return the last item, as dict does; the file keeps it.
+
+        Raises:
+            KeyError: the checkpoint is empty.
+
+        Cost: a walk over the names. Of a tensor no payload is read.
+        """
         for name in reversed(self):
             return name, self.pop(name)
         raise KeyError("popitem(): the checkpoint is empty")
 
     def clear(self) -> None:
-        """Take every name out of the mapping; the file keeps them."""
+        """Take every name out of the mapping; the file keeps them. Reads nothing."""
         self._names = SomeNames({})
         self._replaced, self._removed, self._appended = {}, set(), {}
 
     def copy(self: _Self) -> _Self:
-        """A second mapping over the same values, with edits of its own from here on."""
+        """A second mapping over the same values, with edits of its own from here on. Reads nothing."""
         other = type(self)(self._source, self._index, self._payloads, self._names)
         other._made = self._made
         other._replaced = dict(self._replaced)

@@ -19,6 +19,12 @@ def load_param_into_net(
     The net is checked as a whole before anything changes; then each of its parameters is given its value, in file
     order, one value at a time.
 
+    Names, shapes and dtypes are checked as a whole before anything changes. Values are not: to know that every byte is
+    good, all would have to be read twice. So where one proves damaged while it is read (`DamagedBlock`, `ChangedFile`,
+    `StaleIndex`, `CorruptFile`), the net keeps the values that were filled in before it. Fill it again from a good
+    file, or be sure beforehand: `lazyckpt verify FILE` reads everything, and `parameter_dict.load()` gives all values
+    or an error.
+
     Args:
         net: a Cell.
         parameter_dict: a `Checkpoint`, or a dict of Parameters (ours, MindSpore's, or both).
@@ -26,12 +32,14 @@ def load_param_into_net(
         remove_redundancy: for parallel runs; left to MindSpore's own logic.
 
     Returns:
-        (param_not_load, ckpt_not_load): names of the net that nothing was found for, and names of the checkpoint that
-        no parameter of that very name took.
+        The lists param_not_load and ckpt_not_load, names of the net that nothing was found for, and names of the
+        checkpoint that no parameter of that very name took.
 
     Raises:
         TypeError: an argument has the wrong type (`ArgumentTypeError`).
+        ValueError: `remove_redundancy` is no bool (`ArgumentValueError`), as in MindSpore.
         RuntimeError: shapes or dtypes do not fit (`NetMismatch`); the net is left as it was.
+        ValueError: a value cannot be read; see above.
 
     Cost: reads the values that are used, once; peak memory is the net and one value.
     """

@@ -79,12 +79,12 @@ class Parameter:
 
     @property
     def is_edited(self) -> bool:
-        """Whether `set_data` replaced the file's value."""
+        """Whether `set_data` replaced the file's value. Reads nothing."""
         return self._data is not None
 
     @property
     def origin(self) -> tuple[Entry, Payloads] | None:
-        """Where the value lies in its file; None if it was replaced in memory."""
+        """Where the value lies in its file; None if it was replaced in memory. Reads nothing."""
         return (self._entry, self._payloads) if self._data is None else None
 
     def asnumpy(self, *, copy: bool = False) -> npt.NDArray[Any]:
@@ -94,7 +94,7 @@ class Parameter:
             copy: give an aligned, writable array of its own.
 
         Returns:
-            For a plain local file a read-only view of the file's pages (it may be unaligned: MindSpore does not align
+            For a plain local file a read-only view of the file's pages (it may be unaligned, as MindSpore leaves
             contents), at no cost until it is looked at. From any other source, or with `copy=True`, a new array.
 
         Raises:
@@ -111,7 +111,9 @@ class Parameter:
         """The values in writable memory that nobody else sees: for handing to a framework.
 
         For a large value of a plain local file a private copy-on-write map of just its pages (no copy until it is
-        written to, and the file never changes), else a copy.
+        written to, and the file never changes), else a copy. Raises as `asnumpy` does.
+
+        Cost: parses the header again; a copy allocates `nbytes`.
         """
         return self._data.copy() if self._data is not None else self._payloads.writable(self._entry)
 
@@ -121,6 +123,8 @@ class Parameter:
         Raises:
             ImportError: torch is not installed.
             TypeError: torch has no such dtype.
+
+        Cost: see `writable`.
         """
         from lazyckpt.tensors import torch
 
@@ -139,6 +143,9 @@ class Parameter:
         Raises:
             ImportError: dask is not installed (`pip install 'lazyckpt[dask]'`).
 
+        Returns:
+            A `dask.array.Array` of this shape and numpy dtype.
+
         Cost: reads nothing. Each task opens the file warm, unless its process has it open, and reads one chunk; a
         slice of the array reads the bytes of the slice.
         """
@@ -151,6 +158,8 @@ class Parameter:
 
         Raises:
             ImportError: MindSpore is not installed.
+
+        Cost: see `writable`.
         """
         from lazyckpt.tensors import mindspore
 
@@ -159,8 +168,13 @@ class Parameter:
     def set_data(self, data: npt.ArrayLike) -> None:
         """Replace the value in memory; shape and dtype follow it. The file is not touched.
 
+        Args:
+            data: an array of any shape, or what numpy makes one of.
+
         Raises:
             ArgumentTypeError: MindSpore has no dtype for it.
+
+        Cost: none for a little-endian array, which is kept and not copied. Reads nothing.
         """
         array = np.asarray(data)
         try:
@@ -174,11 +188,13 @@ class Parameter:
 
         Raises:
             ValueError: there is not exactly one element.
+
+        Cost: as `asnumpy`.
         """
         return self.asnumpy().item()
 
     def tobytes(self) -> bytes:
-        """The values as little-endian bytes in C order. Allocates `nbytes`."""
+        """The values as little-endian bytes in C order. Cost: reads the value, allocates `nbytes`."""
         return self.asnumpy().tobytes()
 
     def stats(self) -> Statistics:

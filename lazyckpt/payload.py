@@ -24,6 +24,7 @@ from lazyckpt.arrays import (
     elements,
     gather,
     is_plain,
+    neighbours,
     requests_for,
     text_of,
     within,
@@ -47,6 +48,10 @@ class _Fetch(NamedTuple):
 
     requests: list[Request]
     finish: Callable[[], Any]
+
+    def alone(self) -> _Fetch:
+        """The same, whose `finish` gives a list of the one value."""
+        return _Fetch(self.requests, lambda: [self.finish()])
 
 
 class Payloads:
@@ -188,9 +193,11 @@ class Payloads:
         """The values of several entries, with one read of the source (each encrypted block is visited once)."""
         if self._source.window == 0:
             return list(map(self.value, entries))
-        fetches = [self._fetch(entry) for entry in entries]
+        fetches = [
+            self._fetch(group[0]).alone() if len(group) == 1 else self._together(group) for group in neighbours(entries)
+        ]
         self._source.read_many([request for fetch in fetches for request in fetch.requests])
-        return [fetch.finish() for fetch in fetches]
+        return [value for fetch in fetches for value in fetch.finish()]
 
     def prove(self, entries: list[Entry]) -> None:
         """Make sure that the file has entries where the index says, with one read of the source. Reads headers only.
@@ -249,6 +256,27 @@ class Payloads:
             return proof.then(requests_for(entry.extents, data), converted)
         made = aligned(entry.shape, dtype)
         return proof.then(requests_for(entry.extents, made), lambda: made)
+
+    def _together(self, group: list[Entry]) -> _Fetch:
+        """Neighbours (see `neighbours`), read as one run of bytes; `finish` gives their values as a list.
+
+        Ten objects for each of many values would cost the garbage collector more than the values take to read.
+        """
+        for entry in group:
+            check_sense(entry, self._source)
+        start = group[0].start
+        run = np.empty(group[-1].stop - start, np.uint8).data
+
+        def finish() -> list[AnyArray]:
+            patch = Patch([(start, run)])
+            made = []
+            for entry in group:
+                self._form.confirm_in(patch, entry)
+                offset, length = entry.extents[0]
+                made.append(copied(entry.shape, dtype_of(entry), run[offset - start : offset - start + length]))
+            return made
+
+        return _Fetch([(start, run)], finish)
 
     def _arrays(self, entry: Entry) -> _Fetch:
         """Keys, values and status of a map."""

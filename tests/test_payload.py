@@ -56,6 +56,32 @@ def test_many_values_are_read_at_once():
     assert sum(length for _, length in source.reads) == len(source.looked_at())
 
 
+MANY = {f"layer{number}": counting((number % 7 + 1, 40)) + number for number in range(3_000)}
+
+
+def test_small_neighbours_are_read_together():
+    """Thousands of small values take one request for each MiB of them, and are arrays of their own, aligned."""
+    source = TracingSource(checkpoint(MANY))
+    entries = list(FORM.scan(source))
+    source.reads.clear()
+    values = Payloads(source, FORM).values(entries)
+
+    assert [plain(value) for value in values] == [plain(value) for value in MANY.values()]
+    assert len(source.reads) == -(-source.size // 2**20)
+    assert all(value.flags.writeable and value.ctypes.data % 64 == 0 for value in values)
+
+
+def test_what_lies_between_values_is_not_read():
+    """Of every second value, in any order, each is read by itself."""
+    source = TracingSource(checkpoint(MANY))
+    entries = list(FORM.scan(source))[::-2]
+    source.reads.clear()
+    values = Payloads(source, FORM).values(entries)
+
+    assert [plain(value) for value in values] == [plain(MANY[entry.name]) for entry in entries]
+    assert sum(length for _, length in source.reads) == sum(entry.stop - entry.start for entry in entries)
+
+
 def test_the_value_of_a_copying_source_is_filled_in_place():
     """What is handed out is what the source wrote into: there is no second copy."""
     source = TracingSource(DATA)
@@ -103,6 +129,7 @@ FORGED = {
 def test_a_forged_entry_gives_no_bytes(entry, payloads):
     """Whatever an index claims against the file is refused before anything is made for it or handed out."""
     reads = [payloads.value, lambda entry: payloads.values([ENTRIES["b"], entry])]
+    reads.append(lambda entry: payloads.values([entry, ENTRIES["b"]]))  # which stand beside each other
     if entry.dtype is not None:
         reads += [payloads.view, payloads.copy, lambda entry: payloads.part(entry, 0)]
     for read in reads:

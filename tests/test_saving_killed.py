@@ -194,3 +194,27 @@ def test_a_writer_that_died_leaves_no_more_than_its_private_files(tmp_path):
 
     assert left == [".net.ckpt.lmdb.tmp", ".net.ckpt.tmp"]
     assert left_in(path) == ["net.ckpt", "net.ckpt.lmdb"]
+
+
+def test_a_set_that_was_killed_half_way_has_no_list_and_can_be_saved_again(tmp_path):
+    """Parts that were finished are whole; the same save replaces them, and leaves nothing of its own besides."""
+    path = tmp_path / "net.ckpt"
+
+    def die(done, total):
+        if done == total:
+            os._exit(7)
+
+    def write(progress=None):
+        with lazyckpt.load_checkpoint(tmp_path / "source" / "1.ckpt") as ckpt:
+            return ckpt.save(path, max_shard_size=2_000_000, progress=progress)
+
+    prepared(path, [1])
+    code = ended(forked(lambda: write(die)))
+    parts = [name for name in left_in(path) if name.endswith(".ckpt")]
+    names = [name for part in parts for name in lazyckpt.load_checkpoint(path.with_name(part))]
+    written = [os.path.basename(each) for each in write()]
+
+    assert (code, parts) == (7, [f"net-0000{number}-of-00004.ckpt" for number in (1, 2, 3)])
+    assert names == [f"old.{name}" for name in SHAPES][: len(names)]
+    assert [name for name in left_in(path) if not name.endswith(".lmdb")] == sorted(written)
+    assert len(lazyckpt.load_checkpoint(f"{path}.index.json")) == len(SHAPES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
@@ -36,7 +37,7 @@ from lazyckpt.keys import Secret
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.cipher import MODES as OURS
 from lazyckpt.sources.cipher import Lock
-from lazyckpt.sources.encrypted import _Blocks, open_encrypted, prove_key
+from lazyckpt.sources.encrypted import THREADS, open_encrypted, prove_key
 from lazyckpt.sources.frames import FrameTable, hop
 
 TINY = (1, 2, 15, 16, 17, 31, 32, 33, 100)
@@ -306,6 +307,8 @@ def test_a_pinned_table_misses_blocks_that_are_gone():
 
 # GCM: how often a block is decrypted
 
+EIGHT = encrypted(pattern(8 * BLOCK), block=BLOCK)
+
 
 @pytest.fixture
 def seen(monkeypatch):
@@ -355,37 +358,91 @@ def test_without_room_no_block_is_kept(cache, seen):
     assert (found, len(seen.blocks)) == ({pattern(12)[7:]}, 4)
 
 
-def test_the_least_recently_used_block_goes():
-    """Of blocks that do not all fit, the ones looked at last stay."""
-    blocks = _Blocks(30)
-    for number in range(3):
-        blocks.put(number, memoryview(bytes(10)))
-    blocks.get(0)
-    blocks.put(3, memoryview(bytes(10)))
-    blocks.put(4, memoryview(bytes(5)))
-
-    assert [number for number in range(5) if blocks.get(number) is not None] == [0, 3, 4]
+def walked(source, step=BLOCK // 8):
+    """All of a source, read in file order in small steps."""
+    return b"".join(bytes(source.read(place, min(step, source.size - place))) for place in range(0, source.size, step))
 
 
-def test_a_block_that_two_threads_bring_is_held_once():
-    """The second one is not counted again."""
-    blocks = _Blocks(20)
-    for number in (0, 0, 0, 1):
-        blocks.put(number, memoryview(bytes(10)))
+@pytest.mark.parametrize("cache", [2 * BLOCK, 3 * BLOCK, 4 * BLOCK, 100 * BLOCK])
+def test_a_walk_brings_blocks_ahead_once(cache, seen):
+    """However many blocks ahead there is room for: none but the first is decrypted twice, all bytes are right."""
+    source = many_blocks(12, cache)
+    found = walked(source)
+    repeated = len(seen.blocks) - len(set(seen.blocks))
 
-    assert [blocks.get(number) is not None for number in (0, 1)] == [True, True]
+    assert (found, len(set(seen.blocks)), repeated) == (pattern(12 * BLOCK), 12, 1)
 
 
-@given(st.integers(0, 40), st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=60))
-def test_the_cache_never_holds_more_than_its_limit(limit, steps):
-    """Whatever is put in, twice or again, and looked at: what is held stays within the limit, and is what was put."""
-    blocks = _Blocks(limit)
-    for number, put in steps:
-        if put:
-            blocks.put(number, memoryview(bytes([number]) * (number * 3)))
-        held = [(number, blocks.get(number)) for number in range(6)]
-        assert sum(block.nbytes for _, block in held if block is not None) <= limit
-        assert all(block is None or block == bytes([number]) * (number * 3) for number, block in held)
+@pytest.mark.skipif(THREADS < 2, reason="one core has nobody to bring blocks ahead")
+def test_a_walk_has_the_next_blocks_decrypted(seen):
+    """A reader that goes from one block to the next finds the two after that decrypted, and no other was touched."""
+    source = many_blocks(9, cache=4 * BLOCK)
+    for place in (3 * BLOCK + 1, 4 * BLOCK + 1):
+        source.read(place, 9)
+    source._blocks.wait()
+
+    assert set(seen.blocks) == {source.table[number].tag for number in (3, 4, 5, 6)}
+
+
+LOOKS = {
+    "one block": [5, 900, 5, 77, 1200],
+    "here and there": [5, 4 * BLOCK, BLOCK, 7 * BLOCK, 2 * BLOCK, 4 * BLOCK],
+    "backwards": [number * BLOCK + 5 for number in range(8, 0, -1)],
+}
+
+
+@pytest.mark.parametrize("looks", LOOKS.values(), ids=LOOKS)
+def test_looking_around_brings_nothing_ahead(looks, seen):
+    """Whoever does not walk forward pays for the blocks of what was asked for, and for no other."""
+    source = many_blocks(9, cache=100 * BLOCK)
+    for place in looks:
+        source.read(place, 9)
+    source._blocks.wait()
+
+    assert set(seen.blocks) == {source.table[place // BLOCK].tag for place in looks}
+
+
+def test_nothing_is_brought_ahead_of_what_is_fetched(seen):
+    """Of a file whose bytes are not in memory no range is read that was not asked for."""
+    source = open_encrypted(TracingSource(encrypted(pattern(6 * BLOCK), block=BLOCK)), lock_of("AES-GCM"), cache=10**7)
+    for place in range(0, 3 * BLOCK, BLOCK // 4):
+        source.read(place, 9)
+    source._blocks.wait()
+
+    assert set(seen.blocks) == {source.table[number].tag for number in range(3)}
+
+
+def test_a_damaged_block_ahead_is_told_when_it_is_read():
+    """What fails ahead of the reader is no error before he gets there; then it is, each time."""
+    pieces = split(encrypted(pattern(8 * BLOCK), block=BLOCK))
+    pieces[4] = flipped(pieces[4], -1)
+    source = opened(b"".join(pieces), cache=100 * BLOCK)
+
+    assert b"".join(bytes(source.read(place, 512)) for place in range(0, 4 * BLOCK, 512)) == pattern(4 * BLOCK)
+    for _ in range(2):
+        with pytest.raises(DamagedBlock, match="block 4 of 8"):
+            source.read(4 * BLOCK, 512)
+
+
+def test_closing_in_the_middle_of_a_walk_ends_its_threads():
+    """Blocks that were on their way are waited for, and forgotten."""
+    source = many_blocks(9, cache=100 * BLOCK)
+    for number in range(5):
+        source.read(number * BLOCK, 9)
+    source.close()
+
+    assert [thread.name for thread in threading.enumerate() if thread.name == "lazyckpt-ahead"] == []
+
+
+@given(st.integers(0, 8 * BLOCK), st.lists(st.integers(1, BLOCK), max_size=30), st.integers(0, 6))
+def test_a_walk_in_any_steps_reads_what_is_there(start, steps, room):
+    """Wherever it begins and whatever its steps, with room for any number of blocks."""
+    source = opened(EIGHT, cache=room * BLOCK)
+    found = bytearray()
+    for step in steps:
+        found += source.read(start + len(found), min(step, 8 * BLOCK - start - len(found)))
+
+    assert found == pattern(8 * BLOCK)[start : start + len(found)]
 
 
 def test_the_cache_is_bounded_in_memory():

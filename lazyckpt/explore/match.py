@@ -108,6 +108,9 @@ def match(net_or_names: Any, ckpt: Mapping[str, Any], *, strict_load: bool = Fal
         ckpt: a `Checkpoint`, or a dict of Parameters.
         strict_load: as for `load_param_into_net`.
 
+    Returns:
+        The report, one row a parameter of the net, then what would stay unused. It prints as a table.
+
     Raises:
         ArgumentTypeError: `net_or_names` is none of these, or `ckpt` holds something that can never be bound.
 

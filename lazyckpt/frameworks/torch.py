@@ -62,6 +62,12 @@ def load_into(
 ) -> tuple[list[str], list[str]]:
     """Load a checkpoint into a torch module: `load_param_into_net` for torch.
 
+    Names, shapes and dtypes are checked as a whole before anything changes. Values are not: to know that every byte is
+    good, all would have to be read twice. So where one proves damaged while it is read (`DamagedBlock`, `ChangedFile`,
+    `StaleIndex`, `CorruptFile`), the module keeps the values that were filled in before it. Fill it again from a good
+    file, or be sure beforehand: `lazyckpt verify FILE` reads everything, and `parameter_dict.load()` gives all values
+    or an error.
+
     Args:
         module: the module; its state dict is filled in place.
         parameter_dict: a `Checkpoint`, or a dict of Parameters or numpy arrays.
@@ -76,6 +82,7 @@ def load_into(
         ArgumentTypeError: an argument has the wrong type.
         ArgumentValueError: the module is on the meta device, where there is nothing to fill.
         NetMismatch: shapes or dtypes do not fit; the module is left as it was.
+        FileFault: a value cannot be read; see above.
 
     Cost: reads the values that are used, once, in file order; memory for one value at a time.
     """

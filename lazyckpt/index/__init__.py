@@ -23,7 +23,8 @@ class Index(Mapping[str, Entry]):
     """A read-only mapping name -> Entry, in file order.
 
     Opening costs the same for ten parameters and for ten million; a look-up is O(log n). Safe for many threads, and
-    across fork. The file's values are never read.
+    across fork. The file's values are never read. A sidecar that proves damaged is built again, once, by whoever meets
+    the damage (see `mending`): that costs what building it costs.
 
     Attributes:
         path: the sidecar's path, or None for an index in memory.
@@ -35,17 +36,17 @@ class Index(Mapping[str, Entry]):
 
     @property
     def path(self) -> str | None:
-        """The sidecar's path, or None for an index in memory."""
+        """The sidecar's path, or None for an index in memory. Reads nothing."""
         return self._store.path
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Of the file it describes."""
+        """Of the file it describes: its size in bytes, its time in nanoseconds, a hash of its ends. Reads nothing."""
         return self._store.meta.fingerprint
 
     @property
     def has_digests(self) -> bool:
-        """Whether every entry carries a digest of its content."""
+        """Whether every entry carries a digest of its content. Reads nothing."""
         return self._store.meta.digests
 
     def __len__(self) -> int:
@@ -82,6 +83,9 @@ class Index(Mapping[str, Entry]):
             only: the places that count; None for all.
             without: places that do not count.
 
+        Returns:
+            Groups, with exact counts and sizes in bytes.
+
         Cost: half a second for a million parameters (of a sealed index, some microseconds each).
         """
         from lazyckpt.index.tally import tally
@@ -92,14 +96,32 @@ class Index(Mapping[str, Entry]):
         return self._read(tally, runs)
 
     def position(self, name: str) -> int | None:
-        """The place of a name in file order, or None."""
+        """The place of a name in file order.
+
+        Args:
+            name: any name.
+
+        Returns:
+            Its number, from 0; None if there is no such name.
+
+        Cost: O(log n).
+        """
         return self._store.position(name)
 
     def at(self, position: int, name: str | None = None) -> Entry:
-        """The entry at a place; with `name`, only if it is that name's.
+        """The entry at a place.
+
+        Args:
+            position: the place, from 0 in file order.
+            name: whose entry it must be; None for any.
+
+        Returns:
+            Name, kind, dtype, shape, and the extents (offset and length in bytes) of the content.
 
         Raises:
             StaleIndex: the index contradicts itself.
+
+        Cost: O(log n).
         """
         entry = self._read(decode, self._store.record(position))
         if name is not None and entry.name != name:
@@ -107,7 +129,16 @@ class Index(Mapping[str, Entry]):
         return entry
 
     def with_prefix(self, prefix: str) -> list[tuple[str, int]]:
-        """Names that start with `prefix`, with their places, in file order. Cost: O(log n + matches)."""
+        """Names that start with a prefix.
+
+        Args:
+            prefix: any text.
+
+        Returns:
+            Names and their places, in file order.
+
+        Cost: O(log n + matches); of a sealed index O(n).
+        """
         found = []
         for position in self._store.with_prefix(prefix):
             name = self._read(name_of, self._store.record(position))
@@ -116,13 +147,13 @@ class Index(Mapping[str, Entry]):
         return found
 
     def irregular(self) -> list[Entry]:
-        """The entries that need a look before they may be loaded by name. Usually none, at no cost."""
+        """The entries that need a look before they may be loaded by name. Usually none. Cost: O(log n) each."""
         if not self._store.meta.irregular:
             return []
         return [self.at(position) for position in self._store.irregular()]
 
     def close(self) -> None:
-        """Let go of the sidecar."""
+        """Let go of the sidecar. Reads nothing."""
         self._store.close()
 
     def _some_names(self, first: int, count: int) -> list[str]:

@@ -106,7 +106,7 @@ def build_index(
         progress: called as `progress(done, total)` with byte counts while the file is walked.
 
     Returns:
-        The index: a read-only mapping name -> Entry in file order.
+        The index, a read-only mapping name -> Entry in file order.
 
     Raises:
         MissingFile, UnreadableFile: there is nothing to read.

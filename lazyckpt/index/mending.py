@@ -98,6 +98,7 @@ class MendingStore:
     def close(self) -> None:
         """Let go of what is held open."""
         self._closed = True
+        self._mend = None  # what builds it again has the file's key
         self._store.close()
 
     def _mended(self, damaged: Store, error: StaleIndex) -> Store:

@@ -4,8 +4,9 @@ Strategy. Frames (see `frames`) are independent, so a byte of plaintext costs on
 
 - GCM: a block is authenticated whole before any byte of it leaves. Wanted bytes are decrypted straight to where they
   go, the rest through a scratch buffer; if the tag is wrong the destination is wiped. A block that is read a second
-  time, or after the one before it, is kept, decrypted, in a cache of bounded size: so a walk in file order decrypts
-  each block once (the first perhaps twice), and a single look keeps nothing.
+  time, or after the one before it, is kept, decrypted, within bounds (see `blocks`): so a walk in file order decrypts
+  each block once (the first perhaps twice), and a single look keeps nothing. While a reader walks (see `place`)
+  through a file of this machine the next two blocks are decrypted on other cores, if there is room to keep them.
 - CBC: any 16-byte piece decrypts from the piece before it, so only what is wanted is decrypted. Nothing authenticates
   it: the padding of every block is checked when the file is opened, and that is all these modes allow.
 
@@ -16,9 +17,6 @@ several threads (OpenSSL releases the interpreter's lock).
 from __future__ import annotations
 
 import os
-import threading
-import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -28,15 +26,17 @@ from typing import Any, Final
 from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import DamagedBlock, WrongKey
 from lazyckpt.sources.base import BaseSource, Request, Source, room
+from lazyckpt.sources.blocks import Block, Blocks
 from lazyckpt.sources.cipher import BLOCK, Lock, invalid_tag
 from lazyckpt.sources.frames import Frame, FrameTable, hop
 from lazyckpt.sources.padding import unpadded
+from lazyckpt.sources.passes import SCRATCH, passes, scatter
+from lazyckpt.sources.place import NOWHERE, place_in
 
-_SCRATCH: Final = 2**20
-_LONGEST_RUN: Final = 2**23  # bytes of ciphertext in memory at once
 _NONCES: Final = (12, 16)  # MindSpore stores 16 bytes and uses 12; 16 should it ever mend that
-_PIECE: Final = 2**20  # bytes of a CBC block that one thread decrypts at once
+_PIECE: Final = {"AES-CBC": 2**22, "SM4-CBC": 2**20}  # bytes of a CBC block that one thread decrypts at once
 THREADS: Final = min(8, os.cpu_count() or 1)
+_AHEAD: Final = 2 if THREADS > 1 else 0  # blocks that are brought while a reader walks through the ones before
 _WORTH_A_THREAD: Final = {"AES-CBC": 2**23, "SM4-CBC": 2**18}  # bytes of one read from which threads pay
 
 
@@ -117,9 +117,17 @@ class DecryptedSource(BaseSource):
 
     def _read_pieces(self, requests: list[Request]) -> None:
         jobs: dict[int, list[Request]] = {}
+        start = stop = 0  # of the block of the request before: most neighbours lie in the same
+        pieces: list[Request] = []
         for offset, destination in requests:
+            if start <= offset and offset + destination.nbytes <= stop:
+                pieces.append((offset - start, destination))
+                continue
             for number, inside, piece in self.split(offset, destination):
-                jobs.setdefault(number, []).append((inside, piece))
+                pieces = jobs.setdefault(number, [])
+                pieces.append((inside, piece))
+                frame = self.table[number]
+                start, stop = frame.plain, frame.plain + frame.length
         self._read_blocks(jobs)
 
     def split(self, offset: int, destination: memoryview) -> Iterator[tuple[int, int, memoryview]]:
@@ -144,37 +152,67 @@ class GcmSource(DecryptedSource):
 
     def __init__(self, raw: Source, lock: Lock, table: FrameTable, cache: int = 0) -> None:
         super().__init__(raw, lock, table)
-        self._cache = _Blocks(cache)
+        self._blocks = Blocks(cache)
         self._touched: set[int] = set()
+        self._place = NOWHERE
 
     def close(self) -> None:
         """Close the file underneath and forget what was decrypted."""
         super().close()
-        self._cache.clear()
+        self._blocks.clear()
+
+    def _read_pieces(self, requests: list[Request]) -> None:
+        if not self._is_at_hand(requests):
+            super()._read_pieces(requests)
+
+    def _is_at_hand(self, requests: list[Request]) -> bool:
+        """Whether all that is wanted lies in the block that was read last, which is held: then it has been copied."""
+        number, start, _, until, _ = self._place
+        for offset, destination in requests:
+            if offset < start or offset + destination.nbytes > until:
+                return False
+        block = self._blocks.take(number)
+        return block is not None and self._copy(block, [(offset - start, piece) for offset, piece in requests])
 
     def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
-        keep = {number: self._is_worth_keeping(number, pieces) for number, pieces in jobs.items()}
+        if not jobs:
+            return
+        keep = {number for number, pieces in jobs.items() if self._is_worth_keeping(number, pieces)}
         self._touched.update(jobs)
-        # What is at hand first, before room for others drives it out.
-        rest = [number for number, pieces in jobs.items() if not self._copy(self._cache.get(number), pieces)]
-        run_all([partial(self._block, number, jobs[number], keep[number]) for number in rest])
+        held = {number: self._blocks.take(number) for number in jobs}  # before room for others drives it out
+        self._go_to(min(jobs), max(jobs), jobs)
+        rest = [number for number, block in held.items() if block is None or not self._copy(block, jobs[number])]
+        run_all([partial(self._block, number, jobs[number], number in keep) for number in rest])
+
+    def _go_to(self, first: int, last: int, jobs: dict[int, list[Request]]) -> None:
+        """Remember where the reader is. If it walks through a file of this machine, bring the blocks to come."""
+        frame = self.table[last]
+        begin = self.table[first].plain + min(inside for inside, _ in jobs[first])
+        end = frame.plain + max(inside + piece.nbytes for inside, piece in jobs[last])
+        before, self._place = self._place, place_in(last, frame, end)
+        if self._raw.window == 0 and before.leads_to(first, begin, last, end):
+            if last != before.number:
+                self._blocks.leave(before.number)
+            count = min(_AHEAD, self._blocks.limit // frame.length - 1)
+            coming = range(last + 1, min(last + 1 + count, len(self.table)))
+            self._blocks.bring_ahead([(number, self.table[number].length) for number in coming], self._fill_block)
 
     def _block(self, number: int, pieces: list[Request], keep: bool) -> None:
-        if not keep:
+        if keep or self._blocks.is_coming(number):
+            self._copy(self._blocks.bring(number, self.table[number].length, self._fill_block), pieces)
+        else:
             self.decrypt(number, pieces)
-            return
-        block = self._cache.room(self.table[number].length)
-        self.decrypt(number, [(0, block)])
-        self._cache.put(number, block)
-        self._copy(block, pieces)
 
-    @staticmethod
-    def _copy(block: memoryview | None, pieces: list[Request]) -> bool:
-        """Whether the block is there; then the pieces are filled from it."""
-        if block is None:
-            return False
-        for inside, destination in pieces:
-            destination[:] = block[inside : inside + destination.nbytes]
+    def _fill_block(self, number: int, plain: memoryview) -> None:
+        self.decrypt(number, [(0, plain)])
+
+    def _copy(self, block: Block, pieces: list[Request]) -> bool:
+        """Fill pieces from a block that was taken, and give it back."""
+        try:
+            for inside, destination in pieces:
+                destination[:] = block.plain[inside : inside + destination.nbytes]
+        finally:
+            self._blocks.give_back(block)
         return True
 
     def _is_worth_keeping(self, number: int, pieces: list[Request]) -> bool:
@@ -182,7 +220,7 @@ class GcmSource(DecryptedSource):
         length = self.table[number].length
         wanted = sum(destination.nbytes for _, destination in pieces)
         again = number in self._touched or number - 1 in self._touched
-        return again and wanted <= length // 2 and length <= self._cache.limit
+        return again and wanted < length and length <= self._blocks.limit
 
     def decrypt(self, number: int, pieces: list[Request]) -> None:
         """Authenticate a block; put the wanted pieces of its plaintext in place, or wipe them.
@@ -225,16 +263,16 @@ class GcmSource(DecryptedSource):
 
     def _authentic(self, frame: Frame, data: memoryview, nonce: bytes, pieces: list[Request]) -> bool:
         decryptor = self._lock.gcm(nonce, frame.tag)
-        scratch = room(min(_SCRATCH, frame.stored))
+        scratch = room(min(SCRATCH, frame.stored))
         pieces = sorted(pieces, key=itemgetter(0))
         first = 0
-        for begin, end, destination in _passes(frame.stored, pieces):
+        for begin, end, destination in passes(frame.stored, pieces):
             target = scratch[: end - begin] if destination is None else destination
             self._raw.expect(frame.offset + begin, end - begin)
             decryptor.update_into(data[begin:end], target)
             self._raw.release(frame.offset + begin, end - begin)
             if destination is None:
-                first = _scatter(begin, target, pieces, first)
+                first = scatter(begin, target, pieces, first)
         try:
             decryptor.finalize()
         except invalid_tag():
@@ -254,13 +292,14 @@ class CbcSource(DecryptedSource):
 
     def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
         tasks: list[Callable[[], None]] = []
+        step = _PIECE[self._lock.mode.name]
         total = 0
         for number, pieces in jobs.items():
             frame = self.table[number]
             for inside, destination in pieces:
                 total += destination.nbytes
-                for start in range(0, destination.nbytes, _PIECE):
-                    piece = destination[start : start + _PIECE]
+                for start in range(0, destination.nbytes, step):
+                    piece = destination[start : start + step]
                     tasks.append(partial(self._piece, frame, inside + start, piece))
         if total < _WORTH_A_THREAD[self._lock.mode.name]:
             for task in tasks:
@@ -289,56 +328,6 @@ class CbcSource(DecryptedSource):
         destination[done:] = decryptor.update(data)[: destination.nbytes - done]
 
 
-class _Blocks:
-    """Decrypted blocks, least recently used first to go; never more than `limit` bytes. For many threads."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._held: OrderedDict[int, memoryview] = OrderedDict()
-        self._size = 0
-        self._turn = threading.Lock()
-        _caches.add(self)
-
-    def forked(self) -> None:
-        """In a forked child: another thread of the parent may have been at it, and will never end here."""
-        self._turn = threading.Lock()
-        self._size = sum(block.nbytes for block in self._held.values())
-
-    def room(self, size: int) -> memoryview:
-        """Memory for one more block; what would have to go for it goes first."""
-        with self._turn:
-            self._shrink(self.limit - size)
-        return room(size)
-
-    def get(self, number: int) -> memoryview | None:
-        with self._turn:
-            block = self._held.get(number)
-            if block is not None:
-                self._held.move_to_end(number)
-            return block
-
-    def put(self, number: int, block: memoryview) -> None:
-        with self._turn:
-            if number not in self._held:
-                self._held[number] = block
-                self._size += block.nbytes
-            self._shrink(self.limit)
-
-    def clear(self) -> None:
-        with self._turn:
-            self._held.clear()
-            self._size = 0
-
-    def _shrink(self, size: int) -> None:
-        while self._held and self._size > size:
-            self._size -= self._held.popitem(last=False)[1].nbytes
-
-
-_caches: weakref.WeakSet[_Blocks] = weakref.WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: list(map(_Blocks.forked, _caches)))
-
-
 def run_all(tasks: list[Callable[[], Any]]) -> None:
     """Run tasks, on threads if there are several; the first fault is raised when all have ended."""
     if len(tasks) < 2 or THREADS < 2:
@@ -349,52 +338,3 @@ def run_all(tasks: list[Callable[[], Any]]) -> None:
         futures = [pool.submit(task) for task in tasks]
     for future in futures:
         future.result()
-
-
-def _passes(length: int, pieces: list[Request]) -> Iterator[tuple[int, int, memoryview | None]]:
-    """Cut a block into runs: (begin, end, destination), None where a run must go through the scratch buffer.
-
-    Of the pieces, which are in ascending order, long ones that share no byte with another are filled in place.
-    """
-    position = reach = 0
-    starts = [inside for inside, _ in pieces[1:]] + [length]
-    for (inside, destination), following in zip(pieces, starts, strict=False):
-        end = inside + destination.nbytes
-        if destination.nbytes >= _SCRATCH and reach <= inside and end <= following:
-            yield from _scratch_runs(position, inside)
-            for start in range(inside, end, _LONGEST_RUN):
-                stop = min(start + _LONGEST_RUN, end)
-                yield start, stop, destination[start - inside : stop - inside]
-            position = end
-        reach = max(reach, end)
-    yield from _scratch_runs(position, length)
-
-
-def _scratch_runs(begin: int, end: int) -> Iterator[tuple[int, int, None]]:
-    for start in range(begin, end, _SCRATCH):
-        yield start, min(start + _SCRATCH, end), None
-
-
-def _scatter(begin: int, data: memoryview, pieces: list[Request], first: int) -> int:
-    """Copy what the pieces want of a run that begins at `begin`.
-
-    Args:
-        begin: where the run stands in its block.
-        data: its bytes.
-        pieces: in ascending order.
-        first: the number of the first piece that may want something of it.
-
-    Returns:
-        `first` for the next run.
-    """
-    end = begin + data.nbytes
-    while first < len(pieces) and pieces[first][0] + pieces[first][1].nbytes <= begin:
-        first += 1
-    for number in range(first, len(pieces)):
-        inside, destination = pieces[number]
-        if inside >= end:
-            break
-        start, stop = max(inside, begin), min(inside + destination.nbytes, end)
-        if start < stop:
-            destination[start - inside : stop - inside] = data[start - begin : stop - begin]
-    return first

@@ -89,7 +89,9 @@ def save(path: str, items: Items, how: How, progress: Progress | None = None) ->
 def save_set(path: str, items: Items, how: How, limit: int, progress: Progress | None = None) -> list[str]:
     """Write a file, or as many parts as it takes that none has more than `limit` bytes of contents (or one value).
 
-    Parts are named `<stem>-00001-of-00003.<ending>` and listed in `<path>.index.json`, which is written last.
+    Parts are named `<stem>-00001-of-00003.<ending>` and listed in `<path>.index.json`, which is written last. If that
+    fails, the parts go again; a process that is killed leaves those that it had finished, each of them whole, and no
+    listing. They are replaced when the same set is saved again.
 
     Returns:
         The files written.

@@ -14,7 +14,7 @@ def cluster(tmp_path_factory):
     before = os.environ.get("LAZYCKPT_CACHE")
     os.environ["LAZYCKPT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     with LocalCluster(
-        n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0", silence_logs=50
+        n_workers=2, threads_per_worker=2, processes=True, dashboard_address="127.0.0.1:0", silence_logs=50
     ) as cluster:
         yield cluster
     if before is None:

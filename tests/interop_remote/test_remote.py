@@ -223,6 +223,19 @@ def test_a_handle_of_another_version_is_refused(place, tmp_path):
         pickle.loads(sent)["layers.2.weight"].asnumpy()
 
 
+def test_the_index_of_an_object_that_proves_damaged_is_built_again(tmp_path):
+    """From the object, in the cache; who met the damage reads on, and the next one finds a sound index."""
+    url = put("memory://damaged/net.ckpt", checkpoint(LAYERS))
+    with lazyckpt.load_checkpoint(url) as ckpt:
+        os.truncate(ckpt.index.path, 0)
+        names = list(ckpt)
+        path = ckpt.index.path
+    index = lazyckpt.build_index(url)
+
+    assert (names, list(index), index.path) == (list(LAYERS), list(LAYERS), path)
+    index.close()
+
+
 LOOKS = {
     "find": lambda url: [found.error for found in find("*.none", [url])],
     "verify": lambda url: verify(url).intact,

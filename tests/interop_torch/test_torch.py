@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 import safetensors.torch
 import torch
 from checkpoints import LAYERS, MIXED, checkpoint, counting, map_value, string_value, tensor_value
-from encryption import KEY, encrypted
+from encryption import KEY, encrypted, flipped
 from hypothesis import given, settings
 from mindspore_binding import DTYPES, FLOATS, SIGNED, TABLE, TEXT, Refused, bind, nets_and_checkpoints
 from opening import opened_and_traced, opened_over
@@ -26,7 +27,7 @@ from tracing import TracingSource, places
 
 import lazyckpt
 from lazyckpt.dtypes import DTYPES as TABLE_OF_DTYPES
-from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, NetMismatch
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, DamagedBlock, NetMismatch
 from lazyckpt.formats.ckpt import header_extents
 from lazyckpt.frameworks.torch import NAMES, load_into
 from lazyckpt.sources import BytesSource
@@ -250,6 +251,24 @@ def test_a_module_that_cannot_be_bound_is_left_untouched(broken):
 
     assert state(module) == before
     assert source.reads == []
+
+
+def test_a_value_that_proves_damaged_ends_the_filling(tmp_path):
+    """What stands before it in the file was filled in; of its block and of what follows nothing was."""
+    net = dict.fromkeys("abcde", ((3000,), "Float32"))
+    module = module_of(net)
+    before = state(module)
+    path = tmp_path / "net.ckpt"
+    sound = encrypted(file_of(net), block=5000)
+    path.write_bytes(sound)
+    lazyckpt.build_index(path, KEY).close()
+    time = path.stat().st_mtime_ns
+    path.write_bytes(flipped(sound, len(sound) // 2))
+    os.utime(path, ns=(time, time))
+    with lazyckpt.load_checkpoint(str(path), dec_key=KEY) as ckpt, pytest.raises(DamagedBlock):
+        load_into(module, ckpt)
+
+    assert [name for name, value in state(module).items() if value != before[name]] == ["a", "b"]
 
 
 def test_only_what_is_used_is_read_and_in_file_order():

@@ -1,0 +1,116 @@
+"""All that is public says what it takes, gives, raises and costs."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+import types
+
+import pytest
+
+import lazyckpt
+
+COSTS = re.compile(
+    r"\bCosts?:|\bRaises, Cost:|[Rr]eads? nothing|[Rr]eads no (?:value|payload)|no (?:value|payload) is read",
+    re.IGNORECASE,
+)
+FUNCTIONS = {
+    name: thing for name in lazyckpt.__all__ if isinstance(thing := getattr(lazyckpt, name), types.FunctionType)
+}
+CLASSES = {name: thing for name in lazyckpt.__all__ if isinstance(thing := getattr(lazyckpt, name), type)}
+# Classes that are only made here: their users meet their methods, not their constructors.
+MEMBERS = {
+    f"{name}.{member}": value
+    for name, thing in CLASSES.items()
+    for kind in reversed(thing.__mro__)
+    if kind.__module__.startswith("lazyckpt")
+    for member, value in vars(kind).items()
+    if not member.startswith("_") and isinstance(value, (types.FunctionType, property))
+}
+METHODS = {name: value for name, value in MEMBERS.items() if isinstance(value, types.FunctionType)}
+PROPERTIES = {name: value for name, value in MEMBERS.items() if isinstance(value, property)}
+CALLABLES = {**FUNCTIONS, **METHODS}
+
+
+def section(text, title):
+    """What stands under a title of a docstring, or nothing."""
+    found = re.search(rf"^{title}[^\n]*:\s*\n((?: +\S.*\n|\n)*)", inspect.cleandoc(text) + "\n", re.MULTILINE)
+    return found[1] if found else ""
+
+
+def arguments(function):
+    """The names of what a function takes, itself apart."""
+    return [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+def raised(function):
+    """The names of the exceptions that stand in a function's own body."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    calls = [node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)]
+    return {call.func.id for call in calls if isinstance(call.func, ast.Name) and call.func.id[0].isupper()}
+
+
+def said(name):
+    """The classes that a docstring's `Raises` names, and all that these are kinds of."""
+    words = set(re.findall(r"\w+", section(CALLABLES[name].__doc__, "Raises")))
+    errors = vars(lazyckpt.errors)
+    return words | {kind for kind, error in errors.items() if isinstance(error, type) and _bases(error) & words}
+
+
+def _bases(error):
+    return {base.__name__ for base in error.__mro__[1:-2]}
+
+
+def test_there_is_something_to_look_at():
+    """Functions, methods, inherited ones too, and properties."""
+    assert {"load_checkpoint", "Checkpoint.load", "Checkpoint.entry", "Parameter.asnumpy"} <= set(CALLABLES)
+    assert {"Checkpoint.path", "Parameter.shape", "Index.path"} <= set(PROPERTIES)
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+def test_every_argument_is_described(name):
+    """In the section `Args`, by its name, in the order of the signature."""
+    described = re.findall(r"^ {4}(\w+):", section(CALLABLES[name].__doc__, "Args"), re.MULTILINE)
+
+    assert described == arguments(CALLABLES[name])
+
+
+@pytest.mark.parametrize("name", [name for name in CALLABLES if arguments(CALLABLES[name])])
+def test_what_comes_back_is_described(name):
+    """Of whatever takes arguments and gives something. (What takes none is called after what it gives.)"""
+    gives = inspect.signature(CALLABLES[name]).return_annotation not in ("None", None)
+
+    returns = section(CALLABLES[name].__doc__, "Returns")
+    assert bool(returns) == gives
+    assert ": " not in returns.partition("\n")[0]  # what stands before it would be shown as a type
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+def test_every_error_is_described(name):
+    """What a function raises itself stands under `Raises`, as itself or as what it is a kind of."""
+    assert raised(CALLABLES[name]) - said(name) == set()
+
+
+@pytest.mark.parametrize("name", {**CALLABLES, **PROPERTIES})
+def test_every_cost_is_told(name):
+    """What is read and allocated, or that nothing is."""
+    assert COSTS.search(inspect.cleandoc({**CALLABLES, **PROPERTIES}[name].__doc__).replace("\n", " "))
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_attribute_is_described(name):
+    """The fields of a named tuple and the attributes of instances, under `Attributes`."""
+    fields = [*getattr(CLASSES[name], "_fields", ()), *(one for one in vars(CLASSES[name]).get("__slots__", ()))]
+    described = set(re.findall(r"^ {4}(\w+):", section(CLASSES[name].__doc__, "Attributes"), re.MULTILINE))
+
+    assert {field for field in fields if not field.startswith("_")} <= described
+
+
+@pytest.mark.parametrize("name", [name for name, thing in vars(lazyckpt.errors).items() if isinstance(thing, type)])
+def test_every_error_says_what_it_is_for(name):
+    """In a sentence of its own, not its parent's."""
+    text = vars(getattr(lazyckpt.errors, name)).get("__doc__") or ""
+
+    assert re.match(r"[A-Z`].*[.)]", text)

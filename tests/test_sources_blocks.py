@@ -1,0 +1,221 @@
+"""Decrypted blocks in memory: kept within a limit, brought once, memory used again but never under a reader's hands."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from forking import ended, forked
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazyckpt.sources.blocks import Blocks
+
+
+def filling(number, plain):
+    """A block of bytes that say its number."""
+    plain[:] = bytes([number]) * plain.nbytes
+
+
+def bring(blocks, number, length):
+    """Bring a block, look at it, and give it back: its bytes."""
+    block = blocks.bring(number, length, filling)
+    seen = bytes(block.plain)
+    blocks.give_back(block)
+    return seen
+
+
+def held(blocks, numbers):
+    """Those that are held, with their bytes. Looking makes each the most recently used."""
+    found = {}
+    for number in numbers:
+        block = blocks.take(number)
+        if block is not None:
+            found[number] = bytes(block.plain)
+            blocks.give_back(block)
+    return found
+
+
+def test_the_least_recently_used_block_goes():
+    """Of blocks that do not all fit, the ones looked at last stay."""
+    blocks = Blocks(30)
+    for number in range(3):
+        bring(blocks, number, 10)
+    bring(blocks, 0, 10)
+    bring(blocks, 3, 10)
+    bring(blocks, 4, 5)
+
+    assert [*held(blocks, range(5))] == [0, 3, 4]
+
+
+def test_a_block_that_was_left_goes_first():
+    """However lately it was looked at; one that is not held is left all the same."""
+    blocks = Blocks(30)
+    for number in range(3):
+        bring(blocks, number, 10)
+    blocks.leave(2)
+    blocks.leave(7)
+    bring(blocks, 3, 10)
+
+    assert [*held(blocks, range(4))] == [0, 1, 3]
+
+
+@given(st.integers(0, 40), st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=60))
+def test_no_more_than_the_limit_is_held(limit, steps):
+    """Whatever is brought, twice or again, by the reader or ahead: what is held fits, and is what was brought."""
+    blocks = Blocks(limit)
+    for number, is_ahead in steps:
+        if is_ahead:
+            blocks.bring_ahead([(number, number * 3)], filling)
+            blocks.wait()
+        else:
+            assert bring(blocks, number, number * 3) == bytes([number]) * (number * 3)
+        found = held(blocks, range(6))
+        assert sum(map(len, found.values())) <= limit
+        assert all(plain == bytes([number]) * (number * 3) for number, plain in found.items())
+
+
+def test_memory_is_used_again():
+    """A block takes the memory of the one that it drives out, also if it is shorter."""
+    blocks = Blocks(10)
+    first = blocks.bring(0, 10, filling)
+    blocks.give_back(first)
+    second = blocks.bring(1, 7, filling)
+
+    assert second.room is first.room
+
+
+def test_memory_that_somebody_reads_is_not_used_again():
+    """A block that was taken and not given back keeps its bytes, whatever comes after it."""
+    blocks = Blocks(10)
+    taken = blocks.bring(0, 10, filling)
+    seen = [bring(blocks, number, 10) for number in range(1, 5)]
+
+    assert bytes(taken.plain) == bytes(10)
+    assert seen == [bytes([number]) * 10 for number in range(1, 5)]
+
+
+def test_a_block_is_brought_once_however_many_want_it():
+    """Threads that ask for it while it is on its way wait, and get the same memory."""
+    begun, gate, calls = threading.Event(), threading.Event(), []
+
+    def slowly(number, plain):
+        calls.append(number)
+        begun.set()
+        assert gate.wait(20)
+        filling(number, plain)
+
+    blocks = Blocks(100)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(blocks.bring, 7, 10, slowly)
+        assert begun.wait(20)
+        others = [pool.submit(blocks.bring, 7, 10, slowly) for _ in range(7)]
+        gate.set()
+        rooms = {id(future.result(20).room) for future in [first, *others]}
+
+    assert (calls, len(rooms)) == ([7], 1)
+
+
+def test_a_block_that_could_not_be_brought_is_tried_again():
+    """A failure is not remembered, ahead of a reader or by one: who reads gets the error, until there is none."""
+    blocks = Blocks(10)
+
+    def failing(number, plain):
+        raise OSError("no such block")
+
+    blocks.bring_ahead([(1, 10)], failing)
+    blocks.wait()
+    for _ in range(2):
+        with pytest.raises(OSError, match="no such block"):
+            blocks.bring(1, 10, failing)
+
+    assert bring(blocks, 1, 10) == bytes([1]) * 10
+    assert [*held(blocks, range(3))] == [1]
+
+
+def test_whoever_waited_for_a_failure_tries_by_itself():
+    """A reader that waits for a block that another thread fails to bring gets its bytes, not the other's error."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def failing(number, plain):
+        begun.set()
+        assert gate.wait(20)
+        raise OSError("not this time")
+
+    blocks = Blocks(10)
+    blocks.bring_ahead([(1, 10)], failing)
+    assert begun.wait(20)
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(bring, blocks, 1, 10)
+        gate.set()
+
+        assert found.result(20) == bytes([1]) * 10
+
+
+def test_blocks_come_ahead_once():
+    """What is held or on its way is not brought again."""
+    blocks, calls = Blocks(100), []
+
+    def counted(number, plain):
+        calls.append(number)
+        filling(number, plain)
+
+    bring(blocks, 0, 10)
+    for _ in range(3):
+        blocks.bring_ahead([(0, 10), (1, 10), (2, 10)], counted)
+    blocks.wait()
+
+    assert sorted(calls) == [1, 2]
+    assert held(blocks, range(3)) == {number: bytes([number]) * 10 for number in range(3)}
+
+
+def test_forgetting_waits_for_what_is_on_its_way():
+    """Nothing arrives after all was forgotten, and no thread is left."""
+    blocks = Blocks(100)
+    gate = threading.Event()
+
+    def slowly(number, plain):
+        gate.wait(20)
+        filling(number, plain)
+
+    blocks.bring_ahead([(number, 10) for number in range(4)], slowly)
+    threading.Timer(0.05, gate.set).start()
+    blocks.clear()
+
+    assert held(blocks, range(4)) == {}
+    assert [thread.name for thread in threading.enumerate() if thread.name == "lazyckpt-ahead"] == []
+
+
+def test_a_child_waits_for_no_thread_of_its_parent():
+    """A block that was on its way when the process was forked is brought by the child itself."""
+    blocks, gate = Blocks(100), threading.Event()
+    begun = threading.Event()
+
+    def slowly(number, plain):
+        begun.set()
+        gate.wait(20)
+        filling(number, plain)
+
+    def read():
+        assert bring(blocks, 3, 10) == bytes([3]) * 10
+
+    with ThreadPoolExecutor(1) as pool:
+        brought = pool.submit(blocks.bring, 3, 10, slowly)
+        assert begun.wait(20)
+        child = forked(read)
+        gate.set()
+        brought.result(20)
+
+    assert ended(child) == 0
+
+
+def test_a_fork_lets_what_is_on_its_way_arrive():
+    """Blocks that come ahead are there before the process is forked, so a child has them, too."""
+    blocks = Blocks(100)
+    blocks.bring_ahead([(number, 10) for number in range(4)], filling)
+
+    def read():
+        assert [*held(blocks, range(4))] == [0, 1, 2, 3]
+
+    assert ended(forked(read)) == 0

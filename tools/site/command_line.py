@@ -1,0 +1,40 @@
+"""A hook of mkdocs: the help of every command, asked from the commands themselves while the handbook is built.
+
+Where a page has the line `<!-- commands -->` it gets a section for each command of `lazyckpt`, in alphabetical order.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+MARK = "<!-- commands -->"
+_WIDTH = 96
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Called by mkdocs with each page's text."""
+    return markdown.replace(MARK, sections()) if MARK in markdown else markdown
+
+
+def sections() -> str:
+    """The help of every command, as Markdown."""
+    return "\n".join(f"## `lazyckpt {name}`\n\n```text\n{text}\n```\n" for name, text in helps().items())
+
+
+def helps() -> dict[str, str]:
+    """The help of every command, as it is printed at this width."""
+    import typer
+
+    from lazyckpt.cli import app
+
+    os.environ["TERMINAL_WIDTH"] = str(_WIDTH)
+    group = typer.main.get_command(app)
+    root = group.make_context("lazyckpt", [], resilient_parsing=True)
+    texts = {}
+    for name in sorted(group.list_commands(root)):
+        command = group.get_command(root, name)
+        inside = command.context_class(command, parent=root, info_name=name, max_content_width=_WIDTH)
+        inside.terminal_width = _WIDTH
+        texts[name] = command.get_help(inside).strip()
+    return texts
