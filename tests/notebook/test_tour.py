@@ -51,6 +51,12 @@ def test_a_tree_prints(executed):
     assert "mlp" in printed
 
 
+def test_a_part_is_selected_and_read(executed):
+    """The last norm and two of each layer; one layer alone has its eight values."""
+    assert outputs(executed, "norms = ")["text/plain"] == "(25, (64,))"
+    assert len(outputs(executed, "with lazyckpt")["text"].splitlines()) == 8
+
+
 def test_the_statistics_find_the_nan(executed):
     """It is in the first row."""
     shown = outputs(executed, "table = ")["text/html"]
@@ -71,3 +77,15 @@ def test_edits_are_shown_and_saved(executed):
     """The tree tells of them, and the new file has them."""
     assert "2 set in memory · 1 taken out" in outputs(executed, "import numpy")["text/html"]
     assert outputs(executed, "ckpt.save")["text"] == "101 edited Float16\n"
+
+
+def test_differences_are_shown(executed):
+    """What was set, added and taken out, and nothing else."""
+    shown = outputs(executed, "lazyckpt.diff")["text/html"]
+
+    assert [name in shown for name in ("model.norm.gamma", "remark", "step", "head.weight")] == [
+        True,
+        True,
+        True,
+        False,
+    ]
