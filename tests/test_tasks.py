@@ -78,7 +78,7 @@ def test_no_tasks_have_no_outcomes(where):
     assert list(run(square, [], where)) == []
 
 
-@pytest.mark.parametrize("where", [5, "tcp://host:8786", object()], ids=repr)
+@pytest.mark.parametrize("where", [5, "tcp://host:8786", object()], ids=["number", "address", "object"])
 def test_what_runs_no_tasks_is_refused(where):
     """At once, and with what would do."""
     with pytest.raises(ArgumentTypeError, match="Executor or on a dask Client"):
