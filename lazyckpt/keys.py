@@ -91,7 +91,7 @@ class KeyReference(NamedTuple):
 
 
 NO_KEY: Final = KeyReference()
-OWN_MODE: Final = ""  # in place of the name of a mode: the one that the file's first bytes tell
+OWN_MODE: Final = "<the file's own>"  # in place of the name of a mode: the one that its first bytes tell
 
 
 class LateKey:

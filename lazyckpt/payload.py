@@ -191,11 +191,10 @@ class Payloads:
 
     def values(self, entries: list[Entry]) -> list[AnyArray | str | list[AnyArray]]:
         """The values of several entries, with one read of the source (each encrypted block is visited once)."""
+        groups = neighbours(entries)
         if self._source.window == 0:
-            return list(map(self.value, entries))
-        fetches = [
-            self._fetch(group[0]).alone() if len(group) == 1 else self._together(group) for group in neighbours(entries)
-        ]
+            return [value for group in groups for value in self._at_hand(group)]
+        fetches = [self._fetch(group[0]).alone() if len(group) == 1 else self._together(group) for group in groups]
         self._source.read_many([request for fetch in fetches for request in fetch.requests])
         return [value for fetch in fetches for value in fetch.finish()]
 
@@ -262,21 +261,25 @@ class Payloads:
 
         Ten objects for each of many values would cost the garbage collector more than the values take to read.
         """
-        for entry in group:
-            check_sense(entry, self._source)
+        run = np.empty(group[-1].stop - group[0].start, np.uint8).data
+        return _Fetch([(group[0].start, run)], lambda: self._cut(group, run))
+
+    def _at_hand(self, group: list[Entry]) -> list[Any]:
+        """The same of an addressable source."""
+        if len(group) == 1:
+            return [self.value(group[0])]
+        return self._cut(group, self._source.read(group[0].start, group[-1].stop - group[0].start))
+
+    def _cut(self, group: list[Entry], run: memoryview) -> list[Any]:
+        """The values of neighbours whose bytes are at hand."""
         start = group[0].start
-        run = np.empty(group[-1].stop - start, np.uint8).data
-
-        def finish() -> list[AnyArray]:
-            patch = Patch([(start, run)])
-            made = []
-            for entry in group:
-                self._form.confirm_in(patch, entry)
-                offset, length = entry.extents[0]
-                made.append(copied(entry.shape, dtype_of(entry), run[offset - start : offset - start + length]))
-            return made
-
-        return _Fetch([(start, run)], finish)
+        patch = Patch([(start, run)])
+        made = []
+        for entry in group:
+            self._form.confirm_in(patch, entry)
+            offset, length = entry.extents[0]
+            made.append(copied(entry.shape, dtype_of(entry), run[offset - start : offset - start + length]))
+        return made
 
     def _arrays(self, entry: Entry) -> _Fetch:
         """Keys, values and status of a map."""

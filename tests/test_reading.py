@@ -72,15 +72,15 @@ def test_a_copying_source_is_asked_in_batches(monkeypatch):
 
 @pytest.fixture
 def threads_used(monkeypatch):
-    """The names of the threads that read a value."""
+    """The names of the threads that read values."""
     used = set()
-    real = Payloads.value
+    real = Payloads.values
 
-    def value(self, entry):
+    def values(self, entries):
         used.add(threading.current_thread().name)
-        return real(self, entry)
+        return real(self, entries)
 
-    monkeypatch.setattr(Payloads, "value", value)
+    monkeypatch.setattr(Payloads, "values", values)
     return used
 
 

@@ -1,90 +1,127 @@
-"""Measure lazyckpt side by side with what it stands beside, and say which bars it meets.
+"""Measure lazyckpt side by side with its peers and with the least that the machine needs, and judge its bars.
 
-    python tools/bench.py all --mindspore ~/ms/bin/python --json bench.json
+    python tools/bench.py all --mindspore ~/ms/bin/python --json bench.json --plot bench.svg
+    python tools/bench.py read slice --peers safetensors,torch
+    python tools/bench.py render --json docs/benchmarks.json --plot docs/images/benchmarks.svg \
+        --markdown docs/benchmarks.md
 
-Every figure is the median over turns that alternate between the two sides (A B A B), each side in a process of its
-own, files in the page cache. Memory is that of one call in a fresh process beyond what its imports took; mapped pages
-count. MindSpore is measured in a Python of its own (`--mindspore`), and safetensors if it is installed here. Both sides
-of `bind`, loading into nets, run where MindSpore is, so that Python must have what lazyckpt needs, too.
+Every figure is the median over turns that alternate between the sides (A B C A B C), each side in a process of its own,
+files in the page cache unless a row says "cold". Memory is that of one call in a fresh process beyond what its imports
+took; mapped pages count. Every side is asked once for the bytes that it gives: other bytes fail the row. MindSpore is
+measured in a Python of its own (`--mindspore`), which for `bind` must have what lazyckpt needs, too; the other peers
+are measured if they are installed here, and named if they are not.
 
-A new row is a function in `benchmarks/` and a line in `ROWS`.
+A new row is a function in `benchmarks/` and a name in the tuple at its module's end.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import json
 import os
-import platform
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import machine, markdown, plot, report
 from benchmarks.binding import BIND
 from benchmarks.checkpoints import Checkpoints
 from benchmarks.converting import CONVERT
 from benchmarks.encrypted import CRYPTO
+from benchmarks.figures import Figures, Row
 from benchmarks.importing import IMPORT
-from benchmarks.plain import INDEX, OPEN, READ
+from benchmarks.indexing import INDEX
+from benchmarks.opening import OPEN
+from benchmarks.peers import PEERS, Beside
+from benchmarks.processes import Failed, Processes
+from benchmarks.reading import READ
 from benchmarks.run import RowFunction, Run
-from benchmarks.scaling import SCALE
-from benchmarks.showing import SHOW
-from benchmarks.table import Row, render
+from benchmarks.scaling import QUICK_SCALE, SCALE
+from benchmarks.sharing import WORKERS
+from benchmarks.showing import SHOW, STATS
+from benchmarks.slicing import SLICE
+from benchmarks.table import render
 
 ROWS: dict[str, tuple[RowFunction, ...]] = {
     "open": OPEN,
     "index": INDEX,
     "read": READ,
+    "slice": SLICE,
     "crypto": CRYPTO,
-    "show": SHOW,
-    "convert": CONVERT,
     "bind": BIND,
+    "convert": CONVERT,
+    "stats": STATS,
+    "workers": WORKERS,
+    "show": SHOW,
     "import": IMPORT,
     "scale": SCALE,
 }
-PACKAGES = ("lazyckpt", "numpy", "lmdb", "cryptography")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, and print the table."""
+    """Measure, or take a report, and print the table."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # which takes the files away, too
     asked = _asked(arguments)
-    functions = [row for name in (ROWS if asked.rows == "all" else [asked.rows]) for row in ROWS[name]]
-    full = asked.size == "full"
-    with tempfile.TemporaryDirectory(prefix="lazyckpt-bench-", dir=asked.folder) as folder:
-        run = Run(Checkpoints(folder, full), asked.mindspore, asked.repeat)
-        rows = [_measured(function, run) for function in functions]
-    print(render(rows, full))
-    if asked.json:
-        Path(asked.json).write_text(json.dumps(_report(rows, asked.size), indent=2) + "\n", encoding="utf-8")
-    if any(row.note for row in rows):
-        sys.exit("some rows could not be measured")
+    if asked.rows == ["render"]:
+        found = report.read(asked.json)
+    else:
+        found = _measured(asked)
+        if asked.json:
+            found.write(asked.json)
+    print(render(list(found.rows), found.full))
+    for name, how in found.absent.items():
+        print(f"not measured: {name} ({how})")
+    if asked.plot:
+        plot.draw(found, asked.plot)
+    if asked.markdown:
+        picture = asked.plot and os.path.relpath(asked.plot, Path(asked.markdown).parent)
+        markdown.put(found, asked.markdown, picture)
+    if found.failed:
+        sys.exit("\n".join(["some rows failed:", *found.failed]))
 
 
-def _measured(function: RowFunction, run: Run) -> Row:
-    start = time.perf_counter()
-    row = function(run)
-    print(f"{row.name}: measured in {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
+def _measured(asked: argparse.Namespace) -> report.Report:
+    beside = Beside(asked.peers, asked.mindspore)
+    groups = list(ROWS) if asked.rows == ["all"] else asked.rows
+    folders = tempfile.TemporaryDirectory(prefix="lazyckpt-bench-", dir=asked.folder)
+    with folders as folder, Processes(kept=asked.quick) as processes:
+        run = Run(Checkpoints(folder, asked.size == "full"), beside, processes, asked.repeat, asked.quick)
+        chosen = {**ROWS, "scale": QUICK_SCALE} if asked.quick else ROWS
+        rows = tuple(_timed(function, run).of(group) for group in groups for function in chosen[group])
+    return report.Report(asked.size, machine.described(beside.versions()), beside.absent(), rows)
+
+
+def _timed(function: RowFunction, run: Run) -> Row:
+    start, used = time.perf_counter(), sum(os.times()[:4])
+    try:
+        row = function(run)
+    except Failed as error:  # before anything could be measured: a peer that does not write its own form
+        row = Row(getattr(function, "func", function).__name__, Figures("lazyckpt"), note=str(error))
+    passed, used = time.perf_counter() - start, sum(os.times()[:4]) - used
+    print(f"{row.name}: measured in {passed:.1f} s ({used:.1f} s of processors)", file=sys.stderr, flush=True)
     return row
 
 
-def _report(rows: list[Row], size: str) -> dict[str, object]:
-    return {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "processors": os.cpu_count(),
-        "packages": {name: importlib.import_module(name).__version__ for name in PACKAGES},
-        "size": size,
-        "rows": [row.as_json() for row in rows],
-    }
+def _peers(text: str) -> tuple[str, ...]:
+    names = {"all": tuple(PEERS), "none": ()}.get(text, tuple(text.split(",")))
+    unknown = [name for name in names if name not in PEERS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: choose from {', '.join(PEERS)}, or all, or none")
+    return names
 
 
 def _asked(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("rows", choices=(*ROWS, "all"), help="which rows")
+    parser = argparse.ArgumentParser(
+        description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    choices = (*ROWS, "all", "render")
+    parser.add_argument("rows", nargs="+", choices=choices, help="which; render: measure nothing, read --json FILE")
     parser.add_argument("--json", metavar="FILE", help="write every figure here, too")
+    parser.add_argument("--plot", metavar="FILE", help="draw a picture (.svg, .png); needs matplotlib")
+    parser.add_argument("--markdown", metavar="FILE", help="put the figures between the marks of this page")
     parser.add_argument("--size", choices=("small", "full"), default="full", help="of the files; bars are for full")
+    parser.add_argument("--peers", type=_peers, default="all", metavar="NAMES", help="all, none, or names with commas")
     parser.add_argument("--quick", action="store_true", help="small files and two turns: does the tool work?")
     parser.add_argument("--repeat", type=int, metavar="N", help="turns a row (default: what suits the row)")
     parser.add_argument("--folder", metavar="DIR", help="where the files go; removed afterwards (default: temporary)")
@@ -94,6 +131,10 @@ def _asked(arguments: list[str] | None) -> argparse.Namespace:
     asked = parser.parse_args(arguments)
     if asked.repeat is not None and asked.repeat < 1:
         parser.error("--repeat must be at least 1")
+    if len(asked.rows) > 1 and {"all", "render"} & set(asked.rows):
+        parser.error("all and render stand alone")
+    if asked.rows == ["render"] and not asked.json:
+        parser.error("render needs --json FILE, a report that was written before")
     if asked.quick:
         asked.size, asked.repeat = "small", asked.repeat or 2
     return asked

@@ -168,7 +168,7 @@ def stands_in(buffer: Buffer, entry: Entry) -> bool:
         run, base = buffer.run_at(entry.start)
     else:
         return False
-    if entry.kind != TENSOR or len(entry.extents) != 1 or entry.apart:
+    if entry.kind != TENSOR or len(entry.extents) != 1 or entry.arrays or entry.reason or entry.apart:
         return False
     start, stop = entry.start - base, entry.stop - base
     found = _remembering(run, start, stop)

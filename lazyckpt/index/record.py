@@ -159,6 +159,9 @@ def decode(data: bytes) -> Entry:
         BadRecord: the bytes are no record.
     """
     try:
+        form = _simple(data[: _HEAD.size])
+        if form is not None:
+            return _decode_simple(data, form)
         kind, code, ndim, digest_length, extent_count = _HEAD.unpack_from(data)
         shape = _unpack(data, _HEAD.size, f"<{ndim}q")
         position = _HEAD.size + 8 * ndim
@@ -188,6 +191,40 @@ def decode(data: bytes) -> Entry:
         )
     except (struct.error, KeyError, UnicodeDecodeError, MemoryError, OverflowError) as error:
         raise BadRecord(f"no record: {error}") from error
+
+
+class _Form(NamedTuple):
+    """What records of tensors in one piece have in common whose heads are the same."""
+
+    numbers: struct.Struct  # dims, start, stop, offset, length
+    ndim: int
+    dtype: DType
+    name: int  # where it begins
+
+
+@functools.lru_cache(1024)
+def _simple(head: bytes) -> _Form | None:
+    """The form of a record that begins so, if it is of a tensor in one piece; heads repeat, and most are of those."""
+    kind, code, ndim, digest_length, extent_count = _HEAD.unpack(head)
+    if kind != _KINDS[TENSOR] or extent_count != 1 or code not in BY_CODE:
+        return None
+    numbers = struct.Struct(f"<{_HEAD.size}x{ndim}q4Q")
+    return _Form(numbers, ndim, BY_CODE[code], numbers.size + digest_length)
+
+
+def _decode_simple(data: bytes, form: _Form) -> Entry:
+    fields, ndim, dtype, name = form
+    numbers = fields.unpack_from(data)
+    shape = numbers[:ndim]
+    if name > len(data):
+        raise BadRecord("a record of the wrong length")
+    if shape and min(shape) < 0:
+        raise BadRecord("a record that contradicts itself")
+    start, stop, offset, length = numbers[ndim:]
+    extents = (Extent(offset, length),)
+    return Entry(
+        str(data[name:], "utf-8"), TENSOR, dtype, shape, extents, start, stop, (), "", data[fields.size : name]
+    )
 
 
 def name_of(data: bytes) -> str:

@@ -171,17 +171,16 @@ class GcmSource(DecryptedSource):
         for offset, destination in requests:
             if offset < start or offset + destination.nbytes > until:
                 return False
-        block = self._blocks.take(number)
-        return block is not None and self._copy(block, [(offset - start, piece) for offset, piece in requests])
+        return self._is_copied(number, [(offset - start, piece) for offset, piece in requests])
 
     def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
         if not jobs:
             return
         keep = {number for number, pieces in jobs.items() if self._is_worth_keeping(number, pieces)}
         self._touched.update(jobs)
-        held = {number: self._blocks.take(number) for number in jobs}  # before room for others drives it out
+        # What is at hand first: then its memory can be used again, if it has to make room for others.
+        rest = [number for number, pieces in jobs.items() if not self._is_copied(number, pieces)]
         self._go_to(min(jobs), max(jobs), jobs)
-        rest = [number for number, block in held.items() if block is None or not self._copy(block, jobs[number])]
         run_all([partial(self._block, number, jobs[number], number in keep) for number in rest])
 
     def _go_to(self, first: int, last: int, jobs: dict[int, list[Request]]) -> None:
@@ -206,14 +205,20 @@ class GcmSource(DecryptedSource):
     def _fill_block(self, number: int, plain: memoryview) -> None:
         self.decrypt(number, [(0, plain)])
 
-    def _copy(self, block: Block, pieces: list[Request]) -> bool:
+    def _is_copied(self, number: int, pieces: list[Request]) -> bool:
+        """Whether a block is held; then the pieces are filled from it."""
+        block = self._blocks.take(number)
+        if block is not None:
+            self._copy(block, pieces)
+        return block is not None
+
+    def _copy(self, block: Block, pieces: list[Request]) -> None:
         """Fill pieces from a block that was taken, and give it back."""
         try:
             for inside, destination in pieces:
                 destination[:] = block.plain[inside : inside + destination.nbytes]
         finally:
             self._blocks.give_back(block)
-        return True
 
     def _is_worth_keeping(self, number: int, pieces: list[Request]) -> bool:
         """Whether more of a block is likely to be wanted soon: it is read again, or the one before it was read."""

@@ -1,11 +1,12 @@
-"""The checkpoints that are measured, written byte for byte as MindSpore writes them, each on first need.
+"""The checkpoints that are measured, and the same values in the form of each peer, all written on first need.
+
+Checkpoints are byte for byte what MindSpore writes.
 
 A value without content is a hole: it has an offset and a length in the file, and takes no disk.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +38,7 @@ class Placed(NamedTuple):
     name: str
     offset: int
     length: int
+    shape: tuple[int, ...]
 
 
 class Made(NamedTuple):
@@ -45,13 +47,34 @@ class Made(NamedTuple):
     path: str
     values: list[Placed]
 
+    @property
+    def names(self) -> list[str]:
+        """Of the values."""
+        return [value.name for value in self.values]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all values."""
+        return sum(value.length for value in self.values)
+
+    @property
+    def places(self) -> list[tuple[str, int, tuple[int, ...]]]:
+        """Name, offset and shape of each value."""
+        return [(value.name, value.offset, value.shape) for value in self.values]
+
 
 class Checkpoints:
-    """The files of one run, all in one folder. `full` are the sizes that the bars speak of, else small ones."""
+    """The files of one run, all in one folder. `full` are the sizes that the bars speak of, else small ones.
+
+    Attributes:
+        key: of all that are encrypted.
+        others: files and folders in the forms of peers that are there.
+    """
 
     def __init__(self, folder: str, full: bool) -> None:
         self._folder = folder
         self._full = full
+        self.others: set[str] = set()
         self.key = os.urandom(16)
 
     @cached_property
@@ -77,15 +100,19 @@ class Checkpoints:
 
     @cached_property
     def large(self) -> Made:
-        """64 values of 16 MiB (small: 2 MiB)."""
+        """64 values of 16 MiB (small: 1.1 MiB, so that there are two frames)."""
         return self._write("large.ckpt", self._large_shapes(), _noise())
 
     @cached_property
-    def large_safetensors(self) -> str:
-        """The same values as `large`, as safetensors."""
-        path = self._path("large.safetensors")
-        write_safetensors(path, self._large_shapes(), _noise())
-        return path
+    def big(self) -> Made:
+        """One value of 256 MiB (small: 1 MiB)."""
+        shape = (8_192, 8_192) if self._full else (512, 512)
+        return self._write("big.ckpt", [("big.weight", shape)], _noise())
+
+    @cached_property
+    def hundred_thousand(self) -> Made:
+        """The first 100,000 (small: 1,000) of `many`."""
+        return self._many("hundred-thousand.ckpt", 100_000 if self._full else 1_000)
 
     @cached_property
     def half(self) -> Made:
@@ -133,11 +160,11 @@ class Checkpoints:
         return path
 
     def _large_shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        shape = (2_048, 2_048) if self._full else (2_048, 256)
+        shape = (2_048, 2_048) if self._full else (2_048, 136)
         return ((f"layer.{i}.weight", shape) for i in range(64))
 
     def _many(self, name: str, count: int) -> Made:
-        names = (f"model.layers.{i // 10}.block.{i % 10}.weight" for i in range(count))
+        names = (f"model.layers.{i // 100}.block.{i // 10 % 10}.{i % 10}.weight" for i in range(count))
         return self._write(name, ((name, (16, 4)) for name in names), _noise())
 
     def _path(self, name: str) -> str:
@@ -157,7 +184,7 @@ def write_ckpt(path: str, shapes: Shapes, content: Content | None = None) -> lis
             head = header(name, shape, length)
             file.write(head)
             position += len(head)
-            placed.append(Placed(name, position, length))
+            placed.append(Placed(name, position, length, shape))
             if content is None:
                 file.seek(length, os.SEEK_CUR)
             else:
@@ -167,24 +194,6 @@ def write_ckpt(path: str, shapes: Shapes, content: Content | None = None) -> lis
         file.flush()
         os.fsync(file.fileno())
     return placed
-
-
-def write_safetensors(path: str, shapes: Shapes, content: Content) -> None:
-    """Write float32 tensors as a safetensors file, synced and in the page cache."""
-    header, position, lengths = {}, 0, []
-    for name, shape in shapes:
-        length = 4 * math.prod(shape)
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [position, position + length]}
-        lengths.append(length)
-        position += length
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for number, length in enumerate(lengths):
-            file.write(content(number, length))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def header(name: str, shape: tuple[int, ...], length: int) -> bytes:
@@ -211,8 +220,11 @@ def _noise() -> Content:
     numbers = np.random.default_rng(20_24).standard_normal(2**22 + 2**16, np.float32)
     data = memoryview(numbers).cast("B")
 
-    def content(number: int, length: int) -> memoryview:
+    def content(number: int, length: int) -> bytes | memoryview:
         start = 4 * (number * 61 % 2**16)
-        return data[start : start + length]
+        if start + length <= len(data):
+            return data[start : start + length]
+        whole, rest = divmod(length, 4 * 2**22)
+        return b"".join([*[data[: 4 * 2**22]] * whole, data[:rest]])
 
     return content

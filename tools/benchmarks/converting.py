@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.checkpoints import MIB, Made
-from benchmarks.measure import Side, compare
-from benchmarks.run import Run
-from benchmarks.table import Bar, Row, memory
+from benchmarks.bars import MIB
+from benchmarks.checkpoints import Made
+from benchmarks.figures import Bar, Row
+from benchmarks.processes import Side
+from benchmarks.run import Run, limit
+from benchmarks.units import memory
 
 # At least 0.7 times as fast as cp, with the largest value and 128 MiB in memory.
-_BARS = (Bar("ratio", 1 / 0.7), Bar("extra", (16 + 128) * MIB))
+_BARS = (Bar("limit", 1 / 0.7), Bar("extra", (16 + 128) * MIB))
 
 
 def to_safetensors(run: Run) -> Row:
     """From MindSpore's format to safetensors."""
-    return _beside_cp(run, run.files.four, "plain -> safetensors", "safetensors", bars=_BARS)
+    return _beside_cp(run, run.files.whole, "plain -> safetensors", "safetensors", bars=_BARS)
 
 
 def to_aligned(run: Run) -> Row:
     """The same format, contents aligned."""
-    return _beside_cp(run, run.files.four, "plain -> aligned .ckpt", "ckpt", bars=_BARS)
+    return _beside_cp(run, run.files.whole, "plain -> aligned .ckpt", "ckpt", bars=_BARS)
 
 
 def encrypting(run: Run) -> Row:
@@ -45,15 +47,13 @@ def _beside_cp(
     said: str,
     ending: str,
     how: dict[str, Any] | None = None,
-    bars: tuple[Bar, ...] = (),
+    bars: tuple[Bar, ...] = (Bar("limit", 2),),
     **keys: Any,
 ) -> Row:
-    mine = Side(
-        "lazyckpt", "convert", {"path": file.path, "target": f"{file.path}.to.{ending}", "how": how or {}, **keys}
-    )
-    peer = Side("cp, synced", "copy_file", {"path": file.path, "target": f"{file.path}.copy"}, (), memory=False)
-    total = memory(sum(value.length for value in file.values))
-    return compare(f"{total}, {said}", mine, peer, repeat=run.turns(5), bars=bars)
+    arguments = {"path": file.path, "target": f"{file.path}.to.{ending}", "how": how or {}, **keys}
+    mine = Side("lazyckpt", "tasks.convert", arguments)
+    copied = limit("cp, synced", "copy_file", (), path=file.path, target=f"{file.path}.copy")
+    return run.compare(f"{memory(file.size)}, {said}", mine, (), copied, turns=3, bars=bars)
 
 
 CONVERT = (to_safetensors, to_aligned, encrypting, decrypting, casting)

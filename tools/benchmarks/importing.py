@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks.measure import TOOLS, Measured, alternate
+from benchmarks.figures import Bar, Figures, Row
+from benchmarks.processes import TOOLS
 from benchmarks.run import Run
-from benchmarks.table import Bar, Figures, Row
 
 _BAR = (Bar("ratio", 1.4),)
 _NUMPY = "import numpy"
@@ -33,13 +33,12 @@ def usable(run: Run) -> Row:
 def _imports(run: Run, name: str, code: str, seconds: Callable[[str], float], bars: tuple[Bar, ...] = ()) -> Row:
     for each in (code, _NUMPY):
         seconds(each)  # so that everything is compiled and in the page cache
-    sides = [lambda each=each: {"seconds": seconds(each)} for each in (code, _NUMPY)]
-    mine, peer = alternate(sides, run.turns(15))
-    return Row(name, _figures("lazyckpt", mine), _figures("numpy", peer), bars)
-
-
-def _figures(label: str, turns: list[Measured]) -> Figures:
-    return Figures(label, [turn["seconds"] for turn in turns])
+    taken: dict[str, list[float]] = {code: [], _NUMPY: []}
+    for _ in range(run.turns(15)):
+        for each, times in taken.items():
+            times.append(seconds(each))
+    mine, peer = (Figures(label, tuple(taken[each])) for label, each in (("lazyckpt", code), ("numpy", _NUMPY)))
+    return Row(name, mine, (peer,), None, bars)
 
 
 def _inside(code: str) -> float:

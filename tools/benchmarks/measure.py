@@ -1,150 +1,156 @@
-"""Two sides, measured in turns: A B A B …, each in a process of its own, so that what disturbs one disturbs both.
+"""Sides measured in turns: A B C A B C …, each in a process of its own, so that what disturbs one disturbs all.
 
 A side's time is the median of its turns; a turn's is the median of its calls. Memory is that of one call in a process
-that has done nothing but its imports, counting every resident page, those of mapped files too.
+that has done nothing but its imports, counting every resident page, those of mapped files too. Before anything is
+timed (in fresh processes: in the first turn), each side does its task once for the digest of what it gave: a peer
+that gives other bytes has not done the same work, and the row fails. A side that takes seconds gets fewer turns, and
+one that is slow beside the others fewer calls in a turn; at four seconds it is one, which tells memory, too.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.table import Bar, Figures, Row
+from benchmarks.figures import Bar, Figures, Row
+from benchmarks.processes import Failed, Process, Processes, Side
 
-TOOLS = Path(__file__).parents[1]
-Measured = dict[str, Any]  # what `worker.turn` answers
-
-
-class Failed(Exception):
-    """A task could not be done; the message is for the table."""
+Measured = dict[str, Any]  # what the worker answers
+_FEWER = ((4.0, 1), (1.5, 2), (0.7, 3))  # from so many seconds on, at most so many turns
+_TURN = 0.1  # seconds that a turn of several calls should not exceed
 
 
 @dataclass(frozen=True)
-class Side:
-    """Something to measure.
+class Turns:
+    """How a row is measured.
 
     Attributes:
-        label: what the table calls it.
-        task: a name in `tasks.TASKS`.
-        arguments: of the task; keys are bytes.
-        imports: what is imported, as `module` or `module:name`, before time and memory are first looked at.
-        python: the interpreter; None if there is none here that could do it.
-        memory: whether its memory means anything.
+        repeat: turns of each side.
+        calls: calls in a turn.
+        fresh: each turn is the first call in a new process; else all turns are in one, after a warm-up.
+        alone: whether memory is measured by a further process where turns share one.
     """
 
-    label: str
-    task: str
-    arguments: Measured
-    imports: tuple[str, ...] = ("lazyckpt:load_checkpoint", "lazyckpt:build_index")
-    python: str | None = sys.executable
-    memory: bool = True
+    repeat: int
+    calls: int = 1
+    fresh: bool = False
+    alone: bool = True
 
-    def called(self, label: str) -> Side:
-        """The same under another label."""
-        return replace(self, label=label)
+
+class Told:
+    """What one side has answered so far."""
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+        self.turns: list[Measured] = []
+        self.digest: str | None = None
+        self.failed = ""
+        self.most = 10**9  # turns
+        self.calls = 10**9  # in a turn
+        self.process: Process | None = None
+
+    def tried(self, ask: Callable[[], None]) -> None:
+        """Do something of the side's, once it has not failed."""
+        if self.failed or len(self.turns) >= self.most:
+            return
+        try:
+            ask()
+        except Failed as error:
+            self.failed = str(error)
+
+    def slow(self, seconds: float) -> None:
+        """What one call takes."""
+        self.calls = max(1, int(_TURN / max(seconds, 1e-9)))
+        self.most = min([self.most, *(most for limit, most in _FEWER if seconds >= limit)])
+
+    def figures(self) -> Figures:
+        """For the row."""
+        side = self.side
+        if not side.python or self.failed:
+            return Figures(side.label, note="failed" if side.python else side.absent)
+        known = [turn for turn in self.turns if side.memory and turn["extra"] is not None]
+        extra, peak = (max((turn[what] for turn in known), default=None) for what in ("extra", "peak"))
+        return Figures(side.label, tuple(turn["seconds"] for turn in self.turns), extra, peak)
 
 
 def compare(
     name: str,
     mine: Side,
-    peer: Side | None = None,
-    *,
-    repeat: int,
-    calls: int = 1,
-    fresh: bool = False,
-    bars: tuple[Bar, ...] = (),
+    peers: tuple[Side, ...],
+    limit: Side | None,
+    bars: tuple[Bar, ...],
+    turns: Turns,
+    processes: Processes,
 ) -> Row:
     """Measure a row of the table.
 
     Args:
         name: the row's.
         mine: lazyckpt's side.
-        peer: what it is compared with.
-        repeat: turns of each side.
-        calls: calls in a turn.
-        fresh: each turn is the first call in a new process; else all turns are in one, after a warm-up.
+        peers: what does the same.
+        limit: the least that it takes.
         bars: what the row should reach.
+        turns: how often.
+        processes: where processes come from.
     """
-    sides = [side for side in (mine, peer) if side is not None and side.python]
-    try:
-        answers = _fresh(sides, repeat) if fresh else _warm(sides, repeat, calls)
-    except Failed as error:
-        return Row(name, Figures(mine.label, []), peer and Figures(peer.label, []), bars, str(error))
-    figures = [_figures(side, answer) for side, answer in zip(sides, answers, strict=True)]
-    other = None if peer is None else Figures(peer.label, []) if len(figures) == 1 else figures[1]
-    return Row(name, figures[0], other, bars)
+    sides = [Told(side) for side in (mine, *peers, *((limit,) if limit else ()))]
+    (_fresh if turns.fresh else _warm)([side for side in sides if side.side.python], turns, processes)
+    faults = [side.failed for side in sides if side.failed]
+    for side in sides[1:]:
+        if None not in (side.digest, sides[0].digest) and side.digest != sides[0].digest:
+            side.failed = f"{side.side.label} gives OTHER BYTES than lazyckpt"
+            faults.append(side.failed)
+    first, *others = (side.figures() for side in sides)
+    beside = tuple(others[: len(peers)])
+    return Row(name, first, beside, others[-1] if limit else None, bars, "; ".join(faults))
 
 
-def alternate(sides: list[Callable[[], Measured]], repeat: int) -> list[list[Measured]]:
-    """Call the sides in turns; the answers of each."""
-    answers: list[list[Measured]] = [[] for _ in sides]
-    for _ in range(repeat):
-        for side, mine in zip(sides, answers, strict=True):
-            mine.append(side())
-    return answers
+def _fresh(sides: list[Told], turns: Turns, processes: Processes) -> None:
+    for number in range(turns.repeat):
+        for side in sides:
+            side.tried(lambda side=side, number=number: _once(side, processes, check=number == 0))
 
 
-def _fresh(sides: list[Side], repeat: int) -> list[list[Measured]]:
-    return alternate([lambda side=side: _once(side) for side in sides], repeat)
+def _once(told: Told, processes: Processes, check: bool) -> None:
+    with processes.having(told.side) as process:
+        answer = process.ask(check=True) if check else process.ask(turn=1)
+    told.turns.append(answer)
+    told.slow(answer["seconds"])
+    told.digest = answer.get("digest", told.digest)
 
 
-def _warm(sides: list[Side], repeat: int, calls: int) -> list[list[Measured]]:
+def _warm(sides: list[Told], turns: Turns, processes: Processes) -> None:
     with ExitStack() as stack:
-        workers = [stack.enter_context(_worker(side)) for side in sides]
-        for ask in workers:
-            ask(1)
-        answers = alternate([lambda ask=ask: ask(calls) for ask in workers], repeat)
-    for side, turns in zip(sides, answers, strict=True):
-        alone = _once(side) if side.memory else {"extra": None, "peak": None}
-        for turn in turns:
-            turn.update(extra=alone["extra"], peak=alone["peak"])
-    return answers
+        for side in sides:
+            side.tried(lambda side=side: _warmed(side, stack, processes))
+        for _ in range(turns.repeat):
+            for side in sides:
+                side.tried(lambda side=side: _again(side, turns.calls))
+    if turns.alone:
+        for side in sides:
+            if side.side.memory and not side.failed and side.most > 1:
+                _alone(side, processes)
 
 
-def _figures(side: Side, turns: list[Measured]) -> Figures:
-    known = [turn for turn in turns if side.memory and turn["extra"] is not None]
-    extra, peak = (max((turn[what] for turn in known), default=None) for what in ("extra", "peak"))
-    return Figures(side.label, [turn["seconds"] for turn in turns], extra, peak)
+def _warmed(told: Told, stack: ExitStack, processes: Processes) -> None:
+    told.process = stack.enter_context(processes.having(told.side))
+    answer = told.process.ask(check=True)
+    told.digest = answer["digest"]
+    told.slow(answer["seconds"])
 
 
-def _once(side: Side) -> Measured:
-    with _worker(side) as ask:
-        return ask(1)
+def _again(told: Told, calls: int) -> None:
+    told.turns.append(told.process.ask(turn=min(calls, told.calls)))
 
 
-@contextmanager
-def _worker(side: Side) -> Iterator[Callable[[int], Measured]]:
-    """A process that has a side's task ready, as a function from a number of calls to what they took."""
-    command = [str(side.python), "-m", "benchmarks.worker"]
-    pipe, nothing, env = subprocess.PIPE, subprocess.DEVNULL, dict(os.environ)
-    if side.python != sys.executable:  # lazyckpt need not be installed there, but what it needs must be
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TOOLS.parent), env.get("PYTHONPATH")]))
-    with subprocess.Popen(command, cwd=TOOLS, env=env, stdin=pipe, stdout=pipe, stderr=nothing, text=True) as process:
-
-        def ask(what: object) -> Measured:
-            try:
-                process.stdin.write(json.dumps(what, default=bytes.hex) + "\n")
-                process.stdin.flush()
-                answer = process.stdout.readline()
-            except BrokenPipeError:
-                answer = ""
-            if not answer:
-                raise Failed(f"{side.label}: the process died")
-            told = json.loads(answer)
-            if "error" in told:
-                raise Failed(f"{side.label}: {told['error']}")
-            return told
-
-        try:
-            ask({"task": side.task, "imports": side.imports, "arguments": side.arguments})
-            yield ask
-        finally:
-            process.stdin.close()
-            process.wait()
+def _alone(told: Told, processes: Processes) -> None:
+    try:
+        with processes.having(told.side) as process:
+            answer = process.ask(turn=1)
+    except Failed as error:
+        told.failed = str(error)
+        return
+    for turn in told.turns:
+        turn.update(extra=answer["extra"], peak=answer["peak"])

@@ -7,9 +7,9 @@ import importlib.util
 from dataclasses import replace
 from typing import NamedTuple
 
-from benchmarks.measure import Side, compare
+from benchmarks.figures import Row
+from benchmarks.processes import Side
 from benchmarks.run import RowFunction, Run
-from benchmarks.table import Row
 
 WORKERS = (1, 2, 4)
 KINDS = ("processes", *(["dask"] if importlib.util.find_spec("distributed") else []))
@@ -30,17 +30,23 @@ LARGE = Tree("large", 8, 100_000)
 def indexing(run: Run, tree: Tree, kind: str, workers: int) -> Row:
     """Index all files of a tree by workers that are there already, beside one file after the other in one process."""
     files = run.files.tree(tree.what, tree.count, tree.parameters)
-    mine = Side("lazyckpt", "index_many", {"paths": files, "kind": kind, "workers": workers}, memory=False)
-    peer = Side("one after the other", "index_many", {"paths": files, "kind": "here", "workers": 1}, memory=False)
+    mine = Side("lazyckpt", "tasks.index_many", {"paths": files, "kind": kind, "workers": workers}, memory=False)
+    arguments = {"paths": files, "kind": "here", "workers": 1}
+    peer = Side("one after the other", "tasks.index_many", arguments, memory=False)
     name = f"index {len(files):,} {tree.what} files, {kind} x {workers}"
-    row = compare(name, mine, peer, repeat=run.turns(5))
+    row = run.compare(name, mine, (peer,), turns=3)
     rate = f"{len(files) / row.mine.median:,.0f} files/s" if row.mine.median else "not measured"
     return replace(row, name=f"{name}: {rate}")
 
 
-SCALE: tuple[RowFunction, ...] = tuple(
-    functools.partial(indexing, tree=tree, kind=kind, workers=workers)
-    for tree in (SMALL, LARGE)
-    for kind in KINDS
-    for workers in WORKERS
-)
+def _rows(trees: tuple[Tree, ...], workers: tuple[int, ...]) -> tuple[RowFunction, ...]:
+    return tuple(
+        functools.partial(indexing, tree=tree, kind=kind, workers=count)
+        for tree in trees
+        for kind in KINDS
+        for count in workers
+    )
+
+
+SCALE = _rows((SMALL, LARGE), WORKERS)
+QUICK_SCALE = _rows((SMALL,), (2,))  # each kind once: a cluster takes seconds to start
