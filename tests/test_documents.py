@@ -24,7 +24,7 @@ ELSEWHERE = {"docs/remote.md": "interop_remote/test_docs.py", "docs/scale.md": "
 # What .ci/run does: the README's commands, the set-up of a developer, the wheel, the handbook.
 BY_THE_GATE = {
     "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/lazyckpt demo",
-    "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/python -m pytest -q",
+    "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/python -m pytest -q -n auto",
     "python3 -m venv .venv",
     ".venv/bin/pip install -e '.[dev]'",
     "pip install .",
