@@ -34,8 +34,10 @@ BY_THE_GATE = {
 BY_HAND = {  # a quarter of an hour; the tool's own tests and the gate run it in small
     "python3 -m venv bench && bench/bin/pip install -e . torch safetensors h5py 'zarr>=3' tensorizer matplotlib",
     "python3.11 -m venv ms && ms/bin/pip install mindspore==2.10.0 'numpy<2' -e .",
-    "bench/bin/python tools/bench.py all --mindspore ms/bin/python --json docs/benchmarks.json"
-    " --plot docs/images/benchmarks.svg --markdown docs/benchmarks.md",
+    (
+        "bench/bin/python tools/bench.py all --mindspore ms/bin/python --json docs/benchmarks.json"
+        " --plot docs/images/benchmarks.svg --markdown docs/benchmarks.md"
+    ),
 }
 FRAMEWORKS = re.compile(r"\b(?:import|frameworks\.)\s?(mindspore|torch|xarray|zarr|matplotlib)\b")
 WITH_PYTHON = [name for name, text in ENGLISH.items() if blocks(text, "python", "pycon") and name not in ELSEWHERE]

@@ -26,7 +26,11 @@ def test_a_secret_gives_its_key_only_when_asked():
     assert [text for text in (str(secret), repr(secret), f"{secret}", f"{[secret]}") if "SECRET" in text] == []
 
 
-@pytest.mark.parametrize("given", ["SECRET-OF-16-BYT", 16, bytearray(KEY), memoryview(KEY), None, [1]], ids=lambda wrong: type(wrong).__name__)
+@pytest.mark.parametrize(
+    "given",
+    ["SECRET-OF-16-BYT", 16, bytearray(KEY), memoryview(KEY), None, [1]],
+    ids=lambda wrong: type(wrong).__name__,
+)
 def test_a_key_is_bytes(given):
     """Anything else is refused by its type (a number would be taken for so many zeros) and not repeated."""
     with pytest.raises(ArgumentValueError) as caught:

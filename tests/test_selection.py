@@ -119,7 +119,9 @@ def test_prefixes_are_a_string_or_a_list_or_a_tuple(given, prefixes):
     assert check_prefix(given) == prefixes
 
 
-@pytest.mark.parametrize("wrong", [b"a", {"a"}, {"a": 1}, (name for name in "a"), 0, False, 1.5], ids=lambda wrong: type(wrong).__name__)
+@pytest.mark.parametrize(
+    "wrong", [b"a", {"a"}, {"a": 1}, (name for name in "a"), 0, False, 1.5], ids=lambda wrong: type(wrong).__name__
+)
 def test_nothing_else_is_a_prefix(wrong):
     """The type is named."""
     with pytest.raises(ArgumentTypeError, match=f"string.*{type(wrong).__name__}"):

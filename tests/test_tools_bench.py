@@ -11,7 +11,10 @@ import pytest
 from benchmarks.units import duration
 
 ROOT = Path(__file__).parents[1]
-GROUPS = ("open", "index", "read", "slice", "crypto", "bind", "convert", "stats", "workers", "show", "import", "scale")
+LIGHT = ("open", "index", "slice", "show", "import")
+HEAVY = ("read", "crypto", "bind", "convert", "stats", "workers", "scale")  # a minute; the gate asks for them
+_ASKED_FOR = pytest.mark.skipif("LAZYCKPT_BENCH" not in os.environ, reason="set LAZYCKPT_BENCH to run it")
+GROUPS = [*LIGHT, *(pytest.param(group, marks=_ASKED_FOR) for group in HEAVY)]
 PEERS = "safetensors,numpy,mindspore"  # two that are here, and one that is not
 NOTHING = type(None)
 FIGURES = {
@@ -164,7 +167,8 @@ def test_private_memory_is_told_where_processes_share(ran):
     """Only where processes share a file, each side says what each process keeps for itself."""
     kinds = {type(side["private_bytes"]) for side in measured(ran[2])}
 
-    assert kinds == ({int} if ran[0] == "workers" else {NOTHING})
+    assert kinds <= ({int} if ran[0] == "workers" else {NOTHING})
+    assert kinds or not measured(ran[2])  # of `bind`, where there is no framework
 
 
 def test_machine_is_described(ran):
