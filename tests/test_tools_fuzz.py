@@ -86,7 +86,7 @@ def test_a_few_hundred_mutants_keep_the_contract(target, tmp_path):
         rf"{target}: 400 mutants \(seed 0\), \d+ read, \d+ refused, 0 violations; slowest [\d.]+ s,"
         r" memory \+\d+ MiB, \d+ s in all\n",
         printed,
-    )
+    ), printed
 
 
 def test_every_target_is_run_by_itself(tmp_path):

@@ -95,7 +95,7 @@ def _run(
             break
         starting(number)
         outcome, fault, took = judge(job.target, mutant, job.slowest)
-        grown = memory() - before
+        grown = max(0, memory() - before)  # the kernel counts in batches
         if grown > MOST_MEMORY:
             fault = fault or f"the process grew by {grown / 2**20:.0f} MiB"
             before += grown
