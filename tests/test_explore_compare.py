@@ -85,6 +85,16 @@ def test_the_figures_are_those_of_numpy(pair, left, right, step):
         assert found.cosine == pytest.approx(float((a.conj() * b).sum().real / norms[0] / norms[1]), abs=1e-9)
 
 
+def test_zeros_do_not_hide_what_is_tiny():
+    """Elements too small to be squared count as much beside zeros as without them."""
+    tiny = np.array([0, 7.29112202e-304])
+    found = compare(in_pieces(tiny, 1), in_pieces(np.zeros(2), 1))
+    alike = compare(in_pieces(np.append(tiny, 8e-317), 1), in_pieces(np.append(tiny, 0), 1))
+
+    assert found.relative_l2 == 1
+    assert alike.cosine == 1
+
+
 def test_nans_of_the_same_bits_are_equal():
     """A value is equal to itself, NaNs included."""
     value = np.array([np.nan, 1, np.inf], "f4")

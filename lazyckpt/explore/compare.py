@@ -143,6 +143,8 @@ class _Sums:
         change = one - two
         largest = _times_power(float(np.abs(change).max()), power) if gap is None else gap
         self._max = largest if self._max is None else max(self._max, largest)
+        if not one.any() and not two.any():  # zeros have no power, and must not decide that of the sums
+            return
         dots = [_dot(one, two), _dot(one, one), _dot(two, two), _dot(change, change)]
         self._totals[power] = self._totals.get(power, np.zeros(4)) + np.array(dots, np.float64)
 

@@ -51,7 +51,7 @@ def test_a_file_that_is_none_is_told_and_the_rest_is_done(job, folder):
 
 def test_a_cluster_that_runs_already_is_used(folder, cluster):
     """The one whose scheduler wrote the file."""
-    (folder / "scheduler.json").write_text(json.dumps(cluster.scheduler_info | {"address": cluster.scheduler_address}))
+    (folder / "scheduler.json").write_text(json.dumps({"type": "Scheduler", "address": cluster.scheduler_address}))
     code, printed, complaints = run(
         JOBS["python"], "runs", "--scheduler-file", folder / "scheduler.json", folder=folder
     )
