@@ -95,6 +95,18 @@ def test_zeros_do_not_hide_what_is_tiny():
     assert alike.cosine == 1
 
 
+@pytest.mark.parametrize("power", [-1070, -700, -299, 0, 299, 700, 1020])
+@pytest.mark.parametrize("other", [-1070, -700, -299, 0, 299, 700, 1020])
+def test_figures_of_numbers_of_any_size(power, other):
+    """Sides whose squares, or whose ratio's square, no double holds."""
+    found = compared(np.ldexp([2.0, 0], power), np.ldexp([-1.0, 0], other))
+
+    assert found.cosine == -1
+    assert found.relative_l2 == pytest.approx(1 + 2.0 ** min(other - power - 1, 1023), rel=1e-12) or (
+        other - power > 1023 and found.relative_l2 > 1e307
+    )
+
+
 def test_nans_of_the_same_bits_are_equal():
     """A value is equal to itself, NaNs included."""
     value = np.array([np.nan, 1, np.inf], "f4")

@@ -112,7 +112,7 @@ class _Sums:
     def __init__(self) -> None:
         self.differing = self._size = self._nonfinite = 0
         self._max: float | int | None = None
-        self._totals: dict[int, AnyArray] = {}  # by the power of two that elements were divided by
+        self._dot, self._first, self._second, self._change = (_Total() for _ in range(4))
 
     def add(self, left: AnyArray, right: AnyArray, exact: bool) -> None:
         """Take the next elements of both."""
@@ -133,30 +133,61 @@ class _Sums:
                 self._take(one, two, _exact_gap(left, right))
 
     def _take(self, one: AnyArray, two: AnyArray, gap: int | None) -> None:
-        power = 0
-        if one.dtype.kind == "f":
-            peak = max(float(np.abs(one).max()), float(np.abs(two).max()))
-            power = math.frexp(peak)[1]
-            power = power if peak and abs(power) > _SAFE else 0
-        if power:
-            one, two = np.ldexp(one, -power), np.ldexp(two, -power)
-        change = one - two
+        power = _power(np.maximum(np.abs(one), np.abs(two)))
+        change = np.ldexp(one, -power) - np.ldexp(two, -power) if power else one - two
         largest = _times_power(float(np.abs(change).max()), power) if gap is None else gap
         self._max = largest if self._max is None else max(self._max, largest)
-        if not one.any() and not two.any():  # zeros have no power, and must not decide that of the sums
-            return
-        dots = [_dot(one, two), _dot(one, one), _dot(two, two), _dot(change, change)]
-        self._totals[power] = self._totals.get(power, np.zeros(4)) + np.array(dots, np.float64)
+        (one, first), (two, second), (change, third) = map(_scaled, (one, two, change))
+        self._dot.add(_dot(one, two), first + second)
+        self._first.add(_dot(one, one), 2 * first)
+        self._second.add(_dot(two, two), 2 * second)
+        self._change.add(_dot(change, change), 2 * (third + power))
 
     def difference(self) -> Difference:
         """The figures."""
-        top = max(self._totals, default=0)
-        totals = sum((np.ldexp(part, 2 * (power - top)) for power, part in self._totals.items()), np.zeros(4))
-        dot, first, second, change = map(float, totals)
-        relative = math.sqrt(change) / math.sqrt(first) if first else None if change else 0.0
-        cosine = dot / (math.sqrt(first) * math.sqrt(second)) if first and second else None
+        (dot, at), (first, one), (second, two), (change, gap) = (
+            total.told() for total in (self._dot, self._first, self._second, self._change)
+        )
+        relative = (
+            _times_power(math.sqrt(change) / math.sqrt(first), (gap - one) // 2) if first else None if change else 0.0
+        )
+        cosine = (
+            _times_power(dot / (math.sqrt(first) * math.sqrt(second)), at - (one + two) // 2)
+            if first and second
+            else None
+        )
         cosine = None if cosine is None else max(-1.0, min(1.0, cosine))
         return Difference(self.differing, self._size, self._max, relative, cosine, self._nonfinite)
+
+
+class _Total:
+    """A sum of numbers of any size, each with the power of two that it is to be multiplied by."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, float] = {}
+
+    def add(self, number: float, power: int) -> None:
+        if number:  # a zero has no size, and must not decide that of the sum
+            self._parts[power] = self._parts.get(power, 0.0) + number
+
+    def told(self) -> tuple[float, int]:
+        """The sum as a number and the even power of two that it is to be multiplied by."""
+        top = max(self._parts, default=0)
+        top += top % 2
+        return sum(math.ldexp(number, power - top) for power, number in self._parts.items()), top
+
+
+def _power(array: AnyArray) -> int:
+    """The power of two by which real numbers should be divided before they are squared; 0 if their squares are safe."""
+    if array.dtype.kind != "f":
+        return 0
+    power = math.frexp(float(np.abs(array).max()))[1]
+    return power if abs(power) > _SAFE else 0
+
+
+def _scaled(array: AnyArray) -> tuple[AnyArray, int]:
+    power = _power(array)
+    return (np.ldexp(array, -power) if power else array), power
 
 
 def _dot(one: AnyArray, two: AnyArray) -> float:
