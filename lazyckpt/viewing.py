@@ -142,11 +142,5 @@ class Viewing(LazyMapping):
     def _known(self) -> Iterator[tuple[str, Entry | Value]]:
         """Names in order, with their values where these differ from the file's, else with their entries."""
         edited = self._in_memory()
-        if isinstance(self._names, AllNames):
-            of_file: Iterable[tuple[str, Entry]] = ((entry.name, entry) for entry in self._index.entries())
-        else:
-            of_file = ((name, self.entry(name)) for name in self._names if name not in self._removed)
-        for name, entry in of_file:
-            if name not in self._removed:
-                yield name, edited.get(name, entry)
+        yield from ((name, edited.get(name, entry)) for name, entry in self._of_file())
         yield from self._appended.items()

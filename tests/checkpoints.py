@@ -162,3 +162,11 @@ MIXED = {
     "empty": "",
     "table": [counting((3,), "int32"), counting((3, 4)), counting((3,), "int32")],
 }
+
+
+def two_in_runs(folder):
+    """The folder, with two checkpoints in its folder `runs`."""
+    (folder / "runs").mkdir()
+    (folder / "runs" / "a.ckpt").write_bytes(checkpoint(MIXED))
+    (folder / "runs" / "b.ckpt").write_bytes(checkpoint(LAYERS))
+    return folder

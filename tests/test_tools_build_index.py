@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from checkpoints import LAYERS, MIXED, checkpoint
+from checkpoints import LAYERS, MIXED, two_in_runs
 
 TOOL = Path(__file__).parents[1] / "tools" / "build_index.py"
 
@@ -16,10 +16,7 @@ TOOL = Path(__file__).parents[1] / "tools" / "build_index.py"
 @pytest.fixture
 def folder(tmp_path):
     """A folder with two checkpoints."""
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "a.ckpt").write_bytes(checkpoint(MIXED))
-    (tmp_path / "runs" / "b.ckpt").write_bytes(checkpoint(LAYERS))
-    return tmp_path
+    return two_in_runs(tmp_path)
 
 
 def run(folder, *arguments):

@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from checkpoints import LAYERS, MIXED, checkpoint
+from checkpoints import two_in_runs
 from example_runs import run
 
 JOBS = {
@@ -18,10 +18,7 @@ JOBS = {
 @pytest.fixture
 def folder(tmp_path):
     """A folder with two checkpoints of `runs`, and what the jobs leave outside of it."""
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "a.ckpt").write_bytes(checkpoint(MIXED))
-    (tmp_path / "runs" / "b.ckpt").write_bytes(checkpoint(LAYERS))
-    return tmp_path
+    return two_in_runs(tmp_path)
 
 
 def names(folder):
