@@ -20,7 +20,6 @@ from lazyckpt.arrays import dtype_of
 from lazyckpt.display.names import without_controls
 from lazyckpt.dtypes import DType, of_array
 from lazyckpt.entry import Entry
-from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.payload import Payloads
 
 if TYPE_CHECKING:
@@ -177,11 +176,7 @@ class Parameter:
         Cost: none for a little-endian array, which is kept and not copied. Reads nothing.
         """
         array = np.asarray(data)
-        try:
-            dtype = of_array(array)
-        except TypeError as error:
-            raise ArgumentTypeError(str(error)) from None
-        self._data = array.astype(dtype.numpy, copy=False)  # in little-endian order
+        self._data = array.astype(of_array(array).numpy, copy=False)  # in little-endian order
 
     def item(self) -> Any:
         """The value of a one-element parameter as a Python number.
