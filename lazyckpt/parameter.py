@@ -20,6 +20,7 @@ from lazyckpt.arrays import dtype_of
 from lazyckpt.display.names import without_controls
 from lazyckpt.dtypes import DType, of_array
 from lazyckpt.entry import Entry
+from lazyckpt.extras import needed
 from lazyckpt.payload import Payloads
 
 if TYPE_CHECKING:
@@ -120,12 +121,13 @@ class Parameter:
         """The values as a torch tensor in memory of its own (see `writable`).
 
         Raises:
-            ImportError: torch is not installed.
+            MissingPackage: torch is not installed.
             TypeError: torch has no such dtype.
 
         Cost: see `writable`.
         """
-        from lazyckpt.tensors import torch
+        with needed("torch"):
+            from lazyckpt.tensors import torch
 
         return torch.to_tensor(self.writable())
 
@@ -140,7 +142,7 @@ class Parameter:
                 larger.
 
         Raises:
-            ImportError: dask is not installed (`pip install 'lazyckpt[dask]'`).
+            MissingPackage: dask is not installed.
 
         Returns:
             A `dask.array.Array` of this shape and numpy dtype.
@@ -156,11 +158,12 @@ class Parameter:
         """The values as a MindSpore Parameter in memory of its own (see `writable`; bfloat16 and Int4 are copied).
 
         Raises:
-            ImportError: MindSpore is not installed.
+            MissingPackage: MindSpore is not installed.
 
         Cost: see `writable`.
         """
-        from lazyckpt.tensors import mindspore
+        with needed("mindspore"):
+            from lazyckpt.tensors import mindspore
 
         return mindspore.to_parameter(self.name, self.writable(), self.dtype.name)
 

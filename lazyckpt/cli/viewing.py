@@ -111,10 +111,7 @@ def plot(
     with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         if name is not None and name not in checkpoint:
             raise no_such_name(name, checkpoint)
-        try:
-            figure = getattr(checkpoint.plot, picture.value)(*([] if name is None else [name]))
-        except ImportError as error:
-            raise LazyCkptError(f"{error}: pip install 'lazyckpt[plot]'") from error
+        figure = getattr(checkpoint.plot, picture.value)(*([] if name is None else [name]))
         try:
             figure.savefig(output, dpi=figure.dpi)
         except ValueError as error:
