@@ -77,7 +77,7 @@ def open_source(
         WrongKey: a key was given and the file is plain, or encrypted in another mode.
         ArgumentValueError: there is no such mode, or no key of it has that length.
     """
-    raw, origin = _open_remote(path, cache) if is_url(path) else _open_local(path, access)
+    raw, origin = _open(path, access, cache)
     try:
         return Opened(raw, origin, _lock(raw, key, dec_mode))
     except BaseException:
@@ -91,8 +91,13 @@ def reopen(opened: Opened) -> Opened:
     Raises:
         MissingFile, UnreadableFile: there is nothing to read.
     """
-    raw, origin = _open_remote(opened.path, 0) if opened.is_remote else _open_local(opened.path, "auto")
+    raw, origin = _open(opened.path, "auto", 0)
     return opened._replace(source=raw, origin=origin)
+
+
+def _open(path: str, access: str, cache: int) -> tuple[Source, Origin]:
+    """The one place that decides which source opens what."""
+    return _open_remote(path, cache) if is_url(path) else _open_local(path, access)
 
 
 def _open_local(path: str, access: str) -> tuple[Source, Origin]:
