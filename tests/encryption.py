@@ -105,6 +105,16 @@ def split(file, mode="AES-GCM"):
     return frames
 
 
+def passing_key(file, mode="AES-CBC"):
+    """A wrong key under which the padding of a CBC file's only block happens to be possible."""
+    cipher = algorithms.SM4 if mode == "SM4-CBC" else algorithms.AES
+    for number in range(100_000):
+        key = number.to_bytes(16, "big")
+        if Cipher(cipher(key), modes.CBC(file[-32:-16])).decryptor().update(file[-16:])[-1] == 1:
+            return key
+    raise AssertionError("no such key")
+
+
 def swapped(file, first, second, mode="AES-GCM"):
     """The file with two of its blocks in each other's place."""
     frames = split(file, mode)

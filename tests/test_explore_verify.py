@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from checkpoints import LAYERS, MIXED, array_value, checkpoint, number, pattern, tensor_value, with_crc
-from encryption import KEY, MODES, encrypted, flipped, key_of
+from encryption import CBC_MODES, KEY, MODES, encrypted, flipped, key_of, passing_key
 from forging import forged, resummed
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -215,6 +215,16 @@ def test_damage_of_a_cbc_file_shows_in_digests_alone(write):
     assert outcomes(verify(damaged, KEY)) == {
         "blocks": "passed", "headers": "passed", "gaps": "passed", "index": "passed", "digests": "failed",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", CBC_MODES)
+def test_a_wrong_key_whose_padding_passes_is_no_damage(mode, write):
+    """It is told of the whole file, as any wrong key: nothing of it was checked."""
+    file = encrypted(checkpoint(MIXED), mode)
+    report = verify(write(file), passing_key(file, mode))
+
+    assert [(check.name, check.outcome) for check in report.checks] == [("opened", "failed")]
+    assert report.checks[0].detail.startswith("the key does not fit (what it makes of the first bytes")
 
 
 def test_what_cannot_be_opened_is_told(write, tmp_path):

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 from lazyckpt.entry import Entry, Plain, entry_of
-from lazyckpt.errors import CorruptFile, DamagedBlock, FileFault, LazyCkptError, StaleIndex
+from lazyckpt.errors import CorruptFile, DamagedBlock, FileFault, LazyCkptError, StaleIndex, WrongKey
 from lazyckpt.explore.contents import Contents, Some
 from lazyckpt.explore.sidecars import damage_of, sidecars_of
 from lazyckpt.explore.verification import Check, Verification
@@ -159,6 +159,8 @@ class _Run:
             if not self._judged("index"):
                 self._add("index", "failed", _told(error))
             return self._headers(source, form, None)
+        except WrongKey:  # told of the whole file: nothing of it was checked
+            raise
         except (LazyCkptError, OSError) as error:
             self._add("headers", "failed", _told(error))
             return False
