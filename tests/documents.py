@@ -6,14 +6,14 @@ import re
 import shutil
 from pathlib import Path
 
-from encryption import KEY
-from mindspore_results import FILES, GOLDEN
+from encryption import KEY, encrypted
+from mindspore_results import GOLDEN
 
 import lazyckpt
 
 ROOT = Path(__file__).parents[1]
 LENET = Path(lazyckpt.__file__).parent / "demo_data" / "LeNet5-1_32.ckpt"
-ENCRYPTED = FILES / "enc_aesgcm_16.ckpt"  # stands for files whose names say that they are secret
+ENCRYPTED = encrypted(LENET.read_bytes())  # stands for files whose names say that they are secret
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PAGES = {
     str(file.relative_to(ROOT)): file.read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def furnish(name, folder, monkeypatch):
         for named in re.findall(r"""[\w./*-]+\.ckpt\b|[\w.-]+/(?=[\s'"])""", text):
             path = folder / (f"{named}net.ckpt" if named.endswith("/") else named.replace("**", "a").replace("*", "b"))
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ENCRYPTED if "secret" in named else LENET, path)
+            path.write_bytes(ENCRYPTED if "secret" in named else LENET.read_bytes())
         for bare, prefixed in re.findall(
             r"""environ\[['"](\w+)|(?:-key-env[ =]|variable=")(\w+)""", text
         ):  # of bytes, or of text
