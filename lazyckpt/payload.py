@@ -33,6 +33,7 @@ from lazyckpt.digest import Digesting
 from lazyckpt.entry import STRING, Entry
 from lazyckpt.formats import Format
 from lazyckpt.handles import Hold, reduced
+from lazyckpt.repeated import Repeated
 from lazyckpt.sources.base import Request, Source
 from lazyckpt.sources.ranges import Key, Plan, plan
 from lazyckpt.sources.window import Patch
@@ -67,6 +68,7 @@ class Payloads:
     def __init__(self, source: Source, form: Format, hold: Hold | None = None) -> None:
         self._source = source
         self._form = form
+        self._repeated = Repeated(source)
         self.hold = hold
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -86,7 +88,7 @@ class Payloads:
         if not self._is_view(entry):
             return self.copy(entry)
         self._form.confirm(self._source, entry)
-        return np.frombuffer(self._source.read(*entry.extents[0]), dtype_of(entry).numpy).reshape(entry.shape)
+        return _array(entry, self._source.read(*entry.extents[0]))
 
     def copy(self, entry: Entry) -> AnyArray:
         """A tensor's values in an aligned, writable array of their own."""
@@ -107,12 +109,14 @@ class Payloads:
             self._form.confirm(self._source, entry)
             data = self._source.private(*entry.extents[0])
             if data is not None:
-                return np.frombuffer(data, dtype_of(entry).numpy).reshape(entry.shape)
+                return _array(entry, data)
         return self.copy(entry)
 
     def part(self, entry: Entry, key: Key) -> Any:
         """`view(entry)[key]`, at the cost of the bytes that the answer needs."""
-        if self._is_view(entry) or not is_plain(entry) or not entry.extents:
+        if self._is_view(entry):
+            return self._repeated.view(entry, self.view)[key]
+        if not is_plain(entry) or not entry.extents:
             return self.view(entry)[key]
         check_sense(entry, self._source)
         planned = plan(entry.shape, dtype_of(entry).itemsize, key)
@@ -321,6 +325,11 @@ class Payloads:
             return _Proof(entry, self._source.name, [], lambda: None)
         pieces = [(gap.offset, memoryview(bytearray(gap.length))) for gap in gaps]
         return _Proof(entry, self._source.name, list(pieces), lambda: self._form.confirm_in(Patch(pieces), entry))
+
+
+def _array(entry: Entry, content: memoryview) -> AnyArray:
+    """The array that a content in one piece is."""
+    return np.frombuffer(content, dtype_of(entry).numpy).reshape(entry.shape)
 
 
 class _Proof(NamedTuple):

@@ -26,6 +26,7 @@ LAYERS = (
     "index",
     "handles",
     "arrays",
+    "repeated",
     "payload",
     "tensors",
     "display",

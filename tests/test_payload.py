@@ -176,6 +176,32 @@ def test_names_that_change_places_in_the_file_are_noticed():
                 read(A_ENTRY)
 
 
+def test_a_part_is_proven_again_when_the_header_has_changed():
+    """That parts of a value were given before is no reason to give another that took its place."""
+    for kind in (BytesSource, TracingSource):
+        data = bytearray(DATA)
+        source = kind(data)
+        source._data = memoryview(data)
+        payloads = Payloads(source, FORM)
+        first = [payloads.part(A_ENTRY, 1).tolist() for _ in range(2)]
+        data[A_ENTRY.start : A_ENTRY.stop] = data[B_ENTRY.start : B_ENTRY.stop]
+
+        assert first == [A[1].tolist()] * 2
+        with pytest.raises(StaleIndex, match="'a'"):
+            payloads.part(A_ENTRY, 1)
+
+
+def test_parts_of_many_values_in_turn_are_their_own():
+    """Of more values than are remembered, and each more than once."""
+    arrays = {f"w{number}": counting((4, 3)) + number for number in range(200)}
+    source = BytesSource(checkpoint(arrays))
+    payloads, entries = Payloads(source, FORM), {entry.name: entry for entry in FORM.scan(source)}
+
+    for row in (0, 3, 1):
+        found = {name: payloads.part(entry, row).tolist() for name, entry in entries.items()}
+        assert found == {name: array[row].tolist() for name, array in arrays.items()}
+
+
 @pytest.mark.parametrize("access", ["mmap", "pread"])
 def test_a_file_that_shrank_is_an_error_and_not_a_crash(access, tmp_path):
     """Bytes that are gone are told as such: by a view, a copy and a part."""
@@ -183,6 +209,7 @@ def test_a_file_that_shrank_is_an_error_and_not_a_crash(access, tmp_path):
     path.write_bytes(array_value("a", counting((4096, 4))))
     with opened_over(open_source(str(path), access=access).source) as ckpt:
         param = ckpt["a"]
+        param[:2]  # once, while it is whole
         os.truncate(path, 20_000)
         for read in (param.asnumpy, lambda: param.asnumpy(copy=True), lambda: param[4000:]):
             with pytest.raises(ChangedFile, match=r"net\.ckpt"):
