@@ -10,7 +10,7 @@ another takes its place. LMDB's own library only writes sidecars. It is fast, an
     look one up: in pages at hand, in any     1.2 us, 2 us       3 us, 17 us
     all records, all names                    0.18 s, 0.58 s     0.5 s, 0.72 s
 
-What is found damaged when a sidecar is opened (its tail, its meta pages, its facts) makes the caller build it again.
+What is found damaged when a sidecar is opened (its tail, its facts) makes the caller build it again.
 What is found later, in a page that nobody had looked at, is an error, of which `mending` makes a new index.
 """
 
