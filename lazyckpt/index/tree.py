@@ -224,12 +224,14 @@ class Tree:
         data = leaf.data
         page, found = str(data, "latin-1"), list[str]()
         unpack, plain, ahead, append = _with_head(key_length), key_length << 16, _NODE.size + key_length, found.append
+        last, start = None, 0
         for node in leaf.nodes[first:stop].tolist():
             size, tail, head = unpack(data, node)
             if tail != plain:
                 return None
-            at = node + ahead
-            append(page[at + starts[head] : at + size])
+            if head != last:
+                last, start = head, ahead + starts[head]
+            append(page[node + start : node + ahead + size])
         return found if all(found) and "".join(found).isascii() else None
 
     def _apart(self, page: int, size: int) -> bytes:
