@@ -15,6 +15,8 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from lazyckpt.errors import FolderInTheWay, LazyCkptError, MissingFolder, UnwritableFile
+
 try:
     import fcntl
 except ImportError:  # Windows: every writer takes a name that nobody ever had
@@ -74,10 +76,15 @@ def draft(path: str) -> Iterator[Draft]:
         _sweep(path)
 
 
-def put(path: str, fill: Callable[[str], object], *, mode: int) -> None:
+def put(path: str, fill: Callable[[str], object], *, mode: int | None = None) -> None:
     """Make the file at `path` by letting `fill` write a private file, which is then renamed into place.
 
     Whatever was there before stays until the rename, and for good if anything fails.
+
+    Args:
+        path: where.
+        fill: is given the name of the private file.
+        mode: permission bits; None for those of what is there, or for a file that all may read.
 
     Raises:
         OSError: the folder cannot be written, or is full.
@@ -85,7 +92,33 @@ def put(path: str, fill: Callable[[str], object], *, mode: int) -> None:
     """
     with draft(path) as made:
         fill(made.private)
-        made.place(mode)
+        made.place(_mode_at(path) if mode is None else mode)
+
+
+def _mode_at(path: str) -> int:
+    try:
+        return stat.S_IMODE(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return 0o644
+
+
+@contextlib.contextmanager
+def told_of(path: str) -> Iterator[None]:
+    """Faults of the system as errors that say which file they are about."""
+    folder = os.path.dirname(path)
+    try:
+        if os.path.isdir(path):
+            raise FolderInTheWay(errno.EISDIR, f"{path} is a folder; the name of a file is needed")
+        if not os.path.isdir(folder):
+            raise MissingFolder(errno.ENOENT, f"{path} cannot be written: there is no folder {folder}; create it first")
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise UnwritableFile(errno.EINVAL, f"{path} is a device or a pipe; the name of a file is needed")
+        yield
+    except LazyCkptError:
+        raise
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UnwritableFile(error.errno, f"{path} cannot be written: {why}; what was there before is kept") from error
 
 
 def _private(path: str) -> tuple[str, int]:

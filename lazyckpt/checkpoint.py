@@ -86,7 +86,7 @@ class Checkpoint(Viewing):
             name -> `mindspore.Parameter` (a str for strings, a list of three arrays for maps), in the order of `names`.
 
         Raises:
-            ImportError: MindSpore is not installed.
+            MissingPackage: MindSpore is not installed.
             KeyError: a name is not there; nothing is read then.
 
         Cost: reads and allocates the sum of the values; see `Parameter.to_mindspore`.
@@ -110,7 +110,7 @@ class Checkpoint(Viewing):
         Raises:
             KeyError: there is no such name.
             ArgumentTypeError: it is a string or a map.
-            ImportError: dask is not installed.
+            MissingPackage: dask is not installed.
 
         Cost: reads nothing; each task reads its chunk.
         """

@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
+from lazyckpt.atomic import put, told_of
 from lazyckpt.display.sizes import human_size
+from lazyckpt.errors import ArgumentValueError
 from lazyckpt.index.build import build_index
 from lazyckpt.loading import load_checkpoint
 
 FILE: Final = "LeNet5-1_32.ckpt"
 
 
-def run_demo(say: Callable[[str], object]) -> None:
-    """Copy the checkpoint to a temporary folder, index it, list it, run the examples of MindSpore's page.
+def run_demo(say: Callable[[str], object], folder: str | None = None) -> None:
+    """Copy the checkpoint to a folder, index it, list it, run the examples of MindSpore's page.
 
     Args:
         say: prints a line.
+        folder: where it stays; None for a temporary one, which is removed.
+
+    Raises:
+        ArgumentValueError: another file has its name there.
+        MissingFolder, UnwritableFile: it cannot be written there.
     """
-    with tempfile.TemporaryDirectory(prefix="lazyckpt-demo-") as folder:
-        path = os.path.join(folder, FILE)
-        with importlib.resources.as_file(importlib.resources.files("lazyckpt") / "demo_data" / FILE) as packed:
-            shutil.copyfile(packed, path)
+    with contextlib.nullcontext(folder) if folder else tempfile.TemporaryDirectory(prefix="lazyckpt-demo-") as where:
+        path = os.path.join(where, FILE)
+        _copy(path)
         _index(path, say)
         _examples(path, say)
         _what_was_read(path, say)
+        if folder is None:
+            say("The folder is removed again; `lazyckpt demo .` leaves the checkpoint in this one.")
+
+
+def _copy(path: str) -> None:
+    content = (importlib.resources.files("lazyckpt") / "demo_data" / FILE).read_bytes()
+    if os.path.exists(path):
+        if Path(path).read_bytes() != content:
+            raise ArgumentValueError(f"another file has the name {path}: give another folder")
+        return
+    with told_of(os.path.abspath(path)):
+        put(path, lambda private: Path(private).write_bytes(content))
 
 
 def _index(path: str, say: Callable[[str], object]) -> None:

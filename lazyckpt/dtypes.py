@@ -16,6 +16,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from lazyckpt.errors import ArgumentTypeError
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DType:
@@ -139,9 +141,11 @@ def of_array(array: npt.NDArray[Any]) -> DType:
     """The dtype of a numpy array.
 
     Raises:
-        TypeError: MindSpore's format has no name for it.
+        ArgumentTypeError: MindSpore's format has no name for it.
     """
     found = BY_NUMPY_NAME.get(array.dtype.name)
     if found is None:
-        raise TypeError(f"no checkpoint holds numpy's {array.dtype}; one of {', '.join(BY_NUMPY_NAME)} is needed")
+        raise ArgumentTypeError(
+            f"no checkpoint holds numpy's {array.dtype}; one of {', '.join(BY_NUMPY_NAME)} is needed"
+        )
     return found

@@ -144,6 +144,10 @@ class NotPicklable(LazyCkptError, TypeError):
     """What cannot be sent to another process: it holds a key, or bytes that are in no file."""
 
 
+class MissingPackage(LazyCkptError, ImportError):
+    """An optional package is not installed; the message says how to get it."""
+
+
 class WorkerDied(LazyCkptError, RuntimeError):
     """A task killed the process that ran it, by itself and not for the first time; see `__cause__`."""
 

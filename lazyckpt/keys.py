@@ -41,7 +41,7 @@ class Secret:
         self._bytes = bytes(key) if isinstance(key, bytes) else b""
         del key  # so that no traceback's variables show it
         if not issubclass(kind, bytes):
-            raise ArgumentValueError(f"The parameter {argument!r} must be bytes or None, but got {kind.__name__}.")
+            raise no_key(argument, kind)
 
     def __len__(self) -> int:
         return len(self._bytes)
@@ -55,6 +55,12 @@ class Secret:
     def reveal(self) -> bytes:
         """The key itself."""
         return self._bytes
+
+
+def no_key(argument: str, kind: type) -> ArgumentValueError:
+    """The error that says of what type a key should be, in MindSpore's words, and how text becomes one."""
+    advice = "; bytes.fromhex(…) makes them of hexadecimal digits" if issubclass(kind, str) else ""
+    return ArgumentValueError(f"The parameter {argument!r} must be bytes or None, but got {kind.__name__}{advice}.")
 
 
 class KeyReference(NamedTuple):

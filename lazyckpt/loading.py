@@ -22,12 +22,12 @@ from lazyckpt.errors import (
     NothingLoaded,
 )
 from lazyckpt.formats import FORMATS, Format
-from lazyckpt.formats.sniff import HEAD, diagnose
+from lazyckpt.formats.sniff import HEAD, diagnose, recognised
 from lazyckpt.handles import handle_of_nothing
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, Wishes, check_place, index_in_memory
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
-from lazyckpt.keys import Key, KeyReference, Secret, secret_or_late
+from lazyckpt.keys import Key, KeyReference, Secret, no_key, secret_or_late
 from lazyckpt.selection import AllNames, ChoiceFunction, Names, Selection, SomeNames, check_prefix, choose
 from lazyckpt.sets import SUFFIX as LISTING
 from lazyckpt.sets import OpenedSet, is_listing, open_path
@@ -174,7 +174,7 @@ def _check_options(
     name: object, key: type, dec_mode: object, crc_check: object, redundancy: object, form: object
 ) -> None:
     if not issubclass(key, (bytes, type(None))):
-        raise ArgumentValueError(f"The parameter 'dec_key' must be bytes or None, but got {key.__name__}.")
+        raise no_key("dec_key", key)
     if not isinstance(dec_mode, str):
         raise ArgumentValueError(f"The parameter 'dec_mode' must be str, but got {type(dec_mode).__name__}.")
     for option, flag in (("crc_check", crc_check), ("remove_redundancy", redundancy)):
@@ -204,13 +204,31 @@ def _check_file(name: object, form: str) -> str:
         )
     name = shown(path)
     if not name.endswith((form, f".{form}{LISTING}")):
-        other = next((other for other in NAMES_OF_FORMATS if name.endswith((other, f".{other}{LISTING}"))), None)
-        advice = f"give format={other!r}" if other else f"rename it to end in .{form}"
         raise ArgumentValueError(
             f"For 'load_checkpoint', the checkpoint file's name must end as 'format' says, but got file_name:"
-            f" {name!r}, format: {form!r}; {advice}."
+            f" {name!r}, format: {form!r}; {_advice(path, name, form)}."
         )
     return _existing(path)
+
+
+def _advice(path: str, name: str, form: str) -> str:
+    """What to do about a name that ends otherwise."""
+    other = next((other for other in NAMES_OF_FORMATS if name.endswith((other, f".{other}{LISTING}"))), None)
+    if other is not None:
+        return f"give format={other!r}"
+    if os.path.isdir(path):
+        return "it is a folder: give a file that is in it, or open the ranks' folders with lazyckpt.open_sharded"
+    kind = recognised(_head(path))
+    return f"rename it to end in .{form}" if kind is None else f"this is {kind.what}: {kind.advice}"
+
+
+def _head(path: str) -> bytes:
+    """The first bytes of a file of this machine; none of what cannot be read."""
+    try:
+        with open(path, "rb") if os.path.isfile(path) else io.BytesIO() as file:
+            return file.read(HEAD)
+    except OSError:
+        return b""
 
 
 def _existing(path: str) -> str:

@@ -61,17 +61,10 @@ def offer_of(value: Any) -> Offer:
     if isinstance(value, Parameter):
         return Offer(TENSOR, value.shape, value.dtype.name)
     if isinstance(value, np.ndarray):
-        return Offer(TENSOR, value.shape, _name_of(value))
+        return Offer(TENSOR, value.shape, of_array(value).name)
     if hasattr(value, "asnumpy") and hasattr(value, "shape"):  # a Parameter of MindSpore's
         return Offer(TENSOR, tuple(int(dim) for dim in value.shape), str(value.dtype))
     raise ArgumentTypeError(f"a {type(value).__name__} cannot be bound to a parameter")
-
-
-def _name_of(array: np.ndarray[Any, Any]) -> str:
-    try:
-        return of_array(array).name
-    except TypeError as error:
-        raise ArgumentTypeError(str(error)) from None
 
 
 def check_values(values: Any, allowed: tuple[type, ...]) -> None:

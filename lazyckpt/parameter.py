@@ -20,7 +20,7 @@ from lazyckpt.arrays import dtype_of
 from lazyckpt.display.names import without_controls
 from lazyckpt.dtypes import DType, of_array
 from lazyckpt.entry import Entry
-from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.extras import needed
 from lazyckpt.payload import Payloads
 
 if TYPE_CHECKING:
@@ -121,12 +121,13 @@ class Parameter:
         """The values as a torch tensor in memory of its own (see `writable`).
 
         Raises:
-            ImportError: torch is not installed.
+            MissingPackage: torch is not installed.
             TypeError: torch has no such dtype.
 
         Cost: see `writable`.
         """
-        from lazyckpt.tensors import torch
+        with needed("torch"):
+            from lazyckpt.tensors import torch
 
         return torch.to_tensor(self.writable())
 
@@ -141,7 +142,7 @@ class Parameter:
                 larger.
 
         Raises:
-            ImportError: dask is not installed (`pip install 'lazyckpt[dask]'`).
+            MissingPackage: dask is not installed.
 
         Returns:
             A `dask.array.Array` of this shape and numpy dtype.
@@ -157,11 +158,12 @@ class Parameter:
         """The values as a MindSpore Parameter in memory of its own (see `writable`; bfloat16 and Int4 are copied).
 
         Raises:
-            ImportError: MindSpore is not installed.
+            MissingPackage: MindSpore is not installed.
 
         Cost: see `writable`.
         """
-        from lazyckpt.tensors import mindspore
+        with needed("mindspore"):
+            from lazyckpt.tensors import mindspore
 
         return mindspore.to_parameter(self.name, self.writable(), self.dtype.name)
 
@@ -177,11 +179,7 @@ class Parameter:
         Cost: none for a little-endian array, which is kept and not copied. Reads nothing.
         """
         array = np.asarray(data)
-        try:
-            dtype = of_array(array)
-        except TypeError as error:
-            raise ArgumentTypeError(str(error)) from None
-        self._data = array.astype(dtype.numpy, copy=False)  # in little-endian order
+        self._data = array.astype(of_array(array).numpy, copy=False)  # in little-endian order
 
     def item(self) -> Any:
         """The value of a one-element parameter as a Python number.

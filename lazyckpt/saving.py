@@ -18,7 +18,7 @@ import numpy as np
 from lazyckpt import log
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, FolderInTheWay
-from lazyckpt.keys import Secret
+from lazyckpt.keys import Secret, no_key
 from lazyckpt.nets import values_of
 from lazyckpt.sources.paths import on_this_machine
 from lazyckpt.writing.export import FORMATS, lock_of
@@ -235,7 +235,7 @@ def _appended(name: Any, value: Any) -> Item:
 
 def _check_options(key: type, enc_mode: object, crc: object, form: str, redundancy: object) -> None:
     if not issubclass(key, (bytes, type(None))):
-        raise ArgumentValueError(f"The parameter 'enc_key' must be bytes or None, but got {key.__name__}.")
+        raise no_key("enc_key", key)
     if not isinstance(enc_mode, str):
         raise ArgumentValueError(f"The parameter 'enc_mode' must be str, but got {type(enc_mode).__name__}.")
     if not isinstance(crc, bool):

@@ -28,6 +28,17 @@ def test_a_file_is_put_in_its_place_with_its_mode(tmp_path):
     assert os.listdir(tmp_path) == ["index"]
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, 0o644), (0o600, 0o600), (0o440, 0o440)])
+def test_a_file_has_the_mode_of_what_was_there(before, after, tmp_path):
+    """Where no mode is asked for: that of the old file, or one that lets all read."""
+    target = tmp_path / "table"
+    if before is not None:
+        target.touch(before)
+    put(str(target), writes(b"new"))
+
+    assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode)) == (b"new", after)
+
+
 def test_a_file_is_replaced_by_rename(tmp_path):
     """Who has the old file open keeps reading it."""
     target = tmp_path / "index"

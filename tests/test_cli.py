@@ -413,6 +413,13 @@ def test_stats_as_json_and_as_csv(run, folder):
     assert (folder / "out.csv").read_text().splitlines()[0].startswith("name,dtype,shape,count,min,max")
 
 
+def test_stats_prints_csv(run, folder):
+    """`-` stands for the standard output, as elsewhere; the text is the file's."""
+    run("stats", "net.ckpt", "--csv", "out.csv")
+
+    assert run("stats", "net.ckpt", "--csv", "-")[:2] == (0, (folder / "out.csv").read_text())
+
+
 def test_stats_tells_what_is_not_there(run):
     """A name, a column, a folder."""
     assert "did you mean 'step'" in run("stats", "net.ckpt", "stepp")[2]

@@ -6,7 +6,10 @@ import os
 import re
 import tempfile
 
-from lazyckpt.demo import run_demo
+import pytest
+
+from lazyckpt.demo import FILE, run_demo
+from lazyckpt.errors import ArgumentValueError, MissingFolder
 
 
 def said():
@@ -51,3 +54,22 @@ def test_it_leaves_nothing_behind(tmp_path, monkeypatch):
     said()
 
     assert os.listdir(tmp_path) == []
+
+
+def test_it_leaves_the_checkpoint_where_it_was_asked_to(tmp_path):
+    """With its index, and as often as it is asked."""
+    for _ in range(2):
+        run_demo(lambda line: None, str(tmp_path))
+
+    assert sorted(os.listdir(tmp_path)) == [FILE, f"{FILE}.lmdb"]
+
+
+def test_it_replaces_nothing(tmp_path):
+    """A file of somebody's that has the same name stays; a folder that is not there is told."""
+    (tmp_path / FILE).write_bytes(b"mine")
+
+    with pytest.raises(ArgumentValueError, match="another file has the name"):
+        run_demo(lambda line: None, str(tmp_path))
+    with pytest.raises(MissingFolder, match="create it first"):
+        run_demo(lambda line: None, str(tmp_path / "none"))
+    assert (tmp_path / FILE).read_bytes() == b"mine"

@@ -26,6 +26,7 @@ BY_THE_GATE = {
     "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/lazyckpt demo",
     "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/python -m pytest -q -n auto",
     "python3 -m venv .venv",
+    ". .venv/bin/activate",
     ".venv/bin/pip install -e '.[dev]'",
     "pip install .",
     "pip install -e '.[docs]'",

@@ -30,6 +30,7 @@ ALSO = {
     "NothingLoaded": ValueError,
     "ChoiceFunctionFailed": ValueError,
     "ClosedCheckpoint": ValueError,
+    "MissingPackage": ImportError,
 }
 
 

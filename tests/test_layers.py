@@ -14,6 +14,7 @@ ROOT = Path(lazyckpt.__file__).parent
 # Lowest first. A room imports from itself and from what stands before it. "" is the package itself.
 LAYERS = (
     "errors",
+    "extras",
     "log",
     "tasks",
     "atomic",

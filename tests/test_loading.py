@@ -122,6 +122,25 @@ def test_the_first_fault_wins(first, second, folder):
     assert (type(error), first[2] in str(error)) == (first[1], True)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("net.pth", "this is a zip archive, as torch.save writes it: load it with torch.load"),
+        ("runs", "it is a folder: give a file that is in it, or open the ranks' folders with lazyckpt.open_sharded"),
+        ("net.bin", "rename it to end in .ckpt"),
+        ("none.bin", "rename it to end in .ckpt"),
+        ("net.safetensors", "give format='safetensors'"),
+    ],
+)
+def test_a_name_that_ends_otherwise_is_answered_by_what_the_file_is(name, words, folder):
+    """Nobody is told to rename what would not load then."""
+    (folder / "runs").mkdir()
+    (folder / "net.pth").write_bytes(b"PK\x03\x04" + bytes(100))
+    write(folder, checkpoint(MIXED), "net.bin")
+
+    assert words in str(refusal(name))
+
+
 def test_an_empty_result_is_told_before_the_net_is_looked_at(folder):
     """`net` comes last."""
     assert isinstance(refusal("net.ckpt", object(), choice_func=lambda name: False), NothingLoaded)

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from safetensors_files import file_of
 from tracing import TracingSource, places
 
 import lazyckpt
-from lazyckpt.errors import ArgumentValueError, ChangedFile
+from lazyckpt.errors import ArgumentValueError, ChangedFile, FolderInTheWay, MissingFolder
 from lazyckpt.index.many import processes
 from lazyckpt.statistics.table import COLUMNS, PRINTED
 
@@ -281,6 +282,36 @@ def test_csv_and_json_can_be_read_back(open_values, tmp_path):
     assert (parsed[0]["shape"], parsed[1]["max"]) == ([2, 2], "inf")
     assert (tmp_path / "t.csv").read_text() == table.to_csv()
     assert (tmp_path / "t.json").read_text() == table.to_json()
+
+
+@pytest.mark.parametrize("method", ["to_csv", "to_json"])
+def test_a_table_takes_the_place_of_a_file_by_rename(method, open_values, tmp_path):
+    """Who has the old file open keeps reading it; the new one has its permissions, and a link still leads to it."""
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    target, link = folder / "table", folder / "link"
+    target.write_text("old")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    with open_values(VALUES) as ckpt, target.open() as old:
+        table = ckpt.stats()
+        getattr(table, method)(link)
+
+        assert old.read() == "old"
+    assert (target.read_text(), stat.S_IMODE(target.stat().st_mode)) == (getattr(table, method)(), 0o600)
+    assert (link.is_symlink(), sorted(os.listdir(folder))) == (True, ["link", "table"])
+
+
+@pytest.mark.parametrize("method", ["to_csv", "to_json"])
+def test_a_table_that_cannot_be_written_says_why(method, open_values, tmp_path):
+    """A folder that is not there, a folder in the way: typed errors with the path."""
+    with open_values(VALUES) as ckpt:
+        table = ckpt.stats()
+
+    with pytest.raises(MissingFolder, match=r"no.there.* create it first"):
+        getattr(table, method)(tmp_path / "no" / "there")
+    with pytest.raises(FolderInTheWay, match="is a folder"):
+        getattr(table, method)(tmp_path)
 
 
 def test_a_table_prints_in_columns(open_values):

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from lazyckpt.dtypes import DTYPES
+from lazyckpt.dtypes import DTYPES, DType
 from lazyckpt.entry import entry_of
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.formats import safetensors as reading
@@ -57,6 +57,19 @@ def written(values, given=None, align=1, order=None):
     by_name = {item.name: item for item in items}
     writing.write(file, placed, head, [by_name[name] for name in order or values])
     return file.getvalue()
+
+
+def test_a_dtype_that_the_package_does_not_order_goes_by_its_width():
+    """Whatever is new in the table has its place: wider ones before it, so that all stay aligned."""
+    kinds = [
+        DTYPES["Bool"],
+        DType("Narrow", 8, "N8", "<i1", 99),
+        DTYPES["Int64"],
+        DType("Wide", 128, "C128", "<c16", 98),
+    ]
+    items = [tensor(dtype.name, Content(dtype, (0,), 0, lambda: iter(()))) for dtype in kinds]
+
+    assert [item.name for item in writing.layout(items)] == ["Wide", "Int64", "Narrow", "Bool"]
 
 
 @given(arrays(), metadata)

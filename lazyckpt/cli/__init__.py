@@ -44,9 +44,13 @@ def _root(
 
 
 @app.command()
-def demo() -> None:
-    """Copy a small checkpoint written by MindSpore to a temporary folder, index it, and look around."""
+def demo(
+    folder: Annotated[
+        str | None, typer.Argument(help="Where it stays; none for a temporary folder.", show_default=False)
+    ] = None,
+) -> None:
+    """Copy a small checkpoint written by MindSpore to a folder, index it, and look around."""
     from lazyckpt.demo import run_demo
 
     with told_plainly():
-        run_demo(typer.echo)
+        run_demo(typer.echo, folder)

@@ -62,7 +62,7 @@ def stats(
     ] = None,
     as_json: AsJson = False,
     csv: Annotated[
-        str | None, typer.Option(help="Write a CSV file instead of printing.", metavar="PATH", show_default=False)
+        str | None, typer.Option(help="Write a CSV file instead; - prints it.", metavar="PATH", show_default=False)
     ] = None,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
@@ -76,8 +76,10 @@ def stats(
             task = bar.add_task(os.path.basename(file), total=None)
             table = checkpoint.stats(wanted, progress=lambda done, total: bar.update(task, completed=done, total=total))
         table = table.sort(sort) if sort is not None else table
-        if csv is not None:
-            _written(csv, lambda: table.to_csv(csv))
+        if csv == "-":
+            typer.echo(table.to_csv(), nl=False)
+        elif csv is not None:
+            table.to_csv(csv)
         elif as_json:
             echo_json(table.plain())
         else:
@@ -109,10 +111,7 @@ def plot(
     with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         if name is not None and name not in checkpoint:
             raise no_such_name(name, checkpoint)
-        try:
-            figure = getattr(checkpoint.plot, picture.value)(*([] if name is None else [name]))
-        except ImportError as error:
-            raise LazyCkptError(f"{error}: pip install 'lazyckpt[plot]'") from error
+        figure = getattr(checkpoint.plot, picture.value)(*([] if name is None else [name]))
         try:
             figure.savefig(output, dpi=figure.dpi)
         except ValueError as error:
@@ -145,10 +144,3 @@ def _print(view: Any) -> None:
     from rich.console import Console
 
     Console(highlight=False, soft_wrap=True).print(view)
-
-
-def _written(path: str, write: Any) -> None:
-    try:
-        write()
-    except OSError as error:
-        raise LazyCkptError(f"{path} cannot be written: {error.strerror}") from error

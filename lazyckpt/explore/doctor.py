@@ -284,7 +284,8 @@ class _Patient:
         is_plain = "encryption" not in self.facts
         if is_plain and not contents.parameters and not isinstance(error, TruncatedFile):
             self.what = "a file of an unknown kind"
-            error.what = f"it is no checkpoint, or damaged from its beginning on: {error.what}"
+            if name != "ckpt":  # of a .ckpt the reader says so itself
+                error.what = f"it is no checkpoint, or damaged from its beginning on: {error.what}"
         self._fault(error)
         self.facts["broken at"] = error.offset
         if name != "ckpt":

@@ -199,7 +199,7 @@ class _Walk:
             whole = (
                 f"after {count + 1:,} whole parameters, the last {pending[0].decode()!r}"
                 if pending
-                else "nothing before it"
+                else "nothing before it: it is no checkpoint, or damaged from its beginning on"
             )
             error.what = f"{error.what}; {whole}"
             error.parameter = self.tag

@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from lazyckpt.sources.cipher import MODES
+
 HEAD: Final = 512  # bytes that `diagnose` wants to see
 
-_CKPT: Final = (b"\x0a", b"\xd8\x5e\x3a\x7f", b"\xd9\x5e\x3a\x7f", b"\xda\x5e\x3a\x7f")  # plain, or encrypted
+_CKPT: Final = (b"\x0a", *(mode.magic for mode in MODES.values()))  # plain, or encrypted
 
 
 class Kind(NamedTuple):

@@ -6,13 +6,12 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-from lazyckpt.atomic import draft
+from lazyckpt.atomic import draft, told_of
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.payload import Payloads
 from lazyckpt.references import as_json, as_parquet
 from lazyckpt.references.files import Files
 from lazyckpt.references.walk import How, Known, Walk
-from lazyckpt.writing.files import told_of
 
 _MODE: Final = 0o644
 _BUFFER: Final = 2**20

@@ -78,7 +78,7 @@ def open_source(
         WrongKey: a key was given and the file is plain, or encrypted in another mode.
         ArgumentValueError: there is no such mode, or no key of it has that length.
     """
-    raw, origin, head = _open_remote(path, cache) if is_url(path) else _open_local(path, access)
+    raw, origin, head = _open(path, access, cache)
     try:
         return Opened(raw, origin, _lock(raw, head, key, dec_mode))
     except BaseException:
@@ -92,21 +92,23 @@ def reopen(opened: Opened) -> Opened:
     Raises:
         MissingFile, UnreadableFile: there is nothing to read.
     """
-    raw, origin, _ = _open_remote(opened.path, 0) if opened.is_remote else _open_local(opened.path, "auto")
+    raw, origin, _ = _open(opened.path, "auto", 0)
     return opened._replace(source=raw, origin=origin)
 
 
-def _open_local(path: str, access: str) -> tuple[Source, Origin, bytes]:
-    """A file, where it came from, and its first bytes, four or more."""
+def _open(path: str, access: str, cache: int) -> tuple[Source, Origin, bytes]:
+    """The one place that decides which source opens what; the source, where it came from, and its first bytes."""
+    if is_url(path):
+        raw, origin = _open_remote(path, cache)
+        return raw, origin, bytes(raw.read(0, min(_MARK, raw.size)))
     local = open_local(path, access)
     return local.source, LocalOrigin(path, local.status, local.fingerprint), local.head
 
 
-def _open_remote(url: str, cache: int) -> tuple[Source, Origin, bytes]:
+def _open_remote(url: str, cache: int) -> tuple[Source, Origin]:
     from lazyckpt.sources.remote import open_remote
 
-    raw, origin = open_remote(url, cache)
-    return raw, origin, bytes(raw.read(0, min(_MARK, raw.size)))
+    return open_remote(url, cache)
 
 
 def _lock(raw: Source, head: bytes, key: AnySecret, mode_name: str) -> Lock | None:

@@ -68,8 +68,11 @@ class Lock:
         self.mode = mode
         self._key = key
         if len(key) not in mode.key_sizes:
+            wanted = " or ".join(map(str, mode.key_sizes))
+            advice = "; hexadecimal digits in a file or a variable need hex: before them"
             raise ArgumentValueError(
-                f"a key of {mode.name} has {' or '.join(map(str, mode.key_sizes))} bytes, the one given has {len(key)}"
+                f"a key of {mode.name} has {wanted} bytes, the one given has {len(key)}"
+                + (advice if len(key) / 2 in mode.key_sizes else "")
             )
 
     def __repr__(self) -> str:

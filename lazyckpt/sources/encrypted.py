@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import DamagedBlock, WrongKey
@@ -34,10 +34,19 @@ from lazyckpt.sources.passes import SCRATCH, passes, scatter
 from lazyckpt.sources.place import NOWHERE, place_in
 
 _NONCES: Final = (12, 16)  # MindSpore stores 16 bytes and uses 12; 16 should it ever mend that
-_PIECE: Final = {"AES-CBC": 2**22, "SM4-CBC": 2**20}  # bytes of a CBC block that one thread decrypts at once
 THREADS: Final = min(8, os.cpu_count() or 1)
 _AHEAD: Final = 2 if THREADS > 1 else 0  # blocks that are brought while a reader walks through the ones before
-_WORTH_A_THREAD: Final = {"AES-CBC": 2**23, "SM4-CBC": 2**18}  # bytes of one read from which threads pay
+
+
+class _Pace(NamedTuple):
+    """How CBC goes to threads: bytes that one decrypts at once, bytes of a read from which they pay."""
+
+    piece: int
+    worth_a_thread: int
+
+
+_PACES: Final = {"AES": _Pace(2**22, 2**23)}  # processors have it built in
+_OTHER_PACE: Final = _Pace(2**20, 2**18)
 
 
 def open_encrypted(raw: Source, lock: Lock, table: FrameTable | None = None, cache: int = 0) -> BaseSource:
@@ -297,16 +306,16 @@ class CbcSource(DecryptedSource):
 
     def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
         tasks: list[Callable[[], None]] = []
-        step = _PIECE[self._lock.mode.name]
+        pace = _PACES.get(self._lock.mode.algorithm, _OTHER_PACE)
         total = 0
         for number, pieces in jobs.items():
             frame = self.table[number]
             for inside, destination in pieces:
                 total += destination.nbytes
-                for start in range(0, destination.nbytes, step):
-                    piece = destination[start : start + step]
+                for start in range(0, destination.nbytes, pace.piece):
+                    piece = destination[start : start + pace.piece]
                     tasks.append(partial(self._piece, frame, inside + start, piece))
-        if total < _WORTH_A_THREAD[self._lock.mode.name]:
+        if total < pace.worth_a_thread:
             for task in tasks:
                 task()
         else:

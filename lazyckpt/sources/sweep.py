@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
-from lazyckpt.errors import CorruptFile, DamagedBlock
+from lazyckpt.errors import CorruptFile, DamagedBlock, WrongKey
 from lazyckpt.sources.base import BaseSource, Source, room
 from lazyckpt.sources.encrypted import THREADS, CbcSource, GcmSource
 
@@ -28,14 +28,14 @@ def swept(source: Source) -> Iterator[Source]:
     """A source for one pass in ascending order; for all but GCM sources the source itself.
 
     When the `with` block ends without a fault, every block of a GCM file has been authenticated. With CBC a wrong key
-    may only show in what the reader finds: then its message says so.
+    under which paddings happen to be possible only shows in what the reader finds at the very beginning.
 
     Raises:
         DamagedBlock: a block does not authenticate.
-        WrongKey: none does.
+        WrongKey: none does; or, with CBC, the plaintext does not begin as a checkpoint does.
     """
     if not isinstance(source, GcmSource) or not len(source.table):
-        with _doubting_the_key(source):
+        with _beginning_as_a_proof(source):
             yield source
         return
     with ThreadPoolExecutor(THREADS, thread_name_prefix="lazyckpt") as pool:
@@ -52,13 +52,17 @@ def swept(source: Source) -> Iterator[Source]:
 
 
 @contextlib.contextmanager
-def _doubting_the_key(source: Source) -> Iterator[None]:
+def _beginning_as_a_proof(source: Source) -> Iterator[None]:
     try:
         yield
     except CorruptFile as error:
-        # A wrong key makes nonsense of the very beginning.
+        # A wrong key makes nonsense of the very beginning; damage is rarely just there.
         if isinstance(source, CbcSource) and (error.offset or 0) < _BEGINNING:
-            error.what += "; with this mode of encryption, a wrong key may look like this, too"
+            raise WrongKey(
+                "the key does not fit (what it makes of the first bytes is no checkpoint), or the file is damaged at"
+                " its beginning",
+                file=source.name,
+            ) from error
         raise
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from lazyckpt.dtypes import of_array
+from lazyckpt.dtypes import BY_NUMPY_NAME
 from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Entry
 from lazyckpt.payload import Payloads
 from lazyckpt.statistics.moments import NOTHING, measure, measure_by_spans
@@ -113,7 +113,8 @@ def rows_in_memory(name: str, value: Any) -> list[Row]:
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "OSUMm":
             return [Row(name, str(value.dtype), value.shape, NOTHING, "no numbers")]
-        return [Row(name, _name_of(value), value.shape, measure([value]))]
+        dtype = BY_NUMPY_NAME.get(value.dtype.name, value.dtype)  # what no checkpoint holds is measured, too
+        return [Row(name, str(dtype), value.shape, measure([value]))]
     if isinstance(value, list) and value and all(isinstance(part, np.ndarray) for part in value):
         labels = PARTS if len(value) == len(PARTS) else range(len(value))
         return [
@@ -121,10 +122,3 @@ def rows_in_memory(name: str, value: Any) -> list[Row]:
         ]
     kind = "string" if isinstance(value, str) else type(value).__name__
     return [Row(name, "str" if isinstance(value, str) else kind, (), NOTHING, f"a {kind}")]
-
-
-def _name_of(array: np.ndarray[Any, Any]) -> str:
-    try:
-        return of_array(array).name
-    except TypeError:
-        return str(array.dtype)

@@ -8,8 +8,10 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from lazyckpt.atomic import put, told_of
 from lazyckpt.display.names import printable
 from lazyckpt.errors import ArgumentValueError
 from lazyckpt.statistics.moments import Moments
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 SHOWN: Final = 200  # rows that are printed
-Path = str | os.PathLike[str]
+Where = str | os.PathLike[str]
 
 
 class Row(NamedTuple):
@@ -122,11 +124,14 @@ class Statistics(Sequence[Row]):
         """Name -> column -> value, as plain data (a complex mean is a Python complex)."""
         return {row.name: {key: value for key, value in row.to_dict().items() if key != "name"} for row in self._rows}
 
-    def to_json(self, path: Path | None = None) -> str | None:
+    def to_json(self, path: Where | None = None) -> str | None:
         """A JSON list of objects; infinities are the strings `inf` and `-inf`.
 
         Args:
-            path: a file to write it to; None to return it.
+            path: a file to write it to, whole or not at all; None to return it.
+
+        Raises:
+            MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. What was there stays.
         """
         return _given(json.dumps(self.plain(), indent=1, ensure_ascii=False), path)
 
@@ -134,11 +139,14 @@ class Statistics(Sequence[Row]):
         """Rows as JSON can hold them: a complex mean is two numbers, an infinity the string `inf` or `-inf`."""
         return [{key: _jsonable(value) for key, value in row.to_dict().items()} for row in self._rows]
 
-    def to_csv(self, path: Path | None = None) -> str | None:
+    def to_csv(self, path: Where | None = None) -> str | None:
         """A table with a heading; shapes as `2x3`, empty cells for what is not known.
 
         Args:
-            path: a file to write it to; None to return it.
+            path: a file to write it to, whole or not at all; None to return it.
+
+        Raises:
+            MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. What was there stays.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -223,9 +231,11 @@ def _jsonable(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _given(text: str, path: Path | None) -> str | None:
+def _given(text: str, path: Where | None) -> str | None:
     if path is None:
         return text
-    with open(path, "w", encoding="utf-8", errors="surrogatepass", newline="") as file:
-        file.write(text)
+    target = os.path.realpath(os.fspath(path))
+    content = text.encode("utf-8", "surrogatepass")
+    with told_of(target):
+        put(target, lambda private: Path(private).write_bytes(content))
     return None

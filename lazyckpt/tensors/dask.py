@@ -14,6 +14,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lazyckpt.extras import needed
+
 CHUNK_BYTES: Final = 2**26
 
 
@@ -25,7 +27,8 @@ def to_array(lazy: Any, token: tuple[Any, ...], chunks: Any = None) -> Any:
         token: what tells it from all others; its `repr` counts.
         chunks: as dask takes them; None for `runs`.
     """
-    import dask.array as da
+    with needed("dask"):
+        import dask.array as da
 
     dtype = lazy.dtype.numpy
     if chunks is None:
@@ -39,7 +42,8 @@ def to_array(lazy: Any, token: tuple[Any, ...], chunks: Any = None) -> Any:
 
 def of_memory(array: npt.NDArray[Any], chunks: Any = None) -> Any:
     """A dask array over an array in memory, which is in the graph."""
-    import dask.array as da
+    with needed("dask"):
+        import dask.array as da
 
     return da.from_array(array, runs(array.shape, array.itemsize) if chunks is None else chunks)
 

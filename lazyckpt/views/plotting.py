@@ -9,6 +9,7 @@ import numpy as np
 
 from lazyckpt.entry import TENSOR, Entry
 from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.extras import needed
 from lazyckpt.payload import Payloads
 from lazyckpt.statistics.stream import rows_of
 from lazyckpt.statistics.table import Statistics
@@ -38,9 +39,10 @@ class Plots:
         """A treemap of where the bytes are. Reads no value.
 
         Raises:
-            ImportError: matplotlib is not installed.
+            MissingPackage: matplotlib is not installed.
         """
-        from lazyckpt.views import plots
+        with needed("plot"):
+            from lazyckpt.views import plots
 
         return plots.sizes_picture(self._outline())
 
@@ -48,13 +50,14 @@ class Plots:
         """How the numbers of one tensor are distributed.
 
         Raises:
-            ImportError: matplotlib is not installed.
+            MissingPackage: matplotlib is not installed.
             KeyError: there is no such name.
             ArgumentTypeError: it is no tensor.
 
         Cost: reads the value twice, a few MiB at a time.
         """
-        from lazyckpt.views import plots
+        with needed("plot"):
+            from lazyckpt.views import plots
 
         value = self._peek(name)
         if not (isinstance(value, np.ndarray) or (isinstance(value, Entry) and value.kind == TENSOR)):
@@ -72,12 +75,13 @@ class Plots:
             names: which; None for all.
 
         Raises:
-            ImportError: matplotlib is not installed.
+            MissingPackage: matplotlib is not installed.
             KeyError: a name is not there; nothing is read then.
 
         Cost: reads each value once, as `Checkpoint.stats`.
         """
-        from lazyckpt.views import plots
+        with needed("plot"):
+            from lazyckpt.views import plots
 
         return plots.norms_picture(self._outline().root.label, self._stats(names))
 

@@ -9,23 +9,18 @@ after the file; if that fails, only the index is lost.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from types import MappingProxyType
 from typing import BinaryIO, Final, NamedTuple
 
-from lazyckpt.atomic import draft, put
+from lazyckpt.atomic import draft, put, told_of
 from lazyckpt.entry import MAP, Fingerprint
 from lazyckpt.errors import (
     ArgumentTypeError,
     ArgumentValueError,
-    FolderInTheWay,
-    LazyCkptError,
-    MissingFolder,
-    UnwritableFile,
 )
 from lazyckpt.formats import find
 from lazyckpt.formats.safetensors import CRC
@@ -225,25 +220,6 @@ def _divided(items: Items, limit: int) -> list[list[Item]]:
         parts[-1].append(item)
         size += item.nbytes
     return parts
-
-
-@contextlib.contextmanager
-def told_of(path: str) -> Iterator[None]:
-    """Faults of the system as errors that say which file they are about."""
-    folder = os.path.dirname(path)
-    try:
-        if os.path.isdir(path):
-            raise FolderInTheWay(errno.EISDIR, f"{path} is a folder; the name of a file is needed")
-        if not os.path.isdir(folder):
-            raise MissingFolder(errno.ENOENT, f"{path} cannot be written: there is no folder {folder}; create it first")
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise UnwritableFile(errno.EINVAL, f"{path} is a device or a pipe; the name of a file is needed")
-        yield
-    except LazyCkptError:
-        raise
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise UnwritableFile(error.errno, f"{path} cannot be written: {why}; what was there before is kept") from error
 
 
 def _write_json(path: str, data: object) -> None:

@@ -102,10 +102,7 @@ def array_content(array: AnyArray) -> Content:
     Raises:
         ArgumentTypeError: there is no dtype for it.
     """
-    try:
-        dtype = of_array(array)
-    except TypeError as error:
-        raise ArgumentTypeError(str(error)) from None
+    dtype = of_array(array)
 
     def pieces() -> Iterator[memoryview]:
         flat = np.ascontiguousarray(array, dtype.numpy).reshape(-1)

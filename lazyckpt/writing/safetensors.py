@@ -24,7 +24,7 @@ from lazyckpt.writing.items import Item
 REMOVE_REDUNDANCY: Final = "remove_redundancy"
 _INT4: Final = "Int4"
 _UNIT: Final = 8  # bytes to which a header is padded at least
-# From the last to the first, as the package orders them.
+# From the last to the first among those of one width, as the package orders them.
 _ORDER: Final = (
     *("BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"),
     *("I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64", "U64"),
@@ -68,7 +68,12 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
 
 def layout(items: Iterable[Item]) -> list[Item]:
     """Items in the order in which their contents stand in the file."""
-    return sorted(items, key=lambda item: (_RANK[_dtype(item).safetensors], item.name.encode()))
+    return sorted(items, key=lambda item: (_rank(_dtype(item)), item.name.encode()))
+
+
+def _rank(dtype: DType) -> tuple[bool, int, int]:
+    """The widest come first, so that all are aligned; Bool is the last, as in the package."""
+    return dtype.safetensors == "BOOL", -dtype.bits, _RANK.get(dtype.safetensors, 0)
 
 
 def described(items: Iterable[Item], given: Mapping[str, str]) -> dict[str, str]:

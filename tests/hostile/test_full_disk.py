@@ -136,6 +136,39 @@ def test_a_set_is_complete_or_not_there(disk):
     assert (outcomes[0], set(outcomes), outcomes[-1]) == (0, {0, 1}, 1)
 
 
+@pytest.mark.parametrize("method", ["to_csv", "to_json"])
+def test_a_full_disk_takes_a_table_whole_or_leaves_the_old_one(method, disk):
+    """With every number of pages free, from none to enough: a typed error and the old text, or the new text."""
+    with lazyckpt.load_checkpoint(_saved_at(disk.parent / "net.ckpt")) as ckpt:
+        table = ckpt.stats()
+    text = getattr(table, method)()
+
+    def act(folder):
+        outcomes = []
+        path = folder / "table"
+        for free in range(0, 8 * STEP, STEP):
+            (folder / ".filling").unlink(missing_ok=True)
+            path.write_text("old")
+            leave(folder, free)
+            try:
+                getattr(table, method)(path)
+                told = 1 if path.read_text() == text else "half"
+            except UnwritableFile as error:
+                told = 0 if str(path) in str(error) and path.read_text() == "old" else "lost"
+            outcomes.append(told)
+            assert names_on(folder) == ["table"]
+        return outcomes
+
+    outcomes = on_small_disk(disk, act)
+
+    assert (outcomes, set(outcomes)) == (sorted(outcomes), {0, 1})
+
+
+def _saved_at(path):
+    lazyckpt.save_checkpoint(values_of(1), path)
+    return path
+
+
 @pytest.mark.parametrize("command", [["convert"], ["extract"], ["references"]])
 def test_a_command_says_that_the_disk_is_full(command, disk, tmp_path, capfd):
     """In one line, with exit code 1; the old file stays."""

@@ -36,8 +36,13 @@ def s3(s3_server):
 
 @pytest.fixture
 def s3_url(s3):
-    """The URL of a folder in the bucket that nobody used."""
-    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    """The URL of a folder in the bucket that nobody used; it goes again, for others look through all of the bucket."""
+    url = f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    yield url
+    fs = fsspec.filesystem("s3")
+    fs.invalidate_cache()
+    if fs.exists(url):
+        fs.rm(url, recursive=True)
 
 
 @pytest.fixture
