@@ -42,6 +42,12 @@ DESCRIPTORS = Path("/proc/self/fd")
 PASSED = pytest.StashKey[bool]()
 
 
+def pytest_collection_finish():
+    """Leave what was imported and collected out of every later search for garbage: it stays until the end anyhow."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Remember whether the test itself passed: the traceback of one that failed keeps its files open."""
