@@ -1,7 +1,9 @@
 """Local files: a read-only memory map where that is wise, positional reads where it is not.
 
 Strategy: the map is read-only and shared (a private writable map of a file larger than memory is refused by the
-kernel), costs no memory of its own, and serves every reader without a copy. On network file systems a map turns each
+kernel), costs no memory of its own, and serves every reader without a copy. Whoever wants a large copy gets it with
+`pread` all the same: no page is mapped for it, the system reads ahead as it does for any file that is read in order,
+and a file that is truncated meanwhile gives an error. On network file systems a map turns each
 4 KiB page into a round trip, and a file truncated by another machine into a SIGBUS, so there the file is read with
 `pread`; one line in the log says so. Before bytes are handed out the file's size is compared with the size it had
 when it was opened: a file that shrank is an error here, not a crash later. A file truncated *while* its bytes are
@@ -25,6 +27,7 @@ from lazyckpt.sources.base import BaseSource, BytesSource, Source
 
 _MOST_PRIVATE_MAPS: Final = 128
 _WORTH_EXPECTING: Final = 2**20  # bytes
+_WORTH_A_CALL: Final = 2**20  # bytes of a copy from which `pread` takes less than the faults of a map
 _POPULATE_READ: Final = getattr(mmap, "MADV_POPULATE_READ", 22 if sys.platform == "linux" else None)
 SAMPLED: Final = 4096  # bytes at each end of a file that a fingerprint looks at
 NOT_FILES: Final = {
@@ -51,7 +54,7 @@ class MmapSource(BaseSource):
     window = 0
 
     def __init__(self, name: str, descriptor: int, size: int) -> None:
-        """Map the file. The descriptor stays the caller's (the map keeps a duplicate).
+        """Map the file. The descriptor stays the caller's (the map keeps a duplicate, and so does the source).
 
         Raises:
             OSError: the file cannot be mapped.
@@ -59,6 +62,7 @@ class MmapSource(BaseSource):
         self.name = name
         self.size = size
         self._map: mmap.mmap | None = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+        self._opened: _Descriptor | None = _Descriptor(os.dup(descriptor))
         self._whole: memoryview | None = memoryview(self._map)
         self._private: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
         status = os.fstat(descriptor)
@@ -94,7 +98,7 @@ class MmapSource(BaseSource):
 
     def close(self) -> None:
         """Let go of the map; it disappears with the last view that was handed out."""
-        self._map = self._whole = None
+        self._map = self._whole = self._opened = None
 
     def _view(self, offset: int, length: int) -> memoryview:
         opened, whole = self._map, self._whole  # another thread may close the source meanwhile
@@ -123,19 +127,43 @@ class MmapSource(BaseSource):
             opened.madvise(mmap.MADV_RANDOM if whether else mmap.MADV_NORMAL)
 
     def _fill(self, offset: int, destination: memoryview) -> None:
+        opened = self._opened  # another thread may close the source meanwhile
         view = self._view(offset, destination.nbytes)
-        self.expect(offset, destination.nbytes)
-        destination[:] = view
+        if opened is None or destination.nbytes < _WORTH_A_CALL:
+            destination[:] = view
+        else:
+            opened.fill(offset, destination, self)
 
 
 class _Descriptor:
     """A descriptor that is closed with its last user: its number must not come to mean another file while one reads."""
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        self._number = number
 
     def __del__(self) -> None:
-        os.close(self.number)
+        os.close(self._number)
+
+    def fill(self, offset: int, destination: memoryview, source: BaseSource) -> None:
+        """Read bytes of the file that `source` is.
+
+        Raises:
+            ChangedFile: the file has fewer than it had.
+            UnreadableFile: the system could not read them.
+        """
+        done, wanted = 0, destination.nbytes
+        while done < wanted:
+            try:
+                # One call moves at most 0x7ffff000 bytes on Linux.
+                got = os.preadv(self._number, [destination[done : done + 2**30]], offset + done)
+            except OSError as error:
+                raise UnreadableFile(f"{source.name}: reading at byte {offset + done:,} failed: {error}") from error
+            if got == 0:
+                raise ChangedFile(
+                    f"the file ends at byte {offset + done:,}; it had {source.size:,} when it was opened",
+                    file=source.name,
+                )
+            done += got
 
 
 class PreadSource(BaseSource):
@@ -157,18 +185,7 @@ class PreadSource(BaseSource):
         opened = self._opened  # another thread may close the source meanwhile
         if opened is None:
             raise ClosedCheckpoint(f"{self.name} was closed")
-        done, wanted = 0, destination.nbytes
-        while done < wanted:
-            try:
-                # One call moves at most 0x7ffff000 bytes on Linux.
-                got = os.preadv(opened.number, [destination[done : done + 2**30]], offset + done)
-            except OSError as error:
-                raise UnreadableFile(f"{self.name}: reading at byte {offset + done:,} failed: {error}") from error
-            if got == 0:
-                raise ChangedFile(
-                    f"the file ends at byte {offset + done:,}; it had {self.size:,} when it was opened", file=self.name
-                )
-            done += got
+        opened.fill(offset, destination, self)
 
 
 def open_local(path: str, access: str = "auto") -> tuple[Source, os.stat_result]:
