@@ -308,6 +308,44 @@ def test_reading_a_map_goes_easy_on_memory(tmp_path):
     ]
 
 
+def test_what_was_expected_leaves_the_map_in_one_piece(tmp_path):
+    """A range that is brought in is marked for it, and then again as all around it."""
+    path = write(tmp_path, bytes(2**23))
+    source, _ = open_local(path, "mmap")
+    for offset in (4096, 2**22, 2**22 + 2**21):
+        source.expect(offset, 2**20)
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        pieces = [line for line in maps if line.rstrip().endswith(path)]
+    source.close()
+
+    assert len(pieces) == 1
+
+
+@pytest.mark.parametrize(
+    ("release", "exact"), [("5.14.0-503.el9.x86_64", False), ("5.18.0", True), ("6.1.0-rc2", True), ("unknown", False)]
+)
+def test_faults_are_exact_where_the_system_is_new_enough(release, exact, monkeypatch):
+    """Older ones would read a single page for each fault, or all that the disk reads ahead."""
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", release, "", "x86_64")))
+    monkeypatch.setattr(os.path, "exists", lambda path: True)
+    monkeypatch.setattr(mmap, "PAGESIZE", 4096)
+    monkeypatch.setattr(local.sys, "platform", "linux")
+
+    assert local._faults_are_exact() is exact
+
+
+def test_a_file_cut_while_it_is_copied_is_an_error(tmp_path):
+    """A large copy goes by `pread`, which tells where the file ends; a map would end the process."""
+    path = write(tmp_path, bytes(2**22))
+    source, _ = open_local(path, "mmap")
+    descriptor = source._opened
+    os.truncate(path, 2**21)
+
+    with pytest.raises(ChangedFile, match=f"ends at byte {2**21:,}; it had {2**22:,}"):
+        descriptor.fill(0, memoryview(bytearray(2**22)), source)
+    source.close()
+
+
 def test_a_released_source_may_be_closed(tmp_path):
     """`release` after `close` does nothing."""
     source, _ = open_local(write(tmp_path), "mmap")

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import mmap
 import os
+import re
 import stat
 import sys
 import weakref
@@ -48,6 +49,29 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 )
 
 
+def _faults_are_exact() -> bool:
+    """Whether a fault in a range that is marked for huge pages reads 2 MiB and no more (Linux 5.18 and newer).
+
+    Otherwise it reads as much as the disk reads ahead, half of it before the place that was touched.
+    """
+    if sys.platform != "linux" or mmap.PAGESIZE != 4096 or not os.path.exists("/sys/kernel/mm/transparent_hugepage"):
+        return False
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return release is not None and (int(release[1]), int(release[2])) >= (5, 18)
+
+
+# Huge pages first: without them, random reads would be of single pages.
+_EXACTLY: Final = (mmap.MADV_HUGEPAGE, mmap.MADV_RANDOM) if _faults_are_exact() else ()
+# What the whole map is marked as, so that it stays in one piece when a range of it was marked otherwise for a while.
+_AS_EVER: Final = (mmap.MADV_NOHUGEPAGE, mmap.MADV_NORMAL) if _EXACTLY else ()
+
+
+def _advise(opened: mmap.mmap, advice: tuple[int, ...], start: int, size: int) -> None:
+    with contextlib.suppress(OSError):  # an older kernel, or the file shrank: then reading tells
+        for each in advice:
+            opened.madvise(each, start, size)
+
+
 class MmapSource(BaseSource):
     """A file as a read-only memory map. Addressable: reading copies nothing."""
 
@@ -64,6 +88,7 @@ class MmapSource(BaseSource):
         self._map: mmap.mmap | None = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
         self._opened: _Descriptor | None = _Descriptor(os.dup(descriptor))
         self._whole: memoryview | None = memoryview(self._map)
+        _advise(self._map, _AS_EVER, 0, size)
         self._private: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
         status = os.fstat(descriptor)
         self._identity = (status.st_dev, status.st_ino)
@@ -112,13 +137,18 @@ class MmapSource(BaseSource):
         return whole[offset : offset + length]
 
     def expect(self, offset: int, length: int) -> None:
-        """Map all pages of a range in one call (Linux 5.14 and newer); a fault for every 64 KiB costs more."""
+        """Read and map all pages of a range in one call (Linux 5.14 and newer); a fault for every 64 KiB costs more.
+
+        Where a fault can be told to (see `_faults_are_exact`), pages come in by huge ones, and none around the range.
+        """
         opened = self._map
         if opened is None or length < _WORTH_EXPECTING or _POPULATE_READ is None:
             return
         start = offset // mmap.PAGESIZE * mmap.PAGESIZE
-        with contextlib.suppress(OSError):  # an older kernel, or the file shrank: then reading tells
-            opened.madvise(_POPULATE_READ, start, offset + length - start)
+        size = offset + length - start
+        _advise(opened, _EXACTLY, start, size)
+        _advise(opened, (_POPULATE_READ,), start, size)
+        _advise(opened, _AS_EVER, start, size)
 
     def scattered(self, whether: bool) -> None:
         """See `Source.scattered`: each fault then brings in one page, and not the hundreds of kilobytes around it."""
@@ -278,7 +308,10 @@ def _mounted(device: str) -> str:
 def sample(source: Source) -> bytes:
     """A hash of a source's first and last 4 KiB: the part of a fingerprint that mtime cannot tell."""
     size = min(SAMPLED, source.size)
-    return hash_of_ends(source.read(0, size), source.read(source.size - size, size))
+    source.scattered(True)
+    made = hash_of_ends(source.read(0, size), source.read(source.size - size, size))
+    source.scattered(False)
+    return made
 
 
 def hash_of_ends(first: memoryview | bytes, last: memoryview | bytes) -> bytes:
