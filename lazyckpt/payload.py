@@ -40,7 +40,7 @@ from lazyckpt.sources.window import Patch
 
 PIECE: Final = 2**23  # bytes of a large value that are looked at together when it is passed over
 _WORTH_A_MAP: Final = 2**20  # bytes of a value from which a map of its own is cheaper than a copy
-_SMALL: Final = 2**16  # bytes of a value below which what surrounds the copy costs more than the copy
+_SMALL: Final = 2**16  # bytes of a value below which what surrounds a copy costs more than the copy
 _LONGEST_HEADER: Final = 2**20  # bytes of unknown fields beyond which a header is looked at in place
 
 
@@ -93,13 +93,11 @@ class Payloads:
     def copy(self, entry: Entry) -> AnyArray:
         """A tensor's values in an aligned, writable array of their own."""
         if entry.dtype is not None and not entry.digest and self._is_view(entry):
+            if entry.stored >= _SMALL:  # its header comes in with it
+                check_sense(entry, self._source)
+                self._source.expect(entry.start, entry.stop - entry.start)
             self._form.confirm(self._source, entry)
-            offset, length = entry.extents[0]
-            if length < _SMALL:
-                return copied(entry.shape, entry.dtype, self._source.read(offset, length))
-            plain = aligned(entry.shape, entry.dtype)
-            self._source.read_into(offset, bytes_of(plain))
-            return plain
+            return copied(entry.shape, entry.dtype, self._source.read(*entry.extents[0]))
         made: AnyArray = self._run(self._tensor(entry))
         return made
 
@@ -269,9 +267,10 @@ class Payloads:
         return _Fetch([(group[0].start, run)], lambda: self._cut(group, run))
 
     def _at_hand(self, group: list[Entry]) -> list[Any]:
-        """The same of an addressable source."""
+        """The same of an addressable source. Large values are read, which in bulk beats copying them from a map."""
         if len(group) == 1:
-            return [self.value(group[0])]
+            entry = group[0]
+            return [self.value(entry) if entry.stored < _SMALL else self._run(self._fetch(entry))]
         return self._cut(group, self._source.read(group[0].start, group[-1].stop - group[0].start))
 
     def _cut(self, group: list[Entry], run: memoryview) -> list[Any]:

@@ -307,6 +307,52 @@ def test_new_arrays_are_aligned(shape, dtype):
     assert (made.shape, made.dtype, made.ctypes.data % 64 if made.size else 0) == (shape, DTYPES[dtype].numpy, 0)
 
 
+@pytest.mark.parametrize("size", [2**22, 2**23 + 2**21, 2**25 - 1, 2**25 + 5])
+def test_large_arrays_begin_on_huge_pages(size):
+    """What the system can clear and map 2 MiB at a time begins where such a page does."""
+    assert aligned((size,), DTYPES["UInt8"]).ctypes.data % 2**21 == 0
+
+
+@pytest.mark.parametrize("size", [2**21, 2**22 + 1, 2**23 + 100])
+def test_an_array_does_not_begin_on_a_huge_page_if_the_last_would_be_wasted(size):
+    """Room behind an array, of which nothing is used, is no more than a sixteenth of it."""
+    made = aligned((size,), DTYPES["UInt8"])
+
+    assert made.base.nbytes - size == 64
+
+
+LARGE = {f"layer{number}": np.arange(number, number + 2**19, dtype=np.float32) for number in range(3)}
+
+
+@pytest.mark.parametrize("read", ["copy", "values"])
+def test_a_large_value_cut_short_is_an_error_and_not_a_crash(read, tmp_path):
+    """Of a file that shrank, values of megabytes are refused one by one and together."""
+    path = tmp_path / "net.ckpt"
+    path.write_bytes(checkpoint(LARGE))
+    opened = open_source(str(path), access="mmap").source
+    payloads, entries = Payloads(opened, FORM), [*FORM.scan(opened)]
+    os.truncate(path, 5 * 2**20)
+
+    with pytest.raises(ChangedFile, match=r"net\.ckpt.*shrank"):
+        payloads.copy(entries[0]) if read == "copy" else payloads.values(entries)
+    opened.close()
+
+
+@pytest.mark.parametrize("access", ["mmap", "pread"])
+def test_large_values_are_the_same_one_by_one_and_together(access, tmp_path):
+    """Values of megabytes, copied from a map or read: their bytes, in memory that may be written to."""
+    path = tmp_path / "net.ckpt"
+    path.write_bytes(checkpoint(LARGE))
+    opened = open_source(str(path), access=access).source
+    payloads, entries = Payloads(opened, FORM), [*FORM.scan(opened)]
+    opened.release(0, opened.size)
+    values = [*payloads.values(entries), *map(payloads.copy, entries)]
+    opened.close()
+
+    assert [plain(value) for value in values] == 2 * [plain(value) for value in LARGE.values()]
+    assert all(value.flags.writeable for value in values)
+
+
 def test_reading_a_value_reads_no_other(payloads):
     """A value costs its own bytes and its header's."""
     source = TracingSource(DATA)

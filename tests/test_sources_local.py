@@ -16,7 +16,7 @@ from source_contract import SIZE, SourceContract
 from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, UnreadableFile
 from lazyckpt.sources import local
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, MmapSource, PreadSource, file_system, open_local, sample
+from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, MmapSource, PreadSource, file_system, hash_of_ends, open_local
 
 KINDS = {"mmap": MmapSource, "pread": PreadSource}
 
@@ -308,6 +308,44 @@ def test_reading_a_map_goes_easy_on_memory(tmp_path):
     ]
 
 
+def test_what_was_expected_leaves_the_map_in_one_piece(tmp_path):
+    """A range that is brought in is marked for it, and then again as all around it."""
+    path = write(tmp_path, bytes(2**23))
+    source = open_local(path, "mmap").source
+    for offset in (4096, 2**22, 2**22 + 2**21):
+        source.expect(offset, 2**20)
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        pieces = [line for line in maps if line.rstrip().endswith(path)]
+    source.close()
+
+    assert len(pieces) == 1
+
+
+@pytest.mark.parametrize(
+    ("release", "exact"), [("5.14.0-503.el9.x86_64", False), ("5.18.0", True), ("6.1.0-rc2", True), ("unknown", False)]
+)
+def test_faults_are_exact_where_the_system_is_new_enough(release, exact, monkeypatch):
+    """Older ones would read a single page for each fault, or all that the disk reads ahead."""
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", release, "", "x86_64")))
+    monkeypatch.setattr(os.path, "exists", lambda path: True)
+    monkeypatch.setattr(mmap, "PAGESIZE", 4096)
+    monkeypatch.setattr(local.sys, "platform", "linux")
+
+    assert local._faults_are_exact() is exact
+
+
+def test_a_file_cut_while_it_is_copied_is_an_error(tmp_path):
+    """A large copy goes by `pread`, which tells where the file ends; a map would end the process."""
+    path = write(tmp_path, bytes(2**22))
+    source = open_local(path, "mmap").source
+    descriptor = source._opened
+    os.truncate(path, 2**21)
+
+    with pytest.raises(ChangedFile, match=f"ends at byte {2**21:,}; it had {2**22:,}"):
+        descriptor.fill(0, memoryview(bytearray(2**22)), source)
+    source.close()
+
+
 def test_a_released_source_may_be_closed(tmp_path):
     """`release` after `close` does nothing."""
     source = open_local(write(tmp_path), "mmap").source
@@ -414,13 +452,26 @@ def test_without_a_table_of_mounts_nothing_is_known(monkeypatch):
     assert local._mounted("8:1") == "unknown"
 
 
+def sample_of(data):
+    """What bytes are known by."""
+    return hash_of_ends(data[:4096], data[-4096:])
+
+
+def test_a_file_is_opened_with_its_sample_and_its_head(tmp_path):
+    """Read before it is mapped, so that no page of the map is touched for it."""
+    local = open_local(write(tmp_path))
+    local.source.close()
+
+    assert (local.sample, local.head) == (sample_of(pattern(SIZE)), pattern(SIZE)[:4096])
+
+
 @pytest.mark.parametrize("place", [0, 4095, SIZE - 4096, SIZE - 1])
 def test_a_sample_sees_both_ends(place):
     """A change in the first or the last 4 KiB changes the sample."""
     changed = bytearray(pattern(SIZE))
     changed[place] ^= 1
 
-    assert sample(BytesSource(changed)) != sample(BytesSource(pattern(SIZE)))
+    assert sample_of(changed) != sample_of(pattern(SIZE))
 
 
 def test_a_sample_reads_both_ends_only():
@@ -428,17 +479,17 @@ def test_a_sample_reads_both_ends_only():
     changed = bytearray(pattern(SIZE))
     changed[4096 : SIZE - 4096] = bytes(SIZE - 8192)
 
-    assert sample(BytesSource(changed)) == sample(BytesSource(pattern(SIZE)))
+    assert sample_of(changed) == sample_of(pattern(SIZE))
 
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 8192])
 def test_a_small_file_has_a_sample(size):
     """Files that are shorter than two samples have one of 16 bytes, which all of their bytes change."""
     data = pattern(size)
-    changes = {sample(BytesSource(data[:place] + b"\xaa" + data[place + 1 :])) for place in range(0, size, 512)}
+    changes = {sample_of(data[:place] + b"\xaa" + data[place + 1 :]) for place in range(0, size, 512)}
 
-    assert len(sample(BytesSource(data))) == 16
-    assert sample(BytesSource(data)) not in changes
+    assert len(sample_of(data)) == 16
+    assert sample_of(data) not in changes
 
 
 class ClosingMap:

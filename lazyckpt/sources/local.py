@@ -1,11 +1,13 @@
 """Local files: a read-only memory map where that is wise, positional reads where it is not.
 
 Strategy: the map is read-only and shared (a private writable map of a file larger than memory is refused by the
-kernel), costs no memory of its own, and serves every reader without a copy. On network file systems a map turns each
-4 KiB page into a round trip, and a file truncated by another machine into a SIGBUS, so there the file is read with
-`pread`; one line in the log says so. Before bytes are handed out the file's size is compared with the size it had
-when it was opened: a file that shrank is an error here, not a crash later. A file truncated *while* its bytes are
-being looked at cannot be caught by any reader of a memory map.
+kernel), costs no memory of its own, and serves every reader without a copy. Whoever wants a large copy gets it with
+`pread` all the same: no page is mapped for it, the system reads ahead as it does for any file that is read in order,
+and a file that is truncated meanwhile gives an error. On network file systems a map turns each 4 KiB page into a round
+trip, and a file truncated by another machine into a SIGBUS, so there the file is read with `pread`; one line in the log
+says so. Before bytes are handed out the file's size is compared with the size it had when it was opened: a file that
+shrank is an error here, not a crash later. A file truncated *while* its bytes are being looked at cannot be caught by
+any reader of a memory map.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import contextlib
 import errno
 import mmap
 import os
+import re
 import stat
 import struct
 import sys
@@ -28,6 +31,7 @@ from lazyckpt.sources.base import BaseSource, BytesSource, Source
 
 _MOST_PRIVATE_MAPS: Final = 128
 _WORTH_EXPECTING: Final = 2**20  # bytes
+_WORTH_A_CALL: Final = 2**20  # bytes of a copy from which `pread` takes less than the faults of a map
 _POPULATE_READ: Final = getattr(mmap, "MADV_POPULATE_READ", 22 if sys.platform == "linux" else None)
 SAMPLED: Final = 4096  # bytes at each end of a file that a fingerprint looks at
 _HALF: Final = SAMPLED // 2
@@ -50,13 +54,36 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 )
 
 
+def _faults_are_exact() -> bool:
+    """Whether a fault in a range that is marked for huge pages reads 2 MiB and no more (Linux 5.18 and newer).
+
+    Otherwise it reads as much as the disk reads ahead, half of it before the place that was touched.
+    """
+    if sys.platform != "linux" or mmap.PAGESIZE != 4096 or not os.path.exists("/sys/kernel/mm/transparent_hugepage"):
+        return False
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return release is not None and (int(release[1]), int(release[2])) >= (5, 18)
+
+
+# Huge pages first: without them, random reads would be of single pages.
+_EXACTLY: Final = (mmap.MADV_HUGEPAGE, mmap.MADV_RANDOM) if _faults_are_exact() else ()
+# What the whole map is marked as, so that it stays in one piece when a range of it was marked otherwise for a while.
+_AS_EVER: Final = (mmap.MADV_NOHUGEPAGE, mmap.MADV_NORMAL) if _EXACTLY else ()
+
+
+def _advise(opened: mmap.mmap, advice: tuple[int, ...], start: int, size: int) -> None:
+    with contextlib.suppress(OSError):  # an older kernel, or the file shrank: then reading tells
+        for each in advice:
+            opened.madvise(each, start, size)
+
+
 class MmapSource(BaseSource):
     """A file as a read-only memory map. Addressable: reading copies nothing."""
 
     window = 0
 
     def __init__(self, name: str, descriptor: int, status: os.stat_result) -> None:
-        """Map the file. The descriptor stays the caller's (the map keeps a duplicate).
+        """Map the file. The descriptor stays the caller's (the map keeps a duplicate, and so does the source).
 
         Raises:
             OSError: the file cannot be mapped.
@@ -64,6 +91,7 @@ class MmapSource(BaseSource):
         self.name = name
         self.size = status.st_size
         self._map: mmap.mmap | None = mmap.mmap(descriptor, self.size, access=mmap.ACCESS_READ)
+        self._opened: _Descriptor | None = _Descriptor(os.dup(descriptor))
         self._whole: memoryview | None = memoryview(self._map)
         self._private: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
         self._identity = (status.st_dev, status.st_ino)
@@ -98,7 +126,7 @@ class MmapSource(BaseSource):
 
     def close(self) -> None:
         """Let go of the map; it disappears with the last view that was handed out."""
-        self._map = self._whole = None
+        self._map = self._whole = self._opened = None
 
     def _view(self, offset: int, length: int) -> memoryview:
         opened, whole = self._map, self._whole  # another thread may close the source meanwhile
@@ -112,13 +140,18 @@ class MmapSource(BaseSource):
         return whole[offset : offset + length]
 
     def expect(self, offset: int, length: int) -> None:
-        """Map all pages of a range in one call (Linux 5.14 and newer); a fault for every 64 KiB costs more."""
+        """Read and map all pages of a range in one call (Linux 5.14 and newer); a fault for every 64 KiB costs more.
+
+        Where a fault can be told to (see `_faults_are_exact`), pages come in by huge ones, and none around the range.
+        """
         opened = self._map
         if opened is None or length < _WORTH_EXPECTING or _POPULATE_READ is None:
             return
         start = offset // mmap.PAGESIZE * mmap.PAGESIZE
-        with contextlib.suppress(OSError):  # an older kernel, or the file shrank: then reading tells
-            opened.madvise(_POPULATE_READ, start, offset + length - start)
+        size = offset + length - start
+        _advise(opened, _EXACTLY, start, size)
+        _advise(opened, (_POPULATE_READ,), start, size)
+        _advise(opened, _AS_EVER, 0, self.size)
 
     def scattered(self, whether: bool) -> None:
         """See `Source.scattered`: each fault then brings in one page, and not the hundreds of kilobytes around it."""
@@ -127,19 +160,43 @@ class MmapSource(BaseSource):
             opened.madvise(mmap.MADV_RANDOM if whether else mmap.MADV_NORMAL)
 
     def _fill(self, offset: int, destination: memoryview) -> None:
+        opened = self._opened  # another thread may close the source meanwhile
         view = self._view(offset, destination.nbytes)
-        self.expect(offset, destination.nbytes)
-        destination[:] = view
+        if opened is None or destination.nbytes < _WORTH_A_CALL:
+            destination[:] = view
+        else:
+            opened.fill(offset, destination, self)
 
 
 class _Descriptor:
     """A descriptor that is closed with its last user: its number must not come to mean another file while one reads."""
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        self._number = number
 
     def __del__(self) -> None:
-        os.close(self.number)
+        os.close(self._number)
+
+    def fill(self, offset: int, destination: memoryview, source: BaseSource) -> None:
+        """Read bytes of the file that `source` is.
+
+        Raises:
+            ChangedFile: the file has fewer than it had.
+            UnreadableFile: the system could not read them.
+        """
+        done, wanted = 0, destination.nbytes
+        while done < wanted:
+            try:
+                # One call moves at most 0x7ffff000 bytes on Linux.
+                got = os.preadv(self._number, [destination[done : done + 2**30]], offset + done)
+            except OSError as error:
+                raise UnreadableFile(f"{source.name}: reading at byte {offset + done:,} failed: {error}") from error
+            if got == 0:
+                raise ChangedFile(
+                    f"the file ends at byte {offset + done:,}; it had {source.size:,} when it was opened",
+                    file=source.name,
+                )
+            done += got
 
 
 class PreadSource(BaseSource):
@@ -161,18 +218,7 @@ class PreadSource(BaseSource):
         opened = self._opened  # another thread may close the source meanwhile
         if opened is None:
             raise ClosedCheckpoint(f"{self.name} was closed")
-        done, wanted = 0, destination.nbytes
-        while done < wanted:
-            try:
-                # One call moves at most 0x7ffff000 bytes on Linux.
-                got = os.preadv(opened.number, [destination[done : done + 2**30]], offset + done)
-            except OSError as error:
-                raise UnreadableFile(f"{self.name}: reading at byte {offset + done:,} failed: {error}") from error
-            if got == 0:
-                raise ChangedFile(
-                    f"the file ends at byte {offset + done:,}; it had {self.size:,} when it was opened", file=self.name
-                )
-            done += got
+        opened.fill(offset, destination, self)
 
 
 class Local(NamedTuple):
@@ -284,12 +330,6 @@ def _mounted(device: str) -> str:
     except (OSError, IndexError):
         pass
     return "unknown"
-
-
-def sample(source: Source) -> bytes:
-    """The hash of a source's first and last 4 KiB: the part of a fingerprint that mtime cannot tell."""
-    size = min(SAMPLED, source.size)
-    return hash_of_ends(source.read(0, size), source.read(source.size - size, size))
 
 
 def hash_of_ends(first: memoryview | bytes, last: memoryview | bytes) -> bytes:
