@@ -23,6 +23,10 @@ class ArgumentValueError(LazyCkptError, ValueError):
 class MissingFile(LazyCkptError, ValueError, FileNotFoundError):
     """The checkpoint does not exist (a `ValueError` for MindSpore's sake, a `FileNotFoundError` for Python's)."""
 
+    def __new__(cls, *arguments: object) -> MissingFile:
+        """Make room as `OSError` does; libraries that pickle errors (tblib, for dask) would ask `ValueError`."""
+        return FileNotFoundError.__new__(cls, *arguments)
+
 
 class UnreadableFile(LazyCkptError, ValueError):
     """The file exists and cannot be read: permissions, a folder, a pipe, an I/O error (see `__cause__`)."""

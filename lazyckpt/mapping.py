@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, MutableMapping, ValuesView
 from copy import deepcopy
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lazyckpt.entry import TENSOR, Entry
@@ -157,11 +158,9 @@ class LazyMapping(MutableMapping[str, Value]):
 
     def __iter__(self) -> Iterator[str]:
         self._check_open()
-        if self._removed:
-            yield from (name for name in self._names if name not in self._removed)
-        else:
-            yield from self._names
-        yield from self._appended
+        removed = self._removed
+        names = (name for name in self._names if name not in removed) if removed else self._names
+        return chain(names, self._appended)
 
     def __reversed__(self) -> Iterator[str]:
         return reversed(list(self))

@@ -33,13 +33,14 @@ from lazyckpt.digest import Digesting
 from lazyckpt.entry import STRING, Entry
 from lazyckpt.formats import Format
 from lazyckpt.handles import Hold, reduced
+from lazyckpt.repeated import Repeated
 from lazyckpt.sources.base import Request, Source
 from lazyckpt.sources.ranges import Key, Plan, plan
 from lazyckpt.sources.window import Patch
 
 PIECE: Final = 2**23  # bytes of a large value that are looked at together when it is passed over
 _WORTH_A_MAP: Final = 2**20  # bytes of a value from which a map of its own is cheaper than a copy
-_SMALL: Final = 2**16  # bytes of a value below which what surrounds the copy costs more than the copy
+_SMALL: Final = 2**16  # bytes of a value below which what surrounds a copy costs more than the copy
 _LONGEST_HEADER: Final = 2**20  # bytes of unknown fields beyond which a header is looked at in place
 
 
@@ -67,6 +68,7 @@ class Payloads:
     def __init__(self, source: Source, form: Format, hold: Hold | None = None) -> None:
         self._source = source
         self._form = form
+        self._repeated = Repeated(source)
         self.hold = hold
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -86,18 +88,16 @@ class Payloads:
         if not self._is_view(entry):
             return self.copy(entry)
         self._form.confirm(self._source, entry)
-        return np.frombuffer(self._source.read(*entry.extents[0]), dtype_of(entry).numpy).reshape(entry.shape)
+        return _array(entry, self._source.read(*entry.extents[0]))
 
     def copy(self, entry: Entry) -> AnyArray:
         """A tensor's values in an aligned, writable array of their own."""
         if entry.dtype is not None and not entry.digest and self._is_view(entry):
+            if entry.stored >= _SMALL:  # its header comes in with it
+                check_sense(entry, self._source)
+                self._source.expect(entry.start, entry.stop - entry.start)
             self._form.confirm(self._source, entry)
-            offset, length = entry.extents[0]
-            if length < _SMALL:
-                return copied(entry.shape, entry.dtype, self._source.read(offset, length))
-            plain = aligned(entry.shape, entry.dtype)
-            self._source.read_into(offset, bytes_of(plain))
-            return plain
+            return copied(entry.shape, entry.dtype, self._source.read(*entry.extents[0]))
         made: AnyArray = self._run(self._tensor(entry))
         return made
 
@@ -107,12 +107,14 @@ class Payloads:
             self._form.confirm(self._source, entry)
             data = self._source.private(*entry.extents[0])
             if data is not None:
-                return np.frombuffer(data, dtype_of(entry).numpy).reshape(entry.shape)
+                return _array(entry, data)
         return self.copy(entry)
 
     def part(self, entry: Entry, key: Key) -> Any:
         """`view(entry)[key]`, at the cost of the bytes that the answer needs."""
-        if self._is_view(entry) or not is_plain(entry) or not entry.extents:
+        if self._is_view(entry):
+            return self._repeated.view(entry, self.view)[key]
+        if not is_plain(entry) or not entry.extents:
             return self.view(entry)[key]
         check_sense(entry, self._source)
         planned = plan(entry.shape, dtype_of(entry).itemsize, key)
@@ -265,9 +267,10 @@ class Payloads:
         return _Fetch([(group[0].start, run)], lambda: self._cut(group, run))
 
     def _at_hand(self, group: list[Entry]) -> list[Any]:
-        """The same of an addressable source."""
+        """The same of an addressable source. Large values are read, which in bulk beats copying them from a map."""
         if len(group) == 1:
-            return [self.value(group[0])]
+            entry = group[0]
+            return [self.value(entry) if entry.stored < _SMALL else self._run(self._fetch(entry))]
         return self._cut(group, self._source.read(group[0].start, group[-1].stop - group[0].start))
 
     def _cut(self, group: list[Entry], run: memoryview) -> list[Any]:
@@ -321,6 +324,11 @@ class Payloads:
             return _Proof(entry, self._source.name, [], lambda: None)
         pieces = [(gap.offset, memoryview(bytearray(gap.length))) for gap in gaps]
         return _Proof(entry, self._source.name, list(pieces), lambda: self._form.confirm_in(Patch(pieces), entry))
+
+
+def _array(entry: Entry, content: memoryview) -> AnyArray:
+    """The array that a content in one piece is."""
+    return np.frombuffer(content, dtype_of(entry).numpy).reshape(entry.shape)
 
 
 class _Proof(NamedTuple):

@@ -58,19 +58,20 @@ def is_listing(path: str) -> bool:
 
 
 def open_path(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
-    """Open a file, or the files that a listing names. Raises, Cost: as `build_index`, or as `open_set`."""
+    """Open a file, links resolved, or what a listing names. Raises, Cost: as `build_index`, or as `open_set`."""
     if is_listing(path):
         opened = open_set(path, key, dec_mode, where, wishes)
-    else:
-        found = open_indexed(path, key, dec_mode, where, wishes)
-        opened = OpenedSet(found.source, found.entries, FORMATS[found.format])
-    return opened._replace(handle=_handle(path, key, dec_mode, where, wishes))
+        return opened._replace(handle=_handle(absolute(path), key, dec_mode, where, wishes))
+    found = open_indexed(path, key, dec_mode, where, wishes)
+    form = FORMATS[found.format]
+    return OpenedSet(found.source, found.entries, form, _handle(path, key, dec_mode, where, wishes))
 
 
 def _handle(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishes) -> Handle:
     """How other processes, in whatever folder they are, open a path again."""
     place = where if where in (AUTO, MEMORY) else os.path.abspath(where)
-    return handle_of(_reopened, (absolute(path), dec_mode, place, wishes._replace(force=False, progress=None)), key)
+    again = Wishes(digest=wishes.digest, sealed=wishes.sealed, cache=wishes.cache, format=wishes.format)
+    return handle_of(_reopened, (path, dec_mode, place, again), key)
 
 
 def _reopened(path: str, dec_mode: str, where: str, wishes: Wishes, key: Secret | None) -> Payloads:

@@ -8,6 +8,7 @@ in that many bytes more than it needs.
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
 
@@ -26,6 +27,7 @@ ITEMSIZES |= dict.fromkeys(("Int32", "UInt32", "Float32"), 4)
 ITEMSIZES |= dict.fromkeys(("Int64", "UInt64", "Float64"), 8)
 
 
+@functools.lru_cache(4096)
 def varint(value, pad=0):
     """A base-128 varint; negative numbers as their two's complement in 64 bits."""
     value &= 2**64 - 1

@@ -42,6 +42,12 @@ DESCRIPTORS = Path("/proc/self/fd")
 PASSED = pytest.StashKey[bool]()
 
 
+def pytest_collection_finish():
+    """Leave what was imported and collected out of every later search for garbage: it stays until the end anyhow."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Remember whether the test itself passed: the traceback of one that failed keeps its files open."""
@@ -114,14 +120,23 @@ def _held():
     }
 
 
-@pytest.fixture
-def run(capsys):
-    """Runs a command: its exit code, what it printed, and its complaints."""
+@pytest.fixture(scope="session")
+def entry_point():
+    """The `lazyckpt` command; `cli.app` would make it of its functions again at every call."""
+    from typer.main import get_command
+
     from lazyckpt import cli
+
+    return get_command(cli.app)
+
+
+@pytest.fixture
+def run(entry_point, capsys):
+    """Runs a command: its exit code, what it printed, and its complaints."""
 
     def run(*arguments):
         with pytest.raises(SystemExit) as ended:
-            cli.app(list(arguments))
+            entry_point(list(arguments))
         printed = capsys.readouterr()
         return ended.value.code or 0, printed.out, printed.err
 

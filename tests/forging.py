@@ -7,7 +7,9 @@ import os
 
 import lmdb
 
+from lazyckpt.index.layout import FACTS
 from lazyckpt.index.pages import add_checksums
+from lazyckpt.index.summary import finish
 
 
 @contextlib.contextmanager
@@ -16,12 +18,15 @@ def forged(path):
     with lmdb.open(os.fspath(path), subdir=False, lock=False) as environment:
         with environment.begin(write=True) as transaction:
             yield transaction
+        with environment.begin() as transaction:
+            facts = transaction.get(FACTS) or b""
         page_size, last_page = environment.stat()["psize"], environment.info()["last_pgno"]
-    add_checksums(os.fspath(path), page_size, last_page + 1)
+    finish(os.fspath(path), page_size, last_page + 1, facts)
 
 
 def resummed(path, page_size=4096):
     """Give the pages of a sidecar, whatever they are by now, checksums that fit; as many pages as there were."""
     with open(path, "rb") as file:
-        count = int.from_bytes(file.read()[-12:-4], "little")
-    add_checksums(os.fspath(path), page_size, count)
+        data = file.read()
+    count, length = int.from_bytes(data[-24:-16], "little"), int.from_bytes(data[-16:-12], "little")
+    add_checksums(os.fspath(path), page_size, count, data[-28 - length : -28])

@@ -53,18 +53,23 @@ def u(data, at, size, order="little"):
 
 def pages_of(file):
     """The pages of a sidecar, each compared with its checksum."""
-    tail = file[-24:]
-    assert tail[:8] == b"lzckpage"
-    size, count = u(tail, 8, 4), u(tail, 12, 8)
+    tail = file[-28:]
+    assert tail[16:24] == b"lzckpage"
+    size, count, length = u(tail, 0, 4), u(tail, 4, 8), u(tail, 12, 4)
     sums = file[size * count : size * count + 4 * count]
-    blocks = [sums[at : at + 4096] for at in range(0, len(sums), 4096)]
-    tops = file[size * count + len(sums) : -24]
+    blocks = [sums[at : at + 1024] for at in range(0, len(sums), 1024)]
+    tops = file[size * count + len(sums) : -28 - length]
     assert len(tops) == 4 * len(blocks)
-    assert u(tail, 20, 4) == crc32(tops + tail[:20])
+    assert u(tail, 24, 4) == crc32(tops + summary_of(file) + tail[:24])
     assert [u(tops, 4 * number, 4) for number in range(len(blocks))] == [crc32(block) for block in blocks]
     pages = [file[number * size : (number + 1) * size] for number in range(count)]
     assert [u(sums, 4 * number, 4) for number in range(count)] == [crc32(page) for page in pages]
     return pages
+
+
+def summary_of(file):
+    """What stands between the checksums and the tail."""
+    return file[-28 - u(file[-28:], 12, 4) : -28]
 
 
 def items_of(pages):
@@ -100,7 +105,7 @@ def _below(pages, number, depth):
 def facts_of(data):
     """The facts of an index."""
     assert len(data) == 100
-    assert (data[:8], u(data, 8, 2)) == (b"lazyckpt", 3)
+    assert (data[:8], u(data, 8, 2)) == (b"lazyckpt", 4)
     time = int.from_bytes(data[36:52], "little", signed=True)
     numbers = [u(data, at, 8) for at in (12, 20, 28)]
     return Facts(u(data, 10, 2), *numbers, time, data[52:68], data[68:84], data[84:100])
@@ -169,7 +174,8 @@ def name_key(name):
 
 def sample_of(file):
     """The sample of a file's bytes."""
-    return hashlib.blake2b(file[:4096] + file[-4096:], digest_size=16).digest()
+    ends = file[:4096][:2048], file[:4096][2048:], file[-4096:][:2048], file[-4096:][2048:]
+    return b"".join(crc32(end).to_bytes(4, "little") for end in ends)
 
 
 def blocks_of(data):

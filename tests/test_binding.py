@@ -292,7 +292,7 @@ def test_what_fits_is_not_refused():
     assert refuse(planned(vectors("a", "b"), vectors("c"))) is None
 
 
-@settings(max_examples=600)
+@settings(max_examples=6 * settings.default.max_examples)
 @given(nets_and_checkpoints())
 def test_plans_are_what_mindspores_algorithm_gives(case):
     """For any net and checkpoint: what goes where, what is missing and unused, or a refusal."""

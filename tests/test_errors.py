@@ -101,6 +101,14 @@ def test_a_fault_survives_pickling(kind):
     assert (type(again), str(again), vars(again)) == (kind, str(fault), vars(fault))
 
 
+@pytest.mark.parametrize("kind", ALL)
+def test_any_error_can_be_made_by_its_own_new(kind):
+    """As libraries do that pickle errors with their tracebacks (tblib, which dask's workers use)."""
+    made = kind.__new__(kind, "no such mode")
+
+    assert (type(made), made.args) == (kind, ("no such mode",))
+
+
 @pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in FAULTS])
 def test_other_errors_survive_pickling(kind):
     """Those that carry a message only, too."""

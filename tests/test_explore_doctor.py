@@ -359,7 +359,7 @@ def mutated(draw):
     return draw(st.sampled_from([b"", b"\x0a", chunk(1, b"")])) + bytes(data[:cut])
 
 
-@settings(max_examples=600)
+@settings(max_examples=6 * settings.default.max_examples)
 @given(mutated(), st.sampled_from([None, KEY, key_of(32), b"x"]), st.booleans())
 def test_nothing_is_raised_for_any_file(tmp_path_factory, data, key, values):
     """Whatever its bytes are, with or without a key."""

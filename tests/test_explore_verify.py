@@ -308,7 +308,7 @@ def _is_only_misnamed(name):
     return name in {"longname.ckpt", "str_bad_cp.ckpt"}
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(mutated(), st.sampled_from([None, KEY, b"x"]))
 def test_nothing_is_raised_for_any_file(tmp_path_factory, data, key):
     """Whatever its bytes are, with or without a key."""

@@ -177,9 +177,10 @@ DAMAGE = {
     "one byte short": lambda path: os.truncate(path, path.stat().st_size - 1),
     "half": cut_to(0.5),
     "a third": cut_to(0.33),
-    "magic": with_flipped_bit(16),
-    "second magic": with_flipped_bit(4096 + 16),
-    "page size": with_flipped_bit(41),
+    "magic": with_flipped_bit(-5),
+    "page size": with_flipped_bit(-28),
+    "facts": with_flipped_bit(-40),
+    "root": with_flipped_bit(-140),
 }
 
 
@@ -194,6 +195,16 @@ def test_a_damaged_sidecar_is_built_again(damage, file, sidecar, walks):
     assert len(walks) == 2
     assert built(file) == first
     assert len(walks) == 2
+
+
+@pytest.mark.parametrize("place", [16, 41, 4096 + 16], ids=["magic", "page size", "second magic"])
+def test_damage_to_what_only_lmdb_reads_does_no_harm(place, file, sidecar, walks):
+    """The index says itself where its tree begins: LMDB's meta pages are not looked at."""
+    first = built(file)
+    os.chmod(sidecar, 0o600)
+    with_flipped_bit(place)(sidecar)
+
+    assert (built(file), len(walks)) == (first, 1)
 
 
 def test_a_folder_at_the_sidecars_place_is_not_fatal(file, sidecar, cache_folder):

@@ -23,6 +23,7 @@ import lazyckpt
 TOOL = Path(__file__).parents[1] / "tools" / "crashes.py"
 VALUES = {f"layer{place}.weight": counting((4, 3)) + place for place in range(3000)}
 FORMS = {"plain": {}, "AES-GCM": {"dec_key": KEY}}
+FILE = checkpoint(VALUES)
 CALLS = ("fsync", "chmod", "replace", "unlink", "ftruncate", "makedirs", "pread")
 
 
@@ -37,8 +38,7 @@ def file(tmp_path, form):
     """A checkpoint in a folder of its own, without an index."""
     path = tmp_path / "files" / "net.ckpt"
     path.parent.mkdir()
-    data = checkpoint(VALUES)
-    path.write_bytes(data if form == "plain" else encrypted(data, block=50_000))
+    path.write_bytes(FILE if form == "plain" else encrypted(FILE, block=50_000))
     return path
 
 

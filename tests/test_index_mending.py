@@ -17,6 +17,7 @@ from lazyckpt.explore.sidecars import sidecars_of
 from lazyckpt.index import mending, place
 
 VALUES = {f"layer{number}.weight": counting((2, 2)) + number for number in range(3000)}
+FILE = checkpoint(VALUES)
 SOME = "layer1234.weight"
 LOOKS = {
     "a name": lambda index: index[SOME].name == SOME,
@@ -33,7 +34,7 @@ LOOKS = {
 def file(tmp_path):
     """A checkpoint whose index has many pages."""
     path = tmp_path / "net.ckpt"
-    path.write_bytes(checkpoint(VALUES))
+    path.write_bytes(FILE)
     return path
 
 
@@ -89,7 +90,7 @@ def test_a_walk_that_had_begun_goes_on(file, damaged):
 @pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "clear"])
 def test_the_index_of_an_encrypted_file_is_built_again_with_its_key(mode, sealed, file):
     """Sealed as it was, or in clear as it was."""
-    file.write_bytes(encrypted(checkpoint(VALUES), mode, block=8192))
+    file.write_bytes(encrypted(FILE, mode, block=8192))
     index = lazyckpt.build_index(file, KEY, mode, sealed=sealed)
     damage(index.path)
 

@@ -17,6 +17,7 @@ from lazyckpt.index.record import BadRecord, Meta
 from lazyckpt.index.sidecar import Sidecar
 
 PAGE = 4096
+SUMMARY = b"what a reader wants to know first"
 PAGES = [random.Random(number).randbytes(PAGE) for number in range(3000)]  # of more than one block of checksums
 
 
@@ -25,7 +26,7 @@ def whole(tmp_path_factory):
     """The bytes of a file of three thousand pages, with checksums."""
     path = tmp_path_factory.mktemp("pages") / "whole"
     path.write_bytes(b"".join(PAGES))
-    add_checksums(str(path), PAGE, len(PAGES))
+    add_checksums(str(path), PAGE, len(PAGES), SUMMARY)
     return path.read_bytes()
 
 
@@ -51,9 +52,46 @@ def test_sound_pages_are_what_was_written(whole, tmp_path):
     assert read(tmp_path / "pages") == (dict(enumerate(PAGES)), [])
 
 
+def test_a_summary_is_what_was_written(whole, tmp_path):
+    """Whatever it is; and where none was, it is empty."""
+    path = tmp_path / "pages"
+    path.write_bytes(whole)
+    told = Pages(str(path)).summary
+    add_checksums(str(path), PAGE, len(PAGES))
+
+    assert (told, Pages(str(path)).summary) == (SUMMARY, b"")
+
+
+@pytest.mark.parametrize("count", [1, 200, 256, 257, 700])
+def test_few_pages_and_many_are_read_alike(count, tmp_path):
+    """Whether their checksums are at hand when the file is opened, or in part, or must be read."""
+    path = tmp_path / "pages"
+    path.write_bytes(b"".join(PAGES[:count]))
+    add_checksums(str(path), PAGE, count, SUMMARY)
+
+    assert read(path) == (dict(enumerate(PAGES[:count])), [])
+
+
+def test_pages_that_follow_one_another_are_read_together(whole, tmp_path):
+    """Each is what it is alone, also where a run goes on from one block of checksums to the next."""
+    path = tmp_path / "pages"
+    path.write_bytes(whole)
+
+    assert Pages(str(path)).run(250, 16) == PAGES[250:266]
+
+
+def test_a_run_with_a_page_that_was_changed_is_refused(whole, tmp_path):
+    """Nothing of it is given."""
+    path = tmp_path / "pages"
+    path.write_bytes(whole[: 5 * PAGE] + b"changed" + whole[5 * PAGE + 7 :])
+
+    with pytest.raises(BadRecord, match="page 5 was changed"):
+        Pages(str(path)).run(0, 8)
+
+
 def test_checksums_take_a_thousandth_of_the_file(whole):
-    """Four bytes a page, four bytes a block of 1,024 of them, 24 bytes."""
-    assert len(whole) - len(PAGES) * PAGE == 4 * len(PAGES) + 4 * 3 + 24
+    """Four bytes a page, four bytes a block of 256 of them, the summary, 28 bytes."""
+    assert len(whole) - len(PAGES) * PAGE == 4 * len(PAGES) + 4 * 12 + len(SUMMARY) + 28
 
 
 def test_a_flipped_bit_is_found_wherever_it_is(whole, tmp_path):
@@ -73,8 +111,8 @@ def test_a_flipped_bit_is_found_wherever_it_is(whole, tmp_path):
         if place < end:
             assert found[1] == [place // PAGE]
         elif place < end + 4 * len(PAGES):
-            block = (place - end) // PAGE
-            assert found[1] == list(range(1024 * block, min(1024 * (block + 1), len(PAGES))))
+            block = (place - end) // 1024
+            assert found[1] == list(range(256 * block, min(256 * (block + 1), len(PAGES))))
         else:
             assert found is None
         assert found is None or all(page == PAGES[number] for number, page in found[0].items())
@@ -99,7 +137,7 @@ def test_a_file_that_is_longer_or_shorter_is_refused(whole, tmp_path):
         whole[:-PAGE],
         whole[: len(PAGES) * PAGE],
         b"",
-        whole[-24:],
+        whole[-28:],
         whole * 2,
     ):
         path.write_bytes(data)
@@ -139,7 +177,7 @@ def test_checksums_replace_what_stands_behind_the_pages(whole, tmp_path):
     """Made again they are the same; where a last page was never written, it counts as zeros."""
     path = tmp_path / "pages"
     path.write_bytes(whole)
-    add_checksums(str(path), PAGE, len(PAGES))
+    add_checksums(str(path), PAGE, len(PAGES), SUMMARY)
     again = path.read_bytes()
     add_checksums(str(path), PAGE, len(PAGES) + 1000)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lazyckpt.dtypes import DTYPES
 from lazyckpt.entry import Extent, entry_of
 from lazyckpt.index.record import (
+    SCHEMA,
     BadRecord,
     Meta,
     decode,
@@ -148,7 +149,7 @@ def test_facts_of_another_schema_are_refused_by_number():
     facts = bytearray(encode_meta(Meta(MARK, 1, 0, False)))
     facts[8] = 0
 
-    with pytest.raises(BadRecord, match="schema 0, this version reads 3"):
+    with pytest.raises(BadRecord, match=f"schema 0, this version reads {SCHEMA}"):
         decode_meta(bytes(facts))
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lazyckpt.index import tree as trees
 from lazyckpt.index.pages import Pages, add_checksums
 from lazyckpt.index.record import BadRecord
 from lazyckpt.index.tree import OUTSIDE, Tree
@@ -35,7 +36,8 @@ def written(path, items, batches=1):
 
 def opened(path):
     """The tree in a file."""
-    return Tree(Pages(os.fspath(path)))
+    pages = Pages(os.fspath(path))
+    return Tree(pages, trees.root_of(os.fspath(path), pages.page_size))
 
 
 def walked(tree, start=b""):
@@ -109,7 +111,7 @@ def forge(tmp_path):
         path = written(tmp_path / "tree.lmdb", items)
         with open(path, "rb") as file:
             data = bytearray(file.read())
-        count = int.from_bytes(data[-12:-4], "little")
+        count = int.from_bytes(data[-24:-16], "little")
         del data[count * PAGE :]
         change(data)
         with open(path, "wb") as file:

@@ -27,6 +27,7 @@ LAYERS = (
     "index",
     "handles",
     "arrays",
+    "repeated",
     "payload",
     "tensors",
     "display",

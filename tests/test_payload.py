@@ -176,6 +176,32 @@ def test_names_that_change_places_in_the_file_are_noticed():
                 read(A_ENTRY)
 
 
+def test_a_part_is_proven_again_when_the_header_has_changed():
+    """That parts of a value were given before is no reason to give another that took its place."""
+    for kind in (BytesSource, TracingSource):
+        data = bytearray(DATA)
+        source = kind(data)
+        source._data = memoryview(data)
+        payloads = Payloads(source, FORM)
+        first = [payloads.part(A_ENTRY, 1).tolist() for _ in range(2)]
+        data[A_ENTRY.start : A_ENTRY.stop] = data[B_ENTRY.start : B_ENTRY.stop]
+
+        assert first == [A[1].tolist()] * 2
+        with pytest.raises(StaleIndex, match="'a'"):
+            payloads.part(A_ENTRY, 1)
+
+
+def test_parts_of_many_values_in_turn_are_their_own():
+    """Of more values than are remembered, and each more than once."""
+    arrays = {f"w{number}": counting((4, 3)) + number for number in range(200)}
+    source = BytesSource(checkpoint(arrays))
+    payloads, entries = Payloads(source, FORM), {entry.name: entry for entry in FORM.scan(source)}
+
+    for row in (0, 3, 1):
+        found = {name: payloads.part(entry, row).tolist() for name, entry in entries.items()}
+        assert found == {name: array[row].tolist() for name, array in arrays.items()}
+
+
 @pytest.mark.parametrize("access", ["mmap", "pread"])
 def test_a_file_that_shrank_is_an_error_and_not_a_crash(access, tmp_path):
     """Bytes that are gone are told as such: by a view, a copy and a part."""
@@ -183,6 +209,7 @@ def test_a_file_that_shrank_is_an_error_and_not_a_crash(access, tmp_path):
     path.write_bytes(array_value("a", counting((4096, 4))))
     with opened_over(open_source(str(path), access=access).source) as ckpt:
         param = ckpt["a"]
+        param[:2]  # once, while it is whole
         os.truncate(path, 20_000)
         for read in (param.asnumpy, lambda: param.asnumpy(copy=True), lambda: param[4000:]):
             with pytest.raises(ChangedFile, match=r"net\.ckpt"):
@@ -278,6 +305,52 @@ def test_new_arrays_are_aligned(shape, dtype):
     made = aligned(shape, DTYPES[dtype])
 
     assert (made.shape, made.dtype, made.ctypes.data % 64 if made.size else 0) == (shape, DTYPES[dtype].numpy, 0)
+
+
+@pytest.mark.parametrize("size", [2**22, 2**23 + 2**21, 2**25 - 1, 2**25 + 5])
+def test_large_arrays_begin_on_huge_pages(size):
+    """What the system can clear and map 2 MiB at a time begins where such a page does."""
+    assert aligned((size,), DTYPES["UInt8"]).ctypes.data % 2**21 == 0
+
+
+@pytest.mark.parametrize("size", [2**21, 2**22 + 1, 2**23 + 100])
+def test_an_array_does_not_begin_on_a_huge_page_if_the_last_would_be_wasted(size):
+    """Room behind an array, of which nothing is used, is no more than a sixteenth of it."""
+    made = aligned((size,), DTYPES["UInt8"])
+
+    assert made.base.nbytes - size == 64
+
+
+LARGE = {f"layer{number}": np.arange(number, number + 2**19, dtype=np.float32) for number in range(3)}
+
+
+@pytest.mark.parametrize("read", ["copy", "values"])
+def test_a_large_value_cut_short_is_an_error_and_not_a_crash(read, tmp_path):
+    """Of a file that shrank, values of megabytes are refused one by one and together."""
+    path = tmp_path / "net.ckpt"
+    path.write_bytes(checkpoint(LARGE))
+    opened = open_source(str(path), access="mmap").source
+    payloads, entries = Payloads(opened, FORM), [*FORM.scan(opened)]
+    os.truncate(path, 5 * 2**20)
+
+    with pytest.raises(ChangedFile, match=r"net\.ckpt.*shrank"):
+        payloads.copy(entries[0]) if read == "copy" else payloads.values(entries)
+    opened.close()
+
+
+@pytest.mark.parametrize("access", ["mmap", "pread"])
+def test_large_values_are_the_same_one_by_one_and_together(access, tmp_path):
+    """Values of megabytes, copied from a map or read: their bytes, in memory that may be written to."""
+    path = tmp_path / "net.ckpt"
+    path.write_bytes(checkpoint(LARGE))
+    opened = open_source(str(path), access=access).source
+    payloads, entries = Payloads(opened, FORM), [*FORM.scan(opened)]
+    opened.release(0, opened.size)
+    values = [*payloads.values(entries), *map(payloads.copy, entries)]
+    opened.close()
+
+    assert [plain(value) for value in values] == 2 * [plain(value) for value in LARGE.values()]
+    assert all(value.flags.writeable for value in values)
 
 
 def test_reading_a_value_reads_no_other(payloads):

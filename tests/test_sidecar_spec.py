@@ -35,6 +35,7 @@ from sidecar_spec import (
     pages_of,
     record_of,
     sample_of,
+    summary_of,
     u,
 )
 
@@ -56,6 +57,15 @@ def indexed(tmp_path):
         return dict(items_of(pages_of((tmp_path / "index").read_bytes()))), path
 
     return indexed
+
+
+def test_the_summary_says_what_the_tree_says(indexed, tmp_path):
+    """Depth, keys, root and facts, so that whoever opens an index need not look at its pages."""
+    items, _ = indexed(checkpoint(LAYERS))
+    file = (tmp_path / "index").read_bytes()
+    meta = max(pages_of(file)[:2], key=lambda page: u(page, 144, 8))
+
+    assert summary_of(file) == meta[94:96] + meta[120:136] + items[b"\x04"]
 
 
 def records(items):

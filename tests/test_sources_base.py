@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -11,7 +14,7 @@ from source_contract import SourceContract
 from tracing import TracingSource
 
 from lazyckpt.errors import ChangedFile
-from lazyckpt.sources.base import BaseSource, BytesSource
+from lazyckpt.sources.base import _WORTH_UNLOCKING, BaseSource, BytesSource, copy
 
 
 class TestBytesSource(SourceContract):
@@ -89,3 +92,45 @@ def test_a_source_without_fill_is_no_source():
 
     with pytest.raises(NotImplementedError):
         source.read(0, 1)
+
+
+@pytest.mark.parametrize("length", [0, 1, _WORTH_UNLOCKING - 1, _WORTH_UNLOCKING, 3 * _WORTH_UNLOCKING + 1])
+def test_bytes_are_copied(length):
+    """However many: they arrive, and nothing beside them changes."""
+    data, target = memoryview(pattern(length)), bytearray(length + 2)
+    copy(memoryview(target)[1:-1], data)
+
+    assert bytes(target) == b"\0" + bytes(data) + b"\0"
+
+
+@pytest.fixture
+def polite():
+    """No thread is interrupted in favour of another: one that waits runs only when the other lets it."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def test_other_threads_go_on_while_much_is_copied(polite):
+    """The interpreter's lock is free meanwhile."""
+    data, target = memoryview(bytes(2**23)), memoryview(bytearray(2**23))
+    done, steps = threading.Event(), []
+
+    def walk():
+        while not done.is_set():
+            steps.append(None)
+            time.sleep(0)
+
+    other = threading.Thread(target=walk)
+    other.start()
+    before = len(steps)
+    for _ in range(2000):
+        copy(target, data)
+        if len(steps) > before:
+            break
+    after = len(steps)
+    done.set()
+    other.join()
+
+    assert after > before

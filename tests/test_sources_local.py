@@ -16,7 +16,7 @@ from source_contract import SIZE, SourceContract
 from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, UnreadableFile
 from lazyckpt.sources import local
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, MmapSource, PreadSource, file_system, open_local, sample
+from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, MmapSource, PreadSource, file_system, hash_of_ends, open_local
 
 KINDS = {"mmap": MmapSource, "pread": PreadSource}
 
@@ -33,7 +33,7 @@ class TestMmapSource(SourceContract):
 
     def make(self, data, folder):
         """A file in the folder."""
-        return open_local(write(folder, data), "mmap")[0]
+        return open_local(write(folder, data), "mmap").source
 
 
 class TestPreadSource(SourceContract):
@@ -41,14 +41,14 @@ class TestPreadSource(SourceContract):
 
     def make(self, data, folder):
         """A file in the folder."""
-        return open_local(write(folder, data), "pread")[0]
+        return open_local(write(folder, data), "pread").source
 
 
 @pytest.fixture(params=KINDS)
 def opened(request, tmp_path):
     """A file opened in each way, and its path."""
     path = write(tmp_path)
-    source, _ = open_local(path, request.param)
+    source = open_local(path, request.param).source
     yield source, path
     source.close()
 
@@ -56,7 +56,7 @@ def opened(request, tmp_path):
 @pytest.mark.parametrize("access", KINDS)
 def test_the_asked_access_is_taken(access, tmp_path):
     """`mmap` maps and `pread` reads."""
-    source, status = open_local(write(tmp_path), access)
+    source, status, *_ = open_local(write(tmp_path), access)
     source.close()
 
     assert (type(source), status.st_size) == (KINDS[access], SIZE)
@@ -64,7 +64,7 @@ def test_the_asked_access_is_taken(access, tmp_path):
 
 def test_a_map_is_taken_by_itself(tmp_path):
     """On a local file system `auto` maps."""
-    source, _ = open_local(write(tmp_path))
+    source = open_local(write(tmp_path)).source
     source.close()
 
     assert type(source) is MmapSource
@@ -102,7 +102,7 @@ def test_a_file_emptied_is_an_error(opened):
 def test_a_map_of_a_shrunken_file_is_not_touched(tmp_path):
     """The size is compared before a byte is: a map refuses even the bytes that are still there."""
     path = write(tmp_path)
-    source, _ = open_local(path, "mmap")
+    source = open_local(path, "mmap").source
     os.truncate(path, SIZE // 2)
 
     with pytest.raises(ChangedFile, match=f"shrank from {SIZE:,} to {SIZE // 2:,} bytes"):
@@ -120,7 +120,7 @@ def test_a_file_replaced_by_rename_is_read_on(opened):
 @pytest.mark.parametrize("access", KINDS)
 def test_nothing_is_read_after_close(access, tmp_path):
     """Reading a closed source raises ClosedCheckpoint with the file's name."""
-    source, _ = open_local(write(tmp_path), access)
+    source = open_local(write(tmp_path), access).source
     source.close()
 
     with pytest.raises(ClosedCheckpoint, match=r"model\.ckpt was closed"):
@@ -132,7 +132,7 @@ def test_nothing_is_read_after_close(access, tmp_path):
 @pytest.mark.parametrize("access", ["auto", *KINDS])
 def test_an_empty_file_is_an_empty_source(access, tmp_path):
     """A file without bytes opens (a map of it would not)."""
-    source, status = open_local(write(tmp_path, b""), access)
+    source, status, *_ = open_local(write(tmp_path, b""), access)
 
     assert (source.size, bytes(source.read(0, 0)), status.st_size) == (0, b"", 0)
 
@@ -143,7 +143,7 @@ def test_links_are_followed(access, tmp_path):
     write(tmp_path)
     link = tmp_path / "link.ckpt"
     link.symlink_to("model.ckpt")
-    source, _ = open_local(str(link), access)
+    source = open_local(str(link), access).source
 
     assert source.read(0, 9) == pattern(9)
 
@@ -210,7 +210,7 @@ def test_a_forbidden_file_is_unreadable(tmp_path, monkeypatch):
 
 def test_a_failing_read_is_told(tmp_path, monkeypatch):
     """An I/O error while reading raises UnreadableFile with the place."""
-    source, _ = open_local(write(tmp_path), "pread")
+    source = open_local(write(tmp_path), "pread").source
 
     def fail(*arguments):
         raise OSError(errno.EIO, "Input/output error")
@@ -224,7 +224,7 @@ def test_a_failing_read_is_told(tmp_path, monkeypatch):
 
 def test_short_reads_are_continued(tmp_path, monkeypatch):
     """The system may give fewer bytes than asked for: reading goes on where it stopped."""
-    source, _ = open_local(write(tmp_path), "pread")
+    source = open_local(write(tmp_path), "pread").source
     whole = os.preadv
     monkeypatch.setattr(local.os, "preadv", lambda fd, rooms, at: whole(fd, [rooms[0][:1000]], at))
     found = source.read(3, 60_000)
@@ -237,9 +237,9 @@ def test_short_reads_are_continued(tmp_path, monkeypatch):
 def test_network_file_systems_are_read_with_pread(kind, tmp_path, monkeypatch, caplog):
     """There a map is unwise; one line of the log says which file system it is."""
     path = write(tmp_path)
-    monkeypatch.setattr(local, "file_system", lambda path: kind)
+    monkeypatch.setattr(local, "file_system_of", lambda device: kind)
     with caplog.at_level(logging.INFO, "lazyckpt"):
-        source, _ = open_local(path)
+        source = open_local(path).source
         source.close()
 
     assert type(source) is PreadSource
@@ -250,8 +250,8 @@ def test_network_file_systems_are_read_with_pread(kind, tmp_path, monkeypatch, c
 
 def test_a_map_can_be_forced(tmp_path, monkeypatch):
     """`mmap` maps wherever the file lies."""
-    monkeypatch.setattr(local, "file_system", lambda path: "nfs4")
-    source, _ = open_local(write(tmp_path), "mmap")
+    monkeypatch.setattr(local, "file_system_of", lambda device: "nfs4")
+    source = open_local(write(tmp_path), "mmap").source
     source.close()
 
     assert type(source) is MmapSource
@@ -270,7 +270,7 @@ def test_where_a_map_is_refused_pread_reads(tmp_path, monkeypatch, caplog):
     """A file system that cannot map, or a full address space, is no reason to fail; the log says so."""
     refuse_maps(monkeypatch, errno.ENODEV)
     with caplog.at_level(logging.INFO, "lazyckpt"):
-        source, _ = open_local(write(tmp_path))
+        source = open_local(write(tmp_path)).source
         found = source.read(0, SIZE)
         source.close()
 
@@ -287,7 +287,7 @@ def test_a_forced_map_that_is_refused_is_an_error(tmp_path, monkeypatch):
 
 def test_reading_a_map_goes_easy_on_memory(tmp_path):
     """`release` takes whole pages inside the range out of the process and leaves their neighbours."""
-    source, _ = open_local(write(tmp_path), "mmap")
+    source = open_local(write(tmp_path), "mmap").source
     asked = []
 
     class Map:
@@ -308,9 +308,47 @@ def test_reading_a_map_goes_easy_on_memory(tmp_path):
     ]
 
 
+def test_what_was_expected_leaves_the_map_in_one_piece(tmp_path):
+    """A range that is brought in is marked for it, and then again as all around it."""
+    path = write(tmp_path, bytes(2**23))
+    source = open_local(path, "mmap").source
+    for offset in (4096, 2**22, 2**22 + 2**21):
+        source.expect(offset, 2**20)
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        pieces = [line for line in maps if line.rstrip().endswith(path)]
+    source.close()
+
+    assert len(pieces) == 1
+
+
+@pytest.mark.parametrize(
+    ("release", "exact"), [("5.14.0-503.el9.x86_64", False), ("5.18.0", True), ("6.1.0-rc2", True), ("unknown", False)]
+)
+def test_faults_are_exact_where_the_system_is_new_enough(release, exact, monkeypatch):
+    """Older ones would read a single page for each fault, or all that the disk reads ahead."""
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", release, "", "x86_64")))
+    monkeypatch.setattr(os.path, "exists", lambda path: True)
+    monkeypatch.setattr(mmap, "PAGESIZE", 4096)
+    monkeypatch.setattr(local.sys, "platform", "linux")
+
+    assert local._faults_are_exact() is exact
+
+
+def test_a_file_cut_while_it_is_copied_is_an_error(tmp_path):
+    """A large copy goes by `pread`, which tells where the file ends; a map would end the process."""
+    path = write(tmp_path, bytes(2**22))
+    source = open_local(path, "mmap").source
+    descriptor = source._opened
+    os.truncate(path, 2**21)
+
+    with pytest.raises(ChangedFile, match=f"ends at byte {2**21:,}; it had {2**22:,}"):
+        descriptor.fill(0, memoryview(bytearray(2**22)), source)
+    source.close()
+
+
 def test_a_released_source_may_be_closed(tmp_path):
     """`release` after `close` does nothing."""
-    source, _ = open_local(write(tmp_path), "mmap")
+    source = open_local(write(tmp_path), "mmap").source
     source.close()
 
     assert source.release(0, SIZE) is None
@@ -322,7 +360,7 @@ def test_private_memory_is_a_range_that_may_be_written_to(offset, length, tmp_pa
     """It holds the range's bytes at any offset; neither the file, nor the map, nor another private view sees writes."""
     data = pattern(3 * 4096)
     path = write(tmp_path, data)
-    source, _ = open_local(path, "mmap")
+    source = open_local(path, "mmap").source
     one, other = source.private(offset, length), source.private(offset, length)
     one[:] = bytes(length)
     source.close()
@@ -334,14 +372,14 @@ def test_private_memory_is_a_range_that_may_be_written_to(offset, length, tmp_pa
 def test_there_is_private_memory_only_of_the_file_that_was_opened(tmp_path):
     """Once the name leads to another file, to none, or to a shorter one, or the source is closed, there is none."""
     path = write(tmp_path)
-    source, _ = open_local(path, "mmap")
+    source = open_local(path, "mmap").source
     assert source.private(0, 10) is not None
     os.replace(write(tmp_path, name="other"), path)
     replaced = source.private(0, 10)
     os.unlink(path)
     removed = source.private(0, 10)
     source.close()
-    shrunk, _ = open_local(write(tmp_path), "mmap")
+    shrunk = open_local(write(tmp_path), "mmap").source
     os.truncate(path, SIZE - 1)
 
     assert (replaced, removed, shrunk.private(0, 10), source.private(0, 10)) == (None,) * 4
@@ -350,7 +388,7 @@ def test_there_is_private_memory_only_of_the_file_that_was_opened(tmp_path):
 
 def test_so_much_private_memory_and_no_more(tmp_path):
     """Each view holds a descriptor, so only 128 are given out at a time; those that are let go of count no more."""
-    source, _ = open_local(write(tmp_path), "mmap")
+    source = open_local(write(tmp_path), "mmap").source
     views = [source.private(number, 10) for number in range(200)]
     del views[:100]
 
@@ -361,7 +399,7 @@ def test_so_much_private_memory_and_no_more(tmp_path):
 
 def test_sources_that_are_not_mapped_have_no_private_memory(tmp_path):
     """Then a copy has to be made."""
-    source, _ = open_local(write(tmp_path), "pread")
+    source = open_local(write(tmp_path), "pread").source
 
     assert source.private(0, 10) is None
     assert BytesSource(bytes(20)).private(0, 10) is None
@@ -414,13 +452,26 @@ def test_without_a_table_of_mounts_nothing_is_known(monkeypatch):
     assert local._mounted("8:1") == "unknown"
 
 
+def sample_of(data):
+    """What bytes are known by."""
+    return hash_of_ends(data[:4096], data[-4096:])
+
+
+def test_a_file_is_opened_with_its_sample_and_its_head(tmp_path):
+    """Read before it is mapped, so that no page of the map is touched for it."""
+    local = open_local(write(tmp_path))
+    local.source.close()
+
+    assert (local.sample, local.head) == (sample_of(pattern(SIZE)), pattern(SIZE)[:4096])
+
+
 @pytest.mark.parametrize("place", [0, 4095, SIZE - 4096, SIZE - 1])
 def test_a_sample_sees_both_ends(place):
     """A change in the first or the last 4 KiB changes the sample."""
     changed = bytearray(pattern(SIZE))
     changed[place] ^= 1
 
-    assert sample(BytesSource(changed)) != sample(BytesSource(pattern(SIZE)))
+    assert sample_of(changed) != sample_of(pattern(SIZE))
 
 
 def test_a_sample_reads_both_ends_only():
@@ -428,17 +479,17 @@ def test_a_sample_reads_both_ends_only():
     changed = bytearray(pattern(SIZE))
     changed[4096 : SIZE - 4096] = bytes(SIZE - 8192)
 
-    assert sample(BytesSource(changed)) == sample(BytesSource(pattern(SIZE)))
+    assert sample_of(changed) == sample_of(pattern(SIZE))
 
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 8192])
 def test_a_small_file_has_a_sample(size):
     """Files that are shorter than two samples have one of 16 bytes, which all of their bytes change."""
     data = pattern(size)
-    changes = {sample(BytesSource(data[:place] + b"\xaa" + data[place + 1 :])) for place in range(0, size, 512)}
+    changes = {sample_of(data[:place] + b"\xaa" + data[place + 1 :]) for place in range(0, size, 512)}
 
-    assert len(sample(BytesSource(data))) == 16
-    assert sample(BytesSource(data)) not in changes
+    assert len(sample_of(data)) == 16
+    assert sample_of(data) not in changes
 
 
 class ClosingMap:
@@ -460,7 +511,7 @@ def test_a_map_that_is_closed_while_it_is_read_is_read_to_the_end(tmp_path):
     """Two threads may read and close at once: a read that began ends, the next one is told that the file was closed."""
     path = tmp_path / "file"
     path.write_bytes(pattern(5000))
-    source, _ = open_local(str(path), "mmap")
+    source = open_local(str(path), "mmap").source
     source._map = ClosingMap(source)
 
     assert bytes(source.read(0, 5000)) == pattern(5000)
@@ -473,7 +524,7 @@ def test_a_descriptor_that_is_closed_while_it_is_read_never_gives_another_files_
     path = tmp_path / "file"
     path.write_bytes(pattern(5000))
     (tmp_path / "other").write_bytes(b"\xff" * 5000)
-    source, _ = open_local(str(path), "pread")
+    source = open_local(str(path), "pread").source
     others = []
 
     def close_first(descriptor, buffers, offset, real=os.preadv):

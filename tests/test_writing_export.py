@@ -35,7 +35,7 @@ def sources(folder):
     path = folder / "net.ckpt"
     path.write_bytes(checkpoint(MIXED))
     found = {
-        access: lambda access=access: opened_over(open_local(str(path), access)[0]) for access in ("mmap", "pread")
+        access: lambda access=access: opened_over(open_local(str(path), access).source) for access in ("mmap", "pread")
     }
     for mode in MODES:
         for size in KEY_SIZES[mode]:

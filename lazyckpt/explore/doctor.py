@@ -177,7 +177,7 @@ class _Patient:
 
     def _open(self) -> None:
         """The first bytes, and what they lead to."""
-        raw, _ = open_local(os.path.realpath(self.path))
+        raw = open_local(os.path.realpath(self.path)).source
         try:
             head = bytes(raw.read(0, min(HEAD, raw.size)))
         finally:
@@ -230,7 +230,7 @@ class _Patient:
     def _encrypted(self, mode: Mode) -> None:
         path = os.path.realpath(self.path)
         if self._key is None:
-            raw, _ = open_local(path)
+            raw = open_local(path).source
             try:
                 self.facts["blocks"] = len(hop(raw, mode))
             finally:

@@ -11,7 +11,7 @@ from lazyckpt.index import place
 from lazyckpt.index.pages import Pages
 from lazyckpt.index.record import BadRecord, OtherVersion
 from lazyckpt.index.sidecar import Sidecar as Store
-from lazyckpt.sources.local import open_local, sample
+from lazyckpt.sources.local import open_local
 
 
 class Sidecar(NamedTuple):
@@ -49,11 +49,11 @@ def sidecars_of(path: str) -> list[Sidecar]:
 
     Cost: opens the file and the indexes; reads 8 KiB.
     """
-    raw, status = open_local(path)
+    local = open_local(path)
     try:
-        now = Fingerprint(status.st_size, status.st_mtime_ns, sample(raw)), format_of(raw)
+        now = local.fingerprint, format_of(local.source)
     finally:
-        raw.close()
+        local.source.close()
     found = (_looked_at(candidate, *now) for candidate in (place.beside(path), place.cached(path)))
     return [sidecar for sidecar in found if sidecar is not None]
 

@@ -62,7 +62,7 @@ class Index(Mapping[str, Entry]):
         return self.at(position, name)
 
     def __iter__(self) -> Iterator[str]:
-        yield from chain.from_iterable(self._in_runs(self._some_names))
+        return chain.from_iterable(self._in_runs(self._some_names))
 
     def __repr__(self) -> str:
         return f"<Index of {len(self):,} parameters in {self.path or 'memory'}>"

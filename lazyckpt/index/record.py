@@ -24,7 +24,7 @@ from lazyckpt.dtypes import BY_CODE, DType
 from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Fingerprint, Plain
 
 MAGIC: Final = b"lazyckpt"
-SCHEMA: Final = 3  # any change of what is written here or of the sidecar's keys is a new number
+SCHEMA: Final = 4  # any change of what is written here or of the sidecar's keys is a new number
 
 _KINDS: Final = {TENSOR: 0, STRING: 1, MAP: 2, REFUSED: 3}
 _APART: Final = 4  # a tensor whose header stands apart

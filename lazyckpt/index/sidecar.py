@@ -10,7 +10,7 @@ another takes its place. LMDB's own library only writes sidecars. It is fast, an
     look one up: in pages at hand, in any     1.2 us, 2 us       3 us, 17 us
     all records, all names                    0.18 s, 0.58 s     0.5 s, 0.72 s
 
-What is found damaged when a sidecar is opened (its tail, its meta pages, its facts) makes the caller build it again.
+What is found damaged when a sidecar is opened (its tail, its facts) makes the caller build it again.
 What is found later, in a page that nobody had looked at, is an error, of which `mending` makes a new index.
 """
 
@@ -22,9 +22,10 @@ from typing import Final
 
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
 from lazyckpt.index.codec import CLEAR, LONGEST_PLAIN_NAME, Codec
-from lazyckpt.index.layout import FACTS, FRAMES, IRREGULAR, PLACE, RECORD_KEY, record_key
+from lazyckpt.index.layout import FRAMES, IRREGULAR, PLACE, RECORD_KEY, record_key
 from lazyckpt.index.pages import Pages
-from lazyckpt.index.record import BadRecord, NameStarts, OddRecord, decode_meta, names_of
+from lazyckpt.index.record import BadRecord, NameStarts, OddRecord, names_of
+from lazyckpt.index.summary import read_summary
 from lazyckpt.index.tree import OUTSIDE, Leaf, Tree
 
 _RUN: Final = 4096  # records of a sealed index opened at once
@@ -36,7 +37,7 @@ class Sidecar:
     """A store over a finished LMDB file."""
 
     def __init__(self, path: str) -> None:
-        """Open an index. Cost: one open, and about seven reads of a page or less.
+        """Open an index. Cost: one open, and one read of 4 KiB.
 
         A sealed one must be given its codec (`unlock`) before its records can be read.
 
@@ -48,11 +49,8 @@ class Sidecar:
         self._path = path
         self._codec: Codec = CLEAR
         pages = Pages(path)
-        tree = Tree(pages)
-        try:
-            self.meta = decode_meta(tree.get(FACTS) or b"")
-        except OUTSIDE as error:
-            raise BadRecord(f"no index: {error}") from error
+        root, self.meta = read_summary(pages.summary)
+        tree = Tree(pages, root)
         besides = tree.entries - 2 * self.meta.parameters - self.meta.irregular
         if besides not in (1, 2) or tree.entries * _SMALLEST_NODE > pages.page_size * pages.count:
             raise BadRecord("its facts are not of this tree")

@@ -41,13 +41,19 @@ _NO_PAGE: Final = 2**64 - 1
 _WRONG_LEVEL: Final = "a page is not of its level"
 _DEEPEST: Final = 32
 _KEPT: Final = 2**21  # bytes of pages kept twice
+_AHEAD: Final = 16  # pages that a walk reads at once
 
 
 class Leaf(NamedTuple):
-    """A page of keys and values, in key order."""
+    """A page of keys and values, in key order.
+
+    Attributes:
+        data: the page.
+        nodes: where in it each node begins (u16 each).
+    """
 
     data: bytes
-    nodes: tuple[int, ...]
+    nodes: memoryview
 
     def key(self, number: int) -> bytes:
         """The key of a node; in a branch, too."""
@@ -55,14 +61,18 @@ class Leaf(NamedTuple):
         return self.data[at + 8 : at + 8 + (self.data[at + 6] | self.data[at + 7] << 8)]
 
 
-class Facts(NamedTuple):
-    """What an LMDB file says of its tree."""
+class Root(NamedTuple):
+    """Where a tree begins.
+
+    Attributes:
+        depth: levels of pages.
+        entries: how many keys it has.
+        page: the number of the uppermost page.
+    """
 
     depth: int
     entries: int
-    root: int
-    last_page: int
-    transaction: int
+    page: int
 
 
 class Tree:
@@ -70,18 +80,18 @@ class Tree:
 
     Attributes:
         pages: the file's.
+        entries: how many keys it claims to have.
     """
 
-    def __init__(self, pages: Pages) -> None:
-        """Look at a file's two meta pages, of which the newer counts.
+    def __init__(self, pages: Pages, root: Root) -> None:
+        """Reads nothing.
 
         Raises:
-            BadRecord: it is no LMDB file, or not of this kind.
+            BadRecord: no tree can begin so.
         """
         self.pages = pages
-        facts = max((_facts(pages, number) for number in (0, 1)), key=lambda facts: facts.transaction)
-        self._depth, self.entries, self._root, last_page, _ = facts
-        if last_page + 1 != pages.count or self._depth > _DEEPEST:
+        self._depth, self.entries, self._root = root
+        if self._depth > _DEEPEST:
             raise BadRecord("it contradicts itself")
         self._limit = max(1, _KEPT // pages.page_size)
         self._nearest: dict[bytes, Leaf] = {}  # for the first byte of a key, the leaf that was looked at last
@@ -134,12 +144,35 @@ class Tree:
             return
         branch = self._page(number, _BRANCH)
         first = _last_not_above(branch, start) if start else 0
-        for child in range(first, len(branch.nodes)):
-            below = _below(branch, child)
-            if height > 2 or (start and child == first):
-                yield from self._walk(below, height - 1, start if child == first else b"")
-            else:
-                yield self._page(below, _LEAF), 0
+        below = [_below(branch, child) for child in range(first, len(branch.nodes))]
+        if height > 2:
+            for page in below:
+                yield from self._walk(page, height - 1, start)
+                start = b""
+            return
+        leaves = self._in_turn(below)
+        if start:
+            leaf = next(leaves)
+            yield leaf, _first_not_below(leaf, start)
+        for leaf in leaves:
+            yield leaf, 0
+
+    def _in_turn(self, numbers: list[int]) -> Iterator[Leaf]:
+        """Leaves, of which neighbours are read together: more and more of them, as whoever asks goes on."""
+        place, at_once = 0, 1
+        while place < len(numbers):
+            number, count = numbers[place], 1
+            page = self._young.get(number) or self._old.get(number)
+            if page is None:
+                most = min(at_once, len(numbers) - place)
+                while count < most and numbers[place + count] == number + count:
+                    count += 1
+                for ahead, data in enumerate(self.pages.run(number, count), number):
+                    self._keep(ahead, _parsed(data))
+                at_once = min(2 * at_once, _AHEAD)
+            for number in numbers[place : place + count]:
+                yield self._page(number, _LEAF)
+            place += count
 
     def value(self, leaf: Leaf, number: int) -> bytes:
         """The value of a leaf's node.
@@ -164,7 +197,7 @@ class Tree:
         """
         data, found = leaf.data, list[bytes]()
         unpack, plain, ahead, append = _SHORT.unpack_from, key_length << 16, _NODE.size + key_length, found.append
-        for node in leaf.nodes[first:stop]:
+        for node in leaf.nodes[first:stop].tolist():
             size, tail = unpack(data, node)
             if tail != plain:
                 return [self.value(leaf, number) for number in range(first, stop)]
@@ -191,12 +224,14 @@ class Tree:
         data = leaf.data
         page, found = str(data, "latin-1"), list[str]()
         unpack, plain, ahead, append = _with_head(key_length), key_length << 16, _NODE.size + key_length, found.append
-        for node in leaf.nodes[first:stop]:
+        last, start = None, 0
+        for node in leaf.nodes[first:stop].tolist():
             size, tail, head = unpack(data, node)
             if tail != plain:
                 return None
-            at = node + ahead
-            append(page[at + starts[head] : at + size])
+            if head != last:
+                last, start = head, ahead + starts[head]
+            append(page[node + start : node + ahead + size])
         return found if all(found) and "".join(found).isascii() else None
 
     def _apart(self, page: int, size: int) -> bytes:
@@ -218,7 +253,9 @@ class Tree:
 
     def _fetched(self, number: int) -> Leaf:
         """A page that is not among the last few hundred, or not of the newer half of them."""
-        page = self._old.get(number) or _parsed(self.pages.page(number))
+        return self._keep(number, self._old.get(number) or _parsed(self.pages.page(number)))
+
+    def _keep(self, number: int, page: Leaf) -> Leaf:
         if len(self._young) >= self._limit:
             self._old, self._young = self._young, {}
         self._young[number] = page
@@ -231,19 +268,33 @@ def _with_head(key_length: int) -> Callable[[bytes, int], tuple[int, int, int]]:
     return struct.Struct(f"<I I {key_length}x Q").unpack_from
 
 
-def _facts(pages: Pages, number: int) -> Facts:
-    page = pages.page(number)
-    magic, version, page_size, flags, *rest = _META.unpack_from(page)
-    if (magic, version, page_size, flags) != (_MAGIC, _VERSION, pages.page_size, 0):
+def root_of(path: str, page_size: int) -> Root:
+    """What the newer of the two meta pages of a finished LMDB file says of its tree.
+
+    Raises:
+        BadRecord: it is no LMDB file, or not of this kind.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        found = [_meta(file.read(page_size), page_size) for _ in range(2)]
+    return max(found)[1]
+
+
+def _meta(page: bytes, page_size: int) -> tuple[int, Root]:
+    """The number of a meta page's transaction, and the root as it was then."""
+    if len(page) < _META.size:
+        raise BadRecord("no LMDB file")
+    magic, version, own_size, flags, depth, entries, root, _, transaction = _META.unpack_from(page)
+    if (magic, version, own_size, flags) != (_MAGIC, _VERSION, page_size, 0):
         raise BadRecord("no LMDB file, or none that is understood")
-    return Facts(*rest)
+    return transaction, Root(depth, entries, root)
 
 
 def _parsed(data: bytes) -> Leaf:
     count = ((data[12] | data[13] << 8) - _HEAD.size) // 2
     if not 0 < count <= (len(data) - _HEAD.size) // 2:
         raise BadRecord("a page without keys")
-    return Leaf(data, struct.unpack_from(f"<{count}H", data, _HEAD.size))
+    return Leaf(data, memoryview(data)[_HEAD.size : _HEAD.size + 2 * count].cast("H"))
 
 
 def _below(branch: Leaf, number: int) -> int:

@@ -2,8 +2,8 @@
 
 Strategy: records are appended in file order while the walk goes on, names are sorted and appended at its end. A small
 index is one transaction, a large one many, so that a million parameters need little memory. When LMDB is done, a
-checksum of each page is put behind them (`pages`). The file is private until it is whole, so nothing is synced before
-the end.
+checksum of each page and a summary are put behind them (`pages`, `summary`). The file is private until it is whole, so
+nothing is synced before the end.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import lmdb
 from lazyckpt.entry import Entry, Plain
 from lazyckpt.index.codec import CLEAR, LONGEST_PLAIN_NAME, Codec
 from lazyckpt.index.layout import FACTS, FRAMES, IRREGULAR, PLACE, RECORD_KEY, RECORDS, record_key
-from lazyckpt.index.pages import add_checksums
 from lazyckpt.index.record import Meta, encode_meta
 from lazyckpt.index.store import Numbering
+from lazyckpt.index.summary import finish
 
 _BATCH: Final = 4096  # records a transaction
 _FIRST_MAP: Final = 2**20
@@ -101,14 +101,15 @@ class SidecarWriter:
         places, irregular = self._numbering.places, self._numbering.irregular
         meta = facts._replace(parameters=len(places), irregular=len(irregular))
         rest = [(IRREGULAR + PLACE.pack(place), b"") for place in sorted(irregular)]
-        rest.append((FACTS, encode_meta(meta)))
+        told = encode_meta(meta)
+        rest.append((FACTS, told))
         if frames is not None:
             rest.append((FRAMES, frames))
         with _as_os_error():
             self._records.finish(places, rest)
             page_size, last_page = self._environment.stat()["psize"], self._environment.info()["last_pgno"]
             self._environment.close()
-        add_checksums(self._path, page_size, last_page + 1)
+        finish(self._path, page_size, last_page + 1, told)
         return meta
 
 

@@ -13,12 +13,13 @@ from lazyckpt.errors import ArgumentValueError, EncryptedFile, WrongKey
 from lazyckpt.keys import OWN_MODE, AnySecret, LateKey
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
 from lazyckpt.sources.cipher import MODES, Lock, encryption_of
-from lazyckpt.sources.local import open_local, sample
+from lazyckpt.sources.local import open_local
 from lazyckpt.sources.origin import LocalOrigin, Origin
 from lazyckpt.sources.paths import is_url
 
 DEFAULT_MODE: Final = "AES-GCM"
 CACHE_BYTES: Final = 256 * 2**20  # decrypted blocks of a GCM file kept in memory, unless told otherwise
+_MARK: Final = 4  # first bytes of a file, which tell its encryption
 
 __all__ = ["CACHE_BYTES", "BaseSource", "BytesSource", "Opened", "Source", "open_source", "reopen"]
 
@@ -77,9 +78,9 @@ def open_source(
         WrongKey: a key was given and the file is plain, or encrypted in another mode.
         ArgumentValueError: there is no such mode, or no key of it has that length.
     """
-    raw, origin = _open(path, access, cache)
+    raw, origin, head = _open(path, access, cache)
     try:
-        return Opened(raw, origin, _lock(raw, key, dec_mode))
+        return Opened(raw, origin, _lock(raw, head, key, dec_mode))
     except BaseException:
         raw.close()
         raise
@@ -91,18 +92,17 @@ def reopen(opened: Opened) -> Opened:
     Raises:
         MissingFile, UnreadableFile: there is nothing to read.
     """
-    raw, origin = _open(opened.path, "auto", 0)
+    raw, origin, _ = _open(opened.path, "auto", 0)
     return opened._replace(source=raw, origin=origin)
 
 
-def _open(path: str, access: str, cache: int) -> tuple[Source, Origin]:
-    """The one place that decides which source opens what."""
-    return _open_remote(path, cache) if is_url(path) else _open_local(path, access)
-
-
-def _open_local(path: str, access: str) -> tuple[Source, Origin]:
-    raw, status = open_local(path, access)
-    return raw, LocalOrigin(path, status, Fingerprint(status.st_size, status.st_mtime_ns, sample(raw)))
+def _open(path: str, access: str, cache: int) -> tuple[Source, Origin, bytes]:
+    """The one place that decides which source opens what; the source, where it came from, and its first bytes."""
+    if is_url(path):
+        raw, origin = _open_remote(path, cache)
+        return raw, origin, bytes(raw.read(0, min(_MARK, raw.size)))
+    local = open_local(path, access)
+    return local.source, LocalOrigin(path, local.status, local.fingerprint), local.head
 
 
 def _open_remote(url: str, cache: int) -> tuple[Source, Origin]:
@@ -111,8 +111,8 @@ def _open_remote(url: str, cache: int) -> tuple[Source, Origin]:
     return open_remote(url, cache)
 
 
-def _lock(raw: Source, key: AnySecret, mode_name: str) -> Lock | None:
-    found = encryption_of(bytes(raw.read(0, min(4, raw.size))))
+def _lock(raw: Source, head: bytes, key: AnySecret, mode_name: str) -> Lock | None:
+    found = encryption_of(head[:_MARK])
     if isinstance(key, LateKey):
         if found is None and key.insists and raw.size:
             raise _no_use(raw)

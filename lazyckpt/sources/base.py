@@ -8,13 +8,14 @@ cursor and may be read by many threads at once.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import ChangedFile
 
+_WORTH_UNLOCKING: Final = 2**16  # bytes whose copy takes longer than what surrounds it
 Request = tuple[int, memoryview]  # an offset, and the (writable, contiguous) bytes to fill from there
 
 
@@ -151,6 +152,14 @@ class BaseSource:
 def room(size: int) -> memoryview:
     """Writable bytes, uninitialised. For large ones far cheaper than a bytearray (numpy asks for huge pages)."""
     return np.empty(size, np.uint8).data
+
+
+def copy(destination: memoryview, data: memoryview) -> None:
+    """Copy bytes; of many, without the interpreter's lock, so that other threads go on with their work."""
+    if data.nbytes < _WORTH_UNLOCKING:
+        destination[:] = data
+    else:
+        np.copyto(np.frombuffer(destination, np.uint8), np.frombuffer(data, np.uint8))
 
 
 class BytesSource(BaseSource):

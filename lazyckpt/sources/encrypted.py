@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 
 from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import DamagedBlock, WrongKey
-from lazyckpt.sources.base import BaseSource, Request, Source, room
+from lazyckpt.sources.base import BaseSource, Request, Source, copy, room
 from lazyckpt.sources.blocks import Block, Blocks
 from lazyckpt.sources.cipher import BLOCK, Lock, invalid_tag
 from lazyckpt.sources.frames import Frame, FrameTable, hop
@@ -225,7 +225,7 @@ class GcmSource(DecryptedSource):
         """Fill pieces from a block that was taken, and give it back."""
         try:
             for inside, destination in pieces:
-                destination[:] = block.plain[inside : inside + destination.nbytes]
+                copy(destination, block.plain[inside : inside + destination.nbytes])
         finally:
             self._blocks.give_back(block)
 

@@ -1,11 +1,13 @@
 """Local files: a read-only memory map where that is wise, positional reads where it is not.
 
 Strategy: the map is read-only and shared (a private writable map of a file larger than memory is refused by the
-kernel), costs no memory of its own, and serves every reader without a copy. On network file systems a map turns each
-4 KiB page into a round trip, and a file truncated by another machine into a SIGBUS, so there the file is read with
-`pread`; one line in the log says so. Before bytes are handed out the file's size is compared with the size it had
-when it was opened: a file that shrank is an error here, not a crash later. A file truncated *while* its bytes are
-being looked at cannot be caught by any reader of a memory map.
+kernel), costs no memory of its own, and serves every reader without a copy. Whoever wants a large copy gets it with
+`pread` all the same: no page is mapped for it, the system reads ahead as it does for any file that is read in order,
+and a file that is truncated meanwhile gives an error. On network file systems a map turns each 4 KiB page into a round
+trip, and a file truncated by another machine into a SIGBUS, so there the file is read with `pread`; one line in the log
+says so. Before bytes are handed out the file's size is compared with the size it had when it was opened: a file that
+shrank is an error here, not a crash later. A file truncated *while* its bytes are being looked at cannot be caught by
+any reader of a memory map.
 """
 
 from __future__ import annotations
@@ -14,19 +16,26 @@ import contextlib
 import errno
 import mmap
 import os
+import re
 import stat
+import struct
 import sys
 import weakref
-from typing import Final
+from typing import Final, NamedTuple
+from zlib import crc32
 
 from lazyckpt import log
+from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, UnreadableFile
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
 
 _MOST_PRIVATE_MAPS: Final = 128
 _WORTH_EXPECTING: Final = 2**20  # bytes
+_WORTH_A_CALL: Final = 2**20  # bytes of a copy from which `pread` takes less than the faults of a map
 _POPULATE_READ: Final = getattr(mmap, "MADV_POPULATE_READ", 22 if sys.platform == "linux" else None)
 SAMPLED: Final = 4096  # bytes at each end of a file that a fingerprint looks at
+_HALF: Final = SAMPLED // 2
+_SUMS: Final = struct.Struct("<4I")
 NOT_FILES: Final = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -45,23 +54,46 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 )
 
 
+def _faults_are_exact() -> bool:
+    """Whether a fault in a range that is marked for huge pages reads 2 MiB and no more (Linux 5.18 and newer).
+
+    Otherwise it reads as much as the disk reads ahead, half of it before the place that was touched.
+    """
+    if sys.platform != "linux" or mmap.PAGESIZE != 4096 or not os.path.exists("/sys/kernel/mm/transparent_hugepage"):
+        return False
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return release is not None and (int(release[1]), int(release[2])) >= (5, 18)
+
+
+# Huge pages first: without them, random reads would be of single pages.
+_EXACTLY: Final = (mmap.MADV_HUGEPAGE, mmap.MADV_RANDOM) if _faults_are_exact() else ()
+# What the whole map is marked as, so that it stays in one piece when a range of it was marked otherwise for a while.
+_AS_EVER: Final = (mmap.MADV_NOHUGEPAGE, mmap.MADV_NORMAL) if _EXACTLY else ()
+
+
+def _advise(opened: mmap.mmap, advice: tuple[int, ...], start: int, size: int) -> None:
+    with contextlib.suppress(OSError):  # an older kernel, or the file shrank: then reading tells
+        for each in advice:
+            opened.madvise(each, start, size)
+
+
 class MmapSource(BaseSource):
     """A file as a read-only memory map. Addressable: reading copies nothing."""
 
     window = 0
 
-    def __init__(self, name: str, descriptor: int, size: int) -> None:
-        """Map the file. The descriptor stays the caller's (the map keeps a duplicate).
+    def __init__(self, name: str, descriptor: int, status: os.stat_result) -> None:
+        """Map the file. The descriptor stays the caller's (the map keeps a duplicate, and so does the source).
 
         Raises:
             OSError: the file cannot be mapped.
         """
         self.name = name
-        self.size = size
-        self._map: mmap.mmap | None = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+        self.size = status.st_size
+        self._map: mmap.mmap | None = mmap.mmap(descriptor, self.size, access=mmap.ACCESS_READ)
+        self._opened: _Descriptor | None = _Descriptor(os.dup(descriptor))
         self._whole: memoryview | None = memoryview(self._map)
         self._private: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
-        status = os.fstat(descriptor)
         self._identity = (status.st_dev, status.st_ino)
 
     def private(self, offset: int, length: int) -> memoryview | None:
@@ -94,7 +126,7 @@ class MmapSource(BaseSource):
 
     def close(self) -> None:
         """Let go of the map; it disappears with the last view that was handed out."""
-        self._map = self._whole = None
+        self._map = self._whole = self._opened = None
 
     def _view(self, offset: int, length: int) -> memoryview:
         opened, whole = self._map, self._whole  # another thread may close the source meanwhile
@@ -108,13 +140,18 @@ class MmapSource(BaseSource):
         return whole[offset : offset + length]
 
     def expect(self, offset: int, length: int) -> None:
-        """Map all pages of a range in one call (Linux 5.14 and newer); a fault for every 64 KiB costs more."""
+        """Read and map all pages of a range in one call (Linux 5.14 and newer); a fault for every 64 KiB costs more.
+
+        Where a fault can be told to (see `_faults_are_exact`), pages come in by huge ones, and none around the range.
+        """
         opened = self._map
         if opened is None or length < _WORTH_EXPECTING or _POPULATE_READ is None:
             return
         start = offset // mmap.PAGESIZE * mmap.PAGESIZE
-        with contextlib.suppress(OSError):  # an older kernel, or the file shrank: then reading tells
-            opened.madvise(_POPULATE_READ, start, offset + length - start)
+        size = offset + length - start
+        _advise(opened, _EXACTLY, start, size)
+        _advise(opened, (_POPULATE_READ,), start, size)
+        _advise(opened, _AS_EVER, 0, self.size)
 
     def scattered(self, whether: bool) -> None:
         """See `Source.scattered`: each fault then brings in one page, and not the hundreds of kilobytes around it."""
@@ -123,19 +160,43 @@ class MmapSource(BaseSource):
             opened.madvise(mmap.MADV_RANDOM if whether else mmap.MADV_NORMAL)
 
     def _fill(self, offset: int, destination: memoryview) -> None:
+        opened = self._opened  # another thread may close the source meanwhile
         view = self._view(offset, destination.nbytes)
-        self.expect(offset, destination.nbytes)
-        destination[:] = view
+        if opened is None or destination.nbytes < _WORTH_A_CALL:
+            destination[:] = view
+        else:
+            opened.fill(offset, destination, self)
 
 
 class _Descriptor:
     """A descriptor that is closed with its last user: its number must not come to mean another file while one reads."""
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        self._number = number
 
     def __del__(self) -> None:
-        os.close(self.number)
+        os.close(self._number)
+
+    def fill(self, offset: int, destination: memoryview, source: BaseSource) -> None:
+        """Read bytes of the file that `source` is.
+
+        Raises:
+            ChangedFile: the file has fewer than it had.
+            UnreadableFile: the system could not read them.
+        """
+        done, wanted = 0, destination.nbytes
+        while done < wanted:
+            try:
+                # One call moves at most 0x7ffff000 bytes on Linux.
+                got = os.preadv(self._number, [destination[done : done + 2**30]], offset + done)
+            except OSError as error:
+                raise UnreadableFile(f"{source.name}: reading at byte {offset + done:,} failed: {error}") from error
+            if got == 0:
+                raise ChangedFile(
+                    f"the file ends at byte {offset + done:,}; it had {source.size:,} when it was opened",
+                    file=source.name,
+                )
+            done += got
 
 
 class PreadSource(BaseSource):
@@ -143,10 +204,10 @@ class PreadSource(BaseSource):
 
     window_limit = 2**18
 
-    def __init__(self, name: str, descriptor: int, size: int) -> None:
+    def __init__(self, name: str, descriptor: int, status: os.stat_result) -> None:
         """Keep a duplicate of the descriptor."""
         self.name = name
-        self.size = size
+        self.size = status.st_size
         self._opened: _Descriptor | None = _Descriptor(os.dup(descriptor))
 
     def close(self) -> None:
@@ -157,35 +218,42 @@ class PreadSource(BaseSource):
         opened = self._opened  # another thread may close the source meanwhile
         if opened is None:
             raise ClosedCheckpoint(f"{self.name} was closed")
-        done, wanted = 0, destination.nbytes
-        while done < wanted:
-            try:
-                # One call moves at most 0x7ffff000 bytes on Linux.
-                got = os.preadv(opened.number, [destination[done : done + 2**30]], offset + done)
-            except OSError as error:
-                raise UnreadableFile(f"{self.name}: reading at byte {offset + done:,} failed: {error}") from error
-            if got == 0:
-                raise ChangedFile(
-                    f"the file ends at byte {offset + done:,}; it had {self.size:,} when it was opened", file=self.name
-                )
-            done += got
+        opened.fill(offset, destination, self)
 
 
-def open_local(path: str, access: str = "auto") -> tuple[Source, os.stat_result]:
+class Local(NamedTuple):
+    """A file that was opened.
+
+    Attributes:
+        source: its bytes.
+        status: the system's of it, at the moment it was opened.
+        head: its first bytes, up to 4 KiB.
+        sample: the hash of its ends (see `hash_of_ends`).
+    """
+
+    source: Source
+    status: os.stat_result
+    head: bytes
+    sample: bytes
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What tells it from others."""
+        return Fingerprint(self.status.st_size, self.status.st_mtime_ns, self.sample)
+
+
+def open_local(path: str, access: str = "auto") -> Local:
     """Open a regular file for random access.
 
     Args:
         path: a path; symbolic links are followed.
         access: `mmap`, `pread`, or `auto`, which takes a map unless the file lies on a network file system.
 
-    Returns:
-        The source, and the file's stat at the moment it was opened.
-
     Raises:
         MissingFile: there is no such file.
         UnreadableFile: it is not a regular file, or may not be read.
 
-    Cost: one open, one fstat, one map; no byte of the file is read.
+    Cost: one open, one stat, one map; two reads of 4 KiB, without the map, of which no page is touched.
     """
     descriptor = -1
     try:
@@ -193,7 +261,9 @@ def open_local(path: str, access: str = "auto") -> tuple[Source, os.stat_result]
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise _not_regular(path, status.st_mode)
-        return _choose(path, descriptor, status.st_size, access), status
+        head = os.pread(descriptor, SAMPLED, 0)
+        last = os.pread(descriptor, SAMPLED, status.st_size - SAMPLED) if status.st_size > SAMPLED else head
+        return Local(_choose(path, descriptor, status, access), status, head, hash_of_ends(head, last))
     except FileNotFoundError as error:
         raise MissingFile(
             f"the checkpoint file: {path} does not exist, please check the name and the folder"
@@ -205,22 +275,22 @@ def open_local(path: str, access: str = "auto") -> tuple[Source, os.stat_result]
             os.close(descriptor)
 
 
-def _choose(path: str, descriptor: int, size: int, access: str) -> Source:
-    if size == 0:
+def _choose(path: str, descriptor: int, status: os.stat_result, access: str) -> Source:
+    if status.st_size == 0:
         return BytesSource(b"", path)
     if access == "auto":
-        kind = file_system(path)
+        kind = file_system_of(status.st_dev)
         if kind in NETWORK_FILE_SYSTEMS:
             log.info("%s lies on %s: reading with pread, not through a memory map", path, kind)
             access = "pread"
     if access != "pread":
         try:
-            return MmapSource(path, descriptor, size)
+            return MmapSource(path, descriptor, status)
         except OSError as error:
             if access == "mmap" or error.errno == errno.EACCES:
                 raise
             log.info("%s cannot be mapped (%s): reading with pread", path, error)
-    return PreadSource(path, descriptor, size)
+    return PreadSource(path, descriptor, status)
 
 
 def _not_regular(path: str, mode: int) -> OSError:
@@ -235,9 +305,13 @@ def file_system(path: str) -> str:
     Cost: one stat, and the first time in a process for each device one read of /proc/self/mountinfo.
     """
     try:
-        device = os.stat(path).st_dev
+        return file_system_of(os.stat(path).st_dev)
     except OSError:
         return "unknown"
+
+
+def file_system_of(device: int) -> str:
+    """The same, for the number of a device."""
     if device not in _file_systems:
         _file_systems[device] = _mounted(f"{os.major(device)}:{os.minor(device)}")
     return _file_systems[device]
@@ -258,16 +332,6 @@ def _mounted(device: str) -> str:
     return "unknown"
 
 
-def sample(source: Source) -> bytes:
-    """A hash of a source's first and last 4 KiB: the part of a fingerprint that mtime cannot tell."""
-    size = min(SAMPLED, source.size)
-    return hash_of_ends(source.read(0, size), source.read(source.size - size, size))
-
-
 def hash_of_ends(first: memoryview | bytes, last: memoryview | bytes) -> bytes:
-    """The hash that is a `sample`."""
-    import hashlib
-
-    digest = hashlib.blake2b(first, digest_size=16)
-    digest.update(last)
-    return digest.digest()
+    """The hash that is a `sample`: CRC-32 of each half of the two ends. No secret, and no proof against a forger."""
+    return _SUMS.pack(crc32(first[:_HALF]), crc32(first[_HALF:]), crc32(last[:_HALF]), crc32(last[_HALF:]))

@@ -36,7 +36,7 @@ _WEB: Final = re.compile(r"https?://")
 
 def is_url(path: str) -> bool:
     """Whether a name is a URL, and not a path of this machine."""
-    return bool(_URL.match(path)) and not _LOCAL.match(path)
+    return ":" in path and bool(_URL.match(path)) and not _LOCAL.match(path)
 
 
 def is_web(path: str) -> bool:
@@ -46,7 +46,7 @@ def is_web(path: str) -> bool:
 
 def shown(text: str) -> str:
     """A text with what follows `?` in web addresses taken out: a signed address is a key."""
-    return _QUERY.sub(r"\1", text)
+    return _QUERY.sub(r"\1", text) if "://" in text else text
 
 
 def given(path: object, what: str = "a path is needed") -> str:

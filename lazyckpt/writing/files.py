@@ -27,7 +27,7 @@ from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import place
 from lazyckpt.index.record import Meta
 from lazyckpt.sources.cipher import Lock
-from lazyckpt.sources.local import open_local, sample
+from lazyckpt.sources.local import open_local
 from lazyckpt.writing import ckpt, safetensors
 from lazyckpt.writing.along import Follower, following
 from lazyckpt.writing.counted import Count, Items, Progress
@@ -185,7 +185,7 @@ def _write_safetensors(file: BinaryIO, items: Items, how: How, index: Follower) 
         metadata[CRC] = str(safetensors.checksum(order))
     safetensors.write(file, placed, safetensors.header(placed, metadata, how.align), order)
     file.flush()
-    source, _ = open_local(file.name)
+    source = open_local(file.name).source
     try:
         entries = find(source, "safetensors")
         while batch := list(islice(entries, _BATCH)):
@@ -199,11 +199,9 @@ _WRITERS: Final = {"ckpt": _write_ckpt, "safetensors": _write_safetensors}
 
 
 def _fingerprint(file: BinaryIO) -> Fingerprint:
-    source, status = open_local(file.name)
-    try:
-        return Fingerprint(status.st_size, status.st_mtime_ns, sample(source))
-    finally:
-        source.close()
+    local = open_local(file.name)
+    local.source.close()
+    return local.fingerprint
 
 
 def _reads(items: Items, how: How) -> int:

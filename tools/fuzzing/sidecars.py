@@ -28,6 +28,8 @@ HOUSES = {  # a checkpoint, and what it is opened with
     "sealed": (encryption.encrypted(PLAIN, block=1000), {"dec_key": encryption.KEY}),
 }
 PAGE = 4096
+_TAIL = 28  # bytes behind the summary
+_LONGEST = 200  # bytes of a summary
 
 
 def sidecar_seeds() -> list[Seed]:
@@ -111,11 +113,12 @@ def _loaded(checkpoint: Checkpoint, key: str) -> list[dict[str, object]]:
 
 
 def _summed(data: bytes) -> bytes:
-    """The pages of a mutant, as many as it says there are, with checksums that fit."""
+    """The pages of a mutant, as many as it says there are, with its summary and checksums that fit."""
+    length = min(int.from_bytes(data[-16:-12], "little"), _LONGEST)
     path = folder() / "forged"
     count = min(len(data) // PAGE, max(int.from_bytes(data[at : at + 8], "little") for at in (136, PAGE + 136)) + 1)
     path.write_bytes(data)
-    add_checksums(str(path), PAGE, count)
+    add_checksums(str(path), PAGE, count, data[-_TAIL - length : -_TAIL])
     return path.read_bytes()
 
 

@@ -1,0 +1,75 @@
+"""Views of a value whose parts are asked for again and again.
+
+A part costs little, a proof of the value's header several times as much. So after the first proof the header's bytes
+are remembered, and compared with those of the file each time: all of them are looked at, for a part of the cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from lazyckpt.arrays import AnyArray, check_sense, dtype_of
+from lazyckpt.entry import Entry
+from lazyckpt.sources.base import Source
+
+_SHORT: Final = 1024  # bytes of a header that are compared rather than parsed
+_MOST: Final = 64  # values remembered
+
+
+class _Proven(NamedTuple):
+    """A tensor in one piece, where it stands, and what stood before and behind its content when it was proven."""
+
+    entry: Entry
+    start: int
+    size: int
+    content: slice
+    behind: slice
+    dtype: np.dtype[Any]
+    header: bytes
+    trailer: bytes
+
+
+class Repeated:
+    """The views of one addressable source. Safe for many threads."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._proven: dict[int, _Proven] = {}  # by the entry's id
+
+    def view(self, entry: Entry, proven: Callable[[Entry], AnyArray]) -> AnyArray:
+        """A tensor's values.
+
+        Args:
+            entry: of a tensor in one piece.
+            proven: proves an entry, and gives a view of it.
+
+        Raises:
+            StaleIndex, ChangedFile: see `Payloads.view`.
+        """
+        known = self._proven.get(id(entry))
+        if known is not None and known.entry is entry:
+            _, start, size, content, behind, dtype, header, trailer = known
+            run = self._source.read(start, size)
+            if run[: content.start] == header and run[behind] == trailer:
+                return np.frombuffer(run[content], dtype).reshape(entry.shape)
+        seen = None if entry.apart else self._seen(entry)
+        array = proven(entry)
+        if seen is not None:  # and if the header was changed after it was seen, it will be proven again
+            if len(self._proven) >= _MOST:
+                self._proven.clear()
+            self._proven[id(entry)] = seen
+        return array
+
+    def _seen(self, entry: Entry) -> _Proven | None:
+        """A tensor with its header as it is; None if that is too long to be compared each time."""
+        check_sense(entry, self._source)
+        start, size, (offset, length) = entry.start, entry.stop - entry.start, entry.extents[0]
+        if size - length > _SHORT:
+            return None
+        run = self._source.read(start, size)
+        content, behind = slice(offset - start, offset - start + length), slice(offset - start + length, None)
+        header, trailer = bytes(run[: content.start]), bytes(run[behind])
+        return _Proven(entry, start, size, content, behind, dtype_of(entry).numpy, header, trailer)
