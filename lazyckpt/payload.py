@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from lazyckpt.alike import Alike, Stretch, stretch_of
 from lazyckpt.arrays import (
     AnyArray,
     aligned,
@@ -26,6 +27,7 @@ from lazyckpt.arrays import (
     is_plain,
     neighbours,
     requests_for,
+    shared,
     text_of,
     within,
 )
@@ -262,24 +264,44 @@ class Payloads:
         Ten objects for each of many values would cost the garbage collector more than the values take to read.
         """
         run = np.empty(group[-1].stop - group[0].start, np.uint8).data
-        return _Fetch([(group[0].start, run)], lambda: self._cut(group, run))
+        return _Fetch([(group[0].start, run)], lambda: self._cut(stretch_of(group), run))
 
     def _at_hand(self, group: list[Entry]) -> list[Any]:
         """The same of an addressable source."""
         if len(group) == 1:
             return [self.value(group[0])]
-        return self._cut(group, self._source.read(group[0].start, group[-1].stop - group[0].start))
+        return self.stretch(stretch_of(group))
 
-    def _cut(self, group: list[Entry], run: memoryview) -> list[Any]:
-        """The values of neighbours whose bytes are at hand."""
-        start = group[0].start
-        patch = Patch([(start, run)])
-        made = []
-        for entry in group:
+    def stretch(self, stretch: Stretch) -> list[Any]:
+        """The values of a stretch of an addressable source, each in an aligned, writable array.
+
+        Raises:
+            StaleIndex, ChangedFile: as for `view`.
+        """
+        return self._cut(stretch, self._source.read(stretch.start, stretch.stop - stretch.start))
+
+    def _cut(self, stretch: Stretch, run: memoryview) -> list[Any]:
+        """The values of a stretch whose bytes are at hand."""
+        patch = Patch([(stretch.start, run)])
+        made: list[Any] = [None] * len(stretch.names)
+        others = dict(stretch.others)
+        for alike in stretch.groups:
+            values = self._proven(alike, run, stretch.start)
+            if values is None:
+                others |= alike.entries()
+                continue
+            for number, value in zip(alike.numbers, shared(values), strict=True):
+                made[number] = value
+        for number, entry in others.items():
             self._form.confirm_in(patch, entry)
-            offset, length = entry.extents[0]
-            made.append(copied(entry.shape, dtype_of(entry), run[offset - start : offset - start + length]))
+            offset, length = entry.extents[0].offset - stretch.start, entry.extents[0].length
+            made[number] = copied(entry.shape, dtype_of(entry), run[offset : offset + length])
         return made
+
+    def _proven(self, alike: Alike, run: memoryview, base: int) -> AnyArray | None:
+        """The values of tensors that are alike, in memory of their own; None if they cannot be proven all at once."""
+        stand_alike = self._form.stand_alike
+        return alike.contents(run, base) if stand_alike is not None and stand_alike(run, base, alike) else None
 
     def _arrays(self, entry: Entry) -> _Fetch:
         """Keys, values and status of a map."""

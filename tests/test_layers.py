@@ -19,6 +19,7 @@ LAYERS = (
     "atomic",
     "dtypes",
     "entry",
+    "alike",  # many entries in one
     "keys",
     "sources",
     "formats",
