@@ -82,7 +82,8 @@ class Alike(NamedTuple):
         if min(self.header, self.length) <= 0 or min(self.starts) < base or max(self.starts) > last:
             return None
         windows: _Rows = np.ndarray((run.nbytes - width + 1, width), np.uint8, run, 0, (1, 1))
-        return windows[np.array(self.starts) + (skip - base)]
+        rows: _Rows = windows[np.array(self.starts) + (skip - base)]
+        return rows
 
 
 class Stretch(NamedTuple):

@@ -171,7 +171,8 @@ class Checkpoint(Viewing):
         Raises:
             KeyError: a name is not there; nothing is read then.
 
-        Cost: allocates the sum of the values.
+        Cost: allocates the sum of the values. Small neighbours that are alike share pieces of memory of 4 KiB, each of
+        which stays as long as one of its values. Of all names of a plain file, a few microseconds for a small value.
         """
         known = self._in_stretches() if names is None else ((name, self.peek(name)) for name in names)
         jobs: dict[str, Entry] = {}

@@ -44,6 +44,8 @@ _WORTH_A_MAP: Final = 2**20  # bytes of a value from which a map of its own is c
 _SMALL: Final = 2**16  # bytes of a value below which what surrounds the copy costs more than the copy
 _LONGEST_HEADER: Final = 2**20  # bytes of unknown fields beyond which a header is looked at in place
 
+_Proven = tuple[list[tuple[Alike, AnyArray]], dict[int, Entry]]
+
 
 class _Fetch(NamedTuple):
     """A value on its way: `requests` must be filled, then `finish` proves the header and gives the value."""
@@ -200,6 +202,22 @@ class Payloads:
         self._source.read_many([request for fetch in fetches for request in fetch.requests])
         return [value for fetch in fetches for value in fetch.finish()]
 
+    def proven(self, stretch: Stretch) -> _Proven:
+        """What can be proven at once of a stretch of an addressable source.
+
+        Returns:
+            Groups, and of each the values as one array of shape (how many, *shape) in memory of its own; and the
+            entries of all other tensors by their numbers, of which nothing has been proven.
+
+        Raises:
+            ChangedFile: the file shrank.
+        """
+        return self._proven(stretch, self._source.read(stretch.start, stretch.stop - stretch.start))
+
+    def release(self, stretch: Stretch) -> None:
+        """Let the pages of a stretch leave this process's memory."""
+        self._source.release(stretch.start, stretch.stop - stretch.start)
+
     def prove(self, entries: list[Entry]) -> None:
         """Make sure that the file has entries where the index says, with one read of the source. Reads headers only.
 
@@ -284,12 +302,8 @@ class Payloads:
         """The values of a stretch whose bytes are at hand."""
         patch = Patch([(stretch.start, run)])
         made: list[Any] = [None] * len(stretch.names)
-        others = dict(stretch.others)
-        for alike in stretch.groups:
-            values = self._proven(alike, run, stretch.start)
-            if values is None:
-                others |= alike.entries()
-                continue
+        groups, others = self._proven(stretch, run)
+        for alike, values in groups:
             for number, value in zip(alike.numbers, shared(values), strict=True):
                 made[number] = value
         for number, entry in others.items():
@@ -298,10 +312,17 @@ class Payloads:
             made[number] = copied(entry.shape, dtype_of(entry), run[offset : offset + length])
         return made
 
-    def _proven(self, alike: Alike, run: memoryview, base: int) -> AnyArray | None:
-        """The values of tensors that are alike, in memory of their own; None if they cannot be proven all at once."""
-        stand_alike = self._form.stand_alike
-        return alike.contents(run, base) if stand_alike is not None and stand_alike(run, base, alike) else None
+    def _proven(self, stretch: Stretch, run: memoryview) -> _Proven:
+        """See `proven`, of bytes at hand."""
+        groups, others, stand_alike = list[tuple[Alike, AnyArray]](), dict(stretch.others), self._form.stand_alike
+        for alike in stretch.groups:
+            is_proven = stand_alike is not None and stand_alike(run, stretch.start, alike)
+            values = alike.contents(run, stretch.start) if is_proven else None
+            if values is None:
+                others |= alike.entries()
+            else:
+                groups.append((alike, values))
+        return groups, others
 
     def _arrays(self, entry: Entry) -> _Fetch:
         """Keys, values and status of a map."""

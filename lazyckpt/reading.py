@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -35,42 +36,28 @@ def read_all(
     Cost: allocates the sum of the values; copies and decryption release the interpreter's lock. Of an encrypted file
     each block is decrypted once, but for those at the borders of batches of 1 GiB, which may be twice.
     """
-    order = sorted(jobs.items(), key=lambda job: job[1].place)
-    batches = _batches(order, _TURN_BYTES if payloads.is_addressable else BATCH_BYTES)
-    turns = sorted([*map(_of_entries, batches), *map(_of_stretch, stretches)], key=lambda turn: turn.place)
+    turns = list(_turns(jobs, stretches, _TURN_BYTES if payloads.is_addressable else BATCH_BYTES))
     total = sum(turn.stored for turn in turns)
     if workers is None:
         workers = min(MAX_WORKERS, os.cpu_count() or 1) if total >= PARALLEL_FROM else 1
-    values, done = {}, 0
+    values: dict[str, Any] = {}
+    done = 0
     for turn, found in zip(turns, _values(payloads, turns, workers), strict=True):
         values.update(zip(turn.names, found, strict=True))
-        for size in turn.sizes() if progress is not None else ():
-            done += size
-            progress(done, total)
+        if progress is not None:
+            for size in turn.sizes():
+                done += size
+                progress(done, total)
     return values
 
 
 class _Turn(NamedTuple):
     """Values that are read together."""
 
-    place: int
     stored: int
     names: list[str]
     sizes: Callable[[], list[int]]
     read: Callable[[Payloads], list[Any]]
-
-
-def _of_stretch(stretch: Stretch) -> _Turn:
-    return _Turn(
-        stretch.start, stretch.stored, stretch.names, stretch.sizes, lambda payloads: payloads.stretch(stretch)
-    )
-
-
-def _of_entries(batch: list[tuple[str, Entry]]) -> _Turn:
-    entries = [entry for _, entry in batch]
-    sizes = [entry.stored for entry in entries]
-    names = [name for name, _ in batch]
-    return _Turn(entries[0].place, sum(sizes), names, lambda: sizes, lambda payloads: payloads.values(entries))
 
 
 def _values(payloads: Payloads, turns: list[_Turn], workers: int) -> Iterator[list[Any]]:
@@ -83,15 +70,31 @@ def _values(payloads: Payloads, turns: list[_Turn], workers: int) -> Iterator[li
         yield from pool.map(lambda turn: turn.read(payloads), turns)
 
 
-def _batches(order: list[tuple[str, Entry]], most: int) -> Iterator[list[tuple[str, Entry]]]:
-    """Neighbours that are read together, so that a progress bar moves and threads have work."""
+def _turns(jobs: dict[str, Entry], stretches: Sequence[Stretch], most: int) -> Iterator[_Turn]:
+    """All in file order; of entries several together, so that a progress bar moves and threads have work."""
+    waiting = deque(sorted(stretches, key=lambda stretch: stretch.start))
     batch: list[tuple[str, Entry]] = []
     size = 0
-    for job in order:
+    for job in sorted(jobs.items(), key=lambda job: job[1].place):
+        is_behind = bool(waiting) and waiting[0].start < job[1].place
+        if batch and (is_behind or size >= most):
+            yield _of_entries(batch)
+            batch, size = [], 0
+        while waiting and waiting[0].start < job[1].place:
+            yield _of_stretch(waiting.popleft())
         batch.append(job)
         size += job[1].stored
-        if size >= most:
-            yield batch
-            batch, size = [], 0
     if batch:
-        yield batch
+        yield _of_entries(batch)
+    yield from map(_of_stretch, waiting)
+
+
+def _of_entries(batch: list[tuple[str, Entry]]) -> _Turn:
+    entries = [entry for _, entry in batch]
+    sizes = [entry.stored for entry in entries]
+    names = [name for name, _ in batch]
+    return _Turn(sum(sizes), names, lambda: sizes, lambda payloads: payloads.values(entries))
+
+
+def _of_stretch(stretch: Stretch) -> _Turn:
+    return _Turn(stretch.stored, stretch.names, stretch.sizes, lambda payloads: payloads.stretch(stretch))

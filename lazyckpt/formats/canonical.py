@@ -195,7 +195,8 @@ def stand_alike(run: memoryview, base: int, alike: Alike) -> bool:
     first = headers[0].tobytes()
     tag = _varint_end(first, _varint_end(first, 1) + 1)
     before, behind = first[:tag], first[tag + len(name) :]
-    return headers.tobytes() == before + (behind + before).join(alike.names) + behind
+    expected: bytes = before + (behind + before).join(alike.names) + behind
+    return headers.tobytes() == expected
 
 
 def _varint_end(data: bytes, position: int) -> int:

@@ -221,10 +221,10 @@ def _decode_simple(data: bytes, form: _Form) -> Entry:
     if shape and min(shape) < 0:
         raise BadRecord("a record that contradicts itself")
     start, stop, offset, length = numbers[ndim:]
-    extents = (Extent(offset, length),)
-    return Entry(
-        str(data[name:], "utf-8"), TENSOR, dtype, shape, extents, start, stop, (), "", data[fields.size : name]
-    )
+    new = tuple.__new__  # cheaper than by the classes' own
+    extents = (new(Extent, (offset, length)),)
+    digest = data[fields.size : name]
+    return new(Entry, (str(data[name:], "utf-8"), TENSOR, dtype, shape, extents, start, stop, (), "", digest, 0))
 
 
 def name_of(data: bytes) -> str:

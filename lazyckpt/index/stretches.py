@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final
 
-from lazyckpt.alike import LONGEST, SMALL, Common, Stretch, common_of, stretch
+from lazyckpt.alike import FEWEST, LONGEST, SMALL, Common, Stretch, common_of, stretch
 from lazyckpt.entry import Entry
 from lazyckpt.index.record import BadRecord, PlainStarts, decode, facts_of
 
@@ -43,7 +43,7 @@ def stretches(runs: Iterable[list[bytes]]) -> Iterator[Stretch | Entry]:
             start, stop, offset, length = unpack(record, name - 32)
             if start <= offset and offset + length == stop and stop - start <= SMALL:
                 if records and (start != end or stop - starts[0] > LONGEST):
-                    yield _made(records, names, starts, end, groups)
+                    yield from _made(records, names, starts, end, groups)
                     records, names, starts, groups = _nothing()
                 groups[record[: name - 32], offset - start, length, len(record)].append(len(records))
                 records.append(record)
@@ -52,11 +52,11 @@ def stretches(runs: Iterable[list[bytes]]) -> Iterator[Stretch | Entry]:
                 end = stop
                 continue
         if records:
-            yield _made(records, names, starts, end, groups)
+            yield from _made(records, names, starts, end, groups)
             records, names, starts, groups = _nothing()
         yield decode(record)
     if records:
-        yield _made(records, names, starts, end, groups)
+        yield from _made(records, names, starts, end, groups)
 
 
 def _nothing() -> tuple[list[bytes], list[bytes], list[int], defaultdict[_Key, list[int]]]:
@@ -65,9 +65,12 @@ def _nothing() -> tuple[list[bytes], list[bytes], list[int], defaultdict[_Key, l
 
 def _made(
     records: list[bytes], names: list[bytes], starts: list[int], end: int, groups: dict[_Key, list[int]]
-) -> Stretch:
+) -> Iterator[Stretch | Entry]:
+    if len(records) < FEWEST:
+        yield from map(decode, records)
+        return
     try:
-        return stretch(names, starts, end, groups, _common, lambda number: decode(records[number]))
+        yield stretch(names, starts, end, groups, _common, lambda number: decode(records[number]))
     except UnicodeDecodeError as error:
         raise BadRecord(f"no record: {error}") from error
 
