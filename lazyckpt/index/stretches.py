@@ -20,6 +20,7 @@ from lazyckpt.index.record import BadRecord, PlainStarts, decode, facts_of
 
 _PLACES: Final = struct.Struct("<QQQQ")  # start, stop, offset, length; the name stands behind them
 _HEAD: Final = 8  # bytes that tell where a record's name begins
+_NOWHERE: Final = (1, 0, 0, 0)
 _Key = tuple[bytes, int, int, int]  # head and dims, bytes of header and content, of the record
 
 
@@ -39,24 +40,20 @@ def stretches(runs: Iterable[list[bytes]]) -> Iterator[Stretch | Entry]:
     end = -1
     for record in chain.from_iterable(runs):
         name = starts_of_names[record[:_HEAD]]
-        if name and len(record) >= name:
-            start, stop, offset, length = unpack(record, name - 32)
-            if start <= offset and offset + length == stop and stop - start <= SMALL:
-                if records and (start != end or stop - starts[0] > LONGEST):
-                    yield from _made(records, names, starts, end, groups)
-                    records, names, starts, groups = _nothing()
-                groups[record[: name - 32], offset - start, length, len(record)].append(len(records))
-                records.append(record)
-                names.append(record[name:])
-                starts.append(start)
-                end = stop
-                continue
-        if records:
+        start, stop, offset, length = unpack(record, name - _PLACES.size) if 0 < name <= len(record) else _NOWHERE
+        is_small = start <= offset and offset + length == stop and stop - start <= SMALL
+        if records and not (is_small and start == end and stop - starts[0] <= LONGEST):
             yield from _made(records, names, starts, end, groups)
             records, names, starts, groups = _nothing()
-        yield decode(record)
-    if records:
-        yield from _made(records, names, starts, end, groups)
+        if not is_small:
+            yield decode(record)
+            continue
+        groups[record[: name - _PLACES.size], offset - start, length, len(record)].append(len(records))
+        records.append(record)
+        names.append(record[name:])
+        starts.append(start)
+        end = stop
+    yield from _made(records, names, starts, end, groups)
 
 
 def _nothing() -> tuple[list[bytes], list[bytes], list[int], defaultdict[_Key, list[int]]]:
