@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lazyckpt.alike import LONGEST, SMALL
 from lazyckpt.dtypes import DType
 from lazyckpt.entry import Entry, Extent
 from lazyckpt.errors import CorruptFile, StaleIndex
@@ -19,8 +20,7 @@ _ALIGNMENT: Final = 64  # bytes; what SIMD code and other frameworks like best
 _HUGE_PAGE: Final = 2**21  # bytes of what the system clears and maps at once, where it can
 _WORTH_HUGE: Final = 2**22  # bytes from which numpy asks for huge pages
 _MOST_WASTED: Final = 16  # the last huge page may have room for this part of the array again, and no more
-_SMALL: Final = 2**14  # bytes of a value, header included, that cost less than what it takes to read them alone
-_RUN: Final = 2**20  # bytes of such neighbours that are read together
+_SHARED: Final = 2**12  # bytes of memory that several small values may share: who keeps one of them keeps all that
 AnyArray = npt.NDArray[Any]
 
 
@@ -40,6 +40,26 @@ def copied(shape: tuple[int, ...], dtype: DType, data: memoryview) -> AnyArray:
     room, start = _room(data.nbytes)
     room.data[start : start + data.nbytes] = data
     made: AnyArray = np.ndarray(shape, dtype.numpy, room, start)
+    return made
+
+
+def shared(values: AnyArray) -> list[AnyArray]:
+    """Each of many small values, as `aligned` makes one, but that neighbours share memory of `_SHARED` bytes at most.
+
+    Args:
+        values: of shape (how many, *shape), contiguous.
+    """
+    count, shape, kind = len(values), values.shape[1:], values.dtype
+    padded = -(-values[0].nbytes // _ALIGNMENT) * _ALIGNMENT
+    strides = (padded, *values.strides[1:])
+    step = max(1, _SHARED // padded)
+    made: list[AnyArray] = []
+    for first in range(0, count, step):
+        some = values[first : first + step]
+        room, start = _room(len(some) * padded)
+        own: AnyArray = np.ndarray((len(some), *shape), kind, room, start, strides)
+        own[...] = some
+        made.extend(own[number, ...] for number in range(len(some))) if not shape else made.extend(own)
     return made
 
 
@@ -67,6 +87,11 @@ def dtype_of(entry: Entry) -> DType:
 def is_plain(entry: Entry) -> bool:
     """Whether the bytes of the file are those of the array: nothing is widened or packed."""
     return not entry.extents or entry.stored == entry.nbytes
+
+
+def array_of(entry: Entry, content: memoryview) -> AnyArray:
+    """The array that a tensor's content in one piece is."""
+    return np.frombuffer(content, dtype_of(entry).numpy).reshape(entry.shape)
 
 
 def elements(entry: Entry, data: npt.NDArray[np.uint8]) -> AnyArray:
@@ -135,11 +160,13 @@ def within(extents: tuple[Extent, ...], offset: int, destination: memoryview) ->
 def neighbours(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     """Entries, in their order, in groups: small tensors that follow one another in the file without a gap, or one each.
 
-    A group's bytes, headers included, are one run of at most `_RUN`. Nothing has been proven of the entries.
+    A group's bytes, headers included, are one run of at most `LONGEST`. Nothing has been proven of the entries.
     """
     group: list[Entry] = []
     for entry in entries:
-        if group and not (_may_share(entry) and entry.start == group[-1].stop and entry.stop - group[0].start <= _RUN):
+        if group and not (
+            _may_share(entry) and entry.start == group[-1].stop and entry.stop - group[0].start <= LONGEST
+        ):
             yield group
             group = []
         group.append(entry)
@@ -150,9 +177,13 @@ def neighbours(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield group
 
 
+def _follows(entry: Entry, group: list[Entry]) -> bool:
+    return entry.start == group[-1].stop and entry.stop - group[0].start <= LONGEST
+
+
 def _may_share(entry: Entry) -> bool:
     """Whether a value is small, and nothing is to be done with its bytes but to copy them."""
-    small = entry.stop - entry.start <= _SMALL and entry.dtype is not None and len(entry.extents) == 1
+    small = entry.stop - entry.start <= SMALL and entry.dtype is not None and len(entry.extents) == 1
     return small and not entry.apart and not entry.digest and is_plain(entry)
 
 

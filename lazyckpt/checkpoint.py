@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from lazyckpt.alike import Stretch
 from lazyckpt.entry import MAP, TENSOR, Entry
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.index import Index
@@ -170,16 +171,22 @@ class Checkpoint(Viewing):
         Raises:
             KeyError: a name is not there; nothing is read then.
 
-        Cost: allocates the sum of the values.
+        Cost: allocates the sum of the values. Small neighbours that are alike share pieces of memory of 4 KiB, each of
+        which stays as long as one of its values. Of all names of a plain file, a few microseconds for a small value.
         """
-        known = self.known() if names is None else ((name, self.peek(name)) for name in names)
+        known = self._in_stretches() if names is None else ((name, self.peek(name)) for name in names)
         jobs: dict[str, Entry] = {}
+        stretches: list[Stretch] = []
         values: dict[str, Any] = {}
         for name, value in known:
+            if isinstance(value, Stretch):
+                stretches.append(value)
+                values.update(dict.fromkeys(value.names))
+                continue
             values[name] = None if isinstance(value, Entry) else _own(value)
             if isinstance(value, Entry):
                 jobs[name] = value
-        values.update(read_all(self._payloads, jobs, workers, progress))
+        values.update(read_all(self._payloads, jobs, workers, progress, stretches))
         return values
 
     def save(

@@ -11,6 +11,7 @@ from copy import deepcopy
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from lazyckpt.alike import Stretch
 from lazyckpt.entry import TENSOR, Entry
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
 from lazyckpt.handles import hold_of
@@ -128,6 +129,19 @@ class LazyMapping(MutableMapping[str, Value]):
             held = self._held(name)
             yield name, entry if held is UNEDITED else held
         yield from self._appended.items()
+
+    def _in_stretches(self) -> Iterator[tuple[str, Value | Entry | Stretch]]:
+        """`known`, but that small values of an unedited file that lies at hand come in stretches (with no name)."""
+        if not (self.is_whole and self._payloads.is_addressable):
+            yield from self.known()
+            return
+        self._check_open()
+        for found in self._index.stretches():
+            if isinstance(found, Entry):
+                held = self._held(found.name)
+                yield found.name, found if held is UNEDITED else held
+            else:
+                yield "", found
 
     def items(self) -> ItemsView[str, Value]:
         """Names and values, in order.

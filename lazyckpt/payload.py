@@ -14,9 +14,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from lazyckpt.alike import Alike, Stretch, stretch_of
 from lazyckpt.arrays import (
     AnyArray,
     aligned,
+    array_of,
     bytes_of,
     check_sense,
     copied,
@@ -26,6 +28,7 @@ from lazyckpt.arrays import (
     is_plain,
     neighbours,
     requests_for,
+    shared,
     text_of,
     within,
 )
@@ -35,13 +38,15 @@ from lazyckpt.formats import Format
 from lazyckpt.handles import Hold, reduced
 from lazyckpt.repeated import Repeated
 from lazyckpt.sources.base import Request, Source
-from lazyckpt.sources.ranges import Key, Plan, plan
+from lazyckpt.sources.ranges import Key, Plan, keeps_array, plan
 from lazyckpt.sources.window import Patch
 
 PIECE: Final = 2**23  # bytes of a large value that are looked at together when it is passed over
 _WORTH_A_MAP: Final = 2**20  # bytes of a value from which a map of its own is cheaper than a copy
 _SMALL: Final = 2**16  # bytes of a value below which what surrounds a copy costs more than the copy
 _LONGEST_HEADER: Final = 2**20  # bytes of unknown fields beyond which a header is looked at in place
+
+_Proven = tuple[list[tuple[Alike, AnyArray]], dict[int, Entry]]
 
 
 class _Fetch(NamedTuple):
@@ -88,7 +93,7 @@ class Payloads:
         if not self._is_view(entry):
             return self.copy(entry)
         self._form.confirm(self._source, entry)
-        return _array(entry, self._source.read(*entry.extents[0]))
+        return array_of(entry, self._source.read(*entry.extents[0]))
 
     def copy(self, entry: Entry) -> AnyArray:
         """A tensor's values in an aligned, writable array of their own."""
@@ -107,7 +112,7 @@ class Payloads:
             self._form.confirm(self._source, entry)
             data = self._source.private(*entry.extents[0])
             if data is not None:
-                return _array(entry, data)
+                return array_of(entry, data)
         return self.copy(entry)
 
     def part(self, entry: Entry, key: Key) -> Any:
@@ -200,6 +205,22 @@ class Payloads:
         self._source.read_many([request for fetch in fetches for request in fetch.requests])
         return [value for fetch in fetches for value in fetch.finish()]
 
+    def proven(self, stretch: Stretch) -> _Proven:
+        """What can be proven at once of a stretch of an addressable source.
+
+        Returns:
+            Groups, and of each the values as one array of shape (how many, *shape) in memory of its own; and the
+            entries of all other tensors by their numbers, of which nothing has been proven.
+
+        Raises:
+            ChangedFile: the file shrank.
+        """
+        return self._proven(stretch, self._source.read(stretch.start, stretch.stop - stretch.start))
+
+    def release(self, stretch: Stretch) -> None:
+        """Let the pages of a stretch leave this process's memory."""
+        self._source.release(stretch.start, stretch.stop - stretch.start)
+
     def prove(self, entries: list[Entry]) -> None:
         """Make sure that the file has entries where the index says, with one read of the source. Reads headers only.
 
@@ -264,25 +285,48 @@ class Payloads:
         Ten objects for each of many values would cost the garbage collector more than the values take to read.
         """
         run = np.empty(group[-1].stop - group[0].start, np.uint8).data
-        return _Fetch([(group[0].start, run)], lambda: self._cut(group, run))
+        return _Fetch([(group[0].start, run)], lambda: self._cut(stretch_of(group), run))
 
     def _at_hand(self, group: list[Entry]) -> list[Any]:
         """The same of an addressable source. Large values are read, which in bulk beats copying them from a map."""
         if len(group) == 1:
             entry = group[0]
             return [self.value(entry) if entry.stored < _SMALL else self._run(self._fetch(entry))]
-        return self._cut(group, self._source.read(group[0].start, group[-1].stop - group[0].start))
+        return self.stretch(stretch_of(group))
 
-    def _cut(self, group: list[Entry], run: memoryview) -> list[Any]:
-        """The values of neighbours whose bytes are at hand."""
-        start = group[0].start
-        patch = Patch([(start, run)])
-        made = []
-        for entry in group:
+    def stretch(self, stretch: Stretch) -> list[Any]:
+        """The values of a stretch of an addressable source, each in an aligned, writable array.
+
+        Raises:
+            StaleIndex, ChangedFile: as for `view`.
+        """
+        return self._cut(stretch, self._source.read(stretch.start, stretch.stop - stretch.start))
+
+    def _cut(self, stretch: Stretch, run: memoryview) -> list[Any]:
+        """The values of a stretch whose bytes are at hand."""
+        patch = Patch([(stretch.start, run)])
+        made: list[Any] = [None] * len(stretch.names)
+        groups, others = self._proven(stretch, run)
+        for alike, values in groups:
+            for number, value in zip(alike.numbers, shared(values), strict=True):
+                made[number] = value
+        for number, entry in others.items():
             self._form.confirm_in(patch, entry)
-            offset, length = entry.extents[0]
-            made.append(copied(entry.shape, dtype_of(entry), run[offset - start : offset - start + length]))
+            offset, length = entry.extents[0].offset - stretch.start, entry.extents[0].length
+            made[number] = copied(entry.shape, dtype_of(entry), run[offset : offset + length])
         return made
+
+    def _proven(self, stretch: Stretch, run: memoryview) -> _Proven:
+        """See `proven`, of bytes at hand."""
+        groups, others, stand_alike = list[tuple[Alike, AnyArray]](), dict(stretch.others), self._form.stand_alike
+        for alike in stretch.groups:
+            is_proven = stand_alike is not None and stand_alike(run, stretch.start, alike)
+            values = alike.contents(run, stretch.start) if is_proven else None
+            if values is None:
+                others |= alike.entries()
+            else:
+                groups.append((alike, values))
+        return groups, others
 
     def _arrays(self, entry: Entry) -> _Fetch:
         """Keys, values and status of a map."""
@@ -307,7 +351,7 @@ class Payloads:
 
         def finish() -> Any:
             scatter()
-            return answer if planned.shape or _keeps_array(key) else answer[()]
+            return answer if planned.shape or keeps_array(key) else answer[()]
 
         return proof.then(requests, finish, whole=False)
 
@@ -324,11 +368,6 @@ class Payloads:
             return _Proof(entry, self._source.name, [], lambda: None)
         pieces = [(gap.offset, memoryview(bytearray(gap.length))) for gap in gaps]
         return _Proof(entry, self._source.name, list(pieces), lambda: self._form.confirm_in(Patch(pieces), entry))
-
-
-def _array(entry: Entry, content: memoryview) -> AnyArray:
-    """The array that a content in one piece is."""
-    return np.frombuffer(content, dtype_of(entry).numpy).reshape(entry.shape)
 
 
 class _Proof(NamedTuple):
@@ -357,8 +396,3 @@ class _Proof(NamedTuple):
 def _whole(size: int) -> int:
     """The bytes of a piece: of whole elements, of any dtype."""
     return max(1, size // 8) * 8
-
-
-def _keeps_array(key: Key) -> bool:
-    """Whether numpy answers a zero-dimensional result as an array (an ellipsis was given) and not as a scalar."""
-    return any(part is Ellipsis for part in (key if isinstance(key, tuple) else (key,)))

@@ -363,6 +363,52 @@ def test_load_reads_everything_into_memory_of_its_own(ckpt):
     assert not any(np.shares_memory(*pair) for pair in zip(ckpt.load()["table"], ckpt["table"], strict=True))
 
 
+MANY = {f"layer{number}": counting((min(number % 7, 4) + 1, 5)) + number for number in range(90)}
+AMONG = {**dict(list(MANY.items())[:50]), **MIXED, **MANY, "large": counting((5_000,))}
+
+
+@pytest.mark.parametrize("workers", [None, 1, 3])
+def test_load_of_many_small_values_is_that_of_each(workers):
+    """In the order of the file, strings and maps between them, with the same progress."""
+    heard, one_by_one = [], []
+    with opened_over(BytesSource(checkpoint(AMONG))) as ckpt:
+        loaded = ckpt.load(workers=workers, progress=lambda *counts: heard.append(counts))
+        named = ckpt.load(list(ckpt), progress=lambda *counts: one_by_one.append(counts))
+
+    assert list(loaded) == list(AMONG)
+    assert {name: plain(value) for name, value in loaded.items()} == {
+        name: plain(value) for name, value in AMONG.items()
+    }
+    assert {name: plain(value) for name, value in named.items()} == {name: plain(v) for name, v in loaded.items()}
+    assert heard == one_by_one
+
+
+def test_many_small_values_are_aligned_and_apart():
+    """Each may be written to, and changes no other; what several share in memory is less than a page."""
+    with opened_over(BytesSource(checkpoint(MANY))) as ckpt:
+        loaded = ckpt.load()
+    for number, value in enumerate(loaded.values()):
+        value[...] = number
+
+    assert [set(value.reshape(-1).tolist()) for value in loaded.values()] == [{number} for number in range(90)]
+    assert all(value.ctypes.data % 64 == 0 for value in loaded.values())
+    assert max(value.base.nbytes for value in loaded.values()) <= 4096 + 64
+
+
+def test_load_of_many_small_values_sees_edits():
+    """What was changed in memory is loaded as it is there: parameters, maps that were read, new names."""
+    with opened_over(BytesSource(checkpoint({**MANY, **MIXED}))) as ckpt:
+        ckpt["table"][0][0] = 77
+        before = ckpt.load()["table"][0][0]
+        ckpt["layer3"].set_data(np.ones(2))
+        del ckpt["layer4"]
+        ckpt["new"] = np.zeros(1)
+        loaded = ckpt.load()
+
+    assert before == 77
+    assert (loaded["layer3"].tolist(), "layer4" in loaded, list(loaded)[-1]) == ([1, 1], False, "new")
+
+
 @pytest.mark.parametrize("workers", [None, 1, 3])
 def test_load_gives_names_in_the_order_asked_for(workers, ckpt):
     """The file is read in its own order all the same."""

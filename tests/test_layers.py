@@ -20,6 +20,7 @@ LAYERS = (
     "atomic",
     "dtypes",
     "entry",
+    "alike",  # many entries in one
     "keys",
     "sources",
     "formats",

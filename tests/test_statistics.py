@@ -134,6 +134,19 @@ def test_every_tensor_has_a_row_in_file_order(open_values):
     assert [(row.moments.low, row.moments.high) for row in table] == [(v.min(), v.max()) for v in LAYERS.values()]
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_many_small_values_are_measured_as_each_alone(workers, open_values):
+    """Those that are alike are measured together, to the same last bit, whatever stands between them."""
+    rng = np.random.default_rng(11)
+    many = {f"layer{number}": rng.standard_normal((number % 5 + 1, 7)).astype("float32") for number in range(80)}
+    many["layer30"][0, 3], many["layer40"][0, 0], many["layer50"][0] = math.nan, -math.inf, math.nan
+    with open_values({**many, **MIXED, **VALUES, "last": np.zeros(9)}) as ckpt:
+        table = ckpt.stats(workers=workers)
+        alone = [row for name in ckpt if name not in MIXED for row in ckpt[name].stats()]
+
+    assert [str(row) for row in table if row.name.partition("[")[0] not in MIXED] == [str(row) for row in alone]
+
+
 def test_names_are_answered_in_the_order_that_was_asked_for(open_values):
     """Whatever the order of the file; a name that is not there is told before anything is read."""
     with open_values(LAYERS) as ckpt:

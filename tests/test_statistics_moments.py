@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from lazyckpt.statistics import moments
-from lazyckpt.statistics.moments import NOTHING, measure, together
+from lazyckpt.statistics.moments import NOTHING, measure, measure_each, together
 
 DTYPES = ("?", "<i1", "<u1", "<i2", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8")
 ODD = (ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2, ml_dtypes.float4_e2m1fn)
@@ -51,6 +51,35 @@ def test_pieces_give_what_numpy_gives_for_the_whole(array, cut):
         assert found.mean == pytest.approx(finite.mean(), rel=1e-9, abs=scale)
         assert found.std == pytest.approx(finite.std(), rel=1e-6, abs=scale)
         assert found.norm == pytest.approx(np.linalg.norm(finite), rel=1e-9)
+
+
+def bits(found):
+    """Moments as text that tells every bit, signs of zeros and NaN included."""
+    return [(each.hex() if isinstance(each, float) else repr(each)) for each in found]
+
+
+@given(st.data())
+def test_each_of_many_is_measured_as_if_alone(data):
+    """Bit for bit, with what is no number among the numbers."""
+    dtype = np.dtype(data.draw(st.sampled_from([*DTYPES, "<c8", *ODD])))
+    shape = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 5), st.integers(1, 40)))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    values = (rng.standard_normal(shape) * 100).astype(dtype)
+    if dtype.kind in "fc":
+        flat = values.reshape(-1)
+        odd = [math.nan, math.inf, -math.inf, 0.0, -0.0]
+        flat[rng.integers(0, flat.size, flat.size // 7)] = rng.choice(odd, flat.size // 7)
+
+    assert list(map(bits, measure_each(values))) == [bits(measure([value])) for value in values]
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 255, 256, 4_095, 4_096, 4_097, 8_193, 16_000])
+@pytest.mark.parametrize("dtype", ["<f4", "<f8", "<i1"])
+def test_each_of_many_is_measured_as_if_alone_whatever_its_size(size, dtype):
+    """Sums are made in the same order, so that no bit differs."""
+    values = (np.random.default_rng(size).standard_normal((40, size)) * 50).astype(dtype)
+
+    assert list(map(bits, measure_each(values))) == [bits(measure([value])) for value in values]
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.integers(0, 30), st.integers(0, 30))

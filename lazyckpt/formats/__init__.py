@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
+from lazyckpt.alike import Alike
 from lazyckpt.entry import Entry, Extent, Plain, entry_of
 from lazyckpt.errors import CorruptFile, WrongFormat
 from lazyckpt.formats.sniff import HEAD, diagnose, is_ckpt, is_safetensors
@@ -26,6 +27,8 @@ class Format(NamedTuple):
         confirm: raises `StaleIndex` unless the file has this entry where the entry says.
         header_extents: the bytes that `confirm` looks at.
         confirm_in: `confirm`, on those bytes alone.
+        stand_alike: proves many at once, all of whose bytes (which begin at an offset) are at hand; False leaves them
+            to `confirm_in`. None where headers stand apart.
         metadata: what the file says of itself.
         checksums: the checksum that the file tells (None if it tells none), and the one that its bytes give.
         in_file_order: whether `find` comes by parameters in the order of their bytes.
@@ -35,6 +38,7 @@ class Format(NamedTuple):
     confirm: Callable[[Source, Entry], None]
     header_extents: Callable[[Entry], list[Extent]]
     confirm_in: Callable[[Buffer, Entry], None]
+    stand_alike: Callable[[memoryview, int, Alike], bool] | None
     metadata: Callable[[Source], Mapping[str, str]]
     checksums: Callable[[Source], tuple[int | None, int]]
     in_file_order: bool
@@ -52,8 +56,9 @@ class _Formats(dict[str, Format]):
         order = _IN_FILE_ORDER[name]
         form = importlib.import_module(f"lazyckpt.formats.{name}")
         found = self[name] = Format(
-            form.find, form.confirm, form.header_extents, form.confirm_in, form.metadata, form.checksums, order
-        )
+            form.find, form.confirm, form.header_extents, form.confirm_in, getattr(form, "stand_alike", None),
+            form.metadata, form.checksums, order,
+        )  # fmt: skip
         return found
 
 

@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from lazyckpt.alike import Alike
 from lazyckpt.dtypes import IN_CKPT, DType
 from lazyckpt.entry import TENSOR, Entry, Plain
 from lazyckpt.errors import CorruptFile
@@ -174,6 +175,28 @@ def stands_in(buffer: Buffer, entry: Entry) -> bool:
     found = _remembering(run, start, stop)
     offset, length = entry.extents[0]
     return found == (entry.name.encode(), entry.dtype, entry.shape, offset - base, length, start, stop, 0)
+
+
+def stand_alike(run: memoryview, base: int, alike: Alike) -> bool:
+    """`stands_in` for many at once: the first is parsed, and the others' headers must be its own but for the names.
+
+    Args:
+        run: bytes of the file that hold all of them.
+        base: where these begin in the file.
+        alike: the tensors.
+    """
+    headers = alike.headers(run, base)
+    if headers is None:
+        return False
+    name, start, size = alike.names[0], alike.starts[0] - base, alike.header
+    stop = start + size + alike.length
+    if _remembering(run, start, stop) != (name, alike.dtype, alike.shape, start + size, alike.length, start, stop, 0):
+        return False
+    first = headers[0].tobytes()
+    tag = _varint_end(first, _varint_end(first, 1) + 1)
+    before, behind = first[:tag], first[tag + len(name) :]
+    expected: bytes = before + (behind + before).join(alike.names) + behind
+    return headers.tobytes() == expected
 
 
 def _varint_end(data: bytes, position: int) -> int:

@@ -26,12 +26,17 @@ from typing import Final, NamedTuple
 from lazyckpt.dtypes import BY_NUMPY_NAME, IN_CKPT
 from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Plain, entry_of
 from lazyckpt.errors import CorruptFile, LazyCkptError, StaleIndex
-from lazyckpt.formats.canonical import TAG, VALUE, recogniser, stands_in
+from lazyckpt.formats.canonical import TAG, VALUE, recogniser, stand_alike, stands_in
 from lazyckpt.formats.encode import TRAILER, TRAILER_MARK
 from lazyckpt.formats.header import TensorHeader, impossible, merge_tensor, read_text, stale
 from lazyckpt.formats.wire import Buffer, fields
 from lazyckpt.sources.base import Source
 from lazyckpt.sources.window import look
+
+__all__ = [
+    "Trailer", "checksums", "confirm", "confirm_in", "find", "header_extents", "metadata", "scan", "scan_range",
+    "stand_alike", "trailer",
+]  # fmt: skip
 
 _CHUNK: Final = 2**20
 

@@ -12,6 +12,7 @@ from lazyckpt.index.record import BadRecord, decode, name_of
 from lazyckpt.index.store import Store
 
 if TYPE_CHECKING:
+    from lazyckpt.alike import Stretch
     from lazyckpt.index.tally import Group
 
 _S = TypeVar("_S")
@@ -75,6 +76,21 @@ class Index(Mapping[str, Entry]):
     def runs(self) -> Iterator[list[bytes]]:
         """All records in file order, some thousand at a time (see `record`). Cost: O(1) memory."""
         return self._in_runs(self._store.records)
+
+    def stretches(self) -> Iterator[Stretch | Entry]:
+        """All entries in file order, small tensors that follow one another in stretches.
+
+        Raises:
+            StaleIndex: the index contradicts itself.
+
+        Cost: about two microseconds for each tensor of a long stretch, else those of `entries`; O(1) memory.
+        """
+        from lazyckpt.index.stretches import stretches
+
+        try:
+            yield from stretches(self.runs())
+        except BadRecord as error:
+            raise self._damaged(str(error)) from error
 
     def tally(self, *, only: Container[int] | None = None, without: Container[int] = ()) -> list[Group]:
         """How many parameters of which kind there are, names told apart by all but their numbers; see `tally.Group`.

@@ -76,6 +76,10 @@ class JoinedIndex(Index):
         """See `Index.runs`; places in records are those in their own file."""
         return chain.from_iterable(part.runs() for part in self._parts)
 
+    def stretches(self) -> Iterator[Entry]:
+        """See `Index.stretches`: here there are none."""
+        return self.entries()
+
     def position(self, name: str) -> int | None:
         """See `Index.position`."""
         home = self._homes.get(name)

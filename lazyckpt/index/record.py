@@ -221,10 +221,10 @@ def _decode_simple(data: bytes, form: _Form) -> Entry:
     if shape and min(shape) < 0:
         raise BadRecord("a record that contradicts itself")
     start, stop, offset, length = numbers[ndim:]
-    extents = (Extent(offset, length),)
-    return Entry(
-        str(data[name:], "utf-8"), TENSOR, dtype, shape, extents, start, stop, (), "", data[fields.size : name]
-    )
+    new = tuple.__new__  # cheaper than by the classes' own
+    extents = (new(Extent, (offset, length)),)
+    digest = data[fields.size : name]
+    return new(Entry, (str(data[name:], "utf-8"), TENSOR, dtype, shape, extents, start, stop, (), "", digest, 0))
 
 
 def name_of(data: bytes) -> str:
@@ -275,6 +275,24 @@ class NameStarts(dict[int, int]):
         start: int = _HEAD.size + 8 * ndim + _PLACE.size + 16 * extent_count + digest_length + apart
         self[head] = start
         return start
+
+
+class PlainStarts(dict[bytes, int]):
+    """Where in a record its name begins, by the record's first 8 bytes; 0 if it is no tensor in one piece.
+
+    Nor is it one if the content has a digest. The 32 bytes before the name are start, stop, offset and length.
+    """
+
+    def __missing__(self, head: bytes) -> int:
+        form = _simple(head) if len(head) == _HEAD.size else None
+        start = self[head] = 0 if form is None or form.name != form.numbers.size else form.name
+        return start
+
+
+def facts_of(record: bytes) -> tuple[DType, tuple[int, ...]]:
+    """The dtype and the shape of a tensor, by the bytes of its record up to the last of the dims."""
+    _, code, ndim, _, _ = _HEAD.unpack_from(record)
+    return BY_CODE[code], _unpack(record, _HEAD.size, f"<{ndim}q")
 
 
 def _split_rest(data: bytes, position: int, kind: int) -> tuple[bytes, int]:

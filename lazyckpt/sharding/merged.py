@@ -202,6 +202,10 @@ class MergedIndex(Index):
         while run := [encode(entry, entry.name.encode()) for entry in islice(entries, _RUN)]:
             yield run
 
+    def stretches(self) -> Iterator[Entry]:
+        """See `Index.stretches`: here there are none."""
+        return self.entries()
+
     def position(self, name: str) -> int | None:
         """See `Index.position`."""
         return self._places.get(name)

@@ -58,6 +58,11 @@ def plan(shape: tuple[int, ...], itemsize: int, key: Key) -> Plan | None:
     return _basic(shape, itemsize, key)
 
 
+def keeps_array(key: Key) -> bool:
+    """Whether numpy answers a zero-dimensional result as an array (an ellipsis was given) and not as a scalar."""
+    return any(part is Ellipsis for part in (key if isinstance(key, tuple) else (key,)))
+
+
 def _is_advanced(part: object) -> bool:
     return isinstance(part, (list, np.ndarray, bool, np.bool_))
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import chain, groupby, islice
 from typing import Any, Final
 
 import numpy as np
 
+from lazyckpt.alike import FEWEST, stretch_of
+from lazyckpt.arrays import neighbours
 from lazyckpt.dtypes import BY_NUMPY_NAME
 from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Entry
 from lazyckpt.payload import Payloads
-from lazyckpt.statistics.moments import NOTHING, measure, measure_by_spans
+from lazyckpt.statistics.moments import NOTHING, measure, measure_by_spans, measure_each
 from lazyckpt.statistics.table import Row, Statistics
 
 PARALLEL_FROM: Final = 2**25  # bytes in all below which threads cost more than they bring
@@ -62,12 +65,36 @@ def rows_in_order(payloads: Payloads, order: list[tuple[str, Known]], workers: i
         for batch in _batches(order):
             yield from _of_batch(payloads, batch)
     elif workers <= 1:
-        yield from (rows_of(payloads, name, value) for name, value in order)
+        for group in _neighbours(order):
+            yield from _of_neighbours(payloads, group)
     else:
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(workers, thread_name_prefix="lazyckpt") as pool:
-            yield from pool.map(lambda item: rows_of(payloads, *item), order)
+            groups = pool.map(lambda group: _of_neighbours(payloads, group), _neighbours(order))
+            yield from chain.from_iterable(groups)
+
+
+def _neighbours(order: list[tuple[str, Known]]) -> Iterator[list[tuple[str, Known]]]:
+    """Small tensors that follow one another in the file together, all else alone."""
+    items = iter(order)
+    for is_entry, run in groupby((value for _, value in order), lambda value: isinstance(value, Entry)):
+        for group in neighbours(run) if is_entry else ([value] for value in run):
+            yield list(islice(items, len(group)))
+
+
+def _of_neighbours(payloads: Payloads, group: list[tuple[str, Known]]) -> list[list[Row]]:
+    """The rows of each; those of tensors that are alike are measured together."""
+    if len(group) < FEWEST:
+        return [rows_of(payloads, name, value) for name, value in group]
+    stretch = stretch_of([value for _, value in group])
+    proven, others = payloads.proven(stretch)
+    rows = {number: rows_of(payloads, group[number][0], entry) for number, entry in others.items()}
+    for alike, values in proven:
+        for number, moments in zip(alike.numbers, measure_each(values), strict=True):
+            rows[number] = [Row(group[number][0], alike.dtype.name, alike.shape, moments)]
+    payloads.release(stretch)
+    return [rows[number] for number in range(len(group))]
 
 
 def _batches(order: list[tuple[str, Known]]) -> Iterator[list[tuple[str, Known]]]:
