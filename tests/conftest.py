@@ -10,7 +10,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, find, settings
+from hypothesis.strategies import none
 
 from lazyckpt import saving
 from lazyckpt.index import build
@@ -44,6 +45,7 @@ PASSED = pytest.StashKey[bool]()
 
 def pytest_collection_finish():
     """Leave what was imported and collected out of every later search for garbage: it stays until the end anyhow."""
+    find(none(), lambda _: True)  # before its first example, Hypothesis asks who holds its numbers: none that are frozen
     gc.collect()
     gc.freeze()
 
