@@ -100,7 +100,7 @@ class Payloads:
         if entry.dtype is not None and not entry.digest and self._is_view(entry):
             if entry.stored >= _SMALL:  # its header comes in with it
                 check_sense(entry, self._source)
-                self._source.expect(entry.start, entry.stop - entry.start)
+                self._source.expect(entry.start, entry.stop - entry.start, alone=True)
             self._form.confirm(self._source, entry)
             return copied(entry.shape, entry.dtype, self._source.read(*entry.extents[0]))
         made: AnyArray = self._run(self._tensor(entry))

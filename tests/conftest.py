@@ -45,7 +45,8 @@ PASSED = pytest.StashKey[bool]()
 
 def pytest_collection_finish():
     """Leave what was imported and collected out of every later search for garbage: it stays until the end anyhow."""
-    find(none(), lambda _: True)  # before its first example, Hypothesis asks who holds its numbers: none that are frozen
+    # At its first example, Hypothesis asks who holds its random numbers, and would not find what is frozen.
+    find(none(), lambda _: True)
     gc.collect()
     gc.freeze()
 

@@ -313,12 +313,27 @@ def test_what_was_expected_leaves_the_map_in_one_piece(tmp_path):
     path = write(tmp_path, bytes(2**23))
     source = open_local(path, "mmap").source
     for offset in (4096, 2**22, 2**22 + 2**21):
-        source.expect(offset, 2**20)
+        source.expect(offset, 2**20, alone=True)
     with open("/proc/self/maps", encoding="utf-8") as maps:
         pieces = [line for line in maps if line.rstrip().endswith(path)]
     source.close()
 
     assert len(pieces) == 1
+
+
+@pytest.mark.parametrize(("alone", "advice"), [(False, ["populate"]), (True, ["exactly", "populate", "as ever"])])
+def test_only_what_is_read_alone_is_kept_from_reading_ahead(tmp_path, monkeypatch, alone, advice):
+    """What is read piece after piece comes in as the disk gives it."""
+    source = open_local(write(tmp_path, bytes(2**21)), "mmap").source
+    asked = []
+    monkeypatch.setattr(local, "_EXACTLY", ("exactly",))
+    monkeypatch.setattr(local, "_AS_EVER", ("as ever",))
+    monkeypatch.setattr(local, "_POPULATE_READ", "populate")
+    monkeypatch.setattr(local, "_advise", lambda opened, advice, start, size: asked.extend(advice))
+    source.expect(0, 2**21, alone=alone)
+    source.close()
+
+    assert asked == advice
 
 
 @pytest.mark.parametrize(

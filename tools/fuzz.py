@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(
             f"{name}: {counts.total():,} mutants (seed {asked.seed}), {counts['read']:,} read,"
             f" {counts['refused']:,} refused, {len(violations)} violations; slowest {slowest:.3f} s,"
-            f" memory +{grown / 2**20:.0f} MiB, {time.perf_counter() - start:.0f} s in all",
+            f" memory +{max(0, grown) / 2**20:.0f} MiB, {time.perf_counter() - start:.0f} s in all",
             flush=True,
         )
         for violation in violations:

@@ -65,8 +65,11 @@ class Source(Protocol):
             ChangedFile: as for `read`.
         """
 
-    def expect(self, offset: int, length: int) -> None:
-        """Hint that this range is about to be read whole, so that it can be brought in at once."""
+    def expect(self, offset: int, length: int, alone: bool = False) -> None:
+        """Hint that this range is about to be read whole, so that it can be brought in at once.
+
+        `alone` hints further that nothing around it will be read next.
+        """
 
     def scattered(self, whether: bool) -> None:
         """Hint that single places far apart are about to be read (or no longer), so that nothing around them is."""
@@ -117,7 +120,7 @@ class BaseSource:
         for offset, destination in requests:
             self.read_into(offset, destination)
 
-    def expect(self, offset: int, length: int) -> None:
+    def expect(self, offset: int, length: int, alone: bool = False) -> None:
         """See `Source.expect`."""
 
     def scattered(self, whether: bool) -> None:

@@ -43,10 +43,10 @@ class JoinedSource(BaseSource):
         for number, wanted in by_part.items():
             self.parts[number].read_many(wanted)
 
-    def expect(self, offset: int, length: int) -> None:
+    def expect(self, offset: int, length: int, alone: bool = False) -> None:
         """See `Source.expect`."""
         for number, inside, _, count in self._split(offset, length):
-            self.parts[number].expect(inside, count)
+            self.parts[number].expect(inside, count, alone)
 
     def private(self, offset: int, length: int) -> memoryview | None:
         """See `Source.private`: only of a range in one part."""

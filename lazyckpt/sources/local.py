@@ -139,19 +139,22 @@ class MmapSource(BaseSource):
             )
         return whole[offset : offset + length]
 
-    def expect(self, offset: int, length: int) -> None:
+    def expect(self, offset: int, length: int, alone: bool = False) -> None:
         """Read and map all pages of a range in one call (Linux 5.14 and newer); a fault for every 64 KiB costs more.
 
-        Where a fault can be told to (see `_faults_are_exact`), pages come in by huge ones, and none around the range.
+        Where a fault can be told to (see `_faults_are_exact`), those of a range that is read alone come in by huge
+        pages, and none around it. What is read piece after piece is better off with the disk's reading ahead.
         """
         opened = self._map
         if opened is None or length < _WORTH_EXPECTING or _POPULATE_READ is None:
             return
         start = offset // mmap.PAGESIZE * mmap.PAGESIZE
         size = offset + length - start
-        _advise(opened, _EXACTLY, start, size)
+        if alone:
+            _advise(opened, _EXACTLY, start, size)
         _advise(opened, (_POPULATE_READ,), start, size)
-        _advise(opened, _AS_EVER, 0, self.size)
+        if alone:
+            _advise(opened, _AS_EVER, 0, self.size)
 
     def scattered(self, whether: bool) -> None:
         """See `Source.scattered`: each fault then brings in one page, and not the hundreds of kilobytes around it."""
