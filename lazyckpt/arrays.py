@@ -177,10 +177,6 @@ def neighbours(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield group
 
 
-def _follows(entry: Entry, group: list[Entry]) -> bool:
-    return entry.start == group[-1].stop and entry.stop - group[0].start <= LONGEST
-
-
 def _may_share(entry: Entry) -> bool:
     """Whether a value is small, and nothing is to be done with its bytes but to copy them."""
     small = entry.stop - entry.start <= SMALL and entry.dtype is not None and len(entry.extents) == 1
