@@ -1,6 +1,6 @@
 """From an entry to its value: the only code that touches payload bytes.
 
-Rules. A tensor in one piece of an addressable source is a view of it. Anything else is a `_Fetch`: an array made for
+Rules. A tensor in one piece of an addressable source is a view of it. Anything else is a `Fetch`: an array made for
 the value, the requests that fill it straight from the source (with the header's bytes beside them, so that a block is
 decrypted or a range requested once), and what is left to do when they are filled. Nothing is handed out before the
 header, as it stands in the file, has given the very entry again. A slice asks for the runs of bytes that it needs and
@@ -9,8 +9,8 @@ no others (neighbours closer than 4 KiB are read together).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from lazyckpt.arrays import (
 )
 from lazyckpt.digest import Digesting
 from lazyckpt.entry import STRING, Entry
+from lazyckpt.fetch import Fetch, Proof
 from lazyckpt.formats import Format
 from lazyckpt.handles import Hold, reduced
 from lazyckpt.repeated import Repeated
@@ -47,17 +48,6 @@ _SMALL: Final = 2**16  # bytes of a value below which what surrounds a copy cost
 _LONGEST_HEADER: Final = 2**20  # bytes of unknown fields beyond which a header is looked at in place
 
 _Proven = tuple[list[tuple[Alike, AnyArray]], dict[int, Entry]]
-
-
-class _Fetch(NamedTuple):
-    """A value on its way: `requests` must be filled, then `finish` proves the header and gives the value."""
-
-    requests: list[Request]
-    finish: Callable[[], Any]
-
-    def alone(self) -> _Fetch:
-        """The same, whose `finish` gives a list of the one value."""
-        return _Fetch(self.requests, lambda: [self.finish()])
 
 
 class Payloads:
@@ -250,19 +240,19 @@ class Payloads:
         """Whether reading one value never costs work that reading its neighbour would share."""
         return self._source.window == 0
 
-    def _run(self, fetch: _Fetch) -> Any:
+    def _run(self, fetch: Fetch) -> Any:
         self._source.read_many(fetch.requests)
         return fetch.finish()
 
     def _is_view(self, entry: Entry) -> bool:
         return self._source.window == 0 and len(entry.extents) == 1 and is_plain(entry)
 
-    def _fetch(self, entry: Entry) -> _Fetch:
+    def _fetch(self, entry: Entry) -> Fetch:
         if entry.kind == STRING:
             return self._string(entry)
         return self._tensor(entry) if entry.dtype is not None else self._arrays(entry)
 
-    def _tensor(self, entry: Entry) -> _Fetch:
+    def _tensor(self, entry: Entry) -> Fetch:
         dtype = dtype_of(entry)
         proof = self._proof(entry)
         if not entry.extents:  # an empty tensor, which the format cannot tell from a scalar
@@ -279,13 +269,13 @@ class Payloads:
         made = aligned(entry.shape, dtype)
         return proof.then(requests_for(entry.extents, made), lambda: made)
 
-    def _together(self, group: list[Entry]) -> _Fetch:
+    def _together(self, group: list[Entry]) -> Fetch:
         """Neighbours (see `neighbours`), read as one run of bytes; `finish` gives their values as a list.
 
         Ten objects for each of many values would cost the garbage collector more than the values take to read.
         """
         run = np.empty(group[-1].stop - group[0].start, np.uint8).data
-        return _Fetch([(group[0].start, run)], lambda: self._cut(stretch_of(group), run))
+        return Fetch([(group[0].start, run)], lambda: self._cut(stretch_of(group), run))
 
     def _at_hand(self, group: list[Entry]) -> list[Any]:
         """The same of an addressable source. Large values are read, which in bulk beats copying them from a map."""
@@ -328,7 +318,7 @@ class Payloads:
                 groups.append((alike, values))
         return groups, others
 
-    def _arrays(self, entry: Entry) -> _Fetch:
+    def _arrays(self, entry: Entry) -> Fetch:
         """Keys, values and status of a map."""
         proof = self._proof(entry)
         made = [aligned(array.shape, array.dtype) for array in entry.arrays]
@@ -339,12 +329,12 @@ class Payloads:
         ]
         return proof.then(requests, lambda: made)
 
-    def _string(self, entry: Entry) -> _Fetch:
+    def _string(self, entry: Entry) -> Fetch:
         proof = self._proof(entry)
         data = np.empty(entry.stored, np.uint8)
         return proof.then(requests_for(entry.extents, data), lambda: text_of(entry, data.tobytes(), self._source.name))
 
-    def _part(self, entry: Entry, planned: Plan, key: Key) -> _Fetch:
+    def _part(self, entry: Entry, planned: Plan, key: Key) -> Fetch:
         proof = self._proof(entry)
         answer = np.empty(planned.shape, dtype_of(entry).numpy)
         requests, scatter = gather(entry.extents, planned, bytes_of(answer))
@@ -355,7 +345,7 @@ class Payloads:
 
         return proof.then(requests, finish, whole=False)
 
-    def _proof(self, entry: Entry) -> _Proof:
+    def _proof(self, entry: Entry) -> Proof:
         """How to prove an entry, before anything is made for it.
 
         Raises:
@@ -365,32 +355,9 @@ class Payloads:
         gaps = () if self._source.window == 0 else self._form.header_extents(entry)
         if not gaps or sum(gap.length for gap in gaps) > _LONGEST_HEADER:
             self._form.confirm(self._source, entry)
-            return _Proof(entry, self._source.name, [], lambda: None)
+            return Proof(entry, self._source.name, [], lambda: None)
         pieces = [(gap.offset, memoryview(bytearray(gap.length))) for gap in gaps]
-        return _Proof(entry, self._source.name, list(pieces), lambda: self._form.confirm_in(Patch(pieces), entry))
-
-
-class _Proof(NamedTuple):
-    """Header bytes to be read, and the check of them."""
-
-    entry: Entry
-    file: str
-    requests: list[Request]
-    check: Callable[[], None]
-
-    def then(self, requests: list[Request], value: Callable[[], Any], *, whole: bool = True) -> _Fetch:
-        """A fetch that gives `value()` once the header is proven, and the content if the index has a digest of it."""
-
-        def finish() -> Any:
-            self.check()
-            if whole:
-                check = Digesting(self.entry, self.file)
-                for _, content in requests:
-                    check.update(content)
-                check.finish()
-            return value()
-
-        return _Fetch([*self.requests, *requests], finish)
+        return Proof(entry, self._source.name, list(pieces), lambda: self._form.confirm_in(Patch(pieces), entry))
 
 
 def _whole(size: int) -> int:

@@ -25,6 +25,7 @@ LAYERS = (
     "sources",
     "formats",
     "digest",
+    "fetch",
     "index",
     "handles",
     "arrays",
