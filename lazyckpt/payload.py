@@ -38,7 +38,7 @@ from lazyckpt.fetch import Fetch, Proof
 from lazyckpt.formats import Format
 from lazyckpt.handles import Hold, reduced
 from lazyckpt.repeated import Repeated
-from lazyckpt.sources.base import Request, Source
+from lazyckpt.sources.base import Source
 from lazyckpt.sources.ranges import Key, Plan, keeps_array, plan
 from lazyckpt.sources.window import Patch
 
@@ -95,6 +95,23 @@ class Payloads:
             return copied(entry.shape, entry.dtype, self._source.read(*entry.extents[0]))
         made: AnyArray = self._run(self._tensor(entry))
         return made
+
+    def fill(self, entry: Entry, target: AnyArray) -> bool:
+        """Put a tensor's values into an array of its shape and dtype, in C order, if nothing comes in between.
+
+        Returns:
+            Whether it was done: only of a value in one piece of an addressable source, with no digest to be compared.
+
+        Raises:
+            StaleIndex: as for `view`; the target is as it was.
+            ChangedFile: the file shrank; the target may be filled in part.
+        """
+        if entry.dtype is None or entry.digest or not self._is_view(entry):
+            return False
+        check_sense(entry, self._source)
+        self._form.confirm(self._source, entry)
+        self._source.read_into(entry.extents[0].offset, bytes_of(target))
+        return True
 
     def writable(self, entry: Entry) -> AnyArray:
         """A tensor's values in writable memory of their own: a copy-on-write map of its pages, or a copy."""

@@ -216,6 +216,29 @@ def test_a_file_that_shrank_is_an_error_and_not_a_crash(access, tmp_path):
                 read()
 
 
+@pytest.mark.parametrize("name", [name for name, value in EXPECTED.items() if isinstance(value, np.ndarray)])
+def test_an_array_that_is_there_is_filled_only_with_what_lies_in_one_piece(name, payloads):
+    """Of an addressable source: then it has the value's bytes, else it is left as it was."""
+    target = EXPECTED[name].copy(order="C")
+    target.reshape(-1).view(np.uint8)[...] = 77
+    before = target.tobytes()
+    filled = payloads.fill(ENTRIES[name], target)
+
+    assert target.tobytes() == (EXPECTED[name].tobytes() if filled else before)
+    assert filled == (payloads.is_addressable and ENTRIES[name].kind == TENSOR and len(ENTRIES[name].extents) == 1)
+
+
+def test_an_array_is_not_filled_with_what_is_not_proven():
+    """Neither where the file has another entry, nor where there is a digest that would have to fit."""
+    target = np.zeros_like(A)
+    payloads = Payloads(BytesSource(DATA), FORM)
+    with pytest.raises(StaleIndex):
+        payloads.fill(ENTRIES["a"]._replace(name="b"), target)
+
+    assert not payloads.fill(with_digest(b"x" * 16), target)
+    assert not target.any()
+
+
 def test_a_string_that_is_no_text_is_corrupt(payloads):
     """The message has the place and the name."""
     data = tensor_value("s", [0], "str", b"a\0\0\0\0\0\xff\xff")

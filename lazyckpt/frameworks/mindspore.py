@@ -127,11 +127,18 @@ def _bind(parameter: Any, pair: Pair, value: Any) -> None:
 
 def _converted(value: Any, pair: Pair) -> npt.NDArray[Any]:
     """The value as the net wants it, in memory of its own."""
-    array = value.asnumpy(copy=True) if isinstance(value, Parameter) else _raw(value)
+    array = _read(value) if isinstance(value, Parameter) else _raw(value)
     if pair.casts:
         with np.errstate(all="ignore"):
             array = array.astype(dtype_named(pair.target.dtype))
     return array.reshape(pair.target.shape)
+
+
+def _read(value: Parameter) -> npt.NDArray[Any]:
+    """The values in memory of their own, and where it can be had no more of it than they have bytes: nets keep it."""
+    lies = value.origin
+    made = np.empty(value.shape, value.dtype.numpy)
+    return made if lies is not None and lies[1].fill(lies[0], made) else value.asnumpy(copy=True)
 
 
 def _raw(value: Any) -> npt.NDArray[Any]:

@@ -1,7 +1,8 @@
 """torch modules, filled from a checkpoint by MindSpore's rules.
 
-Strategy: the module's state dict is the net's side of `binding.plan`; each value is read in file order, converted as
-numpy converts, and copied into the tensor that the module already has. One value is alive at a time.
+Strategy: the module's state dict is the net's side of `binding.plan`; each value is read in file order, straight into
+the tensor that the module already has where that can be, else into an array, converted as numpy converts, and copied.
+One value is alive at a time.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ def load_into(
         NetMismatch: shapes or dtypes do not fit; the module is left as it was.
         FileFault: a value cannot be read; see above.
 
-    Cost: reads the values that are used, once, in file order; memory for one value at a time.
+    Cost: reads the values that are used, once, in file order; memory for one value at a time, and none for a value of a
+    plain file on this machine that goes into a contiguous tensor of the processor's memory and is not converted.
     """
     if not is_module(module):
         raise ArgumentTypeError(f"a torch.nn.Module is needed, not {type(module)}")
@@ -114,9 +116,20 @@ def _targets(module: nn.Module, norm_names: bool) -> list[tuple[Target, torch.Te
 
 
 def _copy(tensor: torch.Tensor, pair: Pair, value: Any) -> None:
+    if not pair.casts and _is_filled(tensor, value):
+        return
     array = value.asnumpy() if isinstance(value, Parameter) else value
     with np.errstate(all="ignore"):
         # Torch must not be handed memory that it could write to, nor any that it cannot read.
         array = np.require(array, dtype_named(pair.target.dtype), ("C", "A", "W"))
     with torch.no_grad():
         tensor.copy_(to_tensor(array).reshape(pair.target.shape))
+
+
+def _is_filled(tensor: torch.Tensor, value: Any) -> bool:
+    """Whether a tensor could be filled straight from the file: then it has been."""
+    lies = value.origin if isinstance(value, Parameter) else None
+    if lies is None or tensor.device.type != "cpu" or not tensor.is_contiguous():
+        return False
+    entry, payloads = lies
+    return payloads.fill(entry, tensor.detach().reshape(-1).view(torch.uint8).numpy())

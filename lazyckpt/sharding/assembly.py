@@ -62,6 +62,13 @@ class MergedPayloads(Payloads):
             made[_place(box)] = self._parts.view(box.entry)
         return made
 
+    def fill(self, entry: Entry, target: AnyArray) -> bool:
+        """See `Payloads.fill`."""
+        boxes = self._found(entry)
+        if not boxes:
+            return self._parts.fill(entry, target)
+        return len(boxes) == 1 and self._parts.fill(boxes[0].entry, target)
+
     def writable(self, entry: Entry) -> AnyArray:
         """See `Payloads.writable`."""
         boxes = self._found(entry)

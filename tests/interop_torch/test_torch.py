@@ -30,6 +30,7 @@ from lazyckpt.dtypes import DTYPES as TABLE_OF_DTYPES
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, DamagedBlock, NetMismatch
 from lazyckpt.formats.ckpt import header_extents
 from lazyckpt.frameworks.torch import NAMES, load_into
+from lazyckpt.parameter import Parameter
 from lazyckpt.sources import BytesSource
 
 TORCH = {name: dtype for dtype, name in NAMES.items()}
@@ -345,6 +346,18 @@ def test_the_modules_own_tensors_are_filled():
     assert (weight.requires_grad, weight.grad_fn) == (True, None)
     assert weight.tolist() == [[1, 2], [3, 4]]
     assert values["0.weight"].tolist() == [[0, 1], [2, 3]]
+
+
+def test_what_needs_no_conversion_is_read_straight_into_the_module(monkeypatch):
+    """No array is made of a value of a plain file; of one that is converted, one is."""
+    module = nn.Linear(2, 3)
+    asked, asnumpy = [], Parameter.asnumpy
+    monkeypatch.setattr(Parameter, "asnumpy", lambda self, **how: asked.append(self.name) or asnumpy(self, **how))
+    content = file_of({"weight": ((3, 2), "Float32"), "bias": ((3,), "Float16")})
+    load_into(module, opened_over(BytesSource(content)))
+
+    assert asked == ["bias"]
+    assert bits(module.weight) == numbers((3, 2), "Float32").tobytes()
 
 
 def test_tensors_that_are_views_are_filled():
