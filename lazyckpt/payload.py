@@ -124,8 +124,11 @@ class Payloads:
 
     def part(self, entry: Entry, key: Key) -> Any:
         """`view(entry)[key]`, at the cost of the bytes that the answer needs."""
+        again = self._repeated.again(entry)
+        if again is not None:
+            return again[key]
         if self._is_view(entry):
-            return self._repeated.view(entry, self.view)[key]
+            return self._repeated.first(entry, self.view)[key]
         if not is_plain(entry) or not entry.extents:
             return self.view(entry)[key]
         check_sense(entry, self._source)

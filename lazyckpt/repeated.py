@@ -25,7 +25,8 @@ class _Proven(NamedTuple):
     entry: Entry
     start: int
     size: int
-    content: slice
+    before: slice
+    offset: int
     behind: slice
     dtype: np.dtype[Any]
     header: bytes
@@ -39,8 +40,24 @@ class Repeated:
         self._source = source
         self._proven: dict[int, _Proven] = {}  # by the entry's id
 
-    def view(self, entry: Entry, proven: Callable[[Entry], AnyArray]) -> AnyArray:
-        """A tensor's values.
+    def again(self, entry: Entry) -> AnyArray | None:
+        """A tensor's values, if it was proven before and its header still is what it was then.
+
+        Raises:
+            ChangedFile: see `Payloads.view`.
+        """
+        known = self._proven.get(id(entry))
+        if known is None or known.entry is not entry:
+            return None
+        _, start, size, before, offset, behind, dtype, header, trailer = known
+        run = self._source.read(start, size)
+        if run[before] != header or (trailer and run[behind] != trailer):
+            return None
+        array: AnyArray = np.ndarray(entry.shape, dtype, run, offset)
+        return array
+
+    def first(self, entry: Entry, proven: Callable[[Entry], AnyArray]) -> AnyArray:
+        """A tensor's values, when they are asked for the first time.
 
         Args:
             entry: of a tensor in one piece.
@@ -49,12 +66,6 @@ class Repeated:
         Raises:
             StaleIndex, ChangedFile: see `Payloads.view`.
         """
-        known = self._proven.get(id(entry))
-        if known is not None and known.entry is entry:
-            _, start, size, content, behind, dtype, header, trailer = known
-            run = self._source.read(start, size)
-            if run[: content.start] == header and run[behind] == trailer:
-                return np.frombuffer(run[content], dtype).reshape(entry.shape)
         seen = None if entry.apart else self._seen(entry)
         array = proven(entry)
         if seen is not None:  # and if the header was changed after it was seen, it will be proven again
@@ -70,6 +81,7 @@ class Repeated:
         if size - length > _SHORT:
             return None
         run = self._source.read(start, size)
-        content, behind = slice(offset - start, offset - start + length), slice(offset - start + length, None)
-        header, trailer = bytes(run[: content.start]), bytes(run[behind])
-        return _Proven(entry, start, size, content, behind, dtype_of(entry).numpy, header, trailer)
+        inside = offset - start
+        before, behind = slice(None, inside), slice(inside + length, None)
+        header, trailer = bytes(run[before]), bytes(run[behind])
+        return _Proven(entry, start, size, before, inside, behind, dtype_of(entry).numpy, header, trailer)

@@ -56,11 +56,13 @@ def header_walk(path: str) -> Task:
 
 
 def raw_value(path: str, offset: int, shape: list[int], where: str = "", how: str = "view") -> Task:
-    """Numpy on a map of the file, with the value's place known: add it (or a part of it) up, or copy it."""
+    """Numpy on a map of the file, with the value's place known: add it up, or copy it, or a part of it."""
     import numpy as np
 
-    mapped = np.memmap(path, "<f4", "r", offset, tuple(shape)).view(np.ndarray)
-    array = mapped[parsed(where)] if where else mapped
+    array = np.memmap(path, "<f4", "r", offset, tuple(shape)).view(np.ndarray)
+    if where:
+        key = parsed(where)
+        return Task(lambda: array[key].copy(), seen=single)
     if how == "copy":
         return Task(array.copy, seen=single)
     return Task(lambda: (array.sum(), array), seen=lambda result: single(result[1]))

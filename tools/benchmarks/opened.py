@@ -31,7 +31,7 @@ class Opened(Protocol):
         """A value as an array of its own."""
 
     def part(self, name: str, key: Key) -> Any:
-        """A part of a value."""
+        """A part of a value, as an array of its own."""
 
     def load(self) -> dict[str, Any]:
         """All values as arrays of their own."""
@@ -57,7 +57,7 @@ class _Lazyckpt:
         return self._file[name].asnumpy(copy=True)
 
     def part(self, name: str, key: Key) -> Any:
-        return self._file[name][key]
+        return self._file[name][key].copy()
 
 
 class _Safetensors:
@@ -94,6 +94,9 @@ class _SafetensorsTorch(_Safetensors):
         super().__init__(path)
         self.copy = lambda name: self._file.get_tensor(name).clone()
 
+    def part(self, name: str, key: Key) -> Any:
+        return self._file.get_slice(name)[key].clone()
+
     def load(self) -> dict[str, Any]:
         return {name: self._file.get_tensor(name).clone() for name in self._file.keys()}  # noqa: SIM118
 
@@ -114,7 +117,7 @@ class _Torch:
         return self._file[name].clone()
 
     def part(self, name: str, key: Key) -> Any:
-        return self._file[name][key]
+        return self._file[name][key].clone()
 
     def load(self) -> dict[str, Any]:
         return {name: tensor.clone() for name, tensor in self._file.items()}
@@ -141,7 +144,7 @@ class _Numpy:
         return self._load(f"{self._path}/{name}.npy")
 
     def part(self, name: str, key: Key) -> Any:
-        return self.at(name)[key]
+        return self.at(name)[key].copy()
 
     def load(self) -> dict[str, Any]:
         return {name[:-4]: self.copy(name[:-4]) for name in os.listdir(self._path)}
@@ -265,14 +268,9 @@ def value(by: str, path: str, name: str, how: str, cold: bool = False, **decrypt
 
 
 def part(by: str, path: str, name: str, where: str) -> Task:
-    """Add up a part of a value of a file that is open."""
+    """Have a part of a value of a file that is open as an array of its own."""
     opened, key = OPENERS[by](path), parsed(where)
-
-    def call() -> Any:
-        found = opened.part(name, key)
-        return found.sum(), found
-
-    return Task(call, seen=lambda result: single(result[1]))
+    return Task(lambda: opened.part(name, key), seen=single)
 
 
 def load(by: str, path: str, cold: bool = False, **decryption: Any) -> Task:

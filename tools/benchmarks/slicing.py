@@ -1,4 +1,4 @@
-"""Rows about parts of a big value, of a file that is open. All add the part up, so that views are read, too."""
+"""Rows about parts of a big value, of a file that is open. All give an array of its own: views are copied."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def part(run: Run, said: str, key: str, small: str, peers: tuple[str, ...]) -> R
     mine, beside = run.opened("part", file, peers, name=value.name, where=where)
     bare = limit("numpy on a map", "raw_value", path=file.path, offset=value.offset, shape=value.shape, where=where)
     name = f"{said} of {memory(value.length)}: [{where}]"
-    return run.compare(name, mine, beside, bare, turns=9, calls=5, bars=(PEER, WITHIN), alone=False)
+    return run.compare(name, mine, beside, bare, turns=9, calls=25, bars=(PEER, WITHIN), alone=False)
 
 
 def value_is_large(run: Run) -> bool:
