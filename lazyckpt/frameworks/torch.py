@@ -65,9 +65,9 @@ def load_into(
 
     Names, shapes and dtypes are checked as a whole before anything changes. Values are not: to know that every byte is
     good, all would have to be read twice. So where one proves damaged while it is read (`DamagedBlock`, `ChangedFile`,
-    `StaleIndex`, `CorruptFile`), the module keeps the values that were filled in before it. Fill it again from a good
-    file, or be sure beforehand: `lazyckpt verify FILE` reads everything, and `parameter_dict.load()` gives all values
-    or an error.
+    `StaleIndex`, `CorruptFile`), the module keeps the values that were filled in before it, and of a file that was cut
+    off what could still be read of that one. Fill it again from a good file, or be sure beforehand: `lazyckpt verify
+    FILE` reads everything, and `parameter_dict.load()` gives all values or an error.
 
     Args:
         module: the module; its state dict is filled in place.
