@@ -61,8 +61,8 @@ def raw_value(path: str, offset: int, shape: list[int], where: str = "", how: st
 
     array = np.memmap(path, "<f4", "r", offset, tuple(shape)).view(np.ndarray)
     if where:
-        part = array[parsed(where)]
-        return Task(lambda: np.array(part), seen=single)
+        key = parsed(where)
+        return Task(lambda: np.array(array[key]), seen=single)
     if how == "copy":
         return Task(array.copy, seen=single)
     return Task(lambda: (array.sum(), array), seen=lambda result: single(result[1]))
