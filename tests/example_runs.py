@@ -12,22 +12,24 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 
 
-def run(command, *arguments, folder):
+def run(command, *arguments, folder, **variables):
     """Run an example in a folder: its exit code, what it printed, and its complaints.
 
     Args:
-        command: the program and the name of the example, such as `["bash", "index_job.slurm"]`.
+        command: the program, its options and the name of the example, such as `["bash", "index_job.slurm"]`.
         arguments: of the example.
         folder: where it stands.
+        variables: of the environment, beside those that are there.
     """
-    program, name = command
+    *program, name = command
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # as in an environment that is active
+        **variables,
     }
     ended = subprocess.run(
-        [program, str(EXAMPLES / name), *map(str, arguments)],
+        [*program, str(EXAMPLES / name), *map(str, arguments)],
         cwd=folder, env=environment, capture_output=True, encoding="utf-8", check=False, timeout=240,
     )  # fmt: skip
     return ended.returncode, ended.stdout, ended.stderr

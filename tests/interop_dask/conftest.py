@@ -1,4 +1,4 @@
-"""A real dask cluster: two processes of two threads each, which live as long as the tests need them."""
+"""A real dask cluster, of two processes of two threads each, and a real Slurm: they live as long as tests need them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 
 import pytest
 from distributed import Client, LocalCluster
+from slurm_cluster import Slurm, missing_programs
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +30,16 @@ def client(cluster):
     with Client(cluster) as client:
         client.wait_for_workers(2, timeout=200)
         yield client
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory):
+    """A Slurm of two nodes, for which `apt-get install slurmctld slurmd slurm-client munge` is enough."""
+    if missing := missing_programs():
+        pytest.skip(f"there is no Slurm here: no {', '.join(missing)}")
+    slurm = Slurm(tmp_path_factory.mktemp("slurm"))
+    yield slurm
+    slurm.close()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,9 +1,14 @@
-"""examples/index_job.py and index_job.slurm: a folder is indexed by dask; the script starts the cluster itself."""
+"""examples/index_job.py and index_job.slurm: a folder is indexed by dask; the script starts the cluster itself.
+
+The script runs with and without a real Slurm.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+from pathlib import Path
 
 import pytest
 from checkpoints import two_in_runs
@@ -11,7 +16,7 @@ from example_runs import run
 
 JOBS = {
     "python": [sys.executable, "index_job.py"],
-    "slurm": ["bash", "index_job.slurm"],
+    "bash": ["bash", "index_job.slurm"],
 }
 
 
@@ -21,29 +26,64 @@ def folder(tmp_path):
     return two_in_runs(tmp_path)
 
 
+@pytest.fixture(params=[*JOBS, "sbatch"])
+def job(request):
+    """Indexes `runs` in a folder: the exit code, and what was complained of."""
+
+    def here(folder):
+        code, _, complaints = run(JOBS[request.param], "runs", folder=folder)
+        return code, complaints
+
+    if request.param in JOBS:
+        return here
+    slurm = request.getfixturevalue("slurm")
+    return lambda folder: slurm.submit("index_job.slurm", "runs", folder=folder)
+
+
+@pytest.fixture
+def temporary(tmp_path_factory, monkeypatch):
+    """The folder for temporary files of whatever is started."""
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
 def names(folder):
     """What is in a folder and those in it."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-@pytest.mark.parametrize("job", JOBS)
-def test_a_folder_is_indexed_and_nothing_else_is_left(job, folder):
-    """Both files have an index; what the cluster needed is gone."""
-    code, _, complaints = run(JOBS[job], "runs", folder=folder)
+def test_a_folder_is_indexed_and_nothing_else_is_left(job, folder, temporary):
+    """Both files have an index; no worker had to be killed; of the cluster only dask's folder of locks stays."""
+    code, complaints = job(folder)
 
     assert code == 0, complaints
+    assert "Killed" not in complaints
     assert names(folder) == ["runs", *(f"runs/{name}.ckpt{end}" for name in "ab" for end in ("", ".lmdb"))]
+    assert {path.name for path in temporary.iterdir()} <= {"dask-scratch-space"}
 
 
-@pytest.mark.parametrize("job", JOBS)
 def test_a_file_that_is_none_is_told_and_the_rest_is_done(job, folder):
     """Exit code 1, with the file's name; the others have their index."""
     (folder / "runs" / "bad.ckpt").write_bytes(b"\xff" * 50)
-    code, _, complaints = run(JOBS[job], "runs", folder=folder)
+    code, complaints = job(folder)
 
     assert code == 1
     assert "bad.ckpt: " in complaints
     assert (folder / "runs" / "b.ckpt.lmdb").exists()
+
+
+def test_a_job_whose_workers_do_not_start_ends(folder):
+    """At once, with exit code 1, and not when its time is up."""
+    programs = folder / "programs"
+    programs.mkdir()
+    (programs / "dask").write_text(f'#!/bin/sh\n[ "$1" = worker ] && exit 3\nexec {sys.executable} -m dask "$@"\n')
+    (programs / "dask").chmod(0o755)
+    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
+    code, _, complaints = run(JOBS["bash"], "runs", folder=folder, PATH=path)
+
+    assert code == 1
+    assert "the workers ended before the index was done" in complaints
 
 
 def test_a_cluster_that_runs_already_is_used(folder, cluster):
