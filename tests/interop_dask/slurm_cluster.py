@@ -60,6 +60,9 @@ class Slurm:
 
     Args:
         folder: where all is kept; nobody else's.
+
+    Raises:
+        TimeoutError: the daemons did not come up; with what they said.
     """
 
     def __init__(self, folder):
@@ -154,10 +157,11 @@ class Slurm:
 
 
 def wait_until(holds, otherwise, patience=PATIENCE):
-    """Wait until something holds; if it does not for too long, fail with what `otherwise` is or returns."""
+    """Wait until something holds; if it does not for too long, raise what `otherwise` is or returns."""
     until = time.monotonic() + patience
     while not holds():
-        assert time.monotonic() < until, otherwise() if callable(otherwise) else otherwise
+        if time.monotonic() >= until:
+            raise TimeoutError(otherwise() if callable(otherwise) else otherwise)
         time.sleep(0.1)
 
 
