@@ -132,4 +132,7 @@ def _is_filled(tensor: torch.Tensor, value: Any) -> bool:
     if lies is None or tensor.device.type != "cpu" or not tensor.is_contiguous():
         return False
     entry, payloads = lies
-    return payloads.fill(entry, tensor.detach().reshape(-1).view(torch.uint8).numpy())
+    flat = tensor.detach().reshape(-1)
+    with torch.no_grad():
+        flat[:0].zero_()  # torch does not see what comes, but counts this: a backward pass may need what was there
+    return payloads.fill(entry, flat.view(torch.uint8).numpy())

@@ -360,6 +360,17 @@ def test_what_needs_no_conversion_is_read_straight_into_the_module(monkeypatch):
     assert bits(module.weight) == numbers((3, 2), "Float32").tobytes()
 
 
+@pytest.mark.parametrize("dtype", ["Float32", "Float16"])
+def test_a_backward_pass_refuses_what_was_filled_since_the_forward_pass(dtype):
+    """Whether a value was read straight into the module or converted: else gradients would be silently wrong."""
+    module = nn.Linear(2, 2, bias=False)
+    result = module(torch.ones(1, 2, requires_grad=True)).sum()
+    load_into(module, opened_over(BytesSource(file_of({"weight": ((2, 2), dtype)}))))
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        result.backward()
+
+
 def test_tensors_that_are_views_are_filled():
     """A parameter may be transposed or a part of another tensor."""
     whole = torch.zeros(3, 4)
