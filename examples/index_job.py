@@ -19,7 +19,7 @@ import numpy as np
 from distributed import Client, LocalCluster
 
 import lazyckpt
-from lazyckpt.index.many import Built, find_checkpoints
+from lazyckpt.index.batch import Built, find_checkpoints
 
 
 def made_checkpoints(folder: Path, count: int = 6) -> None:

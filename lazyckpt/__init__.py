@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from lazyckpt.checkpoint import Checkpoint
     from lazyckpt.explore.diff import diff
     from lazyckpt.explore.match import match
+    from lazyckpt.frameworks.nets import load_param_into_net
     from lazyckpt.index import Index
+    from lazyckpt.index.batch import build_indexes
     from lazyckpt.index.build import build_index
-    from lazyckpt.index.many import build_indexes
-    from lazyckpt.keys import KeyReference
     from lazyckpt.loading import load_checkpoint
-    from lazyckpt.nets import load_param_into_net
     from lazyckpt.parameter import Parameter
     from lazyckpt.saving import save_checkpoint
     from lazyckpt.sharding.opening import open_sharded
+    from lazyckpt.sources.encryption.keys import KeyReference
 
 __version__ = "0.1.0"
 
@@ -47,13 +47,13 @@ __all__ = [
 _HOMES = {
     "Checkpoint": "lazyckpt.checkpoint",
     "Index": "lazyckpt.index",
-    "KeyReference": "lazyckpt.keys",
+    "KeyReference": "lazyckpt.sources.encryption.keys",
     "Parameter": "lazyckpt.parameter",
     "build_index": "lazyckpt.index.build",
-    "build_indexes": "lazyckpt.index.many",
+    "build_indexes": "lazyckpt.index.batch",
     "diff": "lazyckpt.explore.diff",
     "load_checkpoint": "lazyckpt.loading",
-    "load_param_into_net": "lazyckpt.nets",
+    "load_param_into_net": "lazyckpt.frameworks.nets",
     "match": "lazyckpt.explore.match",
     "open_sharded": "lazyckpt.sharding.opening",
     "save_checkpoint": "lazyckpt.saving",

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from lazyckpt.atomic import put, told_of
 from lazyckpt.display.sizes import human_size
 from lazyckpt.errors import ArgumentValueError
 from lazyckpt.index.build import build_index
 from lazyckpt.loading import load_checkpoint
+from lazyckpt.runtime.atomic_write import put, told_of
 
 FILE: Final = "LeNet5-1_32.ckpt"
 

@@ -11,9 +11,7 @@ import io
 import os
 from typing import Any, Final
 
-from lazyckpt import log
 from lazyckpt.checkpoint import Checkpoint
-from lazyckpt.entry import REFUSED
 from lazyckpt.errors import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -22,16 +20,18 @@ from lazyckpt.errors import (
     NothingLoaded,
 )
 from lazyckpt.formats import FORMATS, Format
-from lazyckpt.formats.sniff import HEAD, diagnose, recognised
-from lazyckpt.handles import handle_of_nothing
+from lazyckpt.formats.detect import HEAD, diagnose, recognised
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, Wishes, check_place, index_in_memory
+from lazyckpt.index.selection import AllNames, ChoiceFunction, Names, Selection, SomeNames, check_prefix, choose
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
-from lazyckpt.keys import Key, KeyReference, Secret, no_key, secret_or_late
-from lazyckpt.selection import AllNames, ChoiceFunction, Names, Selection, SomeNames, check_prefix, choose
-from lazyckpt.sets import SUFFIX as LISTING
-from lazyckpt.sets import OpenedSet, is_listing, open_path
+from lazyckpt.model.entry import REFUSED
+from lazyckpt.reading.handles import handle_of_nothing
+from lazyckpt.runtime import log
+from lazyckpt.sharding.weight_map import SUFFIX as LISTING
+from lazyckpt.sharding.weight_map import OpenedSet, is_listing, open_path
 from lazyckpt.sources import CACHE_BYTES, BytesSource, Source
+from lazyckpt.sources.encryption.keys import Key, KeyReference, Secret, no_key, secret_or_late
 from lazyckpt.sources.paths import absolute, is_url, resolved, shown
 
 NAMES_OF_FORMATS: Final = ("ckpt", "safetensors")
@@ -120,7 +120,7 @@ def load_checkpoint(
         opened.close()
         raise
     if net is not None:
-        from lazyckpt.nets import load_param_into_net
+        from lazyckpt.frameworks.nets import load_param_into_net
 
         try:
             redundant = _redundancy(checkpoint, remove_redundancy)

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lazyckpt.arrays import dtype_of
 from lazyckpt.display.names import without_controls
-from lazyckpt.dtypes import DType, of_array
-from lazyckpt.entry import Entry
-from lazyckpt.extras import needed
-from lazyckpt.payload import Payloads
+from lazyckpt.model.dtypes import DType, of_array
+from lazyckpt.model.entry import Entry
+from lazyckpt.reading.decoding import dtype_of
+from lazyckpt.reading.reader import Payloads
+from lazyckpt.runtime.optional import needed
 
 if TYPE_CHECKING:
     from lazyckpt.statistics.table import Statistics

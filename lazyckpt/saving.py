@@ -15,17 +15,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from lazyckpt import log
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, FolderInTheWay
-from lazyckpt.keys import Secret, no_key
-from lazyckpt.nets import values_of
+from lazyckpt.frameworks.nets import values_of
+from lazyckpt.runtime import log
+from lazyckpt.sources.encryption.keys import Secret, no_key
 from lazyckpt.sources.paths import on_this_machine
+from lazyckpt.writing.adapters import is_parameter, is_tensor, item_of
 from lazyckpt.writing.export import FORMATS, lock_of
 from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, check, save
 from lazyckpt.writing.items import Item, snapshot
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
-from lazyckpt.writing.values import is_parameter, is_tensor, item_of
 
 ChoiceFunction = Callable[[str], object]
 _BACKGROUND: Final = ("thread", "process")

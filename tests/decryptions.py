@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lazyckpt.sources.cipher import Lock
+from lazyckpt.sources.encryption.cipher import Lock
 
 
 class Decryptions:

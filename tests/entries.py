@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from lazyckpt.dtypes import DTYPES
-from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Fingerprint, Plain
+from lazyckpt.model.dtypes import DTYPES
+from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Fingerprint, Plain
 
 MARK = Fingerprint(123_456, 1_700_000_000_123_456_789, b"0123456789abcdef")
 _STRIDE = 100

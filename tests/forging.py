@@ -7,9 +7,9 @@ import os
 
 import lmdb
 
+from lazyckpt.index.footer import finish
 from lazyckpt.index.layout import FACTS
-from lazyckpt.index.pages import add_checksums
-from lazyckpt.index.summary import finish
+from lazyckpt.index.lmdb_pages import add_checksums
 
 
 @contextlib.contextmanager

@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from lazyckpt.dtypes import IN_CKPT
+from lazyckpt.model.dtypes import IN_CKPT
 from lazyckpt.writing import ckpt
+from lazyckpt.writing.adapters import item_of
 from lazyckpt.writing.sink import PlainSink
-from lazyckpt.writing.values import item_of
 
 _texts = st.text(max_size=20)
 _names = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)

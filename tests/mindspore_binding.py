@@ -1,8 +1,8 @@
 """MindSpore's algorithm of binding, written down from its source, and nets and checkpoints to try it on.
 
-`tests/interop` proves that `bind` answers as MindSpore 2.10.0 does; the rest of the suite then measures
-`lazyckpt.binding` by it without MindSpore. A net is a dict name -> (shape, dtype); a checkpoint likewise, where `TEXT`
-or `TABLE` stand for a string or a map.
+`tests/interop` proves that `bind` answers as MindSpore 2.10.0 does; the rest of the suite then compares
+`lazyckpt.frameworks.binding` with it, without MindSpore. A net is a dict name -> (shape, dtype), and so is a
+checkpoint, where `TEXT` or `TABLE` stand for a string or a map.
 """
 
 from __future__ import annotations

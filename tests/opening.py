@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from lazyckpt.checkpoint import Checkpoint
-from lazyckpt.entry import Fingerprint
 from lazyckpt.formats import FORMATS
 from lazyckpt.index import Index
-from lazyckpt.index.record import Meta
+from lazyckpt.index.records import Meta
+from lazyckpt.index.selection import AllNames
 from lazyckpt.index.store import MemoryStore
-from lazyckpt.payload import Payloads
-from lazyckpt.selection import AllNames
+from lazyckpt.model.entry import Fingerprint
+from lazyckpt.reading.reader import Payloads
 
 MARK = Fingerprint(0, 0, bytes(16))
 

@@ -8,7 +8,7 @@ import random
 import pytest
 from entries import MARK, map_entry, plain, refused_entry, string_entry, tensor_entry
 
-from lazyckpt.index.record import Meta, decode, name_of
+from lazyckpt.index.records import Meta, decode, name_of
 from lazyckpt.index.store import MAX_PARAMETER_NAME
 
 MIXED = [

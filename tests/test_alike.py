@@ -8,11 +8,11 @@ from checkpoints import checkpoint, counting, tensor_value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyckpt.alike import FEWEST, stretch_of
-from lazyckpt.dtypes import DTYPES
 from lazyckpt.errors import StaleIndex
 from lazyckpt.formats import FORMATS
-from lazyckpt.payload import Payloads
+from lazyckpt.model.dtypes import DTYPES
+from lazyckpt.model.tensor_runs import FEWEST, stretch_of
+from lazyckpt.reading.reader import Payloads
 from lazyckpt.sources import BytesSource
 
 FORM = FORMATS["ckpt"]

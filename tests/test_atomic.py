@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lazyckpt import atomic
-from lazyckpt.atomic import draft, put
+from lazyckpt.runtime import atomic_write
+from lazyckpt.runtime.atomic_write import draft, put
 
 
 def writes(data):
@@ -104,15 +104,15 @@ def test_two_writers_at_once_have_files_of_their_own(tmp_path):
 def test_a_private_file_that_was_renamed_away_is_not_written_to(tmp_path, monkeypatch):
     """If the other writer finishes between our open and our lock, its file is left alone."""
     target, usual = tmp_path / "index", tmp_path / ".index.tmp"
-    lock = atomic.fcntl.flock
+    lock = atomic_write.fcntl.flock
 
     def finish_first(descriptor, how):
         usual.write_bytes(b"theirs")
         usual.rename(target)
-        monkeypatch.setattr(atomic.fcntl, "flock", lock)
+        monkeypatch.setattr(atomic_write.fcntl, "flock", lock)
         lock(descriptor, how)
 
-    monkeypatch.setattr(atomic.fcntl, "flock", finish_first)
+    monkeypatch.setattr(atomic_write.fcntl, "flock", finish_first)
     with pytest.raises(OSError, match="no room"):
         put(str(target), raise_no_room, mode=0o600)
 
@@ -127,7 +127,7 @@ def raise_no_room(private):
 
 def test_without_locks_every_writer_has_a_name_of_its_own(tmp_path, monkeypatch):
     """Where there is no flock, files are put in place all the same."""
-    monkeypatch.setattr(atomic, "fcntl", None)
+    monkeypatch.setattr(atomic_write, "fcntl", None)
     target = tmp_path / "index"
     put(str(target), writes(b"whole"), mode=0o600)
 
@@ -210,7 +210,7 @@ def test_many_writers_at_once_run_out_of_lasting_names_and_still_write(tmp_path)
             Path(made.private).write_bytes(b"%d" % depth)
             made.place(0o600)
 
-    nested(atomic._NAMES)
+    nested(atomic_write._NAMES)
 
     assert (os.listdir(tmp_path), target.read_bytes()) == (["index"], b"8")
 
@@ -242,7 +242,7 @@ def test_a_file_system_without_locks_is_not_littered(code, tmp_path, monkeypatch
     def refuse(descriptor, how):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(atomic.fcntl, "flock", refuse)
+    monkeypatch.setattr(atomic_write.fcntl, "flock", refuse)
     target = tmp_path / "index"
     for data in (b"one", b"two"):
         put(str(target), writes(data), mode=0o600)

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from mindspore_binding import DTYPES, FLOATS, SIGNED, TABLE, TEXT, Refused, bind, nets_and_checkpoints
 
-from lazyckpt import binding, dtypes
-from lazyckpt.binding import Offer, Target, castable, plan, refuse
-from lazyckpt.entry import MAP, STRING, TENSOR
 from lazyckpt.errors import NetMismatch
+from lazyckpt.frameworks import binding
+from lazyckpt.frameworks.binding import Offer, Target, castable, plan, refuse
+from lazyckpt.model import dtypes
+from lazyckpt.model.entry import MAP, STRING, TENSOR
 
 VECTOR = ((2,), "Float32")
 

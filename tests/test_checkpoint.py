@@ -21,7 +21,7 @@ from lazyckpt import Parameter
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
 from lazyckpt.index.codec import CLEAR
 from lazyckpt.index.layout import PLACE
-from lazyckpt.selection import AllNames
+from lazyckpt.index.selection import AllNames
 from lazyckpt.sources import BytesSource
 
 DATA = checkpoint(MIXED)

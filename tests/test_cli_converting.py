@@ -15,7 +15,7 @@ from mindspore_results import GOLDEN
 from safetensors.numpy import load_file
 
 import lazyckpt
-from lazyckpt.sources.encrypted import GcmSource
+from lazyckpt.sources.encryption.decryption import GcmSource
 
 NO_MAP = ["--exclude", "table"]  # MindSpore loads none from an encrypted file
 TENSORS = {name: value for name, value in MIXED.items() if isinstance(value, np.ndarray)}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from checkpoints import ITEMSIZES, NAMES
 
-from lazyckpt.dtypes import BY_CODE, BY_NUMPY_NAME, DTYPES, IN_CKPT, of_array
+from lazyckpt.model.dtypes import BY_CODE, BY_NUMPY_NAME, DTYPES, IN_CKPT, of_array
 
 # What indexes on disk say. A line here is never changed.
 CODES = {
@@ -138,7 +138,7 @@ def test_arrays_of_other_types_have_none(array):
 def test_ml_dtypes_is_imported_for_those_who_need_it():
     """Neither the table nor a float32 loads it; asking bfloat16 for its numpy dtype does."""
     program = (
-        "import sys; from lazyckpt.dtypes import DTYPES; DTYPES['Float32'].numpy; DTYPES['BFloat16'].itemsize;"
+        "import sys; from lazyckpt.model.dtypes import DTYPES; DTYPES['Float32'].numpy; DTYPES['BFloat16'].itemsize;"
         "before = 'ml_dtypes' in sys.modules; DTYPES['BFloat16'].numpy; print(before, 'ml_dtypes' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="ascii", check=True)

@@ -45,8 +45,8 @@ from lazyckpt.errors import (
 )
 from lazyckpt.index.layout import FRAMES, NAMES, record_key
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.cipher import MODES as OURS
-from lazyckpt.sources.frames import hop
+from lazyckpt.sources.encryption.cipher import MODES as OURS
+from lazyckpt.sources.encryption.frames import hop
 
 PLAIN = checkpoint(MIXED)
 OTHER = bytes(range(50, 66))

@@ -7,7 +7,7 @@ import pickle
 import pytest
 from entries import map_entry, refused_entry, string_entry, tensor_entry
 
-from lazyckpt.entry import Extent, Fingerprint
+from lazyckpt.model.entry import Extent, Fingerprint
 
 ENTRIES = [tensor_entry("w"), string_entry("note"), map_entry("table"), refused_entry("broken")]
 

@@ -17,7 +17,7 @@ import lazyckpt
 from lazyckpt.errors import ArgumentTypeError, CorruptFile, EncryptedFile, MissingFile
 from lazyckpt.explore import diff as module
 from lazyckpt.explore.opening import open_all
-from lazyckpt.index.many import processes
+from lazyckpt.index.batch import processes
 
 
 @pytest.fixture
@@ -223,9 +223,9 @@ def test_renames_are_found_by_content(compared):
 
 def test_a_rename_is_held_against_all_of_the_content(compared, monkeypatch):
     """Values whose beginnings are alike may differ further on."""
-    from lazyckpt import payload
+    from lazyckpt.reading.bulk import reader
 
-    monkeypatch.setattr(payload.Payloads.stored, "__defaults__", (1024,))
+    monkeypatch.setattr(reader.Payloads.stored, "__defaults__", (1024,))
     old, new = pattern(8000), bytearray(pattern(8000))
     new[-1] ^= 1
 
@@ -268,10 +268,10 @@ def test_large_values_are_read_a_piece_at_a_time(tmp_path):
     one.window = two.window = 4096
     a, b = opened_and_traced(one), opened_and_traced(two)
     report = lazyckpt.diff(a, b, workers=2)
-    payload = places(a.entry("w").extents[:0])
+    reader = places(a.entry("w").extents[:0])
 
     assert report.same
-    assert payload == set()
+    assert reader == set()
     assert max(length for source in (one, two) for _, length in source.reads) == 2**23
 
 

@@ -19,8 +19,8 @@ from tracing import TracingSource, places
 import lazyckpt
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.explore import doctor as module
-from lazyckpt.explore.diagnosis import LEVELS
 from lazyckpt.explore.doctor import diagnose
+from lazyckpt.explore.doctor_report import LEVELS
 from lazyckpt.sources import local
 
 GOLDEN = sorted(path for path in FILES.iterdir() if path.suffix in (".ckpt", ".safetensors"))

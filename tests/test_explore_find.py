@@ -11,7 +11,7 @@ from tracing import TracingSource
 
 import lazyckpt
 from lazyckpt.explore.find import entries_like, entry_named, find, known_names
-from lazyckpt.keys import KeyReference
+from lazyckpt.sources.encryption.keys import KeyReference
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lazyckpt.errors import MissingPackage
-from lazyckpt.extras import needed
+from lazyckpt.runtime.optional import needed
 
 
 def test_a_package_that_is_not_there_is_told_with_the_extra_that_brings_it():

@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 from items import values, written
 from tracing import TracingSource
 
-from lazyckpt.entry import entry_of
 from lazyckpt.errors import CorruptFile, StaleIndex
-from lazyckpt.formats.canonical import recogniser
 from lazyckpt.formats.ckpt import confirm_in, header_extents, scan
+from lazyckpt.formats.ckpt_fast_path import recogniser
+from lazyckpt.model.entry import entry_of
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.window import Patch, look
 
@@ -249,7 +249,7 @@ def test_claims_are_remembered_by_their_bytes():
 
 def test_more_headers_than_are_remembered(monkeypatch):
     """When there are too many they are forgotten, and worked out again."""
-    monkeypatch.setattr("lazyckpt.formats.canonical._REMEMBERED", 3)
+    monkeypatch.setattr("lazyckpt.formats.ckpt_fast_path._REMEMBERED", 3)
     data = checkpoint({f"w{place}": counting((place % 7 + 1,), "int8") for place in range(100)})
 
     assert outcome(BytesSource(data)) == walked(data)

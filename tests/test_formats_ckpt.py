@@ -31,8 +31,6 @@ from hypothesis import strategies as st
 from reference_parser import Found
 from tracing import TracingSource, places
 
-from lazyckpt.dtypes import DTYPES, IN_CKPT
-from lazyckpt.entry import Extent
 from lazyckpt.errors import CorruptFile, LazyCkptError, StaleIndex, TruncatedFile
 from lazyckpt.formats import FORMATS
 from lazyckpt.formats.ckpt import (
@@ -45,7 +43,9 @@ from lazyckpt.formats.ckpt import (
     scan_range,
     trailer,
 )
-from lazyckpt.payload import Payloads
+from lazyckpt.model.dtypes import DTYPES, IN_CKPT
+from lazyckpt.model.entry import Extent
+from lazyckpt.reading.reader import Payloads
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.window import Patch
 

@@ -16,12 +16,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from items import written
 
-from lazyckpt.dtypes import IN_CKPT
-from lazyckpt.entry import Plain
 from lazyckpt.formats import checkpoint_pb2
-from lazyckpt.formats.canonical import recogniser
 from lazyckpt.formats.ckpt import scan
-from lazyckpt.formats.encode import Described, map_headers, tensor_header, varint
+from lazyckpt.formats.ckpt_encoder import Described, map_headers, tensor_header, varint
+from lazyckpt.formats.ckpt_fast_path import recogniser
+from lazyckpt.model.dtypes import IN_CKPT
+from lazyckpt.model.entry import Plain
 from lazyckpt.sources.base import BytesSource
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)

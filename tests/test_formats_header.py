@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from checkpoints import chunk, number, tensor, varint
 
-from lazyckpt.dtypes import DTYPES
-from lazyckpt.entry import Extent
 from lazyckpt.errors import CorruptFile
-from lazyckpt.formats.header import TensorHeader, impossible, merge_tensor, read_text
+from lazyckpt.formats.ckpt_header import TensorHeader, impossible, merge_tensor, read_text
+from lazyckpt.model.dtypes import DTYPES
+from lazyckpt.model.entry import Extent
 
 
 def merged(*messages):

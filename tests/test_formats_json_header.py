@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from safetensors_files import item
 
 from lazyckpt.errors import CorruptFile
-from lazyckpt.formats import json_header
-from lazyckpt.formats.json_header import LENGTH, Items, item_at, parse
+from lazyckpt.formats import safetensors_header
+from lazyckpt.formats.safetensors_header import LENGTH, Items, item_at, parse
 
 SPACES = st.text(" \t\n\r", max_size=3)
 NAMES = st.one_of(st.text(max_size=6), st.sampled_from(["__metadata__", 'a"b', "a\\b", "模型", "\x7f"]))
@@ -41,12 +41,12 @@ def items_of_any_form(draw):
 
 def by_the_walk(raw):
     """What a header holds if no item is taken in its usual form."""
-    usual = json_header._usual
-    json_header._usual = lambda raw, position, items: (position, True)
+    usual = safetensors_header._usual
+    safetensors_header._usual = lambda raw, position, items: (position, True)
     try:
         return told(raw)
     finally:
-        json_header._usual = usual
+        safetensors_header._usual = usual
 
 
 def told(raw):
@@ -94,7 +94,7 @@ def test_names_are_sorted_as_python_sorts_them(names):
     """By code points, not by bytes of another encoding: as MindSpore's `sorted` does."""
     items = Items()
     for place, name in enumerate(names):
-        items.add(json_header.Item(name.encode(), json_header.Facts("U8", (0,), 0), 9 + place, 1, 0, 0))
+        items.add(safetensors_header.Item(name.encode(), safetensors_header.Facts("U8", (0,), 0), 9 + place, 1, 0, 0))
 
     assert [one.name.decode() for one in items.by_name()] == sorted(names)
 

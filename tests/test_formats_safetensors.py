@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from safetensors_files import file_of, item, raw
 from tracing import TracingSource, places
 
-from lazyckpt.dtypes import DTYPES
-from lazyckpt.entry import Extent
 from lazyckpt.errors import CorruptFile, StaleIndex, TruncatedFile
 from lazyckpt.formats import FORMATS, format_of
 from lazyckpt.formats.safetensors import confirm, metadata, read_header
-from lazyckpt.payload import Payloads
+from lazyckpt.model.dtypes import DTYPES
+from lazyckpt.model.entry import Extent
+from lazyckpt.reading.reader import Payloads
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.window import Patch
 

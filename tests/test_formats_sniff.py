@@ -20,7 +20,7 @@ from checkpoints import MIXED, checkpoint, pattern
 
 from lazyckpt.errors import CorruptFile, NothingLoaded, WrongFormat
 from lazyckpt.formats import scan
-from lazyckpt.formats.sniff import HEAD, diagnose
+from lazyckpt.formats.detect import HEAD, diagnose
 from lazyckpt.loading import load_checkpoint
 from lazyckpt.sources.base import BytesSource
 

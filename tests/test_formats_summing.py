@@ -10,8 +10,8 @@ from checkpoints import counting
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyckpt.dtypes import DTYPES
-from lazyckpt.formats.summing import add, zeros
+from lazyckpt.formats.safetensors_checksum import add, zeros
+from lazyckpt.model.dtypes import DTYPES
 
 INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 

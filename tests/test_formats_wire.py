@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tracing import TracingSource
 
 from lazyckpt.errors import CorruptFile, TruncatedFile
-from lazyckpt.formats.wire import FIXED32, FIXED64, LENGTH, START_GROUP, VARINT, fields, read_varint, signed
+from lazyckpt.formats.protobuf_wire import FIXED32, FIXED64, LENGTH, START_GROUP, VARINT, fields, read_varint, signed
 from lazyckpt.sources.window import look
 
 UNKNOWN = 77  # a field that no message has

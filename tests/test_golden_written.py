@@ -12,10 +12,10 @@ from mindspore_results import FILES, arguments, recorded
 from opening import opened_over
 
 from lazyckpt.errors import ArgumentValueError
-from lazyckpt.keys import Secret
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.cipher import MODES, Lock
-from lazyckpt.sources.encrypted import open_encrypted
+from lazyckpt.sources.encryption.cipher import MODES, Lock
+from lazyckpt.sources.encryption.decryption import open_encrypted
+from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.writing import ckpt, sink
 
 HOW = {

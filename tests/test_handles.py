@@ -204,18 +204,18 @@ def test_the_file_is_closed_with_the_last_of_them(path):
         sent = pickle.dumps(ckpt)
     received = pickle.loads(sent)
     len(received)
-    held = list(importlib.import_module("lazyckpt.handles")._shared)
+    held = list(importlib.import_module("lazyckpt.reading.handles")._shared)
     del received
     gc.collect()
 
     assert len(held) == 1
-    assert list(importlib.import_module("lazyckpt.handles")._shared) == []
+    assert list(importlib.import_module("lazyckpt.reading.handles")._shared) == []
 
 
 def test_many_threads_open_a_file_once(path, monkeypatch):
     """However many unpickle at the same moment, the file is opened once for all of them."""
     opened = []
-    handles = importlib.import_module("lazyckpt.handles")
+    handles = importlib.import_module("lazyckpt.reading.handles")
     real = handles._opened
     monkeypatch.setattr(handles, "_opened", lambda *how: opened.append(how) or real(*how))
     with lazyckpt.load_checkpoint(path) as ckpt:

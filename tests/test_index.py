@@ -9,7 +9,7 @@ from entries import MARK, map_entry, refused_entry, string_entry, tensor_entry
 
 from lazyckpt.errors import StaleIndex
 from lazyckpt.index import Index
-from lazyckpt.index.record import Meta, encode
+from lazyckpt.index.records import Meta, encode
 from lazyckpt.index.store import MemoryStore
 
 ENTRIES = {

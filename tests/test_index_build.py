@@ -21,7 +21,7 @@ from safetensors_files import file_of
 
 import lazyckpt
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChangedFile, CorruptFile, MissingFile
-from lazyckpt.index import build, place
+from lazyckpt.index import build, locations
 from lazyckpt.index.layout import FACTS
 from lazyckpt.sources.local import MmapSource
 
@@ -104,7 +104,7 @@ def edit(place):
     def edit_there(file):
         before = file.stat()
         data = bytearray(file.read_bytes())
-        data[place] ^= 1
+        data[locations] ^= 1
         file.write_bytes(data)
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
@@ -162,7 +162,7 @@ def with_flipped_bit(place):
 
     def flip(path):
         data = bytearray(path.read_bytes())
-        data[place] ^= 0x10
+        data[locations] ^= 0x10
         path.write_bytes(data)
 
     return flip
@@ -202,7 +202,7 @@ def test_damage_to_what_only_lmdb_reads_does_no_harm(place, file, sidecar, walks
     """The index says itself where its tree begins: LMDB's meta pages are not looked at."""
     first = built(file)
     os.chmod(sidecar, 0o600)
-    with_flipped_bit(place)(sidecar)
+    with_flipped_bit(locations)(sidecar)
 
     assert (built(file), len(walks)) == (first, 1)
 
@@ -213,7 +213,7 @@ def test_a_folder_at_the_sidecars_place_is_not_fatal(file, sidecar, cache_folder
     entries, path = built(file)
 
     assert [name for name, _ in entries] == list(MIXED)
-    assert path == place.cached(str(file))
+    assert path == locations.cached(str(file))
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_a_folder_that_cannot_be_written_sends_the_index_to_the_cache(file, forb
     forbid(file.parent)
     paths = [built(file)[1] for _ in range(2)]
 
-    assert (paths, len(walks)) == ([place.cached(str(file))] * 2, 1)
+    assert (paths, len(walks)) == ([locations.cached(str(file))] * 2, 1)
     assert os.listdir(file.parent) == ["net.ckpt"]
 
 
@@ -244,7 +244,7 @@ def test_a_folder_at_the_private_name_sends_the_index_to_the_cache(file, tmp_pat
     """So does anything else that stands in a builder's way."""
     (file.parent / ".net.ckpt.lmdb.tmp").mkdir()
 
-    assert built(file)[1] == place.cached(str(file))
+    assert built(file)[1] == locations.cached(str(file))
 
 
 def test_without_any_place_the_index_is_in_memory(file, forbid, cache_folder, caplog):
@@ -444,14 +444,14 @@ def test_a_digest_has_a_known_name(file):
 @pytest.fixture
 def network(monkeypatch):
     """All files lie on a network file system."""
-    monkeypatch.setattr(place, "on_network", lambda path: True)
+    monkeypatch.setattr(locations, "on_network", lambda path: True)
 
 
 def test_on_a_network_the_index_stands_in_the_cache(file, network, walks):
     """LMDB does not write over a network: the index is built, and found again, in the cache folder."""
     paths = [built(file)[1] for _ in range(2)]
 
-    assert (paths, len(walks)) == ([place.cached(str(file))] * 2, 1)
+    assert (paths, len(walks)) == ([locations.cached(str(file))] * 2, 1)
     assert os.listdir(file.parent) == ["net.ckpt"]
 
 
@@ -475,7 +475,7 @@ def test_on_a_network_a_sidecar_that_is_of_no_use_does_not_matter(what, file, si
         walks.clear()
     paths = [built(file)[1] for _ in range(2)]
 
-    assert (paths, len(walks)) == ([place.cached(str(file))] * 2, 1)
+    assert (paths, len(walks)) == ([locations.cached(str(file))] * 2, 1)
     assert sidecar.exists()
 
 

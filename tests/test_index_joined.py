@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_index import index_of
 
-from lazyckpt.entry import Extent, moved
 from lazyckpt.index import Index
-from lazyckpt.index.joined import JoinedIndex
+from lazyckpt.model.entry import Extent, moved
+from lazyckpt.sharding.concatenated import JoinedIndex
 
 SIZES = (1000, 0, 500, 700)  # of the files; the second is empty
 BASES = (0, 1000, 1000, 1500)

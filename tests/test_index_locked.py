@@ -12,7 +12,7 @@ from forging import forged
 import lazyckpt
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError, WrongKey
 from lazyckpt.index.layout import FACTS, FRAMES
-from lazyckpt.index.record import decode_meta, encode_meta
+from lazyckpt.index.records import decode_meta, encode_meta
 
 OTHER = KEY[::-1]
 

@@ -10,7 +10,7 @@ import pytest
 from checkpoints import LAYERS, MIXED, checkpoint
 
 from lazyckpt.errors import MissingFile
-from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processes
+from lazyckpt.index.batch import Built, build_indexes, find_checkpoints, processes
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from forking import ended, forked
 
 import lazyckpt
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
-from lazyckpt.explore.sidecars import sidecars_of
-from lazyckpt.index import mending, place
+from lazyckpt.explore.index_status import sidecars_of
+from lazyckpt.index import locations, mending
 
 VALUES = {f"layer{number}.weight": counting((2, 2)) + number for number in range(3000)}
 FILE = checkpoint(VALUES)
@@ -166,10 +166,10 @@ def test_digests_that_are_lost_are_told_and_the_next_open_finds_an_index(file):
 
 def test_where_it_cannot_be_replaced_it_is_kept_elsewhere(file, damaged, monkeypatch):
     """As when it is built first: in the user's cache folder."""
-    monkeypatch.setattr(place, "beside", lambda path: str(file / "no folder"))
+    monkeypatch.setattr(locations, "beside", lambda path: str(file / "no folder"))
 
     assert list(damaged) == list(VALUES)
-    assert damaged.path == place.cached(str(file))
+    assert damaged.path == locations.cached(str(file))
 
 
 def test_an_index_at_a_path_of_its_own_is_built_again_there(file, tmp_path):

@@ -7,17 +7,17 @@ import os
 import platformdirs
 import pytest
 
-from lazyckpt.index import place
+from lazyckpt.index import locations
 
 
 def test_a_sidecar_stands_beside_its_checkpoint():
     """Its name is the checkpoint's and `.lmdb`."""
-    assert place.beside("/models/net.ckpt") == "/models/net.ckpt.lmdb"
+    assert locations.beside("/models/net.ckpt") == "/models/net.ckpt.lmdb"
 
 
 def test_the_cache_folder_is_the_one_in_the_environment(cache_folder):
     """LAZYCKPT_CACHE names the folder in which sidecars stand that have no other place."""
-    assert os.path.dirname(place.cached("/models/net.ckpt")) == str(cache_folder)
+    assert os.path.dirname(locations.cached("/models/net.ckpt")) == str(cache_folder)
 
 
 def test_without_a_variable_the_cache_folder_is_the_users(monkeypatch, tmp_path):
@@ -26,7 +26,7 @@ def test_without_a_variable_the_cache_folder_is_the_users(monkeypatch, tmp_path)
     folders = []
     for set_it in (lambda: monkeypatch.setenv("LAZYCKPT_CACHE", ""), lambda: monkeypatch.delenv("LAZYCKPT_CACHE")):
         set_it()
-        folders.append(os.path.dirname(place.cached("/models/net.ckpt")))
+        folders.append(os.path.dirname(locations.cached("/models/net.ckpt")))
 
     assert folders == [str(tmp_path / "lazyckpt" / "indexes")] * 2
 
@@ -34,10 +34,10 @@ def test_without_a_variable_the_cache_folder_is_the_users(monkeypatch, tmp_path)
 def test_cached_names_are_of_paths():
     """Each path has its own name in the cache, always the same, whatever its characters."""
     paths = ["/a/net.ckpt", "/b/net.ckpt", "/a/netz.ckpt", "/a/\udcff.ckpt"]
-    names = [place.cached(path) for path in paths]
+    names = [locations.cached(path) for path in paths]
 
     assert len(set(names)) == len(paths)
-    assert names == [place.cached(path) for path in paths]
+    assert names == [locations.cached(path) for path in paths]
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,6 @@ def test_cached_names_are_of_paths():
 )
 def test_network_file_systems_are_known_by_name(kind, answer, monkeypatch):
     """Whether a path lies on a network is told by the type of its file system."""
-    monkeypatch.setattr(place, "file_system", lambda path: kind)
+    monkeypatch.setattr(locations, "file_system", lambda path: kind)
 
-    assert place.on_network("/models/net.ckpt") is answer
+    assert locations.on_network("/models/net.ckpt") is answer

@@ -9,9 +9,7 @@ from entries import MARK, any_entry, any_plain, map_entry, plain, refused_entry,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyckpt.dtypes import DTYPES
-from lazyckpt.entry import Extent, entry_of
-from lazyckpt.index.record import (
+from lazyckpt.index.records import (
     SCHEMA,
     BadRecord,
     Meta,
@@ -24,6 +22,8 @@ from lazyckpt.index.record import (
     name_of,
     names_of,
 )
+from lazyckpt.model.dtypes import DTYPES
+from lazyckpt.model.entry import Extent, entry_of
 
 KINDS = [tensor_entry("w"), string_entry("s"), map_entry("m"), refused_entry("r")]
 

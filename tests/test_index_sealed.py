@@ -12,12 +12,12 @@ from store_contract import MIXED, StoreContract, dump
 
 from lazyckpt.errors import StaleIndex
 from lazyckpt.index.layout import FACTS, NAMES, record_key
-from lazyckpt.index.record import Meta, encode
+from lazyckpt.index.records import Meta, encode
 from lazyckpt.index.sealed import Sealed
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.index.write import write
-from lazyckpt.keys import Secret
-from lazyckpt.sources.cipher import MODES, Lock
+from lazyckpt.sources.encryption.cipher import MODES, Lock
+from lazyckpt.sources.encryption.keys import Secret
 
 KEY = bytes(range(1, 17))
 NAMED = [tensor_entry(f"backbone.layer{place}.attention.weight", place, shape=(7, 11)) for place in range(200)]

@@ -14,7 +14,7 @@ from store_contract import MIXED, StoreContract, dump
 from lazyckpt.errors import ClosedCheckpoint, LazyCkptError, StaleIndex
 from lazyckpt.index import Index, write
 from lazyckpt.index.codec import CLEAR
-from lazyckpt.index.record import BadRecord, Meta
+from lazyckpt.index.records import BadRecord, Meta
 from lazyckpt.index.sidecar import Sidecar
 
 MANY = [tensor_entry(f"layer{place}.weight", place) for place in range(2000)]

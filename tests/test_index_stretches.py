@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_alike import entries_of
 
-from lazyckpt.alike import LONGEST, SMALL, Stretch
 from lazyckpt.errors import CorruptFile, StaleIndex
 from lazyckpt.formats import FORMATS
 from lazyckpt.index import Index
-from lazyckpt.index.record import Meta, encode
+from lazyckpt.index.records import Meta, encode
 from lazyckpt.index.store import MemoryStore
+from lazyckpt.model.tensor_runs import LONGEST, SMALL, Stretch
 from lazyckpt.sources import BytesSource
 
 FORM = FORMATS["ckpt"]

@@ -13,8 +13,8 @@ from opening import opened_over
 from safetensors.numpy import save_file
 
 import lazyckpt
-from lazyckpt.index.record import BadRecord
-from lazyckpt.index.tally import tally
+from lazyckpt.index.name_groups import tally
+from lazyckpt.index.records import BadRecord
 from lazyckpt.sources.base import BytesSource
 
 NAMES = st.text("a.0129β", min_size=1, max_size=9)

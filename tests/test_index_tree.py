@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyckpt.index import tree as trees
-from lazyckpt.index.pages import Pages, add_checksums
-from lazyckpt.index.record import BadRecord
-from lazyckpt.index.tree import OUTSIDE, Tree
+from lazyckpt.index.lmdb_pages import Pages, add_checksums
+from lazyckpt.index.lmdb_tree import OUTSIDE, Tree
+from lazyckpt.index.records import BadRecord
 
 PAGE = 4096
 FAULTS = (BadRecord, *OUTSIDE)
@@ -86,7 +86,7 @@ def test_an_empty_tree_has_nothing(tmp_path):
 
 def test_pages_that_were_left_do_not_grow_in_memory(tmp_path, monkeypatch):
     """With room for two pages all is found as well."""
-    monkeypatch.setattr("lazyckpt.index.tree._KEPT", 2 * PAGE)
+    monkeypatch.setattr("lazyckpt.index.lmdb_tree._KEPT", 2 * PAGE)
     tree = opened(written(tmp_path / "tree.lmdb", MANY))
 
     assert [tree.get(key) for key in MANY] == list(MANY.values())

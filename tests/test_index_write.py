@@ -12,7 +12,7 @@ from store_contract import MIXED, dump
 from test_index_sidecar import TestSidecar as SidecarContract
 
 from lazyckpt.index import write
-from lazyckpt.index.record import Meta
+from lazyckpt.index.records import Meta
 from lazyckpt.index.sidecar import Sidecar
 
 SMALL = 13
@@ -80,7 +80,7 @@ FULL_DISK = """
 import resource, signal, sys
 from entries import MARK, tensor_entry
 from lazyckpt.index import write
-from lazyckpt.index.record import Meta
+from lazyckpt.index.records import Meta
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:

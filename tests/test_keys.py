@@ -12,7 +12,7 @@ from encryption import encrypted
 
 import lazyckpt
 from lazyckpt.errors import ArgumentValueError, WrongKey
-from lazyckpt.keys import NO_KEY, OWN_MODE, KeyReference, LateKey, Secret, key_from_text
+from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, KeyReference, LateKey, Secret, key_from_text
 
 KEY = b"SECRET-OF-16-BYT"
 PLAIN = checkpoint(LAYERS)

@@ -14,43 +14,25 @@ ROOT = Path(lazyckpt.__file__).parent
 # Lowest first. A room imports from itself and from what stands before it. "" is the package itself.
 LAYERS = (
     "errors",
-    "extras",
-    "log",
+    "runtime",
     "tasks",
-    "atomic",
-    "dtypes",
-    "entry",
-    "alike",  # many entries in one
-    "keys",
+    "model",
     "sources",
     "formats",
-    "digest",
-    "fetch",
-    "index",
-    "handles",
-    "arrays",
-    "repeated",
-    "payload",
     "tensors",
+    "index",
+    "reading",
     "display",
     "statistics",
     "parameter",
-    "selection",
-    "reading",
     "writing",
     "references",
     "views",  # what is shown, made of entries, records and payloads: no checkpoint is needed for that
-    "mapping",
-    "viewing",  # so that a checkpoint can show itself
     "checkpoint",
-    "binding",
-    "offers",
     "frameworks",
-    "nets",
-    "sets",
+    "sharding",
     "loading",
     "saving",
-    "sharding",
     "explore",
     "",
     "demo",
@@ -59,19 +41,19 @@ LAYERS = (
 )
 # Who may import a package. numpy is everybody's.
 OWNERS = {
-    "cryptography": {"sources.cipher"},
+    "cryptography": {"sources.encryption.cipher"},
     "dask": {"tensors.dask"},
     "distributed": {"tasks.cluster"},
-    "fastparquet": {"references.as_parquet"},
-    "fsspec": {"references.as_parquet", "sources.paths"},
+    "fastparquet": {"references.parquet_writer"},
+    "fsspec": {"references.parquet_writer", "sources.paths"},
     "google": {"formats.checkpoint_pb2"},
-    "kerchunk": {"references.as_parquet"},
+    "kerchunk": {"references.parquet_writer"},
     "lmdb": {"index.write"},
     "pandas": {"statistics.table"},
-    "platformdirs": {"index.place"},
-    "matplotlib": {"views.plots", "views.plotting"},
+    "platformdirs": {"index.locations"},
+    "matplotlib": {"views.plots", "views.plot_accessor"},
     "mindspore": {"tensors.mindspore", "frameworks.mindspore"},
-    "rich": {"cli.app", "cli.checking", "cli.indexing", "cli.viewing", "statistics.table", "views.printed"},
+    "rich": {"cli.app", "cli.checking", "cli.indexing", "cli.viewing", "statistics.table", "views.text"},
     "torch": {"tensors.torch", "frameworks.torch"},
     "typer": {
         "cli",
@@ -87,7 +69,7 @@ OWNERS = {
     },
 }
 # Modules that import by a computed name: the public names, ml_dtypes, and the reader of a format, when asked for.
-BY_NAME = {"", "dtypes", "formats"}
+BY_NAME = {"", "model.dtypes", "formats"}
 LONGEST = 400  # lines
 
 

@@ -15,8 +15,8 @@ from mindspore_results import FILES
 from safetensors_files import file_of, item, raw
 
 import lazyckpt
-from lazyckpt.dtypes import BY_SAFETENSORS_NAME, DTYPES
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, CorruptFile, NothingLoaded, WrongFormat
+from lazyckpt.model.dtypes import BY_SAFETENSORS_NAME, DTYPES
 
 TENSORS = {
     "z.weight": counting((3, 4)),
@@ -85,7 +85,7 @@ def test_a_type_that_ml_dtypes_lacks_is_refused_with_what_to_do(dtype, tmp_path,
     """Of an older ml_dtypes than the file needs, the rest of the file is read."""
     attribute = dtype._numpy.rpartition(".")[2]
     monkeypatch.delattr(ml_dtypes, attribute, raising=False)
-    from lazyckpt.dtypes import _numpy_dtype
+    from lazyckpt.model.dtypes import _numpy_dtype
 
     _numpy_dtype.cache_clear()
     size = dtype.stored_size(2)

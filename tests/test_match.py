@@ -13,9 +13,9 @@ from tracing import TracingSource
 
 import lazyckpt
 from lazyckpt import cli
-from lazyckpt.binding import plan
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.explore.match import SHOWN, Report, Row, match
+from lazyckpt.frameworks.binding import plan
 from lazyckpt.sources import BytesSource
 
 # A net that meets MIXED with every outcome.

@@ -11,9 +11,9 @@ from checkpoints import LAYERS, checkpoint
 
 import lazyckpt
 from lazyckpt import frameworks
-from lazyckpt.binding import Target
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, NetMismatch
-from lazyckpt.nets import load_param_into_net, targets_of
+from lazyckpt.frameworks.binding import Target
+from lazyckpt.frameworks.nets import load_param_into_net, targets_of
 
 
 class Cell:

@@ -12,11 +12,11 @@ from opening import opened_and_traced, opened_over
 from tracing import TracingSource
 
 import lazyckpt
-from lazyckpt.binding import Offer, Pair, Target
-from lazyckpt.dtypes import DTYPES
-from lazyckpt.entry import MAP, STRING, TENSOR
 from lazyckpt.errors import ArgumentTypeError
-from lazyckpt.offers import Offers, check_values, dtype_named, in_file_order, offer_of
+from lazyckpt.frameworks.binding import Offer, Pair, Target
+from lazyckpt.frameworks.candidates import Offers, check_values, dtype_named, in_file_order, offer_of
+from lazyckpt.model.dtypes import DTYPES
+from lazyckpt.model.entry import MAP, STRING, TENSOR
 from lazyckpt.parameter import Parameter
 from lazyckpt.sources import BytesSource
 

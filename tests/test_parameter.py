@@ -17,9 +17,9 @@ from opening import opened_and_traced, opened_over
 from tracing import TracingSource, places
 
 import lazyckpt
-from lazyckpt import payload
 from lazyckpt.errors import ArgumentTypeError, ClosedCheckpoint
 from lazyckpt.formats.ckpt import header_extents
+from lazyckpt.reading.bulk import reader
 from lazyckpt.sources import BytesSource, open_source
 
 WEIGHT = counting((6, 4, 5))
@@ -176,7 +176,7 @@ def test_a_closed_file_is_told(tmp_path):
 @pytest.mark.parametrize("from_bytes", [1, 2**40], ids=["a map of its pages", "a copy"])
 def test_writable_memory_is_private(from_bytes, opened, tmp_path, monkeypatch):
     """What a framework gets may be written to: neither the file nor another reader sees it, however it is made."""
-    monkeypatch.setattr(payload, "_WORTH_A_MAP", from_bytes)
+    monkeypatch.setattr(reader, "_WORTH_A_MAP", from_bytes)
     for name, expected in EXPECTED.items():
         array = opened[name].writable()
         np.testing.assert_array_equal(array, expected, strict=True)
@@ -189,8 +189,8 @@ def test_writable_memory_is_private(from_bytes, opened, tmp_path, monkeypatch):
 
 def test_a_large_value_is_made_writable_without_a_copy(tmp_path, monkeypatch):
     """Its pages are mapped once more, privately, so that only those that are written to take memory."""
-    monkeypatch.setattr(payload, "_WORTH_A_MAP", 1)
-    monkeypatch.setattr(payload.Payloads, "copy", lambda self, entry: pytest.fail("it was copied"))
+    monkeypatch.setattr(reader, "_WORTH_A_MAP", 1)
+    monkeypatch.setattr(reader.Payloads, "copy", lambda self, entry: pytest.fail("it was copied"))
     path = tmp_path / "net.ckpt"
     path.write_bytes(DATA)
     with opened_over(open_source(str(path), access="mmap").source) as ckpt:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from opening import opened_over
 from tracing import TracingSource, places
 
-from lazyckpt.arrays import aligned
-from lazyckpt.dtypes import DTYPES
-from lazyckpt.entry import STRING, TENSOR, Array, Extent
 from lazyckpt.errors import ChangedFile, CorruptFile, StaleIndex
 from lazyckpt.formats import FORMATS
-from lazyckpt.payload import Payloads
+from lazyckpt.model.dtypes import DTYPES
+from lazyckpt.model.entry import STRING, TENSOR, Array, Extent
+from lazyckpt.reading.decoding import aligned
+from lazyckpt.reading.reader import Payloads
 from lazyckpt.sources import BytesSource, open_source
 
 FORM = FORMATS["ckpt"]

@@ -9,10 +9,9 @@ import pytest
 from checkpoints import MIXED, checkpoint, counting
 from tracing import TracingSource
 
-from lazyckpt import reading
 from lazyckpt.formats import FORMATS
-from lazyckpt.payload import Payloads
-from lazyckpt.reading import read_all
+from lazyckpt.reading.bulk import bulk, read_all
+from lazyckpt.reading.reader import Payloads
 from lazyckpt.sources import BytesSource
 
 FORM = FORMATS["ckpt"]
@@ -60,7 +59,7 @@ def test_progress_counts_the_bytes_in_file_order(workers):
 
 def test_a_copying_source_is_asked_in_batches(monkeypatch):
     """Neighbours share a request of the source, so that a block is decrypted once, up to a bounded number of bytes."""
-    monkeypatch.setattr(reading, "BATCH_BYTES", 1000)
+    monkeypatch.setattr(bulk, "BATCH_BYTES", 1000)
     source = TracingSource(DATA)
     batches = []
     source.read_many = lambda requests: (batches.append(len(requests)), TracingSource.read_many(source, requests))
@@ -93,8 +92,8 @@ def test_a_few_bytes_are_read_without_threads(threads_used):
 
 def test_many_bytes_are_read_on_threads(threads_used, monkeypatch):
     """From a certain size on the copies are shared out, unless one worker is asked for."""
-    monkeypatch.setattr(reading, "PARALLEL_FROM", 1)
-    monkeypatch.setattr(reading.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(bulk, "PARALLEL_FROM", 1)
+    monkeypatch.setattr(bulk.os, "cpu_count", lambda: 4)
     read_all(Payloads(BytesSource(DATA), FORM), ENTRIES, None, None)
 
     assert threads_used

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyckpt.entry import Extent
+from lazyckpt.model.entry import Extent
 from lazyckpt.references.chunks import COPIED, MOST, Grid, cuts, plan
 
 MIB = 2**20

@@ -24,8 +24,8 @@ from typer.testing import CliRunner
 import lazyckpt
 from lazyckpt import cli
 from lazyckpt.errors import LazyCkptError
-from lazyckpt.index import place
-from lazyckpt.keys import KeyReference
+from lazyckpt.index import locations
+from lazyckpt.sources.encryption.keys import KeyReference
 from lazyckpt.writing.files import How
 from lazyckpt.writing.items import Item
 
@@ -597,13 +597,13 @@ def test_private_files_are_private_while_they_are_made(tmp_path, monkeypatch):
     path = written(tmp_path, encrypted(PLAIN, key=KEYS[16]))
     os.chmod(path, 0o644)
     modes = []
-    real = place.os.chmod
+    real = locations.os.chmod
 
     def chmod(name, mode):
         modes.append(os.stat(name).st_mode & 0o777)
         real(name, mode)
 
-    monkeypatch.setattr(place.os, "chmod", chmod)
+    monkeypatch.setattr(locations.os, "chmod", chmod)
     lazyckpt.build_index(path, KEYS[16]).close()
 
     assert modes == [0o600]

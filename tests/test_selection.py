@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChoiceFunctionFailed
 from lazyckpt.index import Index
-from lazyckpt.index.record import Meta
+from lazyckpt.index.records import Meta
+from lazyckpt.index.selection import Selection, check_prefix, choose
 from lazyckpt.index.store import MemoryStore
-from lazyckpt.selection import Selection, check_prefix, choose
 
 NAMES = ["conv1.weight", "conv1.bias", "bn.gamma", "conv10.weight", "fc.weight", "BN.gamma", "权重.卷积"]
 FILE = "/models/net.ckpt"

@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from tracing import TracingSource
 
 from lazyckpt.checkpoint import Checkpoint
-from lazyckpt.entry import Fingerprint
 from lazyckpt.formats import FORMATS
 from lazyckpt.formats.joined import joined
 from lazyckpt.index import Index
-from lazyckpt.index.record import Meta
+from lazyckpt.index.records import Meta
+from lazyckpt.index.selection import AllNames
 from lazyckpt.index.store import MemoryStore
-from lazyckpt.selection import AllNames
-from lazyckpt.sharding.assembly import MergedPayloads
+from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sharding.layout import ImpossibleLayout, box_of, cut_of, devices_of, whole_of
-from lazyckpt.sharding.merged import MergedIndex, Merger, Rank
+from lazyckpt.sharding.shard_index import MergedIndex, Merger, Rank
+from lazyckpt.sharding.shard_reader import MergedPayloads
 from lazyckpt.sharding.strategy import Layout
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.joined import JoinedSource
+from lazyckpt.sources.concatenated import JoinedSource
 
 
 @st.composite

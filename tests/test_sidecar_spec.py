@@ -40,8 +40,8 @@ from sidecar_spec import (
 )
 
 import lazyckpt
-from lazyckpt.dtypes import DTYPES as TABLE
 from lazyckpt.index.codec import LONGEST_PLAIN_NAME
+from lazyckpt.model.dtypes import DTYPES as TABLE
 
 LONG = "x" * (LONGEST_PLAIN_NAME + 1)
 

@@ -10,7 +10,7 @@ from forking import ended, forked
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyckpt.sources.blocks import Blocks
+from lazyckpt.sources.encryption.block_cache import Blocks
 
 
 def filling(number, plain):

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from encryption import CBC_MODES, KEY, KEY_SIZES, MAGICS, MODES, key_of, shows
 
 from lazyckpt.errors import ArgumentValueError, CipherUnavailable
-from lazyckpt.keys import Secret
-from lazyckpt.sources.cipher import MODES as OURS
-from lazyckpt.sources.cipher import Lock, Seal, encryption_of, invalid_tag
+from lazyckpt.sources.encryption.cipher import MODES as OURS
+from lazyckpt.sources.encryption.cipher import Lock, Seal, encryption_of, invalid_tag
+from lazyckpt.sources.encryption.keys import Secret
 
 SIZES = [(mode, size) for mode in MODES for size in KEY_SIZES[mode]]
 DATA = bytes(range(256)) * 2

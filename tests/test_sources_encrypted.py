@@ -33,12 +33,12 @@ from tracing import TracingSource
 
 from lazyckpt.errors import CorruptFile, DamagedBlock, LazyCkptError, WrongKey
 from lazyckpt.formats import scan
-from lazyckpt.keys import Secret
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.cipher import MODES as OURS
-from lazyckpt.sources.cipher import Lock
-from lazyckpt.sources.encrypted import THREADS, open_encrypted, prove_key
-from lazyckpt.sources.frames import FrameTable, hop
+from lazyckpt.sources.encryption.cipher import MODES as OURS
+from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.decryption import THREADS, open_encrypted, prove_key
+from lazyckpt.sources.encryption.frames import FrameTable, hop
+from lazyckpt.sources.encryption.keys import Secret
 
 TINY = (1, 2, 15, 16, 17, 31, 32, 33, 100)
 BLOCK = 2**14  # of the files whose blocks are counted

@@ -9,7 +9,7 @@ from tracing import TracingSource
 
 from lazyckpt.formats import scan
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.foresight import Foresight, foreseen
+from lazyckpt.sources.prefetch import Foresight, foreseen
 
 STEPS = st.integers(1, 10**6)
 

@@ -27,8 +27,8 @@ from tracing import TracingSource
 
 from lazyckpt.errors import CorruptFile, TruncatedFile
 from lazyckpt.sources.base import BaseSource, BytesSource
-from lazyckpt.sources.cipher import MODES as OURS
-from lazyckpt.sources.frames import FRAME_PLAINTEXT, Frame, FrameTable, hop
+from lazyckpt.sources.encryption.cipher import MODES as OURS
+from lazyckpt.sources.encryption.frames import FRAME_PLAINTEXT, Frame, FrameTable, hop
 
 DATA = pattern(300)
 THREE = {mode: encrypted(DATA, mode, block=100) for mode in MODES}

@@ -12,7 +12,7 @@ from tracing import TracingSource
 
 from lazyckpt.sources import open_source
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.joined import JoinedSource
+from lazyckpt.sources.concatenated import JoinedSource
 
 CUTS = (0, 4096, 4100, 4100, 30_000, 69_999, SIZE)  # with an empty part
 

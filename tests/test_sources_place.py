@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lazyckpt.sources.frames import Frame
-from lazyckpt.sources.place import NOWHERE, place_in
+from lazyckpt.sources.encryption.frames import Frame
+from lazyckpt.sources.encryption.read_ahead import NOWHERE, place_in
 
 FRAMES = [Frame(number * 100, 100, 0, 0, b"", b"") for number in range(9)]
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from lazyckpt.errors import ChangedFile, CorruptFile, DamagedBlock, WrongKey
 from lazyckpt.formats import scan
-from lazyckpt.keys import Secret
-from lazyckpt.sources import sweep as sweep_module
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.cipher import MODES as OURS
-from lazyckpt.sources.cipher import Lock
-from lazyckpt.sources.encrypted import THREADS, open_encrypted
-from lazyckpt.sources.sweep import GcmSweep, swept
+from lazyckpt.sources.encryption import sequential as sweep_module
+from lazyckpt.sources.encryption.cipher import MODES as OURS
+from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.decryption import THREADS, open_encrypted
+from lazyckpt.sources.encryption.keys import Secret
+from lazyckpt.sources.encryption.sequential import GcmSweep, swept
 
 BLOCK = 2**14
 DATA = pattern(20 * BLOCK + 5)

@@ -24,7 +24,7 @@ from tracing import TracingSource, places
 
 import lazyckpt
 from lazyckpt.errors import ArgumentValueError, ChangedFile, FolderInTheWay, MissingFolder
-from lazyckpt.index.many import processes
+from lazyckpt.index.batch import processes
 from lazyckpt.statistics.table import COLUMNS, PRINTED
 
 VALUES = {

@@ -18,7 +18,7 @@ from tracing import TracingSource, places
 import lazyckpt
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.views import outline
-from lazyckpt.views.markup import LARGEST
+from lazyckpt.views.tree_html import LARGEST
 
 ALIKE = {f"net.{i}.{part}": counting((2, 3)) for i in range(4) for part in ("w", "v")} | {"net.head": counting((5,))}
 MARKUP = {

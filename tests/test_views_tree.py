@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyckpt.views.tree import ITSELF, Leaf, Node, grow, pruned, ranges, size_of_tree
+from lazyckpt.views.name_tree import ITSELF, Leaf, Node, grow, pruned, ranges, size_of_tree
 
 
 def leaf(nbytes=4, shape="1", note=""):

@@ -11,11 +11,11 @@ import pytest
 from checkpoints import MIXED, checkpoint, counting
 
 import lazyckpt
-from lazyckpt.index import place
+from lazyckpt.index import locations
 from lazyckpt.index.write import SidecarWriter
-from lazyckpt.writing import along
+from lazyckpt.writing import sidecar
+from lazyckpt.writing.adapters import item_of
 from lazyckpt.writing.files import How, save
-from lazyckpt.writing.values import item_of
 
 ITEMS = [item_of(name, value) for name, value in MIXED.items()]
 
@@ -67,7 +67,7 @@ def test_the_old_index_of_a_file_whose_new_one_fails_is_not_believed(tmp_path, m
 
 def test_on_a_network_no_index_is_written_along(tmp_path, monkeypatch):
     """Where LMDB should not be mapped, the index goes to the cache folder, when the file is loaded."""
-    monkeypatch.setattr(along.place, "on_network", lambda path: True)
+    monkeypatch.setattr(sidecar.place, "on_network", lambda path: True)
     save(str(tmp_path / "net.ckpt"), ITEMS, How())
 
     assert os.listdir(tmp_path) == ["net.ckpt"]
@@ -89,10 +89,10 @@ def test_an_index_in_use_stays_valid(tmp_path):
     path = str(tmp_path / "net.ckpt")
     save(path, ITEMS, How())
     with lazyckpt.load_checkpoint(path) as old:
-        inode = os.stat(place.beside(path)).st_ino
+        inode = os.stat(locations.beside(path)).st_ino
         save(path, [item_of("w", counting((3,)))], How())
 
-        assert os.stat(place.beside(path)).st_ino != inode
+        assert os.stat(locations.beside(path)).st_ino != inode
         assert list(old.index) == list(MIXED)
         assert old["step"].item() == 17
 
@@ -101,7 +101,7 @@ FULL = """
 import os, resource, signal, sys
 import numpy as np
 from lazyckpt.writing.files import How, save
-from lazyckpt.writing.values import item_of
+from lazyckpt.writing.adapters import item_of
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 save(sys.argv[1], [item_of("w", np.ones(3, "float32"))], How())

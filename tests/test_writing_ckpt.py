@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from items import values, written
 from opening import opened_over
 
-from lazyckpt.dtypes import DTYPES
-from lazyckpt.entry import entry_of
 from lazyckpt.errors import ArgumentValueError
 from lazyckpt.formats.ckpt import checksums, scan
-from lazyckpt.keys import Secret
+from lazyckpt.model.dtypes import DTYPES
+from lazyckpt.model.entry import entry_of
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.cipher import MODES as CIPHER_MODES
-from lazyckpt.sources.cipher import Lock
-from lazyckpt.sources.encrypted import open_encrypted
+from lazyckpt.sources.encryption.cipher import MODES as CIPHER_MODES
+from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.decryption import open_encrypted
+from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.writing import ckpt
+from lazyckpt.writing.adapters import item_of
 from lazyckpt.writing.items import Content, Item, bytes_content, map_of, tensor
 from lazyckpt.writing.sink import EncryptingSink, PlainSink
-from lazyckpt.writing.values import item_of
 
 
 def test_what_is_written_is_mindspores():

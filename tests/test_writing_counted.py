@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from checkpoints import MIXED
 
+from lazyckpt.writing.adapters import item_of
 from lazyckpt.writing.counted import Count
-from lazyckpt.writing.values import item_of
 
 ITEMS = [item_of(name, value) for name, value in MIXED.items()]
 

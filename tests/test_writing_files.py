@@ -26,14 +26,14 @@ from lazyckpt.errors import (
     MissingFolder,
     UnwritableFile,
 )
-from lazyckpt.index import place
+from lazyckpt.index import locations
 from lazyckpt.index.sidecar import Sidecar
-from lazyckpt.keys import Secret
-from lazyckpt.sources.cipher import MODES as CIPHER_MODES
-from lazyckpt.sources.cipher import Lock
+from lazyckpt.sources.encryption.cipher import MODES as CIPHER_MODES
+from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.writing import files
+from lazyckpt.writing.adapters import item_of
 from lazyckpt.writing.files import How, check, save
-from lazyckpt.writing.values import item_of
 
 TENSORS = {name: value for name, value in MIXED.items() if not isinstance(value, (str, list))}
 NO_MAP = {name: value for name, value in MIXED.items() if not isinstance(value, list)}
@@ -101,12 +101,12 @@ def test_a_file_is_found_indexed(kind, tmp_path, walks):
     how, contents, options = KINDS[kind]
     path = str(tmp_path / f"net.{how.format}")
     save(path, items_of(contents), how)
-    before = facts(place.beside(path))
+    before = facts(locations.beside(path))
     found = loaded(path, **options)
 
     assert same(found, contents)
     assert walks == []
-    assert facts(place.beside(path)) == before
+    assert facts(locations.beside(path)) == before
     assert sorted(os.listdir(tmp_path)) == [os.path.basename(path), os.path.basename(path) + ".lmdb"]
 
 
@@ -119,7 +119,7 @@ def test_the_index_written_along_is_the_one_that_a_walk_builds(kind, tmp_path):
     options = {name: value for name, value in options.items() if name != "crc_check"}
     with lazyckpt.load_checkpoint(path, **options) as along:
         ours, mark = dict(along.index), along.index.fingerprint
-    os.unlink(place.beside(path))
+    os.unlink(locations.beside(path))
     with lazyckpt.load_checkpoint(path, **options) as built:
         assert (list(built.index.items()), built.index.fingerprint) == (list(ours.items()), mark)
 
@@ -147,7 +147,7 @@ def test_the_index_of_an_encrypted_file_is_sealed(tmp_path):
     """No name of a parameter stands in it, and another key does not open it."""
     path = str(tmp_path / "net.ckpt")
     save(path, items_of(NO_MAP), How(lock=lock_of()))
-    with open(place.beside(path), "rb") as file:
+    with open(locations.beside(path), "rb") as file:
         data = file.read()
 
     assert [name for name in NO_MAP if len(name) > 4 and name.encode() in data] == []
@@ -161,7 +161,7 @@ def test_a_file_has_the_mode_that_is_asked_for_and_its_index_too(mode, tmp_path)
     path = str(tmp_path / "net.ckpt")
     save(path, items_of(MIXED), How(mode=mode))
 
-    assert [stat.S_IMODE(os.stat(name).st_mode) for name in (path, place.beside(path))] == [mode, mode]
+    assert [stat.S_IMODE(os.stat(name).st_mode) for name in (path, locations.beside(path))] == [mode, mode]
 
 
 def test_a_file_is_private_while_it_is_written(tmp_path):
@@ -285,7 +285,7 @@ import resource, signal, sys
 import numpy as np
 from lazyckpt.errors import UnwritableFile
 from lazyckpt.writing.files import How, save
-from lazyckpt.writing.values import item_of
+from lazyckpt.writing.adapters import item_of
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 items = [item_of("w", np.ones(1_000_000, "float32")), item_of("b", np.ones(3, "float32"))]
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -314,7 +314,7 @@ import os, sys
 import numpy as np
 from lazyckpt.errors import UnwritableFile
 from lazyckpt.writing.files import How, save
-from lazyckpt.writing.values import item_of
+from lazyckpt.writing.adapters import item_of
 items = [item_of("w", np.ones(3, "float32"))]
 save("old.ckpt", items, How())  # so that all is imported
 os.chmod(".", 0o555)
@@ -434,7 +434,7 @@ def test_an_index_knows_the_file_it_belongs_to(tmp_path):
     """The fingerprint that is written along is the file's when it has come to its place."""
     path = str(tmp_path / "net.ckpt")
     save(path, items_of(MIXED), How())
-    store = Sidecar(place.beside(path))
+    store = Sidecar(locations.beside(path))
     mark = store.meta.fingerprint
     store.close()
     status = os.stat(path)

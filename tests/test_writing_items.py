@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opening import opened_over
 
-from lazyckpt.dtypes import DTYPES
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
+from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.writing import items
+from lazyckpt.writing.adapters import item_of
 from lazyckpt.writing.items import cast, snapshot
-from lazyckpt.writing.values import item_of
 
 FLOATS = ("Float16", "BFloat16", "Float32", "Float64")
 

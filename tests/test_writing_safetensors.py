@@ -17,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from lazyckpt.dtypes import DTYPES, DType
-from lazyckpt.entry import entry_of
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.formats import safetensors as reading
+from lazyckpt.model.dtypes import DTYPES, DType
+from lazyckpt.model.entry import entry_of
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.writing import safetensors as writing
+from lazyckpt.writing.adapters import item_of
 from lazyckpt.writing.items import Content, tensor
-from lazyckpt.writing.values import item_of
 
 # What both numpy and the package can write.
 KINDS = [np.dtype(kind) for kind in ("?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "c8")]

@@ -11,12 +11,12 @@ from encryption import KEY, KEY_SIZES, MODES, WHOLE, cut, frame, key_of, split
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyckpt.keys import Secret
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.cipher import MODES as CIPHER_MODES
-from lazyckpt.sources.cipher import Lock
-from lazyckpt.sources.encrypted import open_encrypted
-from lazyckpt.sources.frames import table_of
+from lazyckpt.sources.encryption.cipher import MODES as CIPHER_MODES
+from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.decryption import open_encrypted
+from lazyckpt.sources.encryption.frames import table_of
+from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.writing.sink import EncryptingSink, PlainSink
 
 EVERY = [(mode, size) for mode in MODES for size in KEY_SIZES[mode]]

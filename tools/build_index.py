@@ -17,8 +17,8 @@ from typing import Annotated
 import typer
 
 from lazyckpt.errors import LazyCkptError
-from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processes
-from lazyckpt.keys import KeyReference
+from lazyckpt.index.batch import Built, build_indexes, find_checkpoints, processes
+from lazyckpt.sources.encryption.keys import KeyReference
 from lazyckpt.tasks.cluster import connected
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -21,8 +21,8 @@ import typer
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError
 from lazyckpt.index import Index
 from lazyckpt.index.build import build_index
-from lazyckpt.keys import NO_KEY, OWN_MODE, KeyReference, LateKey, Secret, key_from_text
-from lazyckpt.sets import is_listing
+from lazyckpt.sharding.weight_map import is_listing
+from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, KeyReference, LateKey, Secret, key_from_text
 from lazyckpt.sources.paths import is_folder
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ def indexed(path: str, reference: KeyReference, strategy: list[str]) -> Index:
 
 def distributed(folder: str, strategy: list[str], reference: KeyReference) -> Checkpoint:
     """The files in a folder as one checkpoint: parts, or the slices of ranks."""
-    from lazyckpt.sharding.folders import checkpoints_in, need, rank_files
     from lazyckpt.sharding.opening import open_sharded
+    from lazyckpt.sharding.rank_folders import checkpoints_in, need, rank_files
 
     files = need([*rank_files(folder).values(), *checkpoints_in(folder)] if is_folder(folder) else [], folder)
     return open_sharded(folder, strategy or None, *key_of(files[0], reference))

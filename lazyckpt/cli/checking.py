@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lazyckpt.cli.app import AsJson, Files, KeyFile, KeyVariable, app, byte_bar, echo_json, print_report, told_plainly
-from lazyckpt.index.many import find_checkpoints
-from lazyckpt.keys import KeyReference
-from lazyckpt.sets import files_of
+from lazyckpt.index.batch import find_checkpoints
+from lazyckpt.sharding.weight_map import files_of
+from lazyckpt.sources.encryption.keys import KeyReference
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from lazyckpt.explore.verification import Verification
+    from lazyckpt.explore.verify_report import Verification
 
 MISUSE = 2  # exit code
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lazyckpt.cli.app import AsJson, KeyFile, KeyVariable, app, byte_bar, key_of, print_report, told_plainly
-from lazyckpt.keys import KeyReference
+from lazyckpt.sources.encryption.keys import KeyReference
 
 if TYPE_CHECKING:
     from lazyckpt.checkpoint import Checkpoint

@@ -25,7 +25,7 @@ from lazyckpt.cli.app import (
 )
 from lazyckpt.display.sizes import human_size
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
-from lazyckpt.keys import KeyReference
+from lazyckpt.sources.encryption.keys import KeyReference
 from lazyckpt.sources.paths import is_folder
 
 if TYPE_CHECKING:

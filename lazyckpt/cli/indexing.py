@@ -11,11 +11,11 @@ import typer
 from lazyckpt.cli.app import Files, KeyFile, KeyVariable, app, byte_bar, key_of, told_plainly
 from lazyckpt.display.sizes import human_size
 from lazyckpt.errors import LazyCkptError
+from lazyckpt.index.batch import Built, build_indexes, find_checkpoints, processes
 from lazyckpt.index.build import build_index
-from lazyckpt.index.many import Built, build_indexes, find_checkpoints, processes
-from lazyckpt.index.place import publish
-from lazyckpt.keys import KeyReference
-from lazyckpt.sets import files_of
+from lazyckpt.index.locations import publish
+from lazyckpt.sharding.weight_map import files_of
+from lazyckpt.sources.encryption.keys import KeyReference
 from lazyckpt.tasks import Where
 
 DIGEST: Final = "blake2b"

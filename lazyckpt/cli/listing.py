@@ -24,11 +24,11 @@ from lazyckpt.cli.app import (
 )
 from lazyckpt.display.names import printable
 from lazyckpt.display.sizes import human_size
-from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Entry
 from lazyckpt.explore.find import entries_like, entry_named, known_names
 from lazyckpt.explore.find import find as find_names
-from lazyckpt.index.many import find_checkpoints
-from lazyckpt.keys import KeyReference
+from lazyckpt.index.batch import find_checkpoints
+from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Entry
+from lazyckpt.sources.encryption.keys import KeyReference
 
 SORTS: Final[dict[str, Callable[[Entry], Any]]] = {
     "file": lambda entry: 0,

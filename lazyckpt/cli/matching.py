@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lazyckpt.cli.app import AsJson, File, KeyFile, KeyVariable, app, loaded, print_report, read_json, told_plainly
-from lazyckpt.keys import KeyReference
+from lazyckpt.sources.encryption.keys import KeyReference
 
 
 @app.command(name="match")

@@ -25,10 +25,10 @@ from lazyckpt.cli.app import (
     told_plainly,
 )
 from lazyckpt.errors import LazyCkptError
-from lazyckpt.keys import KeyReference
+from lazyckpt.sources.encryption.keys import KeyReference
 from lazyckpt.statistics.table import COLUMNS
 from lazyckpt.views.outline import of_index
-from lazyckpt.views.printed import TreeView
+from lazyckpt.views.text import TreeView
 
 
 @app.command()

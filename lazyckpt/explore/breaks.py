@@ -6,7 +6,7 @@ import contextlib
 
 from lazyckpt.errors import CorruptFile
 from lazyckpt.formats.ckpt import trailer
-from lazyckpt.formats.wire import LENGTH, fields, read_varint
+from lazyckpt.formats.protobuf_wire import LENGTH, fields, read_varint
 from lazyckpt.sources import Source
 from lazyckpt.sources.window import look
 

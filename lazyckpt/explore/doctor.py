@@ -17,7 +17,6 @@ from typing import Any, Final
 import numpy as np
 
 from lazyckpt.display.sizes import human_size
-from lazyckpt.entry import TENSOR, Entry, entry_of
 from lazyckpt.errors import (
     ArgumentValueError,
     CorruptFile,
@@ -33,24 +32,25 @@ from lazyckpt.errors import (
 )
 from lazyckpt.explore.breaks import last_whole, missing_from
 from lazyckpt.explore.compare import STEP
-from lazyckpt.explore.contents import ALIGNMENTS, Contents, Some
-from lazyckpt.explore.diagnosis import Diagnosis, Finding, by_level
-from lazyckpt.explore.sidecars import Sidecar, sidecars_of
+from lazyckpt.explore.doctor_report import Diagnosis, Finding, by_level
+from lazyckpt.explore.index_status import Sidecar, sidecars_of
+from lazyckpt.explore.inventory import ALIGNMENTS, Contents, Some
 from lazyckpt.formats import FORMATS, Format, find, format_of
 from lazyckpt.formats.ckpt import scan_range, trailer
+from lazyckpt.formats.detect import HEAD, is_text, recognised
 from lazyckpt.formats.safetensors import CRC
-from lazyckpt.formats.sniff import HEAD, is_text, recognised
 from lazyckpt.index.store import MAX_PARAMETER_NAME
-from lazyckpt.keys import Key, Secret, secret_of
-from lazyckpt.payload import Payloads
-from lazyckpt.sets import is_listing, parts_of
+from lazyckpt.model.entry import TENSOR, Entry, entry_of
+from lazyckpt.reading.reader import Payloads
+from lazyckpt.sharding.weight_map import is_listing, parts_of
 from lazyckpt.sources import Source, open_source
-from lazyckpt.sources.cipher import Mode, encryption_of
-from lazyckpt.sources.encrypted import DecryptedSource, open_encrypted
-from lazyckpt.sources.frames import hop
+from lazyckpt.sources.encryption.cipher import Mode, encryption_of
+from lazyckpt.sources.encryption.decryption import DecryptedSource, open_encrypted
+from lazyckpt.sources.encryption.frames import hop
+from lazyckpt.sources.encryption.keys import Key, Secret, secret_of
+from lazyckpt.sources.encryption.sequential import swept
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, NOT_FILES, file_system, open_local
 from lazyckpt.sources.paths import given, on_this_machine
-from lazyckpt.sources.sweep import swept
 
 Progress = Callable[[int, int], object]
 _KINDS: Final = {

@@ -8,14 +8,14 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from lazyckpt.entry import Entry
 from lazyckpt.errors import FileFault, LazyCkptError
 from lazyckpt.explore.patterns import is_pattern
 from lazyckpt.index import Index
 from lazyckpt.index.build import existing
 from lazyckpt.index.store import PARAM_KEY_MARK
-from lazyckpt.keys import NO_KEY, OWN_MODE, KeyReference, late
+from lazyckpt.model.entry import Entry
 from lazyckpt.sources import open_source
+from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, KeyReference, late
 from lazyckpt.sources.paths import resolved
 
 

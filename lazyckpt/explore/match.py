@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.binding import Plan, Target, plan
 from lazyckpt.display.names import printable
 from lazyckpt.errors import ArgumentTypeError
-from lazyckpt.nets import targets_of
-from lazyckpt.offers import Offers
+from lazyckpt.frameworks.binding import Plan, Target, plan
+from lazyckpt.frameworks.candidates import Offers
+from lazyckpt.frameworks.nets import targets_of
 
 SHOWN: Final = 200  # rows of a report that are printed
 _CLOSE: Final = 0.75  # how alike names must be to be worth mentioning

@@ -10,11 +10,11 @@ import os
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import MissingFile
 from lazyckpt.index.build import AUTO, Wishes
-from lazyckpt.keys import Key, secret_or_late
+from lazyckpt.index.selection import AllNames
 from lazyckpt.loading import format_of_name
-from lazyckpt.selection import AllNames
-from lazyckpt.sets import is_listing, open_path
+from lazyckpt.sharding.weight_map import is_listing, open_path
 from lazyckpt.sources import CACHE_BYTES
+from lazyckpt.sources.encryption.keys import Key, secret_or_late
 from lazyckpt.sources.paths import exists, resolved
 
 

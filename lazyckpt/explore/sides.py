@@ -7,11 +7,11 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from lazyckpt.checkpoint import Checkpoint
-from lazyckpt.dtypes import DType
-from lazyckpt.entry import MAP, STRING, TENSOR, Entry
 from lazyckpt.explore.compare import Difference, compare, same_bytes
-from lazyckpt.handles import hold_of
-from lazyckpt.payload import Payloads
+from lazyckpt.model.dtypes import DType
+from lazyckpt.model.entry import MAP, STRING, TENSOR, Entry
+from lazyckpt.reading.handles import hold_of
+from lazyckpt.reading.reader import Payloads
 from lazyckpt.writing.items import Item, stored
 
 _SMALL: Final = 2**16  # bytes of a tensor that is read at once

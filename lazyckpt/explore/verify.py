@@ -17,22 +17,22 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from lazyckpt.entry import Entry, Plain, entry_of
 from lazyckpt.errors import CorruptFile, DamagedBlock, FileFault, LazyCkptError, StaleIndex, WrongKey
-from lazyckpt.explore.contents import Contents, Some
-from lazyckpt.explore.sidecars import damage_of, sidecars_of
-from lazyckpt.explore.verification import Check, Verification
+from lazyckpt.explore.index_status import damage_of, sidecars_of
+from lazyckpt.explore.inventory import Contents, Some
+from lazyckpt.explore.verify_report import Check, Verification
 from lazyckpt.formats import FORMATS, find, format_of
 from lazyckpt.formats.ckpt import trailer
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import Index
 from lazyckpt.index.build import Wishes, existing
-from lazyckpt.keys import OWN_MODE, Key, LateKey, Secret, secret_of
-from lazyckpt.payload import PIECE, Payloads
+from lazyckpt.model.entry import Entry, Plain, entry_of
+from lazyckpt.reading.reader import PIECE, Payloads
 from lazyckpt.sources import CACHE_BYTES, BaseSource, Opened, Source, open_source
-from lazyckpt.sources.encrypted import GcmSource, open_encrypted
+from lazyckpt.sources.encryption.decryption import GcmSource, open_encrypted
+from lazyckpt.sources.encryption.keys import OWN_MODE, Key, LateKey, Secret, secret_of
+from lazyckpt.sources.encryption.sequential import swept
 from lazyckpt.sources.paths import given, resolved
-from lazyckpt.sources.sweep import swept
 
 Progress = Callable[[int, int], object]
 MAX_WORKERS: Final = 8

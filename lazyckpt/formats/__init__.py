@@ -11,11 +11,11 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from lazyckpt.alike import Alike
-from lazyckpt.entry import Entry, Extent, Plain, entry_of
 from lazyckpt.errors import CorruptFile, WrongFormat
-from lazyckpt.formats.sniff import HEAD, diagnose, is_ckpt, is_safetensors
-from lazyckpt.formats.wire import Buffer
+from lazyckpt.formats.detect import HEAD, diagnose, is_ckpt, is_safetensors
+from lazyckpt.formats.protobuf_wire import Buffer
+from lazyckpt.model.entry import Entry, Extent, Plain, entry_of
+from lazyckpt.model.tensor_runs import Alike
 from lazyckpt.sources.base import Source
 
 

@@ -23,13 +23,13 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from lazyckpt.dtypes import BY_NUMPY_NAME, IN_CKPT
-from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Plain, entry_of
 from lazyckpt.errors import CorruptFile, LazyCkptError, StaleIndex
-from lazyckpt.formats.canonical import TAG, VALUE, recogniser, stand_alike, stands_in
-from lazyckpt.formats.encode import TRAILER, TRAILER_MARK
-from lazyckpt.formats.header import TensorHeader, impossible, merge_tensor, read_text, stale
-from lazyckpt.formats.wire import Buffer, fields
+from lazyckpt.formats.ckpt_encoder import TRAILER, TRAILER_MARK
+from lazyckpt.formats.ckpt_fast_path import TAG, VALUE, recogniser, stand_alike, stands_in
+from lazyckpt.formats.ckpt_header import TensorHeader, impossible, merge_tensor, read_text, stale
+from lazyckpt.formats.protobuf_wire import Buffer, fields
+from lazyckpt.model.dtypes import BY_NUMPY_NAME, IN_CKPT
+from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Plain, entry_of
 from lazyckpt.sources.base import Source
 from lazyckpt.sources.window import look
 

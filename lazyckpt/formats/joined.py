@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lazyckpt.entry import Entry, Extent, Plain, moved
 from lazyckpt.formats import Format
-from lazyckpt.formats.wire import Buffer
+from lazyckpt.formats.protobuf_wire import Buffer
+from lazyckpt.model.entry import Entry, Extent, Plain, moved
 from lazyckpt.sources.base import Source
-from lazyckpt.sources.joined import JoinedSource
+from lazyckpt.sources.concatenated import JoinedSource
 from lazyckpt.sources.window import Patch
 
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from lazyckpt.dtypes import BY_SAFETENSORS_NAME, DTYPES, DType
-from lazyckpt.entry import REFUSED, TENSOR, Entry, Extent, Plain, entry_of
 from lazyckpt.errors import CorruptFile, TruncatedFile
-from lazyckpt.formats.header import impossible, stale
-from lazyckpt.formats.json_header import LENGTH, LONGEST_HEADER, METADATA, Facts, Header, Item, item_at, parse
-from lazyckpt.formats.summing import add
-from lazyckpt.formats.wire import Buffer
+from lazyckpt.formats.ckpt_header import impossible, stale
+from lazyckpt.formats.protobuf_wire import Buffer
+from lazyckpt.formats.safetensors_checksum import add
+from lazyckpt.formats.safetensors_header import LENGTH, LONGEST_HEADER, METADATA, Facts, Header, Item, item_at, parse
+from lazyckpt.model.dtypes import BY_SAFETENSORS_NAME, DTYPES, DType
+from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Extent, Plain, entry_of
 from lazyckpt.sources.base import Source
 
 __all__ = [

@@ -17,12 +17,12 @@ from mindspore import nn
 from mindspore.communication import get_group_size
 from mindspore.experimental import MapParameter
 
-from lazyckpt import log
-from lazyckpt.binding import Pair, Plan, Target, plan, refuse
 from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.frameworks.binding import Pair, Plan, Target, plan, refuse
+from lazyckpt.frameworks.candidates import Offers, check_values, dtype_named, in_file_order
 from lazyckpt.index.store import PARAM_KEY_MARK
-from lazyckpt.offers import Offers, check_values, dtype_named, in_file_order
 from lazyckpt.parameter import Parameter
+from lazyckpt.runtime import log
 from lazyckpt.tensors.mindspore import BY_BYTES, to_tensor
 
 BINDABLE: Final = (Parameter, mindspore.Parameter, str, list)

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from lazyckpt.binding import Pair, Target, plan, refuse
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
-from lazyckpt.offers import Offers, check_values, dtype_named, in_file_order
+from lazyckpt.frameworks.binding import Pair, Target, plan, refuse
+from lazyckpt.frameworks.candidates import Offers, check_values, dtype_named, in_file_order
 from lazyckpt.parameter import Parameter
 from lazyckpt.tensors.torch import to_tensor
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import chain, count
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from lazyckpt.entry import Entry, Fingerprint
 from lazyckpt.errors import StaleIndex
-from lazyckpt.index.record import BadRecord, decode, name_of
+from lazyckpt.index.records import BadRecord, decode, name_of
 from lazyckpt.index.store import Store
+from lazyckpt.model.entry import Entry, Fingerprint
 
 if TYPE_CHECKING:
-    from lazyckpt.alike import Stretch
-    from lazyckpt.index.tally import Group
+    from lazyckpt.index.name_groups import Group
+    from lazyckpt.model.tensor_runs import Stretch
 
 _S = TypeVar("_S")
 _T = TypeVar("_T")
@@ -85,7 +85,7 @@ class Index(Mapping[str, Entry]):
 
         Cost: about two microseconds for each tensor of a long stretch, else those of `entries`; O(1) memory.
         """
-        from lazyckpt.index.stretches import stretches
+        from lazyckpt.index.record_runs import stretches
 
         try:
             yield from stretches(self.runs())
@@ -104,7 +104,7 @@ class Index(Mapping[str, Entry]):
 
         Cost: half a second for a million parameters (of a sealed index, some microseconds each).
         """
-        from lazyckpt.index.tally import tally
+        from lazyckpt.index.name_groups import tally
 
         runs = self.runs()
         if only is not None or without:

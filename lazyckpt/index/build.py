@@ -17,19 +17,19 @@ from itertools import chain, islice
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from lazyckpt import log
-from lazyckpt.atomic import put
-from lazyckpt.entry import Entry, Fingerprint, Plain, entry_of
 from lazyckpt.errors import ArgumentValueError, StaleIndex
 from lazyckpt.formats import FORMATS, find, format_of
-from lazyckpt.index import Index, place
+from lazyckpt.index import Index, locations
 from lazyckpt.index.codec import CLEAR, Codec
 from lazyckpt.index.mending import MendingStore
-from lazyckpt.index.record import BadRecord, Meta
+from lazyckpt.index.records import BadRecord, Meta
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.index.store import MemoryStore, Store
-from lazyckpt.keys import AnySecret, Key, secret_or_late
+from lazyckpt.model.entry import Entry, Fingerprint, Plain, entry_of
+from lazyckpt.runtime import log
+from lazyckpt.runtime.atomic_write import put
 from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source, reopen
+from lazyckpt.sources.encryption.keys import AnySecret, Key, secret_or_late
 from lazyckpt.sources.origin import ReplacedFile
 from lazyckpt.sources.paths import given, resolved
 
@@ -172,10 +172,10 @@ def obtain(opened: Opened, where: str = AUTO, wishes: Wishes = DEFAULTS) -> Foun
 def _store_of(opened: Opened, where: str, wishes: Wishes) -> _Stored:
     if where != MEMORY:
         if not wishes.force:
-            found = _first_fresh(place.known(opened) if where == AUTO else [where], opened, wishes)
+            found = _first_fresh(locations.known(opened) if where == AUTO else [where], opened, wishes)
             if found is not None:
                 return found
-        found = _kept(place.writable(opened) if where == AUTO else [where], opened, where, wishes)
+        found = _kept(locations.writable(opened) if where == AUTO else [where], opened, where, wishes)
         if found is not None:
             return found
     source = _plain(opened, wishes)
@@ -209,7 +209,7 @@ def existing(opened: Opened, wishes: Wishes = DEFAULTS) -> Found | None:
         WrongKey: the key is not the one that the index was built with, nor does it open the file.
     """
     wishes = _settled(wishes, opened)
-    found = _first_fresh(place.known(opened), opened, wishes)
+    found = _first_fresh(locations.known(opened), opened, wishes)
     return None if found is None else Found(Index(found.store), found.source, wishes.format, fresh=True)
 
 
@@ -275,7 +275,7 @@ def _source_for(store: Sidecar, opened: Opened, wishes: Wishes) -> Source:
         WrongKey: the key is not the one that the index was built with, nor does it open the file.
     """
     meta = store.meta
-    known = place.is_known(store.path, opened) and meta.fingerprint.size == opened.source.size
+    known = locations.is_known(store.path, opened) and meta.fingerprint.size == opened.source.size
     if not (known or opened.origin.bears(meta.fingerprint)) or meta.format != wishes.format:
         raise StaleIndex("it is of an older or of another file")
     if (wishes.digest is not None and not meta.digests) or (meta.sealed and opened.lock is None):
@@ -328,7 +328,7 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> _Stored:
         store.close()
         raise ReplacedFile(path)
     store.unlock(codec)
-    place.forget_others(path, opened)
+    locations.forget_others(path, opened)
     return _Stored(store, source)
 
 
@@ -374,7 +374,7 @@ def _stored(found: Plain | Entry) -> int:
 
 
 def _digested(source: Source, entry: Entry) -> Entry:
-    from lazyckpt.digest import digest_of
+    from lazyckpt.formats.digest import digest_of
 
     digest = digest_of(source, entry)
     for extent in entry.all_extents:

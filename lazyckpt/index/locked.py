@@ -10,14 +10,14 @@ from __future__ import annotations
 from lazyckpt.errors import StaleIndex
 from lazyckpt.index.codec import CLEAR, Codec
 from lazyckpt.index.layout import FRAMES
-from lazyckpt.index.record import Meta
+from lazyckpt.index.records import Meta
 from lazyckpt.index.sealed import Sealed
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.sources import Source
-from lazyckpt.sources.cipher import Lock
-from lazyckpt.sources.encrypted import open_encrypted, prove_key
-from lazyckpt.sources.frames import FrameTable
-from lazyckpt.sources.sweep import swept
+from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.decryption import open_encrypted, prove_key
+from lazyckpt.sources.encryption.frames import FrameTable
+from lazyckpt.sources.encryption.sequential import swept
 
 __all__ = ["Sealing", "open_encrypted", "swept", "unlock"]
 

@@ -14,11 +14,11 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from lazyckpt import log
 from lazyckpt.errors import LazyCkptError, StaleIndex
-from lazyckpt.index.record import Meta
+from lazyckpt.index.records import Meta
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.index.store import Store
+from lazyckpt.runtime import log
 
 _NO_SALT: Final = bytes(16)
 

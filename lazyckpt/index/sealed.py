@@ -18,7 +18,7 @@ import struct
 from typing import Final
 
 from lazyckpt.index.layout import NAMES
-from lazyckpt.sources.cipher import Lock, Seal
+from lazyckpt.sources.encryption.cipher import Lock, Seal
 
 SALT: Final = 16
 CHECK: Final = 16

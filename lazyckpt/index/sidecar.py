@@ -22,11 +22,11 @@ from typing import Final
 
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
 from lazyckpt.index.codec import CLEAR, LONGEST_PLAIN_NAME, Codec
+from lazyckpt.index.footer import read_summary
 from lazyckpt.index.layout import FRAMES, IRREGULAR, PLACE, RECORD_KEY, record_key
-from lazyckpt.index.pages import Pages
-from lazyckpt.index.record import BadRecord, NameStarts, OddRecord, names_of
-from lazyckpt.index.summary import read_summary
-from lazyckpt.index.tree import OUTSIDE, Leaf, Tree
+from lazyckpt.index.lmdb_pages import Pages
+from lazyckpt.index.lmdb_tree import OUTSIDE, Leaf, Tree
+from lazyckpt.index.records import BadRecord, NameStarts, OddRecord, names_of
 
 _RUN: Final = 4096  # records of a sealed index opened at once
 _FAULTS: Final = (BadRecord, OSError, *OUTSIDE)

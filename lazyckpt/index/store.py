@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final, Protocol, TypeGuard, cast
 
-from lazyckpt.entry import REFUSED, TENSOR, Entry, Plain, entry_of
-from lazyckpt.index.record import Meta, encode, encode_plain, encode_run, names_of
+from lazyckpt.index.records import Meta, encode, encode_plain, encode_run, names_of
+from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Plain, entry_of
 
 PARAM_KEY_MARK: Final = ".__param_key__"  # MindSpore renames such parameters after loading
 MAX_PARAMETER_NAME: Final = 1024  # characters; the limit of mindspore.Parameter, not of the format

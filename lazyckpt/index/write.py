@@ -17,12 +17,12 @@ from typing import Final
 
 import lmdb
 
-from lazyckpt.entry import Entry, Plain
 from lazyckpt.index.codec import CLEAR, LONGEST_PLAIN_NAME, Codec
+from lazyckpt.index.footer import finish
 from lazyckpt.index.layout import FACTS, FRAMES, IRREGULAR, PLACE, RECORD_KEY, RECORDS, record_key
-from lazyckpt.index.record import Meta, encode_meta
+from lazyckpt.index.records import Meta, encode_meta
 from lazyckpt.index.store import Numbering
-from lazyckpt.index.summary import finish
+from lazyckpt.model.entry import Entry, Plain
 
 _BATCH: Final = 4096  # records a transaction
 _FIRST_MAP: Final = 2**20

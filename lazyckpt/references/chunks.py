@@ -21,7 +21,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from lazyckpt.entry import Extent
+from lazyckpt.model.entry import Extent
 
 MOST: Final = 2**16  # chunks of one value: more make the reference file as large as what it refers to
 COPIED: Final = 2**20  # bytes of a chunk that is copied because it lies across a border

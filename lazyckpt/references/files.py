@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChangedFile, EncryptedFile
+from lazyckpt.model.entry import Fingerprint
 from lazyckpt.references.metadata import TEMPLATES
 from lazyckpt.sources import Source
-from lazyckpt.sources.encrypted import DecryptedSource
-from lazyckpt.sources.joined import JoinedSource
+from lazyckpt.sources.concatenated import JoinedSource
+from lazyckpt.sources.encryption.decryption import DecryptedSource
 
 REFUSED: Final = (
     "the file is encrypted, and a reference leads to bytes as they stand in it: write a plain copy first"

@@ -11,8 +11,8 @@ import json
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.dtypes import DType
-from lazyckpt.entry import STRING, Entry
+from lazyckpt.model.dtypes import DType
+from lazyckpt.model.entry import STRING, Entry
 
 NAME: Final = "lazyckpt_name"  # a parameter's name, where its path is another
 PART: Final = "lazyckpt_part"  # which of the three arrays of a map it is

@@ -11,25 +11,25 @@ import os
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from lazyckpt import log
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile, NothingLoaded
 from lazyckpt.formats import FORMATS, Format
 from lazyckpt.formats.joined import joined
-from lazyckpt.handles import Handle, Hold, handle_of
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, Found, Wishes, open_indexed
-from lazyckpt.index.joined import JoinedIndex
-from lazyckpt.keys import AnySecret, Key, Secret, secret_or_late
-from lazyckpt.payload import Payloads
-from lazyckpt.selection import AllNames, Names, SomeNames
-from lazyckpt.sharding import checking
-from lazyckpt.sharding.assembly import MergedPayloads
-from lazyckpt.sharding.folders import checkpoints_in, listed, need, rank_files
-from lazyckpt.sharding.merged import MergedIndex, Merger, Rank
+from lazyckpt.index.selection import AllNames, Names, SomeNames
+from lazyckpt.reading.handles import Handle, Hold, handle_of
+from lazyckpt.reading.reader import Payloads
+from lazyckpt.runtime import log
+from lazyckpt.sharding import replicas
+from lazyckpt.sharding.concatenated import JoinedIndex
+from lazyckpt.sharding.rank_folders import checkpoints_in, listed, need, rank_files
+from lazyckpt.sharding.shard_index import MergedIndex, Merger, Rank
+from lazyckpt.sharding.shard_reader import MergedPayloads
 from lazyckpt.sharding.strategy import Strategy, read_strategy, strategy_files
 from lazyckpt.sources import CACHE_BYTES
-from lazyckpt.sources.joined import JoinedSource
+from lazyckpt.sources.concatenated import JoinedSource
+from lazyckpt.sources.encryption.keys import AnySecret, Key, Secret, secret_or_late
 from lazyckpt.sources.paths import absolute, is_folder, resolved
 
 COLLISIONS: Final = ("refuse", "first", "last")
@@ -195,7 +195,7 @@ def _merged(folder: str, files: dict[int, str], strategy: Strategy, how: _How, c
         if not len(index):
             raise NothingLoaded("there is no parameter in any rank's file", file=folder)
         if check:
-            checking.compare_copies(merger, index, whole)
+            replicas.compare_copies(merger, index, whole)
     except BaseException:
         _close(parts.values())
         raise

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from lazyckpt.errors import CorruptFile, LazyCkptError, MissingFile, UnreadableFile, WrongFormat
-from lazyckpt.formats.wire import VARINT, fields, read_varint, signed
+from lazyckpt.formats.protobuf_wire import VARINT, fields, read_varint, signed
 from lazyckpt.sources.paths import exists, is_folder, join, names_in, read
 
 LARGEST_FILE: Final = 2**30

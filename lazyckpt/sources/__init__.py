@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, WrongKey
-from lazyckpt.keys import OWN_MODE, AnySecret, LateKey
+from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
-from lazyckpt.sources.cipher import MODES, Lock, encryption_of
+from lazyckpt.sources.encryption.cipher import MODES, Lock, encryption_of
+from lazyckpt.sources.encryption.keys import OWN_MODE, AnySecret, LateKey
 from lazyckpt.sources.local import open_local
 from lazyckpt.sources.origin import LocalOrigin, Origin
 from lazyckpt.sources.paths import is_url

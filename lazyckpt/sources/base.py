@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import ChangedFile
+from lazyckpt.model.entry import Fingerprint
 
 _WORTH_UNLOCKING: Final = 2**16  # bytes whose copy takes longer than what surrounds it
 Request = tuple[int, memoryview]  # an offset, and the (writable, contiguous) bytes to fill from there

@@ -24,9 +24,9 @@ import weakref
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from lazyckpt import log
-from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, UnreadableFile
+from lazyckpt.model.entry import Fingerprint
+from lazyckpt.runtime import log
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
 
 _MOST_PRIVATE_MAPS: Final = 128

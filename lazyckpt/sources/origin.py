@@ -10,8 +10,8 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
-from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import ChangedFile
+from lazyckpt.model.entry import Fingerprint
 
 
 class ReplacedFile(Exception):

@@ -23,10 +23,10 @@ from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.entry import Fingerprint
 from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, UnreadableFile
+from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sources.base import BaseSource, Request
-from lazyckpt.sources.cipher import encryption_of
+from lazyckpt.sources.encryption.cipher import encryption_of
 from lazyckpt.sources.kept import KeptRanges
 from lazyckpt.sources.local import SAMPLED, hash_of_ends
 from lazyckpt.sources.paths import filesystem, shown, told

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from typing import overload
 
 from lazyckpt.sources.base import Source
-from lazyckpt.sources.foresight import Foresight
+from lazyckpt.sources.prefetch import Foresight
 
 
 class Window:

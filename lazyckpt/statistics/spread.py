@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.entry import MAP, TENSOR, Entry
-from lazyckpt.handles import hold_of
-from lazyckpt.payload import Payloads
+from lazyckpt.model.entry import MAP, TENSOR, Entry
+from lazyckpt.reading.handles import hold_of
+from lazyckpt.reading.reader import Payloads
 from lazyckpt.statistics.moments import NOTHING, SPAN, Moments, measure, together
 from lazyckpt.statistics.stream import BATCH_BYTES, Known, rows_in_order, rows_of
 from lazyckpt.statistics.table import Row, Statistics

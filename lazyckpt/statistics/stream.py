@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from lazyckpt.alike import FEWEST, stretch_of
-from lazyckpt.arrays import neighbours
-from lazyckpt.dtypes import BY_NUMPY_NAME
-from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Entry
-from lazyckpt.payload import Payloads
+from lazyckpt.model.dtypes import BY_NUMPY_NAME
+from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Entry
+from lazyckpt.model.tensor_runs import FEWEST, stretch_of
+from lazyckpt.reading.decoding import neighbours
+from lazyckpt.reading.reader import Payloads
 from lazyckpt.statistics.moments import NOTHING, measure, measure_by_spans, measure_each
 from lazyckpt.statistics.table import Row, Statistics
 

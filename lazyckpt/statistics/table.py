@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lazyckpt.atomic import put, told_of
 from lazyckpt.display.names import printable
 from lazyckpt.errors import ArgumentValueError
+from lazyckpt.runtime.atomic_write import put, told_of
 from lazyckpt.statistics.moments import Moments
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lazyckpt.extras import needed
+from lazyckpt.runtime.optional import needed
 
 CHUNK_BYTES: Final = 2**26
 

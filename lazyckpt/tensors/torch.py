@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy.typing as npt
 import torch
 
-from lazyckpt.dtypes import DTYPES, of_array
+from lazyckpt.model.dtypes import DTYPES, of_array
 
 # Stored as other integers of the same width: torch takes no numpy array of these.
 _AS_BITS: Final = {"BFloat16": ("<i2", torch.bfloat16)}

@@ -8,11 +8,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from lazyckpt.display.sizes import human_size
-from lazyckpt.entry import MAP, REFUSED, STRING, TENSOR, Entry
 from lazyckpt.index import Index
-from lazyckpt.index.tally import CUT, NUMBER, Group
+from lazyckpt.index.name_groups import CUT, NUMBER, Group
+from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Entry
 from lazyckpt.parameter import Parameter
-from lazyckpt.views.tree import Leaf, Node, grow
+from lazyckpt.views.name_tree import Leaf, Node, grow
 
 EXACT: Final = 20_000  # parameters up to which each is looked at
 MOST_SHAPES: Final = 12  # of summarised values, above which shapes are only counted

@@ -22,8 +22,8 @@ from lazyckpt.display.names import printable
 from lazyckpt.display.sizes import human_size
 from lazyckpt.statistics.moments import Moments
 from lazyckpt.statistics.table import Row
+from lazyckpt.views.name_tree import Node, pruned
 from lazyckpt.views.outline import Outline, shape_text
-from lazyckpt.views.tree import Node, pruned
 from lazyckpt.views.treemap import Box, squarified
 
 Array = npt.NDArray[Any]

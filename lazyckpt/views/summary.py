@@ -6,8 +6,8 @@ import heapq
 from collections.abc import Iterable
 from typing import Any, Final
 
+from lazyckpt.views.name_tree import Node
 from lazyckpt.views.outline import Outline, leaf_of
-from lazyckpt.views.tree import Node
 
 LARGEST: Final = 10
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from lazyckpt.dtypes import DType
-from lazyckpt.entry import MAP, STRING, TENSOR, Array, Entry, Extent, Plain
 from lazyckpt.errors import ArgumentValueError
-from lazyckpt.formats.encode import (
+from lazyckpt.formats.ckpt_encoder import (
     NOT_A_TRAILER,
     SLICE,
     TRAILER,
@@ -22,6 +20,8 @@ from lazyckpt.formats.encode import (
     tensor_header,
     trailer,
 )
+from lazyckpt.model.dtypes import DType
+from lazyckpt.model.entry import MAP, STRING, TENSOR, Array, Entry, Extent, Plain
 from lazyckpt.writing.items import MAP_ARRAYS, Content, Item
 from lazyckpt.writing.sink import Sink
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from lazyckpt import log
-from lazyckpt.dtypes import DTYPES, DType
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
-from lazyckpt.keys import Secret
-from lazyckpt.sources.cipher import MODES, Lock
+from lazyckpt.model.dtypes import DTYPES, DType
+from lazyckpt.runtime import log
+from lazyckpt.sources.encryption.cipher import MODES, Lock
+from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.sources.paths import on_this_machine
 from lazyckpt.writing.counted import Progress
 from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, save, save_set

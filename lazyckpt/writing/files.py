@@ -16,22 +16,22 @@ from itertools import islice
 from types import MappingProxyType
 from typing import BinaryIO, Final, NamedTuple
 
-from lazyckpt.atomic import draft, put, told_of
-from lazyckpt.entry import MAP, Fingerprint
 from lazyckpt.errors import (
     ArgumentTypeError,
     ArgumentValueError,
 )
 from lazyckpt.formats import find
 from lazyckpt.formats.safetensors import CRC
-from lazyckpt.index import place
-from lazyckpt.index.record import Meta
-from lazyckpt.sources.cipher import Lock
+from lazyckpt.index import locations
+from lazyckpt.index.records import Meta
+from lazyckpt.model.entry import MAP, Fingerprint
+from lazyckpt.runtime.atomic_write import draft, put, told_of
+from lazyckpt.sources.encryption.cipher import Lock
 from lazyckpt.sources.local import open_local
 from lazyckpt.writing import ckpt, safetensors
-from lazyckpt.writing.along import Follower, following
 from lazyckpt.writing.counted import Count, Items, Progress
 from lazyckpt.writing.items import Item
+from lazyckpt.writing.sidecar import Follower, following
 from lazyckpt.writing.sink import EncryptingSink, PlainSink
 
 SAVED_HERE: Final = "files are written on this machine: give a path, then upload what was written"
@@ -235,6 +235,6 @@ def _write_json(path: str, data: object) -> None:
 
 
 def _remove(path: str) -> None:
-    for name in (path, place.beside(path)):
+    for name in (path, locations.beside(path)):
         with contextlib.suppress(OSError):
             os.unlink(name)

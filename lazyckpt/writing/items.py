@@ -14,11 +14,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lazyckpt.arrays import bytes_of
-from lazyckpt.dtypes import DType, of_array
-from lazyckpt.entry import MAP, STRING, TENSOR, Entry
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
-from lazyckpt.payload import PIECE, Payloads
+from lazyckpt.model.dtypes import DType, of_array
+from lazyckpt.model.entry import MAP, STRING, TENSOR, Entry
+from lazyckpt.reading.decoding import bytes_of
+from lazyckpt.reading.reader import PIECE, Payloads
 
 AnyArray = npt.NDArray[Any]
 Pieces = Callable[[], Iterator[memoryview]]

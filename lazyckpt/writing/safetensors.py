@@ -13,12 +13,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO, Final
 
-from lazyckpt.dtypes import DType
-from lazyckpt.entry import TENSOR
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
-from lazyckpt.formats.json_header import LENGTH, LONGEST_HEADER, METADATA
 from lazyckpt.formats.safetensors import CRC
-from lazyckpt.formats.summing import add
+from lazyckpt.formats.safetensors_checksum import add
+from lazyckpt.formats.safetensors_header import LENGTH, LONGEST_HEADER, METADATA
+from lazyckpt.model.dtypes import DType
+from lazyckpt.model.entry import TENSOR
 from lazyckpt.writing.items import Item
 
 REMOVE_REDUNDANCY: Final = "remove_redundancy"

@@ -11,8 +11,8 @@ import os
 import zlib
 from typing import Any, BinaryIO, Final, Protocol
 
-from lazyckpt.sources.cipher import BLOCK, Lock
-from lazyckpt.sources.frames import FRAME_PLAINTEXT, Frame, header_of, header_size
+from lazyckpt.sources.encryption.cipher import BLOCK, Lock
+from lazyckpt.sources.encryption.frames import FRAME_PLAINTEXT, Frame, header_of, header_size
 
 _TAIL: Final = 32  # bytes that `tail` remembers
 _STEP: Final = 2**20  # bytes encrypted at once

@@ -13,8 +13,8 @@ from small_disk import leave, names_on, on_small_disk
 import lazyckpt
 from lazyckpt import cli
 from lazyckpt.errors import ArgumentValueError, UnwritableFile
-from lazyckpt.explore.sidecars import sidecars_of
-from lazyckpt.index import place
+from lazyckpt.explore.index_status import sidecars_of
+from lazyckpt.index import locations
 
 STEP = 4096  # free bytes from one try to the next
 SHAPES = {**{f"layer{number}.weight": (20, 5) for number in range(60)}, "head": (50, 60), "step": ()}
@@ -218,12 +218,12 @@ def test_an_index_that_does_not_fit_is_kept_in_the_cache(kind, digest, disk, cac
             index = lazyckpt.build_index(path, digest=digest, **options)
             assert list(index) == list(SHAPES)
             outcomes.append(index.path == f"{path}.lmdb")
-            assert outcomes[-1] or index.path == place.cached(str(path))
+            assert outcomes[-1] or index.path == locations.cached(str(path))
             assert [sidecar.state for sidecar in sidecars_of(str(path))].count("damaged") == 0
             index.close()
             assert names_on(folder) == [path.name, *[f"{path.name}.lmdb"] * outcomes[-1]]
             if not outcomes[-1]:
-                os.unlink(place.cached(str(path)))
+                os.unlink(locations.cached(str(path)))
         return outcomes
 
     outcomes = on_small_disk(disk, act)
@@ -286,7 +286,7 @@ def test_a_damaged_index_on_a_full_disk_is_built_again_elsewhere(disk):
         names = list(index)
         where = index.path
         index.close()
-        return names == list(SHAPES), where == place.cached(str(path)), generation_of(path)
+        return names == list(SHAPES), where == locations.cached(str(path)), generation_of(path)
 
     assert on_small_disk(disk, act) == (True, True, 1)
 
@@ -300,6 +300,6 @@ def test_many_files_are_told_of_one_by_one(disk):
             path.write_bytes(PLAIN)
         leave(folder, 0)
         built = lazyckpt.build_indexes(paths)
-        return [(one.error, one.sidecar == place.cached(str(path))) for one, path in zip(built, paths, strict=True)]
+        return [(one.error, one.sidecar == locations.cached(str(path))) for one, path in zip(built, paths, strict=True)]
 
     assert on_small_disk(disk, act, 2**21) == [("", True)] * 3

@@ -20,14 +20,14 @@ from entries import tensor_entry
 from forging import forged, resummed
 
 import lazyckpt
-from lazyckpt.dtypes import DTYPES
-from lazyckpt.entry import Extent, Fingerprint
 from lazyckpt.errors import LazyCkptError
-from lazyckpt.explore.sidecars import sidecars_of
+from lazyckpt.explore.index_status import sidecars_of
 from lazyckpt.index import write
 from lazyckpt.index.codec import CLEAR
 from lazyckpt.index.layout import FACTS, IRREGULAR, PLACE, record_key
-from lazyckpt.index.record import Meta, decode, decode_meta, encode, encode_meta
+from lazyckpt.index.records import Meta, decode, decode_meta, encode, encode_meta
+from lazyckpt.model.dtypes import DTYPES
+from lazyckpt.model.entry import Extent, Fingerprint
 
 PAGE = 4096
 VALUES = {f"layer{place}.weight": counting((4, 3)) + place for place in range(120)}

@@ -34,10 +34,10 @@ from opening import opened_and_traced
 from tracing import TracingSource, places
 
 import lazyckpt
-from lazyckpt.dtypes import DTYPES as TABLE_OF_DTYPES
 from lazyckpt.errors import ArgumentTypeError, NetMismatch
 from lazyckpt.formats.ckpt import header_extents
 from lazyckpt.frameworks import mindspore as leaf
+from lazyckpt.model.dtypes import DTYPES as TABLE_OF_DTYPES
 from lazyckpt.tensors.mindspore import to_parameter
 
 # MindSpore's own bfloat16 arrays need the major version of numpy that it was built with.

@@ -26,10 +26,10 @@ from torch import nn
 from tracing import TracingSource, places
 
 import lazyckpt
-from lazyckpt.dtypes import DTYPES as TABLE_OF_DTYPES
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, DamagedBlock, NetMismatch
 from lazyckpt.formats.ckpt import header_extents
 from lazyckpt.frameworks.torch import NAMES, load_into
+from lazyckpt.model.dtypes import DTYPES as TABLE_OF_DTYPES
 from lazyckpt.parameter import Parameter
 from lazyckpt.sources import BytesSource
 

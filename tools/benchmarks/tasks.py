@@ -26,7 +26,7 @@ def first_index(path: str, cold: bool = False, **decryption: Any) -> Task:
 
 def index_many(paths: list[str], kind: str, workers: int) -> Task:
     """Build the indexes of many files that have none, by workers of a kind, which are there already."""
-    from lazyckpt.index.many import build_indexes, processes
+    from lazyckpt.index.batch import build_indexes, processes
 
     executor: Any = None
     if kind == "processes":

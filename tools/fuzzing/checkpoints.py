@@ -8,13 +8,13 @@ import checkpoints as made
 from tracing import TracingSource
 
 from fuzzing.target import GOLDEN, LARGEST_SEED, Seed, Target, Violation, same
-from lazyckpt.entry import Entry, Fingerprint, entry_of
 from lazyckpt.errors import CorruptFile, LazyCkptError
 from lazyckpt.formats import FORMATS, find, scan
 from lazyckpt.formats.ckpt import header_extents
-from lazyckpt.index.record import BadRecord, Meta, decode, encode
+from lazyckpt.index.records import BadRecord, Meta, decode, encode
 from lazyckpt.index.store import MemoryStore
-from lazyckpt.payload import Payloads
+from lazyckpt.model.entry import Entry, Fingerprint, entry_of
+from lazyckpt.reading.reader import Payloads
 from lazyckpt.sources.base import BytesSource, Source
 from lazyckpt.writing import ckpt
 from lazyckpt.writing.items import stored

@@ -14,12 +14,12 @@ from fuzzing.checkpoints import read_values
 from fuzzing.target import Seed, Target, Violation, folder, same
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.formats import scan
-from lazyckpt.keys import Secret
 from lazyckpt.loading import load_checkpoint
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.cipher import MODES, Lock
-from lazyckpt.sources.encrypted import DecryptedSource, open_encrypted
-from lazyckpt.sources.frames import FrameTable, hop
+from lazyckpt.sources.encryption.cipher import MODES, Lock
+from lazyckpt.sources.encryption.decryption import DecryptedSource, open_encrypted
+from lazyckpt.sources.encryption.frames import FrameTable, hop
+from lazyckpt.sources.encryption.keys import Secret
 
 PLAIN = made.checkpoint(made.MIXED)
 BLOCKS = (1000, len(PLAIN))

@@ -20,7 +20,7 @@ from fuzzing.mutation import CHANGES
 from fuzzing.target import Change, Seed, Target, Violation, folder, same
 from fuzzing.watching import listening, outside
 from lazyckpt.loading import load_checkpoint
-from lazyckpt.sets import files_of
+from lazyckpt.sharding.weight_map import files_of
 
 TENSORS = {f"layer{number}.weight": made.counting((number + 1, 4)) for number in range(6)} | {"é": made.counting((2,))}
 NAMES = list(TENSORS)

@@ -12,9 +12,9 @@ from zarr_reading import arrays
 from fuzzing.checkpoints import checkpoint_seeds
 from fuzzing.target import Seed, Target, Violation, folder
 from lazyckpt.checkpoint import Checkpoint
-from lazyckpt.entry import MAP, TENSOR
 from lazyckpt.errors import ArgumentValueError
 from lazyckpt.explore.opening import open_all
+from lazyckpt.model.entry import MAP, TENSOR
 from lazyckpt.references.names import path_of
 
 LARGEST = 8192  # bytes of a seed: every chunk is read by itself

@@ -14,8 +14,8 @@ import safetensors_files
 
 from fuzzing.checkpoints import entries_of, read_checkpoint
 from fuzzing.target import GOLDEN, LARGEST_SEED, Seed, Target, Violation
-from lazyckpt.dtypes import DTYPES
 from lazyckpt.errors import CorruptFile, LazyCkptError, WrongFormat
+from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.sources.base import BytesSource
 
 _END = re.compile(rb'"data_offsets":\s*\[\s*[0-9]+\s*,\s*([0-9]{1,9})\s*\]')

@@ -15,7 +15,7 @@ from fuzzing.mutation import CHANGES
 from fuzzing.target import Seed, Target, Violation, folder, same
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import LazyCkptError
-from lazyckpt.index.pages import add_checksums
+from lazyckpt.index.lmdb_pages import add_checksums
 from lazyckpt.loading import load_checkpoint
 
 DEEP = {f"layer{place}.weight": made.counting((place % 5, 3)) for place in range(80)} | {

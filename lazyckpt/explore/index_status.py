@@ -1,0 +1,90 @@
+"""The indexes that stand ready for a file: where, and whether they are still of this file. Nothing is built."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lazyckpt.errors import LazyCkptError
+from lazyckpt.formats import format_of
+from lazyckpt.index import locations
+from lazyckpt.index.lmdb_pages import Pages
+from lazyckpt.index.records import BadRecord, OtherVersion
+from lazyckpt.index.sidecar import Sidecar as Store
+from lazyckpt.model.entry import Fingerprint
+from lazyckpt.sources.local import open_local
+
+
+class Sidecar(NamedTuple):
+    """One index.
+
+    Attributes:
+        path: where it is.
+        state: `fresh`, `stale`, `damaged` or `unreadable`.
+        why: in words, unless it is fresh.
+        parameters: how many it has.
+        sealed: whether only the file's key opens it.
+        digests: whether it has a digest of every value.
+    """
+
+    path: str
+    state: str
+    why: str = ""
+    parameters: int = 0
+    sealed: bool = False
+    digests: bool = False
+
+    def __str__(self) -> str:
+        told = [self.state, *(["sealed"] if self.sealed else []), *(["with digests"] if self.digests else [])]
+        return f"{self.path} ({', '.join(told)})"
+
+
+def sidecars_of(path: str) -> list[Sidecar]:
+    """The indexes of a file, beside it and in the user's cache folder.
+
+    Args:
+        path: the file, links resolved.
+
+    Raises:
+        MissingFile, UnreadableFile: there is no file to compare them with.
+
+    Cost: opens the file and the indexes; reads 8 KiB.
+    """
+    local = open_local(path)
+    try:
+        now = local.fingerprint, format_of(local.source)
+    finally:
+        local.source.close()
+    found = (_looked_at(candidate, *now) for candidate in (locations.beside(path), locations.cached(path)))
+    return [sidecar for sidecar in found if sidecar is not None]
+
+
+def damage_of(path: str) -> str:
+    """What is damaged in an index, or nothing.
+
+    Cost: reads it once, a page at a time: 0.2 s for a million parameters.
+    """
+    try:
+        pages = Pages(path)
+        for number in range(pages.count):
+            pages.page(number)
+    except (BadRecord, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _looked_at(path: str, fingerprint: Fingerprint, form: str) -> Sidecar | None:
+    try:
+        store = Store(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Sidecar(path, "unreadable", error.strerror or str(error))
+    except OtherVersion as error:
+        return Sidecar(path, "stale", str(error))
+    except (BadRecord, LazyCkptError) as error:
+        return Sidecar(path, "damaged", str(error))
+    meta = store.meta
+    store.close()
+    fresh = meta.fingerprint == fingerprint and meta.format == form
+    why = "" if fresh else "the file was changed or replaced since it was built"
+    return Sidecar(path, "fresh" if fresh else "stale", why, meta.parameters, meta.sealed, meta.digests)

@@ -1,0 +1,112 @@
+"""The checkpoint's side of binding: any mapping of names to values, seen without its values.
+
+A `Checkpoint` is looked up through its index; a plain dict may hold our Parameters, MindSpore's, arrays, strings and
+lists, mixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from lazyckpt.checkpoint import Checkpoint
+from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.frameworks.binding import Offer, Pair
+from lazyckpt.model.dtypes import DTYPES, of_array
+from lazyckpt.model.entry import MAP, STRING, TENSOR, Entry
+from lazyckpt.parameter import Parameter
+
+_RELEASED_AT_ONCE: Final = 2**20  # bytes of a file
+
+
+class Offers(Mapping[str, Offer]):
+    """What a mapping offers, by name, in its order. Reads no value."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __getitem__(self, name: str) -> Offer:
+        if isinstance(self._values, Checkpoint):
+            known = self._values.peek(name)
+            return offer_of_entry(known) if isinstance(known, Entry) else offer_of(known)
+        return offer_of(self._values[name])
+
+
+def offer_of_entry(entry: Entry) -> Offer:
+    """What an entry of an index offers."""
+    return Offer(entry.kind, entry.shape, "" if entry.dtype is None else entry.dtype.name, entry.place)
+
+
+def offer_of(value: Any) -> Offer:
+    """What a value in memory offers.
+
+    Raises:
+        ArgumentTypeError: it is nothing that can be bound.
+    """
+    if isinstance(value, str):
+        return Offer(STRING)
+    if isinstance(value, list):
+        return Offer(MAP)
+    if isinstance(value, Parameter):
+        return Offer(TENSOR, value.shape, value.dtype.name)
+    if isinstance(value, np.ndarray):
+        return Offer(TENSOR, value.shape, of_array(value).name)
+    if hasattr(value, "asnumpy") and hasattr(value, "shape"):  # a Parameter of MindSpore's
+        return Offer(TENSOR, tuple(int(dim) for dim in value.shape), str(value.dtype))
+    raise ArgumentTypeError(f"a {type(value).__name__} cannot be bound to a parameter")
+
+
+def check_values(values: Any, allowed: tuple[type, ...]) -> None:
+    """Make sure that a mapping can be bound; a `Checkpoint` is not walked.
+
+    Raises:
+        ArgumentTypeError: it is no mapping, a key is no string, or a value is of no allowed type.
+    """
+    if not isinstance(values, (dict, Checkpoint)):
+        raise ArgumentTypeError(
+            f"For 'load_param_into_net', the argument 'parameter_dict' should be a dict or a Checkpoint, but got"
+            f" {type(values)}."
+        )
+    edited = values.edits() if isinstance(values, Checkpoint) else values
+    for name, value in edited.items():
+        if not isinstance(name, str) or not isinstance(value, allowed):
+            raise ArgumentTypeError(
+                "For 'parameter_dict', the element in the argument 'parameter_dict' should be a 'str' and 'Parameter',"
+                f" but got {type(name)} and {type(value)}."
+            )
+
+
+def in_file_order(pairs: Iterable[Pair], values: Mapping[str, Any]) -> Iterator[tuple[Pair, Any]]:
+    """Pairs with their values, in the order in which these lie in the file; those in memory come first.
+
+    The pages of a mapped file that are behind are let go of, so that one value at a time is in memory.
+    """
+    passed = 0
+    file = values if isinstance(values, Checkpoint) else None
+    for pair in sorted(pairs, key=lambda pair: pair.offer.place):
+        if file is not None and pair.offer.place - passed >= _RELEASED_AT_ONCE:
+            file.release(passed, pair.offer.place)
+            passed = pair.offer.place
+        yield pair, values[pair.source]
+    if file is not None:
+        file.release(passed)
+
+
+def dtype_named(name: str) -> np.dtype[np.generic]:
+    """The numpy dtype behind a name of MindSpore's.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return DTYPES[name].numpy

@@ -1,0 +1,92 @@
+"""References as Parquet: a folder with metadata in one file and the chunks of each array in files of their own.
+
+Readers fetch only the references that they need. fsspec writes the format (with kerchunk, pandas and fastparquet: the
+extra `references`). There is at least one file for each array, so this is for values in many chunks; for many values
+JSON is smaller and faster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterable
+from typing import Any, Final
+
+from lazyckpt.errors import ArgumentValueError, FolderInTheWay, LazyCkptError
+from lazyckpt.references.hierarchy import Node
+from lazyckpt.references.json_writer import plain, texts_of
+from lazyckpt.references.names import LONGEST
+
+_RECORDS: Final = 10_000  # chunks in a file, at most
+_MARK: Final = ".zmetadata"
+NEEDED: Final = "references in Parquet need kerchunk, pandas and fastparquet: pip install 'lazyckpt[references]'"
+
+
+def write(path: str, nodes: Iterable[Node], most_chunks: int) -> None:
+    """Write the references to a folder, which comes to its place whole; references that were there are replaced.
+
+    Args:
+        path: the folder.
+        nodes: of all references.
+        most_chunks: that an array has.
+
+    Raises:
+        LazyCkptError: the packages that write Parquet are not installed.
+        FolderInTheWay: a folder of something else has the name.
+        ArgumentValueError: a name is too long for a file system.
+
+    Cost: a file for each array; all metadata are in memory.
+    """
+    if os.path.lexists(path) and not os.path.isfile(os.path.join(path, _MARK)):
+        raise FolderInTheWay(errno.EEXIST, f"{path} exists and is no folder of references: choose another name")
+    mapper_of = _mapper()
+    parent, name = os.path.split(os.path.abspath(path))
+    made = tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=parent)
+    try:
+        with warnings.catch_warnings():
+            # fsspec reads with fastparquet and nothing else, whatever pandas thinks of it.
+            warnings.filterwarnings("ignore", ".*fastparquet.*", DeprecationWarning)
+            _fill(mapper_of(os.path.join(made, name), max(1, min(most_chunks, _RECORDS))), nodes)
+        if os.path.lexists(path):
+            os.rename(path, os.path.join(made, "old"))
+        os.rename(os.path.join(made, name), path)
+    finally:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(made)
+
+
+def _fill(mapper: Any, nodes: Iterable[Node]) -> None:
+    for node in nodes:
+        if any(len(part.encode()) > LONGEST for part in node.path.split("/")):
+            raise ArgumentValueError(
+                f"{node.path[:80]}… is too long a name for a folder, of which Parquet needs one for each array: leave"
+                " it out, or write JSON"
+            )
+        for key, text in texts_of(node):
+            mapper[key] = text
+        for key, reference in node.chunks:
+            mapper[key] = plain(reference)
+        if node.is_array:
+            for field, record in [key for key in mapper._items if isinstance(key, tuple)]:
+                mapper.write(field, record)
+    mapper.flush()
+
+
+def _mapper() -> Any:
+    """What makes fsspec's writer of a folder, for so many references a file."""
+    try:
+        import fastparquet  # noqa: F401 (pandas needs it)
+        import fsspec
+        import kerchunk.df  # noqa: F401 (fsspec needs it)
+        from fsspec.implementations.reference import LazyReferenceMapper
+    except ImportError as error:
+        raise LazyCkptError(f"{NEEDED} ({error})") from error
+
+    def made(folder: str, records: int) -> Any:
+        return LazyReferenceMapper.create(folder, fs=fsspec.filesystem("file"), record_size=records)
+
+    return made

@@ -1,0 +1,102 @@
+"""`References`: what `Checkpoint.references` returns. Nothing is read before data or a file are asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
+from lazyckpt.reading.reader import Payloads
+from lazyckpt.references import json_writer, parquet_writer
+from lazyckpt.references.files import Files
+from lazyckpt.references.hierarchy import How, Known, Walk
+from lazyckpt.runtime.atomic_write import draft, told_of
+
+_MODE: Final = 0o644
+_BUFFER: Final = 2**20
+
+
+class References:
+    """References to the values of a checkpoint, for zarr, xarray and dask. Made by `Checkpoint.references`."""
+
+    def __init__(self, known: Known, payloads: Payloads, files: Files, how: How) -> None:
+        """Check options.
+
+        Raises:
+            ArgumentTypeError, ArgumentValueError: an option has no sense.
+        """
+        for what, number, least in (("chunk_size", how.chunk_size, 1), ("inline", how.inline, 0)):
+            if not isinstance(number, int) and not (number is None and what == "chunk_size"):
+                raise ArgumentTypeError(f"{what} must be a number of bytes, not {type(number).__name__}")
+            if number is not None and number < least:
+                raise ArgumentValueError(f"{what} must be at least {least}, not {number}")
+        self._known = known
+        self._payloads = payloads
+        self._files = files
+        self._how = how
+
+    def to_dict(self) -> dict[str, Any]:
+        """The references as plain data: what `fsspec.filesystem("reference", fo=…)` takes.
+
+        What was left out is in the attribute `lazyckpt_left_out` of the whole.
+
+        Raises:
+            ValueError: see `save`.
+
+        Cost: reads the header of each value; allocates about 2 KiB for each.
+        """
+        return json_writer.to_dict(self._walk().nodes())
+
+    def save(self, path: str | os.PathLike[str]) -> dict[str, str]:
+        """Write the references to a file: JSON, or a folder of Parquet files.
+
+        Args:
+            path: where; it ends with `.json`, `.parquet` or `.parq`. What is there is replaced when the new one is
+                whole.
+
+        Returns:
+            What was left out: name -> why.
+
+        Raises:
+            ArgumentValueError: the ending is another; names cannot be nested (in Parquet none can); `strict`, and
+                something is left out.
+            StaleIndex: the file does not have a value where the index says.
+            ChangedFile: it was changed or replaced since it was opened.
+            OSError: it cannot be written.
+            LazyCkptError: packages that write Parquet are not installed.
+
+        Cost: reads the header of each value (the values themselves only as far as they are copied); one batch of
+        entries in memory for JSON, all metadata for Parquet.
+        """
+        target = os.path.realpath(os.fspath(path))
+        ending = os.path.splitext(target)[1]
+        if ending not in _WRITERS:
+            raise ArgumentValueError(f"{target} must end with {', '.join(_WRITERS)}, which tells its format")
+        return _WRITERS[ending](self, target)
+
+    def _walk(self) -> Walk:
+        return Walk(self._known, self._payloads, self._files, self._how)
+
+    def _save_json(self, path: str) -> dict[str, str]:
+        walk = self._walk()
+        with told_of(path), draft(path) as made:
+            with open(made.private, "w", encoding="utf-8", newline="", buffering=_BUFFER) as file:
+                json_writer.write(file, walk.nodes())
+            made.place(_MODE)
+        return walk.left_out
+
+    def _save_parquet(self, path: str) -> dict[str, str]:
+        if self._how.nested:
+            raise ArgumentValueError("readers of Parquet know no groups: leave the names flat, or write JSON")
+        counted, walk = self._walk(), self._walk()
+        most = max((node.total for node in counted.nodes()), default=0)
+        parquet_writer.write(path, walk.nodes(), most)
+        return walk.left_out
+
+
+_WRITERS: Final[dict[str, Callable[[References, str], dict[str, str]]]] = {
+    ".json": References._save_json,
+    ".parquet": References._save_parquet,
+    ".parq": References._save_parquet,
+}

@@ -1,0 +1,116 @@
+"""The indexes of several files as one index, over the files read as one source."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, chain
+
+from lazyckpt.index import Index
+from lazyckpt.model.entry import Entry, Fingerprint, moved
+
+
+class JoinedIndex(Index):
+    """A read-only mapping name -> Entry: the parts' entries, part by part, with places in the whole.
+
+    A name that several parts have is that of the first, unless `homes` says otherwise.
+    """
+
+    def __init__(self, parts: Sequence[Index], bases: Sequence[int], homes: Mapping[str, int] | None = None) -> None:
+        """Join indexes.
+
+        Args:
+            parts: one or more indexes.
+            bases: where each part's bytes begin in the whole.
+            homes: the number of the part in which a name is looked for; names that it lacks are looked for in all.
+        """
+        self._parts = tuple(parts)
+        self._bases = tuple(bases)
+        self._homes = homes or {}
+        self._firsts = (0, *accumulate(map(len, parts)))
+
+    @property
+    def path(self) -> None:
+        """Each part has an index of its own."""
+        return None
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of all files together."""
+        import hashlib
+
+        marks = [part.fingerprint for part in self._parts]
+        sample = hashlib.blake2b(repr(list(map(tuple, marks))).encode(), digest_size=16).digest()
+        return Fingerprint(sum(mark.size for mark in marks), max(mark.mtime_ns for mark in marks), sample)
+
+    @property
+    def has_digests(self) -> bool:
+        """Whether every entry carries a digest of its content."""
+        return all(part.has_digests for part in self._parts)
+
+    def __len__(self) -> int:
+        return self._firsts[-1]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.position(name) is not None
+
+    def __getitem__(self, name: str) -> Entry:
+        position = self.position(name) if isinstance(name, str) else None
+        if position is None:
+            raise KeyError(name)
+        return self.at(position, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(self._parts)
+
+    def __repr__(self) -> str:
+        return f"<Index of {len(self):,} parameters in {len(self._parts):,} files>"
+
+    def entries(self) -> Iterator[Entry]:
+        """See `Index.entries`."""
+        for part, base in zip(self._parts, self._bases, strict=True):
+            for entry in part.entries():
+                yield moved(entry, base)
+
+    def runs(self) -> Iterator[list[bytes]]:
+        """See `Index.runs`; places in records are those in their own file."""
+        return chain.from_iterable(part.runs() for part in self._parts)
+
+    def stretches(self) -> Iterator[Entry]:
+        """See `Index.stretches`: here there are none."""
+        return self.entries()
+
+    def position(self, name: str) -> int | None:
+        """See `Index.position`."""
+        home = self._homes.get(name)
+        for number in range(len(self._parts)) if home is None else (home,):
+            found = self._parts[number].position(name)
+            if found is not None:
+                return self._firsts[number] + found
+        return None
+
+    def at(self, position: int, name: str | None = None) -> Entry:
+        """See `Index.at`."""
+        number = bisect_right(self._firsts, position) - 1
+        return moved(self._parts[number].at(position - self._firsts[number], name), self._bases[number])
+
+    def with_prefix(self, prefix: str) -> list[tuple[str, int]]:
+        """See `Index.with_prefix`."""
+        return [
+            (name, first + place)
+            for part, first in zip(self._parts, self._firsts, strict=False)
+            for name, place in part.with_prefix(prefix)
+        ]
+
+    def irregular(self) -> list[Entry]:
+        """See `Index.irregular`."""
+        return [
+            moved(entry, base)
+            for part, base in zip(self._parts, self._bases, strict=True)
+            for entry in part.irregular()
+        ]
+
+    def close(self) -> None:
+        """See `Index.close`."""
+        for part in self._parts:
+            part.close()

@@ -1,0 +1,58 @@
+"""Whether all copies of every slice agree: what no read of one of them can tell."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lazyckpt.errors import CorruptFile
+from lazyckpt.formats.digest import digest_of
+from lazyckpt.index import Index
+from lazyckpt.model.entry import REFUSED, Entry
+from lazyckpt.sharding.layout import ImpossibleLayout
+from lazyckpt.sharding.shard_index import Merger
+from lazyckpt.sources import Source
+
+_TOLD: Final = 10  # problems in one message
+
+
+def compare_copies(merger: Merger, index: Index, source: Source) -> None:
+    """Compare every copy of every slice with the one that is read.
+
+    Raises:
+        CorruptFile: names cannot be put together, or copies differ; the message lists them.
+
+    Cost: reads all files, 1 MiB at a time.
+    """
+    problems = [f"{name!r}: {problem}" for name in index for problem in _problems(merger, name, source)]
+    if problems:
+        more = f"; and {len(problems) - _TOLD:,} more" if len(problems) > _TOLD else ""
+        raise CorruptFile("; ".join(problems[:_TOLD]) + more, file=source.name)
+
+
+def _problems(merger: Merger, name: str, source: Source) -> list[str]:
+    entry = merger.entry(name)
+    if entry.kind == REFUSED:
+        return [entry.reason]
+    try:
+        copies = merger.copies(name)
+    except ImpossibleLayout as error:
+        return [str(error)]
+    found = []
+    for held in copies:
+        if len(held) > 1:
+            (first, model), *others = held
+            expected = digest_of(source, model)
+            found += [
+                f"its copies on ranks {first} and {rank} differ in {what}"
+                for rank, other in others
+                if (what := _difference(model, other, expected, source))
+            ]
+    return found
+
+
+def _difference(model: Entry, other: Entry, expected: bytes, source: Source) -> str:
+    if (model.kind, model.dtype) != (other.kind, other.dtype):
+        return "dtype"
+    if model.shape != other.shape:
+        return "shape"
+    return "" if digest_of(source, other) == expected else "value"

@@ -1,0 +1,229 @@
+"""The names of a distributed checkpoint, and where the boxes of each are: found in headers, when they are asked for.
+
+Rules, those of MindSpore's own merging where it is right: a name of several pipeline stages is the lowest stage's; of
+ranks that hold the same box the lowest one that has it is read; a name that the strategy does not know is whole in
+every file, and the lowest rank's counts. What cannot be put together becomes a refused entry that says why, so that
+the rest still loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Final, NamedTuple
+
+from lazyckpt.index import Index
+from lazyckpt.index.records import encode
+from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Fingerprint, moved
+from lazyckpt.sharding.layout import ImpossibleLayout, box_of, cut_of, devices_of, whole_of
+from lazyckpt.sharding.shard_reader import Box
+from lazyckpt.sharding.strategy import Layout, Strategy
+
+_RUN: Final = 4096  # entries whose records are made at once
+
+
+class Rank(NamedTuple):
+    """The file of one rank.
+
+    Attributes:
+        file: its path.
+        entries: its index; None if the file cannot be read.
+        base: where its bytes begin in the joined source.
+        fault: why it cannot be read.
+    """
+
+    file: str
+    entries: Index | None
+    base: int = 0
+    fault: str = ""
+
+
+class Merger:
+    """Finds what the ranks hold of a name. Remembers what it found."""
+
+    def __init__(self, ranks: Mapping[int, Rank], strategy: Strategy) -> None:
+        self.boxes: dict[str, tuple[Box, ...]] = {}
+        self._ranks = ranks
+        self._strategy = strategy
+        self._entries: dict[str, Entry] = {}
+        self._layouts: dict[str, tuple[int, Layout]] = {}
+        for stage in sorted(strategy, reverse=True):
+            self._layouts.update({name: (stage, layout) for name, layout in strategy[stage].items()})
+
+    def names(self) -> list[str]:
+        """All names, in the order in which the ranks' files have them."""
+        indexes = [rank.entries for _, rank in sorted(self._ranks.items()) if rank.entries is not None]
+        return list(dict.fromkeys(name for index in indexes for name in index))
+
+    def entry(self, name: str) -> Entry:
+        """The whole value of a name; its boxes are in `boxes` from then on."""
+        found = self._entries.get(name)
+        if found is None:
+            known = self._layouts.get(name)
+            try:
+                found = self._whole(name) if known is None else self._merged(name, *known)
+            except ImpossibleLayout as error:
+                found = Entry(name, REFUSED, None, (), (), 0, 0, reason=str(error))
+            self._entries[name] = found
+        return found
+
+    def boxes_of(self, name: str) -> tuple[Box, ...]:
+        """The boxes of a name; none of a value that lies in one place. Cost: as `entry`, the first time."""
+        if name not in self._entries:
+            self.entry(name)
+        return self.boxes.get(name, ())
+
+    def copies(self, name: str) -> list[list[tuple[int, Entry]]]:
+        """For each box of a name, all ranks that hold it, with their entries (of a whole value: all ranks)."""
+        known = self._layouts.get(name)
+        if known is None:
+            return [[(rank, entry) for rank in sorted(self._ranks) if (entry := self._held(rank, name)) is not None]]
+        stage, layout = known
+        first = stage * devices_of(layout)
+        return [
+            [(first + local, entry) for local in locals_ if (entry := self._held(first + local, name)) is not None]
+            for locals_ in cut_of(layout).holders().values()
+        ]
+
+    def _whole(self, name: str) -> Entry:
+        """A value that the strategy does not know."""
+        for rank in sorted(self._ranks):
+            entry = self._held(rank, name)
+            if entry is not None:
+                return entry
+        raise ImpossibleLayout("no rank has it")
+
+    def _merged(self, name: str, stage: int, layout: Layout) -> Entry:
+        cut = cut_of(layout)
+        first = stage * devices_of(layout)
+        chosen: list[tuple[tuple[int, ...], int, Entry]] = []
+        for place, locals_ in sorted(cut.holders().items()):
+            ranks = [first + local for local in locals_]
+            holder = next((rank for rank in ranks if self._held(rank, name) is not None), None)
+            if holder is None:
+                raise ImpossibleLayout(self._why_missing(ranks, place))
+            entry = self._held(holder, name)
+            if entry is not None:
+                chosen.append((place, holder, entry))
+        _, rank, model = chosen[0]
+        boxes = []
+        for place, holder, entry in chosen:
+            self._check_alike(rank, model, holder, entry, uneven=bool(layout.rows))
+            try:
+                boxes.append(Box(box_of(layout, place, entry.shape), entry))
+            except ImpossibleLayout as error:
+                raise ImpossibleLayout(f"in {self._ranks[holder].file} {error}") from None
+        self.boxes[name] = tuple(boxes)
+        extents = tuple(extent for box in boxes for extent in box.entry.extents)
+        start = min(box.entry.start for box in boxes)
+        stop = max(box.entry.stop for box in boxes)
+        return Entry(name, TENSOR, model.dtype, whole_of(layout, cut, model.shape), extents, start, stop)
+
+    def _held(self, number: int, name: str) -> Entry | None:
+        rank = self._ranks.get(number)
+        if rank is None or rank.entries is None or name not in rank.entries:
+            return None
+        return moved(rank.entries[name], rank.base)
+
+    def _check_alike(self, rank: int, model: Entry, other: int, entry: Entry, uneven: bool) -> None:
+        """Make sure that two slices can be of one tensor."""
+        mine, theirs = (self._ranks[number].file for number in (rank, other))
+        for holder, one in ((mine, model), (theirs, entry)):
+            if one.kind != TENSOR:
+                raise ImpossibleLayout(f"in {holder} it is a {one.kind} ({one.reason or 'no tensor'})")
+        if model.dtype is not entry.dtype:
+            raise ImpossibleLayout(f"it is {model.dtype} in {mine}, {entry.dtype} in {theirs}")
+        if model.shape[uneven:] != entry.shape[uneven:] or len(model.shape) != len(entry.shape):
+            raise ImpossibleLayout(f"its slice has the shape {model.shape} in {mine}, {entry.shape} in {theirs}")
+
+    def _why_missing(self, ranks: list[int], place: tuple[int, ...]) -> str:
+        told = []
+        for number in ranks:
+            rank = self._ranks.get(number)
+            if rank is None:
+                told.append(f"rank {number} has no file")
+            else:
+                told.append(rank.fault or f"{rank.file} lacks it")
+        return f"its part {list(place)} is nowhere: " + "; ".join(told)
+
+
+class MergedIndex(Index):
+    """A read-only mapping name -> Entry of whole values. Finds each when it is asked for."""
+
+    def __init__(self, merger: Merger, ranks: Mapping[int, Rank]) -> None:
+        self._merger = merger
+        self._ranks = [rank for _, rank in sorted(ranks.items())]
+        self._names = merger.names()
+        self._places = {name: place for place, name in enumerate(self._names)}
+
+    @property
+    def path(self) -> None:
+        """Each file has an index of its own."""
+        return None
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of all files together."""
+        import hashlib
+
+        marks = [rank.entries.fingerprint for rank in self._ranks if rank.entries is not None]
+        sample = hashlib.blake2b(repr(list(map(tuple, marks))).encode(), digest_size=16).digest()
+        return Fingerprint(sum(mark.size for mark in marks), max((mark.mtime_ns for mark in marks), default=0), sample)
+
+    @property
+    def has_digests(self) -> bool:
+        """A whole value has none."""
+        return False
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self._places:
+            raise KeyError(name)
+        return self._merger.entry(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __repr__(self) -> str:
+        return f"<Index of {len(self):,} parameters in the files of {len(self._ranks):,} ranks>"
+
+    def entries(self) -> Iterator[Entry]:
+        """See `Index.entries`."""
+        return map(self._merger.entry, self._names)
+
+    def runs(self) -> Iterator[list[bytes]]:
+        """See `Index.runs`: records made of entries."""
+        entries = self.entries()
+        while run := [encode(entry, entry.name.encode()) for entry in islice(entries, _RUN)]:
+            yield run
+
+    def stretches(self) -> Iterator[Entry]:
+        """See `Index.stretches`: here there are none."""
+        return self.entries()
+
+    def position(self, name: str) -> int | None:
+        """See `Index.position`."""
+        return self._places.get(name)
+
+    def at(self, position: int, name: str | None = None) -> Entry:  # noqa: ARG002 (names and places are one here)
+        """See `Index.at`."""
+        return self._merger.entry(self._names[position])
+
+    def with_prefix(self, prefix: str) -> list[tuple[str, int]]:
+        """See `Index.with_prefix`."""
+        return [(name, place) for name, place in self._places.items() if name.startswith(prefix)]
+
+    def irregular(self) -> list[Entry]:
+        """Refused values are told when they are asked for."""
+        return []
+
+    def close(self) -> None:
+        """See `Index.close`."""
+        for rank in self._ranks:
+            if rank.entries is not None:
+                rank.entries.close()

@@ -1,0 +1,214 @@
+"""Whole tensors out of boxes that lie in many files: reads touch the boxes that the answer needs, and no others.
+
+Strategy: a merged tensor's entry is known by its name; its boxes are entries of the joined files, read by the ordinary
+code (and so confirmed, decrypted, checked as any other). A slice of the whole is cut into slices of boxes: along every
+axis an index or a range of the whole is, within a box, an index or a range again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lazyckpt.errors import CorruptFile
+from lazyckpt.formats import Format
+from lazyckpt.model.entry import REFUSED, Entry
+from lazyckpt.reading.decoding import aligned, dtype_of
+from lazyckpt.reading.handles import Hold
+from lazyckpt.reading.reader import PIECE, Payloads
+from lazyckpt.sources import Source
+
+AnyArray = npt.NDArray[Any]
+_Axis = range | npt.NDArray[np.int64]  # which indexes of an axis are wanted
+
+
+class Box(NamedTuple):
+    """A part of a tensor: where it begins in the whole, and the entry that has its values."""
+
+    start: tuple[int, ...]
+    entry: Entry
+
+
+class MergedPayloads(Payloads):
+    """Values of a checkpoint some of whose tensors lie in boxes. Safe for many threads."""
+
+    def __init__(
+        self, source: Source, form: Format, boxes: Callable[[str], tuple[Box, ...]], hold: Hold | None = None
+    ) -> None:
+        """Take the joined files, and what gives the boxes of a name (none of a value that lies in one place)."""
+        super().__init__(source, form, hold)
+        self._parts = Payloads(source, form)  # by what lies in the files; this one goes by whole names
+        self._boxes = boxes
+
+    def view(self, entry: Entry) -> AnyArray:
+        """See `Payloads.view`: of a tensor in one box a view, else a new array."""
+        boxes = self._found(entry)
+        if not boxes:
+            return self._parts.view(entry)
+        return self._parts.view(boxes[0].entry) if len(boxes) == 1 else self.copy(entry)
+
+    def copy(self, entry: Entry) -> AnyArray:
+        """See `Payloads.copy`."""
+        boxes = self._found(entry)
+        if not boxes:
+            return self._parts.copy(entry)
+        if len(boxes) == 1:
+            return self._parts.copy(boxes[0].entry)
+        made = aligned(entry.shape, dtype_of(entry))
+        for box in boxes:
+            made[_place(box)] = self._parts.view(box.entry)
+        return made
+
+    def fill(self, entry: Entry, target: AnyArray) -> bool:
+        """See `Payloads.fill`."""
+        boxes = self._found(entry)
+        if not boxes:
+            return self._parts.fill(entry, target)
+        return len(boxes) == 1 and self._parts.fill(boxes[0].entry, target)
+
+    def writable(self, entry: Entry) -> AnyArray:
+        """See `Payloads.writable`."""
+        boxes = self._found(entry)
+        if not boxes:
+            return self._parts.writable(entry)
+        return self._parts.writable(boxes[0].entry) if len(boxes) == 1 else self.copy(entry)
+
+    def part(self, entry: Entry, key: Any) -> Any:
+        """See `Payloads.part`: reads what the answer needs of the boxes that it meets."""
+        boxes = self._found(entry)
+        if not boxes:
+            return self._parts.part(entry, key)
+        if len(boxes) == 1:
+            return self._parts.part(boxes[0].entry, key)
+        wanted = _wanted(key, entry.shape)
+        if wanted is None:
+            return self.copy(entry)[key]
+        axes, kept = wanted
+        answer = np.empty([len(axis) for axis in axes], dtype_of(entry).numpy)
+        for box in boxes:
+            met = [_meet(axis, begin, size) for axis, begin, size in zip(axes, box.start, box.entry.shape, strict=True)]
+            if all(len(places) for places, _ in met):
+                there = _crossed([places for places, _ in met])
+                answer[there] = self._parts.part(box.entry, tuple(inside for _, inside in met))
+        shaped = answer.reshape([len(axis) for axis, keep in zip(axes, kept, strict=True) if keep])
+        return shaped if shaped.ndim or _has_ellipsis(key) else shaped[()]
+
+    def value(self, entry: Entry) -> AnyArray | str | list[AnyArray]:
+        """See `Payloads.value`."""
+        return self.copy(entry) if self._found(entry) else self._parts.value(entry)
+
+    def values(self, entries: list[Entry]) -> list[AnyArray | str | list[AnyArray]]:
+        """See `Payloads.values`."""
+        whole = [entry for entry in entries if not self._found(entry)]
+        read = dict(zip((entry.name for entry in whole), self._parts.values(whole), strict=True))
+        return [read[entry.name] if entry.name in read else self.copy(entry) for entry in entries]
+
+    def piece_count(self, entry: Entry, size: int = PIECE) -> int:
+        """See `Payloads.piece_count`."""
+        boxes = self._found(entry)
+        if len(boxes) < 2:
+            return self._parts.piece_count(boxes[0].entry if boxes else entry, size)
+        return -(-entry.shape[0] // _rows(entry, size))
+
+    def stored(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[memoryview]:
+        """See `Payloads.stored`: as if the whole tensor stood in one place. Pieces are of whole rows."""
+        boxes = self._found(entry)
+        if len(boxes) < 2:
+            yield from self._parts.stored(boxes[0].entry if boxes else entry, size, first, count)
+            return
+        step = _rows(entry, size)
+        stop = entry.shape[0] if count is None else min(entry.shape[0], (first + count) * step)
+        for start in range(first * step, stop, step):
+            piece = np.ascontiguousarray(self.part(entry, slice(start, min(start + step, stop))))
+            yield piece.reshape(-1).view(np.uint8).data
+
+    def boxes(self, entry: Entry) -> tuple[tuple[tuple[int, ...], Entry], ...]:
+        """See `Payloads.boxes`: of a tensor that ranks share, theirs."""
+        return self._found(entry) or super().boxes(entry)
+
+    def _found(self, entry: Entry) -> tuple[Box, ...]:
+        if entry.kind == REFUSED:
+            raise CorruptFile(entry.reason, parameter=entry.name, file=self._source.name)
+        return self._boxes(entry.name)
+
+
+def _rows(entry: Entry, size: int) -> int:
+    """Rows of a piece."""
+    return max(1, size // max(1, entry.nbytes // max(1, entry.shape[0])))
+
+
+def _place(box: Box) -> tuple[slice, ...]:
+    return tuple(slice(begin, begin + size) for begin, size in zip(box.start, box.entry.shape, strict=True))
+
+
+def _wanted(key: Any, shape: tuple[int, ...]) -> tuple[list[_Axis], list[bool]] | None:
+    """For every axis the indexes that a key wants, and whether the axis stays; None for keys that are not so simple.
+
+    Simple are integers, slices, an ellipsis, and one array of integers or of bools on the first axis.
+
+    Raises:
+        IndexError: as numpy does.
+    """
+    parts = list(key) if isinstance(key, tuple) else [key]
+    dots = [number for number, part in enumerate(parts) if part is Ellipsis]
+    if len(dots) > 1 or len(parts) - len(dots) > len(shape):
+        return None
+    at = dots[0] if dots else len(parts)
+    parts[at : at + 1] = [slice(None)] * (len(shape) - len(parts) + len(dots))
+    axes: list[_Axis] = []
+    kept = []
+    for number, (part, size) in enumerate(zip(parts, shape, strict=True)):
+        if isinstance(part, (bool, np.bool_)):
+            return None
+        if isinstance(part, slice):
+            axes.append(range(size)[part])
+        elif isinstance(part, (int, np.integer)):
+            index = range(size)[part]
+            axes.append(range(index, index + 1))
+        else:
+            array = np.asarray(part)
+            first = number == 0 and array.ndim == 1 and all(isinstance(other, slice) for other in parts[1:])
+            if not first or array.dtype.kind not in "iub" or (array.dtype.kind == "b" and len(array) != size):
+                return None
+            chosen = np.flatnonzero(array) if array.dtype.kind == "b" else array.astype(np.int64)
+            if len(chosen) and not -size <= chosen.min() <= chosen.max() < size:
+                return None
+            axes.append(np.where(chosen < 0, chosen + size, chosen))
+        kept.append(not isinstance(part, (int, np.integer)))
+    return axes, kept
+
+
+def _meet(axis: _Axis, begin: int, size: int) -> tuple[range | npt.NDArray[np.int64], Any]:
+    """Where in the answer the indexes stand that fall into a box, and the key of these within the box."""
+    if not isinstance(axis, range):
+        places = np.flatnonzero((axis >= begin) & (axis < begin + size))
+        return places, axis[places] - begin
+    inside = _positions(axis, begin, begin + size)
+    if not len(inside):
+        return inside, slice(0, 0)
+    first, last = axis[inside[0]] - begin, axis[inside[-1]] - begin
+    stop: int | None = last + (1 if axis.step > 0 else -1)
+    return inside, slice(first, None if stop is not None and stop < 0 else stop, axis.step)
+
+
+def _positions(axis: range, low: int, high: int) -> range:
+    """The positions of a range whose values are from `low` up to `high`."""
+    if axis.step > 0:
+        first = max(0, -((axis.start - low) // axis.step)) if axis.start < low else 0
+        stop = max(0, -((axis.start - high) // axis.step))
+    else:
+        first = max(0, -((high - 1 - axis.start) // -axis.step)) if axis.start >= high else 0
+        stop = max(0, -((low - 1 - axis.start) // -axis.step))
+    return range(min(first, len(axis)), min(stop, len(axis)))
+
+
+def _crossed(places: list[range | npt.NDArray[np.int64]]) -> tuple[Any, ...]:
+    """An index of the answer: ranges as slices, an array (only ever on the first axis) as it is."""
+    return tuple(slice(where[0], where[-1] + 1) if isinstance(where, range) else where for where in places)
+
+
+def _has_ellipsis(key: Any) -> bool:
+    return any(part is Ellipsis for part in (key if isinstance(key, tuple) else (key,)))

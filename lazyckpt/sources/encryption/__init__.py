@@ -1,0 +1,1 @@
+"""Encrypted checkpoints as sources: keys, ciphers, frames, decryption, and its caches."""

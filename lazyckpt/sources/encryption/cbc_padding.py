@@ -1,0 +1,54 @@
+"""The padding of CBC blocks (PKCS#7): all that these modes have to tell a whole block from a damaged one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lazyckpt.errors import DamagedBlock, WrongKey
+from lazyckpt.sources.base import Source
+from lazyckpt.sources.encryption.cipher import BLOCK, Lock
+from lazyckpt.sources.encryption.frames import FrameTable
+
+
+def unpadded(raw: Source, lock: Lock, table: FrameTable) -> FrameTable:
+    """Check the padding of every block of a file, and take it off the lengths.
+
+    The last 16 bytes of all blocks are decrypted in one call: plaintext = cipher⁻¹(last piece) xor the piece before.
+
+    Raises:
+        DamagedBlock, WrongKey: the padding of a block is impossible.
+    """
+    if not len(table):
+        return table
+    frames = [table[number] for number in range(len(table))]
+    tails = [
+        raw.read(frame.offset + frame.stored - 2 * BLOCK, 2 * BLOCK)
+        if frame.stored > BLOCK
+        else frame.iv + bytes(raw.read(frame.offset, BLOCK))
+        for frame in frames
+    ]
+    pairs = np.frombuffer(b"".join(tails), np.uint8).reshape(-1, 2, BLOCK)
+    opened = np.frombuffer(lock.single_blocks(pairs[:, 1].tobytes()), np.uint8).reshape(-1, BLOCK)
+    plain = opened ^ pairs[:, 0]
+    padding = plain[:, -1].astype(np.int64)
+    padded = np.arange(BLOCK)[None, :] >= BLOCK - padding[:, None]
+    wrong = (padding < 1) | (padding > BLOCK) | ((plain != padding[:, None]) & padded).any(axis=1)
+    if wrong.any():
+        raise _bad_padding(raw, table, wrong)
+    stored = np.array([frame.stored for frame in frames], np.int64)
+    return table.with_lengths(stored - padding)
+
+
+def _bad_padding(raw: Source, table: FrameTable, wrong: Any) -> Exception:
+    number = int(np.flatnonzero(wrong)[0])
+    if wrong.mean() > 0.5:
+        what = "the key does not fit (the blocks do not end in a valid padding)"
+        what += ", or the file is damaged" if len(table) == 1 else ""
+        return WrongKey(what, file=raw.name)
+    return DamagedBlock(
+        f"encrypted block {number} of {len(table)} is damaged: its padding is impossible",
+        offset=table[number].offset,
+        file=raw.name,
+    )

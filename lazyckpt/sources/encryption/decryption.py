@@ -1,0 +1,354 @@
+"""An encrypted file as a source of its plaintext, decrypted block by block on demand.
+
+Strategy. Frames (see `frames`) are independent, so a byte of plaintext costs one block at most.
+
+- GCM: a block is authenticated whole before any byte of it leaves. Wanted bytes are decrypted straight to where they
+  go, the rest through a scratch buffer; if the tag is wrong the destination is wiped. A block that is read a second
+  time, or after the one before it, is kept, decrypted, within bounds (see `blocks`): so a walk in file order decrypts
+  each block once (the first perhaps twice), and a single look keeps nothing. While a reader walks (see `place`)
+  through a file of this machine the next two blocks are decrypted on other cores, if there is room to keep them.
+- CBC: any 16-byte piece decrypts from the piece before it, so only what is wanted is decrypted. Nothing authenticates
+  it: the padding of every block is checked when the file is opened, and that is all these modes allow.
+
+Reads of several pieces (`read_many`) visit each block once; blocks, and long pieces of a block, are decrypted on
+several threads (OpenSSL releases the interpreter's lock).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+from lazyckpt.errors import DamagedBlock, WrongKey
+from lazyckpt.model.entry import Fingerprint
+from lazyckpt.sources.base import BaseSource, Request, Source, copy, room
+from lazyckpt.sources.encryption.block_cache import Block, Blocks
+from lazyckpt.sources.encryption.cbc_padding import unpadded
+from lazyckpt.sources.encryption.cipher import BLOCK, Lock, invalid_tag
+from lazyckpt.sources.encryption.cipher_runs import SCRATCH, passes, scatter
+from lazyckpt.sources.encryption.frames import Frame, FrameTable, hop
+from lazyckpt.sources.encryption.read_ahead import NOWHERE, place_in
+
+_NONCES: Final = (12, 16)  # MindSpore stores 16 bytes and uses 12; 16 should it ever mend that
+THREADS: Final = min(8, os.cpu_count() or 1)
+_AHEAD: Final = 2 if THREADS > 1 else 0  # blocks that are brought while a reader walks through the ones before
+
+
+class _Pace(NamedTuple):
+    """How CBC goes to threads: bytes that one decrypts at once, bytes of a read from which they pay."""
+
+    piece: int
+    worth_a_thread: int
+
+
+_PACES: Final = {"AES": _Pace(2**22, 2**23)}  # processors have it built in
+_OTHER_PACE: Final = _Pace(2**20, 2**18)
+
+
+def open_encrypted(raw: Source, lock: Lock, table: FrameTable | None = None, cache: int = 0) -> BaseSource:
+    """The plaintext of an encrypted file.
+
+    Args:
+        raw: the file.
+        lock: its mode and key.
+        table: its frames, if an index has pinned them; None to walk their headers.
+        cache: bytes of decrypted GCM blocks to keep in memory; 0 for none.
+
+    Raises:
+        TruncatedFile, CorruptFile: the frames are not whole.
+        DamagedBlock, WrongKey: the padding of a CBC block is impossible.
+
+    Cost: with a table nothing; without one 48 bytes a frame, and for CBC the last 16 bytes of each are decrypted.
+    """
+    if lock.mode.tagged:
+        return GcmSource(raw, lock, hop(raw, lock.mode) if table is None else table, cache)
+    return CbcSource(raw, lock, unpadded(raw, lock, hop(raw, lock.mode)) if table is None else table)
+
+
+def prove_key(raw: Source, lock: Lock) -> None:
+    """Make sure that a key opens a file, as far as its mode can tell.
+
+    Raises:
+        WrongKey: it does not open any of the first, middle and last block (GCM); the padding says so (CBC).
+
+    Cost: decrypts up to three blocks of a GCM file.
+    """
+    source = open_encrypted(raw, lock)
+    if isinstance(source, GcmSource):
+        source.prove_key()
+
+
+class DecryptedSource(BaseSource):
+    """The common half: which frames a read needs.
+
+    Attributes:
+        table: the frames.
+    """
+
+    def __init__(self, raw: Source, lock: Lock, table: FrameTable) -> None:
+        self.name = raw.name
+        self.size = table.size
+        self.table = table
+        self._raw = raw
+        self._lock = lock
+
+    @property
+    def mark(self) -> Fingerprint | None:
+        """See `Source.mark`."""
+        return self._raw.mark
+
+    def close(self) -> None:
+        """Close the file underneath."""
+        self._raw.close()
+
+    def _fill(self, offset: int, destination: memoryview) -> None:
+        self._read_pieces([(offset, destination)])
+
+    def read_many(self, requests: Iterable[Request]) -> None:
+        """See `Source.read_many`."""
+        wanted = []
+        for offset, destination in requests:
+            self._check(offset, destination.nbytes)
+            if destination.nbytes:
+                wanted.append((offset, destination))
+        self._read_pieces(wanted)
+
+    def release(self, offset: int, length: int) -> None:
+        """See `Source.release`: of the ciphertext."""
+        if length and len(self.table):
+            first, last = self.table[self.table.holding(offset)], self.table[self.table.holding(offset + length - 1)]
+            begin = first.offset + offset - first.plain
+            self._raw.release(begin, last.offset + offset + length - last.plain - begin)
+
+    def _read_pieces(self, requests: list[Request]) -> None:
+        jobs: dict[int, list[Request]] = {}
+        start = stop = 0  # of the block of the request before: most neighbours lie in the same
+        pieces: list[Request] = []
+        for offset, destination in requests:
+            if start <= offset and offset + destination.nbytes <= stop:
+                pieces.append((offset - start, destination))
+                continue
+            for number, inside, piece in self.split(offset, destination):
+                pieces = jobs.setdefault(number, [])
+                pieces.append((inside, piece))
+                frame = self.table[number]
+                start, stop = frame.plain, frame.plain + frame.length
+        self._read_blocks(jobs)
+
+    def split(self, offset: int, destination: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+        """Cut a request at the borders of blocks: (frame, offset in its plaintext, where to put it)."""
+        number, done = self.table.holding(offset), 0
+        while done < destination.nbytes:
+            frame = self.table[number]
+            inside = offset + done - frame.plain
+            count = min(frame.length - inside, destination.nbytes - done)
+            yield number, inside, destination[done : done + count]
+            done += count
+            number += 1
+
+    def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
+        raise NotImplementedError
+
+
+class GcmSource(DecryptedSource):
+    """AES-GCM: whole blocks, verified before release."""
+
+    window = 2**16
+
+    def __init__(self, raw: Source, lock: Lock, table: FrameTable, cache: int = 0) -> None:
+        super().__init__(raw, lock, table)
+        self._blocks = Blocks(cache)
+        self._touched: set[int] = set()
+        self._place = NOWHERE
+
+    def close(self) -> None:
+        """Close the file underneath and forget what was decrypted."""
+        super().close()
+        self._blocks.clear()
+
+    def _read_pieces(self, requests: list[Request]) -> None:
+        if not self._is_at_hand(requests):
+            super()._read_pieces(requests)
+
+    def _is_at_hand(self, requests: list[Request]) -> bool:
+        """Whether all that is wanted lies in the block that was read last, which is held: then it has been copied."""
+        number, start, _, until, _ = self._place
+        for offset, destination in requests:
+            if offset < start or offset + destination.nbytes > until:
+                return False
+        return self._is_copied(number, [(offset - start, piece) for offset, piece in requests])
+
+    def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
+        if not jobs:
+            return
+        keep = {number for number, pieces in jobs.items() if self._is_worth_keeping(number, pieces)}
+        self._touched.update(jobs)
+        # What is at hand first: then its memory can be used again, if it has to make room for others.
+        rest = [number for number, pieces in jobs.items() if not self._is_copied(number, pieces)]
+        self._go_to(min(jobs), max(jobs), jobs)
+        run_all([partial(self._block, number, jobs[number], number in keep) for number in rest])
+
+    def _go_to(self, first: int, last: int, jobs: dict[int, list[Request]]) -> None:
+        """Remember where the reader is. If it walks through a file of this machine, bring the blocks to come."""
+        frame = self.table[last]
+        begin = self.table[first].plain + min(inside for inside, _ in jobs[first])
+        end = frame.plain + max(inside + piece.nbytes for inside, piece in jobs[last])
+        before, self._place = self._place, place_in(last, frame, end)
+        if self._raw.window == 0 and before.leads_to(first, begin, last, end):
+            if last != before.number:
+                self._blocks.leave(before.number)
+            count = min(_AHEAD, self._blocks.limit // frame.length - 1)
+            coming = range(last + 1, min(last + 1 + count, len(self.table)))
+            self._blocks.bring_ahead([(number, self.table[number].length) for number in coming], self._fill_block)
+
+    def _block(self, number: int, pieces: list[Request], keep: bool) -> None:
+        if keep or self._blocks.is_coming(number):
+            self._copy(self._blocks.bring(number, self.table[number].length, self._fill_block), pieces)
+        else:
+            self.decrypt(number, pieces)
+
+    def _fill_block(self, number: int, plain: memoryview) -> None:
+        self.decrypt(number, [(0, plain)])
+
+    def _is_copied(self, number: int, pieces: list[Request]) -> bool:
+        """Whether a block is held; then the pieces are filled from it."""
+        block = self._blocks.take(number)
+        if block is not None:
+            self._copy(block, pieces)
+        return block is not None
+
+    def _copy(self, block: Block, pieces: list[Request]) -> None:
+        """Fill pieces from a block that was taken, and give it back."""
+        try:
+            for inside, destination in pieces:
+                copy(destination, block.plain[inside : inside + destination.nbytes])
+        finally:
+            self._blocks.give_back(block)
+
+    def _is_worth_keeping(self, number: int, pieces: list[Request]) -> bool:
+        """Whether more of a block is likely to be wanted soon: it is read again, or the one before it was read."""
+        length = self.table[number].length
+        wanted = sum(destination.nbytes for _, destination in pieces)
+        again = number in self._touched or number - 1 in self._touched
+        return again and wanted < length and length <= self._blocks.limit
+
+    def decrypt(self, number: int, pieces: list[Request]) -> None:
+        """Authenticate a block; put the wanted pieces of its plaintext in place, or wipe them.
+
+        Raises:
+            DamagedBlock: the tag is wrong.
+        """
+        frame = self.table[number]
+        data = self._raw.read(frame.offset, frame.stored)
+        if any(self._authentic(frame, data, frame.iv[:length], pieces) for length in _NONCES):
+            return
+        for _, destination in pieces:
+            destination[:] = bytes(destination.nbytes)
+        raise DamagedBlock(
+            f"encrypted block {number} of {len(self.table)} does not authenticate: it is damaged, or was encrypted"
+            " with another key",
+            offset=frame.offset,
+            file=self.name,
+        )
+
+    def prove_key(self) -> None:
+        """Make sure that the key opens some block.
+
+        Raises:
+            WrongKey: none of the first, middle and last block authenticates.
+
+        Cost: decrypts up to three blocks.
+        """
+        count = len(self.table)
+        if not any(map(self._opens, sorted({0, count // 2, count - 1}))):
+            alone = "the file's only block is damaged" if count == 1 else "the file is damaged throughout"
+            raise WrongKey(f"the key does not fit (no block authenticates with it), or {alone}", file=self.name)
+
+    def _opens(self, number: int) -> bool:
+        try:
+            self.decrypt(number, [])
+        except DamagedBlock:
+            return False
+        return True
+
+    def _authentic(self, frame: Frame, data: memoryview, nonce: bytes, pieces: list[Request]) -> bool:
+        decryptor = self._lock.gcm(nonce, frame.tag)
+        scratch = room(min(SCRATCH, frame.stored))
+        pieces = sorted(pieces, key=itemgetter(0))
+        first = 0
+        for begin, end, destination in passes(frame.stored, pieces):
+            target = scratch[: end - begin] if destination is None else destination
+            self._raw.expect(frame.offset + begin, end - begin)
+            decryptor.update_into(data[begin:end], target)
+            self._raw.release(frame.offset + begin, end - begin)
+            if destination is None:
+                first = scatter(begin, target, pieces, first)
+        try:
+            decryptor.finalize()
+        except invalid_tag():
+            return False
+        return True
+
+
+class CbcSource(DecryptedSource):
+    """AES-CBC and SM4-CBC: only the bytes that are wanted. Nothing is authenticated."""
+
+    window = 256
+    window_limit = 2**20
+
+    def scattered(self, whether: bool) -> None:
+        """See `Source.scattered`: of the ciphertext."""
+        self._raw.scattered(whether)
+
+    def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
+        tasks: list[Callable[[], None]] = []
+        pace = _PACES.get(self._lock.mode.algorithm, _OTHER_PACE)
+        total = 0
+        for number, pieces in jobs.items():
+            frame = self.table[number]
+            for inside, destination in pieces:
+                total += destination.nbytes
+                for start in range(0, destination.nbytes, pace.piece):
+                    piece = destination[start : start + pace.piece]
+                    tasks.append(partial(self._piece, frame, inside + start, piece))
+        if total < pace.worth_a_thread:
+            for task in tasks:
+                task()
+        else:
+            run_all(tasks)
+
+    def _piece(self, frame: Frame, inside: int, destination: memoryview) -> None:
+        """Decrypt a run of a block from the 16 bytes of ciphertext before it."""
+        begin = inside // BLOCK * BLOCK
+        end = -(-(inside + destination.nbytes) // BLOCK) * BLOCK
+        iv = frame.iv if begin == 0 else bytes(self._raw.read(frame.offset + begin - BLOCK, BLOCK))
+        data = self._raw.read(frame.offset + begin, end - begin)
+        self._raw.expect(frame.offset + begin, end - begin)
+        decryptor = self._lock.cbc(iv)
+        done = 0
+        if inside > begin:  # the first 16 bytes are only partly wanted
+            head = decryptor.update(data[:BLOCK])[inside - begin :][: destination.nbytes]
+            destination[: len(head)] = head
+            data, done = data[BLOCK:], len(head)
+        # `update_into` asks for 15 bytes of room to spare, so the last blocks go through a small buffer.
+        direct = (destination.nbytes - done) // BLOCK * BLOCK - 2 * BLOCK
+        if direct > 0:
+            decryptor.update_into(data[:direct], destination[done:])
+            data, done = data[direct:], done + direct
+        destination[done:] = decryptor.update(data)[: destination.nbytes - done]
+
+
+def run_all(tasks: list[Callable[[], Any]]) -> None:
+    """Run tasks, on threads if there are several; the first fault is raised when all have ended."""
+    if len(tasks) < 2 or THREADS < 2:
+        for task in tasks:
+            task()
+        return
+    with ThreadPoolExecutor(min(THREADS, len(tasks)), thread_name_prefix="lazyckpt") as pool:
+        futures = [pool.submit(task) for task in tasks]
+    for future in futures:
+        future.result()

@@ -1,0 +1,175 @@
+"""The framing of an encrypted checkpoint: independent blocks of at most 64 MiB of plaintext, one after another.
+
+    frame = magic       4 bytes
+           [tag        16 bytes, GCM only]
+            block_len  i32   = 4 + 16 + 4 + cipher_len
+            iv_len     i32   = 16
+            iv         16 bytes
+            cipher_len i32   > 0
+            ciphertext cipher_len bytes
+
+All numbers are little-endian. `hop` walks the headers without reading a ciphertext, checks each against the file and
+the limits, and gives a `FrameTable`: where every block of plaintext is. A file saved with `crc_check` carries a
+17-byte trailer in clear after its last frame; it is passed over.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lazyckpt.errors import CorruptFile, TruncatedFile
+from lazyckpt.sources.base import Source
+from lazyckpt.sources.encryption.cipher import BLOCK, Mode
+
+FRAME_PLAINTEXT: Final = 64 * 2**20  # MindSpore's MAX_BLOCK_SIZE
+LONGEST_BLOCK: Final = FRAME_PLAINTEXT + 50  # what MindSpore's reader accepts as block_len
+_CLEAR_TRAILER: Final = b"crc_num"
+_CLEAR_TRAILER_SIZE: Final = 17
+_HEADERS: Final = {True: struct.Struct("<4s16sii16si"), False: struct.Struct("<4s0sii16si")}
+_ROW: Final = np.dtype(
+    [("plain", "<u8"), ("length", "<u8"), ("offset", "<u8"), ("stored", "<u8"), ("iv", "V16"), ("tag", "V16")]
+)
+
+
+class Frame(NamedTuple):
+    """One encrypted block.
+
+    Attributes:
+        plain: offset of its first byte in the plaintext.
+        length: bytes of plaintext.
+        offset: where the ciphertext begins in the file.
+        stored: bytes of ciphertext.
+        iv: the 16 bytes stored as such.
+        tag: the authentication tag (GCM), else zeros.
+    """
+
+    plain: int
+    length: int
+    offset: int
+    stored: int
+    iv: bytes
+    tag: bytes
+
+
+class FrameTable:
+    """All frames of a file, in order. A value: it can be stored as bytes and compared."""
+
+    def __init__(self, rows: npt.NDArray[Any]) -> None:
+        self._rows = rows
+        self._starts = np.ascontiguousarray(rows["plain"])
+        self.size = int(rows["plain"][-1] + rows["length"][-1]) if len(rows) else 0
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> FrameTable:
+        """The inverse of `to_bytes`.
+
+        Raises:
+            ValueError: it is no table, or contradicts itself.
+        """
+        rows = np.frombuffer(data, _ROW)
+        ends = np.cumsum(rows["length"], dtype=np.uint64)
+        if len(rows) and (rows["plain"][0] or (rows["plain"][1:] != ends[:-1]).any()):
+            raise ValueError("the table of frames contradicts itself")
+        return cls(rows)
+
+    def to_bytes(self) -> bytes:
+        """64 bytes a frame."""
+        return self._rows.tobytes()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> Frame:
+        return Frame(*self._rows[number].item())
+
+    def holding(self, offset: int) -> int:
+        """The number of the frame that holds a byte of the plaintext."""
+        return int(np.searchsorted(self._starts, offset, side="right")) - 1
+
+    def with_lengths(self, lengths: npt.NDArray[np.int64]) -> FrameTable:
+        """The same frames with other lengths of plaintext."""
+        rows = self._rows.copy()
+        rows["length"] = lengths
+        rows["plain"] = np.cumsum(lengths) - lengths
+        return FrameTable(rows)
+
+
+def table_of(frames: Iterable[Frame]) -> FrameTable:
+    """The table of frames that are known."""
+    return FrameTable(np.array([tuple(frame) for frame in frames], _ROW))
+
+
+def header_size(mode: Mode) -> int:
+    """Bytes of a frame before its ciphertext."""
+    return _HEADERS[mode.tagged].size
+
+
+def header_of(mode: Mode, frame: Frame) -> bytes:
+    """The bytes before a frame's ciphertext."""
+    tag = frame.tag if mode.tagged else b""
+    return _HEADERS[mode.tagged].pack(mode.magic, tag, frame.stored + 24, 16, frame.iv, frame.stored)
+
+
+def hop(source: Source, mode: Mode) -> FrameTable:
+    """Walk the frame headers of an encrypted file.
+
+    Returns:
+        The table; for CBC modes `length` still includes the padding.
+
+    Cost: reads 48 bytes a frame (32 for CBC), that is for every 64 MiB.
+
+    Raises:
+        TruncatedFile: the file ends inside a frame.
+        CorruptFile: a header is impossible, or bytes follow the last frame.
+    """
+    header = _HEADERS[mode.tagged]
+    rows: list[tuple[int, int, int, int, bytes, bytes]] = []
+    position = plain = 0
+    while position < source.size:
+        if _is_clear_trailer(source, position):
+            break
+        left = source.size - position
+        if left < header.size:
+            raise _cut(source, len(rows), position, f"{left} bytes follow, its header has {header.size}")
+        magic, tag, block_length, iv_length, iv, stored = header.unpack(source.read(position, header.size))
+        fault = _fault(mode, len(rows), magic, block_length, iv_length, stored)
+        if fault:
+            raise CorruptFile(f"encrypted block {len(rows)} is damaged: {fault}", offset=position, file=source.name)
+        position += header.size
+        left -= header.size
+        if stored > left:
+            raise _cut(source, len(rows), position, f"it has {stored:,} bytes, the file ends after {left:,}")
+        rows.append((plain, stored, position, stored, iv, tag))
+        plain += stored
+        position += stored
+    return FrameTable(np.array(rows, _ROW))
+
+
+def _is_clear_trailer(source: Source, position: int) -> bool:
+    return (
+        position > 0
+        and source.size - position == _CLEAR_TRAILER_SIZE
+        and bytes(source.read(position, len(_CLEAR_TRAILER))) == _CLEAR_TRAILER
+    )
+
+
+def _fault(mode: Mode, number: int, magic: bytes, block: int, iv_length: int, stored: int) -> str:
+    """What is impossible in a header, or nothing."""
+    if magic != mode.magic:
+        return "bytes that are no frame follow the one before" if number else "the file does not begin with a frame"
+    if iv_length != 16:
+        return f"its iv has {iv_length} bytes, not 16"
+    if not 0 < stored <= LONGEST_BLOCK or block != stored + 24 or block > LONGEST_BLOCK:
+        return f"its lengths are impossible ({block:,} for a ciphertext of {stored:,})"
+    if not mode.tagged and stored % BLOCK:
+        return f"its ciphertext has {stored:,} bytes, no multiple of {BLOCK}"
+    return ""
+
+
+def _cut(source: Source, number: int, position: int, why: str) -> TruncatedFile:
+    return TruncatedFile(f"the file is cut in encrypted block {number}: {why}", offset=position, file=source.name)

@@ -1,0 +1,93 @@
+"""`ckpt.plot`: what a picture needs, gathered; drawn by `plots`, which is imported when a picture is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.model.entry import TENSOR, Entry
+from lazyckpt.reading.reader import Payloads
+from lazyckpt.runtime.optional import needed
+from lazyckpt.statistics.stream import rows_of
+from lazyckpt.statistics.table import Statistics
+from lazyckpt.views.outline import Outline
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Plots:
+    """Pictures of a checkpoint: matplotlib Figures, which a notebook shows and `savefig` writes. Needs matplotlib."""
+
+    def __init__(
+        self,
+        outline: Callable[[], Outline],
+        peek: Callable[[str], Any],
+        stats: Callable[[Iterable[str] | None], Statistics],
+        payloads: Payloads,
+    ) -> None:
+        """Not for users: see `Checkpoint.plot`."""
+        self._outline = outline
+        self._peek = peek
+        self._stats = stats
+        self._payloads = payloads
+
+    def sizes(self) -> Figure:
+        """A treemap of where the bytes are. Reads no value.
+
+        Raises:
+            MissingPackage: matplotlib is not installed.
+        """
+        with needed("plot"):
+            from lazyckpt.views import plots
+
+        return plots.sizes_picture(self._outline())
+
+    def hist(self, name: str) -> Figure:
+        """How the numbers of one tensor are distributed.
+
+        Raises:
+            MissingPackage: matplotlib is not installed.
+            KeyError: there is no such name.
+            ArgumentTypeError: it is no tensor.
+
+        Cost: reads the value twice, a few MiB at a time.
+        """
+        with needed("plot"):
+            from lazyckpt.views import plots
+
+        value = self._peek(name)
+        if not (isinstance(value, np.ndarray) or (isinstance(value, Entry) and value.kind == TENSOR)):
+            kind = value.kind if isinstance(value, Entry) else type(value).__name__
+            raise ArgumentTypeError(f"{name!r} is a {kind}: there is a histogram of tensors only")
+        (row,) = rows_of(self._payloads, name, value)
+        if row.skipped:
+            raise ArgumentTypeError(f"{name!r} cannot be drawn: {row.skipped}")
+        return plots.hist_picture(name, row.dtype, row.shape, row.moments, self._pieces(value))
+
+    def norms(self, names: Iterable[str] | None = None) -> Figure:
+        """The L2 norms of values in the order of the file.
+
+        Args:
+            names: which; None for all.
+
+        Raises:
+            MissingPackage: matplotlib is not installed.
+            KeyError: a name is not there; nothing is read then.
+
+        Cost: reads each value once, as `Checkpoint.stats`.
+        """
+        with needed("plot"):
+            from lazyckpt.views import plots
+
+        return plots.norms_picture(self._outline().root.label, self._stats(names))
+
+    def _pieces(self, value: Any) -> Iterator[Any]:
+        if isinstance(value, Entry):
+            yield from self._payloads.pieces(value) if 0 not in value.shape else ()
+        else:
+            flat = value.reshape(-1)
+            yield from (flat[start : start + 2**20] for start in range(0, flat.size, 2**20))

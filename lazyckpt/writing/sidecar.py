@@ -1,0 +1,80 @@
+"""The index of a file, written along with it by whoever writes the file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from lazyckpt.index import locations
+from lazyckpt.index.records import Meta
+from lazyckpt.index.write import SidecarWriter
+from lazyckpt.model.entry import Entry, Plain
+from lazyckpt.runtime import log
+from lazyckpt.runtime.atomic_write import Draft, draft
+from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.frames import table_of
+from lazyckpt.writing.sink import EncryptingSink
+
+
+class Follower:
+    """The index of a file that is being written. Its own faults are logged, and end it alone."""
+
+    def __init__(self, mode: int, lock: Lock | None) -> None:
+        self._mode = mode & 0o666 | 0o400
+        self._draft: Draft | None = None
+        self._writer: SidecarWriter | None = None
+        self._sealing = None
+        if lock is not None:
+            from lazyckpt.index.locked import Sealing
+
+            self._sealing = Sealing(lock)
+
+    def start(self, stack: contextlib.ExitStack, path: str) -> None:
+        """Begin the file in which the index is kept."""
+        with self._forgiven():
+            made = stack.enter_context(draft(path))
+            codec = () if self._sealing is None else (self._sealing.codec,)
+            self._writer = stack.enter_context(SidecarWriter(made.private, *codec))
+            self._draft = made
+
+    def add(self, entries: list[Plain | Entry]) -> None:
+        """Take the next entries."""
+        if self._writer is not None:
+            with self._forgiven():
+                self._writer.add(entries)
+
+    def seal(self, facts: Meta, sink: EncryptingSink) -> tuple[Meta, bytes | None]:
+        """What the index of an encrypted file keeps besides."""
+        if self._sealing is None:
+            return facts, None
+        return self._sealing.facts(facts), self._sealing.frames(table_of(sink.frames))
+
+    def finish(self, facts: Meta, frames: bytes | None) -> None:
+        """Write the rest."""
+        if self._writer is not None:
+            with self._forgiven():
+                self._writer.finish(facts, frames)
+
+    def place(self) -> None:
+        """Put it beside its file, which is in its place."""
+        if self._draft is not None:
+            with self._forgiven():
+                self._draft.place(self._mode)
+
+    @contextlib.contextmanager
+    def _forgiven(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            log.info("the index is not written along: %s", error)
+            self._draft = self._writer = None
+
+
+@contextlib.contextmanager
+def following(path: str, mode: int, lock: Lock | None) -> Iterator[Follower]:
+    """An index that is written along with the file at `path`; it has the same mode, and is sealed with its key."""
+    with contextlib.ExitStack() as stack:
+        index = Follower(mode, lock)
+        if not locations.on_network(path):
+            index.start(stack, locations.beside(path))
+        yield index
