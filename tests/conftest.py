@@ -31,14 +31,16 @@ settings.load_profile("fewer")
 
 # The suites beside a real framework, and in a real notebook, run where there is one.
 BESIDE = {
-    "distributed": "interop_dask",
-    "mindspore": "interop",
+    "distributed": "dask",
+    "mindspore": "mindspore",
     "nbclient": "notebook",
-    "s3fs": "interop_remote",
-    "torch": "interop_torch",
-    "zarr": "interop_zarr",
+    "s3fs": "remote",
+    "torch": "torch",
+    "zarr": "zarr",
 }
-collect_ignore = [folder for framework, folder in BESIDE.items() if importlib.util.find_spec(framework) is None]
+collect_ignore = [
+    f"interop/{folder}" for framework, folder in BESIDE.items() if importlib.util.find_spec(framework) is None
+]
 
 DESCRIPTORS = Path("/proc/self/fd")
 PASSED = pytest.StashKey[bool]()

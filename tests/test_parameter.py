@@ -19,7 +19,7 @@ from tracing import TracingSource, places
 import lazyckpt
 from lazyckpt.errors import ArgumentTypeError, ClosedCheckpoint
 from lazyckpt.formats.ckpt import header_extents
-from lazyckpt.reading.bulk import reader
+from lazyckpt.reading import reader
 from lazyckpt.sources import BytesSource, open_source
 
 WEIGHT = counting((6, 4, 5))

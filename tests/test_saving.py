@@ -1,4 +1,4 @@
-"""`save_checkpoint`: MindSpore's rules, without MindSpore; what the real one writes is compared in tests/interop."""
+"""`save_checkpoint`: MindSpore's rules, without MindSpore; tests/interop/mindspore compares with the real one."""
 
 from __future__ import annotations
 

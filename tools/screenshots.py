@@ -2,7 +2,7 @@
 
     python tools/screenshots.py
 
-Needs playwright, and a Chromium (see tests/notebook/page.py).
+Needs playwright, and a Chromium (see tests/support/page.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "notebook"), str(ROOT / "examples")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support"), str(ROOT / "examples")]
 
 from page import browser, shown  # noqa: E402
 from transformer import weights  # noqa: E402

@@ -7,4 +7,4 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parents[2] / "tests"
-sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(TESTS / "support"))

@@ -1,0 +1,102 @@
+"""What a release says of itself is said once: version, licence, types, and the oldest of what it needs."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from example_runs import ROOT, module
+
+import lazyckpt
+
+CONSUMER = Path(__file__).parents[1] / "typing_consumer" / "consumer.py"
+LENET = Path(lazyckpt.__file__).parent / "demo_data" / "LeNet5-1_32.ckpt"
+DATE = r"\d{4}-\d{2}-\d{2}"
+floors = module("floors", ROOT / "tools").floors
+
+
+def field(name):
+    """A field of CITATION.cff."""
+    return re.search(rf"^{name}: *\"?([^\"\n]*)", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)[1]
+
+
+def test_the_version_is_one(run):
+    """The command, the citation and the changelog have the package's own."""
+    code, printed, _ = run("--version")
+    newest = re.search(
+        rf"^## \[?([\d.]+)\]? - {DATE}$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+
+    assert code == 0
+    assert [printed.split()[-1], field("version"), newest[1]] == [lazyckpt.__version__] * 3
+
+
+def test_the_metadata_has_the_same_version():
+    """What pip says is installed, where it was built from this source."""
+    try:
+        installed = importlib.metadata.version("lazyckpt")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("lazyckpt is imported from its source, and not installed")
+
+    assert installed == lazyckpt.__version__
+
+
+def test_the_citation_has_the_day_of_the_newest_release():
+    """As the changelog tells it."""
+    newest = re.search(rf"^## .* - ({DATE})$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert field("date-released") == newest[1]
+
+
+def test_types_are_shipped():
+    """The marker is there that type checkers ask for."""
+    assert (Path(lazyckpt.__file__).parent / "py.typed").is_file()
+
+
+def test_the_consumer_uses_every_public_name():
+    """So type checkers see all of them."""
+    names = {
+        node.id for node in ast.walk(ast.parse(CONSUMER.read_text(encoding="utf-8"))) if isinstance(node, ast.Name)
+    }
+
+    assert set(lazyckpt.__all__) - names == set()
+
+
+def test_the_consumer_runs(tmp_path):
+    """What it tells type checkers is also so."""
+    shutil.copy(LENET, tmp_path / "net.ckpt")
+    ended = subprocess.run(
+        [sys.executable, CONSUMER, "net.ckpt"],
+        cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+
+    assert ended.stderr == ""
+    assert ended.stdout.splitlines()[-1] == "the copies are the same: True"
+
+
+def test_floors_are_the_oldest_versions_that_are_allowed():
+    """Of the package and of the extras that are named, and of those that they include."""
+    project = {
+        "name": "lazyckpt",
+        "dependencies": ["numpy>=1.26"],
+        "optional-dependencies": {
+            "s3": ["lazyckpt[remote]", "s3fs>=2024.6"],
+            "remote": ["fsspec[http]>=2024.6,<2030"],
+            "torch": ["torch>=2.1; python_version < '3.13'"],
+        },
+    }
+
+    assert list(floors(project, ["s3"])) == ["numpy==1.26", "fsspec==2024.6", "s3fs==2024.6"]
+    assert list(floors(project, ["torch"]))[1:] == ["torch==2.1; python_version < '3.13'"]
+
+
+def test_a_requirement_without_a_lower_bound_is_refused():
+    """Nothing would say what it was tested with."""
+    with pytest.raises(ValueError, match="'numpy' has no lower bound"):
+        list(floors({"name": "x", "dependencies": ["numpy"], "optional-dependencies": {}}, []))

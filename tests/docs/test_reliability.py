@@ -1,0 +1,35 @@
+"""What the documents on reliability and security claim is held by tests that are there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "docs" / name for name in ("reliability.md", "security.md")]
+TEXTS = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
+NAMED = sorted({found for text in TEXTS for found in re.findall(r"tests/[\w/]+(?:\.py(?:::\w+)?)?", text)})
+
+
+@pytest.mark.parametrize("named", NAMED)
+def test_every_test_that_is_named_is_there(named):
+    """A file or a folder of tests, or a function in one."""
+    file, _, function = named.partition("::")
+    path = ROOT / file
+
+    assert path.exists()
+    assert not function or function in {
+        node.name for node in ast.parse(path.read_text()).body if "name" in node._fields
+    }
+
+
+def test_every_fault_of_the_table_has_a_test():
+    """No row of it is only a claim."""
+    table = TEXTS[0].partition("## What goes wrong with MindSpore")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+
+    assert len(rows) > 15
+    assert [row for row in rows if "tests/" not in row.split("|")[3]] == []

@@ -1,0 +1,382 @@
+"""What is different in two checkpoints, and what had to be read to tell it."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from checkpoints import LAYERS, MIXED, array_value, checkpoint, counting, pattern, tensor_value
+from encryption import KEY, MODES, encrypted
+from opening import opened_and_traced
+from tracing import TracingSource, places
+
+import lazyckpt
+from lazyckpt.errors import ArgumentTypeError, CorruptFile, EncryptedFile, MissingFile
+from lazyckpt.explore import diff as module
+from lazyckpt.explore.opening import open_all
+from lazyckpt.index.batch import processes
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a checkpoint of values, or of bytes; its path."""
+
+    def write(name, content):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else checkpoint(content))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def compared(write):
+    """Compares two checkpoints of these contents."""
+    return lambda a, b, **how: lazyckpt.diff(write("a.ckpt", a), write("b.ckpt", b), **how)
+
+
+def told(report):
+    """The names of each outcome."""
+    found = {}
+    for row in report.rows:
+        found.setdefault(row.outcome, []).append((row.name, row.new_name) if row.new_name else row.name)
+    return found
+
+
+def pattern_of(size):
+    """Bytes as an array."""
+    return np.frombuffer(pattern(size), "u1")
+
+
+def traced(values):
+    """A checkpoint over a source that remembers what is read."""
+    source = TracingSource(checkpoint(values))
+    return source, opened_and_traced(source)
+
+
+@pytest.mark.parametrize("workers", [lambda: ThreadPoolExecutor(2), lambda: processes(2)], ids=["threads", "processes"])
+def test_workers_find_what_one_process_finds(workers, write, monkeypatch):
+    """Values that differ, are alike, renamed, on one side, or edited in memory: one report, with the same figures."""
+    monkeypatch.setattr(module, "_TASK_BYTES", 5000)
+    noise = np.random.default_rng(1).standard_normal((9, 1000))
+    one = {**MIXED, **{f"w{number}": row for number, row in enumerate(noise)}}
+    two = {**one, "w3": one["w3"] * 1.001, "step": np.array(5), "note": "other", "more": counting((3,))}
+    two["renamed"] = two.pop("w7")
+    path, other = write("a.ckpt", one), write("b.ckpt", two)
+    with open_all(other) as edited, workers() as executor:
+        edited["w5"].set_data(np.zeros(1000))
+        edited["conv1.bias"] = np.zeros(2)
+        reports = [
+            (lazyckpt.diff(path, side), lazyckpt.diff(path, side, scheduler=executor)) for side in (other, edited)
+        ]
+
+    assert [spread.to_dict() for _, spread in reports] == [here.to_dict() for here, _ in reports]
+    assert told(reports[0][1])["value"] == ["step", "note", "w3"]
+
+
+def test_copies_are_the_same(compared):
+    """Values of every kind, in two files."""
+    report = compared(MIXED, MIXED)
+
+    assert (report.same, report.equal, report.rows, report.counts()) == (True, 8, (), {"equal": 8})
+
+
+def test_every_kind_of_change_is_told(compared):
+    """In order: what is gone, new, renamed, of another kind, shape or dtype, changed; and how many are equal."""
+    changed = {
+        **{name: value for name, value in MIXED.items() if name not in ("conv1.weight", "fc.weight")},
+        "head.weight": MIXED["fc.weight"],
+        "conv1.bias": MIXED["conv1.bias"].astype("float32"),
+        "mask": np.array([True, False]),
+        "step": np.array(18),
+        "empty": np.zeros(1, "int8"),
+        "note": "anders",
+        "extra": counting((7,)),
+    }
+    report = compared(MIXED, changed)
+
+    assert told(report) == {
+        "removed": ["conv1.weight"],
+        "added": ["extra"],
+        "renamed": [("fc.weight", "head.weight")],
+        "kind": ["empty"],
+        "shape": ["mask"],
+        "dtype": ["conv1.bias"],
+        "value": ["step", "note"],
+    }
+    assert list(told(report)) == ["removed", "added", "renamed", "kind", "shape", "dtype", "value"]
+    assert (report.same, report.equal) == (False, 1)
+
+
+def test_how_far_values_are_apart(compared):
+    """The figures stand beside the name."""
+    (row,) = compared({"w": np.array([3.0, 4.0])}, {"w": np.array([3.0, 4.5])}).rows
+
+    assert row.difference == pytest.approx((1, 2, 0.5, 0.1, row.difference.cosine, 0))
+    assert row.difference.cosine == pytest.approx(27 / (5 * 29.25**0.5))
+
+
+def test_of_a_map_the_values_are_told(compared):
+    """And which of its arrays differ."""
+    keys, values, status = MIXED["table"]
+    (row,) = compared({"table": [keys, values, status]}, {"table": [keys + 1, values + 2, status]}).rows
+
+    assert (row.outcome, row.note, row.difference.max_abs) == ("value", "in its keys, values", 2.0)
+
+
+def test_another_order_is_no_difference(compared):
+    """Names are compared, not places."""
+    assert compared(LAYERS, dict(reversed(LAYERS.items()))).same
+
+
+def test_a_file_beside_itself_is_not_read(write, monkeypatch):
+    """Nor is another link to it."""
+    path = write("a.ckpt", MIXED)
+    os.link(path, path.with_name("link.ckpt"))
+    monkeypatch.setattr(module, "_Comparison", None)
+    reports = [lazyckpt.diff(path, path), lazyckpt.diff(path, path.with_name("link.ckpt"))]
+
+    assert [(report.same, report.same_file, report.equal) for report in reports] == [(True, True, 8)] * 2
+    assert lazyckpt.diff(path, path, names=["conv1.*"]).equal == 2
+
+
+def test_an_edited_view_of_the_same_file_is_compared(write):
+    """What was set in memory counts, in a view as in the checkpoint; and so does what was taken out."""
+    path = write("a.ckpt", LAYERS)
+    with lazyckpt.load_checkpoint(path) as one, lazyckpt.load_checkpoint(path) as two, one.copy() as three:
+        two["step"].set_data(np.array(18))
+        two["new"] = counting((3,))
+        del two["mask"]
+        three["fc.weight"] = LAYERS["fc.weight"].copy()
+        report = lazyckpt.diff(one, two)
+
+        assert told(report) == {"removed": ["mask"], "added": ["new"], "value": ["step"]}
+        assert told(lazyckpt.diff(path, two)) == told(report)
+        assert lazyckpt.diff(one, three).same
+        assert not lazyckpt.diff(one, three).same_file
+
+
+def test_narrowed_views_are_compared_as_they_are(write):
+    """What a view leaves out is not in it."""
+    path = write("a.ckpt", LAYERS)
+    with lazyckpt.load_checkpoint(path) as whole, whole.select("conv1") as part:
+        assert told(lazyckpt.diff(whole, part)) == {"removed": ["fc.weight", "step", "mask"]}
+
+
+def test_names_narrow_what_is_compared(compared):
+    """By name or pattern, on both sides."""
+    changed = {**LAYERS, "conv1.bias": LAYERS["conv1.bias"] + 1, "step": np.array(3), "conv1.new": np.ones(4)}
+
+    assert told(compared(LAYERS, changed, names=["conv1.*"])) == {"added": ["conv1.new"], "value": ["conv1.bias"]}
+    assert told(compared(LAYERS, changed, names="step")) == {"value": ["step"]}
+
+
+def test_only_headers_are_read_without_values():
+    """No byte of a payload is looked at; what was not compared is counted, and is no difference."""
+    (one, a), (two, b) = traced(MIXED), traced({**MIXED, "step": np.array(3), "mask": np.ones(2, bool)})
+    report = lazyckpt.diff(a, b, values=False)
+
+    assert (one.looked_at(), two.looked_at()) == (set(), set())
+    assert (told(report), report.uncompared, report.same) == ({"shape": ["mask"]}, 7, False)
+
+
+def test_digests_spare_reading(write):
+    """Values of equal digests are not read; those of different ones are, or are told without figures."""
+    paths = [write("a.ckpt", LAYERS), write("b.ckpt", {**LAYERS, "step": np.array(3), "more": LAYERS["mask"]})]
+    for path in paths:
+        lazyckpt.build_index(path, digest="blake2b").close()
+    with open_all(paths[0]) as one, open_all(paths[1]) as two:
+        seen = []
+        for side in (one, two):
+            read = side.payloads.stored
+            side.payloads.stored = lambda entry, *how, read=read: seen.append(entry.name) or read(entry, *how)
+        report, names_only = lazyckpt.diff(one, two), lazyckpt.diff(one, two, values=False)
+
+    assert set(seen) == {"step"}
+    assert told(report) == told(names_only) == {"added": ["more"], "value": ["step"]}
+    assert (names_only.uncompared, names_only.rows[-1].note) == (0, "their digests differ")
+
+
+def test_renames_are_found_by_digest_without_reading(write):
+    """When both indexes have them."""
+    paths = [write("a.ckpt", LAYERS), write("b.ckpt", {f"net.{name}": value for name, value in LAYERS.items()})]
+    for path in paths:
+        lazyckpt.build_index(path, digest="blake2b").close()
+
+    assert told(lazyckpt.diff(*paths, values=False)) == {"renamed": [(name, f"net.{name}") for name in LAYERS]}
+
+
+def test_renames_are_found_by_content(compared):
+    """Each new name stands for one old one; of values that are alike the first comes first."""
+    old = {"a": np.zeros(4), "b": np.zeros(4), "c": np.ones(4), "d": np.zeros(4, "float32"), "e": np.zeros(0)}
+    new = {"x": np.ones(4), "y": np.zeros(4), "z": np.zeros((2, 2)), "f": np.zeros(0)}
+
+    assert told(compared(old, new)) == {
+        "removed": ["b", "d", "e"],
+        "added": ["z", "f"],
+        "renamed": [("a", "y"), ("c", "x")],
+    }
+
+
+def test_a_rename_is_held_against_all_of_the_content(compared, monkeypatch):
+    """Values whose beginnings are alike may differ further on."""
+    from lazyckpt.reading import reader
+
+    monkeypatch.setattr(reader.Payloads.stored, "__defaults__", (1024,))
+    old, new = pattern(8000), bytearray(pattern(8000))
+    new[-1] ^= 1
+
+    assert told(
+        compared({"a": np.frombuffer(old, "u1")}, {"b": np.frombuffer(bytes(new), "u1")})
+    ) == {"removed": ["a"], "added": ["b"]}  # fmt: skip
+
+
+def test_too_many_renames_are_not_looked_for(compared, monkeypatch):
+    """Reading is bounded."""
+    monkeypatch.setattr(module, "MOST_RENAMES", 1)
+
+    assert told(compared({"a": np.ones(4)}, {"b": np.ones(4)})) == {"removed": ["a"], "added": ["b"]}
+
+
+def test_what_is_refused_cannot_be_compared(compared):
+    """It is told, with the reason, and the rest is compared."""
+    odd = tensor_value("q", [2], "Float8E4M3FN", b"ab") + array_value("w", counting((3,)))
+    report = compared(odd, odd)
+
+    assert (told(report), report.equal) == ({"refused": ["q"]}, 1)
+    assert report.rows[0].note.startswith("the dtype 'Float8E4M3FN' is unknown")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_encrypted_file_is_compared_with_a_plain_one(write, mode):
+    """Opened with its key; blocks smaller than values."""
+    plain = write("plain.ckpt", MIXED)
+    secret = write("secret.ckpt", encrypted(checkpoint({**MIXED, "step": np.array(3)}), mode, block=700))
+    with open_all(secret, KEY, mode) as opened:
+        assert told(lazyckpt.diff(plain, opened)) == {"value": ["step"]}
+    with pytest.raises(EncryptedFile):
+        lazyckpt.diff(plain, secret)
+
+
+def test_large_values_are_read_a_piece_at_a_time(tmp_path):
+    """By threads or without: in order, both sides at once."""
+    value = np.arange(3 * 2**20, dtype="<f4")
+    one, two = (TracingSource(checkpoint({"w": array})) for array in (value, value.copy()))
+    one.window = two.window = 4096
+    a, b = opened_and_traced(one), opened_and_traced(two)
+    report = lazyckpt.diff(a, b, workers=2)
+    reader = places(a.entry("w").extents[:0])
+
+    assert report.same
+    assert reader == set()
+    assert max(length for source in (one, two) for _, length in source.reads) == 2**23
+
+
+def test_threads_give_the_same_report(write):
+    """In the same order."""
+    values = {f"w{number}": counting((100,)) for number in range(50)}
+    changed = {name: value + int(name[1:]) % 3 for name, value in values.items()}
+    paths = write("a.ckpt", values), write("b.ckpt", changed)
+    reports = [lazyckpt.diff(*paths, workers=workers).to_dict() for workers in (1, 4)]
+
+    assert reports[0] == reports[1]
+    assert reports[0]["counts"] == {"value": 33, "equal": 17}
+
+
+def test_progress_ends_at_the_file_s_size(write):
+    """It never goes back."""
+    paths = write("a.ckpt", MIXED), write("b.ckpt", MIXED)
+    heard = []
+    lazyckpt.diff(*paths, progress=lambda done, total: heard.append((done, total)))
+    size = paths[0].stat().st_size
+
+    assert heard == sorted(heard)
+    assert heard[-1] == (size, size)
+
+
+def test_safetensors_are_compared_with_checkpoints(tmp_path, write):
+    """Formats are no difference."""
+    path = write("a.ckpt", LAYERS)
+    with lazyckpt.load_checkpoint(path) as opened:
+        opened.save(tmp_path / "a.safetensors")
+        opened.save(tmp_path / "set.safetensors", max_shard_size=1000)
+
+    assert lazyckpt.diff(path, tmp_path / "a.safetensors").same
+    assert lazyckpt.diff(tmp_path / "set.safetensors.index.json", path).same
+
+
+def test_faults_are_raised(write):
+    """A missing file, a damaged value, a thing that no checkpoint holds."""
+    path = write("a.ckpt", LAYERS)
+    other = write("b.ckpt", {**LAYERS, "step": np.array(3)})
+    with pytest.raises(MissingFile, match="none"):
+        lazyckpt.diff(path, path.with_name("none.ckpt"))
+    with lazyckpt.load_checkpoint(path) as one:
+        one["step"] = object()
+        with pytest.raises(ArgumentTypeError):
+            lazyckpt.diff(one, other)
+
+
+def test_damage_is_not_taken_for_a_difference(write):
+    """Where the index has digests."""
+    values = {"first": pattern_of(8192), "w": pattern_of(8192), "last": pattern_of(8192)}
+    path, other = write("a.ckpt", values), write("b.ckpt", values)
+    index = lazyckpt.build_index(path, digest="blake2b")
+    offset = index["w"].extents[0].offset
+    index.close()
+    status = os.stat(path)
+    with path.open("r+b") as file:
+        file.seek(offset + 1000)
+        file.write(b"\xff")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(CorruptFile, match=r"digest.*'w'"):
+        lazyckpt.diff(path, other, workers=1)
+
+
+def test_a_person_sees_at_once_what_differs(compared):
+    """Signs as diff(1) has them, facts, figures, a sentence."""
+    report = compared(
+        {"w": np.array([3.0, 4.0]), "old": counting((2,)), "s": np.ones(3)},
+        {"w": np.array([3.0, 4.5]), "new": np.zeros((4,)), "s": np.ones(4)},
+    )
+    lines = str(report).splitlines()
+
+    assert lines[2:-1] == [
+        "- old  Float32 (2,)",
+        "+ new  Float64 (4,)",
+        "! s    Float64 (3,) => Float64 (4,)",
+        "~ w    Float64 (2,)  max |Δ| 0.5, relative L2 1.00e-01, cosine 0.998460, 1 of 2 differ",
+    ]
+    assert lines[-1] == "1 removed, 1 added, 1 of another shape, 1 with other values"
+    assert repr(report) == f"<Diff: {lines[-1]}>"
+
+
+def test_long_reports_are_cut(compared):
+    """Every row is in the data."""
+    report = compared({"x": np.ones(1)}, {"x": np.ones(1), **{f"w{number}": np.ones(1) for number in range(300)}})
+
+    assert len(report.to_dict()["rows"]) == 300
+    assert "… and 100 more" in str(report)
+    assert "… and 100 more" in report._repr_html_()
+
+
+def test_names_cannot_disturb_where_they_are_shown(compared):
+    """Neither a terminal nor a notebook."""
+    hostile = "<script>alert(1)</script>\x1b[2J\n"
+    report = compared({"w": np.ones(1)}, {"w": np.ones(1), hostile: np.ones(2)})
+    page = report._repr_html_()
+
+    assert "<script" not in page
+    assert {character for character in str(report) + page if not character.isprintable()} == {"\n"}
+    assert "\x1b" not in str(report)
+
+
+def test_the_data_are_plain(compared):
+    """JSON takes them."""
+    data = json.loads(json.dumps(compared({"w": np.ones(2), "t": "x"}, {"w": np.zeros(2), "t": "y"}).to_dict()))
+
+    assert (data["same"], data["counts"]) == (False, {"value": 2})
+    assert data["rows"][0]["difference"]["max_abs"] == 1.0

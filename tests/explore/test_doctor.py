@@ -1,0 +1,357 @@
+"""What a file is, what is the matter with it, and that this can be told of any file at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from checkpoints import LAYERS, MIXED, array_value, checkpoint, number, pattern, tensor_value, with_crc
+from encryption import KEY, MODES, encrypted, flipped, key_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mindspore_results import recorded
+from mutated_files import GOLDEN, mutated
+from other_files import FILES as OTHERS
+from tracing import TracingSource, places
+
+import lazyckpt
+from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.explore import doctor as module
+from lazyckpt.explore.doctor import diagnose
+from lazyckpt.explore.doctor_report import LEVELS
+from lazyckpt.sources import local
+
+
+@pytest.fixture
+def told(tmp_path):
+    """The diagnosis of a file of these bytes."""
+
+    def told(data, name="net.ckpt", **how):
+        path = tmp_path / name
+        path.write_bytes(data)
+        return diagnose(path, **how)
+
+    return told
+
+
+def findings(report):
+    """(level, what) of each finding."""
+    return [(finding.level, finding.what) for finding in report.findings]
+
+
+def test_a_healthy_file_gets_a_short_answer(told):
+    """What it is, that it is healthy, and the facts that matter."""
+    report = told(checkpoint(MIXED))
+
+    assert (report.healthy, report.findings) == (True, ())
+    assert str(report).splitlines()[0].endswith("net.ckpt: a MindSpore checkpoint; healthy")
+    assert len(str(report).splitlines()) == 5
+
+
+def test_the_facts_of_a_checkpoint(told):
+    """Counted in one walk; as plain data."""
+    report = told(with_crc(checkpoint(MIXED)))
+
+    assert json.loads(json.dumps(report.to_dict()))["facts"] == dict(report.facts)
+    assert report.facts["parameters"] == 8
+    assert report.facts["values"] == "4.0 KiB (4,111 bytes)"
+    assert report.facts["kinds"] == {"tensor": 5, "string": 2, "map": 1}
+    assert report.facts["dtypes"] == {"Float32": 2, "Float16": 1, "Int64": 1, "Bool": 1}
+    assert report.facts["crc"].startswith("0x")
+
+
+@pytest.mark.parametrize("align", [1, 64])
+def test_alignment_is_counted(told, tmp_path, align):
+    """Of tensors that have any bytes."""
+    report = told(checkpoint(LAYERS))
+    with lazyckpt.load_checkpoint(tmp_path / "net.ckpt") as opened:
+        opened.save(tmp_path / "aligned.ckpt", align=align)
+        offsets = [entry.extents[0].offset for entry in map(opened.entry, opened)]
+    counts = [sum(offset % size == 0 for offset in offsets) for size in (4, 16, 64)]
+    if align == 64:
+        report, counts = diagnose(tmp_path / "aligned.ckpt"), [5, 5, 5]
+
+    assert report.facts[
+        "aligned"
+    ] == "of 5 tensors {} at a multiple of 4, {} at a multiple of 16, {} at a multiple of 64 bytes".format(*counts)
+
+
+@pytest.mark.parametrize(("what", "data", "advice"), OTHERS, ids=[what for what, _, _ in OTHERS])
+def test_other_files_are_told_apart(told, what, data, advice):
+    """By their first bytes, with what to do; only safetensors are a checkpoint."""
+    report = told(data)
+
+    assert what in report.what
+    assert not report.healthy
+    if what != "safetensors file":
+        assert (len(report.findings), report.findings[0].level) == (1, "fatal")
+        assert advice in report.findings[0].advice
+
+
+def test_things_that_are_no_files(tmp_path):
+    """A folder, a pipe (which is not opened), a link into nothing, nothing, a name that no file can have."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    whats = [diagnose(tmp_path / name).what for name in ("", "pipe", "link", "none")]
+
+    assert whats == ["a folder", "a pipe", "a link that leads nowhere", "nothing: there is no such file"]
+    assert diagnose("a\0b").findings[0].level == "fatal"
+    assert diagnose("/dev/null").what == "a device"
+
+
+def test_an_empty_file(told):
+    """0 bytes."""
+    assert (told(b"").what, findings(told(b""))) == ("an empty file", [("fatal", "it has 0 bytes")])
+
+
+def test_a_file_that_may_not_be_read(told, monkeypatch):
+    """With what to do about it."""
+    report = told(checkpoint(LAYERS))
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(local.os, "open", refuse)
+    report = diagnose(report.path)
+    monkeypatch.undo()
+
+    assert [level for level, _ in findings(report)] == ["fatal"]
+    assert "Permission denied" in report.findings[0].what
+    assert "chmod" in report.findings[0].advice
+
+
+@pytest.mark.parametrize("cut", [1, 20, 3400, 4000])
+def test_where_a_cut_file_breaks_off(told, cut):
+    """The last whole parameter, and how many bytes of the broken one are missing."""
+    data = checkpoint(MIXED)
+    ends = np.cumsum([len(checkpoint({name: value})) for name, value in MIXED.items()])
+    names = list(MIXED)
+    report = told(data[: len(data) - cut])
+    whole = int((ends <= len(data) - cut).sum())
+
+    assert report.facts["last whole parameter"] == ("", *names)[whole]
+    assert report.facts["parameters"] == whole
+    assert report.facts["bytes missing"] == f"at least {ends[whole] - (len(data) - cut):,}"
+    assert "download the file again" in report.findings[0].advice
+
+
+def test_damage_in_the_middle_is_located(told):
+    """The byte, and what stands before it."""
+    data = bytearray(checkpoint(LAYERS))
+    place = len(checkpoint({"conv1.weight": LAYERS["conv1.weight"]}))
+    data[place] = 7
+    report = told(bytes(data))
+
+    assert (report.facts["last whole parameter"], report.facts["parameters"]) == ("conv1.weight", 1)
+    assert report.facts["broken at"] == place
+
+
+def test_oddities_are_told_by_level(told):
+    """Most serious first, each with an example."""
+    data = (
+        array_value("w", np.ones(2))
+        + tensor_value("q", [2], "Float8E4M3FN", b"ab")
+        + array_value("x" * 2000, np.ones(1))
+        + array_value("w", np.zeros(2))
+        + array_value("e.__param_key__1", np.ones(1))
+        + number(9, 1)
+        + array_value("last", np.ones(1))
+    )
+    report = told(data)
+
+    assert [level for level, _ in findings(report)] == ["error", "error", "warning", "note", "note"]
+    assert [what.partition(":")[0] for _, what in findings(report)] == [
+        "a parameter cannot be loaded",
+        "a name has more than 1,024 characters",
+        "a value is replaced by a later one of the same name",
+        "a name is shortened when it is loaded, as MindSpore does",
+        "2 bytes between parameters belong to none",
+    ]
+    assert sorted(LEVELS) == sorted({"fatal", *(level for level, _ in findings(report))})
+
+
+def test_a_name_that_load_checkpoint_refuses(told):
+    """By its ending."""
+    assert [level for level, _ in findings(told(checkpoint(LAYERS), "net.bin"))] == ["error"]
+    assert told(checkpoint(LAYERS), "net.ckpt").healthy
+
+
+def test_a_file_without_parameters(told):
+    """Protobuf that holds none."""
+    assert findings(told(number(9, 1) * 3)) == [("fatal", "there is no parameter in it")]
+
+
+def test_the_index_is_looked_at(told, tmp_path):
+    """Absent, fresh, with digests, stale, damaged."""
+    data = checkpoint(LAYERS)
+    absent = told(data).facts["index"]
+    lazyckpt.build_index(tmp_path / "net.ckpt", digest="blake2b").close()
+    fresh = diagnose(tmp_path / "net.ckpt").facts["index"]
+    stale = told(data + array_value("more", np.ones(1)))
+    (tmp_path / "net.ckpt.lmdb").write_bytes(pattern(9000))
+    damaged = told(data)
+
+    assert absent.startswith("none yet")
+    assert [text.rpartition(" (")[2] for text in fresh] == ["fresh, with digests)"]
+    assert [report.findings[0].what.split(" is ")[1].split(":")[0] for report in (stale, damaged)] == [
+        "stale",
+        "damaged",
+    ]
+    assert stale.healthy
+    assert damaged.healthy
+
+
+def test_nothing_is_written(told, tmp_path, cache_folder):
+    """Neither beside the file nor in the cache."""
+    told(checkpoint(MIXED), values=True)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["net.ckpt"]
+    assert not cache_folder.exists()
+
+
+def test_no_payload_is_read_without_values(monkeypatch, tmp_path):
+    """Only headers and the file's ends; with values all of it."""
+    data = checkpoint({"first": np.zeros(3000), **MIXED, "last": np.zeros(3000)})
+    (tmp_path / "net.ckpt").write_bytes(data)
+    payloads = places([extent for entry in _entries(data) for extent in entry.all_extents])
+    opened = module.open_source
+    sources = []
+
+    def traced(*arguments, **how):
+        found = opened(*arguments, **how)
+        found.source.close()
+        sources.append(TracingSource(data))
+        return found._replace(source=sources[-1])
+
+    monkeypatch.setattr(module, "open_source", traced)
+    diagnose(tmp_path / "net.ckpt")
+    diagnose(tmp_path / "net.ckpt", values=True)
+    floats = places([entry.extents[0] for entry in _entries(data) if entry.name in ("first", "fc.weight")])
+
+    inside = payloads - {*range(512), *range(len(data) - 17, len(data))}
+
+    assert sources[0].looked_at() & inside == set()
+    assert floats <= sources[1].looked_at()
+
+
+def _entries(data):
+    from lazyckpt.formats import scan
+    from lazyckpt.sources.base import BytesSource
+
+    return list(scan(BytesSource(data), "ckpt"))
+
+
+def test_values_that_are_no_numbers_are_found_on_request(told):
+    """NaNs and infinities, counted; progress ends at the whole."""
+    values = {"ok": np.ones(4), "bad": np.array([np.nan, np.inf, -np.inf, 1, np.nan], "f2"), "n": np.ones(3, "i4")}
+    heard = []
+    report = told(checkpoint(values), values=True, progress=lambda done, total: heard.append((done, total)))
+
+    assert told(checkpoint(values)).healthy
+    assert findings(report) == [("warning", "a parameter holds NaNs or infinities: 'bad' (2 NaN, 2 infinite of 5)")]
+    assert heard[-1] == (54, 54)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_encrypted_files(told, mode):
+    """Without the key the blocks are counted; with it the contents are seen; a wrong key is told."""
+    data = encrypted(checkpoint(MIXED), mode, block=1000)
+    locked, opened, wrong = told(data), told(data, key=KEY, values=True), told(data, key=key_of(16)[::-1])
+
+    assert (locked.healthy, locked.facts["blocks"], locked.facts["encryption"]) == (True, 5, mode)
+    assert "parameters" not in locked.facts
+    assert (opened.healthy, opened.facts["parameters"]) == (True, 8)
+    assert not wrong.healthy
+    assert "key" in wrong.findings[0].what
+    assert told(data, key=b"short").findings[0].level == "fatal"
+    assert told(data[:-1]).findings[0].what.startswith("the file is cut in encrypted block 4")
+
+
+@pytest.mark.parametrize("block", [0, 3])
+def test_a_damaged_block_is_located(told, block):
+    """The file stays what it is."""
+    report = told(flipped(encrypted(checkpoint(MIXED), block=1000), 1048 * block + 100), key=KEY)
+
+    assert report.what == "a MindSpore checkpoint, encrypted with AES-GCM"
+    assert findings(report)[0][1].startswith(f"encrypted block {block} of 5 does not authenticate")
+    assert "lazyckpt verify" in report.findings[0].advice
+
+
+def test_a_key_for_a_plain_file_is_a_note(told):
+    """It is healthy all the same."""
+    report = told(checkpoint(LAYERS), key=KEY)
+
+    assert (report.healthy, [level for level, _ in findings(report)]) == (True, ["note"])
+
+
+def test_the_key_is_nowhere(told):
+    """Not in the report, however it is shown."""
+    report = told(encrypted(checkpoint(LAYERS)), key=KEY)
+    shown = str(report) + repr(report) + report._repr_html_() + json.dumps(report.to_dict())
+
+    assert KEY.hex() not in shown
+    assert repr(KEY) not in shown
+
+
+def test_listings_are_looked_at(told, tmp_path):
+    """How many files there are, and which are missing."""
+    told(checkpoint(LAYERS))
+    with lazyckpt.load_checkpoint(tmp_path / "net.ckpt") as opened:
+        opened.save(tmp_path / "set.safetensors", max_shard_size=1000)
+    listing = tmp_path / "set.safetensors.index.json"
+    whole = diagnose(listing)
+    os.remove(min(tmp_path.glob("set-*.safetensors")))
+
+    assert (whole.healthy, whole.facts["parts"] > 1) == (True, True)
+    assert diagnose(listing).findings[0].what.startswith("1 of its files are missing: set-00001")
+    assert told(b"{", "broken.ckpt.index.json").findings[0].what.startswith("the listing is no JSON")
+
+
+def test_hostile_names_cannot_disturb(told):
+    """Neither a terminal nor a notebook."""
+    report = told(tensor_value("<script>\x1b[2J", [2], "Float8E4M3FN", b"ab"))
+
+    assert "<script" not in report._repr_html_()
+    assert "\x1b" not in str(report) + report._repr_html_()
+
+
+def test_what_is_no_path_is_a_mistake():
+    """The only thing that raises."""
+    for wrong in (None, 3, b"net.ckpt"):
+        with pytest.raises(ArgumentTypeError):
+            diagnose(wrong)
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.name)
+def test_it_agrees_with_loading(path, tmp_path):
+    """What loads is healthy or odd; what does not is sick; every file gets a report."""
+    shutil.copy(path, tmp_path)
+    load = recorded(path.name)["load"]
+    key = bytes.fromhex(load["dec_key"]) if load.get("dec_key") else None
+    reports = [diagnose(tmp_path / path.name, given, values=True) for given in {key, None, KEY}]
+    report = diagnose(tmp_path / path.name, key)
+    try:
+        arguments = {"dec_key": key, "dec_mode": load.get("dec_mode", "AES-GCM")} if key else {}
+        lazyckpt.load_checkpoint(tmp_path / path.name, format=path.suffix[1:], **arguments, index="memory").close()
+        loads = True
+    except ValueError:
+        loads = False
+
+    assert all(str(one) and one._repr_html_() and json.dumps(one.to_dict()) for one in reports)
+    assert any(finding.level in ("fatal", "error") for finding in report.findings) is not loads
+
+
+@settings(max_examples=6 * settings.default.max_examples)
+@given(mutated(), st.sampled_from([None, KEY, key_of(32), b"x"]), st.booleans())
+def test_nothing_is_raised_for_any_file(tmp_path_factory, data, key, values):
+    """Whatever its bytes are, with or without a key."""
+    path = tmp_path_factory.getbasetemp() / "any.ckpt"
+    path.write_bytes(data)
+    report = diagnose(path, key, values=values)
+
+    assert str(report)
+    assert report._repr_html_()
+    assert json.dumps(report.to_dict())

@@ -1,0 +1,72 @@
+"""A file that is no checkpoint is told by its first bytes, with what to do about it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from checkpoints import MIXED, checkpoint, pattern
+from other_files import FILES, LFS
+
+from lazyckpt.errors import CorruptFile, NothingLoaded, WrongFormat
+from lazyckpt.formats import scan
+from lazyckpt.formats.detect import HEAD, diagnose
+from lazyckpt.loading import load_checkpoint
+from lazyckpt.sources.base import BytesSource
+
+NAMES = [what for what, _, _ in FILES]
+
+
+@pytest.mark.parametrize(("what", "data", "advice"), FILES, ids=NAMES)
+def test_a_file_is_told_by_its_first_bytes(what, data, advice):
+    """One sentence says what it is and what to do."""
+    sentence = diagnose(data[:HEAD])
+
+    assert (sentence[:8], what in sentence, advice in sentence) == ("this is ", True, True)
+
+
+@pytest.mark.parametrize("data", [data for _, data, _ in FILES], ids=NAMES)
+def test_scanning_another_format_says_which(data):
+    """The scan fails with WrongFormat, which names the file; the fault that it met is the cause."""
+    with pytest.raises(WrongFormat, match=r"^model\.ckpt: this is ") as caught:
+        list(scan(BytesSource(data, "model.ckpt"), "ckpt"))
+
+    assert isinstance(caught.value.__cause__, CorruptFile)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"\x0a", checkpoint(MIXED)[:HEAD], pattern(HEAD), b"short text", b"PK", b"\0" * HEAD, b"\xff" * HEAD],
+    ids=["nothing", "a byte", "a checkpoint", "noise", "a little text", "half a magic", "zeros", "ones"],
+)
+def test_what_is_not_known_is_not_guessed(head):
+    """Nothing is said of bytes that could be anything, a checkpoint among them."""
+    assert diagnose(head) is None
+
+
+def test_a_broken_checkpoint_is_not_called_something_else():
+    """A truncated checkpoint stays a CorruptFile, which names the file."""
+    with pytest.raises(CorruptFile, match=r"^model\.ckpt: ") as caught:
+        list(scan(BytesSource(checkpoint(MIXED)[:-1], "model.ckpt"), "ckpt"))
+
+    assert not isinstance(caught.value, WrongFormat)
+
+
+def test_a_checkpoint_is_never_sniffed():
+    """What parses is a checkpoint, whatever its first bytes look like."""
+    data = checkpoint({"version https://git-lfs": np.zeros(3, "int8")})
+
+    assert [entry.name for entry in scan(BytesSource(data), "ckpt")] == ["version https://git-lfs"]
+
+
+def test_only_the_head_is_read_for_it():
+    """A file larger than the head is told from its first 512 bytes."""
+    assert diagnose((LFS + b"\xff" * 10_000)[:HEAD]) == diagnose(LFS)
+
+
+def test_a_strategy_file_is_told_though_it_parses(tmp_path):
+    """Its protobuf is one of unknown fields to a checkpoint's: loading says what it is."""
+    path = tmp_path / "strategy.ckpt"
+    path.write_bytes(b"\x08\x01\x12\x11\n\x0bMatMul_hand\x12\x02\x08\x00")
+
+    with pytest.raises(NothingLoaded, match="this is a strategy file"):
+        load_checkpoint(path)

@@ -1,0 +1,102 @@
+"""Records as stretches: whatever an index holds, its stretches say what its entries say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from checkpoints import MIXED, checkpoint, counting
+from entries import MARK, entries_of, refused_entry, tensor_entry
+from generated import files, plain_files
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazyckpt.errors import CorruptFile, StaleIndex
+from lazyckpt.formats import FORMATS
+from lazyckpt.index import Index
+from lazyckpt.index.records import Meta, encode
+from lazyckpt.index.store import MemoryStore
+from lazyckpt.model.tensor_runs import LONGEST, SMALL, Stretch
+from lazyckpt.sources import BytesSource
+
+FORM = FORMATS["ckpt"]
+SMALL_ONES = {f"layer{number}": counting((number % 3 + 1, 5)) for number in range(60)}
+
+
+def index_of(entries):
+    """An index in memory."""
+    return Index(MemoryStore(entries, Meta(MARK)))
+
+
+def index_of_file(data):
+    """The index of a file's bytes."""
+    return index_of(FORM.scan(BytesSource(data)))
+
+
+def opened(index):
+    """The entries of all stretches, and those between them."""
+    for found in index.stretches():
+        yield from entries_of(found) if isinstance(found, Stretch) else [found]
+
+
+@given(st.one_of(plain_files, files))
+def test_stretches_hold_the_entries_of_the_index(data):
+    """All of them, in file order, of any file."""
+    try:
+        index = index_of_file(data)
+    except CorruptFile:
+        return
+
+    assert list(opened(index)) == list(index.entries())
+
+
+@pytest.mark.parametrize("large", [SMALL, 2 * SMALL])
+def test_small_ones_between_others_are_stretches(large):
+    """What is large, or no tensor, ends a stretch and stays an entry."""
+    halves = {f"{half}.{name}": value for half in "ab" for name, value in SMALL_ONES.items()}
+    names = list(halves)
+    values = {name: halves[name] for name in names[:60]} | {"large": np.zeros(large, "u1")} | MIXED
+    values |= {name: halves[name] for name in names[60:]}
+    index = index_of_file(checkpoint(values))
+    stretches = [found for found in index.stretches() if isinstance(found, Stretch)]
+
+    assert list(opened(index)) == list(index.entries())
+    assert [name for found in stretches for name in found.names if name in halves] == names
+    assert "large" not in {name for found in stretches for name in found.names}
+
+
+def test_a_stretch_is_short():
+    """However many small ones there are, one has at most a mebibyte."""
+    index = index_of_file(checkpoint({f"layer{number}": counting((600,)) for number in range(2_000)}))
+    sizes = [found.stop - found.start for found in index.stretches()]
+
+    assert len(sizes) > 4
+    assert max(sizes) <= LONGEST
+
+
+def test_what_does_not_follow_is_in_no_stretch():
+    """Entries with bytes between them are entries."""
+    index = index_of([tensor_entry(f"layer{place}", 2 * place) for place in range(50)])
+
+    assert list(index.stretches()) == list(index.entries())
+
+
+def test_digests_keep_values_apart():
+    """A value whose content is to be compared with a digest is not read by the hundred."""
+    entries = [entry._replace(digest=bytes(32)) for entry in FORM.scan(BytesSource(checkpoint(SMALL_ONES)))]
+    index = index_of(entries)
+
+    assert list(index.stretches()) == entries
+
+
+@pytest.mark.parametrize("place", [0, 30, 59])
+@pytest.mark.parametrize(
+    "damage", [lambda record: record[:7], lambda record: record[:30], lambda record: record[:-1] + b"\xff"]
+)
+def test_a_damaged_record_is_told(place, damage):
+    """Cut short, or with a name that is no text."""
+    entries = list(FORM.scan(BytesSource(checkpoint(SMALL_ONES))))
+    index = index_of([*entries, refused_entry("broken", 60)])
+    index._store._records[place] = damage(encode(entries[place], entries[place].name.encode()))
+
+    with pytest.raises(StaleIndex, match="the index is damaged"):
+        list(index.stretches())

@@ -1,0 +1,115 @@
+"""Writing a sidecar: in a few ascending transactions, however the names fall on them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from entries import MARK, tensor_entry
+from store_contract import MIXED, SidecarContract, dump
+
+from lazyckpt.index import write
+from lazyckpt.index.records import Meta
+from lazyckpt.index.sidecar import Sidecar
+
+SMALL = 13
+SUPPORT = str(Path(__file__).parents[1] / "support")
+
+
+@pytest.fixture
+def _small_batches(monkeypatch):
+    """Transactions of a few records, so that every rule meets a border between two."""
+    monkeypatch.setattr(write, "_BATCH", SMALL)
+
+
+@pytest.mark.usefixtures("_small_batches")
+class TestInBatches(SidecarContract):
+    """The contract of stores, for a sidecar that was written in many small transactions."""
+
+
+@pytest.mark.usefixtures("_small_batches")
+@pytest.mark.parametrize("count", [*range(12, 15), *range(24, 29), 39, 50, 52, 53])
+@pytest.mark.parametrize("names", [1, 12, 13, 14, 26, 100])
+def test_batches_may_end_anywhere(count, names, tmp_path):
+    """However the number of parameters and of repeated names falls on the batches, nothing is lost."""
+    entries = [tensor_entry(f"w{place % names}", place) for place in range(count)]
+    path = str(tmp_path / "index.lmdb")
+    write.write(path, entries, Meta(MARK))
+    store = Sidecar(path)
+
+    assert dump(store) == [*{entry.name: entry for entry in entries}.values()]
+    assert [store.position(f"w{place}") for place in range(min(count, names))] == [*range(min(count, names))]
+
+
+def test_what_is_written_is_told(tmp_path):
+    """The facts come back with the counts that were found on the way, as a reader will see them."""
+    path = str(tmp_path / "index.lmdb")
+    meta = write.write(path, iter(MIXED), Meta(MARK, digests=True))
+
+    assert meta == Meta(MARK, len(MIXED), 1, digests=True)
+    assert Sidecar(path).meta == meta
+
+
+def test_a_small_index_is_a_small_file(tmp_path):
+    """A sidecar of a few parameters takes a few pages."""
+    path = str(tmp_path / "index.lmdb")
+    write.write(path, MIXED, Meta(MARK))
+
+    assert os.path.getsize(path) <= 16_384
+
+
+def test_the_file_grows_with_what_is_written(tmp_path, monkeypatch):
+    """There is no limit that an index could meet: where the map ends it is made larger, and nothing is lost."""
+    monkeypatch.setattr(write, "_FIRST_MAP", 2**15)
+    entries = [tensor_entry(f"layer{place}.weight", place) for place in range(3000)]
+    path = str(tmp_path / "index.lmdb")
+    write.write(path, entries, Meta(MARK))
+
+    assert dump(Sidecar(path)) == entries
+
+
+def test_a_place_that_cannot_be_written_is_an_os_error(tmp_path):
+    """What LMDB says of it is told as an OSError, so that another place is tried."""
+    with pytest.raises(OSError, match="writing the index failed"):
+        write.write(str(tmp_path), MIXED, Meta(MARK))
+
+
+FULL_DISK = """
+import resource, signal, sys
+from entries import MARK, tensor_entry
+from lazyckpt.index import write
+from lazyckpt.index.records import Meta
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    write.write(sys.argv[1], (tensor_entry(f"w{n}", n) for n in range(20_000)), Meta(MARK))
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_an_os_error(tmp_path):
+    """A file that may not grow ends the writing with an error, not with a crash or a short index."""
+    answer = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "index.lmdb")],
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": SUPPORT},
+        check=True,
+    )
+
+    assert answer.stdout.startswith("writing the index failed")
+
+
+def test_a_fault_of_the_walk_passes_through(tmp_path):
+    """What the entries raise while they stream by is raised, and nothing of LMDB stays open."""
+
+    def entries():
+        yield from MIXED
+        raise ValueError("the file ends here")
+
+    with pytest.raises(ValueError, match="ends here"):
+        write.write(str(tmp_path / "index.lmdb"), entries(), Meta(MARK))

@@ -1,0 +1,145 @@
+"""Small tensors that are alike: many entries in one, and what is proven of all at once is true of each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from checkpoints import checkpoint, counting, tensor_value
+from entries import entries_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazyckpt.errors import StaleIndex
+from lazyckpt.formats import FORMATS
+from lazyckpt.model.dtypes import DTYPES
+from lazyckpt.model.tensor_runs import FEWEST, stretch_of
+from lazyckpt.reading.reader import Payloads
+from lazyckpt.sources import BytesSource
+
+FORM = FORMATS["ckpt"]
+# Five of seven shapes come often enough to be a group; names are of two lengths.
+VALUES = {f"layer{number}": counting((min(number % 7, 4) + 1, 5)) + number for number in range(90)}
+DATA = checkpoint(VALUES)
+ENTRIES = list(FORM.scan(BytesSource(DATA)))
+STRETCH = stretch_of(ENTRIES)
+
+
+def is_proven(data, entry):
+    """Whether a file has one entry where it says."""
+    try:
+        FORM.confirm(BytesSource(data), entry)
+    except StaleIndex:
+        return False
+    return True
+
+
+def test_a_stretch_is_its_entries():
+    """Nothing is lost by putting entries together, not even their order."""
+    assert entries_of(STRETCH) == ENTRIES
+    assert STRETCH.names == [entry.name for entry in ENTRIES]
+    assert (STRETCH.start, STRETCH.stop) == (0, len(DATA))
+
+
+def test_a_stretch_knows_the_size_of_each_value():
+    """In the order of the file."""
+    assert STRETCH.sizes() == [value.nbytes for value in VALUES.values()]
+    assert STRETCH.stored == sum(value.nbytes for value in VALUES.values())
+
+
+def test_only_many_are_worth_a_group():
+    """Fewer than `FEWEST` stay entries."""
+    sizes = [len(alike.numbers) for alike in STRETCH.groups]
+
+    assert STRETCH.others
+    assert min(sizes) >= FEWEST
+    assert sum(sizes) + len(STRETCH.others) == len(ENTRIES)
+
+
+def test_what_has_another_header_or_name_is_not_alike():
+    """Within a group only names and places differ."""
+    for alike in STRETCH.groups:
+        told_apart = {(e.dtype, e.shape, len(e.name), e.extents[0].offset - e.start) for e in alike.entries().values()}
+        assert len(told_apart) == 1
+
+
+@pytest.mark.parametrize("group", STRETCH.groups, ids=lambda alike: f"{alike.shape}-{len(alike.names[0])}")
+def test_contents_are_a_copy_of_the_values(group):
+    """One array of all of them, which may be written to."""
+    contents = group.contents(memoryview(DATA), 0)
+
+    assert contents.flags.writeable
+    expected = np.stack([VALUES[STRETCH.names[number]] for number in group.numbers])
+    np.testing.assert_array_equal(contents, expected, strict=True)
+
+
+GROUP = STRETCH.groups[0]
+OUTSIDE = {
+    "before the run": (GROUP, GROUP.starts[0] + 1, len(DATA)),
+    "behind the run": (GROUP, 0, GROUP.starts[-1] + GROUP.header + GROUP.length - 1),
+    "where no file reaches": (GROUP._replace(starts=[start + 2**62 for start in GROUP.starts]), 0, len(DATA)),
+}
+
+
+@pytest.mark.parametrize(("group", "first", "last"), OUTSIDE.values(), ids=OUTSIDE)
+def test_tensors_outside_the_run_have_no_rows(group, first, last):
+    """Nothing is taken from beside the bytes at hand."""
+    run = memoryview(DATA)[first:last]
+
+    assert (group.headers(run, first), group.contents(run, first)) == (None, None)
+
+
+CHANGES = {
+    "the dtype": {"dtype": DTYPES["Int32"]},
+    "the shape": {"shape": (5, 1)},
+    "a name": {"names": [b"layer!", *GROUP.names[1:]]},
+    "the last name": {"names": [*GROUP.names[:-1], b"layer!"]},
+    "two names swapped": {"names": [*GROUP.names[1::-1], *GROUP.names[2:]]},
+    "a longer header": {"header": GROUP.header + 1, "length": GROUP.length - 1},
+    "a place": {"starts": [GROUP.starts[1], *GROUP.starts[1:]]},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_false_claim_is_not_proven(change):
+    """Whatever differs from the file, and of whichever of them."""
+    assert FORM.stand_alike(memoryview(DATA), 0, GROUP)
+    assert not FORM.stand_alike(memoryview(DATA), 0, GROUP._replace(**change))
+
+
+@given(st.data())
+def test_what_is_proven_at_once_is_proven_for_each(data):
+    """With any byte of a header changed, all stand where they should only if each of them does."""
+    group = data.draw(st.sampled_from(STRETCH.groups))
+    start = data.draw(st.sampled_from(group.starts))
+    place = start + data.draw(st.integers(0, group.header - 1))
+    changed = bytearray(DATA)
+    changed[place] = data.draw(st.integers(0, 255))
+    each = all(is_proven(bytes(changed), entry) for entry in group.entries().values())
+    at_once = FORM.stand_alike(memoryview(bytes(changed)), 0, group)
+
+    assert at_once <= each
+    if changed == DATA:
+        assert at_once
+
+
+@pytest.mark.parametrize("number", [0, 1, 44, 89])
+def test_one_bad_header_among_many_is_told_by_its_name(number):
+    """The others' are not blamed."""
+    entry = ENTRIES[number]
+    changed = bytearray(DATA)
+    changed[entry.extents[0].offset - 1] ^= 1  # the content's length
+    payloads = Payloads(BytesSource(bytes(changed)), FORM)
+
+    with pytest.raises(StaleIndex) as caught:
+        payloads.values(ENTRIES)
+    assert caught.value.parameter == entry.name
+
+
+def test_what_mindspore_would_not_write_is_read_all_the_same():
+    """A header that protobuf lets pass, among many that are alike, is proven by itself."""
+    usual = {f"name{number}": counting((4,)) for number in range(10, 40)}
+    odd = tensor_value("odd", [4], "Float32", counting((4,)).tobytes(), packed=True)
+    source = BytesSource(checkpoint(usual) + odd + checkpoint({"last": counting((4,))}))
+    found = Payloads(source, FORM).values(list(FORM.scan(source)))
+
+    assert [value.tolist() for value in found] == [counting((4,)).tolist()] * 32

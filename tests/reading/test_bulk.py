@@ -1,0 +1,109 @@
+"""Many values at once: in file order, each in memory of its own, on threads where that pays."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from checkpoints import MIXED, checkpoint, counting
+from tracing import TracingSource
+
+from lazyckpt.formats import FORMATS
+from lazyckpt.reading import bulk
+from lazyckpt.reading.bulk import read_all
+from lazyckpt.reading.reader import Payloads
+from lazyckpt.sources import BytesSource
+
+FORM = FORMATS["ckpt"]
+VALUES = {f"layer{number}": counting((number + 1, 7)) for number in range(40)}
+DATA = checkpoint(VALUES)
+ENTRIES = {entry.name: entry for entry in FORM.scan(BytesSource(DATA))}
+SHUFFLED = {name: ENTRIES[name] for name in sorted(ENTRIES, key=lambda name: name[::-1])}
+
+
+@pytest.mark.parametrize("workers", [None, 0, 1, 2, 16])
+@pytest.mark.parametrize("kind", [BytesSource, TracingSource], ids=["addressable", "copying"])
+def test_values_come_in_file_order_whatever_the_number_of_workers(kind, workers):
+    """The same arrays, by name, in the order in which the file has them."""
+    found = read_all(Payloads(kind(DATA), FORM), SHUFFLED, workers, None)
+
+    assert list(found) == list(VALUES)
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, VALUES[name], strict=True)
+
+
+def test_values_are_in_memory_of_their_own():
+    """Nothing that is handed out is a view of the file or of another value."""
+    found = read_all(Payloads(BytesSource(DATA), FORM), ENTRIES, None, None)
+
+    assert all(array.flags.writeable and array.ctypes.data % 64 == 0 for array in found.values())
+
+
+def test_strings_and_maps_are_read_too():
+    """Whatever a file holds can be read at once."""
+    entries = {entry.name: entry for entry in FORM.scan(BytesSource(checkpoint(MIXED)))}
+    found = read_all(Payloads(BytesSource(checkpoint(MIXED)), FORM), entries, None, None)
+
+    assert {name: type(value) for name, value in found.items()} == {name: type(value) for name, value in MIXED.items()}
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_progress_counts_the_bytes_in_file_order(workers):
+    """After each value `progress` hears how many bytes are done, and of how many."""
+    heard = []
+    read_all(Payloads(BytesSource(DATA), FORM), SHUFFLED, workers, lambda done, total: heard.append((done, total)))
+    sizes = np.cumsum([array.nbytes for array in VALUES.values()]).tolist()
+
+    assert heard == [(size, sizes[-1]) for size in sizes]
+
+
+def test_a_copying_source_is_asked_in_batches(monkeypatch):
+    """Neighbours share a request of the source, so that a block is decrypted once, up to a bounded number of bytes."""
+    monkeypatch.setattr(bulk, "BATCH_BYTES", 1000)
+    source = TracingSource(DATA)
+    batches = []
+    source.read_many = lambda requests: (batches.append(len(requests)), TracingSource.read_many(source, requests))
+    found = read_all(Payloads(source, FORM), ENTRIES, None, None)
+
+    assert len(found) == len(VALUES)
+    assert 1 < len(batches) < len(VALUES) // 2
+
+
+@pytest.fixture
+def threads_used(monkeypatch):
+    """The names of the threads that read values."""
+    used = set()
+    real = Payloads.values
+
+    def values(self, entries):
+        used.add(threading.current_thread().name)
+        return real(self, entries)
+
+    monkeypatch.setattr(Payloads, "values", values)
+    return used
+
+
+def test_a_few_bytes_are_read_without_threads(threads_used):
+    """Starting threads for a small file costs more than it brings."""
+    read_all(Payloads(BytesSource(DATA), FORM), ENTRIES, None, None)
+
+    assert threads_used == {threading.current_thread().name}
+
+
+def test_many_bytes_are_read_on_threads(threads_used, monkeypatch):
+    """From a certain size on the copies are shared out, unless one worker is asked for."""
+    monkeypatch.setattr(bulk, "PARALLEL_FROM", 1)
+    monkeypatch.setattr(bulk.os, "cpu_count", lambda: 4)
+    read_all(Payloads(BytesSource(DATA), FORM), ENTRIES, None, None)
+
+    assert threads_used
+    assert all(name.startswith("lazyckpt") for name in threads_used)
+
+
+def test_nothing_to_read_is_nothing(threads_used):
+    """No names, no values, no progress."""
+    heard = []
+
+    assert read_all(Payloads(BytesSource(DATA), FORM), {}, None, lambda *done: heard.append(done)) == {}
+    assert (heard, threads_used) == ([], set())

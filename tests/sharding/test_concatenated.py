@@ -1,0 +1,134 @@
+"""Indexes of several files as one: what an index owes, held against one index of all their entries."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from entries import index_of, map_entry, refused_entry, string_entry, tensor_entry
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazyckpt.index import Index
+from lazyckpt.model.entry import Extent, moved
+from lazyckpt.sharding.concatenated import JoinedIndex
+
+SIZES = (1000, 0, 500, 700)  # of the files; the second is empty
+BASES = (0, 1000, 1000, 1500)
+PARTS = [
+    [tensor_entry("layer1.weight", 0), string_entry("note", 1), map_entry("table", 2)],
+    [],
+    [tensor_entry("layer1.bias", 0), refused_entry("broken", 1), tensor_entry("emb.__param_key__1", 2)],
+    [tensor_entry("layer10.weight", 0), tensor_entry("", 1), tensor_entry("a", 2, apart=30)],
+]
+WHOLE = [moved(entry, base) for part, base in zip(PARTS, BASES, strict=True) for entry in part]
+NAMES = [entry.name for entry in WHOLE]
+PREFIXES = ["", "layer1", "layer1.", "layer10.weight", "none", "e", "\ud800"]
+
+
+def joined(parts=PARTS, bases=BASES, homes=None, **facts):
+    """The parts' indexes as one."""
+    return JoinedIndex([index_of(part, **facts) for part in parts], bases, homes)
+
+
+def told(index):
+    """All that an index tells of its entries."""
+    return {
+        "length": len(index),
+        "names": list(index),
+        "items": list(index.items()),
+        "entries": list(index.entries()),
+        "positions": [index.position(name) for name in [*NAMES, "none", "\ud800"]],
+        "by place": [index.at(place) for place in range(len(index))],
+        "by place and name": [index.at(place, name) for place, name in enumerate(index)],
+        "found": [name in index for name in [*NAMES, "none", 5, None]],
+        "prefixes": [index.with_prefix(prefix) for prefix in PREFIXES],
+        "irregular": index.irregular(),
+        "tally": index.tally(),
+        "tally of some": index.tally(only=range(1, 6), without={2}),
+    }
+
+
+def test_a_joined_index_tells_what_one_of_the_whole_would():
+    """Everything, with places in the whole."""
+    assert told(joined()) == told(index_of(WHOLE))
+
+
+def test_a_joined_index_is_an_index():
+    """Whoever takes one takes it, and the other way round, it equals the mapping that it is."""
+    assert isinstance(joined(), Index)
+    assert joined() == {entry.name: entry for entry in WHOLE}
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=6))
+def test_however_many_parts_the_whole_is_the_same(counts):
+    """Parts of any number of entries, empty ones among them."""
+    number = itertools.count()
+    parts = [[tensor_entry(f"n{next(number)}", place) for place in range(count)] for count in counts]
+    bases = [1000 * place for place in range(len(parts))]
+    whole = [moved(entry, base) for part, base in zip(parts, bases, strict=True) for entry in part]
+
+    assert told(joined(parts, bases)) == told(index_of(whole))
+
+
+def test_places_are_those_of_the_whole():
+    """Extents, arrays of maps and headers lie behind what stands before them."""
+    entry = joined()["layer1.bias"]
+
+    assert (entry.start, entry.extents) == (1000, (Extent(1040, 24),))
+
+
+@pytest.mark.parametrize("name", ["none", 5, None, b"note", "\ud800"])
+def test_a_name_that_is_not_there_is_a_key_error(name):
+    """Whatever it is."""
+    with pytest.raises(KeyError):
+        joined()[name]
+
+
+def test_the_first_part_that_has_a_name_gives_it():
+    """Unless it is said in which part to look; one that lacks it there is absent."""
+    twice = [[tensor_entry("a", 0)], [tensor_entry("a", 0)]]
+    starts = {str(homes): joined(twice, (0, 1000), homes)["a"].start for homes in (None, {}, {"a": 0}, {"a": 1})}
+
+    assert starts == {"None": 0, "{}": 0, "{'a': 0}": 0, "{'a': 1}": 1000}
+    assert joined(homes={"note": 2}).position("note") is None
+
+
+def test_its_fingerprint_is_of_all_files():
+    """Another order or another set of files is another fingerprint."""
+    marks = [index_of(part).fingerprint for part in PARTS]
+    marks = [mark._replace(size=size, sample=bytes([size % 251]) * 16) for mark, size in zip(marks, SIZES, strict=True)]
+    prints = {
+        order: JoinedIndex([index_of([], fingerprint=marks[n]) for n in order], BASES).fingerprint
+        for order in [(0, 1, 2, 3), (1, 0, 2, 3), (0, 1, 2, 2)]
+    }
+
+    assert len(set(prints.values())) == 3
+    assert prints[0, 1, 2, 3].size == sum(SIZES)
+
+
+@pytest.mark.parametrize("digests", [False, True])
+def test_digests_are_there_if_all_parts_have_them(digests):
+    """One part without is enough to doubt."""
+    parts = [index_of(PARTS[0], digests=True), index_of(PARTS[2], digests=digests)]
+
+    assert JoinedIndex(parts, BASES).has_digests is digests
+
+
+def test_it_says_how_many_files_it_is_of():
+    """In place of a path, of which it has none."""
+    assert (repr(joined()), joined().path) == ("<Index of 9 parameters in 4 files>", None)
+
+
+def test_closing_it_closes_the_parts():
+    """All of them."""
+
+    class Counted(Index):
+        closed = 0
+
+        def close(self):
+            Counted.closed += 1
+
+    JoinedIndex([Counted(index_of(part)._store) for part in PARTS], BASES).close()
+
+    assert Counted.closed == len(PARTS)

@@ -1,0 +1,93 @@
+"""What MindSpore read from recorded checkpoints, and the same facts about what lazyckpt reads from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import lazyckpt
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+FILES = GOLDEN / "files"
+
+
+def recorded(name):
+    """The record of a golden file: how to load it, and the outcome."""
+    return json.loads((FILES / f"{name}.expected.json").read_text(encoding="utf-8"))
+
+
+def allowed(listed="allowed.txt"):
+    """The ids of calls that lazyckpt answers otherwise on purpose, each with its reason."""
+    lines = (GOLDEN / listed).read_text(encoding="utf-8").splitlines()
+    return {call.strip(): reason.strip() for call, _, reason in (line.partition("#") for line in lines)}
+
+
+def replayed(script, group, folder):
+    """Run a replay of recorded calls: the ids that failed, the match of its last line, and what it told on stderr."""
+    replay = subprocess.run(
+        [sys.executable, "-X", "faulthandler", str(GOLDEN / script), "--only", group],
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "CKPT_IMPL": "lazyckpt", "TMPDIR": str(folder)},
+        check=False,
+    )
+    failed = {line.split()[1] for line in replay.stdout.splitlines() if line.startswith("FAIL ")}
+    return failed, re.search(r"(\d+) passed, (\d+) failed", replay.stdout), replay.stderr
+
+
+def arguments(record):
+    """The keyword arguments of `load_checkpoint` that a record was made with."""
+    return {name: bytes.fromhex(value) if name == "dec_key" else value for name, value in record["load"].items()}
+
+
+def facts_of(name, value):
+    """What is recorded of a value, read from lazyckpt's."""
+    if isinstance(value, str):
+        return {"name": name, "kind": "str", "value": value}
+    if isinstance(value, list):
+        return {"name": name, "kind": "map", "tensors": [_array_facts(array) for array in value]}
+    array = value.asnumpy()
+    return {
+        "name": name,
+        "kind": "tensor",
+        "dtype": str(value.dtype),
+        "shape": list(value.shape),
+        "nbytes": value.nbytes,
+        "sha256": _digest(array),
+        "repr": repr(value),
+        "array": [list(array.shape), array.nbytes],
+    }
+
+
+def facts_recorded(entry):
+    """The same facts from a record."""
+    if entry["kind"] == "map":
+        tensors = [{key: tensor[key] for key in ("dtype", "shape", "sha256")} for tensor in entry["tensors"]]
+        return {"name": entry["name"], "kind": "map", "tensors": tensors}
+    if entry["kind"] == "str":
+        return entry
+    facts = {key: entry[key] for key in ("name", "kind", "dtype", "shape", "nbytes", "sha256", "repr")}
+    # MindSpore's Parameters of safetensors files are numbered; lazyckpt's have their names.
+    facts["repr"] = facts["repr"].replace("=Parameter#N", f"={entry['name'].strip()}")
+    return facts | {"array": [entry["shape"], entry["nbytes"]]}
+
+
+def read_everything(path, **options):
+    """Load a checkpoint and look at every value."""
+    with lazyckpt.load_checkpoint(str(path), **options) as checkpoint:
+        return [facts_of(name, value) for name, value in checkpoint.items()]
+
+
+def _array_facts(array):
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "sha256": _digest(array)}
+
+
+def _digest(array):
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -1,0 +1,21 @@
+"""Recorded files, whole and damaged in every way."""
+
+from __future__ import annotations
+
+from checkpoints import chunk
+from hypothesis import strategies as st
+from mindspore_results import FILES
+
+GOLDEN = sorted(path for path in FILES.iterdir() if path.suffix in (".ckpt", ".safetensors"))
+SEEDS = [path.read_bytes() for path in GOLDEN if path.stat().st_size < 5000]
+
+
+@st.composite
+def mutated(draw):
+    """A recorded file, cut, with bytes changed, or with something in front of it; or bytes of any kind."""
+    data = bytearray(draw(st.one_of(st.sampled_from(SEEDS), st.binary(max_size=300))))
+    for _ in range(draw(st.integers(0, 3))):
+        if data:
+            data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
+    cut = draw(st.one_of(st.just(len(data)), st.integers(0, len(data))))
+    return draw(st.sampled_from([b"", b"\x0a", chunk(1, b"")])) + bytes(data[:cut])

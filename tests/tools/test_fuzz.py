@@ -1,0 +1,207 @@
+"""tools/fuzz.py: a short run of every target, and what it says when the contract is broken."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / "tools" / "fuzz.py"
+TARGETS = (
+    *("walker", "writing", "records", "safetensors", "encrypted", "loading", "strategies", "listings"),
+    *("references", "commands", "sidecars"),
+)
+# A target whose reader breaks the contract in every way, for the tool to find out. Time passes when it says so.
+BROKEN = """
+import sys, types
+sys.path.insert(0, {tools!r})
+import fuzz
+from fuzzing import running
+from fuzzing.target import Seed, Target
+from lazyckpt.errors import LazyCkptError
+now = [0.0]
+running.time = types.SimpleNamespace(perf_counter=lambda: now[0], monotonic=lambda: now[0])
+def read(data):
+    if data == b"slow":
+        now[0] += running.SLOWEST + 0.01
+    elif data == b"wrong":
+        raise KeyError("wrong")
+    elif data == b"no value":
+        raise LazyCkptError("no value")
+    elif data == b"large":
+        bytearray(b"x") * (running.MOST_MEMORY + 2**24)
+fuzz.TARGETS = {{"broken": Target(lambda: [Seed(b"seed", [])], read)}}
+running.mutants = lambda seeds, seed, changes: iter([b"fine", b"slow", b"fine", b"wrong", b"no value", b"large"])
+sys.exit(fuzz.main(["--target", "broken", "--count", "10", *{options!r}]))
+"""
+
+
+def run(folder, *arguments):
+    """Run the tool in a folder: its exit code and what it printed."""
+    command = [sys.executable, str(TOOL), *arguments]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=False)
+    assert ended.stderr == ""
+    return ended.returncode, ended.stdout
+
+
+def broken(folder, *options):
+    """Run the target that breaks the contract."""
+    program = BROKEN.format(tools=str(TOOL.parent), options=options)
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, encoding="utf-8", check=False
+    )
+
+
+@pytest.fixture
+def fuzz(monkeypatch):
+    """The tool as a module."""
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    import fuzz
+
+    return fuzz
+
+
+@pytest.fixture
+def mutants(fuzz):
+    """What damages seeds."""
+    from fuzzing.mutation import mutants
+
+    return mutants
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_few_hundred_mutants_keep_the_contract(target, tmp_path):
+    """Every target reads or refuses each of them; one line says how many, how slow and how large."""
+    code, printed = run(tmp_path, "--count", "200", "--target", target)
+
+    assert (code, list(tmp_path.glob("*.bin"))) == (0, [])
+    assert re.fullmatch(
+        rf"{target}: 200 mutants \(seed 0\), \d+ read, \d+ refused, 0 violations; slowest [\d.]+ s,"
+        r" memory \+\d+ MiB, \d+ s in all\n",
+        printed,
+    ), printed
+
+
+def test_every_target_is_run_by_itself(tmp_path):
+    """The list above is the tool's."""
+    assert run(tmp_path, "--list") == (0, "".join(f"{name}\n" for name in TARGETS))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_seeds_are_sound(target, fuzz):
+    """A target reads each of its seeds, and changes stand inside them; else it would fuzz noise."""
+    seeds = fuzz.TARGETS[target].seeds()
+    judged = [fuzz.judge(fuzz.TARGETS[target], seed.data)[:2] for seed in seeds]
+
+    assert judged.count(("read", "")) >= len(seeds) / 2
+    assert all(0 <= place < len(seed.data) for seed in seeds for place in seed.hot)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_seed_makes_the_same_mutants(target, fuzz, mutants):
+    """What was found once is found again, and another seed looks elsewhere."""
+    seeds, changes = fuzz.TARGETS[target].seeds(), fuzz.TARGETS[target].changes
+    once, again, other = (list(itertools.islice(mutants(seeds, number, changes), 50)) for number in (1, 1, 2))
+
+    assert once == again
+    assert once != other
+
+
+def test_time_ends_a_run(tmp_path):
+    """With `--seconds` as many mutants are read as there is time for."""
+    code, printed = run(tmp_path, "--seconds", "0.2", "--target", "records", "--seed", "7")
+
+    assert (code, "(seed 7)" in printed) == (0, True)
+
+
+def test_a_broken_contract_is_told(tmp_path):
+    """Slow, wrong in kind, no ValueError, too large: each mutant is written to a file, and the exit code is 1."""
+    ended = broken(tmp_path)
+    found = {path.name: path.read_bytes() for path in tmp_path.glob("*.bin")}
+
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert found == {
+        "fuzz-broken-0-1.bin": b"slow",
+        "fuzz-broken-0-3.bin": b"wrong",
+        "fuzz-broken-0-4.bin": b"no value",
+        "fuzz-broken-0-5.bin": b"large",
+    }
+    assert re.findall(r"bin: (it took|KeyError|LazyCkptError is no ValueError|the process grew)", ended.stdout) == [
+        "it took",
+        "KeyError",
+        "LazyCkptError is no ValueError",
+        "the process grew",
+    ]
+
+
+def test_how_slow_is_slow_can_be_said(tmp_path):
+    """With `--slowest` a mutant that takes longer than a second is none of the faults."""
+    broken(tmp_path, "--slowest", "10")
+
+    assert [path.name for path in tmp_path.glob("*-1.bin")] == []
+
+
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is not None, reason="there is atheris")
+def test_without_atheris_coverage_guides_nothing(tmp_path):
+    """One line says what to install."""
+    command = [sys.executable, str(TOOL), "--guided", "--seconds", "1", "--target", "walker"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
+
+    assert (ended.returncode, ended.stderr) == (1, "--guided needs atheris: pip install atheris\n")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="there is no atheris")
+def test_coverage_guides_mutants(tmp_path):
+    """Mutants that reach new code are kept in the corpus, and more are there than the seeds."""
+    code, printed = run(
+        tmp_path, "--guided", "--seconds", "3", "--target", "records", "--corpus", "corpus"
+    )  # fmt: skip
+    kept = {path.name.partition("-")[0] for path in (tmp_path / "corpus" / "records").iterdir()}
+
+    assert (code, "0 violations" in printed) == (0, True)
+    assert len(kept) > 1
+
+
+def test_what_is_opened_is_heard(fuzz):
+    """Its path, which lies in a folder or not."""
+    from fuzzing import watching
+
+    with watching.listening() as heard, open(__file__, "rb"):
+        pass
+
+    assert watching.outside(heard.opened, ROOT / "lazyckpt") == [os.path.realpath(__file__)]
+    assert (watching.outside(heard.opened, ROOT / "tests"), heard.changed) == ([], set())
+
+
+def test_what_is_changed_is_heard(fuzz, tmp_path):
+    """Written, renamed, removed, given other permissions: by whatever part of Python."""
+    from fuzzing import watching
+
+    changes = {
+        "written": lambda path: path.write_bytes(b""),
+        "made": lambda path: path.mkdir(),
+        "linked": lambda path: path.symlink_to("elsewhere"),
+    }
+    with watching.listening() as heard:
+        for name, change in changes.items():
+            change(tmp_path / name)
+        os.chmod(tmp_path / "made", 0o700)
+        os.rename(tmp_path / "written", tmp_path / "renamed")
+
+    assert heard.changed == {str(tmp_path.resolve() / name) for name in (*changes, "renamed")}
+
+
+def test_a_mutant_is_read_again(tmp_path):
+    """`--replay` judges one file."""
+    (tmp_path / "mutant.bin").write_bytes(b"\x0a")
+
+    code, printed = run(tmp_path, "--target", "walker", "--replay", "mutant.bin")
+
+    assert (code, re.sub(r"[\d.]+ s", "0 s", printed)) == (0, "mutant.bin: refused in 0 s\n")
