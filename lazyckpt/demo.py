@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from lazyckpt.display.sizes import human_size
+from lazyckpt.display import human_size
 from lazyckpt.errors import ArgumentValueError
 from lazyckpt.index.build import build_index
 from lazyckpt.loading import load_checkpoint

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lazyckpt.display.names import without_controls
+from lazyckpt.display import without_controls
 from lazyckpt.model.dtypes import DType, of_array
 from lazyckpt.model.entry import Entry
 from lazyckpt.reading.decoding import dtype_of
@@ -271,8 +271,7 @@ class Parameter:
 
     def _repr_html_(self) -> str:
         """What is known without reading the value."""
-        from lazyckpt.display.markup import facts_html
-        from lazyckpt.display.sizes import human_size
+        from lazyckpt.display import facts_html, human_size
 
         extents = self._entry.all_extents
         place = "in memory, set_data() was called" if self.is_edited else "no bytes"

@@ -45,7 +45,7 @@ class Viewing(LazyMapping):
 
         Cost: as `tree`; the largest values are told of checkpoints of up to 20,000 names.
         """
-        from lazyckpt.views.summary import summary_of
+        from lazyckpt.views.outline import summary_of
 
         return summary_of(self._outline(), None if self._is_large() else self._known())
 
@@ -110,7 +110,7 @@ class Viewing(LazyMapping):
         from lazyckpt.views.tree_html import tree_html
 
         if self._closed:
-            from lazyckpt.display.markup import facts_html
+            from lazyckpt.display import facts_html
 
             return facts_html("closed checkpoint", [("path", self.path)])
         return tree_html(self._outline())

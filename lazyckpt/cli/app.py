@@ -122,7 +122,7 @@ def loaded(path: str, reference: KeyReference) -> Checkpoint:
 
 def opened_whole(path: str, reference: KeyReference) -> Checkpoint:
     """A checkpoint with all its entries, also those that cannot be loaded."""
-    from lazyckpt.explore.opening import open_all
+    from lazyckpt.loading import open_all
 
     return open_all(path, *key_of(path, reference))
 

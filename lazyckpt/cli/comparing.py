@@ -57,6 +57,6 @@ def diff_command(
 
 def _opened(path: str, reference: KeyReference, optional: bool) -> Checkpoint:
     """One side; an optional key is for the side that needs it."""
-    from lazyckpt.explore.opening import open_all
+    from lazyckpt.loading import open_all
 
     return open_all(path, *key_of(path, reference, optional))

@@ -23,7 +23,7 @@ from lazyckpt.cli.app import (
     no_such_name,
     told_plainly,
 )
-from lazyckpt.display.sizes import human_size
+from lazyckpt.display import human_size
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
 from lazyckpt.sources.encryption.keys import KeyReference
 from lazyckpt.sources.paths import is_folder

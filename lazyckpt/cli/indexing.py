@@ -9,7 +9,7 @@ from typing import Annotated, Final, NamedTuple
 import typer
 
 from lazyckpt.cli.app import Files, KeyFile, KeyVariable, app, byte_bar, key_of, told_plainly
-from lazyckpt.display.sizes import human_size
+from lazyckpt.display import human_size
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.index.batch import Built, build_indexes, find_checkpoints, processes
 from lazyckpt.index.build import build_index

@@ -22,8 +22,7 @@ from lazyckpt.cli.app import (
     opened_whole,
     told_plainly,
 )
-from lazyckpt.display.names import printable
-from lazyckpt.display.sizes import human_size
+from lazyckpt.display import human_size, printable
 from lazyckpt.explore.find import entries_like, entry_named, known_names
 from lazyckpt.explore.find import find as find_names
 from lazyckpt.index.batch import find_checkpoints

@@ -83,7 +83,7 @@ def _opened(path: str, strategy: list[str]) -> Checkpoint:
             from lazyckpt.sharding.opening import open_sharded
 
             return open_sharded(path, strategy or None)
-        from lazyckpt.explore.opening import open_all
+        from lazyckpt.loading import open_all
 
         return open_all(path)
     except EncryptedFile as error:

@@ -16,11 +16,10 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from lazyckpt.checkpoint import Checkpoint
-from lazyckpt.explore.compare import same_bytes
+from lazyckpt.explore.compare import Pair, Read, Side, read, read_task, same_bytes, side_of
 from lazyckpt.explore.diff_report import OUTCOMES, Diff, Row
-from lazyckpt.explore.opening import open_all
-from lazyckpt.explore.patterns import matcher
-from lazyckpt.explore.sides import Pair, Read, Side, read, read_task, side_of
+from lazyckpt.explore.find import matcher
+from lazyckpt.loading import open_all
 from lazyckpt.model.entry import REFUSED
 from lazyckpt.reading.bulk import MAX_WORKERS, PARALLEL_FROM
 from lazyckpt.sources.paths import is_url

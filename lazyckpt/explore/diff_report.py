@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.display.names import printable
+from lazyckpt.display import printable
 from lazyckpt.explore.compare import Difference
 
 SHOWN: Final = 200  # rows of a report that are printed

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from lazyckpt.display.sizes import human_size
+from lazyckpt.display import human_size
 from lazyckpt.errors import (
     ArgumentValueError,
     CorruptFile,
@@ -30,11 +30,10 @@ from lazyckpt.errors import (
     WrongFormat,
     WrongKey,
 )
-from lazyckpt.explore.breaks import last_whole, missing_from
 from lazyckpt.explore.compare import STEP
 from lazyckpt.explore.doctor_report import Diagnosis, Finding, by_level
 from lazyckpt.explore.index_status import Sidecar, sidecars_of
-from lazyckpt.explore.inventory import ALIGNMENTS, Contents, Some
+from lazyckpt.explore.inventory import ALIGNMENTS, Contents, Some, last_whole, missing_from
 from lazyckpt.formats import FORMATS, Format, find, format_of
 from lazyckpt.formats.ckpt import scan_range, trailer
 from lazyckpt.formats.detect import HEAD, is_text, recognised

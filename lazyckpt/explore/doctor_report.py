@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.display.names import printable
+from lazyckpt.display import printable
 
 # How serious a finding is, most serious first.
 LEVELS: Final[Mapping[str, str]] = MappingProxyType(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple
 
 from lazyckpt.errors import FileFault, LazyCkptError
-from lazyckpt.explore.patterns import is_pattern
 from lazyckpt.index import Index
 from lazyckpt.index.build import existing
 from lazyckpt.index.store import PARAM_KEY_MARK
@@ -17,6 +16,8 @@ from lazyckpt.model.entry import Entry
 from lazyckpt.sources import open_source
 from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, KeyReference, late
 from lazyckpt.sources.paths import resolved
+
+_SIGNS: Final = frozenset("*?[")
 
 
 class Found(NamedTuple):
@@ -47,7 +48,7 @@ def find(pattern: str, paths: Iterable[str | os.PathLike[str]], key: KeyReferenc
     Cost: indexes that are not there are built. A name is looked up; a pattern that begins with something plain costs
     its matches, any other a walk over the names. No payload is read.
     """
-    from lazyckpt.explore.opening import open_all
+    from lazyckpt.loading import open_all
 
     for given in paths:
         path = os.fspath(given)
@@ -117,3 +118,15 @@ def _wanted(index: Index, pattern: str) -> Iterator[Entry]:
 
 def _fits(name: str, text: str, pattern: re.Pattern[str] | None) -> bool:
     return name.startswith(text) or (pattern is not None and bool(pattern.match(name)))
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a text has any of a pattern's signs: `*`, `?`, `[`."""
+    return bool(_SIGNS & set(text))
+
+
+def matcher(wanted: Iterable[str]) -> Callable[[str], bool]:
+    """Whether a name is one of those wanted, or matches one of the patterns among them (`*`, `?`, `[abc]`)."""
+    names = set(wanted)
+    patterns = [re.compile(fnmatch.translate(text)) for text in sorted(names) if is_pattern(text)]
+    return lambda name: name in names or any(pattern.match(name) for pattern in patterns)

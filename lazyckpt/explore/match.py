@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.display.names import printable
+from lazyckpt.display import printable
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.frameworks.binding import Plan, Target, plan
 from lazyckpt.frameworks.candidates import Offers

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.display.names import printable
-from lazyckpt.display.sizes import human_size
+from lazyckpt.display import human_size, printable
 
 # What can come out, with the word that is printed.
 OUTCOMES: Final[Mapping[str, str]] = MappingProxyType({"passed": "ok", "failed": "FAILED", "unchecked": "not checked"})

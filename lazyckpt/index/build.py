@@ -20,9 +20,9 @@ from typing import Any, Final, NamedTuple
 from lazyckpt.errors import ArgumentValueError, StaleIndex
 from lazyckpt.formats import FORMATS, find, format_of
 from lazyckpt.index import Index, locations
-from lazyckpt.index.codec import CLEAR, Codec
 from lazyckpt.index.mending import MendingStore
 from lazyckpt.index.records import BadRecord, Meta
+from lazyckpt.index.schema import CLEAR, Codec
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.index.store import MemoryStore, Store
 from lazyckpt.model.entry import Entry, Fingerprint, Plain, entry_of
@@ -296,7 +296,7 @@ def _plain(opened: Opened, wishes: Wishes) -> Source:
 
 def _locked() -> ModuleType:
     """What only encrypted files need."""
-    from lazyckpt.index import locked
+    from lazyckpt.index import sealing as locked
 
     return locked
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
-from lazyckpt.index.layout import SUFFIX
 from lazyckpt.index.records import BadRecord
+from lazyckpt.index.schema import SUFFIX
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.runtime import log
 from lazyckpt.runtime.atomic_write import draft

@@ -21,12 +21,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
-from lazyckpt.index.codec import CLEAR, LONGEST_PLAIN_NAME, Codec
 from lazyckpt.index.footer import read_summary
-from lazyckpt.index.layout import FRAMES, IRREGULAR, PLACE, RECORD_KEY, record_key
 from lazyckpt.index.lmdb_pages import Pages
 from lazyckpt.index.lmdb_tree import OUTSIDE, Leaf, Tree
 from lazyckpt.index.records import BadRecord, NameStarts, OddRecord, names_of
+from lazyckpt.index.schema import CLEAR, FRAMES, IRREGULAR, LONGEST_PLAIN_NAME, PLACE, RECORD_KEY, Codec, record_key
 
 _RUN: Final = 4096  # records of a sealed index opened at once
 _FAULTS: Final = (BadRecord, OSError, *OUTSIDE)

@@ -17,10 +17,20 @@ from typing import Final
 
 import lmdb
 
-from lazyckpt.index.codec import CLEAR, LONGEST_PLAIN_NAME, Codec
 from lazyckpt.index.footer import finish
-from lazyckpt.index.layout import FACTS, FRAMES, IRREGULAR, PLACE, RECORD_KEY, RECORDS, record_key
 from lazyckpt.index.records import Meta, encode_meta
+from lazyckpt.index.schema import (
+    CLEAR,
+    FACTS,
+    FRAMES,
+    IRREGULAR,
+    LONGEST_PLAIN_NAME,
+    PLACE,
+    RECORD_KEY,
+    RECORDS,
+    Codec,
+    record_key,
+)
 from lazyckpt.index.store import Numbering
 from lazyckpt.model.entry import Entry, Plain
 

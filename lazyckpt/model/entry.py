@@ -138,3 +138,8 @@ class Fingerprint(NamedTuple):
     size: int
     mtime_ns: int
     sample: bytes
+
+
+def is_plain(entry: Entry) -> bool:
+    """Whether the bytes of the file are those of the array: nothing is widened or packed."""
+    return not entry.extents or entry.stored == entry.nbytes

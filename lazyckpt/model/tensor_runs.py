@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from lazyckpt.model.dtypes import DType
-from lazyckpt.model.entry import TENSOR, Entry, Extent
+from lazyckpt.model.entry import TENSOR, Entry, Extent, is_plain
 
 SMALL: Final = 2**14  # bytes of a value, header included, that cost less than what it takes to read them alone
 LONGEST: Final = 2**20  # bytes of a stretch
@@ -167,3 +167,29 @@ def stretch_of(entries: list[Entry]) -> Stretch:
 
 def _common(facts: _Facts) -> Common | None:
     return None if facts[4] else common_of(*facts[:4])
+
+
+def neighbours(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Entries, in their order, in groups: small tensors that follow one another in the file without a gap, or one each.
+
+    A group's bytes, headers included, are one run of at most `LONGEST`. Nothing has been proven of the entries.
+    """
+    group: list[Entry] = []
+    for entry in entries:
+        if group and not (
+            _may_share(entry) and entry.start == group[-1].stop and entry.stop - group[0].start <= LONGEST
+        ):
+            yield group
+            group = []
+        group.append(entry)
+        if len(group) == 1 and not _may_share(entry):
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _may_share(entry: Entry) -> bool:
+    """Whether a value is small, and nothing is to be done with its bytes but to copy them."""
+    small = entry.stop - entry.start <= SMALL and entry.dtype is not None and len(entry.extents) == 1
+    return small and not entry.apart and not entry.digest and is_plain(entry)

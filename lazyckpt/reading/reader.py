@@ -16,27 +16,12 @@ import numpy as np
 
 from lazyckpt.formats import Format
 from lazyckpt.formats.digest import Digesting
-from lazyckpt.model.entry import STRING, Entry
-from lazyckpt.model.tensor_runs import Alike, Stretch, stretch_of
-from lazyckpt.reading.decoding import (
-    AnyArray,
-    aligned,
-    array_of,
-    bytes_of,
-    check_sense,
-    copied,
-    dtype_of,
-    elements,
-    gather,
-    is_plain,
-    neighbours,
-    requests_for,
-    shared,
-    text_of,
-    within,
-)
+from lazyckpt.model.entry import STRING, Entry, is_plain
+from lazyckpt.model.tensor_runs import Alike, Stretch, neighbours, stretch_of
+from lazyckpt.reading.allocation import AnyArray, aligned, copied, shared
+from lazyckpt.reading.decoding import array_of, bytes_of, check_sense, dtype_of, elements, text_of
 from lazyckpt.reading.handles import Hold, reduced
-from lazyckpt.reading.requests import Fetch, Proof
+from lazyckpt.reading.requests import Fetch, Proof, gather, requests_for, within
 from lazyckpt.reading.view_cache import Repeated
 from lazyckpt.sources.base import Source
 from lazyckpt.sources.ranges import Key, Plan, keeps_array, plan

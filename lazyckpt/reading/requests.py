@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from lazyckpt.formats.digest import Digesting
-from lazyckpt.model.entry import Entry
+from lazyckpt.model.entry import Entry, Extent
+from lazyckpt.reading.allocation import AnyArray
+from lazyckpt.reading.decoding import bytes_of
 from lazyckpt.sources.base import Request
+from lazyckpt.sources.ranges import Plan, coalesce
 
 
 class Fetch(NamedTuple):
@@ -42,3 +48,47 @@ class Proof(NamedTuple):
             return value()
 
         return Fetch([*self.requests, *requests], finish)
+
+
+def requests_for(extents: tuple[Extent, ...], target: AnyArray) -> list[Request]:
+    """What fills an array from the extents of its value, in their order."""
+    requests, destination, done = [], bytes_of(target), 0
+    for offset, length in extents:
+        requests.append((offset, destination[done : done + length]))
+        done += length
+    return requests
+
+
+def gather(
+    extents: tuple[Extent, ...], planned: Plan, destination: memoryview
+) -> tuple[list[Request], Callable[[], None]]:
+    """Requests for the planned runs of a value that lies in `extents`, and what puts them in their order."""
+    starts, length = planned.starts, planned.length
+    if len(starts) == 1:
+        return within(extents, int(starts[0]), destination), lambda: None
+    order = np.argsort(starts, kind="stable")
+    requests: list[Request] = []
+    pieces: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint8]]] = []
+    for offset, size, covered in coalesce(starts[order], length) if length else []:
+        piece = np.empty(size, np.uint8)
+        requests += within(extents, offset, piece.data)
+        pieces.append((order[covered], starts[order[covered]] - offset, piece))
+
+    def scatter() -> None:
+        for rows, inside, piece in pieces:
+            windows = np.lib.stride_tricks.sliding_window_view(piece, length)
+            np.frombuffer(destination, np.uint8).reshape(-1, length)[rows] = windows[inside]
+
+    return requests, scatter
+
+
+def within(extents: tuple[Extent, ...], offset: int, destination: memoryview) -> list[Request]:
+    """Requests that fill `destination` from byte `offset` of the value that `extents` make up together."""
+    requests, done = [], 0
+    for begin, length in extents:
+        count = min(length - offset, destination.nbytes - done)
+        if count > 0:
+            requests.append((begin + offset, destination[done : done + count]))
+            done += count
+        offset = max(0, offset - length)
+    return requests

@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from lazyckpt.model.entry import Entry
-from lazyckpt.reading.decoding import AnyArray, check_sense, dtype_of
+from lazyckpt.reading.allocation import AnyArray
+from lazyckpt.reading.decoding import check_sense, dtype_of
 from lazyckpt.sources.base import Source
 
 _SHORT: Final = 1024  # bytes of a header that are compared rather than parsed

@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile, NothingLoaded
 from lazyckpt.formats import FORMATS, Format
-from lazyckpt.formats.joined import joined
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, Found, Wishes, open_indexed
 from lazyckpt.index.selection import AllNames, Names, SomeNames
@@ -22,7 +21,7 @@ from lazyckpt.reading.handles import Handle, Hold, handle_of
 from lazyckpt.reading.reader import Payloads
 from lazyckpt.runtime import log
 from lazyckpt.sharding import replicas
-from lazyckpt.sharding.concatenated import JoinedIndex
+from lazyckpt.sharding.concatenated import JoinedIndex, joined
 from lazyckpt.sharding.rank_folders import checkpoints_in, listed, need, rank_files
 from lazyckpt.sharding.shard_index import MergedIndex, Merger, Rank
 from lazyckpt.sharding.shard_reader import MergedPayloads

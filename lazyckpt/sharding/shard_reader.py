@@ -16,7 +16,8 @@ import numpy.typing as npt
 from lazyckpt.errors import CorruptFile
 from lazyckpt.formats import Format
 from lazyckpt.model.entry import REFUSED, Entry
-from lazyckpt.reading.decoding import aligned, dtype_of
+from lazyckpt.reading.allocation import aligned
+from lazyckpt.reading.decoding import dtype_of
 from lazyckpt.reading.handles import Hold
 from lazyckpt.reading.reader import PIECE, Payloads
 from lazyckpt.sources import Source

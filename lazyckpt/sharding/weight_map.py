@@ -18,12 +18,11 @@ from typing import Any, Final, NamedTuple
 
 from lazyckpt.errors import ArgumentValueError, CorruptFile, MissingFile, UnreadableFile
 from lazyckpt.formats import FORMATS, Format
-from lazyckpt.formats.joined import joined
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, Found, Wishes, open_indexed
 from lazyckpt.reading.handles import Handle, Hold, handle_of
 from lazyckpt.reading.reader import Payloads
-from lazyckpt.sharding.concatenated import JoinedIndex
+from lazyckpt.sharding.concatenated import JoinedIndex, joined
 from lazyckpt.sources import Source
 from lazyckpt.sources.concatenated import JoinedSource
 from lazyckpt.sources.encryption.keys import AnySecret, Secret

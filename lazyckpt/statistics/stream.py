@@ -11,8 +11,7 @@ import numpy as np
 
 from lazyckpt.model.dtypes import BY_NUMPY_NAME
 from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Entry
-from lazyckpt.model.tensor_runs import FEWEST, stretch_of
-from lazyckpt.reading.decoding import neighbours
+from lazyckpt.model.tensor_runs import FEWEST, neighbours, stretch_of
 from lazyckpt.reading.reader import Payloads
 from lazyckpt.statistics.moments import NOTHING, measure, measure_by_spans, measure_each
 from lazyckpt.statistics.table import Row, Statistics

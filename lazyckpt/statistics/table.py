@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lazyckpt.display.names import printable
+from lazyckpt.display import printable
 from lazyckpt.errors import ArgumentValueError
 from lazyckpt.runtime.atomic_write import put, told_of
 from lazyckpt.statistics.moments import Moments
@@ -179,7 +179,7 @@ class Statistics(Sequence[Row]):
         return Text("\n").join([Text(head, "bold"), *map(Text, lines), *map(Text, filter(None, [self._remark()]))])
 
     def _repr_html_(self) -> str:
-        from lazyckpt.display.markup import table_html
+        from lazyckpt.display import table_html
 
         counted = f"{len(self):,} {'value' if len(self) == 1 else 'values'}"
         return table_html(f"Statistics of {counted}", PRINTED, self._cells(), self._remark())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from lazyckpt.display.sizes import human_size
+from lazyckpt.display import human_size
 from lazyckpt.index import Index
 from lazyckpt.index.name_groups import CUT, NUMBER, Group
 from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Entry
@@ -18,6 +19,7 @@ EXACT: Final = 20_000  # parameters up to which each is looked at
 MOST_SHAPES: Final = 12  # of summarised values, above which shapes are only counted
 EDITED: Final = "in memory"
 _KINDS: Final = {STRING: "str", MAP: "map", REFUSED: "refused"}
+LARGEST: Final = 10
 
 
 class Outline(NamedTuple):
@@ -138,3 +140,41 @@ def _leaves_of_groups(groups: Iterable[Group]) -> Iterator[tuple[str, Leaf]]:
 def shape_text(shape: tuple[int, ...]) -> str:
     """A shape as people write it: `16 × 6 × 5 × 5`; a scalar is `scalar`."""
     return " × ".join(map(str, shape)) or "scalar"
+
+
+def summary_of(outline: Outline, known: Iterable[tuple[str, Any]] | None) -> dict[str, Any]:
+    """Counts and bytes of an outline.
+
+    Args:
+        outline: of everything.
+        known: names with their entries or values, of which the largest are told; None to leave them out.
+    """
+    root = outline.root
+    dtypes: dict[str, dict[str, int]] = {}
+    for leaf in _leaves(root):
+        totals = dtypes.setdefault(leaf.dtype, {"count": 0, "nbytes": 0})
+        totals["count"] += leaf.amount
+        totals["nbytes"] += leaf.nbytes
+    facts: dict[str, Any] = {
+        "name": root.label,
+        "count": root.amount,
+        "nbytes": root.nbytes,
+        "edited": outline.edited,
+        "removed": outline.removed,
+        "dtypes": dict(sorted(dtypes.items(), key=lambda item: -item[1]["nbytes"])),
+        "modules": {child.label: {"count": child.amount, "nbytes": child.nbytes} for child in root.children},
+    }
+    if known is not None:
+        sized = ((leaf_of(value), name) for name, value in known)
+        found = heapq.nlargest(LARGEST, sized, key=lambda item: item[0].nbytes)
+        facts["largest"] = [
+            {"name": name, "dtype": leaf.dtype, "shape": leaf.shape, "nbytes": leaf.nbytes} for leaf, name in found
+        ]
+    return facts
+
+
+def _leaves(node: Node) -> Iterable[Node]:
+    if not node.children:
+        yield node
+    for child in node.children:
+        yield from _leaves(child)

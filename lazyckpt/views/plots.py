@@ -18,8 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from lazyckpt.display.names import printable
-from lazyckpt.display.sizes import human_size
+from lazyckpt.display import human_size, printable
 from lazyckpt.statistics.moments import Moments
 from lazyckpt.statistics.table import Row
 from lazyckpt.views.name_tree import Node, pruned

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lazyckpt.display.names import printable
-from lazyckpt.display.sizes import human_size
+from lazyckpt.display import human_size, printable
 from lazyckpt.views.name_tree import Node, pruned
 from lazyckpt.views.outline import Outline
 

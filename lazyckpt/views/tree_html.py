@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lazyckpt.display.markup import opening, text
-from lazyckpt.display.sizes import human_size
+from lazyckpt.display import human_size, opening, text
 from lazyckpt.views.name_tree import Node, pruned, size_of_tree
 from lazyckpt.views.outline import Outline
 

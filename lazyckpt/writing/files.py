@@ -29,8 +29,7 @@ from lazyckpt.runtime.atomic_write import draft, put, told_of
 from lazyckpt.sources.encryption.cipher import Lock
 from lazyckpt.sources.local import open_local
 from lazyckpt.writing import ckpt, safetensors
-from lazyckpt.writing.counted import Count, Items, Progress
-from lazyckpt.writing.items import Item
+from lazyckpt.writing.items import Count, Item, Items, Progress
 from lazyckpt.writing.sidecar import Follower, following
 from lazyckpt.writing.sink import EncryptingSink, PlainSink
 

@@ -8,7 +8,7 @@ framework's tensor.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ AnyArray = npt.NDArray[Any]
 Pieces = Callable[[], Iterator[memoryview]]
 MAP_ARRAYS: Final = 3  # keys, values, status
 _SCALARS: Final = {bool: "?", int: "<i8", float: "<f4"}  # what MindSpore makes of Python's numbers; a bool is an int
+Progress = Callable[[int, int], object]
 
 
 class Content(NamedTuple):
@@ -224,3 +225,51 @@ def _snapshot(content: Content) -> Content:
 
 def _cut(data: memoryview) -> Iterator[memoryview]:
     return (data[start : start + PIECE] for start in range(0, data.nbytes, PIECE))
+
+
+Items = Collection[Item]  # iterated more than once; may make its items each time
+
+
+class Count:
+    """Bytes that are written, of all that will be."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._done = 0
+        self._total = total
+        self._progress = progress
+
+    def of(self, items: Items) -> Items:
+        """The items; what is read of them is counted."""
+        return items if self._progress is None else _Counted(items, self.add)
+
+    def add(self, nbytes: int) -> None:
+        """So many more."""
+        self._done += nbytes
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+class _Counted(Collection[Item]):
+    def __init__(self, items: Items, add: Callable[[int], None]) -> None:
+        self._items = items
+        self._add = add
+
+    def __iter__(self) -> Iterator[Item]:
+        return map(self._item, self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._items
+
+    def _item(self, item: Item) -> Item:
+        return item._replace(contents=tuple(map(self._content, item.contents)))
+
+    def _content(self, content: Content) -> Content:
+        def pieces() -> Iterator[memoryview]:
+            for piece in content.pieces():
+                yield piece
+                self._add(piece.nbytes)
+
+        return content._replace(pieces=pieces)

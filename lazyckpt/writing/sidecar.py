@@ -25,7 +25,7 @@ class Follower:
         self._writer: SidecarWriter | None = None
         self._sealing = None
         if lock is not None:
-            from lazyckpt.index.locked import Sealing
+            from lazyckpt.index.sealing import Sealing
 
             self._sealing = Sealing(lock)
 

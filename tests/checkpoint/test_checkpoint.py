@@ -19,8 +19,7 @@ from tracing import TracingSource, places
 import lazyckpt
 from lazyckpt import Parameter
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
-from lazyckpt.index.codec import CLEAR
-from lazyckpt.index.layout import PLACE
+from lazyckpt.index.schema import CLEAR, PLACE
 from lazyckpt.index.selection import AllNames
 from lazyckpt.sources import BytesSource
 

@@ -43,7 +43,7 @@ from lazyckpt.errors import (
     TruncatedFile,
     WrongKey,
 )
-from lazyckpt.index.layout import FRAMES, NAMES, record_key
+from lazyckpt.index.schema import FRAMES, NAMES, record_key
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.encryption.cipher import MODES as OURS
 from lazyckpt.sources.encryption.frames import hop

@@ -16,8 +16,8 @@ from tracing import TracingSource, places
 import lazyckpt
 from lazyckpt.errors import ArgumentTypeError, CorruptFile, EncryptedFile, MissingFile
 from lazyckpt.explore import diff as module
-from lazyckpt.explore.opening import open_all
 from lazyckpt.index.batch import processes
+from lazyckpt.loading import open_all
 
 
 @pytest.fixture
@@ -268,10 +268,10 @@ def test_large_values_are_read_a_piece_at_a_time(tmp_path):
     one.window = two.window = 4096
     a, b = opened_and_traced(one), opened_and_traced(two)
     report = lazyckpt.diff(a, b, workers=2)
-    reader = places(a.entry("w").extents[:0])
+    payload = places(a.entry("w").extents[:0])
 
     assert report.same
-    assert reader == set()
+    assert payload == set()
     assert max(length for source in (one, two) for _, length in source.reads) == 2**23
 
 

@@ -10,7 +10,7 @@ from opening import opened_and_traced
 from tracing import TracingSource
 
 import lazyckpt
-from lazyckpt.explore.find import entries_like, entry_named, find, known_names
+from lazyckpt.explore.find import entries_like, entry_named, find, is_pattern, known_names, matcher
 from lazyckpt.sources.encryption.keys import KeyReference
 
 
@@ -106,3 +106,26 @@ def test_names_for_a_shell_come_from_a_fresh_index_only(files):
     assert known_names(str(files / "a.ckpt"), "", most=3) == list(LAYERS)[:3]
     assert [known_names(str(files / name), "") for name in ("none.ckpt", "secret.ckpt", "bad.ckpt", "")] == [[]] * 4
     assert known_names("a\0b", "") == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (["a.bias"], ["a.bias"]),
+        (["*.bias"], ["a.bias", "b.bias"]),
+        (["[ab].weight", "b.bias"], ["a.weight", "b.bias"]),
+        (["w[0]"], ["w[0]", "w0"]),
+        (["?"], []),
+        ([], []),
+    ],
+)
+def test_names_and_patterns(wanted, found):
+    """A name is wanted if it is listed, or if a pattern matches all of it."""
+    names = ["a.weight", "a.bias", "b.bias", "w[0]", "w0"]
+
+    assert [name for name in names if matcher(wanted)(name)] == found
+
+
+def test_what_is_a_pattern():
+    """One of its signs makes it one."""
+    assert [is_pattern(text) for text in ("conv1.weight", "conv*", "w?", "w[01]")] == [False, True, True, True]

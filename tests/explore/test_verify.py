@@ -19,7 +19,7 @@ from mutated_files import GOLDEN, mutated
 import lazyckpt
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.explore.verify import verify
-from lazyckpt.index.layout import FACTS
+from lazyckpt.index.schema import FACTS
 
 LARGE = {f"w{n}": np.frombuffer(pattern(40_000 + 8 * n), "u1") for n in range(5)}
 

@@ -23,9 +23,8 @@ import lazyckpt
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.explore.index_status import sidecars_of
 from lazyckpt.index import write
-from lazyckpt.index.codec import CLEAR
-from lazyckpt.index.layout import FACTS, IRREGULAR, PLACE, record_key
 from lazyckpt.index.records import Meta, decode, decode_meta, encode, encode_meta
+from lazyckpt.index.schema import CLEAR, FACTS, IRREGULAR, PLACE, record_key
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import Extent, Fingerprint
 

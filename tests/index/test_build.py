@@ -22,7 +22,7 @@ from safetensors_files import file_of
 import lazyckpt
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChangedFile, CorruptFile, MissingFile
 from lazyckpt.index import build, locations
-from lazyckpt.index.layout import FACTS
+from lazyckpt.index.schema import FACTS
 from lazyckpt.sources.local import MmapSource
 
 
@@ -104,7 +104,7 @@ def edit(place):
     def edit_there(file):
         before = file.stat()
         data = bytearray(file.read_bytes())
-        data[locations] ^= 1
+        data[place] ^= 1
         file.write_bytes(data)
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
@@ -162,7 +162,7 @@ def with_flipped_bit(place):
 
     def flip(path):
         data = bytearray(path.read_bytes())
-        data[locations] ^= 0x10
+        data[place] ^= 0x10
         path.write_bytes(data)
 
     return flip
@@ -202,7 +202,7 @@ def test_damage_to_what_only_lmdb_reads_does_no_harm(place, file, sidecar, walks
     """The index says itself where its tree begins: LMDB's meta pages are not looked at."""
     first = built(file)
     os.chmod(sidecar, 0o600)
-    with_flipped_bit(locations)(sidecar)
+    with_flipped_bit(place)(sidecar)
 
     assert (built(file), len(walks)) == (first, 1)
 

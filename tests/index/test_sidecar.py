@@ -13,8 +13,8 @@ from store_contract import MIXED, SidecarContract, dump
 
 from lazyckpt.errors import ClosedCheckpoint, LazyCkptError, StaleIndex
 from lazyckpt.index import Index, write
-from lazyckpt.index.codec import CLEAR
 from lazyckpt.index.records import BadRecord, Meta
+from lazyckpt.index.schema import CLEAR
 from lazyckpt.index.sidecar import Sidecar
 
 MANY = [tensor_entry(f"layer{place}.weight", place) for place in range(2000)]

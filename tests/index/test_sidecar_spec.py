@@ -40,7 +40,7 @@ from sidecar_spec import (
 )
 
 import lazyckpt
-from lazyckpt.index.codec import LONGEST_PLAIN_NAME
+from lazyckpt.index.schema import LONGEST_PLAIN_NAME
 from lazyckpt.model.dtypes import DTYPES as TABLE
 
 LONG = "x" * (LONGEST_PLAIN_NAME + 1)

@@ -22,8 +22,7 @@ from safetensors_files import file_of
 import lazyckpt
 from lazyckpt import KeyReference
 from lazyckpt.errors import ArgumentValueError, ChangedFile, ClosedCheckpoint, MissingFile, NotPicklable
-from lazyckpt.explore.opening import open_all
-from lazyckpt.loading import open_checkpoint
+from lazyckpt.loading import open_all, open_checkpoint
 
 BIG = {"big": counting((1000, 1000)), "small": counting((3,))}
 

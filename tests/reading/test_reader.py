@@ -16,7 +16,7 @@ from lazyckpt.errors import ChangedFile, CorruptFile, StaleIndex
 from lazyckpt.formats import FORMATS
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import STRING, TENSOR, Array, Extent
-from lazyckpt.reading.decoding import aligned
+from lazyckpt.reading.allocation import aligned
 from lazyckpt.reading.reader import Payloads
 from lazyckpt.sources import BytesSource, open_source
 

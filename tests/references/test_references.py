@@ -29,7 +29,7 @@ from lazyckpt.errors import (
     MissingFolder,
     StaleIndex,
 )
-from lazyckpt.explore.opening import open_all
+from lazyckpt.loading import open_all
 from lazyckpt.references.metadata import LEFT_OUT, NAME
 from lazyckpt.sources import BytesSource
 

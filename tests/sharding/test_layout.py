@@ -14,12 +14,12 @@ from tracing import TracingSource
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.formats import FORMATS
-from lazyckpt.formats.joined import joined
 from lazyckpt.index import Index
 from lazyckpt.index.records import Meta
 from lazyckpt.index.selection import AllNames
 from lazyckpt.index.store import MemoryStore
 from lazyckpt.model.entry import Fingerprint
+from lazyckpt.sharding.concatenated import joined
 from lazyckpt.sharding.layout import ImpossibleLayout, box_of, cut_of, devices_of, whole_of
 from lazyckpt.sharding.shard_index import MergedIndex, Merger, Rank
 from lazyckpt.sharding.shard_reader import MergedPayloads

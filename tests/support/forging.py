@@ -8,8 +8,8 @@ import os
 import lmdb
 
 from lazyckpt.index.footer import finish
-from lazyckpt.index.layout import FACTS
 from lazyckpt.index.lmdb_pages import add_checksums
+from lazyckpt.index.schema import FACTS
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from fuzzing.checkpoints import checkpoint_seeds
 from fuzzing.target import Seed, Target, Violation, folder
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentValueError
-from lazyckpt.explore.opening import open_all
+from lazyckpt.loading import open_all
 from lazyckpt.model.entry import MAP, TENSOR
 from lazyckpt.references.names import path_of
 

@@ -12,8 +12,8 @@ import pytest
 import lazyckpt
 from lazyckpt.errors import ArgumentValueError, ChangedFile, CorruptFile
 from lazyckpt.explore.doctor import diagnose
-from lazyckpt.explore.opening import open_all
 from lazyckpt.index.batch import build_indexes, find_checkpoints
+from lazyckpt.loading import open_all
 
 SHARDED = Path(__file__).parents[2] / "golden" / "sharded"
 VALUES = {f"layers.{number}.weight": np.full((64, 64), number, np.float32) for number in range(6)}

@@ -1,12 +1,19 @@
-"""How a sidecar's keys and values are written: in clear for plain checkpoints (here), else sealed (see `sealed`)."""
+"""How a sidecar is laid out: the keys of its tree, and the codecs of plain and of sealed records."""
 
 from __future__ import annotations
 
+import struct
 from typing import Final, Protocol
 
-from lazyckpt.index.layout import NAMES
-
 LONGEST_PLAIN_NAME: Final = 400
+SUFFIX: Final = ".lmdb"
+NAMES: Final = b"\x02"
+IRREGULAR: Final = b"\x03"
+FACTS: Final = b"\x04"
+FRAMES: Final = b"\x05"
+PLACE: Final = struct.Struct(">I")
+RECORDS: Final = 1
+RECORD_KEY: Final = struct.Struct(">BI")
 
 
 class Codec(Protocol):
@@ -54,3 +61,8 @@ class Clear:
 
 
 CLEAR: Final = Clear()
+
+
+def record_key(place: int) -> bytes:
+    """The key of the record at a place."""
+    return RECORD_KEY.pack(RECORDS, place)

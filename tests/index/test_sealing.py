@@ -1,31 +1,38 @@
-"""Sealed sidecars: the contract of stores, and nothing to read for who lacks the key."""
+"""Sealed sidecars: only the checkpoint's key opens them, and every record is authenticated."""
 
 from __future__ import annotations
 
+import os
+
 import lmdb
 import pytest
+from checkpoints import LAYERS, MIXED, checkpoint
+from encryption import KEY, MODES, encrypted
 from entries import MARK, tensor_entry
 from forging import forged
 from hypothesis import given
 from hypothesis import strategies as st
-from store_contract import MIXED, StoreContract, dump
+from store_contract import MIXED as STORED
+from store_contract import StoreContract, dump
 
-from lazyckpt.errors import StaleIndex
-from lazyckpt.index.layout import FACTS, NAMES, record_key
-from lazyckpt.index.records import Meta, encode
-from lazyckpt.index.sealed import Sealed
+import lazyckpt
+from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError, StaleIndex, WrongKey
+from lazyckpt.index.records import Meta, decode_meta, encode, encode_meta
+from lazyckpt.index.schema import FACTS, FRAMES, NAMES, record_key
+from lazyckpt.index.sealing import Sealed
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.index.write import write
-from lazyckpt.sources.encryption.cipher import MODES, Lock
+from lazyckpt.sources.encryption.cipher import MODES as CIPHERS
+from lazyckpt.sources.encryption.cipher import Lock
 from lazyckpt.sources.encryption.keys import Secret
 
-KEY = bytes(range(1, 17))
+OTHER = KEY[::-1]
 NAMED = [tensor_entry(f"backbone.layer{place}.attention.weight", place, shape=(7, 11)) for place in range(200)]
 
 
 def lock_of(key=KEY):
     """What opens a file with this key."""
-    return Lock(MODES["AES-GCM"], Secret(key))
+    return Lock(CIPHERS["AES-GCM"], Secret(key))
 
 
 def sealed_at(path, entries, digests=False):
@@ -133,7 +140,7 @@ def test_a_record_at_anothers_place_is_refused(tmp_path):
 
 def test_the_facts_are_in_clear(tmp_path):
     """What must be known before the key is used: of which file it is, the salt, the check value."""
-    seal = sealed_at(tmp_path / "index.lmdb", MIXED)
+    seal = sealed_at(tmp_path / "index.lmdb", STORED)
     meta = Sidecar(str(tmp_path / "index.lmdb")).meta
 
     assert (meta.fingerprint, meta.sealed, meta.salt, meta.check) == (MARK, True, seal.salt, seal.check)
@@ -159,3 +166,135 @@ def test_what_was_touched_cannot_be_opened(value, data):
 
     assert [SEAL.open(b"key", other) for other in (flipped, stored[:place], stored + b"\0")] == [None] * 3
     assert SEAL.open(b"kez", stored) is None
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    """Each way to encrypt."""
+    return request.param
+
+
+@pytest.fixture
+def file(tmp_path, mode):
+    """An encrypted checkpoint of several blocks."""
+    path = tmp_path / "net.ckpt"
+    path.write_bytes(encrypted(checkpoint(MIXED), mode, block=512))
+    return path
+
+
+def names(file, mode, key=KEY, **options):
+    """The names in an index, which is closed again."""
+    index = lazyckpt.build_index(file, key, mode, **options)
+    found = list(index)
+    index.close()
+    return found
+
+
+def sidecar(file):
+    """The bytes of the sidecar."""
+    with open(f"{file}.lmdb", "rb") as opened:
+        return opened.read()
+
+
+def test_an_encrypted_file_is_walked_once(file, mode, walks):
+    """The second open finds the index fresh, as for a plain file."""
+    assert names(file, mode) == names(file, mode) == list(MIXED)
+    assert len(walks) == 1
+
+
+def test_its_index_gives_nothing_away(file, mode):
+    """No name of the model stands in the sidecar."""
+    names(file, mode)
+
+    assert [name for name in MIXED if name.encode() in sidecar(file)] == []
+
+
+def test_an_index_in_clear_is_made_only_when_asked_for(file, mode, walks):
+    """With `sealed=False` names can be read; the values still need the key."""
+    names(file, mode, sealed=False)
+
+    assert b"conv1.weight" in sidecar(file)
+    assert (names(file, mode), len(walks)) == (list(MIXED), 1)
+    with pytest.raises(EncryptedFile):
+        lazyckpt.load_checkpoint(str(file))
+
+
+def test_without_the_key_there_is_no_index(file):
+    """Not even of a file whose index stands there."""
+    with pytest.raises(EncryptedFile, match=r"net\.ckpt"):
+        lazyckpt.build_index(file)
+
+
+def test_a_wrong_key_is_refused_and_the_index_stays(file, mode):
+    """Cold or warm; and what the right key built is not lost by a mistake."""
+    with pytest.raises(LazyCkptError):
+        names(file, mode, OTHER)
+    assert os.listdir(file.parent) == ["net.ckpt"]
+    names(file, mode)
+    before = sidecar(file)
+
+    with pytest.raises(LazyCkptError):
+        names(file, mode, OTHER)
+    assert sidecar(file) == before
+
+
+def test_a_wrong_key_of_an_authenticated_file_is_called_so(tmp_path):
+    """GCM can tell a wrong key from a damaged file."""
+    path = tmp_path / "net.ckpt"
+    path.write_bytes(encrypted(checkpoint(MIXED), "AES-GCM", block=512))
+    names(path, "AES-GCM")
+
+    with pytest.raises(WrongKey, match="the key does not fit"):
+        names(path, "AES-GCM", OTHER)
+
+
+def test_a_key_of_an_impossible_length_is_refused(file, mode):
+    """Before anything is decrypted."""
+    with pytest.raises(ArgumentValueError, match="has 16"):
+        names(file, mode, KEY[:7])
+
+
+def test_a_file_encrypted_anew_gets_an_index_anew(file, mode, walks):
+    """With another key, the old index is of no use and is replaced."""
+    names(file, mode)
+    file.write_bytes(encrypted(checkpoint(LAYERS), mode, key=OTHER, block=512))
+
+    assert names(file, mode, OTHER) == list(LAYERS)
+    assert (names(file, mode, OTHER), len(walks)) == (list(LAYERS), 2)
+
+
+def test_an_index_that_was_sealed_with_another_key_is_built_again(file, mode, walks):
+    """If the key opens the file and not the index, the index is wrong."""
+    names(file, mode)
+    with forged(f"{file}.lmdb") as transaction:
+        facts = decode_meta(transaction.get(FACTS))
+        transaction.put(FACTS, encode_meta(facts._replace(check=facts.check[::-1])))
+
+    assert (names(file, mode), len(walks)) == (list(MIXED), 2)
+
+
+@pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "clear"])
+@pytest.mark.parametrize("damage", [None, b"", b"no table"], ids=["gone", "empty", "garbage"])
+def test_a_damaged_table_of_blocks_is_built_again(damage, sealed, file, mode, walks):
+    """The index is replaced; the file is not blamed."""
+    names(file, mode, sealed=sealed)
+    with forged(f"{file}.lmdb") as transaction:
+        transaction.delete(FRAMES) if damage is None else transaction.put(FRAMES, damage)
+
+    assert (names(file, mode), len(walks)) == (list(MIXED), 2)
+
+
+def test_values_are_the_same_cold_and_warm(file, mode):
+    """What is decrypted through a fresh index is what was decrypted while it was built."""
+    found = []
+    for _ in ("cold", "warm"):
+        with lazyckpt.load_checkpoint(str(file), dec_key=KEY, dec_mode=mode) as ckpt:
+            found.append([ckpt[name].tobytes() for name in LAYERS])
+
+    assert found == [[array.tobytes() for array in LAYERS.values()]] * 2
+
+
+def test_an_index_in_memory_serves_an_encrypted_file(file, mode):
+    """And writes nothing."""
+    assert names(file, mode, index_path="memory") == list(MIXED)
+    assert os.listdir(file.parent) == ["net.ckpt"]

@@ -1,10 +1,10 @@
-"""Names where people look."""
+"""What people see of a checkpoint: sizes and printable names."""
 
 from __future__ import annotations
 
 import pytest
 
-from lazyckpt.display.names import printable, without_controls
+from lazyckpt.display import human_size, printable, without_controls
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,21 @@ from lazyckpt.display.names import printable, without_controls
 def test_control_characters_are_escaped(name, alone, among_others):
     """All of them in a table; where MindSpore shows names as they are, all but tabs and line ends."""
     assert (printable(name), without_controls(name)) == (alone, among_others)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (10_240, "10.0 KiB"),
+        (123_456, "121 KiB"),
+        (2**20 * 5 // 2, "2.5 MiB"),
+        (10**12, "931 GiB"),
+        (2**60, "1,024 PiB"),
+    ],
+)
+def test_sizes_have_about_three_digits_and_a_binary_unit(count, text):
+    """However large."""
+    assert human_size(count) == text

@@ -1,11 +1,11 @@
-"""Keys of names in clear sidecars: unequal for unequal names, and in the order of the names."""
+"""How a sidecar is laid out: keys and codecs."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyckpt.index.codec import CLEAR, LONGEST_PLAIN_NAME
+from lazyckpt.index.schema import CLEAR, FACTS, FRAMES, IRREGULAR, LONGEST_PLAIN_NAME, NAMES, PLACE, record_key
 
 LMDB_LIMIT = 511
 _start = st.sampled_from([b"", b"x" * 398, b"x" * 400, b"x" * 401, b"\xff" * 400])
@@ -36,3 +36,17 @@ def test_keys_sort_as_names_do(names):
 def test_values_are_as_they_are():
     """Nothing is hidden."""
     assert (CLEAR.close(b"key", b"value"), CLEAR.open(b"key", b"value")) == (b"value", b"value")
+
+
+def test_record_keys_sort_by_place():
+    """As bytes, as far as places go."""
+    keys = [record_key(place) for place in (0, 1, 255, 256, 65_535, 65_536, 2**32 - 1)]
+
+    assert sorted(keys) == keys
+
+
+def test_kinds_of_keys_follow_each_other():
+    """Records, names, places to look at, facts, frames: none mingles with another."""
+    keys = [record_key(2**32 - 1), NAMES, NAMES + b"\xff" * 400, IRREGULAR + PLACE.pack(2**32 - 1), FACTS, FRAMES]
+
+    assert sorted(keys) == keys

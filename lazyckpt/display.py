@@ -1,16 +1,10 @@
-"""HTML for notebooks, safe in untrusted ones: no script, no remote content, every name escaped.
-
-Colours are JupyterLab's or VS Code's where their variables are set, else those of the reader's preference for light or
-dark. A notebook that strips the style sheet still shows the text in order.
-"""
+"""What people see of a checkpoint: sizes, printable names, HTML tables for notebooks."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
 from typing import Final
-
-from lazyckpt.display.names import printable
 
 _LONGEST: Final = 160  # characters of a name
 # Text against its background has a contrast of at least 4.5 (WCAG AA) in both schemes.
@@ -83,3 +77,25 @@ def opening() -> str:
     """The style sheet, and the start of a box that it applies to."""
     # The classes keep MathJax from typesetting names with dollar signs in them.
     return f'{STYLE}<div class="lzc tex2jax_ignore mathjax_ignore">'
+
+
+def printable(name: str) -> str:
+    """A name that cannot disturb a terminal: control characters are escaped."""
+    return name if name.isprintable() else repr(name)[1:-1]
+
+
+def without_controls(name: str) -> str:
+    """A name as it is, but for what moves a terminal's cursor or turns its text around; tabs and line ends stay."""
+    if name.isprintable():
+        return name
+    return "".join(letter if letter.isprintable() or letter in "\t\n" else repr(letter)[1:-1] for letter in name)
+
+
+def human_size(count: int) -> str:
+    """A byte count with three digits or so and a binary unit: `1.5 MiB`."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:,.0f} PiB"

@@ -1,1 +1,0 @@
-"""How anything is written for people: names, byte counts, HTML. Knows no checkpoint."""
