@@ -22,6 +22,7 @@ from lazyckpt.model.entry import MAP, TENSOR, Entry
 from lazyckpt.model.tensor_runs import Stretch
 from lazyckpt.parameter import Parameter
 from lazyckpt.reading.bulk import read_all
+from lazyckpt.runtime.workers import Progress
 from lazyckpt.sources.encryption.keys import Secret
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from lazyckpt.writing.export import Rename
     from lazyckpt.writing.items import Item
 
-Progress = Callable[[int, int], object]
 REPR_ITEMS: Final = 100
 
 

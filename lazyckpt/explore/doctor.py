@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -41,6 +40,7 @@ from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index.store import MAX_PARAMETER_NAME
 from lazyckpt.model.entry import TENSOR, Entry, entry_of
 from lazyckpt.reading.reader import Payloads
+from lazyckpt.runtime.workers import Progress
 from lazyckpt.sharding.weight_map import is_listing, parts_of
 from lazyckpt.sources import Source, open_source
 from lazyckpt.sources.encryption.cipher import Mode, encryption_of
@@ -51,7 +51,6 @@ from lazyckpt.sources.encryption.sequential import swept
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, NOT_FILES, file_system, open_local
 from lazyckpt.sources.paths import given, on_this_machine
 
-Progress = Callable[[int, int], object]
 _KINDS: Final = {
     "ckpt": "a MindSpore checkpoint",
     "safetensors": "a safetensors file",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
 from types import ModuleType
@@ -28,6 +28,7 @@ from lazyckpt.index.store import MemoryStore, Store
 from lazyckpt.model.entry import Entry, Fingerprint, Plain, entry_of
 from lazyckpt.runtime import log
 from lazyckpt.runtime.atomic_write import put
+from lazyckpt.runtime.workers import Progress
 from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source, reopen
 from lazyckpt.sources.encryption.keys import AnySecret, Key, secret_or_late
 from lazyckpt.sources.origin import ReplacedFile
@@ -36,7 +37,6 @@ from lazyckpt.sources.paths import given, resolved
 AUTO: Final = "auto"
 MEMORY: Final = "memory"
 DIGESTS: Final = (None, "blake2b")
-Progress = Callable[[int, int], object]
 _RUN: Final = 1024  # entries between two calls of `progress`
 _DENSE: Final = 2**16  # bytes a parameter, below which a file is read as a whole anyway
 _RELEASE_EVERY: Final = 2**25  # bytes of headers and payloads walked past

@@ -9,11 +9,12 @@ from typing import Any, Final, NamedTuple
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.model.dtypes import DTYPES, DType
 from lazyckpt.runtime import log
+from lazyckpt.runtime.workers import Progress
 from lazyckpt.sources.encryption.cipher import MODES, Lock
 from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.sources.paths import on_this_machine
 from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, save, save_set
-from lazyckpt.writing.items import Item, Progress, cast
+from lazyckpt.writing.items import Item, cast
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
 
 _MINDSPORE: Final = {"format": "ms"}

@@ -26,10 +26,11 @@ from lazyckpt.index import locations
 from lazyckpt.index.records import Meta
 from lazyckpt.model.entry import MAP, Fingerprint
 from lazyckpt.runtime.atomic_write import draft, put, told_of
+from lazyckpt.runtime.workers import Progress
 from lazyckpt.sources.encryption.cipher import Lock
 from lazyckpt.sources.local import open_local
 from lazyckpt.writing import ckpt, safetensors
-from lazyckpt.writing.items import Count, Item, Items, Progress
+from lazyckpt.writing.items import Count, Item, Items
 from lazyckpt.writing.sidecar import Follower, following
 from lazyckpt.writing.sink import EncryptingSink, PlainSink
 

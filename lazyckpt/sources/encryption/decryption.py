@@ -16,7 +16,6 @@ several threads (OpenSSL releases the interpreter's lock).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,6 +24,7 @@ from typing import Any, Final, NamedTuple
 
 from lazyckpt.errors import DamagedBlock, WrongKey
 from lazyckpt.model.entry import Fingerprint
+from lazyckpt.runtime.workers import worker_count
 from lazyckpt.sources.base import BaseSource, Request, Source, copy, room
 from lazyckpt.sources.encryption.block_cache import Block, Blocks
 from lazyckpt.sources.encryption.cbc_padding import unpadded
@@ -34,7 +34,7 @@ from lazyckpt.sources.encryption.frames import Frame, FrameTable, hop
 from lazyckpt.sources.encryption.read_ahead import NOWHERE, place_in
 
 _NONCES: Final = (12, 16)  # MindSpore stores 16 bytes and uses 12; 16 should it ever mend that
-THREADS: Final = min(8, os.cpu_count() or 1)
+THREADS: Final = worker_count()
 _AHEAD: Final = 2 if THREADS > 1 else 0  # blocks that are brought while a reader walks through the ones before
 
 
