@@ -25,6 +25,7 @@ from lazyckpt.cli.app import (
     told_plainly,
 )
 from lazyckpt.errors import LazyCkptError
+from lazyckpt.runtime.os_errors import WRITE, os_errors
 from lazyckpt.sources.encryption.keys import KeyReference
 from lazyckpt.statistics.table import COLUMNS
 from lazyckpt.views.outline import of_index
@@ -113,11 +114,10 @@ def plot(
             raise no_such_name(name, checkpoint)
         figure = getattr(checkpoint.plot, picture.value)(*([] if name is None else [name]))
         try:
-            figure.savefig(output, dpi=figure.dpi)
-        except ValueError as error:
+            with os_errors(output, WRITE):
+                figure.savefig(output, dpi=figure.dpi)
+        except ValueError as error:  # matplotlib knows no such kind of picture
             raise LazyCkptError(f"{output}: {error}") from error
-        except OSError as error:
-            raise LazyCkptError(f"{output} cannot be written: {error.strerror}") from error
 
 
 def chosen(names: Iterable[str], wanted: list[str] | None) -> list[str] | None:

@@ -27,7 +27,7 @@ from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.index.store import MemoryStore, Store
 from lazyckpt.model.entry import Entry, Fingerprint, Plain, entry_of
 from lazyckpt.runtime import log
-from lazyckpt.runtime.atomic_write import put
+from lazyckpt.runtime.atomic_write import atomic_write
 from lazyckpt.runtime.workers import Progress
 from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source, reopen
 from lazyckpt.sources.encryption.keys import AnySecret, Key, secret_or_late
@@ -319,7 +319,7 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> _Stored:
         opened.origin.check()
 
     os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-    put(path, fill, mode=opened.origin.mode & 0o666 | 0o400)
+    atomic_write(path, fill, mode=opened.origin.mode & 0o666 | 0o400)
     try:
         store = Sidecar(path)
     except BadRecord as error:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.errors import CorruptFile, LazyCkptError, MissingFile, UnreadableFile, WrongFormat
+from lazyckpt.errors import CorruptFile, LazyCkptError, MissingFile, WrongFormat
 from lazyckpt.formats.protobuf_wire import VARINT, fields, read_varint, signed
 from lazyckpt.sources.paths import exists, is_folder, join, names_in, read
 
@@ -89,12 +89,7 @@ def strategy_files(path: str) -> list[str]:
 
 
 def _read(path: str) -> dict[int, dict[str, Layout]]:
-    try:
-        data = read(path, LARGEST_FILE + 1)
-    except FileNotFoundError:
-        raise MissingFile(f"there is no strategy file {path}") from None
-    except OSError as error:
-        raise UnreadableFile(f"the strategy file {path} cannot be read: {error.strerror}") from error
+    data = read(path, LARGEST_FILE + 1, "the strategy file")
     if len(data) > LARGEST_FILE:
         raise WrongFormat("it is too large for a strategy file", file=path)
     try:
