@@ -22,7 +22,7 @@ from lazyckpt.formats import FORMATS, find, format_of
 from lazyckpt.index import Index, locations
 from lazyckpt.index.mending import MendingStore
 from lazyckpt.index.records import BadRecord, Meta
-from lazyckpt.index.schema import CLEAR, Codec
+from lazyckpt.index.schema import PLAIN_CODEC, Codec
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.index.store import MemoryStore, Store
 from lazyckpt.model.entry import Entry, Fingerprint, Plain, entry_of
@@ -306,7 +306,7 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> _Stored:
 
     source: Any = _plain(opened, wishes)  # of an encrypted file, one with a table
     facts = _facts(opened, wishes)
-    codec: Codec = CLEAR
+    codec: Codec = PLAIN_CODEC
     frames = None
     if opened.lock is not None:
         sealing = _locked().Sealing(opened.lock, wishes.sealed)

@@ -10,7 +10,7 @@ from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.model.dtypes import DTYPES, DType
 from lazyckpt.runtime import log
 from lazyckpt.runtime.workers import Progress
-from lazyckpt.sources.encryption.cipher import MODES, Lock
+from lazyckpt.sources.encryption.cipher import MODES, CipherKey
 from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.sources.paths import on_this_machine
 from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, save, save_set
@@ -87,7 +87,7 @@ def format_of(path: str, given: str | None) -> str:
     return told
 
 
-def lock_of(key: Secret, mode: str) -> Lock:
+def lock_of(key: Secret, mode: str) -> CipherKey:
     """What encrypts with a key.
 
     Raises:
@@ -95,7 +95,7 @@ def lock_of(key: Secret, mode: str) -> Lock:
     """
     if mode not in MODES:
         raise ArgumentValueError(f"Encrypt failed: enc_mode must be one of {', '.join(MODES)}, not {mode!r}")
-    return Lock(MODES[mode], key)
+    return CipherKey(MODES[mode], key)
 
 
 def float_dtype(name: str) -> DType:

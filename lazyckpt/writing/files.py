@@ -27,7 +27,7 @@ from lazyckpt.index.records import Meta
 from lazyckpt.model.entry import MAP, Fingerprint
 from lazyckpt.runtime.atomic_write import atomic_write, file_errors, temporary
 from lazyckpt.runtime.workers import Progress
-from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.local import open_local
 from lazyckpt.writing import ckpt, safetensors
 from lazyckpt.writing.items import Count, Item, Items
@@ -57,7 +57,7 @@ class How(NamedTuple):
     """
 
     format: str = "ckpt"
-    lock: Lock | None = None
+    lock: CipherKey | None = None
     crc: bool = False
     align: int = ALIGNMENT
     mode: int = READ_ONLY

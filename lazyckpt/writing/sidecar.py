@@ -11,7 +11,7 @@ from lazyckpt.index.write import SidecarWriter
 from lazyckpt.model.entry import Entry, Plain
 from lazyckpt.runtime import log
 from lazyckpt.runtime.atomic_write import TemporaryFile, temporary
-from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.encryption.frames import table_of
 from lazyckpt.writing.sink import EncryptingSink
 
@@ -19,7 +19,7 @@ from lazyckpt.writing.sink import EncryptingSink
 class Follower:
     """The index of a file that is being written. Its own faults are logged, and end it alone."""
 
-    def __init__(self, mode: int, lock: Lock | None) -> None:
+    def __init__(self, mode: int, lock: CipherKey | None) -> None:
         self._mode = mode & 0o666 | 0o400
         self._temporary: TemporaryFile | None = None
         self._writer: SidecarWriter | None = None
@@ -71,7 +71,7 @@ class Follower:
 
 
 @contextlib.contextmanager
-def following(path: str, mode: int, lock: Lock | None) -> Iterator[Follower]:
+def following(path: str, mode: int, lock: CipherKey | None) -> Iterator[Follower]:
     """An index that is written along with the file at `path`; it has the same mode, and is sealed with its key."""
     with contextlib.ExitStack() as stack:
         index = Follower(mode, lock)

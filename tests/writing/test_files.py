@@ -29,7 +29,7 @@ from lazyckpt.errors import (
 from lazyckpt.index import locations
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.sources.encryption.cipher import MODES as CIPHER_MODES
-from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.writing import files
 from lazyckpt.writing.adapters import item_of
@@ -47,7 +47,7 @@ def items_of(values):
 
 def lock_of(mode="AES-GCM", size=16):
     """The lock of a key of so many bytes."""
-    return Lock(CIPHER_MODES[mode], Secret(key_of(size)))
+    return CipherKey(CIPHER_MODES[mode], Secret(key_of(size)))
 
 
 def facts(path):

@@ -16,7 +16,7 @@ from lazyckpt.errors import LazyCkptError
 from lazyckpt.formats import scan
 from lazyckpt.loading import load_checkpoint
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.encryption.cipher import MODES, Lock
+from lazyckpt.sources.encryption.cipher import MODES, CipherKey
 from lazyckpt.sources.encryption.decryption import DecryptedSource, open_encrypted
 from lazyckpt.sources.encryption.frames import FrameTable, hop
 from lazyckpt.sources.encryption.keys import Secret
@@ -45,13 +45,13 @@ def read_encrypted(data: bytes) -> None:
     comes in another's place either.
     """
     for table in _tables():
-        pinned = open_encrypted(BytesSource(data), Lock(MODES["AES-GCM"], Secret(encryption.KEY)), table)
+        pinned = open_encrypted(BytesSource(data), CipherKey(MODES["AES-GCM"], Secret(encryption.KEY)), table)
         for start, block in _blocks(pinned):
             if block != PLAIN[start : start + len(block)]:
                 raise Violation("a block is read that is not the one that was indexed")
     names = {mode.magic[0]: mode for mode in MODES.values()}
     mode = names.get(data[0] if data else 0, MODES["AES-GCM"])
-    source = open_encrypted(BytesSource(data), Lock(mode, Secret(encryption.KEY)), cache=2**20)
+    source = open_encrypted(BytesSource(data), CipherKey(mode, Secret(encryption.KEY)), cache=2**20)
     if mode.tagged and not {block for _, block in _blocks(source)} <= GENUINE:
         raise Violation("a block authenticates that nobody encrypted")
     read_values(source, list(scan(source, "ckpt")))
