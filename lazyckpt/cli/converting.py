@@ -25,6 +25,7 @@ from lazyckpt.cli.app import (
 )
 from lazyckpt.display import human_size
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import KeyReference
 from lazyckpt.sources.paths import is_folder
 
@@ -77,7 +78,7 @@ def convert(
     crc: Crc = False,
     new_key_file: NewKeyFile = None,
     new_key_env: NewKeyVariable = None,
-    enc_mode: EncMode = "AES-GCM",
+    enc_mode: EncMode = DEFAULT_MODE,
     mode: Mode = "400",
     key_file: KeyFile = None,
     key_env: KeyVariable = None,

@@ -30,6 +30,7 @@ from lazyckpt.runtime import log
 from lazyckpt.runtime.atomic_write import atomic_write
 from lazyckpt.runtime.workers import Progress
 from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source, reopen
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import AnySecret, Key, secret_or_late
 from lazyckpt.sources.origin import ReplacedFile
 from lazyckpt.sources.paths import given, resolved
@@ -81,7 +82,7 @@ DEFAULTS: Final = Wishes()
 def build_index(
     path: str | os.PathLike[str],
     dec_key: Key | None = None,
-    dec_mode: str = "AES-GCM",
+    dec_mode: str = DEFAULT_MODE,
     *,
     index_path: str | os.PathLike[str] | None = None,
     force: bool = False,
@@ -140,7 +141,7 @@ def check_place(where: object) -> str:
 
 
 def open_indexed(
-    path: str, key: AnySecret = None, dec_mode: str = "AES-GCM", where: str = AUTO, wishes: Wishes = DEFAULTS
+    path: str, key: AnySecret = None, dec_mode: str = DEFAULT_MODE, where: str = AUTO, wishes: Wishes = DEFAULTS
 ) -> Found:
     """Open a file together with its index, which is found fresh, or built.
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from lazyckpt.errors import ArgumentTypeError, MissingFile
+from lazyckpt.formats import ENDINGS
 from lazyckpt.sources.paths import is_file, is_folder, join, names_in
 
-ENDINGS: Final = (".ckpt", ".safetensors")
 _RANK: Final = re.compile(r"rank_(\d+)$")
 _STEP: Final = re.compile(r"-(\d+)_(\d+)\.\w+$")
 

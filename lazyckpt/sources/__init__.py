@@ -11,13 +11,12 @@ from typing import Final, NamedTuple
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, WrongKey
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
-from lazyckpt.sources.encryption.cipher import MODES, CipherKey, encryption_of
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, MODES, CipherKey, encryption_of
 from lazyckpt.sources.encryption.keys import OWN_MODE, AnySecret, LateKey
 from lazyckpt.sources.local import open_local
 from lazyckpt.sources.origin import LocalOrigin, Origin
 from lazyckpt.sources.paths import is_url
 
-DEFAULT_MODE: Final = "AES-GCM"
 CACHE_BYTES: Final = 256 * 2**20  # decrypted blocks of a GCM file kept in memory, unless told otherwise
 _MARK: Final = 4  # first bytes of a file, which tell its encryption
 

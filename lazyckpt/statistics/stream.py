@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from lazyckpt.model.dtypes import BY_NUMPY_NAME
-from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Entry
+from lazyckpt.model.entry import MAP, MAP_PARTS, REFUSED, STRING, TENSOR, Entry
 from lazyckpt.model.tensor_runs import FEWEST, neighbours, stretch_of
 from lazyckpt.reading.reader import Payloads
 from lazyckpt.runtime.workers import Progress, worker_count
@@ -17,7 +17,6 @@ from lazyckpt.statistics.moments import NOTHING, measure, measure_by_spans, meas
 from lazyckpt.statistics.table import Row, Statistics
 
 BATCH_BYTES: Final = 2**26  # of values that share reads of a source that decrypts or fetches
-PARTS: Final = ("keys", "values", "status")  # of a map
 Known = Any  # an Entry, or a value in memory
 
 
@@ -138,7 +137,7 @@ def rows_in_memory(name: str, value: Any) -> list[Row]:
         dtype = BY_NUMPY_NAME.get(value.dtype.name, value.dtype)  # what no checkpoint holds is measured, too
         return [Row(name, str(dtype), value.shape, measure([value]))]
     if isinstance(value, list) and value and all(isinstance(part, np.ndarray) for part in value):
-        labels = PARTS if len(value) == len(PARTS) else range(len(value))
+        labels = MAP_PARTS if len(value) == len(MAP_PARTS) else range(len(value))
         return [
             row for label, part in zip(labels, value, strict=True) for row in rows_in_memory(f"{name}[{label}]", part)
         ]

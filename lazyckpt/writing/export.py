@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
+from lazyckpt.formats import FORMAT_NAMES
 from lazyckpt.model.dtypes import DTYPES, DType
 from lazyckpt.runtime import log
 from lazyckpt.runtime.workers import Progress
-from lazyckpt.sources.encryption.cipher import MODES, CipherKey
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, MODES, CipherKey
 from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.sources.paths import on_this_machine
 from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, save, save_set
@@ -18,7 +19,6 @@ from lazyckpt.writing.items import Item, cast
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
 
 _MINDSPORE: Final = {"format": "ms"}
-FORMATS: Final = ("ckpt", "safetensors")
 Rename = Mapping[str, str] | Callable[[str], str]
 
 
@@ -29,7 +29,7 @@ class Export(NamedTuple):
     rename: Rename | None = None
     dtype: str | None = None
     enc_key: Secret | None = None
-    enc_mode: str = "AES-GCM"
+    enc_mode: str = DEFAULT_MODE
     crc_check: bool = False
     align: int = ALIGNMENT
     max_shard_size: int | None = None
@@ -80,8 +80,8 @@ def format_of(path: str, given: str | None) -> str:
     Raises:
         ArgumentValueError: there is no such format, or the name tells none.
     """
-    told = given if given is not None else next((form for form in FORMATS if path.endswith(f".{form}")), None)
-    if told not in FORMATS:
+    told = given if given is not None else next((form for form in FORMAT_NAMES if path.endswith(f".{form}")), None)
+    if told not in FORMAT_NAMES:
         what = f"format {given!r}" if given is not None else f"format of {path!r}"
         raise ArgumentValueError(f"the {what} is unknown: it must be 'ckpt' or 'safetensors'")
     return told

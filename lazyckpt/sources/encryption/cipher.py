@@ -48,6 +48,8 @@ MODES: Final = {
     )
 }
 
+DEFAULT_MODE: Final = "AES-GCM"  # MindSpore's default for `dec_mode` and `enc_mode`
+
 
 def encryption_of(head: bytes) -> Mode | None:
     """The mode that a file's first four bytes name, or None for a plain file."""

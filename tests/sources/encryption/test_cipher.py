@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from encryption import CBC_MODES, KEY, KEY_SIZES, MAGICS, MODES, key_of, shows
 
 from lazyckpt.errors import ArgumentValueError, CipherUnavailable
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, CipherKey, RecordCipher, encryption_of, invalid_tag
 from lazyckpt.sources.encryption.cipher import MODES as OURS
-from lazyckpt.sources.encryption.cipher import CipherKey, RecordCipher, encryption_of, invalid_tag
 from lazyckpt.sources.encryption.keys import Secret
 
 SIZES = [(mode, size) for mode in MODES for size in KEY_SIZES[mode]]
@@ -211,3 +211,9 @@ def test_a_plain_checkpoint_needs_no_cipher(tmp_path):
     told = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
 
     assert told.stdout == "[]\n"
+
+
+def test_the_default_mode_is_mindspores():
+    """`load_checkpoint` and `save_checkpoint` of MindSpore take AES-GCM unless another mode is given."""
+    assert DEFAULT_MODE == "AES-GCM"
+    assert DEFAULT_MODE in OURS
