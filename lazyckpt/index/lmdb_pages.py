@@ -23,6 +23,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from collections.abc import Callable
 from typing import Final
 from zlib import crc32
 
@@ -80,10 +81,11 @@ class Pages:
         if blocks == 1 and size - self._sums <= len(end):
             self._blocks[0] = self._checked(0, self._from(self._sums, end, size)[: self.count * _SUM.size])
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # `close` is bound above: when Python ends, the names of this module may be None already.
         descriptor = getattr(self, "_descriptor", -1)
         if descriptor >= 0:
-            os.close(descriptor)
+            close(descriptor)
 
     def is_at(self, path: str) -> bool:
         """Whether this very file is what stands at a path."""

@@ -21,6 +21,7 @@ import stat
 import struct
 import sys
 import weakref
+from collections.abc import Callable
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -177,8 +178,9 @@ class _Descriptor:
     def __init__(self, number: int) -> None:
         self._number = number
 
-    def __del__(self) -> None:
-        os.close(self._number)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # `close` is bound above: when Python ends, the names of this module may be None already.
+        close(self._number)
 
     def fill(self, offset: int, destination: memoryview, source: BaseSource) -> None:
         """Read bytes of the file that `source` is.
