@@ -23,7 +23,7 @@ from lazyckpt.reading.decoding import array_of, bytes_of, check_sense, dtype_of,
 from lazyckpt.reading.handles import Hold, reduced
 from lazyckpt.reading.requests import Fetch, Proof, gather, requests_for, within
 from lazyckpt.reading.view_cache import Repeated
-from lazyckpt.sources.base import Source
+from lazyckpt.sources.base import LocalFile, Source
 from lazyckpt.sources.ranges import Key, Plan, keeps_array, plan
 from lazyckpt.sources.window import Patch
 
@@ -56,6 +56,11 @@ class Payloads:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Payloads:
         return self  # nothing in it changes
+
+    @property
+    def files(self) -> tuple[LocalFile, ...]:
+        """The files of this machine that values are read from. Reads nothing."""
+        return self._source.files
 
     def view(self, entry: Entry) -> AnyArray:
         """A tensor's values: a read-only view where there is one, else a new array.

@@ -20,6 +20,7 @@ from lazyckpt.errors import (
     ArgumentTypeError,
     ArgumentValueError,
     CorruptFile,
+    FileInTheWay,
     LazyCkptError,
     MissingFile,
     NothingLoaded,
@@ -169,6 +170,17 @@ def test_a_distributed_checkpoint_is_saved_as_one_file(ending, tmp_path):
         expected = {name: facts(array) for name, array in ckpt.load().items()}
     with lazyckpt.load_checkpoint(tmp_path / f"whole.{ending}", format=ending) as whole:
         assert {name: facts(array) for name, array in whole.load().items()} == expected
+
+
+@pytest.mark.parametrize("name", ["rank_0/m-1_1.ckpt", "strategy.ckpt"])
+def test_a_distributed_checkpoint_replaces_nothing_that_it_is_made_of(name, tmp_path):
+    """Neither a rank's file nor the strategy: the other ranks' files are of no use without them."""
+    folder = shutil.copytree(SETS / "damaged" / "good", tmp_path / "good")
+    before = (folder / name).read_bytes()
+    with lazyckpt.open_sharded(folder, folder / "strategy.ckpt") as ckpt, pytest.raises(FileInTheWay):
+        ckpt.save(folder / name)
+
+    assert (folder / name).read_bytes() == before
 
 
 def test_names_are_those_of_all_ranks_in_the_order_of_their_files():
