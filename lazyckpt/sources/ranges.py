@@ -1,14 +1,15 @@
 """Which bytes an index expression needs: pure planning, no I/O.
 
-Strategy: numpy itself is asked. A basic index is applied to a phantom array that has the real shape and strides but
-no memory of its own; where the result starts and how it strides tells every byte that is needed. Dimensions that lie
-gapless in memory are folded into one run of bytes, so that a plan is a short list of (offset, length) however the
-index is written. Integer arrays and masks on the first axis become rows, each with the same inner plan.
+Strategy: every part of a key is first made what numpy makes of it: None, an ellipsis, a slice, an integer, or else an
+array. Integers and slices become ranges along their axes. An integer array or a mask on the first axis becomes a list
+of rows. Other arrays have no plan. Axes that lie gapless in memory are folded into one run of bytes, so that a plan is
+a short list of (offset, length) however the key is written. A key that numpy refuses is refused by numpy itself.
 """
 
 from __future__ import annotations
 
-import math
+import operator
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
@@ -17,8 +18,25 @@ import numpy.typing as npt
 
 # Runs with a smaller gap between them are read as one: a system call costs more than copying this much.
 COALESCE_GAP: Final = 4096
+_MOST_PARTS: Final = 32  # dimensions that an array may have in every version of numpy
+_ELEMENT: Final = np.zeros((), np.uint8)
 
 Key = Any
+Axis = range | npt.NDArray[np.int64]
+
+
+class Picked(NamedTuple):
+    """What a key picks of an array.
+
+    Attributes:
+        axes: for each axis of the array, the indexes that are wanted, in order. Only the first may be a (flat) array.
+        shape: the answer's shape.
+        is_scalar: whether numpy answers with a scalar, not with an array without dimensions.
+    """
+
+    axes: tuple[Axis, ...]
+    shape: tuple[int, ...]
+    is_scalar: bool
 
 
 class Plan(NamedTuple):
@@ -28,11 +46,13 @@ class Plan(NamedTuple):
         starts: offset of each run from the value's first byte, as int64, in the order in which they fill the answer.
         length: bytes of each run (all are alike).
         shape: the answer's shape.
+        is_scalar: whether numpy answers with a scalar, not with an array without dimensions.
     """
 
     starts: npt.NDArray[np.int64]
     length: int
     shape: tuple[int, ...]
+    is_scalar: bool
 
 
 def plan(shape: tuple[int, ...], itemsize: int, key: Key) -> Plan | None:
@@ -41,86 +61,133 @@ def plan(shape: tuple[int, ...], itemsize: int, key: Key) -> Plan | None:
     Args:
         shape: the array's shape.
         itemsize: bytes of an element.
-        key: anything numpy takes as an index.
+        key: any object.
 
     Returns:
-        The plan; None for indices that are cheaper to answer from the whole value (advanced ones that are not one
-        integer array or mask on the first axis).
+        The plan; None for keys that are to be answered from the whole value (see `picked`).
 
     Raises:
-        IndexError: as numpy raises it.
+        Exception: the one that numpy raises for this key: mostly an IndexError.
     """
-    parts = key if isinstance(key, tuple) else (key,)
-    if parts and _is_advanced(parts[0]) and not any(map(_is_advanced, parts[1:])) and shape:
-        return _rows(shape, itemsize, parts[0], parts[1:])
-    if any(map(_is_advanced, parts)):
+    found = picked(shape, key)
+    return None if found is None else _runs(shape, itemsize, found)
+
+
+def picked(shape: tuple[int, ...], key: Key) -> Picked | None:
+    """What a key picks of each axis of an array, by numpy's rules.
+
+    Args:
+        shape: the array's shape.
+        key: any object.
+
+    Returns:
+        What is picked; None for keys that are to be answered from the whole value: arrays other than one integer array
+        or one mask on the first axis, and more dimensions than every version of numpy allows.
+
+    Raises:
+        Exception: the one that numpy raises for this key: mostly an IndexError.
+    """
+    with suppress(IndexError, TypeError, ValueError):
+        return _picked(shape, key)
+    # The versions of numpy differ in what they say, and in what they refuse if the answer is empty. So numpy is asked,
+    # with an array of this shape that repeats one element.
+    operator.getitem(np.broadcast_to(_ELEMENT, shape), key)
+    return None
+
+
+def _picked(shape: tuple[int, ...], key: Key) -> Picked | None:
+    """See `picked`. An error stands for whatever numpy says of this key."""
+    parts = [_part(part) for part in (key if isinstance(key, tuple) else (key,))]
+    arrays = [(number, part) for number, part in enumerate(parts) if isinstance(part, np.ndarray)]
+    if len(parts) > _MOST_PARTS or any(number or not _are_rows(part) for number, part in arrays):
         return None
-    return _basic(shape, itemsize, key)
+    dots = sum(part is Ellipsis for part in parts)
+    spare = len(shape) - len(parts) + dots + sum(part is None for part in parts)
+    if dots > 1 or spare < 0:
+        raise IndexError
+    axes: list[Axis] = []
+    answer: list[int] = []
+    for part in parts if dots else (*parts, Ellipsis):
+        if part is None:
+            answer.append(1)
+        elif part is Ellipsis:
+            rest = shape[len(axes) : len(axes) + spare]
+            axes += map(range, rest)
+            answer += rest
+        elif isinstance(part, slice):
+            axes.append(range(shape[len(axes)])[part])
+            answer.append(len(axes[-1]))
+        elif isinstance(part, int):
+            index = range(shape[len(axes)])[part]
+            axes.append(range(index, index + 1))
+        else:
+            rows = _rows(part, shape[0])
+            axes.append(rows.reshape(-1))
+            answer += rows.shape
+    made = tuple(answer)
+    return Picked(tuple(axes), made, not (made or dots)) if len(made) <= _MOST_PARTS else None
 
 
-def keeps_array(key: Key) -> bool:
-    """Whether numpy answers a zero-dimensional result as an array (an ellipsis was given) and not as a scalar."""
-    return any(part is Ellipsis for part in (key if isinstance(key, tuple) else (key,)))
+def _part(part: Any) -> Any:
+    """A part of a key as None, an ellipsis, a slice, an integer, or an array of integers or bools.
+
+    Raises:
+        IndexError: numpy makes none of these of it.
+        Exception: what the object raises when numpy makes an array of it.
+    """
+    if part is None or part is Ellipsis or isinstance(part, slice) or type(part) is int:
+        return part
+    if not isinstance(part, (np.ndarray, bool, np.bool_)):  # a bool is a mask, though Python counts it as an integer
+        with suppress(Exception):  # numpy, too, goes on whatever is raised here
+            number = operator.index(part)
+            if -(2**63) <= number < 2**63:
+                return number
+    array = np.asarray(part)
+    if not array.size and not isinstance(part, np.ndarray):
+        array = array.astype(np.int64)  # an empty list would be of floats
+    if array.dtype.kind not in "iub":
+        raise IndexError
+    return array if array.ndim or array.dtype == bool else int(array)
 
 
-def _is_advanced(part: object) -> bool:
-    return isinstance(part, (list, np.ndarray, bool, np.bool_))
+def _are_rows(array: npt.NDArray[Any]) -> bool:
+    """Whether an array picks along one axis."""
+    return array.dtype != bool or array.ndim == 1
 
 
-def _basic(shape: tuple[int, ...], itemsize: int, key: Key) -> Plan:
-    phantom = _phantom(shape, itemsize)
-    parts = key if isinstance(key, tuple) else (key,)
-    if not any(part is Ellipsis for part in parts):
-        parts = (*parts, Ellipsis)  # so that numpy answers a single element as a view and never looks at it
-    picked = phantom[parts]
-    start = picked.__array_interface__["data"][0] - phantom.__array_interface__["data"][0]
-    return _runs(start, picked.shape, picked.strides, itemsize)
-
-
-def _phantom(shape: tuple[int, ...], itemsize: int) -> npt.NDArray[np.void]:
-    one = np.empty((), np.dtype((np.void, itemsize)))
-    steps = [math.prod(shape[axis + 1 :]) * itemsize for axis in range(len(shape))]
-    return np.lib.stride_tricks.as_strided(one, shape, steps)
-
-
-def _runs(start: int, shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> Plan:
-    if 0 in shape:
-        return Plan(np.empty(0, np.int64), itemsize, shape)
-    length, axis = itemsize, len(shape)
-    while axis and (shape[axis - 1] == 1 or strides[axis - 1] == length):
-        axis -= 1
-        length *= shape[axis]
-    starts = np.full(shape[:axis], start, np.int64)
-    for outer in range(axis):
-        steps = np.arange(shape[outer], dtype=np.int64) * strides[outer]
-        starts += steps.reshape([-1 if other == outer else 1 for other in range(axis)])
-    return Plan(starts.reshape(-1), length, shape)
-
-
-def _rows(shape: tuple[int, ...], itemsize: int, key: Key, rest: tuple[Key, ...]) -> Plan | None:
-    picker = np.asarray(key)
+def _rows(picker: npt.NDArray[Any], size: int) -> npt.NDArray[np.int64]:
+    """The indexes along an axis that an integer array or a flat mask picks."""
     if picker.dtype == bool:
-        if picker.ndim != 1:
-            return None
-        if len(picker) != shape[0]:
-            raise IndexError(
-                f"boolean index did not match indexed array along axis 0; size of axis is {shape[0]} but size of"
-                f" corresponding boolean axis is {len(picker)}"
-            )
-        picker = np.flatnonzero(picker)
-    if picker.size == 0 and isinstance(key, list):
-        picker = picker.astype(np.int64)
-    if picker.dtype.kind not in "iu":
-        raise IndexError("arrays used as indices must be of integer (or boolean) type")
-    outside = (picker < -shape[0]) | (picker >= shape[0])
-    if outside.any():
-        raise IndexError(f"index {picker[outside].flat[0]} is out of bounds for axis 0 with size {shape[0]}")
-    rows = picker.astype(np.int64)  # a small type could not hold the sum
-    rows = np.where(rows < 0, rows + shape[0], rows)
-    inner = _basic(shape[1:], itemsize, rest)
-    row = math.prod(shape[1:]) * itemsize
-    starts = (rows.reshape(-1, 1) * row + inner.starts).reshape(-1)
-    return Plan(starts, inner.length, rows.shape + inner.shape)
+        if len(picker) != size:
+            raise IndexError
+        return np.flatnonzero(picker).astype(np.int64, copy=False)
+    rows = picker.astype(np.int64)  # a small type could not hold the sum; what is too large for this one wraps in numpy
+    if ((rows < -size) | (rows >= size)).any():
+        raise IndexError
+    return np.where(rows < 0, rows + size, rows)
+
+
+def _runs(shape: tuple[int, ...], itemsize: int, found: Picked) -> Plan:
+    """The runs of bytes that hold what was picked."""
+    if 0 in found.shape:
+        return Plan(np.empty(0, np.int64), itemsize, found.shape, found.is_scalar)
+    start, length, stride = 0, itemsize, itemsize
+    apart: list[npt.NDArray[np.int64]] = []  # the offsets along each axis that is not folded, the innermost first
+    for size, axis in zip(reversed(shape), reversed(found.axes), strict=True):
+        if not isinstance(axis, range):
+            apart.append(axis * stride)
+        else:
+            start += axis[0] * stride
+            count, step = len(axis), axis.step * stride
+            if count > 1 and step == length and not apart:
+                length *= count
+            elif count > 1:
+                apart.append(np.arange(0, count * step, step, dtype=np.int64))
+        stride *= size
+    starts = np.array([start], np.int64)
+    for offsets in apart:
+        starts = (offsets.reshape(-1, 1) + starts).reshape(-1)
+    return Plan(starts, length, found.shape, found.is_scalar)
 
 
 def coalesce(starts: npt.NDArray[np.int64], length: int, gap: int = COALESCE_GAP) -> list[tuple[int, int, slice]]:

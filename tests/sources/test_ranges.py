@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import itertools
 import math
 import tracemalloc
@@ -12,6 +13,7 @@ from checkpoints import pattern
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from index_keys import ArrayLike, any_key, outcome
 
 from lazyckpt.sources.ranges import COALESCE_GAP, coalesce, plan, spans
 
@@ -88,9 +90,37 @@ def test_a_basic_index_is_planned(case):
 @example((array_of((2, 3)), [[], []]))
 @example((array_of((2, 3)), np.array(1)))
 @example((array_of((2, 3, 4)), ([1, 0], slice(None), 2)))
+@example((array_of((4, 3)), range(3)))
+@example((array_of((4, 3)), ((1, 2), slice(None))))
+@example((array_of((4, 3)), array.array("l", [1])))
+@example((array_of((4, 3)), ArrayLike([3, -1])))
+@example((array_of((4, 3)), ((), 0)))
 def test_rows_are_planned(case):
-    """Integer arrays of any type, lists and masks on the first axis, with a basic index after them, are planned too."""
+    """Whatever numpy makes an integer array or a mask of, on the first axis and with a basic index after it."""
     assert_planned(*case)
+
+
+class Planned:
+    """An array that is indexed by its plans, or by numpy where there is none."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __getitem__(self, key):
+        planned = plan(self.values.shape, self.values.itemsize, key)
+        if planned is None:
+            return self.values[key]
+        answer, _ = assembled(self.values, key)
+        return answer[()] if planned.is_scalar else answer
+
+
+@given(st.randoms(use_true_random=False), _shapes)
+def test_a_plan_of_any_key_is_numpys_answer(choose, shape):
+    """Of all keys: type, shape and values are those of numpy's answer, or it is numpy's error, in numpy's words."""
+    values = array_of(shape)
+    keys = [any_key(choose, shape) for _ in range(8)]
+
+    assert [(key, outcome(Planned(values), key)) for key in keys] == [(key, outcome(values, key)) for key in keys]
 
 
 ADVANCED = [
@@ -98,6 +128,9 @@ ADVANCED = [
     ([0, 1], [0, 1]),
     (None, [0, 1]),
     (..., [0, 1]),
+    (slice(None), (1, 2)),
+    (slice(None), range(2)),
+    (0, ArrayLike([1])),
     np.ones((4, 3), bool),
     True,
     np.False_,
