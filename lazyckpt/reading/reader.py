@@ -22,9 +22,9 @@ from lazyckpt.reading.allocation import AnyArray, aligned, copied, shared
 from lazyckpt.reading.decoding import array_of, bytes_of, check_sense, dtype_of, elements, text_of
 from lazyckpt.reading.handles import Hold, reduced
 from lazyckpt.reading.requests import Fetch, Proof, gather, requests_for, within
+from lazyckpt.reading.slicing import Key, Plan, plan
 from lazyckpt.reading.view_cache import Repeated
 from lazyckpt.sources.base import LocalFile, Source
-from lazyckpt.sources.ranges import Key, Plan, plan
 from lazyckpt.sources.window import Patch
 
 PIECE: Final = 2**23  # bytes of a large value that are looked at together when it is passed over

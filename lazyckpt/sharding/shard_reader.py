@@ -20,8 +20,8 @@ from lazyckpt.reading.allocation import aligned
 from lazyckpt.reading.decoding import dtype_of
 from lazyckpt.reading.handles import Hold
 from lazyckpt.reading.reader import PIECE, Payloads
+from lazyckpt.reading.slicing import Axis, picked
 from lazyckpt.sources import Source
-from lazyckpt.sources.ranges import Axis, picked
 
 AnyArray = npt.NDArray[Any]
 
