@@ -54,6 +54,9 @@ class ArrayLike(Index):
         super().__init__(number)
         self.values = values
 
+    def __repr__(self):
+        return f"ArrayLike({self.values!r})"
+
     def __array__(self, dtype=None, copy=None):
         return np.array(self.values, dtype)
 
