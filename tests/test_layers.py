@@ -16,7 +16,12 @@ OWNERS = {
     "distributed": {"tasks.cluster"},
     "fastparquet": {"references.parquet_writer"},
     "fsspec": {"references.parquet_writer", "sources.paths"},
-    "google": {"formats.checkpoint_pb2"},
+    "google": {
+        "formats.proto.checkpoint_pb2",
+        "formats.proto.group_info_pb2",
+        "formats.proto.reading",
+        "formats.proto.strategy_pb2",
+    },
     "kerchunk": {"references.parquet_writer"},
     "lmdb": {"index.write"},
     "pandas": {"statistics.table"},

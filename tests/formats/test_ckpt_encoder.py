@@ -16,10 +16,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from items import written
 
-from lazyckpt.formats import checkpoint_pb2
 from lazyckpt.formats.ckpt import scan
 from lazyckpt.formats.ckpt_encoder import Described, map_headers, tensor_header, varint
 from lazyckpt.formats.ckpt_fast_path import recogniser
+from lazyckpt.formats.proto import checkpoint_pb2
 from lazyckpt.model.dtypes import IN_CKPT
 from lazyckpt.model.entry import Plain
 from lazyckpt.sources.base import BytesSource
@@ -145,7 +145,7 @@ def test_padding_that_is_not_zero_is_an_unknown_field_all_the_same():
 PARSED = """
 import hashlib, sys
 from google.protobuf.internal import api_implementation
-from lazyckpt.formats.checkpoint_pb2 import Checkpoint
+from lazyckpt.formats.proto.checkpoint_pb2 import Checkpoint
 print(api_implementation.Type())
 for align in (1, 64, 4096):
     message = Checkpoint.FromString(open(f"{sys.argv[1]}/{align}.ckpt", "rb").read())

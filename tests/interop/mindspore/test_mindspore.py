@@ -132,7 +132,10 @@ def test_either_import_order(order, tmp_path):
     path = str(tmp_path / "a.ckpt")
     save(path, values(1))
     lines = [f"import {name}" for name in order]
-    lines += ["import lazyckpt.formats.checkpoint_pb2", f"print(*lazyckpt.load_checkpoint({path!r}, index='memory'))"]
+    lines += [
+        "import lazyckpt.formats.proto.checkpoint_pb2",
+        f"print(*lazyckpt.load_checkpoint({path!r}, index='memory'))",
+    ]
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == ["layer.0.w"]
