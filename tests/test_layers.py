@@ -160,6 +160,6 @@ def test_few_modules_stand_outside_the_rooms():
 
 def test_every_module_opens_with_what_it_is_about():
     """The first thing in a module is a docstring."""
-    generated = OWNERS["google"]
+    generated = {name for name in MODULES if name.endswith("_pb2")}
 
     assert [name for name, tree in TREES.items() if not ast.get_docstring(tree) and name not in generated] == []
