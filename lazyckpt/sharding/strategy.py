@@ -16,13 +16,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lazyckpt.errors import CorruptFile, FileFault, MissingFile, UnreadableFile, WrongFormat
-from lazyckpt.sources.paths import exists, is_folder, join, names_in, read
+from lazyckpt.errors import CorruptFile, FileFault, MissingFile, WrongFormat
+from lazyckpt.sharding.rank_folders import content_of
+from lazyckpt.sources.paths import exists, is_folder, join, names_in
 
 if TYPE_CHECKING:
     from lazyckpt.formats.proto.strategy_pb2 import ParallelLayouts
 
-LARGEST_FILE: Final = 2**28
 MOST_RANKS: Final = 2**16  # of one pipeline stage, and so of parts of one axis
 MOST_STAGES: Final = 2**16
 MOST_AXES: Final = 32  # of a device matrix, of a tensor, and of device axes that cut one axis of a tensor
@@ -95,14 +95,7 @@ def strategy_files(path: str) -> list[str]:
 
 
 def _read(path: str) -> dict[int, dict[str, Layout]]:
-    try:
-        data = read(path, LARGEST_FILE + 1)
-    except FileNotFoundError:
-        raise MissingFile(f"there is no strategy file {path}") from None
-    except OSError as error:
-        raise UnreadableFile(f"the strategy file {path} cannot be read: {error.strerror}") from error
-    if len(data) > LARGEST_FILE:
-        raise WrongFormat("it is too large for a strategy file", file=path)
+    data = content_of(path, "strategy file")
     try:
         stage, layouts = _from_json(data) if path.endswith(".json") else _from_protobuf(memoryview(data))
         if not layouts:

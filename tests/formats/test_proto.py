@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from checkpoints import MIXED, checkpoint
+from google.protobuf.json_format import MessageToDict, ParseDict
 from mindspore_results import GOLDEN
 
 from lazyckpt.formats.proto import checkpoint_pb2, group_info_pb2, strategy_pb2
@@ -50,12 +51,11 @@ def test_the_messages_write_what_mindspore_writes():
     ids=["strategies", "group infos"],
 )
 def test_recorded_files_have_no_field_that_the_messages_lack(kind, files):
-    """A parsed file, written again without unknown fields, is the same bytes."""
+    """A message of the known fields alone is written as the same bytes."""
     for file in files:
-        message = kind.FromString(file.read_bytes())
-        message.DiscardUnknownFields()
+        known = MessageToDict(kind.FromString(file.read_bytes()), preserving_proto_field_name=True)
 
-        assert message.SerializeToString() == file.read_bytes(), file
+        assert ParseDict(known, kind()).SerializeToString() == file.read_bytes(), file
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.DESCRIPTOR.name)

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from lazyckpt.errors import CorruptFile
+from lazyckpt.errors import CorruptFile, WrongFormat
 from lazyckpt.formats.proto.group_info_pb2 import ParallelGroupMap
 from lazyckpt.formats.proto.strategy_pb2 import ParallelStrategyMap
 from lazyckpt.formats.protobuf_wire import END_GROUP, LENGTH, START_GROUP, VARINT, Field, fields
@@ -32,11 +32,13 @@ _M = TypeVar("_M", bound=Message)
 
 
 class _Schema(NamedTuple):
-    """The length-delimited fields of a message class, by their keys."""
+    """The fields of a message class, by their keys."""
 
     messages: Mapping[int, _Schema]
     strings: frozenset[int]
-    packed: frozenset[int]  # numbers, of which a field may hold many
+    packed: frozenset[int]  # numbers, of which a length-delimited field may hold many
+    numbers: frozenset[int]  # the same, one by one
+    is_closed: bool  # a field that is none of these is refused
 
 
 class _Count(NamedTuple):
@@ -59,13 +61,14 @@ def group_info_pieces(data: memoryview) -> Iterator[ParallelGroupMap]:
     """Parse a group info file piece by piece.
 
     Raises:
-        CorruptFile: it is not one, or one of its items is larger than in any real file.
+        WrongFormat: it has a field that no group info has. A checkpoint would parse as one but for such fields.
+        CorruptFile: it is damaged, or one of its items is larger than in any real file.
     """
-    return _pieces(ParallelGroupMap, data)
+    return _pieces(ParallelGroupMap, data, is_closed=True)
 
 
-def _pieces(kind: type[_M], data: memoryview) -> Iterator[_M]:
-    schema = _schema_of(kind.DESCRIPTOR)
+def _pieces(kind: type[_M], data: memoryview, is_closed: bool = False) -> Iterator[_M]:
+    schema = _schema_of(kind.DESCRIPTOR, is_closed)
     start = items = 0
     for field in fields(data, 0, len(data)):
         count = _count(data, field, schema)
@@ -95,8 +98,11 @@ def _count(data: memoryview, field: Field, schema: _Schema) -> _Count:
 
     Raises:
         CorruptFile: something in it is read differently by protobuf's runtimes.
+        WrongFormat: it is unknown to a closed schema.
     """
     _check_form(data, field)
+    if schema.is_closed and not any(field.key in keys for keys in schema[:4]):
+        raise WrongFormat(f"it has a field {field.key >> 3} that no file of this kind has", offset=field.start)
     if field.key & 7 != LENGTH:
         return _Count(1, 0)
     inner = schema.messages.get(field.key)
@@ -128,12 +134,14 @@ def _check_form(data: memoryview, field: Field) -> None:
 
 
 @functools.cache
-def _schema_of(message: Descriptor) -> _Schema:
-    delimited: dict[int, FieldDescriptor] = {field.number << 3 | LENGTH: field for field in message.fields}
-    texts = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
-    inner: dict[int, Any] = {key: field.message_type for key, field in delimited.items() if field.message_type}
+def _schema_of(message: Descriptor, is_closed: bool) -> _Schema:
+    inner = {field.number: field.message_type for field in message.fields if field.message_type}
+    strings = {field.number for field in message.fields if field.type == FieldDescriptor.TYPE_STRING}
+    numbers = {field.number for field in message.fields} - inner.keys() - strings
     return _Schema(
-        {key: _schema_of(each) for key, each in inner.items()},
-        frozenset(key for key, field in delimited.items() if field.type == FieldDescriptor.TYPE_STRING),
-        frozenset(key for key, field in delimited.items() if key not in inner and field.type not in texts),
+        {number << 3 | LENGTH: _schema_of(each, is_closed) for number, each in inner.items()},
+        frozenset(number << 3 | LENGTH for number in strings),
+        frozenset(number << 3 | LENGTH for number in numbers),
+        frozenset(number << 3 | VARINT for number in numbers),
+        is_closed,
     )
