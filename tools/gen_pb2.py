@@ -1,6 +1,7 @@
 """Generate the classes in lazyckpt/formats/proto from its .proto files, or check that they are up to date.
 
-    python -m venv gen && gen/bin/pip install "grpcio-tools==1.62.3" && gen/bin/python tools/gen_pb2.py [--check]
+    python -m venv gen && gen/bin/pip install "grpcio-tools==1.62.3" "setuptools<81"
+    gen/bin/python tools/gen_pb2.py [--check]
 
 Generated code runs on the protobuf it was generated for and on newer ones, so the compiler must be an old one: that of
 the oldest protobuf that the package promises to work with.

@@ -280,6 +280,23 @@ def test_memory_for_a_strategy_is_in_proportion_to_its_file(ending, tmp_path):
     assert peak < 6 * 2**20
 
 
+@pytest.mark.parametrize("dense", ["[],", "{},", "0,", '"",', "[0],"])
+def test_memory_for_json_is_in_proportion_to_the_file(dense, tmp_path):
+    """Python's objects take some tens of bytes for each byte of JSON, whatever it holds."""
+    path = tmp_path / "s.json"
+    axes = dense * (120_000 // len(dense)) + "0"
+    path.write_text('{"parallel_layout_item": {"w": {"dev_matrix": [2], "tensor_map": [' + axes + "]}}}")
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptFile):
+            read(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 48 * path.stat().st_size + 2**20
+
+
 def test_a_file_that_cannot_be_read_is_told(tmp_path):
     """A missing one, and a folder of that name."""
     (tmp_path / "folder").mkdir()

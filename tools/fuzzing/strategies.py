@@ -1,10 +1,12 @@
-"""Strategy files: how ranks cut their parameters."""
+"""Strategy files, which say how ranks cut their parameters, and group info files."""
 
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 from fuzzing.target import LARGEST_SEED, SHARDED, Seed, Target, Violation, folder
+from lazyckpt.sharding.group_info import read_group_info
 from lazyckpt.sharding.layout import ImpossibleLayout, cut_of, devices_of
 from lazyckpt.sharding.strategy import read_strategy
 
@@ -29,4 +31,21 @@ def read_layouts(data: bytes) -> None:
                         raise Violation("a rank does not hold the part that it should")
 
 
-TARGETS = {"strategies": Target(strategy_seeds, read_layouts)}
+def group_info_seeds() -> list[Seed]:
+    """The recorded group infos."""
+    return [
+        Seed(data, list(range(len(data)))) for data in map(Path.read_bytes, sorted(SHARDED.rglob("group_info*.pb")))
+    ]
+
+
+def read_groups(data: bytes) -> None:
+    """Read a mutant."""
+    path = folder() / "group_info.pb"
+    path.write_bytes(data)
+    read_group_info(str(path))
+
+
+TARGETS = {
+    "strategies": Target(strategy_seeds, read_layouts),
+    "group_infos": Target(group_info_seeds, read_groups),
+}
