@@ -64,8 +64,8 @@ def open_sharded(
     Raises:
         MissingFile: there are no files, or no strategy.
         ArgumentTypeError, ArgumentValueError: an argument is wrong.
-        WrongFormat: a strategy file is none.
-        CorruptFile: parts collide, or copies disagree (`check`).
+        WrongFormat: what is given as a strategy is another file.
+        CorruptFile: a strategy is damaged, parts collide, or copies disagree (`check`).
 
     Cost: opening each file (its index is built the first time) and a walk over all names; no payload is read.
     """

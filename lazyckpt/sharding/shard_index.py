@@ -150,7 +150,7 @@ class Merger:
                 reasons.append(f"rank {number} has no file")
             else:
                 reasons.append(rank.fault or f"{rank.file} lacks it")
-        more = ["and other ranks have none either"] if next(holders, None) is not None else []
+        more = ["and more ranks without it"] if next(holders, None) is not None else []
         return f"its part {list(place)} is nowhere: " + "; ".join(reasons + more)
 
 
