@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 import tracemalloc
 
 import pytest
 from checkpoints import chunk, fixed64, group, key, nested_groups, number, varint
+from damaged_strategies import merged
 from hypothesis import given
 from hypothesis import strategies as st
 from mindspore_results import GOLDEN
 
-from lazyckpt.errors import CorruptFile, LazyCkptError, TruncatedFile
+from lazyckpt.errors import CorruptFile, TruncatedFile
 from lazyckpt.formats.proto import reading
 from lazyckpt.formats.proto.group_info_pb2 import ParallelGroupMap
 from lazyckpt.formats.proto.reading import group_info_pieces, strategy_pieces
@@ -54,14 +54,6 @@ strategies = st.builds(
         st.fixed_dictionaries({"param_name": st.text(max_size=5), "parallel_layouts": layouts}), max_size=8
     ),
 )
-
-
-def merged(kind, pieces):
-    """All pieces in one message."""
-    whole = kind()
-    for piece in pieces:
-        whole.MergeFrom(piece)
-    return whole
 
 
 @given(strategies, st.integers(1, 40))
@@ -165,34 +157,10 @@ def test_fields_of_later_versions_are_passed_over():
     assert [(item.param_name, item.parallel_layouts.field) for item in message.parallel_layout_item] == [("w", 3)]
 
 
-def mutants(count=400):
-    """Damaged strategies, the same each time."""
-    chance = random.Random(5)
-    sound = sorted(GOLDEN.glob("sharded/**/*strategy*.ckpt"), key=lambda file: (file.stat().st_size, file))[-12:-2]
-    seeds = [file.read_bytes() for file in sound]
-    interesting = [0, 1, 2, 8, 10, 18, 26, 34, 40, 127, 128, 254, 255]
-    for _ in range(count):
-        data = bytearray(chance.choice(seeds))
-        for _ in range(chance.randint(1, 4)):
-            at = chance.randrange(len(data))
-            data[at : at + chance.randint(0, 2)] = bytes(chance.choices(interesting, k=chance.randint(0, 2)))
-        yield bytes(data)
-
-
-def outcome(data):
-    """The message that a file gives, as bytes of known fields, or that it is refused."""
-    try:
-        message = merged(ParallelStrategyMap, strategy_pieces(memoryview(data)))
-    except LazyCkptError:
-        return "refused"
-    message.DiscardUnknownFields()
-    return message.SerializeToString(deterministic=True).hex()
-
-
 PROGRAM = """
 import json, sys
 from google.protobuf.internal import api_implementation
-from test_formats_proto_reading import mutants, outcome
+from damaged_strategies import mutants, outcome
 print(json.dumps([api_implementation.Type(), *map(outcome, mutants())]))
 """
 
