@@ -61,6 +61,7 @@ Strategy = Annotated[
         show_default=False,
     ),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it is there.")]
 KeyVariable = Annotated[
     str | None, typer.Option("--key-env", help="An environment variable that holds the key.", metavar="NAME")
 ]
