@@ -159,7 +159,7 @@ def test_ls_refuses_another_order(run):
     code, _, complaints = run("ls", "net.ckpt", "--sort", "colour")
 
     assert code == 2
-    assert "one of file, name, size is needed" in complaints
+    assert "expected one of file, name, size" in complaints
 
 
 def test_ls_as_json_has_what_the_index_has(run):

@@ -141,7 +141,7 @@ def test_a_checksum_and_permissions_are_as_asked(run):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--rename", "abc"], "PATTERN=REPLACEMENT is needed"),
+        (["--rename", "abc"], "expected PATTERN=REPLACEMENT"),
         (["--rename", "(=x"], "missing"),
         (["--rename", r"(a)|b=\2"], "invalid group reference"),
         (["--mode", "999"], "octal"),
@@ -149,7 +149,7 @@ def test_a_checksum_and_permissions_are_as_asked(run):
         (["--max-shard-size", "0"], "max_shard_size"),
         (["--dtype", "int8"], "no floating-point type"),
         (["--align", "3"], "power of two"),
-        (["--include", "nothing*"], "no name is left of 8"),
+        (["--include", "nothing*"], "none of the 8 names is left"),
         (["--new-key-env", "NOT_THERE"], "NOT_THERE.*not set"),
     ],
 )
