@@ -50,7 +50,7 @@ def demo(
         str | None, typer.Argument(help="The folder to keep it in (default: a temporary folder).", show_default=False)
     ] = None,
 ) -> None:
-    """Copy a small checkpoint written by MindSpore to a folder, index it, and run some examples."""
+    """Demonstrate lazyckpt on a small checkpoint. It is copied to a folder and indexed, and some examples are run."""
     from lazyckpt.demo import run_demo
 
     with told_plainly():

@@ -1,4 +1,4 @@
-"""The parts that commands share: the application, common options, keys, error output and JSON.
+"""The parts that commands share: application, common options, keys, errors and JSON.
 
 Modules that only some commands need (rich, the code that reads values) are imported on first use, so that a listing
 starts fast.
@@ -81,14 +81,14 @@ def told_plainly(code: int = 1) -> Iterator[None]:
 
 
 def take_any_name() -> None:
-    """Let stdout print any file name: one that is not valid UTF-8 is printed as its original bytes."""
+    """Let stdout print any file name. One that is not valid UTF-8 is printed as its original bytes."""
     codecs.register_error(_ANY_NAME, _bytes_or_escape)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors=_ANY_NAME)
 
 
 def _bytes_or_escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Error handler for encoding: surrogate escapes become their original bytes, other characters an escape."""
+    """Encoding error handler. Surrogate escapes become their original bytes, other characters an escape."""
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:

@@ -1,4 +1,4 @@
-"""`lazyckpt doctor` and `lazyckpt verify`: diagnose a file, and check every byte of a checkpoint."""
+"""`lazyckpt doctor` and `lazyckpt verify`: diagnose a file, and check every value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lazyckpt convert` and `lazyckpt extract`: write a checkpoint, or a part of it, to another file."""
+"""`lazyckpt convert` and `lazyckpt extract`: write all or some values to another file."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def convert(
     key_env: KeyVariable = None,
     strategy: Strategy = [],
 ) -> None:
-    """Write a checkpoint as .ckpt or .safetensors: plain, encrypted, renamed, cast or in shards.
+    """Convert a checkpoint to .ckpt or .safetensors. The copy can be encrypted, renamed, cast or divided into shards.
 
     Values are copied in pieces of 8 MiB. An existing OUT is replaced only when the new file is complete.
     """
@@ -113,7 +113,7 @@ def extract(
     key_env: KeyVariable = None,
     strategy: Strategy = [],
 ) -> None:
-    """Write some parameters of a checkpoint to another file, reading only these."""
+    """Write some parameters to another file, reading only these."""
     with told_plainly(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
         wanted: dict[str, None] = {}
         for name in names:

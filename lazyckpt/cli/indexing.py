@@ -49,7 +49,7 @@ def index(
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
-    """Build the index (FILE.lmdb) of each checkpoint, so that every later open is instant."""
+    """Build the index (FILE.lmdb) of each checkpoint. Every later open is then instant."""
     with told_plainly():
         paths = [part for path in find_checkpoints(files) for part in files_of(path)]
         key = KeyReference(key_file, key_env)

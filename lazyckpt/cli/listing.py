@@ -1,4 +1,4 @@
-"""`lazyckpt ls`, `show` and `find`: list parameters, show one, and search checkpoints for a name."""
+"""`lazyckpt ls`, `show` and `find`: list parameters, show one, search for a name."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def ls(
     key_env: KeyVariable = None,
     strategy: Strategy = [],
 ) -> None:
-    """List the parameters of a checkpoint: name, dtype, shape and size. Reads no values."""
+    """List the name, dtype, shape and size of each parameter. Reads no values."""
     if sort not in SORTS:
         raise typer.BadParameter(f"expected one of {', '.join(SORTS)}", param_hint="--sort")
     with told_plainly():
@@ -84,7 +84,7 @@ def show(
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
-    """Show one parameter: its offset, its first values and its statistics."""
+    """Show the entry, first values and statistics of a parameter."""
     with told_plainly(), opened_whole(file, KeyReference(key_file, key_env)) as checkpoint:
         entry = entry_named(checkpoint.index, name)
         if entry is None:

@@ -25,7 +25,10 @@ def match_command(
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
-    """Report which values would load, be converted, be missing or stay unused. Exits with 1 unless all would load."""
+    """Compare a checkpoint with the parameters of a net.
+
+    Reports which values would load, be converted, be missing or stay unused. Exits with 1 unless all would load.
+    """
     from lazyckpt.explore.match import match
 
     with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:

@@ -1,4 +1,4 @@
-"""`lazyckpt references`: write references with which zarr, xarray and dask open a checkpoint in place."""
+"""`lazyckpt references`: references with which zarr, xarray and dask read a checkpoint."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def references(
     ] = False,
     strategy: Strategy = [],
 ) -> None:
-    """Write kerchunk references with which zarr, xarray and dask open FILE in place, without lazyckpt.
+    """Write kerchunk references to a checkpoint. With them, zarr, xarray and dask open FILE in place, without lazyckpt.
 
     Reads no values. Values that zarr cannot express are left out and listed on stderr.
     """
@@ -75,7 +75,7 @@ def references(
 
 
 def _opened(path: str, strategy: list[str]) -> Checkpoint:
-    """Open a checkpoint with all its entries; an encrypted file is an error, without asking for a key."""
+    """Open a checkpoint with all its entries. An encrypted file is an error, without asking for a key."""
     from lazyckpt.references.files import REFUSED
 
     try:

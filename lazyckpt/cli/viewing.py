@@ -1,4 +1,4 @@
-"""`lazyckpt tree`, `stats` and `plot`: show a checkpoint as a tree, a table of statistics or a plot."""
+"""`lazyckpt tree`, `stats` and `plot`: a checkpoint as a tree, a table or a plot."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def tree(
     key_env: KeyVariable = None,
     strategy: Strategy = [],
 ) -> None:
-    """Show the names as a tree with totals; siblings that differ only in their number are folded. Reads no values."""
+    """Show the names as a tree with totals. Numbered siblings that are alike are shown once. Reads no values."""
     with told_plainly():
         found = indexed(file, KeyReference(key_file, key_env), strategy)
         view = TreeView(of_index(os.path.basename(file), found, prefix), depth)
@@ -69,7 +69,10 @@ def stats(
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
-    """Compute statistics of values: minimum, maximum, mean, standard deviation, L2 norm, zeros, NaNs, infinities."""
+    """Compute statistics of values.
+
+    The columns are minimum, maximum, mean, standard deviation, L2 norm, zeros, NaNs and infinities.
+    """
     if sort is not None and sort not in COLUMNS:
         raise typer.BadParameter(f"expected one of {', '.join(COLUMNS)}", param_hint="--sort")
     with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
