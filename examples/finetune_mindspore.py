@@ -1,4 +1,4 @@
-"""Fine-tune a LeNet with MindSpore: load its layers from a checkpoint, and train a new head.
+"""Fine-tune a LeNet with MindSpore: load layers from a checkpoint, and train a new head.
 
     python examples/finetune_mindspore.py                          # the LeNet included in lazyckpt, synthetic images
     python examples/finetune_mindspore.py LeNet5-1_32.ckpt -o tuned.ckpt --classes 4 --steps 40

@@ -68,7 +68,7 @@ class Net(nn.Module):
 
 
 def made_checkpoint(path: Path) -> None:
-    """Write a random checkpoint with MindSpore's names, and a training value that inference does not use."""
+    """Write a random checkpoint with MindSpore's names, and a value that inference does not use."""
     chance = np.random.default_rng(3)
 
     def normal(*shape: int) -> np.ndarray:
@@ -100,7 +100,7 @@ def renamed(ckpt: lazyckpt.Checkpoint) -> Mapping[str, lazyckpt.Parameter | np.n
 
 
 def loaded(path: Path) -> tuple[Net, list[str], list[str]]:
-    """Load a checkpoint into a net; returns the net, its missing names, and the unused names of the checkpoint."""
+    """Load a checkpoint into a net. Returns the net, its missing names, and the unused names of the checkpoint."""
     net = Net()
     with lazyckpt.load_checkpoint(path) as ckpt:
         known = renamed(ckpt)

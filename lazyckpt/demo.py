@@ -21,7 +21,7 @@ FILE: Final = "LeNet5-1_32.ckpt"
 
 
 def run_demo(say: Callable[[str], object], folder: str | None = None) -> None:
-    """Copy the checkpoint to a folder, index and list it, and run the examples from MindSpore's documentation.
+    """Copy the checkpoint to a folder, index and list it, and run examples from MindSpore.
 
     Args:
         say: prints a line.

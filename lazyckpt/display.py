@@ -69,7 +69,7 @@ def table_html(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
 
 
 def text(raw: str, longest: int = _LONGEST) -> str:
-    """Untrusted text as HTML: cut to a maximum length, with control characters and markup escaped."""
+    """Untrusted text as HTML: cut to a maximum length, control characters and markup escaped."""
     return html.escape(printable(raw if len(raw) <= longest else f"{raw[:longest]}…"))
 
 

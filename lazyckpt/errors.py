@@ -1,4 +1,4 @@
-"""The errors that lazyckpt raises, each with the builtin base class that MindSpore documents.
+"""The errors that lazyckpt raises, with the builtin base classes that MindSpore documents.
 
 A problem with a file is a `ValueError`, an argument of the wrong type is a `TypeError`, as in
 `mindspore.load_checkpoint`; every error is also a `LazyCkptError`. A message says what is wrong, where (file, byte
@@ -24,12 +24,12 @@ class MissingFile(LazyCkptError, ValueError, FileNotFoundError):
     """The checkpoint does not exist. It is a `ValueError` as in MindSpore, and also a `FileNotFoundError`."""
 
     def __new__(cls, *arguments: object) -> MissingFile:
-        """Create the object as `OSError` does; libraries that pickle errors (tblib, used by dask) require it."""
+        """Create the object as `OSError` does. Libraries that pickle errors (tblib, used by dask) require it."""
         return FileNotFoundError.__new__(cls, *arguments)
 
 
 class UnreadableFile(LazyCkptError, ValueError):
-    """The file exists but cannot be read: permissions, a folder, a pipe, an I/O error (see `__cause__`)."""
+    """The file exists but cannot be read: permissions, a folder, a pipe or an I/O error."""
 
 
 class UnwritableFile(LazyCkptError, OSError):
@@ -117,7 +117,7 @@ class ChangedFile(FileFault):
 
 
 class StaleIndex(FileFault):
-    """The index does not match the file: it belongs to another file or another version, or it is forged."""
+    """The index does not match the file. It belongs to another file or another version, or it is forged."""
 
 
 class NothingLoaded(FileFault):
@@ -141,7 +141,7 @@ class NetMismatch(LazyCkptError, RuntimeError):
 
 
 class NotPicklable(LazyCkptError, TypeError):
-    """The object cannot be sent to another process, because it holds a key or bytes that are not in a file."""
+    """The object cannot be pickled. It holds a key, or bytes that are not in a file."""
 
 
 class MissingPackage(LazyCkptError, ImportError):
@@ -149,7 +149,7 @@ class MissingPackage(LazyCkptError, ImportError):
 
 
 class WorkerDied(LazyCkptError, RuntimeError):
-    """A task repeatedly killed the process that ran it, even when it ran alone (see `__cause__`)."""
+    """A task repeatedly killed its process, even when it ran alone (see `__cause__`)."""
 
 
 class ClosedCheckpoint(LazyCkptError, ValueError):

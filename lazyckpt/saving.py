@@ -141,7 +141,7 @@ def _items(save_obj: Any, integrated_save: bool, choice: ChoiceFunction | None) 
 
 
 def _listed(element: Any, first: Any) -> tuple[str, Any]:
-    """The name and value of a list element; the elements are either all dicts or all Parameters."""
+    """The name and value of a list element. The elements are either all dicts or all Parameters."""
     if not isinstance(first, dict):
         if not is_parameter(element):
             raise ArgumentTypeError(

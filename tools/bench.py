@@ -1,4 +1,4 @@
-"""Benchmark lazyckpt against its peers and against the limits of the machine, and judge its bars.
+"""Benchmark lazyckpt against its peers and the limits of the machine, and judge its bars.
 
     python tools/bench.py all --mindspore ~/ms/bin/python --json bench.json --plot bench.svg
     python tools/bench.py read slice --peers safetensors,torch

@@ -1,4 +1,4 @@
-"""Inject a kill or an error into every system call of a writing task, and check that nothing is lost.
+"""Inject a fault into every system call of a writing task, and check that nothing is lost.
 
     python tools/crashes.py                        every task, every call, every fault
     python tools/crashes.py --task index --fault KILL
@@ -248,7 +248,7 @@ def _judged(task: Task, folder: Path, code: int) -> str:
 
 
 def _repeated(name: str, folder: Path) -> str:
-    """Run the task again with an empty cache folder, and check that it succeeds and leaves no other files."""
+    """Run the task again with an empty cache; it must succeed and leave no other files."""
     task = TASKS[name]
     shutil.rmtree(os.environ["LAZYCKPT_CACHE"], ignore_errors=True)
     if name == "save a set" and task.opened(folder) == 1:

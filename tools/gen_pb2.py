@@ -1,4 +1,4 @@
-"""Generate lazyckpt/formats/checkpoint_pb2.py from checkpoint.proto, or check that it is current.
+"""Generate checkpoint_pb2.py from checkpoint.proto, or check that it is current.
 
     python -m venv gen && gen/bin/pip install "grpcio-tools==1.62.3" && gen/bin/python tools/gen_pb2.py [--check]
 

@@ -1,4 +1,4 @@
-"""Take the screenshots in docs/images: the tree of a checkpoint in a notebook, light and dark.
+"""Take the screenshots in docs/images: a checkpoint in a notebook, light and dark.
 
     python tools/screenshots.py
 

@@ -1,4 +1,4 @@
-"""Soak test: threads and processes that open, read, save, index, damage, close, fork and die.
+"""Soak test: threads and processes that open, read, save, index, damage, fork and die.
 
     python tools/soak.py                 20 minutes
     python tools/soak.py --minutes 1 --seed 7
@@ -328,7 +328,7 @@ def process(folder: str, seed: str, seconds: float, threads: int, answers: objec
 
 
 def soak(seconds: float, processes: int, threads: int, seed: int, folder: Path) -> tuple[Counter[str], list[str]]:
-    """Run rounds of processes, some of which are killed; returns the counts of actions and the violations."""
+    """Run rounds of processes, and kill some of them; returns the action counts and violations."""
     (folder / "generations").write_bytes(bytes(len(FILES) * _ROW.size))
     house = House(folder)
     pick, told, wrong = random.Random(seed), Counter[str](), list[str]()

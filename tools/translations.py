@@ -1,4 +1,4 @@
-"""List the Chinese pages that are older than their English sources, and mark pages as up to date.
+"""List the Chinese pages that are older than their sources, and mark pages as current.
 
     python tools/translations.py                           list outdated pages; exit code 1 if there are any
     python tools/translations.py --stamp docs/start.zh.md  mark this page as up to date
