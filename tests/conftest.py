@@ -1,4 +1,4 @@
-"""Fixtures and checks for all tests: a private cache folder, no files left open, reproducible examples."""
+"""Fixtures and checks for all tests: a private cache, closed files, repeatable examples."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PASSED = pytest.StashKey[bool]()
 
 
 def pytest_collection_finish():
-    """Freeze the objects created by imports and collection, so that later garbage collections skip them."""
+    """Freeze objects from imports and collection, so that garbage collections skip them."""
     # On its first example, Hypothesis looks for references to its random generator, and cannot find frozen ones.
     find(none(), lambda _: True)
     gc.collect()
@@ -56,7 +56,7 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Record whether the test itself passed, because the traceback of a failed test keeps its files open."""
+    """Record whether the test itself passed. The traceback of a failed test keeps its files open."""
     report = yield
     if report.when == "call":
         item.stash[PASSED] = report.passed
@@ -96,7 +96,7 @@ def walks(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _closed_files(request, tmp_path):
-    """After a test that passed, no file in its temporary folder is open, except those that fixtures close later."""
+    """After a test that passed, no file in its temporary folder is open."""
     yield
     if request.node.stash.get(PASSED, False) and _open_in(tmp_path):
         gc.collect()
@@ -110,7 +110,7 @@ PATIENCE = 10  # seconds to wait for threads and processes that are ending
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_left():
-    """After the tests of a module, there are no more descriptors, lazyckpt threads or processes than before."""
+    """After a module, no more descriptors, lazyckpt threads or processes exist than before."""
     before = _held()
     yield
     until = time.monotonic() + PATIENCE
@@ -121,7 +121,7 @@ def _nothing_left():
 
 
 def _held():
-    """The resources of this process: open files except pipes and devices, threads, and child processes."""
+    """The resources of this process: files other than devices, threads, and children."""
     files = {target for target in _targets() if target.startswith("/") and not target.startswith(("/dev", "/proc"))}
     return {
         "files": files,
@@ -132,7 +132,7 @@ def _held():
 
 @pytest.fixture(scope="session")
 def entry_point():
-    """The `lazyckpt` command, built once; `cli.app` would build it from its functions on every call."""
+    """The `lazyckpt` command, built once. `cli.app` would build it from its functions on every call."""
     from typer.main import get_command
 
     from lazyckpt import cli

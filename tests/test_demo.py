@@ -1,4 +1,4 @@
-"""The demo: it inspects a checkpoint written by MindSpore and prints the output that MindSpore documents."""
+"""The demo: it inspects a checkpoint from MindSpore, and prints what MindSpore documents."""
 
 from __future__ import annotations
 

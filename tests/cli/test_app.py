@@ -28,7 +28,7 @@ COMMANDS = sorted(command.name or command.callback.__name__ for command in cli.a
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """The current folder, with a checkpoint of values of all kinds, an encrypted one, and its key in a file."""
+    """The current folder, with a checkpoint of every kind of value, an encrypted one, and a key."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "net.ckpt").write_bytes(checkpoint(MIXED))
@@ -65,7 +65,7 @@ def test_without_a_command_there_is_help(run):
 
 
 def test_a_key_is_never_an_argument(run):
-    """No command takes a key as an argument, which would end up in the shell history and the process list."""
+    """No command takes a key itself. It would end up in the shell history and the process list."""
     for command in COMMANDS:
         options = set(re.findall(r"--[a-z-]+", run(command, "--help")[1]))
 
@@ -255,7 +255,7 @@ def test_show_as_json_has_values_of_every_kind(name, shown, run):
 
 
 def test_show_copes_with_what_json_lacks(run, folder):
-    """Infinities, NaNs, unpaired surrogates and empty tensors give valid JSON, without a warning."""
+    """Infinities, NaNs, unpaired surrogates and empty tensors give valid JSON."""
     values = array_value("w", np.array([np.nan, np.inf, -np.inf, 0], "float32")) + string_value("s", "a\ud800")
     (folder / "odd.ckpt").write_bytes(values + array_value("nothing", np.zeros((0, 3), "float32")))
     told = [
@@ -304,7 +304,7 @@ def test_a_wrong_name_brings_the_nearest_ones(run):
     ],
 )  # fmt: skip
 def test_a_fault_is_one_line_and_exit_code_1(arguments, complaint, run, folder):
-    """Errors are printed as one line on stderr, without a traceback and without output on stdout."""
+    """Errors are one line on stderr, without a traceback and without output on stdout."""
     (folder / "text.ckpt").write_bytes(b"this is no checkpoint at all\n\n" * 3)
     code, printed, complaints = run(*arguments)
 

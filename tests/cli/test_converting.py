@@ -71,7 +71,7 @@ def test_a_checkpoint_comes_back_from_safetensors(run):
 
 @pytest.mark.parametrize("mode", ["AES-GCM", "AES-CBC", "SM4-CBC"])
 def test_a_checkpoint_is_encrypted_and_decrypted(mode, run, monkeypatch):
-    """A file encrypted with a key from the environment decrypts to MindSpore's bytes with `--align 1`."""
+    """An encrypted file is decrypted again; with `--align 1`, to MindSpore's bytes."""
     monkeypatch.setenv("THE_KEY", f"hex:{KEY.hex()}")
     run("convert", "net.ckpt", "secret.ckpt", "--new-key-env", "THE_KEY", "--enc-mode", mode, *NO_MAP)
     code, _, _ = run("convert", "secret.ckpt", "plain.ckpt", "--key-env", "THE_KEY", "--align", "1")

@@ -73,7 +73,7 @@ def test_find_can_print_files_alone_or_json(run):
 
 
 def test_show_works_beside_what_is_refused(run):
-    """`show` works in a file with a refused parameter, and shows the refused one with the reason."""
+    """`show` works in a file with a refused parameter, and shows the reason for that one."""
     assert json.loads(run("show", "odd.ckpt", "conv1.bias", "--json")[1])["first"] == [1.0, 1.0, 1.0]
     code, printed, _ = run("show", "odd.ckpt", "q")
     assert code == 0
@@ -92,7 +92,7 @@ def test_show_takes_a_file_of_any_name(run):
 
 @pytest.mark.parametrize("command", ["ls", "show"])
 def test_names_are_completed_from_a_fresh_index(command, monkeypatch):
-    """Completion offers the names of a fresh index; without one it offers none, and builds none."""
+    """Completion offers the names of a fresh index. Without one it offers none, and builds none."""
 
     def asked():
         answer = subprocess.run(

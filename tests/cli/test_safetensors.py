@@ -15,7 +15,7 @@ ANY = ["model.safetensors", "model.bin", "misnamed.ckpt", "model.safetensors.ind
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """The current folder: the same tensors in a file under three names, and in a set of two files."""
+    """The current folder: the same tensors in a file under three names, and in a set."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     for name in ANY[:3]:

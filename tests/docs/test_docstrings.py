@@ -89,7 +89,7 @@ def test_what_comes_back_is_described(name):
 
 @pytest.mark.parametrize("name", CALLABLES)
 def test_every_error_is_described(name):
-    """Every exception in the body of a function is listed under `Raises`, by itself or by a base class."""
+    """`Raises` lists every exception in the body of a function, or a base class of it."""
     assert raised(CALLABLES[name]) - said(name) == set()
 
 

@@ -1,4 +1,4 @@
-"""README and handbook are correct: Python and commands run, and links lead to existing files."""
+"""README and handbook are correct: their Python and commands run, and their links work."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _nothing_left():
 
 @pytest.fixture
 def session():
-    """The variables of the session of a page; open checkpoints and indexes are closed at the end."""
+    """The variables in the session of a page. Open checkpoints and indexes are closed at the end."""
     names = {"__name__": "page"}
     yield names
     for value in names.values():
@@ -86,7 +86,7 @@ def test_there_is_something_to_run():
 
 @pytest.mark.parametrize("name", WITH_PYTHON)
 def test_its_python_runs(name, furnished, session, capsys):
-    """The blocks of a page run as one session; blocks with prompts print the output that is shown.
+    """The blocks of a page run as one session. Blocks with prompts print the output that is shown.
 
     A block that imports a framework that is not installed is only compiled.
     """

@@ -1,4 +1,4 @@
-"""Release metadata is consistent: version, date, types, and the oldest supported dependencies."""
+"""Release metadata is consistent: version, date, types, and oldest dependencies."""
 
 from __future__ import annotations
 

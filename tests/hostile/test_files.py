@@ -1,4 +1,4 @@
-"""Files that change while they are read, have unusual times or are not regular files; and hostile names."""
+"""Files that change while open, have unusual times or are not regular; hostile names."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("size", [0, 1, 5000, 20_000])
 def test_a_file_that_is_cut_is_an_error_by_every_way_of_reading(way, size, file, form):
-    """Missing bytes give an error in a view, copy, slice or bulk read, never a signal or a wrong value.
+    """Missing bytes are an error in every way of reading, never a signal or a wrong value.
 
     The value of an encrypted file may still be right, because decrypted blocks may be in memory.
     """
@@ -92,7 +92,7 @@ def test_a_file_that_is_cut_is_an_error_by_every_way_of_reading(way, size, file,
 
 
 def test_a_file_that_is_replaced_is_read_on_and_the_new_one_opened(file, form, tmp_path):
-    """After a rename, an open checkpoint keeps the old values, and a new one has the new values."""
+    """After a rename, an open checkpoint keeps the old values, and a new one has the new ones."""
     with lazyckpt.load_checkpoint(str(file), **FORMS[form]) as ckpt:
         os.replace(written(tmp_path / "new", form, by=100), file)
 
@@ -265,7 +265,7 @@ def test_no_command_prints_a_name_as_it_is(command, named):
 
 @pytest.mark.parametrize("name", ["n" * 10_000, "é" * 5000])
 def test_a_name_of_ten_thousand_bytes_is_an_error_or_left_out(name, tmp_path):
-    """As in MindSpore, no Parameter can have such a name; the index keeps it, and the rest loads."""
+    """As in MindSpore, no Parameter can have such a name. The index keeps it, and the rest loads."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(checkpoint({name: counting((2,)), "sound": counting((3,))}))
     with pytest.raises(LazyCkptError, match="characters"):

@@ -79,7 +79,7 @@ OPENING = {
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_full_disk_takes_a_file_whole_or_leaves_the_old_one(writer, disk, tmp_path):
-    """For any number of free pages, saving gives the new file, or a typed error and the old file."""
+    """With any free space, saving gives the new file, or a typed error and the old file."""
     form, write = WRITERS[writer]
     lazyckpt.save_checkpoint(values_of(2), tmp_path / "source.ckpt")
 
@@ -138,7 +138,7 @@ def test_a_set_is_complete_or_not_there(disk):
 
 @pytest.mark.parametrize("method", ["to_csv", "to_json"])
 def test_a_full_disk_takes_a_table_whole_or_leaves_the_old_one(method, disk):
-    """For any number of free pages, a table is written, or there is a typed error and the old text."""
+    """With any free space, a table is written, or there is a typed error and the old text."""
     with lazyckpt.load_checkpoint(_saved_at(disk.parent / "net.ckpt")) as ckpt:
         table = ckpt.stats()
     text = getattr(table, method)()

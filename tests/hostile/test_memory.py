@@ -1,4 +1,4 @@
-"""Files larger than memory, which MindSpore 2.10 refuses; only the requested bytes are read."""
+"""Files larger than memory, which MindSpore 2.10 refuses and lazyckpt opens."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ DIMENSION = ('{"w": {"dtype": "F32", "shape": [%s], "data_offsets": [0, 0]}}', b
 @pytest.mark.parametrize(("header", "contents"), [OFFSET, DIMENSION])
 @pytest.mark.parametrize("zero", ["-0", "0.0", "-0.0", "0e0", "00", "+0", "false", '"0"'])
 def test_a_zero_that_is_no_size_is_refused(zero, header, contents, tmp_path):
-    """An offset or dimension of zero has one valid spelling: no minus zero, no fraction, no other type."""
+    """A zero offset or dimension has one valid spelling, without a sign, fraction or quotes."""
     file = tmp_path / "net.safetensors"
     file.write_bytes(raw(header % "0", contents))
     lazyckpt.load_checkpoint(str(file), format="safetensors").close()

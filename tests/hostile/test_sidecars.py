@@ -83,7 +83,7 @@ def other_files(path):
 
 
 def of_an_older_version(path):
-    """Use a sidecar as earlier versions wrote it: an LMDB file without a footer, with another schema number."""
+    """Use a sidecar of an earlier version: an LMDB file without a footer."""
     path.unlink()
     facts = bytearray(encode_meta(Meta(Fingerprint(0, 0, bytes(16)))))
     facts[8] = 2
@@ -180,7 +180,7 @@ WHILE_OPEN = {
 
 @pytest.mark.parametrize("change", WHILE_OPEN)
 def test_a_sidecar_that_is_damaged_while_it_is_open_is_built_again(change, file, sidecar, kind):
-    """Damage to an open sidecar causes no signal and no wrong value, and the sidecar is rebuilt."""
+    """Damage to an open sidecar leads to a rebuild, without a signal or a wrong value."""
     with lazyckpt.load_checkpoint(str(file), **KINDS[kind]) as ckpt:
         WHILE_OPEN[change](sidecar)
         outcomes = {outcome(ckpt, name) for name in VALUES}
@@ -258,7 +258,7 @@ def halves(extent):
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_a_forged_record_gives_an_error_and_no_value(claim, forge):
-    """A record that contradicts the header in the file gives an error; other values are unaffected."""
+    """A record that contradicts the header in the file is an error. Other values are unaffected."""
     with lazyckpt.load_checkpoint(str(forge(CLAIMS[claim]))) as ckpt:
         outcomes = [outcome(ckpt, name) for name in VALUES]
         ckpt.tree()
@@ -320,7 +320,7 @@ def test_facts_that_do_not_fit_the_tree_make_the_index_be_built_again(number, fo
 
 
 def test_a_forger_can_hide_a_name_and_change_no_value(forge):
-    """A forger can hide a name, but with access to the folder could also replace the checkpoint."""
+    """A forger can hide a name. With access to the folder, it could also replace the checkpoint."""
 
     def hide(transaction):
         transaction.delete(CLEAR.name_key(b"layer7.weight"))
@@ -348,7 +348,7 @@ def test_a_forger_cannot_show_a_name_that_the_file_does_not_have(forge):
 
 
 def test_a_forger_cannot_change_what_is_sealed(tmp_path):
-    """Pages of an older sealed sidecar with matching checksums may hide names, but change no value.
+    """Pages of an older sealed sidecar can hide names, but change no value.
 
     Records are bound to their ordinals and to the salt of the sidecar; one that cannot be decrypted causes a rebuild.
     """

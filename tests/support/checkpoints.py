@@ -1,4 +1,4 @@
-"""Checkpoints assembled by hand from protobuf bytes, with an option for every form that a field may have.
+"""Checkpoints assembled by hand from protobuf bytes, with options for every encoding.
 
 Nothing here is imported from lazyckpt, so that a mistake there is not repeated here. From the bottom up: a number
 (`varint`), a field (`number`, `chunk`, `fixed32`, `fixed64`, `group`), a TensorProto (`tensor`), a Value
@@ -84,7 +84,7 @@ def tensor(dims, dtype, content, packed=False, pad=0):
 
 
 def value(*fields, pad=0):
-    """A Value: `chunk(1, tag)` and a tensor (`chunk(2, …)`) or a map (`chunk(3, …)`), in any order."""
+    """A Value: `chunk(1, tag)`, and a tensor (`chunk(2, …)`) or a map (`chunk(3, …)`)."""
     return chunk(1, b"".join(fields), pad)
 
 
@@ -102,7 +102,7 @@ def array_value(name, array):
 
 
 def sliced_value(name, array, lengths):
-    """Adjacent Values that hold an array in slices of these lengths in bytes; the last one holds the rest."""
+    """Adjacent Values that hold an array in slices of these lengths; the last holds the rest."""
     content, values = array.tobytes(), []
     for length in (*lengths, len(content)):
         values.append(tensor_value(name, array.shape, NAMES[array.dtype.name], content[:length]))
@@ -116,7 +116,7 @@ def string_value(name, text):
 
 
 def map_value(name, arrays, packed=False, pad=0):
-    """A Value that holds a map: its keys, values and status, with the names of dtypes in lower case."""
+    """A Value that holds a map: its keys, values and status, with dtypes in lower case."""
     inner = [
         chunk(1, b"".join(tensor(array.shape, array.dtype.name, array.tobytes(), packed, pad)), pad) for array in arrays
     ]

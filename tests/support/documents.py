@@ -1,4 +1,4 @@
-"""The README and the handbook: their pages, their code blocks, and the files that these use."""
+"""The README and the handbook: pages, code blocks, and the files that they use."""
 
 from __future__ import annotations
 

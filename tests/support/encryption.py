@@ -36,7 +36,7 @@ def iv_of(number):
 
 
 def cut(data, block):
-    """Split a plaintext into blocks of `block` bytes, or of the lengths in a list followed by the rest."""
+    """Split a plaintext into blocks. `block` is their size, or a list of sizes to which the rest is added."""
     if isinstance(block, int):
         return [data[start : start + block] for start in range(0, len(data), block)]
     blocks = []
@@ -71,7 +71,7 @@ def frame(plain, mode="AES-GCM", key=KEY, iv=bytes(16), nonce=12, padding=None):
 
 
 def framed(content, mode="AES-GCM", iv=bytes(16), tag=bytes(16), **claims):
-    """A ciphertext with its frame header; `claims` override fields of the header (block_len, iv_len, cipher_len)."""
+    """A ciphertext with its frame header. `claims` override fields: block_len, iv_len, cipher_len, magic."""
     said = {"block_len": len(content) + 24, "iv_len": 16, "cipher_len": len(content), "magic": MAGICS[mode], **claims}
     head = said["magic"] + (tag if mode == "AES-GCM" else b"")
     head += struct.pack("<ii", said["block_len"], said["iv_len"]) + iv + struct.pack("<i", said["cipher_len"])

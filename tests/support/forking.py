@@ -23,5 +23,5 @@ def forked(act):
 
 
 def ended(child):
-    """Wait for a child; returns its exit code, or the negative number of the signal that killed it."""
+    """Wait for a child. Returns its exit code, or the negative number of the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -1,4 +1,4 @@
-"""Strategies for unusual checkpoints: every valid encoding of the same values, and invalid claims.
+"""Strategies for unusual checkpoints: every valid encoding, and invalid claims.
 
 `files` are whole files that protobuf parses: known fields in any order, repeated, merged, packed or padded; unknown
 fields and groups at every level; slices, maps, strings, repeated names; a few claims that do not match. `plain_files`
@@ -87,7 +87,7 @@ def _tensor(draw, dims, dtype, content):
 
 @st.composite
 def _tensor_value(draw, name, claims):
-    """A Value that holds a tensor: as one message, as two that are merged, or after a map that it replaces."""
+    """A Value that holds a tensor: in one message, in two merged ones, or after a map."""
     dims, dtype, content = claims
     form = draw(st.integers(0, 9))
     if form == 0:
@@ -156,7 +156,7 @@ plain_files = st.builds(
 
 @st.composite
 def damaged_files(draw):
-    """A file in which some bytes are changed, inserted, removed or repeated, or the end is cut off."""
+    """A file with some bytes changed, inserted, removed or repeated, or with the end cut off."""
     data = bytearray(draw(files))
     for _ in range(draw(st.sampled_from([1, 1, 1, 2, 4]))):
         place, stop = sorted(draw(st.tuples(*[st.integers(0, len(data))] * 2)))

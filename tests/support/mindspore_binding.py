@@ -1,4 +1,4 @@
-"""A reference implementation of MindSpore's binding algorithm, and strategies for nets and checkpoints.
+"""A reference implementation of MindSpore's binding, and strategies for its arguments.
 
 `tests/interop/mindspore` checks that `bind` gives the results of MindSpore 2.10.0. The other tests compare
 `lazyckpt.frameworks.binding` with it, without MindSpore. A net and a checkpoint are dicts name -> (shape, dtype); in a
@@ -22,7 +22,7 @@ class Refused(Exception):
 
 
 def bind(net, values, strict, wanted=False):
-    """The sources of the net's names, the names of the net that stay missing, and the unused names of the checkpoint.
+    """The sources of the net's names, its missing names, and the unused names of the checkpoint.
 
     With `wanted`, it includes the intended differences of lazyckpt: trailing ones of a shape are dropped only if the
     other dimensions are equal, and only tensors are considered when looking for a prefix.

@@ -1,4 +1,4 @@
-"""Recorded results of MindSpore for the golden files, and the same facts as read by lazyckpt."""
+"""MindSpore's recorded results for the golden files, and the same facts from lazyckpt."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def allowed(listed="allowed.txt"):
 
 
 def replayed(script, group, folder):
-    """Run a replay of recorded calls; returns the failed ids, the match of the summary line, and stderr."""
+    """Run a replay of recorded calls. Returns the failed ids, the match of the summary line, and stderr."""
     replay = subprocess.run(
         [sys.executable, "-X", "faulthandler", str(GOLDEN / script), "--only", group],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Checkpoints opened over any kind of source, because results must not depend on the source."""
+"""Checkpoints opened over any kind of source."""
 
 from __future__ import annotations
 

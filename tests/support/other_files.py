@@ -1,4 +1,4 @@
-"""Files that are not checkpoints, as other programs write them, with the advice expected for each."""
+"""Files of other programs that are not checkpoints, and the advice expected for each."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ REFUSED = "refused"
 
 
 class Found(NamedTuple):
-    """A parameter with its bytes; `arrays` has one (dtype, shape, content) for a tensor, three for a map."""
+    """A parameter with its bytes. `arrays` has one (dtype, shape, content) for a tensor, three for a map."""
 
     name: str
     kind: str

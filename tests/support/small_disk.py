@@ -22,7 +22,7 @@ _FILLING = ".filling"
 
 
 def on_small_disk(folder, act, size=2**20):
-    """Call `act(folder)` in a child that has a disk of `size` bytes mounted on `folder`; returns the result.
+    """Call `act(folder)` in a child that has a disk of `size` bytes mounted on `folder`.
 
     Raises:
         Skipped: mounting is not permitted; the reason has the error of the system.

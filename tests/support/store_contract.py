@@ -27,7 +27,7 @@ LONG = [tensor_entry(SHARED + end, place) for place, end in enumerate(["", "a", 
 
 
 def expected(entries):
-    """The contents of the dict that MindSpore returns: the first position and the last value of each name."""
+    """The dict that MindSpore returns: the first position and the last value of each name."""
     held = {}
     for entry in entries:
         held[entry.name] = entry
@@ -100,7 +100,7 @@ class StoreContract:
         }
 
     def test_the_facts_are_kept(self, store_of):
-        """The metadata keeps the fingerprint, the numbers of parameters and irregular ones, and the digest flag."""
+        """The metadata keeps the fingerprint, the counts and the digest flag."""
         facts = [store_of(MIXED, digests).meta[:4] for digests in (False, True)]
 
         assert facts == [Meta(MARK, len(MIXED), 1, digests)[:4] for digests in (False, True)]
@@ -165,7 +165,7 @@ class StoreContract:
 
     @pytest.mark.parametrize("length", [0, 1, 399, 400, 401, 449, 450, 451])
     def test_a_long_prefix_leaves_no_name_out(self, store_of, length):
-        """Up to 400 bytes, a prefix selects exactly its names; a longer one may include others that share 400 bytes."""
+        """Up to 400 bytes, a prefix selects exactly its names. A longer one may select others that share 400 bytes."""
         store = store_of([*LONG, tensor_entry("x" * 300, 5), tensor_entry("y" * 450, 6)])
         prefix = (SHARED + "a")[:length]
         found = store.with_prefix(prefix)
@@ -176,7 +176,7 @@ class StoreContract:
         assert all(name.startswith(prefix[:400]) for name in names)
 
     def test_what_needs_a_look_is_listed(self, store_of):
-        """Irregular entries are refused ones, names that MindSpore renames, and names that it cannot hold."""
+        """Entries are irregular if refused, renamed by MindSpore, or too long for its names."""
         too_long = "n" * (MAX_PARAMETER_NAME + 1)
         entries = [
             tensor_entry("plain", 0),

@@ -1,4 +1,4 @@
-"""A reader of references written from the zarr and kerchunk specifications, without their code.
+"""A reader of references, written from the zarr and kerchunk specifications alone.
 
 `arrays(references)` returns path -> numpy array. Arrays are read as other readers do: first `.zarray`, then a key for
 each chunk, whose bytes are in a file or inline. Chunks at the edge are complete; the part outside the array is dropped.

@@ -79,7 +79,7 @@ def measured(report):
 
 
 def test_every_row_has_the_same_form(ran):
-    """Each row of each subcommand's report has the documented keys with values of the documented types."""
+    """Each row of each report has the documented keys and types."""
     group, _, report = ran
 
     assert report["rows"]
@@ -88,7 +88,7 @@ def test_every_row_has_the_same_form(ran):
 
 
 def test_what_was_measured_has_the_same_form(ran):
-    """The figures of each side have the documented keys with values of the documented types."""
+    """The figures of each side have the documented keys and types."""
     figures = [side for row in ran[2]["rows"] for side in sides(row)]
 
     assert [misfits(side, FIGURES) for side in figures] == [[]] * len(figures)

@@ -1,4 +1,4 @@
-"""The honesty of the benchmark tool: wrong bytes fail a row, ratios use the best peer, pages name what was measured."""
+"""The benchmark tool is honest: wrong bytes fail a row, and ratios use the best peer."""
 
 import json
 import mmap
