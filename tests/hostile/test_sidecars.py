@@ -320,7 +320,7 @@ def test_facts_that_do_not_fit_the_tree_make_the_index_be_built_again(number, fo
 
 
 def test_a_forger_can_hide_a_name_and_change_no_value(forge):
-    """A forger can hide a name. With access to the folder, it could also replace the checkpoint."""
+    """A forger can hide a name. Write access to the folder also allows replacing the checkpoint."""
 
     def hide(transaction):
         transaction.delete(CLEAR.name_key(b"layer7.weight"))
