@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# mindspore 2.10.0, protobuf 5.29.5, numpy 1.26.4, Python 3.11 (2026-12-01)
+# mindspore 2.10.0, protobuf 7.36.2, numpy 1.26.4, Python 3.11 (2026-12-01)
 #
 # `import mindspore` sets PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION to "python" for the whole process. Whatever else in
 # that process, or in a child that it starts later, parses protobuf (ONNX, TensorBoard, an own schema) then runs on the
@@ -13,7 +13,7 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3.11}" -m venv "$work/env"
-"$work/env/bin/pip" install -q "mindspore==2.10.0" "numpy==1.26.4" "protobuf==5.29.5"
+"$work/env/bin/pip" install -q "mindspore==2.10.0" "numpy==1.26.4" "protobuf==7.36.2"
 cd "$work"
 cat > child.py <<'PY'
 import subprocess

@@ -1,6 +1,7 @@
-"""Generate checkpoint_pb2.py from checkpoint.proto, or check that it is current.
+"""Generate the classes in lazyckpt/formats/proto, or check that they are up to date.
 
-    python -m venv gen && gen/bin/pip install "grpcio-tools==1.62.3" && gen/bin/python tools/gen_pb2.py [--check]
+    python -m venv gen && gen/bin/pip install "grpcio-tools==1.62.3" "setuptools<81"
+    gen/bin/python tools/gen_pb2.py [--check]
 
 Generated code runs with the protobuf version it was generated for and with newer ones, so the compiler must belong to
 the oldest protobuf version that the package supports.
@@ -15,8 +16,9 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PROTO = "lazyckpt/formats/checkpoint.proto"  # protobuf registers this file name in its pool, together with the messages
-MADE = ("lazyckpt/formats/checkpoint_pb2.py", "lazyckpt/formats/checkpoint_pb2.pyi")
+# protoc registers these paths in protobuf's pool, together with the names of the messages.
+PROTOS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "lazyckpt/formats/proto").glob("*.proto"))
+GENERATED = [path.removesuffix(".proto") + ending for path in PROTOS for ending in ("_pb2.py", "_pb2.pyi")]
 COMPILER = "libprotoc 25."  # of protobuf 4.25
 
 
@@ -29,11 +31,11 @@ def main() -> None:
     if not version.startswith(COMPILER):
         sys.exit(f"the compiler must be {COMPILER}x, this is {version}: install grpcio-tools 1.62")
     with tempfile.TemporaryDirectory() as folder:
-        _protoc(f"--proto_path={ROOT}", f"--python_out={folder}", f"--pyi_out={folder}", PROTO)
-        fresh = {name: Path(folder, name).read_bytes() for name in MADE}
+        _protoc(f"--proto_path={ROOT}", f"--python_out={folder}", f"--pyi_out={folder}", *PROTOS)
+        fresh = {name: Path(folder, name).read_bytes() for name in GENERATED}
     stale = [name for name, data in fresh.items() if not _is(ROOT / name, data)]
     if check:
-        sys.exit(f"out of date with {PROTO}: {', '.join(stale)}" if stale else 0)
+        sys.exit(f"out of date: {', '.join(stale)}" if stale else 0)
     for name in stale:
         (ROOT / name).write_bytes(fresh[name])
     print(f"written: {', '.join(stale) or 'nothing, everything is up to date'}")

@@ -12,6 +12,7 @@ import typer
 
 from lazyckpt.cli.app import (
     File,
+    Force,
     KeyFile,
     KeyVariable,
     Strategy,
@@ -62,6 +63,10 @@ NewKeyVariable = Annotated[
     str | None, typer.Option("--new-key-env", help="Encrypt with the key in this environment variable.", metavar="NAME")
 ]
 EncMode = Annotated[str, typer.Option(help="The encryption mode: AES-GCM, AES-CBC or SM4-CBC.", metavar="MODE")]
+InPlace = Annotated[
+    bool,
+    typer.Option("--in-place", help="Allow OUT to be FILE, even if some values are left out and thereby lost."),
+]
 ShardSize = Annotated[
     str | None,
     typer.Option(help="Write shards of at most this size (5GB, 512MiB) and a listing (.index.json).", metavar="SIZE"),
@@ -83,6 +88,8 @@ def convert(
     new_key_env: NewKeyVariable = None,
     enc_mode: EncMode = "AES-GCM",
     mode: Mode = "400",
+    force: Force = False,
+    in_place: InPlace = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
     strategy: Strategy = [],
@@ -99,6 +106,7 @@ def convert(
             rename=_renaming(rename), dtype=dtype, crc_check=crc, align=align, enc_mode=enc_mode,
             enc_key=None if new_key is None else new_key.reveal(), mode=_permissions(mode),
             max_shard_size=None if max_shard_size is None else bytes_of("--max-shard-size", max_shard_size),
+            overwrite=force, in_place=in_place,
         )  # fmt: skip
 
 
@@ -109,6 +117,8 @@ def extract(
     out: Annotated[str, typer.Option("--out", "-o", help="The file to write.", metavar="OUT")],
     align: Align = 64,
     mode: Mode = "400",
+    force: Force = False,
+    in_place: InPlace = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
     strategy: Strategy = [],
@@ -122,7 +132,10 @@ def extract(
                 raise no_such_name(name, checkpoint)
             wanted.update(dict.fromkeys(found))
         in_file_order = sorted(wanted, key=lambda name: checkpoint.entry(name).start)
-        _write(checkpoint, out, in_file_order, align=align, mode=_permissions(mode))
+        _write(
+            checkpoint, out, in_file_order,
+            align=align, mode=_permissions(mode), overwrite=force, in_place=in_place,
+        )  # fmt: skip
 
 
 def _opened(path: str, strategy: list[str], reference: KeyReference) -> Checkpoint:

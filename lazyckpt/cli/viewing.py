@@ -13,6 +13,7 @@ import typer
 from lazyckpt.cli.app import (
     AsJson,
     File,
+    Force,
     KeyFile,
     KeyVariable,
     Strategy,
@@ -29,6 +30,7 @@ from lazyckpt.sources.encryption.keys import KeyReference
 from lazyckpt.statistics.table import COLUMNS
 from lazyckpt.views.outline import of_index
 from lazyckpt.views.text import TreeView
+from lazyckpt.writing.targets import check_report
 
 
 @app.command()
@@ -66,6 +68,7 @@ def stats(
         str | None,
         typer.Option(help="Write CSV to this file instead; - prints it.", metavar="PATH", show_default=False),
     ] = None,
+    force: Force = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
@@ -77,6 +80,8 @@ def stats(
         raise typer.BadParameter(f"expected one of {', '.join(COLUMNS)}", param_hint="--sort")
     with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         wanted = chosen(checkpoint, names)
+        if csv is not None and csv != "-":
+            check_report(csv, checkpoint.payloads.files, overwrite=force)
         with (bar := byte_bar()):
             task = bar.add_task(os.path.basename(file), total=None)
             table = checkpoint.stats(wanted, progress=lambda done, total: bar.update(task, completed=done, total=total))
@@ -107,6 +112,7 @@ def plot(
         str, typer.Option("--output", "-o", help="The image to write: .png, .svg or .pdf.", metavar="PATH")
     ],
     name: Annotated[str | None, typer.Argument(help="The parameter (hist only).", show_default=False)] = None,
+    force: Force = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
@@ -116,6 +122,7 @@ def plot(
     with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         if name is not None and name not in checkpoint:
             raise no_such_name(name, checkpoint)
+        check_report(output, checkpoint.payloads.files, overwrite=force)
         figure = getattr(checkpoint.plot, picture.value)(*([] if name is None else [name]))
         try:
             figure.savefig(output, dpi=figure.dpi)

@@ -170,6 +170,8 @@ def obtain(opened: Opened, where: str = AUTO, wishes: Wishes = DEFAULTS) -> Foun
 
 
 def _store_of(opened: Opened, where: str, wishes: Wishes) -> _Stored:
+    if where not in (AUTO, MEMORY):
+        locations.check_replaceable(where, opened)
     if where != MEMORY:
         if not wishes.force:
             found = _first_fresh(locations.known(opened) if where == AUTO else [where], opened, wishes)

@@ -12,6 +12,7 @@ from lazyckpt.references import json_writer, parquet_writer
 from lazyckpt.references.files import Files
 from lazyckpt.references.hierarchy import How, Known, Walk
 from lazyckpt.runtime.atomic_write import draft, told_of
+from lazyckpt.writing.targets import check_report
 
 _MODE: Final = 0o644
 _BUFFER: Final = 2**20
@@ -48,12 +49,13 @@ class References:
         """
         return json_writer.to_dict(self._walk().nodes())
 
-    def save(self, path: str | os.PathLike[str]) -> dict[str, str]:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = True) -> dict[str, str]:
         """Write the references to a file: JSON, or a folder of Parquet files.
 
         Args:
             path: where; it ends with `.json`, `.parquet` or `.parq`. What is there is replaced when the new one is
-                whole.
+                whole, but for the checkpoint's own files.
+            overwrite: whether something that is there may be replaced.
 
         Returns:
             What was left out: name -> why.
@@ -63,6 +65,7 @@ class References:
                 something is left out.
             StaleIndex: the file does not have a value where the index says.
             ChangedFile: it was changed or replaced since it was opened.
+            FileInTheWay: the path is one of the checkpoint's own files, or is there and must stay.
             OSError: it cannot be written.
             LazyCkptError: packages that write Parquet are not installed.
 
@@ -73,6 +76,7 @@ class References:
         ending = os.path.splitext(target)[1]
         if ending not in _WRITERS:
             raise ArgumentValueError(f"{target} must end with {', '.join(_WRITERS)}, which tells its format")
+        check_report(target, self._files.inputs, overwrite=overwrite)
         return _WRITERS[ending](self, target)
 
     def _walk(self) -> Walk:

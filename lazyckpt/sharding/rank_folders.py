@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from lazyckpt.errors import ArgumentTypeError, MissingFile
-from lazyckpt.sources.paths import is_file, is_folder, join, names_in
+from lazyckpt.errors import ArgumentTypeError, MissingFile, UnreadableFile, WrongFormat
+from lazyckpt.sources.paths import is_file, is_folder, join, names_in, read
 
+LARGEST_FILE: Final = 2**28  # of those that describe a run: a strategy takes some hundred bytes for each parameter
 ENDINGS: Final = (".ckpt", ".safetensors")
 _RANK: Final = re.compile(r"rank_(\d+)$")
 _STEP: Final = re.compile(r"-(\d+)_(\d+)\.\w+$")
@@ -60,6 +61,24 @@ def need(found: list[str], where: str) -> list[str]:
     if not found:
         raise MissingFile(f"there is no checkpoint ({' or '.join(ENDINGS)}) in {where}")
     return found
+
+
+def content_of(path: str, kind: str) -> bytes:
+    """The bytes of a file that describes a run. `kind` names it in errors.
+
+    Raises:
+        MissingFile, UnreadableFile: it is not there, or cannot be read.
+        WrongFormat: it is larger than any such file.
+    """
+    try:
+        data = read(path, LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise MissingFile(f"there is no {kind} {path}") from None
+    except OSError as error:
+        raise UnreadableFile(f"the {kind} {path} cannot be read: {error.strerror}") from error
+    if len(data) > LARGEST_FILE:
+        raise WrongFormat(f"it is too large for a {kind}", file=path)
+    return data
 
 
 def _age(path: str) -> tuple[int, int, str]:

@@ -26,6 +26,7 @@ from lazyckpt.sharding.concatenated import JoinedIndex, joined
 from lazyckpt.sources import Source
 from lazyckpt.sources.concatenated import JoinedSource
 from lazyckpt.sources.encryption.keys import AnySecret, Secret
+from lazyckpt.sources.local import local_files
 from lazyckpt.sources.paths import absolute, folder_of, is_url, join, read, resolved
 
 SUFFIX: Final = ".index.json"
@@ -112,7 +113,7 @@ def open_set(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishe
         for found in parts:
             found.close()
         raise
-    whole = JoinedSource(path, [found.source for found in parts])
+    whole = JoinedSource(path, [found.source for found in parts], local_files([path]))
     numbers = {file: number for number, file in enumerate(files)}
     entries = JoinedIndex(indexes, whole.bases, {name: numbers[file] for name, file in homes.items()})
     return OpenedSet(whole, entries, joined(FORMATS[wishes.format], whole))

@@ -21,13 +21,14 @@ import stat
 import struct
 import sys
 import weakref
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 from zlib import crc32
 
 from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, UnreadableFile
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.runtime import log
-from lazyckpt.sources.base import BaseSource, BytesSource, Source
+from lazyckpt.sources.base import BaseSource, BytesSource, LocalFile, Source
 
 _MOST_PRIVATE_MAPS: Final = 128
 _WORTH_EXPECTING: Final = 2**20  # bytes
@@ -95,6 +96,11 @@ class MmapSource(BaseSource):
         self._whole: memoryview | None = memoryview(self._map)
         self._private: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
         self._identity = (status.st_dev, status.st_ino)
+
+    @property
+    def files(self) -> tuple[LocalFile, ...]:
+        """See `Source.files`."""
+        return (LocalFile(self.name, self._identity),)
 
     def private(self, offset: int, length: int) -> memoryview | None:
         """See `Source.private`. Each holds a descriptor, so only so many are given out at a time."""
@@ -177,8 +183,9 @@ class _Descriptor:
     def __init__(self, number: int) -> None:
         self._number = number
 
-    def __del__(self) -> None:
-        os.close(self._number)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # `close` is bound above: when Python ends, the names of this module may be None already.
+        close(self._number)
 
     def fill(self, offset: int, destination: memoryview, source: BaseSource) -> None:
         """Read bytes of the file that `source` is.
@@ -211,7 +218,13 @@ class PreadSource(BaseSource):
         """Keep a duplicate of the descriptor."""
         self.name = name
         self.size = status.st_size
+        self._identity = (status.st_dev, status.st_ino)
         self._opened: _Descriptor | None = _Descriptor(os.dup(descriptor))
+
+    @property
+    def files(self) -> tuple[LocalFile, ...]:
+        """See `Source.files`."""
+        return (LocalFile(self.name, self._identity),)
 
     def close(self) -> None:
         """Let go of the descriptor; it is closed when nobody is reading."""
@@ -276,6 +289,16 @@ def open_local(path: str, access: str = "auto") -> Local:
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def local_files(paths: Iterable[str]) -> list[LocalFile]:
+    """Which files paths lead to; URLs and what is not there are left out. Cost: a stat of each."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):
+            status = os.stat(path)
+            found.append(LocalFile(os.path.abspath(path), (status.st_dev, status.st_ino)))
+    return found
 
 
 def _choose(path: str, descriptor: int, status: os.stat_result, access: str) -> Source:

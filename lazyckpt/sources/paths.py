@@ -183,7 +183,8 @@ def read(path: str, most: int = -1) -> bytes:
     """
     if not is_url(path):
         with open(path, "rb", opener=_of_a_file) as file:
-            return file.read(most)
+            # A reader that is asked for bytes allocates them before it knows how many there are.
+            return file.read(most if most < 0 else min(most, os.fstat(file.fileno()).st_size))
     fs, inside = filesystem(path)
     with told(path):
         return bytes(fs.cat_file(inside) if most < 0 else fs.cat_file(inside, start=0, end=most))

@@ -27,10 +27,9 @@ from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, Unreadab
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sources.base import BaseSource, Request
 from lazyckpt.sources.encryption.cipher import encryption_of
-from lazyckpt.sources.kept import KeptRanges
 from lazyckpt.sources.local import SAMPLED, hash_of_ends
 from lazyckpt.sources.paths import filesystem, shown, told
-from lazyckpt.sources.ranges import spans
+from lazyckpt.sources.ranges import KeptRanges, spans
 
 HEAD_BYTES: Final = 2**16  # fetched when an object is opened
 WINDOW: Final = 2**13  # bytes fetched to look at a header …

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
+
+import numpy as np
 
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.model.dtypes import DTYPES, DType
@@ -15,6 +17,7 @@ from lazyckpt.sources.paths import on_this_machine
 from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, save, save_set
 from lazyckpt.writing.items import Item, Progress, cast
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
+from lazyckpt.writing.targets import Inputs, Permission, check_targets
 
 _MINDSPORE: Final = {"format": "ms"}
 FORMATS: Final = ("ckpt", "safetensors")
@@ -34,11 +37,12 @@ class Export(NamedTuple):
     max_shard_size: int | None = None
     mode: int = READ_ONLY
     progress: Progress | None = None
+    permission: Permission = Permission()
 
 
 def export(
     path: str | os.PathLike[str], names: Collection[str], item: Callable[[str, str], Item], wanted: Export,
-    metadata: Mapping[str, str],
+    metadata: Mapping[str, str], inputs: Inputs,
 ) -> list[str]:  # fmt: skip
     """Write values to a file, or to a set of them.
 
@@ -48,9 +52,13 @@ def export(
         item: makes an item of a name, to be written under another.
         wanted: how.
         metadata: of a safetensors file.
+        inputs: the files that the values come from.
 
     Returns:
         The files written.
+
+    Raises:
+        FileInTheWay: see `check_targets`; nothing is written.
     """
     target = os.fspath(path)
     if not isinstance(target, str):
@@ -60,10 +68,16 @@ def export(
     lock = lock_of(wanted.enc_key, wanted.enc_mode) if wanted.enc_key is not None else None
     items = _Items(names, item, wanted.rename, None if wanted.dtype is None else float_dtype(wanted.dtype))
     how = How(form, lock, wanted.crc_check, wanted.align, wanted.mode, metadata)
+
+    def allowed(paths: Sequence[str]) -> None:
+        loses = wanted.dtype is not None and any(map(inputs.hold, paths)) and items.narrows()
+        check_targets(paths, inputs._replace(complete=inputs.complete and not loses), wanted.permission)
+
     if wanted.max_shard_size is not None:
         if not isinstance(wanted.max_shard_size, int) or wanted.max_shard_size < 1:
             raise ArgumentValueError(f"max_shard_size must be a number of bytes, not {wanted.max_shard_size!r}")
-        return save_set(target, items, how, wanted.max_shard_size, wanted.progress)
+        return save_set(target, items, how, wanted.max_shard_size, wanted.progress, allowed)
+    allowed([target])
     save(target, items, how, wanted.progress)
     return [target]
 
@@ -135,6 +149,15 @@ class _Items(Collection[Item]):
                 if self._dtype is None or not _is_float(made.contents[0].dtype)
                 else cast(made, self._dtype, _tell_of_overflow)
             )
+
+    def narrows(self) -> bool:
+        """Whether a value would lose bits to the new type."""
+        return self._dtype is not None and any(
+            not np.can_cast(old.numpy, self._dtype.numpy)
+            for name in self._names
+            for old in (self._item(name, name).contents[0].dtype,)
+            if old is not None and _is_float(old)
+        )
 
     def _renamed(self, name: str) -> str:
         if self._rename is None:

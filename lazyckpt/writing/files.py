@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
 from typing import BinaryIO, Final, NamedTuple
@@ -80,12 +80,23 @@ def save(path: str, items: Items, how: How, progress: Progress | None = None) ->
     _save(path, Count(_reads(items, how), progress).of(items), how)
 
 
-def save_set(path: str, items: Items, how: How, limit: int, progress: Progress | None = None) -> list[str]:
+def save_set(
+    path: str, items: Items, how: How, limit: int, progress: Progress | None = None,
+    allowed: Callable[[Sequence[str]], object] = lambda _: None,
+) -> list[str]:  # fmt: skip
     """Write a file, or as many parts as it takes that none has more than `limit` bytes of contents (or one value).
 
     Parts are named `<stem>-00001-of-00003.<ending>` and listed in `<path>.index.json`, which is written last. If that
     fails, the parts go again; a process that is killed leaves those that it had finished, each of them whole, and no
     listing. They are replaced when the same set is saved again.
+
+    Args:
+        path: where.
+        items: in order.
+        how: format and options.
+        limit: bytes of contents of a part.
+        progress: see `save`.
+        allowed: called with the files that will be written, before any is; it raises if one must not be.
 
     Returns:
         The files written.
@@ -96,6 +107,7 @@ def save_set(path: str, items: Items, how: How, limit: int, progress: Progress |
     check(items, how)
     parts = _divided(items, limit)
     if len(parts) == 1:
+        allowed([path])
         save(path, items, how, progress)
         return [path]
     listing = path + SET_SUFFIX
@@ -103,6 +115,7 @@ def save_set(path: str, items: Items, how: How, limit: int, progress: Progress |
         raise ArgumentValueError(f"there is a set already: {listing}; remove it with its parts, or choose another name")
     stem, ending = os.path.splitext(path)
     names = [f"{stem}-{number:05}-of-{len(parts):05}{ending}" for number in range(1, len(parts) + 1)]
+    allowed([*names, listing])
     count = Count(_reads(items, how), progress)
     new = [name for name in names if not os.path.exists(name)]
     made: list[str] = []

@@ -8,6 +8,7 @@ import re
 
 import pytest
 from documents import ENGLISH, PAGES, ROOT
+from rooms import table
 
 import lazyckpt
 
@@ -86,3 +87,8 @@ def test_links_of_the_readme_lead_to_headings_that_are_there():
 
     assert [link for link in links if link[1] not in slugs(PAGES[link[0]])] == []
     assert links
+
+
+def test_the_table_of_rooms_is_that_of_the_package():
+    """The rooms in their order, each with its own first line; `python tools/room_table.py` writes it."""
+    assert table() in PAGES["docs/concepts/data.md"]

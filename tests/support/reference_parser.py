@@ -15,7 +15,7 @@ from checkpoints import ITEMSIZES, NAMES
 from google.protobuf.internal import api_implementation
 from google.protobuf.message import DecodeError
 
-from lazyckpt.formats.checkpoint_pb2 import Checkpoint
+from lazyckpt.formats.proto.checkpoint_pb2 import Checkpoint
 
 IMPLEMENTATION = api_implementation.Type()
 NUMPY_NAMES = {name.lower(): name for name in NAMES.values()} | {"int4": "Int4"}

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "fuzz.py"
 TARGETS = (
-    *("walker", "writing", "records", "safetensors", "encrypted", "loading", "strategies", "listings"),
+    *("walker", "writing", "records", "safetensors", "encrypted", "loading", "strategies", "group_infos", "listings"),
     *("references", "commands", "sidecars"),
 )
 # A target whose reader violates the contract in every way. It controls the clock.

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 
 from lazyckpt.errors import DamagedBlock, WrongKey
 from lazyckpt.model.entry import Fingerprint
-from lazyckpt.sources.base import BaseSource, Request, Source, copy, room
+from lazyckpt.sources.base import BaseSource, LocalFile, Request, Source, copy, room
 from lazyckpt.sources.encryption.block_cache import Block, Blocks
 from lazyckpt.sources.encryption.cbc_padding import unpadded
 from lazyckpt.sources.encryption.cipher import BLOCK, Lock, invalid_tag
@@ -100,6 +100,11 @@ class DecryptedSource(BaseSource):
     def mark(self) -> Fingerprint | None:
         """See `Source.mark`."""
         return self._raw.mark
+
+    @property
+    def files(self) -> tuple[LocalFile, ...]:
+        """See `Source.files`."""
+        return self._raw.files
 
     def close(self) -> None:
         """Close the file underneath."""
