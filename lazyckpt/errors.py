@@ -44,7 +44,7 @@ class MissingFolder(UnwritableFile, FileNotFoundError):
 
 
 class FileInTheWay(UnwritableFile, FileExistsError):
-    """A file that must not be replaced has the name that a file should be written under: it is the input, or there."""
+    """The path of the file to write is an existing file that must not be replaced, or the input itself."""
 
 
 class FolderInTheWay(UnwritableFile, IsADirectoryError):

@@ -62,7 +62,7 @@ Strategy = Annotated[
         show_default=False,
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace the output if it is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 KeyVariable = Annotated[
     str | None, typer.Option("--key-env", help="The environment variable that holds the key.", metavar="NAME")
 ]

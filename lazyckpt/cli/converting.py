@@ -96,7 +96,7 @@ def convert(
 ) -> None:
     """Convert a checkpoint to .ckpt or .safetensors. The copy can be encrypted, renamed, cast or divided into shards.
 
-    Values are copied in pieces of 8 MiB. An existing OUT is replaced only when the new file is complete.
+    Values are copied in pieces of 8 MiB. An existing OUT needs --force, and is replaced once the new file is complete.
     """
     with told_plainly(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
         names = _matching(list(checkpoint), include, exclude)

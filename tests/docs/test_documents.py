@@ -109,7 +109,7 @@ def test_its_commands_run(name, command, furnished, capsys):
     furnished(name)
     program, *arguments = shlex.split(command.partition("|")[0], comments=True)
     if program == "lazyckpt":
-        if arguments[0] == "convert":  # a reader has what a page speaks of, but not yet what this line writes
+        if arguments[0] == "convert":  # the output does not exist yet
             Path(arguments[2]).unlink(missing_ok=True)
         with pytest.raises(SystemExit) as ended:
             cli.app(arguments)

@@ -90,5 +90,5 @@ def test_links_of_the_readme_lead_to_headings_that_are_there():
 
 
 def test_the_table_of_rooms_is_that_of_the_package():
-    """The rooms in their order, each with its own first line; `python tools/room_table.py` writes it."""
+    """The page has the table of rooms that `python tools/room_table.py` writes."""
     assert table() in PAGES["docs/concepts/data.md"]

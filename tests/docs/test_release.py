@@ -55,10 +55,10 @@ def test_the_citation_has_the_day_of_the_newest_release():
 
 
 def test_numpy_1_is_enough_where_mindspore_is():
-    """Installing lazyckpt brings no numpy 2 to the Pythons that MindSpore is built for: its wheels need numpy 1."""
+    """lazyckpt does not require numpy 2 for Pythons with MindSpore wheels, which need numpy 1."""
     needed = {
         package: [text for text in importlib.metadata.requires(package) or [] if re.match(r"numpy\b.*>=\s*2", text)]
-        for package in ("lazyckpt", "ml_dtypes")  # all others do without numpy
+        for package in ("lazyckpt", "ml_dtypes")  # no other dependency needs numpy
     }
     always = {name: found for name, texts in needed.items() if (found := [text for text in texts if ";" not in text])}
 
