@@ -185,7 +185,7 @@ def test_a_command_says_that_the_disk_is_full(command, disk, tmp_path, capfd):
         out.write_bytes(b"old")
         leave(folder, 0)
         try:
-            cli.app([command[0], *(str(out) if part == "OUT" else part for part in arguments)])
+            cli.app([command[0], "--force", *(str(out) if part == "OUT" else part for part in arguments)])
         except SystemExit as ended:
             return ended.code, out.read_bytes(), names_on(folder) == [out.name]
 
