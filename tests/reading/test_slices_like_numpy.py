@@ -25,7 +25,7 @@ from lazyckpt.reading.reader import Payloads
 from lazyckpt.sharding.shard_reader import Box, MergedPayloads
 from lazyckpt.sources import open_source
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.encryption.cipher import MODES, Lock
+from lazyckpt.sources.encryption.cipher import MODES, CipherKey
 from lazyckpt.sources.encryption.decryption import open_encrypted
 from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.sources.remote import Facts, RemoteSource
@@ -70,7 +70,7 @@ def in_file(array, access):
 def under_key(array, mode):
     """A value of an encrypted file of many blocks."""
     data = encrypted(array_value("w", array), mode, block=BLOCK)
-    return parameter(open_encrypted(BytesSource(data), Lock(MODES[mode], Secret(KEY))))
+    return parameter(open_encrypted(BytesSource(data), CipherKey(MODES[mode], Secret(KEY))))
 
 
 def in_boxes(array, source_of=BytesSource):
