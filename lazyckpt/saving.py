@@ -128,7 +128,8 @@ if hasattr(os, "register_at_fork"):
 def _items(save_obj: Any, integrated_save: bool, choice: ChoiceFunction | None) -> list[Item]:
     """What is to be saved, in order; a name may come twice."""
     if isinstance(save_obj, Checkpoint):
-        return [save_obj.item(name, name) for name in save_obj if choice is None or choice(name)]
+        access = save_obj._access
+        return [access.item(name, name) for name in save_obj if choice is None or choice(name)]
     if isinstance(save_obj, list):
         named = [_listed(element, save_obj[0]) for element in save_obj]
     elif isinstance(save_obj, dict):

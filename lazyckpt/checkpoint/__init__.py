@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from lazyckpt.checkpoint.inspection import Viewing
-from lazyckpt.checkpoint.mapping import UNEDITED, Value
+from lazyckpt.checkpoint.inspection import CheckpointInspection
+from lazyckpt.checkpoint.mapping import LazyMapping
+from lazyckpt.checkpoint.stored_values import Value
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.index import Index
 from lazyckpt.index.selection import AllNames, SomeNames
@@ -27,13 +28,12 @@ from lazyckpt.sources.encryption.keys import Secret
 if TYPE_CHECKING:
     from lazyckpt.references.references import References
     from lazyckpt.writing.export import Rename
-    from lazyckpt.writing.items import Item
 
 Progress = Callable[[int, int], object]
 REPR_ITEMS: Final = 100
 
 
-class Checkpoint(Viewing):
+class Checkpoint(LazyMapping, CheckpointInspection):
     """A lazy, ordered mapping of a checkpoint's names to its values.
 
     Values are `Parameter`s; a string that was saved with `append_dict` is a `str`, a map parameter a list of three
@@ -45,12 +45,7 @@ class Checkpoint(Viewing):
     @property
     def index(self) -> Index:
         """The index of the whole file, also where names were chosen. Reads nothing."""
-        return self._index
-
-    @property
-    def is_addressable(self) -> bool:
-        """Whether reading one value never costs work that reading its neighbour would share. Reads nothing."""
-        return self._payloads.is_addressable
+        return self._stored.index
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -61,21 +56,8 @@ class Checkpoint(Viewing):
 
         Cost: reads the header.
         """
-        self._check_open()
-        return self._payloads.metadata()
-
-    def release(self, start: int, stop: int | None = None) -> None:
-        """Hint that bytes of the file will not be looked at again soon.
-
-        A mapped file's pages then leave this process's memory. What was handed out stays valid.
-
-        Args:
-            start: the first of these bytes, counted from the beginning of the file.
-            stop: the first byte behind them; None for the end of the file.
-
-        Cost: a call of the system. Reads nothing.
-        """
-        self._source.release(start, (self._source.size if stop is None else stop) - start)
+        self._stored.check_open()
+        return self._stored.reader.metadata()
 
     def to_mindspore(self, names: Iterable[str] | None = None) -> dict[str, Any]:
         """MindSpore's own mapping of the values: a plain dict of its Parameters (and strings, and lists of arrays).
@@ -93,8 +75,9 @@ class Checkpoint(Viewing):
         Cost: reads and allocates the sum of the values; see `Parameter.to_mindspore`.
         """
         wanted = list(self if names is None else names)
+        access = self._access
         for name in wanted:
-            self.peek(name)
+            access.value_or_entry(name)
         values = ((name, self[name]) for name in wanted)
         return {name: value.to_mindspore() if isinstance(value, Parameter) else value for name, value in values}
 
@@ -141,18 +124,16 @@ class Checkpoint(Viewing):
 
         Cost: O(matches) for a prefix, a walk over the names for a function. Reads nothing.
         """
-        self._check_open()
+        stored = self._stored
+        stored.check_open()
         keep: Callable[[str], object] = (lambda name: name.startswith(choice)) if isinstance(choice, str) else choice
-        if isinstance(choice, str) and isinstance(self._names, AllNames):
-            places = dict(self._index.with_prefix(choice))
+        if isinstance(choice, str) and isinstance(stored.names, AllNames):
+            ordinals = dict(stored.index.with_prefix(choice))
         else:
-            places = {name: self._names.position(name) or 0 for name in self._names if keep(name)}
-        view = self.copy()
-        view._names = SomeNames({name: place for name, place in places.items() if name not in self._removed})
-        view._removed = set()
-        view._replaced = {name: value for name, value in self._replaced.items() if name in places}
-        view._appended = {name: value for name, value in self._appended.items() if keep(name)}
-        return view
+            ordinals = {name: stored.names.position(name) or 0 for name in stored.names if keep(name)}
+        removed = self._overlay.removed
+        part = stored.narrow(SomeNames({name: ordinal for name, ordinal in ordinals.items() if name not in removed}))
+        return self._made(part, self._overlay.narrow(part, keep))
 
     def load(
         self, names: Iterable[str] | None = None, *, workers: int | None = None, progress: Progress | None = None
@@ -174,11 +155,12 @@ class Checkpoint(Viewing):
         Cost: allocates the sum of the values. Small neighbours that are alike share pieces of memory of 4 KiB, each of
         which stays as long as one of its values. Of all names of a plain file, a few microseconds for a small value.
         """
-        known = self._in_stretches() if names is None else ((name, self.peek(name)) for name in names)
+        access = self._access
+        found = access.iter_runs() if names is None else ((name, access.value_or_entry(name)) for name in names)
         jobs: dict[str, Entry] = {}
         stretches: list[Stretch] = []
         values: dict[str, Any] = {}
-        for name, value in known:
+        for name, value in found:
             if isinstance(value, Stretch):
                 stretches.append(value)
                 values.update(dict.fromkeys(value.names))
@@ -186,7 +168,7 @@ class Checkpoint(Viewing):
             values[name] = None if isinstance(value, Entry) else _own(value)
             if isinstance(value, Entry):
                 jobs[name] = value
-        values.update(read_all(self._payloads, jobs, workers, progress, stretches))
+        values.update(read_all(access.reader, jobs, workers, progress, stretches))
         return values
 
     def save(
@@ -233,10 +215,11 @@ class Checkpoint(Viewing):
         finally:
             enc_key = None  # so that no traceback's variables show it
         wanted = list(self if names is None else names)
+        access = self._access
         for name in wanted:
-            self.peek(name)
+            access.value_or_entry(name)
         how = Export(format, rename, dtype, key, enc_mode, crc_check, align, max_shard_size, mode, progress)
-        return export(path, wanted, self.item, how, inherited(self.metadata) if metadata is None else metadata)
+        return export(path, wanted, access.item, how, inherited(self.metadata) if metadata is None else metadata)
 
     def references(
         self, names: Iterable[str] | None = None, *, url: str | None = None, chunk_size: int | None = None,
@@ -266,44 +249,22 @@ class Checkpoint(Viewing):
         from lazyckpt.references.hierarchy import How
         from lazyckpt.references.references import References
 
-        self._check_open()
-        known: Callable[[], Iterable[tuple[str, Any]]] = self._known
+        access, stored = self._access, self._stored
+        stored.check_open()
+        found: Callable[[], Iterable[tuple[str, Any]]] = access.iter_edited
         if names is not None:
-            edited = self._in_memory()
+            edited = access.edited()
             chosen = {name: edited[name] if name in edited else self.entry(name) for name in names}
-            known = chosen.items
-        files = Files(self._source, self._index.fingerprint, url)
-        return References(known, self._payloads, files, How(chunk_size, inline, nested, strict))
-
-    def item(self, name: str, new_name: str) -> Item:
-        """What is written of a value, for `save_checkpoint` and `save`.
-
-        Args:
-            name: the value's.
-            new_name: the name in the new file.
-
-        Returns:
-            Name, type, shape, and where the bytes come from.
-
-        Raises:
-            KeyError: there is no such name.
-
-        Cost: reads nothing; its pieces are read when they are written.
-        """
-        from lazyckpt.writing.adapters import item_of, stored
-
-        known = self.peek(name)
-        return stored(new_name, known, self._payloads) if isinstance(known, Entry) else item_of(new_name, known)
+            found = chosen.items
+        files = Files(stored.source, stored.index.fingerprint, url)
+        return References(found, access.reader, files, How(chunk_size, inline, nested, strict))
 
     def close(self) -> None:
         """Let go of the file and the index. Arrays already handed out stay valid. May be called twice.
 
         Of one that came out of a pickle the file is closed when nothing else that came from it is left. Reads nothing.
         """
-        self._closed = True
-        if not self._payloads.is_lent:
-            self._source.close()
-            self._index.close()
+        self._stored.close()
 
     def __enter__(self) -> Checkpoint:
         return self
@@ -313,7 +274,7 @@ class Checkpoint(Viewing):
 
     def __repr__(self) -> str:
         """As the dict that MindSpore returns; strings and maps that were not read are described. Reads no payload."""
-        if self._closed:
+        if self._stored.is_closed:
             return f"<closed Checkpoint {self.path!r}>"
         shown: list[str] = []
         for name in self:
@@ -327,12 +288,11 @@ class Checkpoint(Viewing):
         return list(self)
 
     def _describe(self, name: str) -> str:
-        edited = self._edited(name)
-        if edited is not UNEDITED:
-            return repr(edited)
-        entry = self.entry(name)
+        entry = self._access.value_or_entry(name)
+        if not isinstance(entry, Entry):
+            return repr(entry)
         if entry.kind == TENSOR:
-            return repr(Parameter(entry, self._payloads))
+            return repr(Parameter(entry, self._stored.reader))
         if entry.kind == MAP:
             return "[" + ", ".join(f"<{array.dtype} {array.shape}>" for array in entry.arrays) + "]"
         return f"<str of {entry.stored // 4:,} characters>"

@@ -1,14 +1,13 @@
-"""What a checkpoint shows of itself: trees, tables and pictures. The work is done in `views`, on first need."""
+"""`CheckpointInspection`: trees, tables and pictures of a checkpoint. `views` and `statistics` do the work."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from lazyckpt.checkpoint.mapping import LazyMapping, Value
+from lazyckpt.checkpoint.access import CheckpointAccess
 from lazyckpt.index.selection import AllNames
-from lazyckpt.model.entry import Entry
 from lazyckpt.parameter import Parameter
 from lazyckpt.tasks import Where
 
@@ -21,8 +20,12 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], object]
 
 
-class Viewing(LazyMapping):
-    """See `Checkpoint`, whose part this is."""
+class CheckpointInspection:
+    """The part of `Checkpoint` that shows what is in it. It needs nothing of a checkpoint but its `_access`."""
+
+    @property
+    def _access(self) -> CheckpointAccess:
+        raise NotImplementedError
 
     def tree(self, depth: int | None = None) -> TreeView:
         """The names as a tree, numbered siblings that are alike folded into one, with totals at each node.
@@ -38,7 +41,7 @@ class Viewing(LazyMapping):
         """
         from lazyckpt.views.text import TreeView
 
-        return TreeView(self._outline(), depth)
+        return TreeView(_outline(self._access), depth)
 
     def summary(self) -> dict[str, Any]:
         """Counts and bytes: in all, by dtype, of each top-level module, and the largest values. Plain data.
@@ -47,7 +50,8 @@ class Viewing(LazyMapping):
         """
         from lazyckpt.views.outline import summary_of
 
-        return summary_of(self._outline(), None if self._is_large() else self._known())
+        access = self._access
+        return summary_of(_outline(access), None if _is_large(access) else access.iter_edited())
 
     def stats(
         self,
@@ -81,16 +85,17 @@ class Viewing(LazyMapping):
         """
         from lazyckpt.statistics.stream import statistics_of
 
+        access = self._access
         if names is not None:
-            known = {name: self._measurable(name) for name in names}
+            values = {name: _measurable(access, name) for name in names}
         else:
-            known = {name: v.asnumpy() if isinstance(v, Parameter) else v for name, v in self._known()}
+            values = {name: _as_array(value) for name, value in access.iter_edited()}
         if scheduler is not None:
             from lazyckpt.statistics.spread import statistics_over
 
-            places = {name: self.place_of(name) for name in known}
-            return statistics_over(scheduler, self._payloads, known, places, progress)
-        return statistics_of(self._payloads, known, workers, progress)
+            ordinals = {name: access.position(name) for name in values}
+            return statistics_over(scheduler, access.reader, values, ordinals, progress)
+        return statistics_of(access.reader, values, workers, progress)
 
     @property
     def plot(self) -> Plots:
@@ -100,47 +105,48 @@ class Viewing(LazyMapping):
         """
         from lazyckpt.views.plot_accessor import Plots
 
-        return Plots(self._outline, self._measurable, self.stats, self._payloads)
-
-    def _measurable(self, name: str) -> Any:
-        value = self.peek(name)
-        return value.asnumpy() if isinstance(value, Parameter) else value
+        access = self._access
+        return Plots(lambda: _outline(access), lambda name: _measurable(access, name), self.stats, access.reader)
 
     def _repr_html_(self) -> str:
         from lazyckpt.views.tree_html import tree_html
 
-        if self._closed:
+        access = self._access
+        if access.stored.is_closed:
             from lazyckpt.display import facts_html
 
-            return facts_html("closed checkpoint", [("path", self.path)])
-        return tree_html(self._outline())
+            return facts_html("closed checkpoint", [("path", access.stored.source.name)])
+        return tree_html(_outline(access))
 
-    def _is_large(self) -> bool:
-        from lazyckpt.views.outline import EXACT
 
-        return len(self) > EXACT
+def _as_array(value: Any) -> Any:
+    return value.asnumpy() if isinstance(value, Parameter) else value
 
-    def _outline(self) -> Outline:
-        from lazyckpt.views.outline import of_groups, of_values
 
-        self._check_open()
-        label = os.path.basename(self.path)
-        removed = len(self._removed)
-        if not self._is_large():
-            return of_values(label, self._known(), removed=removed)
-        edited = self._in_memory()
-        aside = {self._names.position(name) for name in (*self._removed, *edited)}
-        places = None if isinstance(self._names, AllNames) else {self._names.position(name) for name in self._names}
-        groups = self._index.tally(only=places, without=aside)  # type: ignore[arg-type]
-        return of_groups(label, groups, edited.items(), removed)
+def _measurable(access: CheckpointAccess, name: str) -> Any:
+    """An entry, or a value in memory as an array."""
+    return _as_array(access.value_or_entry(name))
 
-    def _in_memory(self) -> dict[str, Value]:
-        """The values that differ from the file's."""
-        changed = {name: value for name, value in self._changed().items() if self._position(name) is not None}
-        return {**changed, **self.edits()}
 
-    def _known(self) -> Iterator[tuple[str, Entry | Value]]:
-        """Names in order, with their values where these differ from the file's, else with their entries."""
-        edited = self._in_memory()
-        yield from ((name, edited.get(name, entry)) for name, entry in self._of_file())
-        yield from self._appended.items()
+def _is_large(access: CheckpointAccess) -> bool:
+    """Whether names are counted in groups, and not looked at each."""
+    from lazyckpt.views.outline import EXACT
+
+    return len(access.overlay) > EXACT
+
+
+def _outline(access: CheckpointAccess) -> Outline:
+    from lazyckpt.views.outline import of_groups, of_values
+
+    stored, removed = access.stored, access.overlay.removed
+    stored.check_open()
+    label = os.path.basename(stored.source.name)
+    if not _is_large(access):
+        return of_values(label, access.iter_edited(), removed=len(removed))
+    edited = access.edited()
+    aside = {ordinal for name in (*removed, *edited) if (ordinal := stored.position(name)) is not None}
+    seen = None
+    if not isinstance(stored.names, AllNames):
+        seen = {ordinal for name in stored.names if (ordinal := stored.position(name)) is not None}
+    groups = stored.index.tally(only=seen, without=aside)
+    return of_groups(label, groups, edited.items(), len(removed))

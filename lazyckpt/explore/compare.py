@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lazyckpt.checkpoint import Checkpoint
+from lazyckpt.checkpoint.access import CheckpointAccess
 from lazyckpt.model.dtypes import DType
 from lazyckpt.model.entry import MAP, STRING, TENSOR, Entry
 from lazyckpt.reading.handles import hold_of
@@ -265,10 +265,10 @@ class Pair(NamedTuple):
     b: Side
 
 
-def side_of(checkpoint: Checkpoint, name: str, known: Any) -> Side:
+def side_of(checkpoint: CheckpointAccess, name: str, known: Any) -> Side:
     """A value of a checkpoint, of which this is known."""
     if isinstance(known, Entry):
-        return side_of_entry(checkpoint.payloads, name, known)
+        return side_of_entry(checkpoint.reader, name, known)
     item = checkpoint.item(name, name)
     types = tuple((content.dtype, content.shape) for content in item.contents)
     types = ((None, ()),) if item.kind == STRING else types

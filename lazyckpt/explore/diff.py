@@ -83,7 +83,7 @@ def _opened(given: Any, stack: contextlib.ExitStack) -> Checkpoint:
 def _is_one_file(one: Checkpoint, two: Checkpoint) -> bool:
     """Whether both are views of one unchanged file, under whatever names, as it stands in it."""
     with contextlib.suppress(OSError):
-        whole = all(side.is_whole for side in (one, two))
+        whole = all(side._access.is_unedited for side in (one, two))
         return whole and _is_one_path(one.path, two.path) and one.index.fingerprint == two.index.fingerprint
     return False
 
@@ -106,6 +106,7 @@ class _Comparison:
         scheduler: Where,
     ) -> None:
         self._one, self._two = one, two
+        self._left, self._right = one._access, two._access
         self._wanted = wanted
         self._values = values
         self._workers = workers
@@ -121,8 +122,8 @@ class _Comparison:
         pairs = self._walk(removed)
         while batch := list(islice(pairs, _BATCH)):
             self._compare(batch)
-            for side in (self._one, self._two):
-                side.release(0)
+            for side in (self._left, self._right):
+                side.drop_pages()
         added = self._added(len(removed))
         renamed = self._renamed(removed, added)
         gone, new = {a.name for a, _ in renamed}, {b.name for _, b in renamed}
@@ -137,21 +138,21 @@ class _Comparison:
     def _walk(self, removed: list[Side]) -> Iterator[Pair]:
         """The pairs that must be read; what is told without reading is noted on the way."""
         self._paired = 0
-        others = self._two.known()
+        others = self._right.iter_entries()
         ahead = next(others, None)
-        for name, known in self._one.known():
+        for name, known in self._left.iter_entries():
             if self._wanted is not None and not self._wanted(name):
                 continue
             if ahead is not None and ahead[0] == name:  # both in one order, as two states of one model are
                 other: Any = ahead[1]
                 ahead = next(others, None)
             elif name in self._two:
-                other = self._two.peek(name)
+                other = self._right.value_or_entry(name)
             else:
-                removed.append(side_of(self._one, name, known))
+                removed.append(side_of(self._left, name, known))
                 continue
             self._paired += 1
-            pair = self._judge(side_of(self._one, name, known), side_of(self._two, name, other))
+            pair = self._judge(side_of(self._left, name, known), side_of(self._right, name, other))
             if pair is not None:
                 yield pair
 
@@ -195,7 +196,7 @@ class _Comparison:
         if workers is None:
             pays = sum(pair.a.nbytes for pair in pairs) >= PARALLEL_FROM
             workers = min(MAX_WORKERS, os.cpu_count() or 1) if pays else 1
-        if workers <= 1 or not (self._one.is_addressable and self._two.is_addressable):
+        if workers <= 1 or not (self._left.is_addressable and self._right.is_addressable):
             yield from map(read, pairs)
             return
         from concurrent.futures import ThreadPoolExecutor
@@ -217,7 +218,7 @@ class _Comparison:
                 size = 0
             batches[-1].append(number)
             size += pair.a.nbytes
-        one, two = self._one.payloads, self._two.payloads
+        one, two = self._left.reader, self._right.reader
         calls = [(one, two, [self._place(pairs[number]) for number in batch]) for batch in batches]
         labels = [pairs[batch[0]].a.name for batch in batches]
         for outcome in run(read_task, calls, self._scheduler, labels):
@@ -225,15 +226,15 @@ class _Comparison:
         return [found[number] for number in range(len(pairs))]
 
     def _place(self, pair: Pair) -> tuple[str, int, int]:
-        places = self._one.place_of(pair.a.name), self._two.place_of(pair.b.name)
-        return pair.outcome, places[0] or 0, places[1] or 0
+        ordinals = self._left.position(pair.a.name), self._right.position(pair.b.name)
+        return pair.outcome, ordinals[0] or 0, ordinals[1] or 0
 
     def _added(self, missing: int) -> list[Side]:
         if self._wanted is None and len(self._two) == self._paired and not missing:
             return []
         return [
-            side_of(self._two, name, known)
-            for name, known in self._two.known()
+            side_of(self._right, name, known)
+            for name, known in self._right.iter_entries()
             if (self._wanted is None or self._wanted(name)) and name not in self._one
         ]
 

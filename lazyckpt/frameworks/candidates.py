@@ -26,6 +26,7 @@ class Offers(Mapping[str, Offer]):
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
+        self._access = values._access if isinstance(values, Checkpoint) else None
 
     def __len__(self) -> int:
         return len(self._values)
@@ -37,10 +38,8 @@ class Offers(Mapping[str, Offer]):
         return name in self._values
 
     def __getitem__(self, name: str) -> Offer:
-        if isinstance(self._values, Checkpoint):
-            known = self._values.peek(name)
-            return offer_of_entry(known) if isinstance(known, Entry) else offer_of(known)
-        return offer_of(self._values[name])
+        found = self._values[name] if self._access is None else self._access.value_or_entry(name)
+        return offer_of_entry(found) if isinstance(found, Entry) else offer_of(found)
 
 
 def offer_of_entry(entry: Entry) -> Offer:
@@ -78,7 +77,7 @@ def check_values(values: Any, allowed: tuple[type, ...]) -> None:
             f"For 'load_param_into_net', the argument 'parameter_dict' should be a dict or a Checkpoint, but got"
             f" {type(values)}."
         )
-    edited = values.edits() if isinstance(values, Checkpoint) else values
+    edited = values._access.assigned() if isinstance(values, Checkpoint) else values
     for name, value in edited.items():
         if not isinstance(name, str) or not isinstance(value, allowed):
             raise ArgumentTypeError(
@@ -93,14 +92,14 @@ def in_file_order(pairs: Iterable[Pair], values: Mapping[str, Any]) -> Iterator[
     The pages of a mapped file that are behind are let go of, so that one value at a time is in memory.
     """
     passed = 0
-    file = values if isinstance(values, Checkpoint) else None
+    file = values._access if isinstance(values, Checkpoint) else None
     for pair in sorted(pairs, key=lambda pair: pair.offer.place):
         if file is not None and pair.offer.place - passed >= _RELEASED_AT_ONCE:
-            file.release(passed, pair.offer.place)
+            file.drop_pages(passed, pair.offer.place)
             passed = pair.offer.place
         yield pair, values[pair.source]
     if file is not None:
-        file.release(passed)
+        file.drop_pages(passed)
 
 
 def dtype_named(name: str) -> np.dtype[np.generic]:

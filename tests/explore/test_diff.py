@@ -191,8 +191,8 @@ def test_digests_spare_reading(write):
     with open_all(paths[0]) as one, open_all(paths[1]) as two:
         seen = []
         for side in (one, two):
-            read = side.payloads.stored
-            side.payloads.stored = lambda entry, *how, read=read: seen.append(entry.name) or read(entry, *how)
+            read = side._access.reader.stored
+            side._access.reader.stored = lambda entry, *how, read=read: seen.append(entry.name) or read(entry, *how)
         report, names_only = lazyckpt.diff(one, two), lazyckpt.diff(one, two, values=False)
 
     assert set(seen) == {"step"}

@@ -316,7 +316,7 @@ def test_matching_changes_nothing(mixed):
 
     assert net == NET
     assert list(mixed) == list(MIXED)
-    assert mixed.edits() == {}
+    assert mixed._access.assigned() == {}
 
 
 def test_the_public_name():
