@@ -242,7 +242,7 @@ class Parameter:
         return array.astype(wanted) if converts else array
 
     def __dlpack__(self, *, copy: bool | None = None, **options: Any) -> Any:
-        """DLPack, over memory that may be written to (see `writable`): torch ignores it when memory is read-only.
+        """DLPack, over memory that may be written to (see `writable`): who takes it may write to it.
 
         Raises:
             BufferError: the value is to be shared (`copy=False`), and lies in a file.

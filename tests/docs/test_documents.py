@@ -20,7 +20,7 @@ import lazyckpt
 from lazyckpt import cli
 
 # Pages whose blocks need a store or a cluster, and the suites that run them beside real ones.
-ELSEWHERE = {"docs/remote.md": "interop_remote/test_docs.py", "docs/scale.md": "interop_dask/test_cluster.py"}
+ELSEWHERE = {"docs/remote.md": "interop/remote/test_docs.py", "docs/scale.md": "interop/dask/test_cluster.py"}
 # What .ci/run does: the README's commands, the set-up of a developer, the wheel, the handbook.
 BY_THE_GATE = {
     "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/lazyckpt demo",

@@ -47,11 +47,11 @@ def test_the_migration_page_has_every_argument(name):
     assert first_cells(section(MIGRATION, name)) == list(inspect.signature(getattr(lazyckpt, name)).parameters)
 
 
-def test_the_migration_page_has_every_wanted_difference():
+def test_the_migration_page_has_every_intentional_difference():
     """Whatever recorded call of MindSpore may end otherwise here."""
-    marks = [line.split()[0] for line in ALLOWED.splitlines() if line.strip()]
+    calls = [line.split()[0] for line in ALLOWED.splitlines() if line.strip()]
 
-    assert sorted(first_cells(section(MIGRATION, "Wanted differences"))) == sorted(marks)
+    assert sorted(first_cells(section(MIGRATION, "Intentional differences"))) == sorted(calls)
 
 
 def test_the_page_of_commands_has_every_commands_help(hook, run):

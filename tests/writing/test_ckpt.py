@@ -85,7 +85,7 @@ def test_each_slice_is_aligned():
 
 
 def test_a_string_is_never_cut():
-    """A string longer than a slice is one Value: MindSpore reads strings from one Value only."""
+    """A string longer than a slice is one Value all the same."""
     assert written({"s": "ab" * 300}, slice_size=100)[0] == string_value("s", "ab" * 300)
 
 
