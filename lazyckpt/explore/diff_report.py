@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.display import printable
+from lazyckpt.display import printable, shortened, table_html
 from lazyckpt.explore.compare import Difference
 
 SHOWN: Final = 200  # rows of a report that are printed
@@ -21,6 +21,7 @@ OUTCOMES: Final = {
     "value": "~",
     "refused": "?",
 }
+_COLUMNS: Final = ("outcome", "name", "detail")
 _WORDS: Final = {
     "kind": "of another kind",
     "shape": "of another shape",
@@ -118,16 +119,10 @@ class Diff:
         return f"<Diff: {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        import html
-
-        body = "".join(
-            f"<tr><td>{row.outcome}</td><td><code>{html.escape(printable(_title(row)))}</code></td>"
-            f"<td>{html.escape(printable(_detail(row)))}</td></tr>"
-            for row in self.rows[:SHOWN]
-        )
-        more = f"<p>… and {len(self.rows) - SHOWN:,} more</p>" if len(self.rows) > SHOWN else ""
-        table = f"<table><tr><th>outcome</th><th>name</th><th>detail</th></tr>{body}</table>" if self.rows else ""
-        return f"<p>{html.escape(self.summary())}</p>{table}{more}"
+        left = len(self.rows) - SHOWN
+        rows = ((row.outcome, _short_title(row), _detail(row)) for row in self.rows[:SHOWN])
+        more = f"… and {left:,} more" if left > 0 else ""
+        return table_html(self.summary(), _COLUMNS if self.rows else (), rows, more, prose=_COLUMNS)
 
     def _largest(self) -> Row | None:
         """The row whose values moved furthest, relative to their size, if there are several."""
@@ -137,6 +132,10 @@ class Diff:
 
 def _title(row: Row) -> str:
     return f"{row.name} => {row.new_name}" if row.new_name else row.name
+
+
+def _short_title(row: Row) -> str:
+    return " => ".join(shortened(name) for name in (row.name, row.new_name) if name)
 
 
 def _detail(row: Row) -> str:

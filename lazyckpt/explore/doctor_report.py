@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.display import printable
+from lazyckpt.display import printable, table_html
 
 # How serious a finding is, most serious first.
 LEVELS: Final[Mapping[str, str]] = MappingProxyType(
@@ -19,6 +19,8 @@ LEVELS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 BRIEF: Final = ("parameters", "values", "blocks", "index", "crc")  # facts that are printed of a healthy file
+_FINDINGS: Final = ("level", "finding", "advice")
+_FACTS: Final = ("fact", "value")
 _SICK: Final = ("fatal", "error", "warning")
 
 
@@ -89,14 +91,10 @@ class Diagnosis:
         return f"<Diagnosis: {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        import html
-
-        def row(*cells: str) -> str:
-            return "<tr>" + "".join(f"<td>{html.escape(printable(cell))}</td>" for cell in cells) + "</tr>"
-
-        facts = "".join(row(name, text) for name, text in self._told().items())
-        found = "".join(row(*finding) for finding in self.findings)
-        return f"<p>{html.escape(self.summary())}</p><table>{facts}</table><table>{found}</table>"
+        facts = table_html("Facts" if self.findings else self.summary(), _FACTS, self._told().items(), prose=_FACTS)
+        if not self.findings:
+            return facts
+        return table_html(self.summary(), _FINDINGS, self.findings, prose=_FINDINGS) + facts
 
 
 def by_level(findings: list[Finding]) -> tuple[Finding, ...]:

@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.display import printable
+from lazyckpt.display import printable, shortened, table_html
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.frameworks.binding import Plan, Target, plan
 from lazyckpt.frameworks.candidates import Offers
 from lazyckpt.frameworks.nets import targets_of
 
 SHOWN: Final = 200  # rows of a report that are printed
+_COLUMNS: Final = ("outcome", "name", "detail")
 _CLOSE: Final = 0.75  # how alike names must be to be worth mentioning
 _COMPARED: Final = 2000  # unused names of a checkpoint that a missing one is compared with
 _COMPARISONS: Final = 10_000  # of names in all: about half a second
@@ -82,17 +83,10 @@ class Report:
         return f"<Report: {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        import html
-
-        body = "".join(
-            f"<tr><td>{row.outcome}</td><td><code>{html.escape(printable(row.name))}</code></td>"
-            f"<td>{html.escape(self._detail(row))}</td></tr>"
-            for row in self.rows[:SHOWN]
-        )
-        return (
-            f"<p>{html.escape(self.summary())}</p>"
-            f"<table><tr><th>outcome</th><th>name</th><th>detail</th></tr>{body}</table>"
-        )
+        left = len(self.rows) - SHOWN
+        rows = ((row.outcome, shortened(row.name), self._detail(row)) for row in self.rows[:SHOWN])
+        more = f"… and {left:,} more" if left > 0 else ""
+        return table_html(self.summary(), _COLUMNS if self.rows else (), rows, more, prose=_COLUMNS)
 
     def _detail(self, row: Row) -> str:
         origin = f"<- {row.source}  " if row.source and row.source != row.name else ""

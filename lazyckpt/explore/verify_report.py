@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.display import human_size, printable
+from lazyckpt.display import human_size, printable, table_html
 
 # What can come out, with the word that is printed.
 OUTCOMES: Final[Mapping[str, str]] = MappingProxyType({"passed": "ok", "failed": "FAILED", "unchecked": "not checked"})
+_COLUMNS: Final = ("check", "outcome", "detail")
 
 
 class Check(NamedTuple):
@@ -76,11 +77,5 @@ class Verification:
         return f"<Verification: {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        import html
-
-        rows = "".join(
-            f"<tr><td>{check.name}</td><td>{OUTCOMES[check.outcome]}</td>"
-            f"<td>{html.escape(printable(check.detail))}</td></tr>"
-            for check in self.checks
-        )
-        return f"<p>{html.escape(self.summary())}</p><table>{rows}</table>"
+        rows = ((check.name, OUTCOMES[check.outcome], check.detail) for check in self.checks)
+        return table_html(self.summary(), _COLUMNS, rows, prose=_COLUMNS)
