@@ -23,7 +23,7 @@ from lazyckpt.sources.encryption.keys import Secret, no_key
 from lazyckpt.sources.paths import on_this_machine
 from lazyckpt.writing.adapters import is_parameter, is_tensor, item_of
 from lazyckpt.writing.export import FORMATS, lock_of
-from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, check, save
+from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, WriteOptions, check, save
 from lazyckpt.writing.items import Item, snapshot
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
 
@@ -96,7 +96,7 @@ def save_checkpoint(
     if remove_redundancy is not None and items:
         metadata[REMOVE_REDUNDANCY] = str(remove_redundancy)
     lock = lock_of(key, enc_mode) if key is not None and items else None
-    how = How(format, lock, crc_check, align, mode, metadata)
+    how = WriteOptions(format, lock, crc_check, align, mode, metadata)
     check(items, how)
     if not async_save:
         save(path, items, how)
@@ -105,7 +105,7 @@ def save_checkpoint(
     return _background_work.submit(_save_and_tell, path, copies, how)
 
 
-def _save_and_tell(path: str, items: list[Item], how: How) -> None:
+def _save_and_tell(path: str, items: list[Item], how: WriteOptions) -> None:
     try:
         save(path, items, how)
     except BaseException:

@@ -208,7 +208,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
 
         Cost: reads the values once, in order; the index is written along. Synced to the disk before it is renamed.
         """
-        from lazyckpt.writing.export import Export, export, inherited
+        from lazyckpt.writing.export import ExportOptions, export, inherited
 
         try:
             key = None if enc_key is None else Secret(enc_key, "enc_key")
@@ -218,7 +218,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         access = self._access
         for name in wanted:
             access.value_or_entry(name)
-        how = Export(format, rename, dtype, key, enc_mode, crc_check, align, max_shard_size, mode, progress)
+        how = ExportOptions(format, rename, dtype, key, enc_mode, crc_check, align, max_shard_size, mode, progress)
         return export(path, wanted, access.item, how, inherited(self.metadata) if metadata is None else metadata)
 
     def references(
@@ -246,7 +246,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         Cost: nothing yet; see `References.save`. References are of the file as it is now.
         """
         from lazyckpt.references.files import Files
-        from lazyckpt.references.hierarchy import How
+        from lazyckpt.references.hierarchy import ReferenceOptions
         from lazyckpt.references.references import References
 
         access, stored = self._access, self._stored
@@ -257,7 +257,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
             chosen = {name: edited[name] if name in edited else self.entry(name) for name in names}
             found = chosen.items
         files = Files(stored.source, stored.index.fingerprint, url)
-        return References(found, access.reader, files, How(chunk_size, inline, nested, strict))
+        return References(found, access.reader, files, ReferenceOptions(chunk_size, inline, nested, strict))
 
     def close(self) -> None:
         """Let go of the file and the index. Arrays already handed out stay valid. May be called twice.

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lazyckpt.cli.app import AsJson, Files, KeyFile, KeyVariable, app, byte_bar, echo_json, print_report, told_plainly
+from lazyckpt.cli.app import (
+    AsJson,
+    Files,
+    KeyFile,
+    KeyVariable,
+    app,
+    byte_bar,
+    echo_json,
+    errors_as_exit_codes,
+    print_report,
+)
 from lazyckpt.index.batch import find_checkpoints
 from lazyckpt.sharding.weight_map import files_of
 from lazyckpt.sources.encryption.keys import KeyReference
@@ -32,7 +42,7 @@ def doctor(
     """Tell what a file is, what is the matter with it, and what to do: exit code 1 if something is the matter."""
     from lazyckpt.explore.doctor import diagnose
 
-    with told_plainly(MISUSE):
+    with errors_as_exit_codes(MISUSE):
         key = _key(KeyReference(key_file, key_env))
         with byte_bar() as bar:
             task = bar.add_task("reading", total=None, visible=values)
@@ -54,7 +64,7 @@ def verify_command(
     key_env: KeyVariable = None,
 ) -> None:
     """Read all of a checkpoint, and check all that can be checked: exit code 1 if something is damaged."""
-    with told_plainly(MISUSE):
+    with errors_as_exit_codes(MISUSE):
         paths = [part for path in find_checkpoints(files) for part in files_of(path)]
         key = _key(KeyReference(key_file, key_env))
         workers = max(1, (os.cpu_count() or 1) // jobs)

@@ -19,9 +19,9 @@ from lazyckpt.cli.app import (
     byte_bar,
     bytes_of,
     distributed,
+    errors_as_exit_codes,
     key_of,
     no_such_name,
-    told_plainly,
 )
 from lazyckpt.display import human_size
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
@@ -87,7 +87,7 @@ def convert(
 
     One piece of 8 MiB is in memory at a time. OUT appears when it is whole; until then whatever is there stays.
     """
-    with told_plainly(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
         names = _matching(list(checkpoint), include, exclude)
         new_key = KeyReference(new_key_file, new_key_env).read()
         _write(
@@ -110,7 +110,7 @@ def extract(
     strategy: Strategy = [],
 ) -> None:
     """Write some parameters of a checkpoint to a file of their own; only they are read."""
-    with told_plainly(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
         wanted: dict[str, None] = {}
         for name in names:
             found = [name] if name in checkpoint else fnmatch.filter(checkpoint, name)

@@ -17,10 +17,10 @@ from lazyckpt.cli.app import (
     Strategy,
     app,
     echo_json,
+    errors_as_exit_codes,
     indexed,
     no_such_name,
     opened_whole,
-    told_plainly,
 )
 from lazyckpt.display import human_size, printable
 from lazyckpt.explore.find import entries_like, entry_named, known_names
@@ -64,7 +64,7 @@ def ls(
     """List the parameters of a checkpoint: name, dtype, shape, size. No value is read."""
     if sort not in SORTS:
         raise typer.BadParameter(f"one of {', '.join(SORTS)} is needed", param_hint="--sort")
-    with told_plainly():
+    with errors_as_exit_codes():
         found = indexed(file, KeyReference(key_file, key_env), strategy)
         entries: Iterable[Entry] = entries_like(found, prefix)
         if sort != "file":
@@ -84,7 +84,7 @@ def show(
     key_env: KeyVariable = None,
 ) -> None:
     """Show one parameter: where it is, its first values, its statistics."""
-    with told_plainly(), opened_whole(file, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), opened_whole(file, KeyReference(key_file, key_env)) as checkpoint:
         entry = entry_named(checkpoint.index, name)
         if entry is None:
             raise no_such_name(name, checkpoint)
@@ -109,7 +109,7 @@ def find(
     """Tell which checkpoints have a parameter: exit code 0 if any has, 1 if none, 2 if a file could not be read."""
     count, troubles = 0, 0
     rows: list[dict[str, Any]] = []
-    with told_plainly(_TROUBLE):
+    with errors_as_exit_codes(_TROUBLE):
         last = ""
         for path, entry, error in find_names(pattern, find_checkpoints(files), KeyReference(key_file, key_env)):
             if entry is None:

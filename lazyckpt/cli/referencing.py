@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lazyckpt.cli.app import File, Strategy, app, bytes_of, told_plainly
+from lazyckpt.cli.app import File, Strategy, app, bytes_of, errors_as_exit_codes
 from lazyckpt.errors import EncryptedFile, LazyCkptError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def references(
 
     No value is read. What zarr cannot express is left out and told of.
     """
-    with told_plainly(), _opened(file, strategy) as checkpoint:
+    with errors_as_exit_codes(), _opened(file, strategy) as checkpoint:
         names = [name for name in checkpoint if any(fnmatch.fnmatchcase(name, one) for one in include)]
         if include and not names:
             raise LazyCkptError("no name matches --include")

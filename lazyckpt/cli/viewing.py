@@ -19,10 +19,10 @@ from lazyckpt.cli.app import (
     app,
     byte_bar,
     echo_json,
+    errors_as_exit_codes,
     indexed,
     loaded,
     no_such_name,
-    told_plainly,
 )
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.sources.encryption.keys import KeyReference
@@ -42,7 +42,7 @@ def tree(
     strategy: Strategy = [],
 ) -> None:
     """Show the names as a tree: numbered siblings that are alike once, totals at each node. No value is read."""
-    with told_plainly():
+    with errors_as_exit_codes():
         found = indexed(file, KeyReference(key_file, key_env), strategy)
         view = TreeView(of_index(os.path.basename(file), found, prefix), depth)
         if as_json:
@@ -70,7 +70,7 @@ def stats(
     """Measure values: minimum, maximum, mean, standard deviation, L2 norm, zeros, NaNs, infinities."""
     if sort is not None and sort not in COLUMNS:
         raise typer.BadParameter(f"one of {', '.join(COLUMNS)} is needed", param_hint="--sort")
-    with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         wanted = chosen(checkpoint, names)
         with (bar := byte_bar()):
             task = bar.add_task(os.path.basename(file), total=None)
@@ -108,7 +108,7 @@ def plot(
     """Draw a picture into a file: `sizes` reads no value, `hist` reads one, `norms` reads all. Needs matplotlib."""
     if (name is None) == (picture is Picture.hist):
         raise typer.BadParameter("hist needs a NAME, and nothing else takes one", param_hint="NAME")
-    with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         if name is not None and name not in checkpoint:
             raise no_such_name(name, checkpoint)
         figure = getattr(checkpoint.plot, picture.value)(*([] if name is None else [name]))

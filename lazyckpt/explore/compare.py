@@ -234,7 +234,7 @@ def _times_power(number: float, power: int) -> float:
 Read = tuple[Difference | None, str]  # how far two values are apart, and what else is to be said
 
 
-class Side(NamedTuple):
+class ComparedValue(NamedTuple):
     """What is known of a value before it is read."""
 
     name: str
@@ -261,25 +261,25 @@ class Pair(NamedTuple):
     """Two values whose contents must be read."""
 
     outcome: str  # what they are if the contents do not differ: `equal`, or `dtype`
-    a: Side
-    b: Side
+    a: ComparedValue
+    b: ComparedValue
 
 
-def side_of(checkpoint: CheckpointAccess, name: str, known: Any) -> Side:
+def compared_value(checkpoint: CheckpointAccess, name: str, known: Any) -> ComparedValue:
     """A value of a checkpoint, of which this is known."""
     if isinstance(known, Entry):
-        return side_of_entry(checkpoint.reader, name, known)
+        return compared_entry(checkpoint.reader, name, known)
     item = checkpoint.item(name, name)
     types = tuple((content.dtype, content.shape) for content in item.contents)
     types = ((None, ()),) if item.kind == STRING else types
-    return Side(name, item.kind, types, item.nbytes, b"", "", lambda: item, is_of_file=False)
+    return ComparedValue(name, item.kind, types, item.nbytes, b"", "", lambda: item, is_of_file=False)
 
 
-def side_of_entry(payloads: Payloads, name: str, entry: Entry) -> Side:
+def compared_entry(payloads: Payloads, name: str, entry: Entry) -> ComparedValue:
     """A value as it is in its file."""
     types = tuple((array.dtype, array.shape) for array in entry.arrays) or ((entry.dtype, entry.shape),)
     is_small = entry.kind == TENSOR and entry.stored <= _SMALL and not entry.digest
-    return Side(
+    return ComparedValue(
         name, entry.kind, types, entry.stored, entry.digest, entry.reason, lambda: stored(name, entry, payloads),
         (lambda: payloads.view(entry).tobytes()) if is_small else None,
     )  # fmt: skip
@@ -291,7 +291,7 @@ def read_task(one: Payloads, two: Payloads, pairs: list[tuple[str, int, int]]) -
     found = []
     for outcome, a, b in pairs:
         left, right = ours.at(a), theirs.at(b)
-        pair = Pair(outcome, side_of_entry(one, left.name, left), side_of_entry(two, right.name, right))
+        pair = Pair(outcome, compared_entry(one, left.name, left), compared_entry(two, right.name, right))
         found.append(read(pair))
     return found
 

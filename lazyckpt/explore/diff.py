@@ -16,7 +16,7 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from lazyckpt.checkpoint import Checkpoint
-from lazyckpt.explore.compare import Pair, Read, Side, read, read_task, same_bytes, side_of
+from lazyckpt.explore.compare import ComparedValue, Pair, Read, compared_value, read, read_task, same_bytes
 from lazyckpt.explore.diff_report import OUTCOMES, Diff, Row
 from lazyckpt.explore.find import matcher
 from lazyckpt.loading import open_all
@@ -118,7 +118,7 @@ class _Comparison:
 
     def report(self) -> Diff:
         """Compare, and tell."""
-        removed: list[Side] = []
+        removed: list[ComparedValue] = []
         pairs = self._walk(removed)
         while batch := list(islice(pairs, _BATCH)):
             self._compare(batch)
@@ -135,7 +135,7 @@ class _Comparison:
         self._tell(self._one.index.fingerprint.size - self._done)
         return Diff(self._one.path, self._two.path, tuple(rows), self._equal, self._uncompared)
 
-    def _walk(self, removed: list[Side]) -> Iterator[Pair]:
+    def _walk(self, removed: list[ComparedValue]) -> Iterator[Pair]:
         """The pairs that must be read; what is told without reading is noted on the way."""
         self._paired = 0
         others = self._right.iter_entries()
@@ -149,14 +149,14 @@ class _Comparison:
             elif name in self._two:
                 other = self._right.value_or_entry(name)
             else:
-                removed.append(side_of(self._left, name, known))
+                removed.append(compared_value(self._left, name, known))
                 continue
             self._paired += 1
-            pair = self._judge(side_of(self._left, name, known), side_of(self._right, name, other))
+            pair = self._judge(compared_value(self._left, name, known), compared_value(self._right, name, other))
             if pair is not None:
                 yield pair
 
-    def _judge(self, a: Side, b: Side) -> Pair | None:
+    def _judge(self, a: ComparedValue, b: ComparedValue) -> Pair | None:
         """What is known of two values without reading them; the pair if that is not all."""
         outcome = _unlike(a, b)
         if outcome in ("refused", "kind", "shape"):
@@ -229,23 +229,25 @@ class _Comparison:
         ordinals = self._left.position(pair.a.name), self._right.position(pair.b.name)
         return pair.outcome, ordinals[0] or 0, ordinals[1] or 0
 
-    def _added(self, missing: int) -> list[Side]:
+    def _added(self, missing: int) -> list[ComparedValue]:
         if self._wanted is None and len(self._two) == self._paired and not missing:
             return []
         return [
-            side_of(self._right, name, known)
+            compared_value(self._right, name, known)
             for name, known in self._right.iter_entries()
             if (self._wanted is None or self._wanted(name)) and name not in self._one
         ]
 
-    def _renamed(self, removed: list[Side], added: list[Side]) -> list[tuple[Side, Side]]:
+    def _renamed(
+        self, removed: list[ComparedValue], added: list[ComparedValue]
+    ) -> list[tuple[ComparedValue, ComparedValue]]:
         """Which of the names that only one side has stand for the same content."""
         marks = {_mark(side) for side in removed} & {_mark(side) for side in added}
         lists = [[side for side in sides if _mark(side) in marks and side.nbytes] for sides in (removed, added)]
         has_digests = all(side.digest for side in chain(*lists))
         if not has_digests and (not self._values or sum(map(len, lists)) > MOST_RENAMES):
             return []
-        waiting: dict[Any, list[Side]] = {}
+        waiting: dict[Any, list[ComparedValue]] = {}
         for b in lists[1]:
             waiting.setdefault((_mark(b), b.digest if has_digests else _beginning(b)), []).append(b)
         found = []
@@ -264,7 +266,7 @@ class _Comparison:
             self._progress(min(self._done, total), total)
 
 
-def _unlike(a: Side, b: Side) -> str:
+def _unlike(a: ComparedValue, b: ComparedValue) -> str:
     """In what two values differ, as far as their headers tell, or nothing."""
     if REFUSED in (a.kind, b.kind):
         return "refused"
@@ -275,17 +277,17 @@ def _unlike(a: Side, b: Side) -> str:
     return "dtype" if [dtype for dtype, _ in a.types] != [dtype for dtype, _ in b.types] else ""
 
 
-def _have_digests(a: Side, b: Side) -> bool:
+def _have_digests(a: ComparedValue, b: ComparedValue) -> bool:
     """Whether both have digests of the same form of content."""
     return bool(a.digest and b.digest) and len(a.digest) == len(b.digest) and a.nbytes == b.nbytes
 
 
-def _mark(side: Side) -> Any:
+def _mark(side: ComparedValue) -> Any:
     """What must be alike for two values to be the same."""
     return side.kind, side.types, side.nbytes
 
 
-def _beginning(side: Side) -> bytes:
+def _beginning(side: ComparedValue) -> bytes:
     """A hash of the first piece of each array."""
     digest = hashlib.blake2b(digest_size=16)
     for content in side.item().contents:
@@ -294,5 +296,5 @@ def _beginning(side: Side) -> bytes:
     return digest.digest()
 
 
-def _is_same(a: Side, b: Side) -> bool:
+def _is_same(a: ComparedValue, b: ComparedValue) -> bool:
     return all(map(same_bytes, a.item().contents, b.item().contents))

@@ -33,7 +33,7 @@ from lazyckpt.errors import (
 from lazyckpt.explore.compare import STEP
 from lazyckpt.explore.doctor_report import Diagnosis, Finding, by_level
 from lazyckpt.explore.index_status import Sidecar, sidecars_of
-from lazyckpt.explore.inventory import ALIGNMENTS, Contents, Some, last_whole, missing_from
+from lazyckpt.explore.inventory import ALIGNMENTS, Inventory, Sample, last_whole, missing_from
 from lazyckpt.formats import FORMATS, Format, find, format_of
 from lazyckpt.formats.ckpt import scan_range, trailer
 from lazyckpt.formats.detect import HEAD, is_text, recognised
@@ -95,12 +95,12 @@ def diagnose(
     finally:
         key = None  # so that no traceback's variables show it
     local = on_this_machine(given(path), "only files of this machine can be examined; verify reads others, too")
-    patient = _Patient(local, secret, values, progress)
-    patient.examine()
-    return Diagnosis(patient.path, patient.what, patient.facts, by_level(patient.findings))
+    examination = _Examination(local, secret, values, progress)
+    examination.examine()
+    return Diagnosis(examination.path, examination.what, examination.facts, by_level(examination.findings))
 
 
-class _Patient:
+class _Examination:
     """A file, and what is known of it so far."""
 
     def __init__(self, path: str, key: Secret | None, values: bool, progress: Progress | None) -> None:
@@ -165,7 +165,7 @@ class _Patient:
         self.what = "the listing of a checkpoint in several files"
         parts = parts_of(self.path)
         self.facts["parts"] = len(parts)
-        missing = Some()
+        missing = Sample()
         for part in parts:
             if not os.path.exists(part):
                 missing.add(os.path.basename(part))
@@ -256,19 +256,19 @@ class _Patient:
 
     def _contents(self, source: Source, name: str) -> None:
         """The headers, and the values if they are wanted."""
-        contents = Contents()
+        inventory = Inventory()
         entries: list[Entry] = []
         try:
             with swept(source) as sweep:
                 found = find(sweep, name)
-                contents.take(self._kept(found, entries) if self._values else found)
+                inventory.take(self._kept(found, entries) if self._values else found)
         except WrongFormat as error:
             self.what, _, advice = error.what.removeprefix("this is ").partition(": ")
             self._find("fatal", "it is no checkpoint", advice)
             return
         except CorruptFile as error:
-            self._where(source, name, contents, error)
-        self._tell(source, name, contents)
+            self._where(source, name, inventory, error)
+        self._tell(source, name, inventory)
         if self._values and entries:
             self._look_at_values(source, FORMATS[name], entries)
 
@@ -278,10 +278,10 @@ class _Patient:
             entries.append(entry_of(one))
             yield one
 
-    def _where(self, source: Source, name: str, contents: Contents, error: CorruptFile) -> None:
+    def _where(self, source: Source, name: str, inventory: Inventory, error: CorruptFile) -> None:
         """Where a file breaks off."""
         is_plain = "encryption" not in self.facts
-        if is_plain and not contents.parameters and not isinstance(error, TruncatedFile):
+        if is_plain and not inventory.parameters and not isinstance(error, TruncatedFile):
             self.what = "a file of an unknown kind"
             if name != "ckpt":  # of a .ckpt the reader says so itself
                 error.what = f"it is no checkpoint, or damaged from its beginning on: {error.what}"
@@ -289,40 +289,40 @@ class _Patient:
         self.facts["broken at"] = error.offset
         if name != "ckpt":
             return
-        whole = last_whole(source, contents.stop, error.offset or 0)
+        whole = last_whole(source, inventory.stop, error.offset or 0)
         with contextlib.suppress(LazyCkptError):
-            contents.take(scan_range(source, contents.stop, whole))  # what the walk had not told yet
-        self.facts["last whole parameter"] = contents.last
+            inventory.take(scan_range(source, inventory.stop, whole))  # what the walk had not told yet
+        self.facts["last whole parameter"] = inventory.last
         if isinstance(error, TruncatedFile):
             missing = missing_from(source, whole)
             if missing:
                 self.facts["bytes missing"] = f"at least {missing:,}"
 
-    def _tell(self, source: Source, name: str, contents: Contents) -> None:
+    def _tell(self, source: Source, name: str, inventory: Inventory) -> None:
         """What the walk found."""
-        self.facts["parameters"] = contents.parameters
-        self.facts["values"] = f"{human_size(contents.nbytes)} ({contents.nbytes:,} bytes)"
-        self.facts["kinds"] = dict(contents.kinds)
-        self.facts["dtypes"] = dict(contents.dtypes)
-        if contents.tensors:
-            told = ", ".join(f"{contents.aligned[size]:,} at a multiple of {size}" for size in ALIGNMENTS)
-            self.facts["aligned"] = f"of {contents.tensors:,} tensors {told} bytes"
+        self.facts["parameters"] = inventory.parameters
+        self.facts["values"] = f"{human_size(inventory.nbytes)} ({inventory.nbytes:,} bytes)"
+        self.facts["kinds"] = dict(inventory.kinds)
+        self.facts["dtypes"] = dict(inventory.dtypes)
+        if inventory.tensors:
+            told = ", ".join(f"{inventory.aligned[size]:,} at a multiple of {size}" for size in ALIGNMENTS)
+            self.facts["aligned"] = f"of {inventory.tensors:,} tensors {told} bytes"
         broken = any(finding.level == "fatal" for finding in self.findings)
         crc = None if broken else _crc(source, name)
         self.facts["crc"] = "none" if crc is None else f"{crc} ('lazyckpt verify' compares it)"
-        for level, some, one, many, advice in _oddities(contents):
+        for level, some, one, many, advice in _oddities(inventory):
             if some.count:
                 self._find(level, f"{one if some.count == 1 else f'{some.count:,} {many}'}: {some}", advice)
-        gap = contents.unowned
+        gap = inventory.unowned
         if gap:
             self._find("note", f"{gap:,} bytes between parameters belong to none", "nothing: loaders pass over them")
-        if not contents.parameters and not broken:
+        if not inventory.parameters and not broken:
             self._find("fatal", "there is no parameter in it", "get or save it again")
 
     def _look_at_values(self, source: Source, form: Format, entries: list[Entry]) -> None:
         """NaNs and infinities."""
         payloads = Payloads(source, form)
-        strange = Some()
+        strange = Sample()
         done, total = 0, sum(entry.stored for entry in entries)
         for entry in sorted(entries, key=lambda entry: entry.place):
             if entry.kind == TENSOR and entry.dtype is not None and entry.dtype.numpy.kind not in "biu":
@@ -348,28 +348,28 @@ def _advice_for(kind: type[BaseException]) -> str:
     return next((text for known, text in _ADVICE if issubclass(kind, known)), "")
 
 
-def _oddities(contents: Contents) -> tuple[tuple[str, Some, str, str, str], ...]:
+def _oddities(inventory: Inventory) -> tuple[tuple[str, Sample, str, str, str], ...]:
     """(level, which, of one, of several, advice) of everything that may be odd."""
     leave_out = "leave it out when loading (choice_func)"
     return (
-        ("error", contents.refused, "a parameter cannot be loaded", "parameters cannot be loaded", leave_out),
+        ("error", inventory.refused, "a parameter cannot be loaded", "parameters cannot be loaded", leave_out),
         (
             "error",
-            contents.long_names,
+            inventory.long_names,
             f"a name has more than {MAX_PARAMETER_NAME:,} characters",
             f"names have more than {MAX_PARAMETER_NAME:,} characters",
             leave_out,
         ),
         (
             "warning",
-            contents.replaced,
+            inventory.replaced,
             "a value is replaced by a later one of the same name",
             "values are replaced by later ones of the same names",
             "save it again (lazyckpt convert), which leaves them out",
         ),
         (
             "note",
-            contents.marked,
+            inventory.marked,
             "a name is shortened when it is loaded, as MindSpore does",
             "names are shortened when they are loaded, as MindSpore does",
             "",

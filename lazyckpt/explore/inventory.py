@@ -20,7 +20,7 @@ NAMED: Final = 5  # examples of each oddity that are kept
 _MARK: Final = PARAM_KEY_MARK.encode()
 
 
-class Some:
+class Sample:
     """How many there are of something, and the first few of them."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Some:
         return ", ".join(text if len(text) <= 200 else text[:200] + "…" for text in self.first) + more
 
 
-class Contents:
+class Inventory:
     """What a walk over a file has found so far.
 
     Attributes:
@@ -60,7 +60,7 @@ class Contents:
         self.kinds: Counter[str] = Counter()
         self.aligned: Counter[int] = Counter()
         self.last = ""
-        self.refused, self.replaced, self.long_names, self.marked = Some(), Some(), Some(), Some()
+        self.refused, self.replaced, self.long_names, self.marked = Sample(), Sample(), Sample(), Sample()
         self._names: set[bytes] = set()
 
     def take(self, found: Iterable[Plain | Entry]) -> None:

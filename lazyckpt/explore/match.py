@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from lazyckpt.display import printable, shortened, table_html
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.frameworks.binding import Plan, Target, plan
-from lazyckpt.frameworks.candidates import Offers
+from lazyckpt.frameworks.candidates import Candidates
 from lazyckpt.frameworks.nets import targets_of
 
 SHOWN: Final = 200  # rows of a report that are printed
@@ -110,10 +110,10 @@ def match(net_or_names: Any, ckpt: Mapping[str, Any], *, strict_load: bool = Fal
 
     Cost: look-ups for the net's names, a walk over the checkpoint's.
     """
-    offers = Offers(ckpt)
+    candidates = Candidates(ckpt)
     targets = _targets(net_or_names)
-    what = plan(targets, offers, strict_load)
-    return Report(what, _rows(targets, what), _hint(what, offers))
+    what = plan(targets, candidates, strict_load)
+    return Report(what, _rows(targets, what), _hint(what, candidates))
 
 
 def _targets(given: Any) -> list[Target]:
@@ -141,7 +141,7 @@ def _rows(targets: list[Target], what: Plan) -> list[Row]:
     rows: dict[str, Row] = {}
     for pair in what.pairs:
         outcome = "squeezes" if pair.squeezes else "casts" if pair.casts else "loads"
-        change = f"{pair.offer.dtype} {pair.offer.shape}"
+        change = f"{pair.candidate.dtype} {pair.candidate.shape}"
         if pair.casts or pair.squeezes:
             change += f" -> {pair.target.dtype} {pair.target.shape}"
         rows[pair.target.name] = Row(pair.target.name, outcome, pair.source, change)
@@ -168,13 +168,15 @@ def _near(missing: tuple[str, ...], unused: list[str]) -> Iterator[list[str]]:
         yield difflib.get_close_matches(name, candidates, n=2, cutoff=_CLOSE) if compared <= _COMPARISONS else []
 
 
-def _hint(what: Plan, offers: Offers) -> str:
+def _hint(what: Plan, candidates: Candidates) -> str:
     """A prefix on the net's side, which MindSpore's rules never take off, if it explains what is missing."""
     for name in what.missing[:1]:
         parts = name.split(".")
         for cut in range(1, len(parts)):
             prefix, rest = ".".join(parts[:cut]) + ".", ".".join(parts[cut:])
-            if rest in offers:
-                explained = sum(other.startswith(prefix) and other[len(prefix) :] in offers for other in what.missing)
+            if rest in candidates:
+                explained = sum(
+                    other.startswith(prefix) and other[len(prefix) :] in candidates for other in what.missing
+                )
                 return f"{explained:,} of them are in the checkpoint without the prefix {prefix!r} of the net's names"
     return ""

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 from lazyckpt.errors import CorruptFile, DamagedBlock, FileFault, LazyCkptError, StaleIndex, WrongKey
 from lazyckpt.explore.index_status import damage_of, sidecars_of
-from lazyckpt.explore.inventory import Contents, Some
+from lazyckpt.explore.inventory import Inventory, Sample
 from lazyckpt.explore.verify_report import Check, Verification
 from lazyckpt.formats import FORMATS, find, format_of
 from lazyckpt.formats.ckpt import trailer
@@ -144,11 +144,11 @@ class _Run:
 
     def _headers(self, source: Source, form: str, index: Index | None) -> bool:
         """Walk the file; whether that came to its end."""
-        contents = Contents()
+        inventory = Inventory()
         agreement = _Agreement(index)
         try:
             with swept(source) as sweep:
-                contents.take(agreement.watched(self._counted(find(sweep, form), isinstance(source, GcmSource))))
+                inventory.take(agreement.watched(self._counted(find(sweep, form), isinstance(source, GcmSource))))
         except DamagedBlock as error:
             if isinstance(source, GcmSource):
                 self._blocks(source)
@@ -165,16 +165,16 @@ class _Run:
             self._add("headers", "failed", _told(error))
             return False
         self._encryption(source)
-        some = contents.refused
-        if not contents.parameters:
+        some = inventory.refused
+        if not inventory.parameters:
             self._add("headers", "failed", "there is no parameter in it")
             return False
         if some.count:
-            self._add("headers", "failed", f"{some.count:,} of {contents.parameters:,} cannot be loaded: {some}")
+            self._add("headers", "failed", f"{some.count:,} of {inventory.parameters:,} cannot be loaded: {some}")
         else:
-            self._add("headers", "passed", f"{contents.parameters:,} parameters, all of them possible")
-        gap = contents.unowned + (max(0, trailer(source).body - contents.stop) if form == "ckpt" else 0)
-        again = f"; {contents.replaced.count:,} are replaced by later ones" if contents.replaced.count else ""
+            self._add("headers", "passed", f"{inventory.parameters:,} parameters, all of them possible")
+        gap = inventory.unowned + (max(0, trailer(source).body - inventory.stop) if form == "ckpt" else 0)
+        again = f"; {inventory.replaced.count:,} are replaced by later ones" if inventory.replaced.count else ""
         if gap:
             self._add("gaps", "failed", f"{gap:,} bytes belong to no parameter{again}")
         else:
@@ -200,7 +200,7 @@ class _Run:
 
     def _blocks(self, source: GcmSource) -> None:
         """Find all damaged blocks of a file that has one."""
-        damaged = Some()
+        damaged = Sample()
 
         def check(number: int) -> str:
             try:
@@ -219,7 +219,7 @@ class _Run:
         payloads = Payloads(source, FORMATS[form])
         with ThreadPoolExecutor(1, thread_name_prefix="lazyckpt") as aside:
             crc = None if told is None else aside.submit(self._checksum, _Watched(source, self._tell), form)
-            bad = Some()
+            bad = Sample()
             if index is not None:
 
                 def digest(entry: Entry) -> str:
@@ -295,7 +295,7 @@ class _Agreement:
 
     def __init__(self, index: Index | None) -> None:
         self._index = index
-        self._unlike = Some()
+        self._unlike = Sample()
         self._found = 0
 
     def watched(self, found: Iterable[Plain | Entry]) -> Iterator[Plain | Entry]:

@@ -1,4 +1,4 @@
-"""The checkpoint's side of binding: any mapping of names to values, seen without its values.
+"""The candidates for a net's parameters: kind, shape and dtype of every value of a mapping, none of them read.
 
 A `Checkpoint` is looked up through its index; a plain dict may hold our Parameters, MindSpore's, arrays, strings and
 lists, mixed.
@@ -13,7 +13,7 @@ import numpy as np
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentTypeError
-from lazyckpt.frameworks.binding import Offer, Pair
+from lazyckpt.frameworks.binding import Candidate, Pair
 from lazyckpt.model.dtypes import DTYPES, of_array
 from lazyckpt.model.entry import MAP, STRING, TENSOR, Entry
 from lazyckpt.parameter import Parameter
@@ -21,8 +21,8 @@ from lazyckpt.parameter import Parameter
 _RELEASED_AT_ONCE: Final = 2**20  # bytes of a file
 
 
-class Offers(Mapping[str, Offer]):
-    """What a mapping offers, by name, in its order. Reads no value."""
+class Candidates(Mapping[str, Candidate]):
+    """The values of a mapping as candidates, by name, in its order. Reads no value."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
@@ -37,32 +37,32 @@ class Offers(Mapping[str, Offer]):
     def __contains__(self, name: object) -> bool:
         return name in self._values
 
-    def __getitem__(self, name: str) -> Offer:
+    def __getitem__(self, name: str) -> Candidate:
         found = self._values[name] if self._access is None else self._access.value_or_entry(name)
-        return offer_of_entry(found) if isinstance(found, Entry) else offer_of(found)
+        return candidate_of_entry(found) if isinstance(found, Entry) else candidate_of(found)
 
 
-def offer_of_entry(entry: Entry) -> Offer:
-    """What an entry of an index offers."""
-    return Offer(entry.kind, entry.shape, "" if entry.dtype is None else entry.dtype.name, entry.place)
+def candidate_of_entry(entry: Entry) -> Candidate:
+    """A value that lies in a file."""
+    return Candidate(entry.kind, entry.shape, "" if entry.dtype is None else entry.dtype.name, entry.place)
 
 
-def offer_of(value: Any) -> Offer:
-    """What a value in memory offers.
+def candidate_of(value: Any) -> Candidate:
+    """A value in memory.
 
     Raises:
         ArgumentTypeError: it is nothing that can be bound.
     """
     if isinstance(value, str):
-        return Offer(STRING)
+        return Candidate(STRING)
     if isinstance(value, list):
-        return Offer(MAP)
+        return Candidate(MAP)
     if isinstance(value, Parameter):
-        return Offer(TENSOR, value.shape, value.dtype.name)
+        return Candidate(TENSOR, value.shape, value.dtype.name)
     if isinstance(value, np.ndarray):
-        return Offer(TENSOR, value.shape, of_array(value).name)
+        return Candidate(TENSOR, value.shape, of_array(value).name)
     if hasattr(value, "asnumpy") and hasattr(value, "shape"):  # a Parameter of MindSpore's
-        return Offer(TENSOR, tuple(int(dim) for dim in value.shape), str(value.dtype))
+        return Candidate(TENSOR, tuple(int(dim) for dim in value.shape), str(value.dtype))
     raise ArgumentTypeError(f"a {type(value).__name__} cannot be bound to a parameter")
 
 
@@ -93,10 +93,10 @@ def in_file_order(pairs: Iterable[Pair], values: Mapping[str, Any]) -> Iterator[
     """
     passed = 0
     file = values._access if isinstance(values, Checkpoint) else None
-    for pair in sorted(pairs, key=lambda pair: pair.offer.place):
-        if file is not None and pair.offer.place - passed >= _RELEASED_AT_ONCE:
-            file.drop_pages(passed, pair.offer.place)
-            passed = pair.offer.place
+    for pair in sorted(pairs, key=lambda pair: pair.candidate.offset):
+        if file is not None and pair.candidate.offset - passed >= _RELEASED_AT_ONCE:
+            file.drop_pages(passed, pair.candidate.offset)
+            passed = pair.candidate.offset
         yield pair, values[pair.source]
     if file is not None:
         file.drop_pages(passed)

@@ -19,7 +19,7 @@ from mindspore.experimental import MapParameter
 
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.frameworks.binding import Pair, Plan, Target, plan, refuse
-from lazyckpt.frameworks.candidates import Offers, check_values, dtype_named, in_file_order
+from lazyckpt.frameworks.candidates import Candidates, check_values, dtype_named, in_file_order
 from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.parameter import Parameter
 from lazyckpt.runtime import log
@@ -56,7 +56,7 @@ def load(
     if remove_redundancy:
         return _by_mindspore(net, parameter_dict, strict_load)
     parameters = _by_target(net)
-    what = plan(parameters, Offers(parameter_dict), strict_load)
+    what = plan(parameters, Candidates(parameter_dict), strict_load)
     refuse(what)
     _apply(parameters, what, parameter_dict)
     _report(what)
@@ -109,7 +109,7 @@ def _apply(parameters: Mapping[Target, list[Any]], what: Plan, values: Mapping[s
         if pair.casts:
             log.warning(
                 "The type of %s:%s in 'parameter_dict' is different from the type of it in 'net':%s: it is converted",
-                pair.source, pair.offer.dtype, pair.target.dtype,
+                pair.source, pair.candidate.dtype, pair.target.dtype,
             )  # fmt: skip
         for parameter in parameters[pair.target]:
             _bind(parameter, pair, value)

@@ -16,7 +16,7 @@ from torch import nn
 
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.frameworks.binding import Pair, Target, plan, refuse
-from lazyckpt.frameworks.candidates import Offers, check_values, dtype_named, in_file_order
+from lazyckpt.frameworks.candidates import Candidates, check_values, dtype_named, in_file_order
 from lazyckpt.parameter import Parameter
 from lazyckpt.tensors.torch import to_tensor
 
@@ -94,7 +94,7 @@ def load_into(
     pairs = _targets(module, norm_names)
     if any(tensor.is_meta for _, tensor in pairs):
         raise ArgumentValueError("the module is on the meta device: give it memory first, with to_empty(device=…)")
-    what = plan([target for target, _ in pairs], Offers(parameter_dict), strict_load)
+    what = plan([target for target, _ in pairs], Candidates(parameter_dict), strict_load)
     refuse(what)
     tensors = {target.name: tensor for target, tensor in pairs}
     for pair, value in in_file_order(what.pairs, parameter_dict):

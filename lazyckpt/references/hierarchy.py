@@ -30,7 +30,7 @@ Boxes = Sequence[tuple[chunks.Shape, Entry]]  # where each begins in the whole
 Reference = tuple[str, int, int] | bytes  # a URL, an offset, a length; or the content itself
 
 
-class How(NamedTuple):
+class ReferenceOptions(NamedTuple):
     """What references are to be like: see `Checkpoint.references`."""
 
     chunk_size: int | None = None
@@ -66,12 +66,12 @@ class Walk:
         left_out: name -> why it is not there, of what came so far.
     """
 
-    def __init__(self, known: Known, payloads: Payloads, files: Files, how: How) -> None:
+    def __init__(self, known: Known, payloads: Payloads, files: Files, options: ReferenceOptions) -> None:
         self.left_out: dict[str, str] = {}
         self._known = known
         self._payloads = payloads
         self._files = files
-        self._how = how
+        self._options = options
         self._groups: dict[str, None] = {}
 
     def nodes(self) -> Iterator[Node]:
@@ -83,7 +83,7 @@ class Walk:
             ChangedFile: another file has its name.
         """
         yield Node("", False, GROUP)
-        if self._how.nested:
+        if self._options.nested:
             self._groups = {group: None for name, _ in self._known() for group in parents(self._path(name))}
             yield from (Node(group, False, GROUP) for group in self._groups)
         known = iter(self._known())
@@ -99,7 +99,7 @@ class Walk:
             yield Node("", False, "", text)
 
     def _path(self, name: str) -> str:
-        return path_of(name, nested=self._how.nested)
+        return path_of(name, nested=self._options.nested)
 
     def _found(self, name: str, value: Any) -> tuple[Entry, Boxes] | None:
         """A value's entry and its parts, if references can lead to it."""
@@ -112,7 +112,7 @@ class Walk:
         return None
 
     def _leave_out(self, name: str, why: str) -> None:
-        if self._how.strict:
+        if self._options.strict:
             raise ArgumentValueError(f"no reference can be made to {name!r}: {why}")
         self.left_out[name] = why
 
@@ -170,8 +170,8 @@ class Walk:
         first = boxes[0][1]
         lengths = tuple(extent.length for extent in first.extents)
         shape = form.scaled(first.shape) if len(boxes) > 1 else form.shape
-        most = self._how.chunk_size
-        if first.stored <= self._how.inline:
+        most = self._options.chunk_size
+        if first.stored <= self._options.inline:
             most = None
         for start, box in boxes[1:]:
             regular = all(at % size == 0 for at, size in zip(start, shape, strict=True) if size)
@@ -208,7 +208,7 @@ class Walk:
         offset = runs[0].offset
         file = self._files.at(offset)
         is_one = len(runs) == 1 and offset + grid.nbytes <= file.stop
-        if not is_one or box.stored <= self._how.inline:
+        if not is_one or box.stored <= self._options.inline:
             content = bytes(self._payloads.stored_at(box, done, sum(run.length for run in runs)))
             if not content.startswith(_MARK):
                 return content.ljust(grid.nbytes, b"\0")

@@ -10,7 +10,7 @@ from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.reading.reader import Payloads
 from lazyckpt.references import json_writer, parquet_writer
 from lazyckpt.references.files import Files
-from lazyckpt.references.hierarchy import How, Known, Walk
+from lazyckpt.references.hierarchy import Known, ReferenceOptions, Walk
 from lazyckpt.runtime.atomic_write import draft, told_of
 
 _MODE: Final = 0o644
@@ -20,13 +20,13 @@ _BUFFER: Final = 2**20
 class References:
     """References to the values of a checkpoint, for zarr, xarray and dask. Made by `Checkpoint.references`."""
 
-    def __init__(self, known: Known, payloads: Payloads, files: Files, how: How) -> None:
+    def __init__(self, known: Known, payloads: Payloads, files: Files, options: ReferenceOptions) -> None:
         """Check options.
 
         Raises:
             ArgumentTypeError, ArgumentValueError: an option has no sense.
         """
-        for what, number, least in (("chunk_size", how.chunk_size, 1), ("inline", how.inline, 0)):
+        for what, number, least in (("chunk_size", options.chunk_size, 1), ("inline", options.inline, 0)):
             if not isinstance(number, int) and not (number is None and what == "chunk_size"):
                 raise ArgumentTypeError(f"{what} must be a number of bytes, not {type(number).__name__}")
             if number is not None and number < least:
@@ -34,7 +34,7 @@ class References:
         self._known = known
         self._payloads = payloads
         self._files = files
-        self._how = how
+        self._options = options
 
     def to_dict(self) -> dict[str, Any]:
         """The references as plain data: what `fsspec.filesystem("reference", fo=…)` takes.
@@ -76,7 +76,7 @@ class References:
         return _WRITERS[ending](self, target)
 
     def _walk(self) -> Walk:
-        return Walk(self._known, self._payloads, self._files, self._how)
+        return Walk(self._known, self._payloads, self._files, self._options)
 
     def _save_json(self, path: str) -> dict[str, str]:
         walk = self._walk()
@@ -87,7 +87,7 @@ class References:
         return walk.left_out
 
     def _save_parquet(self, path: str) -> dict[str, str]:
-        if self._how.nested:
+        if self._options.nested:
             raise ArgumentValueError("readers of Parquet know no groups: leave the names flat, or write JSON")
         counted, walk = self._walk(), self._walk()
         most = max((node.total for node in counted.nodes()), default=0)

@@ -12,7 +12,7 @@ from lazyckpt.runtime import log
 from lazyckpt.sources.encryption.cipher import MODES, Lock
 from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.sources.paths import on_this_machine
-from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, save, save_set
+from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, WriteOptions, save, save_set
 from lazyckpt.writing.items import Item, Progress, cast
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
 
@@ -21,7 +21,7 @@ FORMATS: Final = ("ckpt", "safetensors")
 Rename = Mapping[str, str] | Callable[[str], str]
 
 
-class Export(NamedTuple):
+class ExportOptions(NamedTuple):
     """How values are to be written: see `Checkpoint.save`."""
 
     format: str | None = None
@@ -37,7 +37,7 @@ class Export(NamedTuple):
 
 
 def export(
-    path: str | os.PathLike[str], names: Collection[str], item: Callable[[str, str], Item], wanted: Export,
+    path: str | os.PathLike[str], names: Collection[str], item: Callable[[str, str], Item], wanted: ExportOptions,
     metadata: Mapping[str, str],
 ) -> list[str]:  # fmt: skip
     """Write values to a file, or to a set of them.
@@ -59,7 +59,7 @@ def export(
     form = format_of(target, wanted.format)
     lock = lock_of(wanted.enc_key, wanted.enc_mode) if wanted.enc_key is not None else None
     items = _Items(names, item, wanted.rename, None if wanted.dtype is None else float_dtype(wanted.dtype))
-    how = How(form, lock, wanted.crc_check, wanted.align, wanted.mode, metadata)
+    how = WriteOptions(form, lock, wanted.crc_check, wanted.align, wanted.mode, metadata)
     if wanted.max_shard_size is not None:
         if not isinstance(wanted.max_shard_size, int) or wanted.max_shard_size < 1:
             raise ArgumentValueError(f"max_shard_size must be a number of bytes, not {wanted.max_shard_size!r}")

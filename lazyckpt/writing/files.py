@@ -29,8 +29,8 @@ from lazyckpt.runtime.atomic_write import draft, put, told_of
 from lazyckpt.sources.encryption.cipher import Lock
 from lazyckpt.sources.local import open_local
 from lazyckpt.writing import ckpt, safetensors
-from lazyckpt.writing.items import Count, Item, Items, Progress
-from lazyckpt.writing.sidecar import Follower, following
+from lazyckpt.writing.items import Item, Items, Progress, WriteProgress
+from lazyckpt.writing.sidecar import SidecarBuilder, open_sidecar_builder
 from lazyckpt.writing.sink import EncryptingSink, PlainSink
 
 SAVED_HERE: Final = "files are written on this machine: give a path, then upload what was written"
@@ -43,7 +43,7 @@ _BATCH: Final = 4096  # entries
 _BUFFER: Final = 2**20
 
 
-class How(NamedTuple):
+class WriteOptions(NamedTuple):
     """How a file is to be written.
 
     Attributes:
@@ -63,7 +63,7 @@ class How(NamedTuple):
     metadata: Mapping[str, str] = MappingProxyType({})
 
 
-def save(path: str, items: Items, how: How, progress: Progress | None = None) -> None:
+def save(path: str, items: Items, how: WriteOptions, progress: Progress | None = None) -> None:
     """Write one file.
 
     Args:
@@ -77,10 +77,10 @@ def save(path: str, items: Items, how: How, progress: Progress | None = None) ->
         MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. What was there stays.
     """
     check(items, how)
-    _save(path, Count(_reads(items, how), progress).of(items), how)
+    _save(path, WriteProgress(_reads(items, how), progress).of(items), how)
 
 
-def save_set(path: str, items: Items, how: How, limit: int, progress: Progress | None = None) -> list[str]:
+def save_set(path: str, items: Items, how: WriteOptions, limit: int, progress: Progress | None = None) -> list[str]:
     """Write a file, or as many parts as it takes that none has more than `limit` bytes of contents (or one value).
 
     Parts are named `<stem>-00001-of-00003.<ending>` and listed in `<path>.index.json`, which is written last. If that
@@ -103,7 +103,7 @@ def save_set(path: str, items: Items, how: How, limit: int, progress: Progress |
         raise ArgumentValueError(f"there is a set already: {listing}; remove it with its parts, or choose another name")
     stem, ending = os.path.splitext(path)
     names = [f"{stem}-{number:05}-of-{len(parts):05}{ending}" for number in range(1, len(parts) + 1)]
-    count = Count(_reads(items, how), progress)
+    count = WriteProgress(_reads(items, how), progress)
     new = [name for name in names if not os.path.exists(name)]
     made: list[str] = []
     try:
@@ -121,7 +121,7 @@ def save_set(path: str, items: Items, how: How, limit: int, progress: Progress |
     return [*made, listing]
 
 
-def check(items: Items, how: How) -> None:
+def check(items: Items, how: WriteOptions) -> None:
     """Refuse what cannot be written, or could not be read again.
 
     Raises:
@@ -154,17 +154,17 @@ def check(items: Items, how: How) -> None:
             )
 
 
-def _save(path: str, items: Items, how: How) -> None:
+def _save(path: str, items: Items, how: WriteOptions) -> None:
     path = os.path.realpath(path)
-    with told_of(path), draft(path) as made, following(path, how.mode, how.lock) as index:
+    with told_of(path), draft(path) as made, open_sidecar_builder(path, how.mode, how.lock) as index:
         with open(made.private, "r+b", buffering=_BUFFER) as file:
             facts, frames = _WRITERS[how.format](file, items, how, index)
         index.finish(facts, frames)
         made.place(how.mode, durable=True)
-        index.place()
+        index.commit()
 
 
-def _write_ckpt(file: BinaryIO, items: Items, how: How, index: Follower) -> tuple[Meta, bytes | None]:
+def _write_ckpt(file: BinaryIO, items: Items, how: WriteOptions, index: SidecarBuilder) -> tuple[Meta, bytes | None]:
     sink = PlainSink(file, crc=how.crc) if how.lock is None else EncryptingSink(file, how.lock)
     # Encrypted contents are decrypted into memory of their own, which is aligned anyway.
     written = ckpt.write(sink, items, align=how.align if how.lock is None else 1, crc=how.crc)
@@ -176,7 +176,7 @@ def _write_ckpt(file: BinaryIO, items: Items, how: How, index: Follower) -> tupl
     return Meta(_fingerprint(file)), None
 
 
-def _write_safetensors(file: BinaryIO, items: Items, how: How, index: Follower) -> tuple[Meta, None]:
+def _write_safetensors(file: BinaryIO, items: Items, how: WriteOptions, index: SidecarBuilder) -> tuple[Meta, None]:
     order = sorted(items, key=lambda item: item.place)
     placed = safetensors.layout(order)
     metadata = safetensors.described(order, how.metadata)
@@ -203,7 +203,7 @@ def _fingerprint(file: BinaryIO) -> Fingerprint:
     return local.fingerprint
 
 
-def _reads(items: Items, how: How) -> int:
+def _reads(items: Items, how: WriteOptions) -> int:
     """Bytes of contents that will be read: twice, where a header holds a checksum of what follows it."""
     return sum(item.nbytes for item in items) * (2 if how.crc and how.format == "safetensors" else 1)
 

@@ -230,7 +230,7 @@ def _cut(data: memoryview) -> Iterator[memoryview]:
 Items = Collection[Item]  # iterated more than once; may make its items each time
 
 
-class Count:
+class WriteProgress:
     """Bytes that are written, of all that will be."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:

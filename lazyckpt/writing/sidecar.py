@@ -16,7 +16,7 @@ from lazyckpt.sources.encryption.frames import table_of
 from lazyckpt.writing.sink import EncryptingSink
 
 
-class Follower:
+class SidecarBuilder:
     """The index of a file that is being written. Its own faults are logged, and end it alone."""
 
     def __init__(self, mode: int, lock: Lock | None) -> None:
@@ -55,8 +55,8 @@ class Follower:
             with self._forgiven():
                 self._writer.finish(facts, frames)
 
-    def place(self) -> None:
-        """Put it beside its file, which is in its place."""
+    def commit(self) -> None:
+        """Rename it into place, after its file."""
         if self._draft is not None:
             with self._forgiven():
                 self._draft.place(self._mode)
@@ -71,10 +71,10 @@ class Follower:
 
 
 @contextlib.contextmanager
-def following(path: str, mode: int, lock: Lock | None) -> Iterator[Follower]:
+def open_sidecar_builder(path: str, mode: int, lock: Lock | None) -> Iterator[SidecarBuilder]:
     """An index that is written along with the file at `path`; it has the same mode, and is sealed with its key."""
     with contextlib.ExitStack() as stack:
-        index = Follower(mode, lock)
+        index = SidecarBuilder(mode, lock)
         if not locations.on_network(path):
             index.start(stack, locations.beside(path))
         yield index

@@ -18,7 +18,7 @@ from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.writing import items
 from lazyckpt.writing.adapters import item_of
-from lazyckpt.writing.items import Count, cast, snapshot
+from lazyckpt.writing.items import WriteProgress, cast, snapshot
 
 FLOATS = ("Float16", "BFloat16", "Float32", "Float64")
 
@@ -214,14 +214,14 @@ ITEMS = [item_of(name, value) for name, value in MIXED.items()]
 
 def test_nobody_is_told_nothing():
     """Without a listener the items are the very ones."""
-    assert Count(10, None).of(ITEMS) is ITEMS
+    assert WriteProgress(10, None).of(ITEMS) is ITEMS
 
 
 def test_what_is_read_is_counted():
     """Each piece adds its bytes, however often the items are walked; all other facts are those of the items."""
     told = []
     total = sum(item.nbytes for item in ITEMS)
-    counted = Count(total, lambda *call: told.append(call)).of(ITEMS)
+    counted = WriteProgress(total, lambda *call: told.append(call)).of(ITEMS)
     names = [item.name for item in counted]
     for item, plain in zip(counted, ITEMS, strict=True):
         for content, same in zip(item.contents, plain.contents, strict=True):
