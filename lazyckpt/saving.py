@@ -1,8 +1,8 @@
-"""`save_checkpoint`: MindSpore's arguments, checked in MindSpore's order, and what they write.
+"""`save_checkpoint`: the arguments of `mindspore.save_checkpoint`, checked in MindSpore's order.
 
-The rules are MindSpore's but for these: the old file stays until the new one is whole; contents are aligned unless
-`align=1`; the index is written along; empty tensors and plain Tensors of a dict are written too; what MindSpore writes
-and cannot load (a checksum beside a key, maps with either) is refused.
+It differs from MindSpore in five ways. The old file stays until the new one is complete. Contents are aligned, unless
+`align=1`. The index is written at the same time. Empty tensors, and plain Tensors in a dict, are written too. Files
+that MindSpore writes and cannot load (a checksum and a key together, maps with either) are refused.
 """
 
 from __future__ import annotations
@@ -49,37 +49,43 @@ def save_checkpoint(
     align: int = ALIGNMENT,
     mode: int = READ_ONLY,
 ) -> Future[None] | None:
-    """Save values to a file: `mindspore.save_checkpoint`, whole or not at all.
+    """Save values to a file, atomically: `mindspore.save_checkpoint`.
+
+    >>> import numpy as np
+    >>> lazyckpt.save_checkpoint({"w": np.ones((2, 3), "float32"), "note": "mine"}, "new.ckpt")
+    >>> lazyckpt.load_checkpoint("new.ckpt")
+    {'w': Parameter (name=w, shape=(2, 3), dtype=Float32, requires_grad=True), 'note': <str of 4 characters>}
 
     Args:
         save_obj: a MindSpore Cell; a list of Parameters or of dicts `{"name": …, "data": Tensor}`; a dict of
             Parameters, Tensors, arrays and strings; or a `Checkpoint`, whose values are copied a piece at a time.
-        ckpt_file_name: the file; if its name does not end in `format`, that is appended.
+        ckpt_file_name: the file; `.<format>` is appended if the name does not end in it.
         integrated_save: for a Cell in a parallel run: merge the slices of each parameter.
-        async_save: return at once and write on another thread (`True`, `"thread"` or `"process"`: the work leaves
-            Python to others). What is in memory is copied first; what lies in a file is read later, so a `Checkpoint`
-            must stay open until then. One file is written after the other.
-        append_dict: further values: numbers, bools, strings, Parameters, Tensors, Generators.
+        async_save: return at once and write on another thread (`True`, `"thread"` or `"process"`: all three mean a
+            thread, whose work releases the GIL). Values in memory are copied first; values in a file are read later, so
+            a `Checkpoint` must stay open until then. Files are written one after the other.
+        append_dict: more values: numbers, bools, strings, Parameters, Tensors, Generators.
         enc_key: encrypt with this key.
         enc_mode: AES-GCM, AES-CBC or SM4-CBC.
-        choice_func: called with each name of `save_obj`; those for which it is true are saved.
+        choice_func: called with each name of `save_obj`; only names for which it returns true are saved.
         crc_check: store a checksum.
         format: `ckpt` or `safetensors`.
-        remove_redundancy: for safetensors: say in the file that it was saved without redundancy (or with).
-        align: contents begin at multiples of so many bytes, so that they can be mapped; MindSpore reads them all the
-            same. 1 gives MindSpore's own bytes.
-        mode: permission bits; MindSpore's files can only be read, by their owner.
+        remove_redundancy: for safetensors: record in the file whether it was saved without redundancy.
+        align: start each tensor at a multiple of so many bytes, so that it can be memory-mapped. MindSpore can read
+            such files. 1 gives the exact bytes that MindSpore writes.
+        mode: permission bits; the default, as in MindSpore, lets only the owner read the file.
 
     Returns:
-        None; with `async_save` a Future, whose `result()` raises what went wrong (it is logged as well).
+        None; with `async_save` a Future, whose `result()` raises the error if saving failed (it is logged, too).
 
     Raises:
         TypeError: an argument, or a value, has the wrong type (`ArgumentTypeError`).
         ValueError: an argument has an impossible value, or the format cannot hold a value (`ArgumentValueError`).
-        OSError: the file cannot be written (`UnwritableFile`, `MissingFolder`, `FolderInTheWay`). In every case what
-            was there before stays.
+        OSError: the file cannot be written (`UnwritableFile`, `MissingFolder`, `FolderInTheWay`). In every case the
+            file that was there before stays.
 
-    Cost: reads each value once, a piece at a time; the file is synced before it is renamed, its index written along.
+    Cost: reads each value once, a piece at a time, and writes the index at the same time. The file is synced to disk
+    before it is renamed.
     """
     kind_of_key = type(enc_key)
     key = Secret(enc_key) if isinstance(enc_key, bytes) else None
@@ -114,7 +120,7 @@ def _save_and_tell(path: str, items: list[Item], how: WriteOptions) -> None:
 
 
 def _begin() -> None:
-    """A thread for saving in the background, which is waited for when Python ends."""
+    """Save on a background thread, which Python waits for at its end."""
     global _background_work
     _background_work = ThreadPoolExecutor(1, thread_name_prefix="lazyckpt-save")
 
@@ -126,7 +132,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _items(save_obj: Any, integrated_save: bool, choice: ChoiceFunction | None) -> list[Item]:
-    """What is to be saved, in order; a name may come twice."""
+    """The items to save, in order; a name may come twice."""
     if isinstance(save_obj, Checkpoint):
         access = save_obj._access
         return [access.item(name, name) for name in save_obj if choice is None or choice(name)]
@@ -140,7 +146,7 @@ def _items(save_obj: Any, integrated_save: bool, choice: ChoiceFunction | None) 
 
 
 def _listed(element: Any, first: Any) -> tuple[str, Any]:
-    """An element of a list: all are dicts, or all are Parameters."""
+    """The name and value of a list's element; all elements are dicts, or all are Parameters."""
     if not isinstance(first, dict):
         if not is_parameter(element):
             raise ArgumentTypeError(

@@ -1,8 +1,12 @@
 """`Checkpoint`: the lazy mapping name -> value that `load_checkpoint` returns.
 
-It behaves as the dict that MindSpore returns, in file order, with two differences: values are found through the index
-and read when they are looked at, and nothing that was not looked at takes memory. Edits (`ckpt["new"] = …`, `del`,
-`pop`, `update`) live in memory and never touch the file.
+It behaves as the dict that MindSpore returns, in file order, with two differences: a value is found through the index
+and read on first use, and unused values take no memory. Edits (`ckpt["new"] = …`, `del`, `pop`, `update`) stay in
+memory and never touch the file.
+
+The class is a `LazyMapping` (the dict) and a `CheckpointInspection` (trees, tables, plots); here stands what turns its
+values into something else: arrays, other frameworks' tensors, files. The package's own modules reach the file, the
+index and the edits through `_access`.
 """
 
 from __future__ import annotations
@@ -36,10 +40,17 @@ REPR_ITEMS: Final = 100
 class Checkpoint(LazyMapping, CheckpointInspection):
     """A lazy, ordered mapping of a checkpoint's names to its values.
 
-    Values are `Parameter`s; a string that was saved with `append_dict` is a `str`, a map parameter a list of three
-    arrays (keys, values, status). `len`, `in`, iteration, `keys` and `repr` read no payload. The same name gives the
-    same object twice. A context manager; closing is optional, and arrays already handed out stay valid. Reading is
-    safe for many threads; editing is not.
+    A value is a `Parameter`; a string that was saved with `append_dict` is a `str`, and a map parameter is a list of
+    three arrays (keys, values, status). `len`, `in`, iteration, `keys` and `repr` read no payload. The same name gives
+    the same object each time. It is a context manager; closing is optional, and returned arrays stay valid. Reading is
+    safe from many threads; editing is not.
+
+    >>> ckpt = lazyckpt.load_checkpoint("LeNet5-1_32.ckpt")
+    >>> "conv1.weight" in ckpt, ckpt["conv1.weight"].shape
+    (True, (6, 1, 5, 5))
+    >>> ckpt["note"] = "edited in memory"
+    >>> list(ckpt)[-1]
+    'note'
     """
 
     @property
@@ -49,7 +60,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What a safetensors file says of itself (`__metadata__`); of a `.ckpt` nothing.
+        """The `__metadata__` of a safetensors file; empty for a `.ckpt`.
 
         Raises:
             ClosedCheckpoint: it was closed.
@@ -60,7 +71,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         return self._stored.reader.metadata()
 
     def to_mindspore(self, names: Iterable[str] | None = None) -> dict[str, Any]:
-        """MindSpore's own mapping of the values: a plain dict of its Parameters (and strings, and lists of arrays).
+        """The values as MindSpore has them: a dict of its Parameters (and strings, and lists of arrays).
 
         Args:
             names: which; None for all.
@@ -70,7 +81,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
 
         Raises:
             MissingPackage: MindSpore is not installed.
-            KeyError: a name is not there; nothing is read then.
+            KeyError: a name does not exist; nothing is read then.
 
         Cost: reads and allocates the sum of the values; see `Parameter.to_mindspore`.
         """
@@ -82,17 +93,17 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         return {name: value.to_mindspore() if isinstance(value, Parameter) else value for name, value in values}
 
     def to_dask(self, name: str, chunks: Any = None) -> Any:
-        """A value as a dask array whose tasks read their own part of the file: see `Parameter.to_dask`.
+        """A value as a dask array, whose tasks each read their part of the file: see `Parameter.to_dask`.
 
         Args:
-            name: of a parameter, or of an array that was assigned.
-            chunks: as dask takes them; None for runs of about 64 MiB.
+            name: the name of a parameter, or of an array that was assigned.
+            chunks: dask's `chunks` argument; None for runs of about 64 MiB.
 
         Returns:
             A `dask.array.Array` of the value's shape and numpy dtype.
 
         Raises:
-            KeyError: there is no such name.
+            KeyError: the name does not exist.
             ArgumentTypeError: it is a string or a map.
             MissingPackage: dask is not installed.
 
@@ -108,13 +119,17 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         raise ArgumentTypeError(f"{name!r} is a {'map' if isinstance(value, list) else type(value).__name__}, no array")
 
     def select(self, choice: str | Callable[[str], object]) -> Checkpoint:
-        """A narrower view: the names that start with a prefix, or for which a function is true.
+        """A view of some names: those that start with a prefix, or those a function accepts.
 
-        The view shares this one's values (the same objects) and takes over its edits so far. It needs this checkpoint
-        to stay open.
+        The view shares the values of this checkpoint (the same objects) and starts with a copy of its edits. It works
+        as long as this checkpoint is open.
+
+        >>> ckpt = lazyckpt.load_checkpoint("LeNet5-1_32.ckpt")
+        >>> list(ckpt.select("conv"))
+        ['conv1.weight', 'conv2.weight']
 
         Args:
-            choice: a prefix of names, or a function of a name whose truth counts.
+            choice: a prefix, or a function that takes a name and returns whether to keep it.
 
         Returns:
             A `Checkpoint` of these names, in the same order.
@@ -122,7 +137,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         Raises:
             ClosedCheckpoint: it was closed.
 
-        Cost: O(matches) for a prefix, a walk over the names for a function. Reads nothing.
+        Cost: O(matches) for a prefix; a walk over the names for a function. Reads nothing.
         """
         stored = self._stored
         stored.check_open()
@@ -138,22 +153,26 @@ class Checkpoint(LazyMapping, CheckpointInspection):
     def load(
         self, names: Iterable[str] | None = None, *, workers: int | None = None, progress: Progress | None = None
     ) -> dict[str, Any]:
-        """Read many values at once into memory of their own.
+        """Read many values at once, into new arrays.
+
+        >>> ckpt = lazyckpt.load_checkpoint("LeNet5-1_32.ckpt")
+        >>> {name: array.shape for name, array in ckpt.load(["fc3.bias", "fc3.weight"]).items()}
+        {'fc3.bias': (10,), 'fc3.weight': (10, 84)}
 
         Args:
             names: which; None for all.
-            workers: threads; None for as many as pay, 1 for none.
+            workers: number of threads; None to choose by the amount of data, 1 for the calling thread only.
             progress: called as `progress(done, total)` with byte counts.
 
         Returns:
             name -> aligned, writable numpy array (a str for strings, a list of arrays for maps), in the order of
-            `names`. The file is read in file order whatever that is.
+            `names`. The file is always read in file order.
 
         Raises:
-            KeyError: a name is not there; nothing is read then.
+            KeyError: a name does not exist; nothing is read then.
 
-        Cost: allocates the sum of the values. Small neighbours that are alike share pieces of memory of 4 KiB, each of
-        which stays as long as one of its values. Of all names of a plain file, a few microseconds for a small value.
+        Cost: allocates the sum of the values. Small neighbours of one shape and dtype share buffers of 4 KiB; a buffer
+        is freed with the last of its values. For all names of a plain file, a few microseconds per small value.
         """
         access = self._access
         found = access.iter_runs() if names is None else ((name, access.value_or_entry(name)) for name in names)
@@ -178,22 +197,22 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         max_shard_size: int | None = None, metadata: Mapping[str, str] | None = None,
         mode: int = 0o400, progress: Progress | None = None,
     ) -> list[str]:  # fmt: skip
-        """Write values to another file (or over this one), one piece of 8 MiB in memory at a time.
+        """Write values to another file (or over this one), with 8 MiB in memory at a time.
 
         Args:
-            path: where. Whatever is there is replaced, when the new file is whole.
-            names: which values, in this order; None for all. Values edited in memory are written as they are now.
-            format: `ckpt` or `safetensors`; None for what the path ends in.
-            rename: new names: a mapping from old ones, or a function of the old one.
-            dtype: floating-point tensors are converted to this type, such as `Float16`.
+            path: the new file. A file of this name is replaced once the new one is complete.
+            names: the values to write, in this order; None for all. Edited values are written as they are now.
+            format: `ckpt` or `safetensors`; None to choose by the file extension.
+            rename: new names: a mapping from old names, or a function of the old name.
+            dtype: convert floating-point tensors to this type, such as `Float16`.
             enc_key: encrypt a `.ckpt` with this key.
             enc_mode: AES-GCM, AES-CBC or SM4-CBC.
             crc_check: store a checksum, as MindSpore does.
-            align: each content begins at a multiple of so many bytes, so that it can be mapped; 1 for files as
-                MindSpore writes them. (Of safetensors files only the first content.)
-            max_shard_size: bytes of contents above which several files are written, with a `<path>.index.json`.
-            metadata: what a safetensors file is to say of itself; None for what this one's says, else MindSpore's
-                `{"format": "ms"}`.
+            align: start each tensor at a multiple of so many bytes, so that it can be memory-mapped; 1 for the layout
+                that MindSpore writes. (In a safetensors file this applies to the first tensor only.)
+            max_shard_size: split into several files, with a `<path>.index.json`, above so many bytes of contents.
+            metadata: the `__metadata__` of a safetensors file; None to copy this file's, or MindSpore's
+                `{"format": "ms"}` if it has none.
             mode: permission bits; MindSpore's saved files are read-only.
             progress: called as `progress(done, total)` with byte counts.
 
@@ -201,12 +220,13 @@ class Checkpoint(LazyMapping, CheckpointInspection):
             The files written.
 
         Raises:
-            KeyError: a name is not there; nothing is written.
+            KeyError: a name does not exist; nothing is written.
             ValueError: the format cannot hold a value, or options contradict each other (`ArgumentValueError`).
             OSError: the file cannot be written (`UnwritableFile`, `MissingFolder`, `FolderInTheWay`). In every case
-                what was there before stays.
+                the file that was there before stays.
 
-        Cost: reads the values once, in order; the index is written along. Synced to the disk before it is renamed.
+        Cost: reads the values once, in order, and writes the index at the same time. The file is synced to disk before
+        it is renamed.
         """
         from lazyckpt.writing.export import ExportOptions, export, inherited
 
@@ -225,25 +245,27 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         self, names: Iterable[str] | None = None, *, url: str | None = None, chunk_size: int | None = None,
         inline: int = 0, nested: bool = False, strict: bool = False,
     ) -> References:  # fmt: skip
-        """References (kerchunk's format) with which zarr, xarray and dask open this checkpoint in place, without it.
+        """Kerchunk references, with which zarr, xarray and dask open this checkpoint in place.
 
         Args:
-            names: which values, in this order; None for all.
-            url: where readers will find the file; of several files their folder, ending with `/`. None: where it is.
-            chunk_size: bytes that a chunk should have at most, about, so that large values are read in parallel.
-            inline: bytes up to which values are copied into the references: each saves readers a request.
-            nested: make groups of names' dots, and not arrays with dots in their names.
-            strict: refuse what cannot be expressed, and not leave it out.
+            names: the values to refer to, in this order; None for all.
+            url: the URL under which readers will find the file; for several files, their folder, ending with `/`. None
+                for the current location.
+            chunk_size: approximate maximum size of a chunk in bytes, so that large values are read in parallel.
+            inline: copy values of up to so many bytes into the references, which saves readers a request for each.
+            nested: turn the dots in names into groups, instead of keeping them in array names.
+            strict: raise for a value that zarr cannot express, instead of leaving it out.
 
         Returns:
-            What gives them as data (`to_dict()`), or writes them (`save("refs.json")`, `save("refs.parquet")`).
+            An object that gives the references as data (`to_dict()`) or writes them (`save("refs.json")`,
+            `save("refs.parquet")`).
 
         Raises:
-            EncryptedFile: there are no plain bytes to refer to.
-            KeyError: a name is not there.
-            ValueError: an option has no sense (`ArgumentValueError`).
+            EncryptedFile: an encrypted file has no plain bytes to refer to.
+            KeyError: a name does not exist.
+            ValueError: an option makes no sense (`ArgumentValueError`).
 
-        Cost: nothing yet; see `References.save`. References are of the file as it is now.
+        Cost: nothing yet; see `References.save`. The references describe the file as it is now.
         """
         from lazyckpt.references.files import Files
         from lazyckpt.references.hierarchy import ReferenceOptions
@@ -260,9 +282,10 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         return References(found, access.reader, files, ReferenceOptions(chunk_size, inline, nested, strict))
 
     def close(self) -> None:
-        """Let go of the file and the index. Arrays already handed out stay valid. May be called twice.
+        """Close the file and the index. Returned arrays stay valid. May be called twice.
 
-        Of one that came out of a pickle the file is closed when nothing else that came from it is left. Reads nothing.
+        A checkpoint that was unpickled shares its open file with others; that file is closed with the last of them.
+        Reads nothing.
         """
         self._stored.close()
 
@@ -273,7 +296,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         self.close()
 
     def __repr__(self) -> str:
-        """As the dict that MindSpore returns; strings and maps that were not read are described. Reads no payload."""
+        """The repr of MindSpore's dict; unread strings and maps are only described. Reads no payload."""
         if self._stored.is_closed:
             return f"<closed Checkpoint {self.path!r}>"
         shown: list[str] = []
@@ -299,7 +322,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
 
 
 def _own(value: Value) -> Value:
-    """A value in memory of its own."""
+    """A copy of a value that shares no memory with it."""
     if isinstance(value, Parameter):
         return value.asnumpy(copy=True)
     if isinstance(value, list):

@@ -57,7 +57,7 @@ class CheckpointAccess:
         """The value of a name if it was set or read already, else its entry.
 
         Raises:
-            KeyError: there is no such name.
+            KeyError: the name does not exist.
 
         Cost: two index look-ups.
         """
@@ -105,7 +105,7 @@ class CheckpointAccess:
             new_name: the name in the new file.
 
         Raises:
-            KeyError: there is no such name.
+            KeyError: the name does not exist.
         """
         from lazyckpt.writing.adapters import item_of, stored
 

@@ -28,25 +28,29 @@ class CheckpointInspection:
         raise NotImplementedError
 
     def tree(self, depth: int | None = None) -> TreeView:
-        """The names as a tree, numbered siblings that are alike folded into one, with totals at each node.
+        """The names as a tree: identical numbered siblings are folded, and each node has totals.
+
+        >>> ckpt = lazyckpt.load_checkpoint("LeNet5-1_32.ckpt")
+        >>> print(ckpt.select("fc3").tree())  # doctest: +ELLIPSIS
+        LeNet5-1_32.ckpt  2 values · 3.3 KiB...
 
         Args:
-            depth: levels that are shown; None for as many as there is room for. `select(prefix).tree()` shows a part.
+            depth: number of levels; None to show as many as there is room for. `select(prefix).tree()` shows a part.
 
         Returns:
-            What prints as text and shows as HTML in a notebook; `to_dict()` gives plain data.
+            An object that prints as text, shows as HTML in a notebook, and has plain data in `to_dict()`.
 
-        Cost: reads no value. Up to 20,000 names are looked at each, at about 10 us; above, names that differ only in
-        numbers are counted together: half a second for a million. Totals are exact in both cases.
+        Cost: reads no value. Up to 20,000 names, about 10 us each; above that, names that differ only in their numbers
+        are counted together: half a second for a million. Totals are exact in both cases.
         """
         from lazyckpt.views.text import TreeView
 
         return TreeView(_outline(self._access), depth)
 
     def summary(self) -> dict[str, Any]:
-        """Counts and bytes: in all, by dtype, of each top-level module, and the largest values. Plain data.
+        """Counts and bytes in total, by dtype and by top-level module, and the largest values, as plain data.
 
-        Cost: as `tree`; the largest values are told of checkpoints of up to 20,000 names.
+        Cost: as `tree`; the largest values are listed for checkpoints of up to 20,000 names.
         """
         from lazyckpt.views.outline import summary_of
 
@@ -65,23 +69,23 @@ class CheckpointInspection:
 
         Args:
             names: which; None for all.
-            workers: threads; None for as many as pay, 1 for none.
+            workers: number of threads; None to choose by the amount of data, 1 for the calling thread only.
             progress: called as `progress(done, total)` with byte counts.
-            scheduler: a dask `Client` or a `concurrent.futures.Executor` whose workers read the file, under the same
-                path, and measure it: tasks of about 64 MiB, also of one large value. The numbers are the same to the
-                last bit wherever numpy computes alike (another kind of processor may sum in another order). Digests
-                of values above 64 MiB are not compared then.
+            scheduler: a dask `Client` or a `concurrent.futures.Executor`. Its workers open the file under the same
+                path, and measure about 64 MiB per task; a large value is split. The numbers are the same to the last
+                bit on the same kind of processor (another kind may sum in another order). Digests of values above
+                64 MiB are not compared then.
 
         Returns:
-            A table in the order of `names`. Minimum and maximum ignore NaN; mean, deviation and norm are of the finite
-            numbers. A map has a row for each of its arrays; a string has one that says that it was not measured.
+            A table in the order of `names`. Minimum and maximum ignore NaN; mean, deviation and norm use the finite
+            numbers. A map has one row per array; a string has a row that says why it was not measured.
 
         Raises:
-            KeyError: a name is not there; nothing is read then.
+            KeyError: a name does not exist; nothing is read then.
             NotPicklable: workers cannot open it; see `__reduce__`.
 
-        Cost: reads each value once, in file order; some MiB of memory a thread, however large a tensor is (a map is
-        held whole). Of an encrypted file each block is decrypted once, but for some that may be twice.
+        Cost: reads each value once, in file order, with a few MiB of memory per thread however large a tensor is (a
+        map is held in memory). In an encrypted file each block is decrypted once, and a few of them twice.
         """
         from lazyckpt.statistics.stream import statistics_of
 
@@ -99,7 +103,7 @@ class CheckpointInspection:
 
     @property
     def plot(self) -> Plots:
-        """Pictures: `plot.sizes()`, `plot.hist(name)`, `plot.norms()`. They need matplotlib (`lazyckpt[plot]`).
+        """Plots: `plot.sizes()`, `plot.hist(name)`, `plot.norms()`. They need matplotlib (`lazyckpt[plot]`).
 
         Cost: nothing by itself. `sizes` reads no value, `hist` one, `norms` all of them once.
         """
@@ -124,12 +128,12 @@ def _as_array(value: Any) -> Any:
 
 
 def _measurable(access: CheckpointAccess, name: str) -> Any:
-    """An entry, or a value in memory as an array."""
+    """The entry of a name, or its value in memory, a parameter as an array."""
     return _as_array(access.value_or_entry(name))
 
 
 def _is_large(access: CheckpointAccess) -> bool:
-    """Whether names are counted in groups, and not looked at each."""
+    """Whether there are too many names to visit each: then they are counted in groups."""
     from lazyckpt.views.outline import EXACT
 
     return len(access.overlay) > EXACT

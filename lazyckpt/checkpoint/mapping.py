@@ -50,7 +50,7 @@ class LazyMapping(MutableMapping[str, Value]):
             Its kind, dtype, shape (a tuple of int), and its extents (offset and length in bytes).
 
         Raises:
-            KeyError: there is no such name in the file, or it was taken out of the mapping.
+            KeyError: the name does not exist in the file, or was taken out of the mapping.
             StaleIndex: the index contradicts itself.
 
         Cost: two index look-ups. No payload is read.
@@ -89,10 +89,10 @@ class LazyMapping(MutableMapping[str, Value]):
         """The value of a name.
 
         Cost: two index look-ups the first time, about 10 us, and half a microsecond later. A string or a map is read
-        here; a tensor is not.
+        now; a tensor is not.
 
         Raises:
-            KeyError: there is no such name.
+            KeyError: the name does not exist.
         """
         overlay = self._overlay
         if overlay.added or overlay.replaced or overlay.removed:
@@ -141,15 +141,15 @@ class LazyMapping(MutableMapping[str, Value]):
         return self._made(stored, overlay)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What pickles: how the file was opened, which names of it are seen, and the edits in memory.
+        """Pickle how the file was opened, which of its names are visible, and the edits in memory.
 
-        Edits are what was assigned, what was taken out, and what `set_data` was called on; the arrays of a map that was
-        read, and changed in place, are not. What comes out of a pickle opens its file when it is first used, which
-        raises `ChangedFile` if that is another now. In a process all that came from one checkpoint share one open file,
-        which is closed with the last of them.
+        Edits are assigned values, removed names, and parameters that `set_data` was called on. Arrays of a map that
+        were changed in place are not. An unpickled checkpoint opens its file on first use, which raises `ChangedFile`
+        if the file is another one now. All that were unpickled from one checkpoint share one open file in a process;
+        it is closed with the last of them.
 
         Raises:
-            NotPicklable: the checkpoint was opened with a key that is no `KeyReference`, or from bytes in memory.
+            NotPicklable: the checkpoint was opened with a key that is not a `KeyReference`, or from bytes in memory.
             ClosedCheckpoint: it was closed.
         """
         return _unpickled, (type(self), self._stored, self._overlay)

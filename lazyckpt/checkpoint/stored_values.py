@@ -47,7 +47,7 @@ class StoredValues(Mapping[str, Value]):
     if not TYPE_CHECKING:  # so that the type checker still finds misspelt names
 
         def __getattr__(self, name: str) -> Any:
-            """Open the file of a mapping that came out of a pickle, when something is needed that only the file knows.
+            """Open the file of an unpickled mapping, when something is needed that only the file has.
 
             Raises:
                 ChangedFile: the file is another now.
@@ -83,7 +83,7 @@ class StoredValues(Mapping[str, Value]):
         """The entry of a name.
 
         Raises:
-            KeyError: there is no such name.
+            KeyError: the name does not exist.
             StaleIndex: the index contradicts itself.
         """
         ordinal = self.position(name) if isinstance(name, str) else None

@@ -1,9 +1,8 @@
-"""`diagnose`: what a file is, whether it is whole, and what to do about it.
+"""`diagnose`: identify a file, find its faults, and suggest what to do.
 
-Strategy: from the outside to the inside, as far as the file lets one: its place and permissions, its first bytes, the
-frames of an encrypted one, the headers (walked in the file itself, not believed from an index), the sidecars that stand
-beside it, and, on request, the values. Each step adds facts and findings; a fault ends the way, not the report. Nothing
-is written, and nothing is raised for a fault of a file.
+Strategy: from the outside to the inside, as far as the file allows: path and permissions, first bytes, frames of an
+encrypted file, headers (walked in the file, not taken from an index), sidecars, and, on request, values. Each step adds
+facts and findings. A fault ends the walk, and becomes a finding: none is raised. Nothing is written.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ _KINDS: Final = {
     "ckpt": "a MindSpore checkpoint",
     "safetensors": "a safetensors file",
 }
-# What to do about a fault, by its type; the first that fits.
+# Advice by type of error; the first match counts.
 _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (MissingFile, "check the name and the folder"),
     (EncryptedFile, "give the key (--key-file or --key-env; key=… in Python) to look further"),
@@ -72,23 +71,27 @@ _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
 def diagnose(
     path: str | os.PathLike[str], key: Key | None = None, *, values: bool = False, progress: Progress | None = None
 ) -> Diagnosis:
-    """Tell what a file is, and what is the matter with it.
+    """Identify any file, and report its faults with advice.
+
+    >>> report = lazyckpt.diagnose("LeNet5-1_32.ckpt")
+    >>> report.healthy, report.what
+    (True, 'a MindSpore checkpoint')
 
     Args:
-        path: any file; a checkpoint or not.
-        key: of an encrypted checkpoint, or a `KeyReference`. Its mode is found in the file.
-        values: also read every value, to look for NaNs and infinities.
+        path: any file, a checkpoint or not.
+        key: the key of an encrypted checkpoint, or a `KeyReference`. The mode is read from the file.
+        values: also read every value, to find NaNs and infinities.
         progress: called as `progress(done, total)` with bytes while values are read.
 
     Returns:
-        A report that prints, renders in notebooks, and exports. `.healthy` tells whether nothing is the matter.
+        A report that prints, renders in notebooks, and exports. `.healthy` is true if nothing is wrong.
 
     Raises:
-        ArgumentTypeError, ArgumentValueError: `path` is no path, or `key` no bytes. Nothing is raised for a fault of
-            the file.
+        ArgumentTypeError, ArgumentValueError: `path` is not a path, or `key` is not a key. A fault of the file is part
+            of the report, and is not raised.
 
-    Cost: headers are walked, about 6 us a parameter and 200 bytes of memory; no payload is read without `values`. An
-    AES-GCM file whose key is given is decrypted once. Nothing is written.
+    Cost: walks the headers: about 6 us and 200 bytes of memory per parameter. No payload is read without `values`. An
+    AES-GCM file is decrypted once if its key is given. Nothing is written.
     """
     try:
         secret = secret_of(key)
@@ -101,7 +104,7 @@ def diagnose(
 
 
 class _Examination:
-    """A file, and what is known of it so far."""
+    """One run of `diagnose`: the file, and the facts and findings so far."""
 
     def __init__(self, path: str, key: Secret | None, values: bool, progress: Progress | None) -> None:
         self.path = path
@@ -113,7 +116,7 @@ class _Examination:
         self._progress = progress
 
     def examine(self) -> None:
-        """Look at everything that can be looked at."""
+        """Examine everything that can be examined."""
         try:
             if self._is_file() and not self._is_listing():
                 self._open()
@@ -124,13 +127,13 @@ class _Examination:
         self.findings.append(Finding(level, what, advice))
 
     def _fault(self, error: BaseException, level: str = "fatal") -> None:
-        """A fault as a finding."""
+        """Add a fault as a finding."""
         if isinstance(error, FileFault):
             error.file = None
         self._find(level, str(error) or type(error).__name__, _advice_for(type(error)))
 
     def _is_file(self) -> bool:
-        """The place, from the outside."""
+        """Examine the path; return whether it leads to a file."""
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
@@ -175,7 +178,7 @@ class _Examination:
         return True
 
     def _open(self) -> None:
-        """The first bytes, and what they lead to."""
+        """Examine the first bytes, and go on with the format they indicate."""
         raw = open_local(os.path.realpath(self.path)).source
         try:
             head = bytes(raw.read(0, min(HEAD, raw.size)))
@@ -209,19 +212,19 @@ class _Examination:
         self._encrypted(mode)
 
     def _name(self, form: str) -> None:
-        """The file's name, by which loaders go."""
+        """Examine the extension, which loaders require."""
         if not self.path.endswith(form) and not any(finding.level == "fatal" for finding in self.findings):
             advice = f"rename it, or give it a second name: ln FILE FILE.{form}"
             self._find("error", f"its name does not end in .{form}: load_checkpoint refuses it", advice)
 
     def _sidecars(self) -> None:
-        """The indexes, before anything is opened with a key."""
+        """Examine the sidecars, before anything is opened with a key."""
         found = sidecars_of(os.path.realpath(self.path))
         self.facts["index"] = [str(sidecar) for sidecar in found] or "none yet: the first load writes it"
         for sidecar in found:
-            self._judge(sidecar)
+            self._sidecar(sidecar)
 
-    def _judge(self, sidecar: Sidecar) -> None:
+    def _sidecar(self, sidecar: Sidecar) -> None:
         if sidecar.state in ("stale", "damaged"):
             advice = "nothing: the next load builds it again (or: lazyckpt index --force)"
             self._find("note", f"the index {sidecar.path} is {sidecar.state}: {sidecar.why}", advice)
@@ -255,7 +258,7 @@ class _Examination:
             opened.source.close()
 
     def _contents(self, source: Source, name: str) -> None:
-        """The headers, and the values if they are wanted."""
+        """Walk the headers, and read the values if requested."""
         inventory = Inventory()
         entries: list[Entry] = []
         try:
@@ -268,7 +271,7 @@ class _Examination:
             return
         except CorruptFile as error:
             self._where(source, name, inventory, error)
-        self._tell(source, name, inventory)
+        self._report(source, name, inventory)
         if self._values and entries:
             self._look_at_values(source, FORMATS[name], entries)
 
@@ -279,7 +282,7 @@ class _Examination:
             yield one
 
     def _where(self, source: Source, name: str, inventory: Inventory, error: CorruptFile) -> None:
-        """Where a file breaks off."""
+        """Add where a damaged file breaks off."""
         is_plain = "encryption" not in self.facts
         if is_plain and not inventory.parameters and not isinstance(error, TruncatedFile):
             self.what = "a file of an unknown kind"
@@ -291,22 +294,22 @@ class _Examination:
             return
         whole = last_whole(source, inventory.stop, error.offset or 0)
         with contextlib.suppress(LazyCkptError):
-            inventory.take(scan_range(source, inventory.stop, whole))  # what the walk had not told yet
+            inventory.take(scan_range(source, inventory.stop, whole))  # parameters that the walk had not yielded yet
         self.facts["last whole parameter"] = inventory.last
         if isinstance(error, TruncatedFile):
             missing = missing_from(source, whole)
             if missing:
                 self.facts["bytes missing"] = f"at least {missing:,}"
 
-    def _tell(self, source: Source, name: str, inventory: Inventory) -> None:
-        """What the walk found."""
+    def _report(self, source: Source, name: str, inventory: Inventory) -> None:
+        """Add what the walk found."""
         self.facts["parameters"] = inventory.parameters
         self.facts["values"] = f"{human_size(inventory.nbytes)} ({inventory.nbytes:,} bytes)"
         self.facts["kinds"] = dict(inventory.kinds)
         self.facts["dtypes"] = dict(inventory.dtypes)
         if inventory.tensors:
-            told = ", ".join(f"{inventory.aligned[size]:,} at a multiple of {size}" for size in ALIGNMENTS)
-            self.facts["aligned"] = f"of {inventory.tensors:,} tensors {told} bytes"
+            counts = ", ".join(f"{inventory.aligned[size]:,} at a multiple of {size}" for size in ALIGNMENTS)
+            self.facts["aligned"] = f"of {inventory.tensors:,} tensors {counts} bytes"
         broken = any(finding.level == "fatal" for finding in self.findings)
         crc = None if broken else _crc(source, name)
         self.facts["crc"] = "none" if crc is None else f"{crc} ('lazyckpt verify' compares it)"
@@ -320,7 +323,7 @@ class _Examination:
             self._find("fatal", "there is no parameter in it", "get or save it again")
 
     def _look_at_values(self, source: Source, form: Format, entries: list[Entry]) -> None:
-        """NaNs and infinities."""
+        """Count NaNs and infinities."""
         payloads = Payloads(source, form)
         strange = Sample()
         done, total = 0, sum(entry.stored for entry in entries)
@@ -349,7 +352,7 @@ def _advice_for(kind: type[BaseException]) -> str:
 
 
 def _oddities(inventory: Inventory) -> tuple[tuple[str, Sample, str, str, str], ...]:
-    """(level, which, of one, of several, advice) of everything that may be odd."""
+    """(level, sample, phrase for one, phrase for several, advice) for each kind of oddity."""
     leave_out = "leave it out when loading (choice_func)"
     return (
         ("error", inventory.refused, "a parameter cannot be loaded", "parameters cannot be loaded", leave_out),
@@ -378,7 +381,7 @@ def _oddities(inventory: Inventory) -> tuple[tuple[str, Sample, str, str, str], 
 
 
 def _crc(source: Source, name: str) -> str | None:
-    """The checksum that a file tells."""
+    """The checksum stored in a file."""
     if name == "safetensors":
         return FORMATS[name].metadata(source).get(CRC)
     crc = trailer(source).crc
@@ -386,7 +389,7 @@ def _crc(source: Source, name: str) -> str | None:
 
 
 def _strangers(payloads: Payloads, entry: Entry) -> tuple[int, int]:
-    """How many NaNs and infinities a tensor holds. Cost: reads it, 8 MiB at a time."""
+    """The number of NaNs and infinities in a tensor. Cost: reads it, 8 MiB at a time."""
     nans = infinities = 0
     for piece in payloads.pieces(entry):
         for start in range(0, piece.size, STEP):

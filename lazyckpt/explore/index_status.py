@@ -34,8 +34,8 @@ class Sidecar(NamedTuple):
     digests: bool = False
 
     def __str__(self) -> str:
-        told = [self.state, *(["sealed"] if self.sealed else []), *(["with digests"] if self.digests else [])]
-        return f"{self.path} ({', '.join(told)})"
+        parts = [self.state, *(["sealed"] if self.sealed else []), *(["with digests"] if self.digests else [])]
+        return f"{self.path} ({', '.join(parts)})"
 
 
 def sidecars_of(path: str) -> list[Sidecar]:

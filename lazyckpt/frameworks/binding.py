@@ -1,19 +1,19 @@
-"""Which value of a checkpoint goes into which parameter of a net, and as what: MindSpore's rules, as a pure function.
+"""MindSpore's rules for matching the values of a checkpoint with the parameters of a net, as a pure function.
 
 `plan` sees names, shapes and dtypes of both sides and never a value, so that a whole net is checked before anything
 changes. The rules are those of `mindspore.load_param_into_net`:
 
-- A parameter takes the value of its own name. A string, or a map for a parameter that is no map, is passed over; the
+- A parameter takes the value of its own name. A string is passed over, and so is a map if the parameter is not one; the
   parameter is then neither loaded nor reported as missing.
-- Loose: while parameters are missing, the first name of the checkpoint that ends with the name of the first missing
-  parameter that has one gives a prefix; all missing parameters whose name behind that prefix is in the checkpoint take
-  those values (which the report still counts as unused, as MindSpore does).
-- Shapes must be equal, or the checkpoint's may go on with ones. Dtypes must be equal, or (loose only) both be floats,
-  or both signed integers; then values are converted as numpy converts them.
+- If not strict: take the first missing parameter whose name is the end of a name in the checkpoint. The first such name
+  gives a prefix. Every missing parameter for which `prefix + name` is in the checkpoint takes that value (which is
+  still reported as unused, as in MindSpore). Repeat while parameters are missing.
+- Shapes must be equal; the checkpoint's may have extra ones at its end. Dtypes must be equal, or, if not strict, both
+  floats or both signed integers; then values are converted as numpy does.
 
-Better than MindSpore on purpose: a net that cannot be bound is left untouched; extra ones are only taken off if the
-rest of the shape is equal, and the net keeps its own shape; prefixes are found among tensors, and for parameters that
-take one.
+It differs from MindSpore on purpose in three points: a net that does not fit is left untouched; extra ones are removed
+only if the rest of the shape is equal, and the net keeps its shape; prefixes come from tensors only, and serve only
+parameters that take one.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ CASTABLE: Final = (
     frozenset({"Float16", "Float32", "Float64", "BFloat16"}),
     frozenset({"Int8", "Int16", "Int32", "Int64", "Int4"}),
 )
-_FEW: Final = 32  # endings that are cheaper to compare with every name than to sort all names for
-NEVER_MISSED: Final = "accu_grads"  # gradients under accumulation are not reported as missing
+_FEW: Final = 32  # up to so many endings, comparing each with every name is cheaper than sorting the names
+NEVER_MISSED: Final = "accu_grads"  # prefix of accumulated gradients, which MindSpore does not report as missing
 
 
 class Target(NamedTuple):
@@ -41,8 +41,8 @@ class Target(NamedTuple):
         shape: its dimensions.
         dtype: MindSpore's name of its element type.
         is_map: whether it is a map parameter.
-        may_miss: whether nobody minds if the checkpoint does not have it.
-        takes_any: whether only its name is known, so that every tensor fits.
+        may_miss: whether it is not reported if the checkpoint lacks it.
+        takes_any: whether only its name is known, so that any tensor fits.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Pair(NamedTuple):
         source: the value's name in the checkpoint.
         candidate: the value.
         casts: whether its dtype is converted.
-        squeezes: whether ones are taken off the end of its shape.
+        squeezes: whether ones are removed from the end of its shape.
     """
 
     target: Target
@@ -96,15 +96,15 @@ class Mismatch(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What binding would do.
+    """The outcome of matching a net with a checkpoint.
 
     Attributes:
-        pairs: what goes where, in the net's order.
-        missing: names in the net that nothing is found for, in the net's order (MindSpore's `param_not_load`).
-        unused: names in the checkpoint that no parameter of that very name takes, in its order (`ckpt_not_load`).
-        passed_over: names of parameters whose value is a string, or a map though they are none.
-        refusals: what makes binding impossible.
-        prefixes: prefixes that were taken off names of the checkpoint, in the order found.
+        pairs: parameters with their values, in the net's order.
+        missing: names in the net without a value, in the net's order (MindSpore's `param_not_load`).
+        unused: names in the checkpoint that no parameter of the same name takes, in its order (`ckpt_not_load`).
+        passed_over: names of parameters whose value is a string, or a map although they are not.
+        refusals: mismatches, each of which makes loading impossible.
+        prefixes: prefixes removed from names of the checkpoint, in the order found.
     """
 
     pairs: tuple[Pair, ...]
@@ -123,8 +123,8 @@ def plan(targets: Iterable[Target], candidates: Mapping[str, Candidate], strict:
         candidates: the checkpoint's values by name, in its order.
         strict: no prefixes, no conversions.
 
-    Cost: O(targets) look-ups, and one pass over the names of `candidates` (two if something is missing, and a sort of
-    them if much is).
+    Cost: O(targets) look-ups, and one pass over the names of `candidates`; two if any is missing, and a sort of the
+    names if many are.
     """
     targets = list(targets)
     matcher = _Matcher(strict)
@@ -154,10 +154,10 @@ def plan(targets: Iterable[Target], candidates: Mapping[str, Candidate], strict:
 
 
 def refuse(what: Plan) -> None:
-    """Raise what makes a plan impossible.
+    """Raise an error if a plan has mismatches.
 
     Raises:
-        NetMismatch: it has refusals; the message tells them all, up to a limit.
+        NetMismatch: it has; the message lists the first ten.
     """
     if not what.refusals:
         return
@@ -171,7 +171,7 @@ def refuse(what: Plan) -> None:
 
 
 class _Matcher:
-    """Decides whether a value fits a parameter, and collects the verdicts."""
+    """Decides whether a value fits a parameter, and collects pairs and mismatches."""
 
     def __init__(self, strict: bool) -> None:
         self._strict = strict
@@ -204,18 +204,18 @@ class _Matcher:
 
 
 def castable(one: str, other: str) -> bool:
-    """Whether values of one dtype are converted to another when loading loosely."""
+    """Whether values of one dtype are converted to another, if not strict."""
     return any({one, other} <= family for family in CASTABLE)
 
 
 def _without_prefixes(
     missing: list[Target], candidates: Mapping[str, Candidate], matcher: _Matcher
 ) -> tuple[list[Target], list[str]]:
-    """MindSpore's removal of prefixes: what is still missing, and the prefixes taken off."""
+    """Match missing parameters by prefix; return those still missing, and the prefixes."""
     lacking = {target.name for target in missing if target.name and not target.is_map}
     endings = _Endings(candidates, lacking)
     found: list[str] = []
-    stop = missing[0].name  # MindSpore passes over a prefix that happens to equal the first missing name
+    stop = missing[0].name  # MindSpore skips a prefix that equals the first missing name
     for name in [target.name for target in missing]:
         prefix = endings.prefix_of(name) if name in lacking else None
         if prefix is None or prefix == stop:
@@ -231,10 +231,10 @@ def _without_prefixes(
 
 
 class _Endings:
-    """Finds the first tensor of many values whose name ends with a given text, in O(log n + matches)."""
+    """Finds the first tensor whose name ends with a text, in O(log n + matches)."""
 
     def __init__(self, candidates: Mapping[str, Candidate], wanted: set[str]) -> None:
-        """Only endings that are `wanted` will be asked for."""
+        """Index names by their ends; only the `wanted` ends can be searched for."""
         self._candidates = candidates
         few = tuple(wanted) if len(wanted) <= _FEW else ("",)
         names = (name for name in candidates if name.endswith(few))
@@ -246,7 +246,7 @@ class _Endings:
         return candidate is not None and candidate.kind == TENSOR
 
     def prefix_of(self, ending: str) -> str | None:
-        """What stands before `ending` in the name of the first tensor that ends so; None if there is none."""
+        """The text before `ending` in the name of the first tensor that ends with it; None if none does."""
         for _, backwards in sorted(self._ending_with(ending[::-1])):
             name = backwards[::-1]
             if self.is_tensor(name):

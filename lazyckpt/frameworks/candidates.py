@@ -1,7 +1,7 @@
 """The candidates for a net's parameters: kind, shape and dtype of every value of a mapping, none of them read.
 
-A `Checkpoint` is looked up through its index; a plain dict may hold our Parameters, MindSpore's, arrays, strings and
-lists, mixed.
+The values of a `Checkpoint` are found through its index. A plain dict may hold our Parameters, MindSpore's, arrays,
+strings and lists.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lazyckpt.model.dtypes import DTYPES, of_array
 from lazyckpt.model.entry import MAP, STRING, TENSOR, Entry
 from lazyckpt.parameter import Parameter
 
-_RELEASED_AT_ONCE: Final = 2**20  # bytes of a file
+_RELEASED_AT_ONCE: Final = 2**20  # bytes of a file after which pages are dropped
 
 
 class Candidates(Mapping[str, Candidate]):
@@ -51,7 +51,7 @@ def candidate_of(value: Any) -> Candidate:
     """A value in memory.
 
     Raises:
-        ArgumentTypeError: it is nothing that can be bound.
+        ArgumentTypeError: a value of its type cannot be loaded into a net.
     """
     if isinstance(value, str):
         return Candidate(STRING)
@@ -67,10 +67,10 @@ def candidate_of(value: Any) -> Candidate:
 
 
 def check_values(values: Any, allowed: tuple[type, ...]) -> None:
-    """Make sure that a mapping can be bound; a `Checkpoint` is not walked.
+    """Check that a mapping can be loaded into a net; a `Checkpoint` is not walked.
 
     Raises:
-        ArgumentTypeError: it is no mapping, a key is no string, or a value is of no allowed type.
+        ArgumentTypeError: it is not a mapping, a key is not a string, or the type of a value is not allowed.
     """
     if not isinstance(values, (dict, Checkpoint)):
         raise ArgumentTypeError(
@@ -87,9 +87,9 @@ def check_values(values: Any, allowed: tuple[type, ...]) -> None:
 
 
 def in_file_order(pairs: Iterable[Pair], values: Mapping[str, Any]) -> Iterator[tuple[Pair, Any]]:
-    """Pairs with their values, in the order in which these lie in the file; those in memory come first.
+    """Yield pairs with their values: first those in memory, then those in the file, in file order.
 
-    The pages of a mapped file that are behind are let go of, so that one value at a time is in memory.
+    Pages of a mapped file are dropped after use, so that only one value at a time is in memory.
     """
     passed = 0
     file = values._access if isinstance(values, Checkpoint) else None
@@ -103,9 +103,9 @@ def in_file_order(pairs: Iterable[Pair], values: Mapping[str, Any]) -> Iterator[
 
 
 def dtype_named(name: str) -> np.dtype[np.generic]:
-    """The numpy dtype behind a name of MindSpore's.
+    """The numpy dtype of a MindSpore dtype name.
 
     Raises:
-        KeyError: there is none.
+        KeyError: the name is unknown.
     """
     return DTYPES[name].numpy
