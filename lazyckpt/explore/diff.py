@@ -2,8 +2,8 @@
 
 Strategy: one walk over both indexes pairs the names. Facts in the indexes (kind, dtype, shape, and digests if both
 sides have them) decide without a read. The other pairs are read side by side, in the first file's order, a few MiB of
-each at a time. Names that only one side has are then compared with each other, to find renamed values: by digest, or else by
-content, where the rest of a value is read only if its first piece is equal.
+each at a time. Names that only one side has are then compared with each other, to find renamed values: by digest, or
+else by content, where the rest of a value is read only if its first piece is equal.
 """
 
 from __future__ import annotations

@@ -133,7 +133,5 @@ def _is_filled(tensor: torch.Tensor, value: Any) -> bool:
     entry, payloads = lies
     flat = tensor.detach().reshape(-1)
     with torch.no_grad():
-        flat[
-            :0
-        ].zero_()  # raises the version counter, because torch does not see the read: a backward pass may need the old values
+        flat[:0].zero_()  # raises the version counter: a backward pass may need the old values
     return payloads.fill(entry, flat.view(torch.uint8).numpy())

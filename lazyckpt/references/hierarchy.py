@@ -1,10 +1,9 @@
-"""From entries to nodes of a zarr hierarchy: the middle between an index and a file of references.
+"""Turn entries into nodes of a zarr hierarchy, which are then written as references.
 
-Strategy: entries come in order, some hundred at a time, and the header of each is proven to stand in the file before
-anything is told of it; when all are told, the files under their names must still be those that were opened. Each entry
-becomes an array (a map three), whose chunks are told one by one; so nothing but what was left out is remembered. No
-payload is read, unless small values are to be copied (`inline`), or chunks that lie across the border of two pieces
-must be.
+Strategy: entries come in order, some hundred at a time. The header of each is verified in the file before its node is
+yielded, and at the end the files under their names must still be the opened ones. Each entry becomes an array (a map
+three), and chunks are yielded one by one, so that only the names left out are kept in memory. No payload is read,
+except to copy small values (`inline`) and chunks across the border of two pieces.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from lazyckpt.references.files import Files
 from lazyckpt.references.metadata import GROUP, Form, Inexpressible, form_of
 from lazyckpt.references.names import parents, path_of
 
-_BATCH: Final = 512  # entries whose headers are proven at once
-_PARTS: Final = ("keys", "values", "status")  # of a map; `~ke` is no escape
-_MARK: Final = b"base64:"  # how copied content is announced; content that begins so itself would be taken for it
+_BATCH: Final = 512  # entries whose headers are verified at once
+_PARTS: Final = ("keys", "values", "status")  # of a map; `~ke` is never an escape, so no name has these paths
+_MARK: Final = b"base64:"  # prefix of copied content; content that starts with it would be misread
 Known = Callable[[], Iterable[tuple[str, Any]]]
-Boxes = Sequence[tuple[chunks.Shape, Entry]]  # where each begins in the whole
+Boxes = Sequence[tuple[chunks.Shape, Entry]]  # start of each within the whole
 Reference = tuple[str, int, int] | bytes  # a URL, an offset, a length; or the content itself
 
 
 class ReferenceOptions(NamedTuple):
-    """What references are to be like: see `Checkpoint.references`."""
+    """Options of `Checkpoint.references`."""
 
     chunk_size: int | None = None
     inline: int = 0
@@ -43,12 +42,12 @@ class Node(NamedTuple):
     """An array or a group.
 
     Attributes:
-        path: where it is in the hierarchy; empty for the whole.
-        is_array: which of the two.
+        path: in the hierarchy; empty for the root.
+        is_array: whether it is an array.
         text: its `.zarray` or `.zgroup`.
-        attributes: its `.zattrs`, or nothing.
-        chunks: of an array, keys and references, to be walked once.
-        total: how many of them.
+        attributes: its `.zattrs`, or empty.
+        chunks: keys and references of an array, to be iterated once.
+        total: number of chunks.
     """
 
     path: str
@@ -60,10 +59,10 @@ class Node(NamedTuple):
 
 
 class Walk:
-    """One passage over a checkpoint.
+    """One walk over a checkpoint.
 
     Attributes:
-        left_out: name -> why it is not there, of what came so far.
+        left_out: name -> reason, for the values left out so far.
     """
 
     def __init__(self, known: Known, payloads: Payloads, files: Files, options: ReferenceOptions) -> None:
@@ -75,12 +74,12 @@ class Walk:
         self._groups: dict[str, None] = {}
 
     def nodes(self) -> Iterator[Node]:
-        """Every node; groups before what is in them, the attributes of the whole last.
+        """Yield every node: groups before their members, and the attributes of the root last.
 
         Raises:
-            ArgumentValueError: nested names contradict each other; or, if `strict`, something must be left out.
-            StaleIndex: the file does not have an entry.
-            ChangedFile: another file has its name.
+            ArgumentValueError: nested names contradict each other; or, if `strict`, a value must be left out.
+            StaleIndex: the file does not match an entry.
+            ChangedFile: another file has its name now.
         """
         yield Node("", False, GROUP)
         if self._options.nested:
@@ -102,7 +101,7 @@ class Walk:
         return path_of(name, nested=self._options.nested)
 
     def _found(self, name: str, value: Any) -> tuple[Entry, Boxes] | None:
-        """A value's entry and its parts, if references can lead to it."""
+        """The entry of a value and its parts; None if references cannot express it."""
         if not isinstance(value, Entry):
             self._leave_out(name, "it was changed in memory, and is not in the file: save the checkpoint first")
         elif value.kind == REFUSED:
@@ -134,34 +133,34 @@ class Walk:
         return made
 
     def _parts(self, path: str, entry: Entry) -> list[Node]:
-        """The arrays of a map, of which the last may be missing.
+        """The arrays of a map; the last ones may be missing.
 
         Raises:
-            Inexpressible: there is none, or one too many.
+            Inexpressible: it has none, or too many.
         """
         if not 1 <= len(entry.arrays) <= len(_PARTS):
             raise Inexpressible(f"a map has 1 to {len(_PARTS)} arrays, this one {len(entry.arrays)}")
-        told = zip(_PARTS, entry.arrays, strict=False)
-        return [self._part(path, entry.name, part, *array) for part, array in told]
+        named = zip(_PARTS, entry.arrays, strict=False)
+        return [self._part(path, entry.name, part, *array) for part, array in named]
 
     def _part(self, path: str, name: str, part: str, *array: Any) -> Node:
-        """One of the arrays of a map: beside the others, under a path that no name has."""
+        """One array of a map, under a path that no name has."""
         dtype, shape, extents = array
         one = Entry(name, TENSOR, dtype, shape, extents, 0, 0)
-        told = {metadata.NAME: name, metadata.PART: part}
-        return self._array(f"{path}~{part}", one, [((0,) * len(shape), one)], told)
+        attributes = {metadata.NAME: name, metadata.PART: part}
+        return self._array(f"{path}~{part}", one, [((0,) * len(shape), one)], attributes)
 
-    def _array(self, path: str, entry: Entry, boxes: Boxes, told: dict[str, str]) -> Node:
-        """An array of a tensor or a string.
+    def _array(self, path: str, entry: Entry, boxes: Boxes, more: dict[str, str]) -> Node:
+        """The array of a tensor or a string.
 
         Raises:
-            Inexpressible: zarr has no way to say it.
+            Inexpressible: zarr cannot express it.
         """
         form = form_of(entry)
         placed = [(form.scaled(start), box) for start, box in boxes]
         grid, shape = self._grid(form, placed)
         text = metadata.array_text(form.dtype, shape, grid.chunk)
-        attributes = metadata.attributes_text(path, form, told)
+        attributes = metadata.attributes_text(path, form, more)
         count = math.prod(grid.counts) * len(boxes)
         return Node(path, True, text, attributes, self._chunks(path, grid, placed), count)
 
@@ -187,7 +186,7 @@ class Walk:
         return grid, form.shape
 
     def _room(self, extents: tuple[Extent, ...]) -> int:
-        """Bytes that the file has after a value."""
+        """The number of bytes after a value in its file."""
         if not extents:
             return 0
         offset, length = extents[-1]

@@ -1,4 +1,4 @@
-"""`References`: what `Checkpoint.references` returns. Nothing is read before data or a file are asked for."""
+"""`References`: the result of `Checkpoint.references`, which reads nothing before it is exported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class References:
         """Check options.
 
         Raises:
-            ArgumentTypeError, ArgumentValueError: an option has no sense.
+            ArgumentTypeError, ArgumentValueError: an option makes no sense.
         """
         for what, number, least in (("chunk_size", options.chunk_size, 1), ("inline", options.inline, 0)):
             if not isinstance(number, int) and not (number is None and what == "chunk_size"):
@@ -37,9 +37,9 @@ class References:
         self._options = options
 
     def to_dict(self) -> dict[str, Any]:
-        """The references as plain data: what `fsspec.filesystem("reference", fo=…)` takes.
+        """The references as plain data, for `fsspec.filesystem("reference", fo=…)`.
 
-        What was left out is in the attribute `lazyckpt_left_out` of the whole.
+        The attribute `lazyckpt_left_out` of the root lists the values left out.
 
         Raises:
             ValueError: see `save`.
@@ -52,22 +52,21 @@ class References:
         """Write the references to a file: JSON, or a folder of Parquet files.
 
         Args:
-            path: where; it ends with `.json`, `.parquet` or `.parq`. What is there is replaced when the new one is
-                whole.
+            path: ends with `.json`, `.parquet` or `.parq`. Old references are replaced once the new ones are complete.
 
         Returns:
-            What was left out: name -> why.
+            The values left out: name -> reason.
 
         Raises:
-            ArgumentValueError: the ending is another; names cannot be nested (in Parquet none can); `strict`, and
-                something is left out.
-            StaleIndex: the file does not have a value where the index says.
-            ChangedFile: it was changed or replaced since it was opened.
-            OSError: it cannot be written.
+            ArgumentValueError: the extension is another; names cannot be nested (in Parquet none can); `strict`, and
+                a value must be left out.
+            StaleIndex: a value is not where the index says.
+            ChangedFile: the file was changed or replaced since it was opened.
+            OSError: the references cannot be written.
             LazyCkptError: packages that write Parquet are not installed.
 
-        Cost: reads the header of each value (the values themselves only as far as they are copied); one batch of
-        entries in memory for JSON, all metadata for Parquet.
+        Cost: reads the header of each value (values only if they are copied), with one batch of entries in memory for
+        JSON, and all metadata for Parquet.
         """
         target = os.path.realpath(os.fspath(path))
         ending = os.path.splitext(target)[1]

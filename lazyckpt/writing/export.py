@@ -1,4 +1,4 @@
-"""Writing a checkpoint's values to other files: which, under what names, as what type, in what form."""
+"""Write a checkpoint's values to other files: selected, renamed, converted, in either format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rename = Mapping[str, str] | Callable[[str], str]
 
 
 class ExportOptions(NamedTuple):
-    """How values are to be written: see `Checkpoint.save`."""
+    """Options of `Checkpoint.save`."""
 
     format: str | None = None
     rename: Rename | None = None
@@ -43,10 +43,10 @@ def export(
     """Write values to a file, or to a set of them.
 
     Args:
-        path: where.
-        names: which, in order.
-        item: makes an item of a name, to be written under another.
-        wanted: how.
+        path: the file.
+        names: the values, in order.
+        item: makes the item for a name, given the name in the new file.
+        wanted: options.
         metadata: of a safetensors file.
 
     Returns:
@@ -69,28 +69,28 @@ def export(
 
 
 def inherited(metadata: Mapping[str, str]) -> Mapping[str, str]:
-    """What a new file says of itself unless told otherwise: what the old one says, but for how that was saved."""
+    """The default metadata of a new file: a copy of the old file's, without the flag of how that one was saved."""
     return {name: text for name, text in metadata.items() if name != REMOVE_REDUNDANCY} or _MINDSPORE
 
 
 def format_of(path: str, given: str | None) -> str:
-    """The format to write: the one that is given, else the one that the file's name ends in.
+    """The format to write: the given one, or else that of the file extension.
 
     Raises:
-        ArgumentValueError: there is no such format, or the name tells none.
+        ArgumentValueError: the format is unknown, or the extension is.
     """
-    told = given if given is not None else next((form for form in FORMATS if path.endswith(f".{form}")), None)
-    if told not in FORMATS:
+    chosen = given if given is not None else next((form for form in FORMATS if path.endswith(f".{form}")), None)
+    if chosen not in FORMATS:
         what = f"format {given!r}" if given is not None else f"format of {path!r}"
         raise ArgumentValueError(f"the {what} is unknown: it must be 'ckpt' or 'safetensors'")
-    return told
+    return chosen
 
 
 def lock_of(key: Secret, mode: str) -> Lock:
-    """What encrypts with a key.
+    """The key and mode to encrypt with.
 
     Raises:
-        ArgumentValueError: there is no such mode, or no key of it has that length.
+        ArgumentValueError: the mode is unknown, or the length of the key does not fit it.
     """
     if mode not in MODES:
         raise ArgumentValueError(f"Encrypt failed: enc_mode must be one of {', '.join(MODES)}, not {mode!r}")
@@ -98,10 +98,10 @@ def lock_of(key: Secret, mode: str) -> Lock:
 
 
 def float_dtype(name: str) -> DType:
-    """A floating-point dtype by its name, in whatever case.
+    """A floating-point dtype by its name, in upper or lower case.
 
     Raises:
-        ArgumentValueError: there is none of this name.
+        ArgumentValueError: the name is unknown.
     """
     floats = {dtype.name.lower(): dtype for dtype in DTYPES.values() if _is_float(dtype)}
     found = floats.get(str(name).lower())
@@ -111,7 +111,7 @@ def float_dtype(name: str) -> DType:
 
 
 class _Items(Collection[Item]):
-    """Items, made anew each time they are walked, so that a million of them take no memory."""
+    """A collection that makes its items on each iteration, so that a million of them take no memory."""
 
     def __init__(
         self, names: Collection[str], item: Callable[[str, str], Item], rename: Rename | None, dtype: DType | None
@@ -146,7 +146,7 @@ class _Items(Collection[Item]):
 
 
 def _is_float(dtype: DType | None) -> bool:
-    """Whether values of a type may be converted; 8 bits and less mean something only with a scale beside them."""
+    """Whether values of a dtype may be converted. Floats of 8 bits and less need a scale to mean anything."""
     return dtype is not None and dtype.bits >= 16 and "Float" in dtype.name
 
 

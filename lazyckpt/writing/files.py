@@ -1,9 +1,9 @@
-"""Files of values, written whole or not at all, each with its index.
+"""Write files of values atomically, each with its index.
 
-Strategy: everything that can be refused is refused before the first byte is written. A file is written under a private
-name, one piece in memory at a time, synced, and renamed over what was there: whoever has the old file mapped keeps it.
-Its index is written along, from what the writer knows (a safetensors file's from its header), and takes its place right
-after the file; if that fails, only the index is lost.
+Strategy: all checks are made before the first byte is written. A file is written under a private name, with one piece
+in memory at a time, synced, and renamed over the old one: processes that have the old file mapped keep it. The index is
+written at the same time, from what the writer knows (for safetensors, from the header), and is renamed right after the
+file; if that fails, only the index is lost.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ SAVED_HERE: Final = "files are written on this machine: give a path, then upload
 READ_ONLY: Final = 0o400  # MindSpore's mode for what it saves
 ALIGNMENT: Final = 64
 MOST_ALIGNMENT: Final = 4096
-SET_SUFFIX: Final = ".index.json"  # of the file that names the parts of a set, as others call it
+SET_SUFFIX: Final = ".index.json"  # of the file that lists the parts of a set, as in other tools
 _CHECKS: Final = {"ckpt": ckpt.check, "safetensors": safetensors.check}
 _BATCH: Final = 4096  # entries
 _BUFFER: Final = 2**20
 
 
 class WriteOptions(NamedTuple):
-    """How a file is to be written.
+    """Options for writing a file.
 
     Attributes:
         format: `ckpt` or `safetensors`.
         lock: the key and the mode to encrypt with, or None.
         crc: whether to store a checksum.
-        align: bytes to a multiple of which contents are brought.
+        align: start contents at multiples of so many bytes.
         mode: permission bits.
         metadata: of a safetensors file.
     """
@@ -67,31 +67,31 @@ def save(path: str, items: Items, how: WriteOptions, progress: Progress | None =
     """Write one file.
 
     Args:
-        path: where; links are followed.
+        path: the file; links are followed.
         items: in order.
         how: format and options.
         progress: called as `progress(done, total)` with bytes of contents.
 
     Raises:
         ArgumentValueError: the format cannot hold an item, two items have one name, or options contradict each other.
-        MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. What was there stays.
+        MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. An old file stays.
     """
     check(items, how)
     _save(path, WriteProgress(_reads(items, how), progress).of(items), how)
 
 
 def save_set(path: str, items: Items, how: WriteOptions, limit: int, progress: Progress | None = None) -> list[str]:
-    """Write a file, or as many parts as it takes that none has more than `limit` bytes of contents (or one value).
+    """Write one file, or parts of at most `limit` bytes of contents each (or one value, if that is larger).
 
-    Parts are named `<stem>-00001-of-00003.<ending>` and listed in `<path>.index.json`, which is written last. If that
-    fails, the parts go again; a process that is killed leaves those that it had finished, each of them whole, and no
-    listing. They are replaced when the same set is saved again.
+    Parts are named `<stem>-00001-of-00003.<ending>` and listed in `<path>.index.json`, which is written last. On an
+    error the parts are removed. A process that is killed leaves the parts it had finished, each complete, and no
+    listing; they are replaced when the same set is saved again.
 
     Returns:
         The files written.
 
     Raises:
-        ArgumentValueError: as `save`; or there is a set of this name.
+        ArgumentValueError: as `save`; or a set of this name exists.
     """
     check(items, how)
     parts = _divided(items, limit)
@@ -122,7 +122,7 @@ def save_set(path: str, items: Items, how: WriteOptions, limit: int, progress: P
 
 
 def check(items: Items, how: WriteOptions) -> None:
-    """Refuse what cannot be written, or could not be read again.
+    """Check that items can be written, and read again.
 
     Raises:
         ArgumentTypeError, ArgumentValueError: see `save`.
@@ -166,7 +166,7 @@ def _save(path: str, items: Items, how: WriteOptions) -> None:
 
 def _write_ckpt(file: BinaryIO, items: Items, how: WriteOptions, index: SidecarBuilder) -> tuple[Meta, bytes | None]:
     sink = PlainSink(file, crc=how.crc) if how.lock is None else EncryptingSink(file, how.lock)
-    # Encrypted contents are decrypted into memory of their own, which is aligned anyway.
+    # Encrypted contents are decrypted into new memory, which is aligned anyway.
     written = ckpt.write(sink, items, align=how.align if how.lock is None else 1, crc=how.crc)
     while batch := list(islice(written, _BATCH)):
         index.add(batch)
@@ -204,12 +204,12 @@ def _fingerprint(file: BinaryIO) -> Fingerprint:
 
 
 def _reads(items: Items, how: WriteOptions) -> int:
-    """Bytes of contents that will be read: twice, where a header holds a checksum of what follows it."""
+    """Bytes of contents that will be read: twice the size, if the header holds a checksum of the contents."""
     return sum(item.nbytes for item in items) * (2 if how.crc and how.format == "safetensors" else 1)
 
 
 def _divided(items: Items, limit: int) -> list[list[Item]]:
-    """Items in as few runs as keep each within the limit, in order."""
+    """Items in as few runs as possible, each within the limit, in order."""
     parts: list[list[Item]] = [[]]
     size = 0
     for item in items:
@@ -225,7 +225,7 @@ def _write_json(path: str, data: object) -> None:
     text = json.dumps(data, indent=2, ensure_ascii=False)
     try:
         content = text.encode()
-    except UnicodeEncodeError:  # the name of a file is no UTF-8: it is escaped, and read as it was
+    except UnicodeEncodeError:  # a file name that is not UTF-8: escaped in JSON, and the same after reading
         content = json.dumps(data, indent=2).encode()
     with open(path, "wb") as file:
         file.write(content + b"\n")
