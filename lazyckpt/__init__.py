@@ -5,7 +5,7 @@
 >>> ckpt["conv2.weight"]  # doctest: +SKIP
 Parameter (name=conv2.weight, shape=(16, 6, 5, 5), dtype=Float32, requires_grad=True)
 
-Each public name is imported on first use, so that importing the package costs next to nothing.
+Each public name is imported on first use, so that importing the package is fast.
 """
 
 import importlib

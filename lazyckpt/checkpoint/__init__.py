@@ -12,7 +12,7 @@ index and the edits through `_access`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -27,13 +27,15 @@ from lazyckpt.model.entry import MAP, TENSOR, Entry
 from lazyckpt.model.tensor_runs import Stretch
 from lazyckpt.parameter import Parameter
 from lazyckpt.reading.bulk import read_all
+from lazyckpt.runtime.workers import Progress
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import Secret
 
 if TYPE_CHECKING:
     from lazyckpt.references.references import References
     from lazyckpt.writing.export import Rename
+    from lazyckpt.writing.targets import Inputs
 
-Progress = Callable[[int, int], object]
 REPR_ITEMS: Final = 100
 
 
@@ -193,14 +195,16 @@ class Checkpoint(LazyMapping, CheckpointInspection):
     def save(
         self, path: str | os.PathLike[str], names: Iterable[str] | None = None, *, format: str | None = None,
         rename: Rename | None = None, dtype: str | None = None, enc_key: bytes | None = None,
-        enc_mode: str = "AES-GCM", crc_check: bool = False, align: int = 64,
+        enc_mode: str = DEFAULT_MODE, crc_check: bool = False, align: int = 64,
         max_shard_size: int | None = None, metadata: Mapping[str, str] | None = None,
         mode: int = 0o400, progress: Progress | None = None,
+        in_place: bool = False, overwrite: bool = True,
     ) -> list[str]:  # fmt: skip
         """Write values to another file (or over this one), with 8 MiB in memory at a time.
 
         Args:
-            path: the new file. A file of this name is replaced once the new one is complete.
+            path: the new file. An existing file is replaced once the new one is complete, unless
+                the values come from it and not all of it is written.
             names: the values to write, in this order; None for all. Edited values are written as they are now.
             format: `ckpt` or `safetensors`; None to choose by the file extension.
             rename: new names: a mapping from old names, or a function of the old name.
@@ -215,6 +219,8 @@ class Checkpoint(LazyMapping, CheckpointInspection):
                 `{"format": "ms"}` if it has none.
             mode: permission bits; MindSpore's saved files are read-only.
             progress: called as `progress(done, total)` with byte counts.
+            in_place: replace the file that the values come from also by a part of what it holds. The rest is lost.
+            overwrite: whether other files that are there may be replaced.
 
         Returns:
             The files written.
@@ -222,6 +228,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         Raises:
             KeyError: a name does not exist; nothing is written.
             ValueError: the format cannot hold a value, or options contradict each other (`ArgumentValueError`).
+            FileInTheWay: a file must not be replaced: see `path`, `in_place`, `overwrite`; nothing is written.
             OSError: the file cannot be written (`UnwritableFile`, `MissingFolder`, `FolderInTheWay`). In every case
                 the file that was there before stays.
 
@@ -229,6 +236,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         it is renamed.
         """
         from lazyckpt.writing.export import ExportOptions, export, inherited
+        from lazyckpt.writing.targets import Permission
 
         try:
             key = None if enc_key is None else Secret(enc_key, "enc_key")
@@ -238,8 +246,10 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         access = self._access
         for name in wanted:
             access.value_or_entry(name)
-        how = ExportOptions(format, rename, dtype, key, enc_mode, crc_check, align, max_shard_size, mode, progress)
-        return export(path, wanted, access.item, how, inherited(self.metadata) if metadata is None else metadata)
+        may = Permission(overwrite, in_place)
+        how = ExportOptions(format, rename, dtype, key, enc_mode, crc_check, align, max_shard_size, mode, progress, may)
+        facts = inherited(self.metadata) if metadata is None else metadata
+        return export(path, wanted, access.item, how, facts, self._inputs(wanted))
 
     def references(
         self, names: Iterable[str] | None = None, *, url: str | None = None, chunk_size: int | None = None,
@@ -309,6 +319,17 @@ class Checkpoint(LazyMapping, CheckpointInspection):
 
     def _ipython_key_completions_(self) -> list[str]:
         return list(self)
+
+    def _inputs(self, wanted: Collection[str]) -> Inputs:
+        """The files that some values come from; complete if they are one, and nothing of it but edits is left out."""
+        from lazyckpt.writing.targets import Inputs
+
+        stored, assigned = self._stored, self._overlay.edits().values()
+        origins = (value.origin for value in assigned if isinstance(value, Parameter))
+        foreign = {file for origin in origins if origin is not None for file in origin[1].files}
+        own = stored.reader.files
+        complete = len(own) == 1 and foreign <= set(own) and len(stored.names) == len(stored.index)
+        return Inputs((*own, *foreign), complete and len(set(wanted)) == len(self))
 
     def _describe(self, name: str) -> str:
         entry = self._access.value_or_entry(name)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lazyckpt.checkpoint.access import CheckpointAccess
 from lazyckpt.index.selection import AllNames
 from lazyckpt.parameter import Parameter
+from lazyckpt.runtime.workers import Progress
 from lazyckpt.tasks import Where
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from lazyckpt.views.outline import Outline
     from lazyckpt.views.plot_accessor import Plots
     from lazyckpt.views.text import TreeView
-
-Progress = Callable[[int, int], object]
 
 
 class CheckpointInspection:

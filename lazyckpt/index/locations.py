@@ -9,21 +9,26 @@ object's version. What stands beside an object is brought there, once.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import sys
 from collections.abc import Iterator
 from typing import Final
 
-from lazyckpt.errors import ArgumentValueError, LazyCkptError
+from lazyckpt.errors import ArgumentValueError, FileInTheWay, LazyCkptError
+from lazyckpt.index.lmdb_pages import TAIL_MAGIC, TAIL_MAGIC_FROM_END
 from lazyckpt.index.records import BadRecord
 from lazyckpt.index.schema import SUFFIX
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.runtime import log
-from lazyckpt.runtime.atomic_write import draft
+from lazyckpt.runtime.atomic_write import temporary
 from lazyckpt.sources import Opened
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system
 from lazyckpt.sources.paths import download, is_url, shown, upload
 
 CACHE_VARIABLE: Final = "LAZYCKPT_CACHE"
+_MAGIC: Final = (0xBEEFC0DE).to_bytes(4, sys.byteorder)  # LMDB's, in the first of its meta pages
+_LMDB_MAGIC: Final = slice(16, 20)
 
 
 def known(opened: Opened) -> Iterator[str]:
@@ -40,6 +45,28 @@ def writable(opened: Opened) -> list[str]:
     """Where an index of this file may be put."""
     far = cached(opened.path, opened.origin.version)
     return [far] if opened.is_remote or on_network(opened.path) else [beside(opened.path), far]
+
+
+def check_replaceable(path: str, opened: Opened) -> None:
+    """Refuse to put the index of a file over that file, or over another one that is no index.
+
+    Raises:
+        FileInTheWay: there is something else at the path.
+
+    Cost: a stat, and a few bytes read.
+    """
+    try:
+        with open(path, "rb") as file:
+            status, head = os.fstat(file.fileno()), file.read(_LMDB_MAGIC.stop)
+            file.seek(-min(TAIL_MAGIC_FROM_END, status.st_size), os.SEEK_END)
+            tail = file.read(len(TAIL_MAGIC))
+    except OSError:  # nothing is there, or nothing that can be read: writing says why
+        return
+    own = any(file.identity == (status.st_dev, status.st_ino) for file in opened.source.files)
+    # Either end is enough: a damaged index is replaced, as a sound one is.
+    if own or (status.st_size and head[_LMDB_MAGIC] != _MAGIC and tail != TAIL_MAGIC):
+        what = "the checkpoint itself" if own else "no index"
+        raise FileInTheWay(errno.EEXIST, f"{path} is {what}: give another path for the index, or index='auto'")
 
 
 def is_known(sidecar: str | None, opened: Opened) -> bool:
@@ -89,14 +116,14 @@ def _brought(opened: Opened, target: str) -> bool:
         return False
     try:
         os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-        with draft(target) as made:
-            download(url, made.private)
-            store = Sidecar(made.private)
+        with temporary(target) as made:
+            download(url, made.path)
+            store = Sidecar(made.path)
             store.close()
             if not opened.origin.bears(store.meta.fingerprint):
                 log.info("the index %s is of an older or of another object", shown(url))
                 return False
-            made.place(0o600)
+            made.commit(0o600)
             forget_others(target, opened)
             return True
     except (OSError, LazyCkptError, BadRecord) as error:

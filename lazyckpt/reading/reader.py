@@ -22,9 +22,9 @@ from lazyckpt.reading.allocation import AnyArray, aligned, copied, shared
 from lazyckpt.reading.decoding import array_of, bytes_of, check_sense, dtype_of, elements, text_of
 from lazyckpt.reading.handles import Hold, reduced
 from lazyckpt.reading.requests import Fetch, Proof, gather, requests_for, within
+from lazyckpt.reading.slicing import Key, Plan, plan
 from lazyckpt.reading.view_cache import Repeated
-from lazyckpt.sources.base import Source
-from lazyckpt.sources.ranges import Key, Plan, keeps_array, plan
+from lazyckpt.sources.base import LocalFile, Source
 from lazyckpt.sources.window import Patch
 
 PIECE: Final = 2**23  # bytes of a large value that are looked at together when it is passed over
@@ -56,6 +56,11 @@ class Payloads:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Payloads:
         return self  # nothing in it changes
+
+    @property
+    def files(self) -> tuple[LocalFile, ...]:
+        """The files of this machine that values are read from. Reads nothing."""
+        return self._source.files
 
     def view(self, entry: Entry) -> AnyArray:
         """A tensor's values: a read-only view where there is one, else a new array.
@@ -120,7 +125,7 @@ class Payloads:
         planned = plan(entry.shape, dtype_of(entry).itemsize, key)
         if planned is None:
             return self.view(entry)[key]
-        return self._run(self._part(entry, planned, key))
+        return self._run(self._part(entry, planned))
 
     def value(self, entry: Entry) -> AnyArray | str | list[AnyArray]:
         """The value of an entry of any kind, in memory of its own.
@@ -339,14 +344,14 @@ class Payloads:
         data = np.empty(entry.stored, np.uint8)
         return proof.then(requests_for(entry.extents, data), lambda: text_of(entry, data.tobytes(), self._source.name))
 
-    def _part(self, entry: Entry, planned: Plan, key: Key) -> Fetch:
+    def _part(self, entry: Entry, planned: Plan) -> Fetch:
         proof = self._proof(entry)
         answer = np.empty(planned.shape, dtype_of(entry).numpy)
         requests, scatter = gather(entry.extents, planned, bytes_of(answer))
 
         def finish() -> Any:
             scatter()
-            return answer if planned.shape or keeps_array(key) else answer[()]
+            return answer[()] if planned.is_scalar else answer
 
         return proof.then(requests, finish, whole=False)
 

@@ -33,7 +33,11 @@ class File(NamedTuple):
 
 
 class Files:
-    """The files of a checkpoint, by offset."""
+    """The files of a checkpoint, by offset.
+
+    Attributes:
+        inputs: the local ones, and the files that describe how they belong together.
+    """
 
     def __init__(self, source: Source, mark: Fingerprint, url: str | None = None) -> None:
         """Find them.
@@ -62,6 +66,7 @@ class Files:
         self._bases = [file.base for file in self._files]
         self._paths = [part.name for part in parts]
         self._mark = mark
+        self.inputs = source.files
 
     def check(self) -> None:
         """Check that the files under their names are still those that were opened.

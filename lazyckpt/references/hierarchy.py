@@ -14,7 +14,7 @@ from itertools import islice, product
 from typing import Any, Final, NamedTuple
 
 from lazyckpt.errors import ArgumentValueError
-from lazyckpt.model.entry import MAP, REFUSED, TENSOR, Entry, Extent
+from lazyckpt.model.entry import MAP, MAP_PARTS, REFUSED, TENSOR, Entry, Extent
 from lazyckpt.reading.reader import Payloads
 from lazyckpt.references import chunks, metadata
 from lazyckpt.references.files import Files
@@ -22,7 +22,6 @@ from lazyckpt.references.metadata import GROUP, Form, Inexpressible, form_of
 from lazyckpt.references.names import parents, path_of
 
 _BATCH: Final = 512  # entries whose headers are verified at once
-_PARTS: Final = ("keys", "values", "status")  # of a map; `~ke` is never an escape, so no name has these paths
 _MARK: Final = b"base64:"  # prefix of copied content; content that starts with it would be misread
 Known = Callable[[], Iterable[tuple[str, Any]]]
 Boxes = Sequence[tuple[chunks.Shape, Entry]]  # start of each within the whole
@@ -138,9 +137,9 @@ class Walk:
         Raises:
             Inexpressible: it has none, or too many.
         """
-        if not 1 <= len(entry.arrays) <= len(_PARTS):
-            raise Inexpressible(f"a map has 1 to {len(_PARTS)} arrays, this one {len(entry.arrays)}")
-        named = zip(_PARTS, entry.arrays, strict=False)
+        if not 1 <= len(entry.arrays) <= len(MAP_PARTS):
+            raise Inexpressible(f"a map has 1 to {len(MAP_PARTS)} arrays, this one {len(entry.arrays)}")
+        named = zip(MAP_PARTS, entry.arrays, strict=False)
         return [self._part(path, entry.name, part, *array) for part, array in named]
 
     def _part(self, path: str, name: str, part: str, *array: Any) -> Node:

@@ -8,6 +8,8 @@ the rest still loads.
 
 from __future__ import annotations
 
+import functools
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final, NamedTuple
@@ -15,11 +17,13 @@ from typing import Final, NamedTuple
 from lazyckpt.index import Index
 from lazyckpt.index.records import encode
 from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Fingerprint, moved
-from lazyckpt.sharding.layout import ImpossibleLayout, box_of, cut_of, devices_of, whole_of
+from lazyckpt.sharding.layout import Cut, ImpossibleLayout, box_of, cut_of, devices_of, whole_of
 from lazyckpt.sharding.shard_reader import Box
 from lazyckpt.sharding.strategy import Layout, Strategy
 
 _RUN: Final = 4096  # entries whose records are made at once
+_LAYOUTS: Final = 64  # whose parts are remembered: a model has some ten layouts, and many parameters of each
+_NAMED: Final = 5  # ranks in one message
 
 
 class Rank(NamedTuple):
@@ -46,6 +50,7 @@ class Merger:
         self._ranks = ranks
         self._strategy = strategy
         self._entries: dict[str, Entry] = {}
+        self._held_parts = functools.lru_cache(_LAYOUTS)(functools.partial(_held_parts, tuple(sorted(ranks))))
         self._layouts: dict[str, tuple[int, Layout]] = {}
         for stage in sorted(strategy, reverse=True):
             self._layouts.update({name: (stage, layout) for name, layout in strategy[stage].items()})
@@ -79,10 +84,9 @@ class Merger:
         if known is None:
             return [[(rank, entry) for rank in sorted(self._ranks) if (entry := self._held(rank, name)) is not None]]
         stage, layout = known
-        first = stage * devices_of(layout)
         return [
-            [(first + local, entry) for local in locals_ if (entry := self._held(first + local, name)) is not None]
-            for locals_ in cut_of(layout).holders().values()
+            [(rank, entry) for rank in ranks if (entry := self._held(rank, name)) is not None]
+            for ranks in self._held_parts(layout, stage * devices_of(layout)).values()
         ]
 
     def _whole(self, name: str) -> Entry:
@@ -96,15 +100,16 @@ class Merger:
     def _merged(self, name: str, stage: int, layout: Layout) -> Entry:
         cut = cut_of(layout)
         first = stage * devices_of(layout)
+        held = self._held_parts(layout, first)
         chosen: list[tuple[tuple[int, ...], int, Entry]] = []
-        for place, locals_ in sorted(cut.holders().items()):
-            ranks = [first + local for local in locals_]
-            holder = next((rank for rank in ranks if self._held(rank, name) is not None), None)
-            if holder is None:
-                raise ImpossibleLayout(self._why_missing(ranks, place))
-            entry = self._held(holder, name)
-            if entry is not None:
-                chosen.append((place, holder, entry))
+        for place in cut.every_place():  # which ends at the first part that no rank holds
+            for rank in held.get(place, ()):
+                entry = self._held(rank, name)
+                if entry is not None:
+                    chosen.append((place, rank, entry))
+                    break
+            else:
+                raise ImpossibleLayout(self._why_missing(cut, first, place))
         _, rank, model = chosen[0]
         boxes = []
         for place, holder, entry in chosen:
@@ -136,15 +141,27 @@ class Merger:
         if model.shape[uneven:] != entry.shape[uneven:] or len(model.shape) != len(entry.shape):
             raise ImpossibleLayout(f"its slice has the shape {model.shape} in {mine}, {entry.shape} in {theirs}")
 
-    def _why_missing(self, ranks: list[int], place: tuple[int, ...]) -> str:
-        told = []
-        for number in ranks:
+    def _why_missing(self, cut: Cut, first: int, place: tuple[int, ...]) -> str:
+        reasons = []
+        holders = cut.holders_of(place)
+        for number in islice((first + local for local in holders), _NAMED):
             rank = self._ranks.get(number)
             if rank is None:
-                told.append(f"rank {number} has no file")
+                reasons.append(f"rank {number} has no file")
             else:
-                told.append(rank.fault or f"{rank.file} lacks it")
-        return f"its part {list(place)} is nowhere: " + "; ".join(told)
+                reasons.append(rank.fault or f"{rank.file} lacks it")
+        more = ["and more ranks without it"] if next(holders, None) is not None else []
+        return f"its part {list(place)} is nowhere: " + "; ".join(reasons + more)
+
+
+def _held_parts(ranks: tuple[int, ...], layout: Layout, first: int) -> dict[tuple[int, ...], list[int]]:
+    """The ranks that hold each part, of those that there are. `first` is the first rank of the pipeline stage."""
+    cut = cut_of(layout)
+    begin, end = bisect_left(ranks, first), bisect_left(ranks, first + devices_of(layout))
+    parts: dict[tuple[int, ...], list[int]] = {}
+    for rank in ranks[begin:end]:
+        parts.setdefault(cut.place_of(rank - first), []).append(rank)
+    return parts
 
 
 class MergedIndex(Index):

@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.errors import ArgumentValueError, CorruptFile, MissingFile, UnreadableFile
+from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile
 from lazyckpt.formats import FORMATS, Format
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, Found, Wishes, open_indexed
@@ -26,6 +26,7 @@ from lazyckpt.sharding.concatenated import JoinedIndex, joined
 from lazyckpt.sources import Source
 from lazyckpt.sources.concatenated import JoinedSource
 from lazyckpt.sources.encryption.keys import AnySecret, Secret
+from lazyckpt.sources.local import local_files
 from lazyckpt.sources.paths import absolute, folder_of, is_url, join, read, resolved
 
 SUFFIX: Final = ".index.json"
@@ -112,7 +113,7 @@ def open_set(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishe
         for found in parts:
             found.close()
         raise
-    whole = JoinedSource(path, [found.source for found in parts])
+    whole = JoinedSource(path, [found.source for found in parts], local_files([path]))
     numbers = {file: number for number, file in enumerate(files)}
     entries = JoinedIndex(indexes, whole.bases, {name: numbers[file] for name, file in homes.items()})
     return OpenedSet(whole, entries, joined(FORMATS[wishes.format], whole))
@@ -145,10 +146,8 @@ def read_listing(path: str) -> dict[str, str]:
     """
     try:
         listing = json.loads(read(path))
-    except MissingFile:
+    except LazyCkptError:  # some of these are ValueErrors, too
         raise
-    except OSError as error:
-        raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"the listing is no JSON: {error}", file=path) from None
     homes: Any = listing.get(_WEIGHT_MAP) if isinstance(listing, dict) else None
