@@ -70,7 +70,7 @@ KeyVariable = Annotated[
 
 
 @contextmanager
-def told_plainly(code: int = 1) -> Iterator[None]:
+def errors_as_exit_codes(code: int = 1) -> Iterator[None]:
     """Turn a lazyckpt error into one line on stderr and an exit code."""
     try:
         yield

@@ -96,7 +96,7 @@ class _Asked(NamedTuple):
 
 
 def _reopened(asked: _Asked, key: Secret | None) -> Payloads:
-    return _opened(asked, key, check=False).payloads
+    return _opened(asked, key, check=False)._access.reader
 
 
 def _opened(asked: _Asked, key: AnySecret, check: bool) -> Checkpoint:
