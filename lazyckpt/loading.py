@@ -32,7 +32,7 @@ from lazyckpt.sharding.weight_map import SUFFIX as LISTING
 from lazyckpt.sharding.weight_map import OpenedSet, is_listing, open_path
 from lazyckpt.sources import CACHE_BYTES, BytesSource, Source
 from lazyckpt.sources.encryption.keys import Key, KeyReference, Secret, no_key, secret_or_late
-from lazyckpt.sources.paths import absolute, exists, is_url, resolved, shown
+from lazyckpt.sources.paths import absolute, exists, is_url, redact_url, resolved
 
 NAMES_OF_FORMATS: Final = ("ckpt", "safetensors")
 DEFAULT_MODE: Final = "AES-GCM"
@@ -202,7 +202,7 @@ def _check_file(name: object, form: str) -> str:
         raise ArgumentTypeError(
             f"For 'load_checkpoint', the argument 'ckpt_file_name' must be a string or a path, but got {type(name)}."
         )
-    name = shown(path)
+    name = redact_url(path)
     if not name.endswith((form, f".{form}{LISTING}")):
         raise ArgumentValueError(
             f"For 'load_checkpoint', the checkpoint file's name must end as 'format' says, but got file_name:"

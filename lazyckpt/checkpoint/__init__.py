@@ -75,7 +75,7 @@ class Checkpoint(Viewing):
 
         Cost: a call of the system. Reads nothing.
         """
-        self._source.release(start, (self._source.size if stop is None else stop) - start)
+        self._source.drop_pages(start, (self._source.size if stop is None else stop) - start)
 
     def to_mindspore(self, names: Iterable[str] | None = None) -> dict[str, Any]:
         """MindSpore's own mapping of the values: a plain dict of its Parameters (and strings, and lists of arrays).

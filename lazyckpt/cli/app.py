@@ -22,7 +22,7 @@ from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError
 from lazyckpt.index import Index
 from lazyckpt.index.build import build_index
 from lazyckpt.sharding.weight_map import is_listing
-from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, KeyReference, LateKey, Secret, key_from_text
+from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, DeferredKey, KeyReference, Secret, key_from_text
 from lazyckpt.sources.paths import is_folder
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _bytes_or_escape(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("backslashreplace")(error)
 
 
-def key_of(path: str, reference: KeyReference, optional: bool = False) -> tuple[LateKey, str]:
+def key_of(path: str, reference: KeyReference, optional: bool = False) -> tuple[DeferredKey, str]:
     """The key of a file, and its mode, as functions take them: they are found when the file has been opened.
 
     Args:
@@ -110,7 +110,7 @@ def key_of(path: str, reference: KeyReference, optional: bool = False) -> tuple[
             key = Secret(key_from_text(typer.prompt(f"Key of {path} ({mode})", hide_input=True)))
         return key
 
-    return LateKey(find, insists=not optional and reference != NO_KEY), OWN_MODE
+    return DeferredKey(find, insists=not optional and reference != NO_KEY), OWN_MODE
 
 
 def loaded(path: str, reference: KeyReference) -> Checkpoint:

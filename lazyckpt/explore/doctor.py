@@ -45,11 +45,11 @@ from lazyckpt.sharding.weight_map import is_listing, parts_of
 from lazyckpt.sources import Source, open_source
 from lazyckpt.sources.encryption.cipher import Mode, encryption_of
 from lazyckpt.sources.encryption.decryption import DecryptedSource, open_encrypted
-from lazyckpt.sources.encryption.frames import hop
+from lazyckpt.sources.encryption.frames import read_frame_headers
 from lazyckpt.sources.encryption.keys import Key, Secret, secret_of
-from lazyckpt.sources.encryption.sequential import swept
+from lazyckpt.sources.encryption.sequential import sequential_view
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, NOT_FILES, file_system, open_local
-from lazyckpt.sources.paths import given, on_this_machine
+from lazyckpt.sources.paths import as_path, require_local
 
 Progress = Callable[[int, int], object]
 _KINDS: Final = {
@@ -94,7 +94,7 @@ def diagnose(
         secret = secret_of(key)
     finally:
         key = None  # so that no traceback's variables show it
-    local = on_this_machine(given(path), "only files of this machine can be examined; verify reads others, too")
+    local = require_local(as_path(path), "only files of this machine can be examined; verify reads others, too")
     patient = _Patient(local, secret, values, progress)
     patient.examine()
     return Diagnosis(patient.path, patient.what, patient.facts, by_level(patient.findings))
@@ -231,7 +231,7 @@ class _Patient:
         if self._key is None:
             raw = open_local(path).source
             try:
-                self.facts["blocks"] = len(hop(raw, mode))
+                self.facts["blocks"] = len(read_frame_headers(raw, mode))
             finally:
                 raw.close()
             what = "it is encrypted; its blocks are whole, and nothing else can be looked at without the key"
@@ -259,7 +259,7 @@ class _Patient:
         contents = Contents()
         entries: list[Entry] = []
         try:
-            with swept(source) as sweep:
+            with sequential_view(source) as sweep:
                 found = find(sweep, name)
                 contents.take(self._kept(found, entries) if self._values else found)
         except WrongFormat as error:

@@ -13,7 +13,7 @@ from lazyckpt.formats.protobuf_wire import LENGTH, fields, read_varint
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
 from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Plain, entry_of
 from lazyckpt.sources import Source
-from lazyckpt.sources.window import look
+from lazyckpt.sources.window import as_buffer
 
 ALIGNMENTS: Final = (4, 16, 64)  # bytes: a float's, SSE's, a cache line's
 NAMED: Final = 5  # examples of each oddity that are kept
@@ -111,7 +111,7 @@ class Contents:
 def last_whole(source: Source, stop: int, broken: int) -> int:
     """Where the last whole parameter before `broken` ends; `stop` is the end of one before it."""
     with contextlib.suppress(CorruptFile, IndexError):
-        for field in fields(look(source), stop, trailer(source).body):
+        for field in fields(as_buffer(source), stop, trailer(source).body):
             if field.end > broken:
                 break
             stop = field.end
@@ -120,7 +120,7 @@ def last_whole(source: Source, stop: int, broken: int) -> int:
 
 def missing_from(source: Source, start: int) -> int:
     """Bytes that the parameter at `start` announces and that are not there; 0 if that is unknown."""
-    buffer = look(source)
+    buffer = as_buffer(source)
     try:
         key, position = read_varint(buffer, start, source.size)
         length, begin = read_varint(buffer, position, source.size)

@@ -30,9 +30,9 @@ from lazyckpt.model.entry import Entry, Plain, entry_of
 from lazyckpt.reading.reader import PIECE, Payloads
 from lazyckpt.sources import CACHE_BYTES, BaseSource, Opened, Source, open_source
 from lazyckpt.sources.encryption.decryption import GcmSource, open_encrypted
-from lazyckpt.sources.encryption.keys import OWN_MODE, Key, LateKey, Secret, secret_of
-from lazyckpt.sources.encryption.sequential import swept
-from lazyckpt.sources.paths import given, resolved
+from lazyckpt.sources.encryption.keys import OWN_MODE, DeferredKey, Key, Secret, secret_of
+from lazyckpt.sources.encryption.sequential import sequential_view
+from lazyckpt.sources.paths import as_path, resolved
 
 Progress = Callable[[int, int], object]
 MAX_WORKERS: Final = 8
@@ -71,7 +71,7 @@ def verify(
     finally:
         key = None  # so that no traceback's variables show it
     threads = min(MAX_WORKERS, os.cpu_count() or 1) if workers is None else max(1, workers)
-    run = _Run(given(path), threads, progress)
+    run = _Run(as_path(path), threads, progress)
     run.all(secret)
     return Verification(run.path, run.size, time.perf_counter() - run.began, tuple(run.checks))
 
@@ -94,7 +94,7 @@ class _Run:
         """Make every check that can be made."""
         opened: Opened | None = None
         try:
-            late_key = LateKey(lambda file, mode: key)  # which a plain file does not need
+            late_key = DeferredKey(lambda file, mode: key)  # which a plain file does not need
             opened = open_source(resolved(self.path), late_key, OWN_MODE, access="pread")
             self.size = opened.fingerprint.size
             self._opened(opened, format_of(opened.source))
@@ -147,7 +147,7 @@ class _Run:
         contents = Contents()
         agreement = _Agreement(index)
         try:
-            with swept(source) as sweep:
+            with sequential_view(source) as sweep:
                 contents.take(agreement.watched(self._counted(find(sweep, form), isinstance(source, GcmSource))))
         except DamagedBlock as error:
             if isinstance(source, GcmSource):

@@ -31,7 +31,7 @@ from lazyckpt.formats.protobuf_wire import Buffer, fields
 from lazyckpt.model.dtypes import BY_NUMPY_NAME, IN_CKPT
 from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Plain, entry_of
 from lazyckpt.sources.base import Source
-from lazyckpt.sources.window import look
+from lazyckpt.sources.window import as_buffer
 
 __all__ = [
     "Trailer", "checksums", "confirm", "confirm_in", "find", "header_extents", "metadata", "scan", "scan_range",
@@ -88,7 +88,7 @@ def scan(source: Source) -> Iterator[Entry]:
 
 def find(source: Source) -> Iterator[Plain | Entry]:
     """As `scan`, with tensors in one piece in their cheapest form: for building an index of a million."""
-    return _Walk().found(look(source), 0, trailer(source).body)
+    return _Walk().found(as_buffer(source), 0, trailer(source).body)
 
 
 def metadata(source: Source) -> Mapping[str, str]:  # noqa: ARG001 (there is nothing to read)
@@ -128,7 +128,7 @@ def confirm(source: Source, entry: Entry) -> None:
     """
     if not 0 <= entry.start <= entry.stop <= source.size:
         raise stale(entry)
-    confirm_in(look(source), entry)
+    confirm_in(as_buffer(source), entry)
 
 
 def confirm_in(buffer: Buffer, entry: Entry) -> None:
@@ -165,7 +165,7 @@ def scan_range(source: Source, start: int, stop: int) -> Iterator[Entry]:
     """`scan` for the Values that fill the bytes from `start` to `stop`."""
     if not 0 <= start <= stop <= source.size:
         raise StaleIndex(f"bytes {start:,} to {stop:,} are not inside the file's {source.size:,}")
-    return map(entry_of, _Walk().found(look(source), start, stop))
+    return map(entry_of, _Walk().found(as_buffer(source), start, stop))
 
 
 class _Walk:

@@ -25,7 +25,7 @@ from lazyckpt.formats.protobuf_wire import Buffer
 from lazyckpt.model.dtypes import IN_CKPT, DType
 from lazyckpt.model.entry import TENSOR, Entry, Plain
 from lazyckpt.model.tensor_runs import Alike
-from lazyckpt.sources.window import Patch, Window
+from lazyckpt.sources.window import SparseBuffer, Window
 
 VALUE: Final = 0x0A
 TAG: Final = 0x0A
@@ -165,7 +165,7 @@ def stands_in(buffer: Buffer, entry: Entry) -> bool:
     """
     if isinstance(buffer, memoryview):
         run, base = buffer, 0
-    elif isinstance(buffer, Patch):
+    elif isinstance(buffer, SparseBuffer):
         run, base = buffer.run_at(entry.start)
     else:
         return False

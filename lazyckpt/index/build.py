@@ -31,7 +31,7 @@ from lazyckpt.runtime.atomic_write import put
 from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source, reopen
 from lazyckpt.sources.encryption.keys import AnySecret, Key, secret_or_late
 from lazyckpt.sources.origin import ReplacedFile
-from lazyckpt.sources.paths import given, resolved
+from lazyckpt.sources.paths import as_path, resolved
 
 AUTO: Final = "auto"
 MEMORY: Final = "memory"
@@ -136,7 +136,7 @@ def check_place(where: object) -> str:
     Raises:
         ArgumentTypeError: it is no path.
     """
-    return given(where, "index must be 'auto', 'memory' or a path")
+    return as_path(where, "index must be 'auto', 'memory' or a path")
 
 
 def open_indexed(
@@ -193,7 +193,7 @@ def _anew(opened: Opened, where: str, wishes: Wishes, damaged: Sidecar) -> Store
     """
     now = reopen(opened)
     try:
-        if not now.origin.bears(opened.fingerprint):
+        if not now.origin.matches(opened.fingerprint):
             raise StaleIndex("the file was changed or replaced since it was opened", file=opened.path)
         sealed = damaged.meta.sealed or opened.lock is None
         again = wishes._replace(force=damaged.in_place, digest=None, sealed=sealed, progress=None)
@@ -276,7 +276,7 @@ def _source_for(store: Sidecar, opened: Opened, wishes: Wishes) -> Source:
     """
     meta = store.meta
     known = locations.is_known(store.path, opened) and meta.fingerprint.size == opened.source.size
-    if not (known or opened.origin.bears(meta.fingerprint)) or meta.format != wishes.format:
+    if not (known or opened.origin.matches(meta.fingerprint)) or meta.format != wishes.format:
         raise StaleIndex("it is of an older or of another file")
     if (wishes.digest is not None and not meta.digests) or (meta.sealed and opened.lock is None):
         raise StaleIndex("it does not have what is wanted")
@@ -339,7 +339,7 @@ def _facts(opened: Opened, wishes: Wishes) -> Meta:
 @contextlib.contextmanager
 def _entries(opened: Opened, source: Source, wishes: Wishes) -> Iterator[Iterator[Plain | Entry]]:
     """The entries of a source; when the `with` block ends, all of an authenticated file has been verified."""
-    walked = contextlib.nullcontext(source) if opened.lock is None else _locked().swept(source)
+    walked = contextlib.nullcontext(source) if opened.lock is None else _locked().sequential_view(source)
     with opened.origin.walking(), walked as sweep:
         entries: Iterator[Plain | Entry] = chain.from_iterable(_runs(sweep, wishes))
         if wishes.digest is not None:
@@ -353,18 +353,18 @@ def _runs(source: Source, wishes: Wishes) -> Iterator[list[Plain | Entry]]:
     entries = find(source, wishes.format)
     in_order = FORMATS[wishes.format].in_file_order
     progress = wishes.progress
-    source.scattered(wishes.digest is None)
+    source.advise_random(wishes.digest is None)
     while run := list(islice(entries, _RUN)):
         yield run
         passed, done = done, run[-1].stop if in_order else done + sum(map(_stored, run))
         if done - passed < _DENSE * len(run):  # headers lie close together: what is around one is wanted, too
-            source.scattered(False)
+            source.advise_random(False)
         if in_order and done - released >= _RELEASE_EVERY:
-            source.release(released, done - released)
+            source.drop_pages(released, done - released)
             released = done
         if progress is not None:
             progress(done, source.size)
-    source.scattered(False)
+    source.advise_random(False)
     if progress is not None:
         progress(source.size, source.size)
 
@@ -378,5 +378,5 @@ def _digested(source: Source, entry: Entry) -> Entry:
 
     digest = digest_of(source, entry)
     for extent in entry.all_extents:
-        source.release(*extent)
+        source.drop_pages(*extent)
     return entry._replace(digest=digest)

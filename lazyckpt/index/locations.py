@@ -21,7 +21,7 @@ from lazyckpt.runtime import log
 from lazyckpt.runtime.atomic_write import draft
 from lazyckpt.sources import Opened
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system
-from lazyckpt.sources.paths import download, is_url, shown, upload
+from lazyckpt.sources.paths import download, is_url, redact_url, upload
 
 CACHE_VARIABLE: Final = "LAZYCKPT_CACHE"
 
@@ -93,14 +93,14 @@ def _brought(opened: Opened, target: str) -> bool:
             download(url, made.private)
             store = Sidecar(made.private)
             store.close()
-            if not opened.origin.bears(store.meta.fingerprint):
-                log.info("the index %s is of an older or of another object", shown(url))
+            if not opened.origin.matches(store.meta.fingerprint):
+                log.info("the index %s is of an older or of another object", redact_url(url))
                 return False
             made.place(0o600)
             forget_others(target, opened)
             return True
     except (OSError, LazyCkptError, BadRecord) as error:
-        log.info("no index at %s: %s", shown(url), error)
+        log.info("no index at %s: %s", redact_url(url), error)
         return False
 
 
@@ -118,7 +118,9 @@ def publish(sidecar: str, url: str) -> str:
     """
     target = beside_url(url) if is_url(url) else None
     if target is None:
-        raise ArgumentValueError(f"{shown(url)} has no place elsewhere for its index: only objects at plain URLs do")
+        raise ArgumentValueError(
+            f"{redact_url(url)} has no place elsewhere for its index: only objects at plain URLs do"
+        )
     upload(sidecar, target)
     return target
 

@@ -17,14 +17,14 @@ from lazyckpt.sources import Source
 from lazyckpt.sources.encryption.cipher import Lock, Seal
 from lazyckpt.sources.encryption.decryption import open_encrypted, prove_key
 from lazyckpt.sources.encryption.frames import FrameTable
-from lazyckpt.sources.encryption.sequential import swept
+from lazyckpt.sources.encryption.sequential import sequential_view
 
 SALT: Final = 16
 CHECK: Final = 16
 _PURPOSE: Final = b"lazyckpt sidecar 1"
 _NUMBER: Final = struct.Struct("<Q")
 _PAD: Final = 64
-__all__ = ["Sealing", "open_encrypted", "swept", "unlock"]
+__all__ = ["Sealing", "open_encrypted", "sequential_view", "unlock"]
 
 
 class Sealed:

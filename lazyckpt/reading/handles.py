@@ -20,7 +20,7 @@ from lazyckpt.errors import ChangedFile, NotPicklable
 from lazyckpt.index import Index
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sources import Source
-from lazyckpt.sources.encryption.keys import NO_KEY, AnySecret, KeyReference, LateKey
+from lazyckpt.sources.encryption.keys import NO_KEY, AnySecret, DeferredKey, KeyReference
 
 _NO_FILE: Final = "it was not opened from a file: open it from one, or send arrays (asnumpy)"
 _KEY: Final = (
@@ -68,7 +68,7 @@ class Held(Protocol):
 
 def handle_of(opener: Callable[..., Held], arguments: tuple[Hashable, ...], key: AnySecret) -> Handle:
     """The handle of what was opened with a key, or with none; of a key that was handed over, one that refuses."""
-    if isinstance(key, LateKey):
+    if isinstance(key, DeferredKey):
         key = key.found
     if key is None:
         return Handle(opener, arguments)
@@ -105,7 +105,7 @@ def reduced(held: Held) -> tuple[Any, ...]:
 
 def _mark(hold: Hold) -> Fingerprint:
     """What must be the same when it is opened again: what the source says of its version, else what the index does."""
-    return hold.source.mark or hold.entries.fingerprint
+    return hold.source.fingerprint or hold.entries.fingerprint
 
 
 class Later:

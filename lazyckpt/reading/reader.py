@@ -25,7 +25,7 @@ from lazyckpt.reading.requests import Fetch, Proof, gather, requests_for, within
 from lazyckpt.reading.view_cache import Repeated
 from lazyckpt.sources.base import Source
 from lazyckpt.sources.ranges import Key, Plan, keeps_array, plan
-from lazyckpt.sources.window import Patch
+from lazyckpt.sources.window import SparseBuffer
 
 PIECE: Final = 2**23  # bytes of a large value that are looked at together when it is passed over
 _WORTH_A_MAP: Final = 2**20  # bytes of a value from which a map of its own is cheaper than a copy
@@ -75,7 +75,7 @@ class Payloads:
         if entry.dtype is not None and not entry.digest and self._is_view(entry):
             if entry.stored >= _SMALL:  # its header comes in with it
                 check_sense(entry, self._source)
-                self._source.expect(entry.start, entry.stop - entry.start, alone=True)
+                self._source.prefetch(entry.start, entry.stop - entry.start, alone=True)
             self._form.confirm(self._source, entry)
             return copied(entry.shape, entry.dtype, self._source.read(*entry.extents[0]))
         made: AnyArray = self._run(self._tensor(entry))
@@ -102,7 +102,7 @@ class Payloads:
         """A tensor's values in writable memory of their own: a copy-on-write map of its pages, or a copy."""
         if entry.nbytes >= _WORTH_A_MAP and self._is_view(entry):
             self._form.confirm(self._source, entry)
-            data = self._source.private(*entry.extents[0])
+            data = self._source.map_private(*entry.extents[0])
             if data is not None:
                 return array_of(entry, data)
         return self.copy(entry)
@@ -178,14 +178,14 @@ class Payloads:
             check.update(data)
             yield data
             for offset, request in within(entry.extents, done, data):
-                self._source.release(offset, request.nbytes)
+                self._source.drop_pages(offset, request.nbytes)
         check.finish()
 
     def stored_at(self, entry: Entry, start: int, length: int) -> memoryview:
         """Bytes of a value as they are stored, wherever its extents are. Its header must have been proven."""
         if self._source.window == 0 and len(entry.extents) == 1:
             offset = entry.extents[0].offset + start
-            self._source.expect(offset, length)
+            self._source.prefetch(offset, length)
             return self._source.read(offset, length)
         data = np.empty(length, np.uint8).data
         self._source.read_many(within(entry.extents, start, data))
@@ -212,9 +212,9 @@ class Payloads:
         """
         return self._proven(stretch, self._source.read(stretch.start, stretch.stop - stretch.start))
 
-    def release(self, stretch: Stretch) -> None:
+    def drop_pages(self, stretch: Stretch) -> None:
         """Let the pages of a stretch leave this process's memory."""
-        self._source.release(stretch.start, stretch.stop - stretch.start)
+        self._source.drop_pages(stretch.start, stretch.stop - stretch.start)
 
     def prove(self, entries: list[Entry]) -> None:
         """Make sure that the file has entries where the index says, with one read of the source. Reads headers only.
@@ -230,7 +230,7 @@ class Payloads:
             proof.check()
         if entries:
             start = min(entry.start for entry in entries)
-            self._source.release(start, max(entry.stop for entry in entries) - start)
+            self._source.drop_pages(start, max(entry.stop for entry in entries) - start)
 
     def boxes(self, entry: Entry) -> tuple[tuple[tuple[int, ...], Entry], ...]:
         """The parts that a value is made of: where each begins in the whole, and its entry. Here always one."""
@@ -299,7 +299,7 @@ class Payloads:
 
     def _cut(self, stretch: Stretch, run: memoryview) -> list[Any]:
         """The values of a stretch whose bytes are at hand."""
-        patch = Patch([(stretch.start, run)])
+        patch = SparseBuffer([(stretch.start, run)])
         made: list[Any] = [None] * len(stretch.names)
         groups, others = self._proven(stretch, run)
         for alike, values in groups:
@@ -362,7 +362,7 @@ class Payloads:
             self._form.confirm(self._source, entry)
             return Proof(entry, self._source.name, [], lambda: None)
         pieces = [(gap.offset, memoryview(bytearray(gap.length))) for gap in gaps]
-        return Proof(entry, self._source.name, list(pieces), lambda: self._form.confirm_in(Patch(pieces), entry))
+        return Proof(entry, self._source.name, list(pieces), lambda: self._form.confirm_in(SparseBuffer(pieces), entry))
 
 
 def _whole(size: int) -> int:

@@ -11,8 +11,8 @@ from lazyckpt.formats.protobuf_wire import Buffer
 from lazyckpt.index import Index
 from lazyckpt.model.entry import Entry, Extent, Fingerprint, Plain, moved
 from lazyckpt.sources.base import Source
-from lazyckpt.sources.concatenated import JoinedSource
-from lazyckpt.sources.window import Patch
+from lazyckpt.sources.concatenated import ConcatenatedSource
+from lazyckpt.sources.window import SparseBuffer
 
 
 class JoinedIndex(Index):
@@ -121,7 +121,7 @@ class JoinedIndex(Index):
             part.close()
 
 
-def joined(form: Format, source: JoinedSource) -> Format:
+def joined(form: Format, source: ConcatenatedSource) -> Format:
     """What `form` offers of each part, by places in the whole.
 
     Metadata are those of all parts together, the last one's where they differ; checksums those of the first part that
@@ -141,7 +141,7 @@ def joined(form: Format, source: JoinedSource) -> Format:
 
     def confirm_in(buffer: Buffer, entry: Entry) -> None:
         base = base_of(entry)
-        if not isinstance(buffer, Patch):
+        if not isinstance(buffer, SparseBuffer):
             raise TypeError("the bytes of one header are needed, not a whole source")
         form.confirm_in(buffer.moved(-base), moved(entry, -base))
 

@@ -27,7 +27,7 @@ from lazyckpt.sharding.shard_index import MergedIndex, Merger, Rank
 from lazyckpt.sharding.shard_reader import MergedPayloads
 from lazyckpt.sharding.strategy import Strategy, read_strategy, strategy_files
 from lazyckpt.sources import CACHE_BYTES
-from lazyckpt.sources.concatenated import JoinedSource
+from lazyckpt.sources.concatenated import ConcatenatedSource
 from lazyckpt.sources.encryption.keys import AnySecret, Key, Secret, secret_or_late
 from lazyckpt.sources.paths import absolute, is_folder, resolved
 
@@ -139,7 +139,7 @@ def _united(name: str, files: list[str], how: _How, collisions: str) -> Checkpoi
     try:
         parts.extend(map(how.open, files))  # so that what was opened before a fault is closed
         indexes = [found.entries for found in parts]
-        whole = JoinedSource(name, [found.source for found in parts])
+        whole = ConcatenatedSource(name, [found.source for found in parts])
         index = JoinedIndex(indexes, whole.bases)
         one = joined(_one_format(zip(files, parts, strict=True)), whole)
         names = _names(index, indexes, files, collisions)
@@ -187,7 +187,7 @@ def _merged(folder: str, files: dict[int, str], strategy: Strategy, how: _How, c
             base += found.source.size
         if not parts:
             raise MissingFile(f"no rank's file in {folder} can be read: {next(iter(ranks.values())).fault}")
-        whole = JoinedSource(folder, [found.source for found in parts.values()])
+        whole = ConcatenatedSource(folder, [found.source for found in parts.values()])
         merger = Merger(ranks, strategy)
         index = MergedIndex(merger, ranks)
         one = joined(_one_format(parts.items()), whole)

@@ -24,7 +24,7 @@ from lazyckpt.reading.handles import Handle, Hold, handle_of
 from lazyckpt.reading.reader import Payloads
 from lazyckpt.sharding.concatenated import JoinedIndex, joined
 from lazyckpt.sources import Source
-from lazyckpt.sources.concatenated import JoinedSource
+from lazyckpt.sources.concatenated import ConcatenatedSource
 from lazyckpt.sources.encryption.keys import AnySecret, Secret
 from lazyckpt.sources.paths import absolute, folder_of, is_url, join, read, resolved
 
@@ -112,7 +112,7 @@ def open_set(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishe
         for found in parts:
             found.close()
         raise
-    whole = JoinedSource(path, [found.source for found in parts])
+    whole = ConcatenatedSource(path, [found.source for found in parts])
     numbers = {file: number for number, file in enumerate(files)}
     entries = JoinedIndex(indexes, whole.bases, {name: numbers[file] for name, file in homes.items()})
     return OpenedSet(whole, entries, joined(FORMATS[wishes.format], whole))

@@ -12,7 +12,7 @@ from lazyckpt.errors import ArgumentValueError, EncryptedFile, WrongKey
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
 from lazyckpt.sources.encryption.cipher import MODES, Lock, encryption_of
-from lazyckpt.sources.encryption.keys import OWN_MODE, AnySecret, LateKey
+from lazyckpt.sources.encryption.keys import OWN_MODE, AnySecret, DeferredKey
 from lazyckpt.sources.local import open_local
 from lazyckpt.sources.origin import LocalOrigin, Origin
 from lazyckpt.sources.paths import is_url
@@ -113,7 +113,7 @@ def _open_remote(url: str, cache: int) -> tuple[Source, Origin]:
 
 def _lock(raw: Source, head: bytes, key: AnySecret, mode_name: str) -> Lock | None:
     found = encryption_of(head[:_MARK])
-    if isinstance(key, LateKey):
+    if isinstance(key, DeferredKey):
         if found is None and key.insists and raw.size:
             raise _no_use(raw)
         key = None if found is None else key.of(raw.name, found.name)

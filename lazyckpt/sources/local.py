@@ -96,8 +96,8 @@ class MmapSource(BaseSource):
         self._private: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
         self._identity = (status.st_dev, status.st_ino)
 
-    def private(self, offset: int, length: int) -> memoryview | None:
-        """See `Source.private`. Each holds a descriptor, so only so many are given out at a time."""
+    def map_private(self, offset: int, length: int) -> memoryview | None:
+        """See `Source.map_private`. Each holds a descriptor, so only so many are given out at a time."""
         if self._map is None or len(self._private) >= _MOST_PRIVATE_MAPS:
             return None
         start = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
@@ -116,7 +116,7 @@ class MmapSource(BaseSource):
         self._private.add(made)
         return memoryview(made)[offset - start :]
 
-    def release(self, offset: int, length: int) -> None:
+    def drop_pages(self, offset: int, length: int) -> None:
         """Take the range out of this process's memory (it stays in the page cache)."""
         start = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
         pages = (offset + length - start) // mmap.PAGESIZE
@@ -139,7 +139,7 @@ class MmapSource(BaseSource):
             )
         return whole[offset : offset + length]
 
-    def expect(self, offset: int, length: int, alone: bool = False) -> None:
+    def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
         """Read and map all pages of a range in one call (Linux 5.14 and newer); a fault for every 64 KiB costs more.
 
         Where a fault can be told to (see `_faults_are_exact`), those of a range that is read alone come in by huge
@@ -156,8 +156,8 @@ class MmapSource(BaseSource):
         if alone:
             _advise(opened, _AS_EVER, 0, self.size)
 
-    def scattered(self, whether: bool) -> None:
-        """See `Source.scattered`: each fault then brings in one page, and not the hundreds of kilobytes around it."""
+    def advise_random(self, whether: bool) -> None:
+        """See `Source.advise_random`: a fault then brings in one page, not the hundreds of KiB around it."""
         opened = self._map
         if opened is not None and hasattr(mmap, "MADV_RANDOM"):
             opened.madvise(mmap.MADV_RANDOM if whether else mmap.MADV_NORMAL)

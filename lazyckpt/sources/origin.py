@@ -37,7 +37,7 @@ class Origin(Protocol):
     def fingerprint(self) -> Fingerprint:
         """Of the file at the moment it was opened. Cost: of a remote object, at most two small reads."""
 
-    def bears(self, mark: Fingerprint) -> bool:
+    def matches(self, mark: Fingerprint) -> bool:
         """Whether a mark is this file's."""
 
     def check(self) -> None:
@@ -65,8 +65,8 @@ class LocalOrigin(NamedTuple):
         """See `Origin.mode`."""
         return self.status.st_mode & 0o777
 
-    def bears(self, mark: Fingerprint) -> bool:
-        """See `Origin.bears`."""
+    def matches(self, mark: Fingerprint) -> bool:
+        """See `Origin.matches`."""
         return mark == self.fingerprint
 
     def check(self) -> None:

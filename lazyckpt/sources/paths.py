@@ -44,12 +44,12 @@ def is_web(path: str) -> bool:
     return bool(_WEB.match(path))
 
 
-def shown(text: str) -> str:
+def redact_url(text: str) -> str:
     """A text with what follows `?` in web addresses taken out: a signed address is a key."""
     return _QUERY.sub(r"\1", text) if "://" in text else text
 
 
-def given(path: object, what: str = "a path is needed") -> str:
+def as_path(path: object, what: str = "a path is needed") -> str:
     """A path or URL that came as an argument, as a string.
 
     Raises:
@@ -87,12 +87,12 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
         import fsspec
     except ImportError:
         raise ArgumentValueError(
-            f"{shown(url)} is a URL, and those need fsspec: pip install 'lazyckpt[remote]'"
+            f"{redact_url(url)} is a URL, and those need fsspec: pip install 'lazyckpt[remote]'"
         ) from None
     try:
         found: tuple[AbstractFileSystem, str] = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
-        raise ArgumentValueError(f"{shown(url)} cannot be opened: {shown(str(error))}") from None
+        raise ArgumentValueError(f"{redact_url(url)} cannot be opened: {redact_url(str(error))}") from None
     return found
 
 
@@ -110,20 +110,20 @@ def told(url: str) -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001 (told below)
         if isinstance(error, FileNotFoundError) or getattr(error, "status", None) in _GONE:
-            what = f"the checkpoint file: {shown(url)} does not exist, please check the address"
+            what = f"the checkpoint file: {redact_url(url)} does not exist, please check the address"
             raise MissingFile(what) from None
-        why = shown(str(error).replace(url, shown(url))) or "no reason was given"
-        raise UnreadableFile(f"{shown(url)} cannot be read: {type(error).__name__}: {why}") from None
+        why = redact_url(str(error).replace(url, redact_url(url))) or "no reason was given"
+        raise UnreadableFile(f"{redact_url(url)} cannot be read: {type(error).__name__}: {why}") from None
 
 
-def on_this_machine(path: str, why: str) -> str:
+def require_local(path: str, why: str) -> str:
     """A path, of which `file://` is taken off.
 
     Raises:
         ArgumentValueError: it is a URL, which cannot be for this reason.
     """
     if is_url(path):
-        raise ArgumentValueError(f"{shown(path)} is a URL: {why}")
+        raise ArgumentValueError(f"{redact_url(path)} is a URL: {why}")
     local = _LOCAL.match(path)
     return path[local.end() :] if local else path
 
@@ -219,7 +219,7 @@ def upload(path: str, url: str) -> None:
     try:
         fs.put_file(path, inside)
     except Exception as error:  # noqa: BLE001 (told below)
-        why = f"{shown(url)} cannot be written: {type(error).__name__}: {shown(str(error))}"
+        why = f"{redact_url(url)} cannot be written: {type(error).__name__}: {redact_url(str(error))}"
         raise UnwritableFile(getattr(error, "errno", None) or errno.EIO, why) from None
 
 

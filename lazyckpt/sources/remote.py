@@ -27,9 +27,9 @@ from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, Unreadab
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sources.base import BaseSource, Request
 from lazyckpt.sources.encryption.cipher import encryption_of
-from lazyckpt.sources.kept import KeptRanges
 from lazyckpt.sources.local import SAMPLED, hash_of_ends
-from lazyckpt.sources.paths import filesystem, shown, told
+from lazyckpt.sources.paths import filesystem, redact_url, told
+from lazyckpt.sources.range_cache import RangeCache
 from lazyckpt.sources.ranges import spans
 
 HEAD_BYTES: Final = 2**16  # fetched when an object is opened
@@ -104,7 +104,7 @@ class RemoteObject:
             MissingFile, UnreadableFile, ArgumentValueError: there is nothing to read.
         """
         self.path = url
-        self.name = shown(url)
+        self.name = redact_url(url)
         self._turn = threading.Lock()
         self._walks = 0
         self.facts = self._connect()
@@ -135,7 +135,7 @@ class RemoteObject:
         return f"{self.facts.size} {self.facts.version}" if self.facts.version else ""
 
     @property
-    def mark(self) -> Fingerprint | None:
+    def version_fingerprint(self) -> Fingerprint | None:
         """The version as a fingerprint without a sample; None if there is none."""
         return Fingerprint(self.facts.size, _number(self.facts.version), bytes(16)) if self.facts.version else None
 
@@ -144,8 +144,8 @@ class RemoteObject:
         """See `Origin.fingerprint`: the version takes the place of the time."""
         return Fingerprint(self.facts.size, _number(self.facts.version), self._sample())
 
-    def bears(self, mark: Fingerprint) -> bool:
-        """See `Origin.bears`: by the version; or by size and sample, which a copy of a local file has in common."""
+    def matches(self, mark: Fingerprint) -> bool:
+        """See `Origin.matches`: by the version; or by size and sample, which a copy of a local file has in common."""
         if mark.size != self.facts.size:
             return False
         known = _number(self.facts.version)
@@ -260,18 +260,18 @@ class RemoteSource(BaseSource):
 
     window = WINDOW
     window_limit = WINDOW_LIMIT
-    ahead = AT_ONCE
+    prefetch_depth = AT_ONCE
 
     def __init__(self, remote: RemoteObject, budget: int) -> None:
         self.name = remote.name
         self.size = remote.facts.size
         self._remote: RemoteObject | None = remote
-        self._kept = KeptRanges(budget)
+        self._kept = RangeCache(budget)
 
     @property
-    def mark(self) -> Fingerprint | None:
-        """See `Source.mark`."""
-        return self._open().mark
+    def fingerprint(self) -> Fingerprint | None:
+        """See `Source.fingerprint`."""
+        return self._open().version_fingerprint
 
     def read_many(self, requests: Iterable[Request]) -> None:
         """See `Source.read_many`. Cost: up to 128 MiB beside the destinations."""

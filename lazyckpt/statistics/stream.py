@@ -92,7 +92,7 @@ def _of_neighbours(payloads: Payloads, group: list[tuple[str, Known]]) -> list[l
     for alike, values in proven:
         for number, moments in zip(alike.numbers, measure_each(values), strict=True):
             rows[number] = [Row(group[number][0], alike.dtype.name, alike.shape, moments)]
-    payloads.release(stretch)
+    payloads.drop_pages(stretch)
     return [rows[number] for number in range(len(group))]
 
 

@@ -46,7 +46,7 @@ from lazyckpt.errors import (
 from lazyckpt.index.schema import FRAMES, NAMES, record_key
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.encryption.cipher import MODES as OURS
-from lazyckpt.sources.encryption.frames import hop
+from lazyckpt.sources.encryption.frames import read_frame_headers
 
 PLAIN = checkpoint(MIXED)
 OTHER = bytes(range(50, 66))
@@ -392,7 +392,7 @@ def test_a_table_of_blocks_cannot_be_forged(sealed, tmp_path):
     """It is sealed with the key even if names are in clear: a table that moves a block is not believed."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, block=BLOCK))
     lazyckpt.build_index(path, KEY, sealed=sealed).close()
-    table = hop(BytesSource(encrypted(DEEP_PLAIN, block=BLOCK)), OURS["AES-GCM"]).to_bytes()
+    table = read_frame_headers(BytesSource(encrypted(DEEP_PLAIN, block=BLOCK)), OURS["AES-GCM"]).to_bytes()
     rows = [table[start : start + 64] for start in range(0, len(table), 64)]
     forged = b"".join(row[:16] + rows[number][16:] for row, number in zip(rows, SWAPPED, strict=True))
     forge(path, lambda transaction: transaction.put(FRAMES, forged))

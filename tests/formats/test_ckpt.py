@@ -47,7 +47,7 @@ from lazyckpt.model.dtypes import DTYPES, IN_CKPT
 from lazyckpt.model.entry import Extent
 from lazyckpt.reading.reader import Payloads
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.window import Patch
+from lazyckpt.sources.window import SparseBuffer
 
 
 def scanned(data):
@@ -517,7 +517,7 @@ def test_every_entry_is_confirmed_where_it_was_found(data, window):
         pieces = [(offset, memoryview(data)[offset : offset + length]) for offset, length in header_extents(entry)]
 
         assert confirm(source, entry) is None
-        assert confirm_in(Patch(pieces), entry) is None
+        assert confirm_in(SparseBuffer(pieces), entry) is None
 
 
 @given(files)
@@ -607,7 +607,7 @@ def test_an_entry_is_not_confirmed_in_other_bytes():
     entry = only(array_value("w", counting((2, 3))))
 
     with pytest.raises(StaleIndex):
-        confirm_in(Patch([(entry.start, memoryview(b"\x0a"))]), entry)
+        confirm_in(SparseBuffer([(entry.start, memoryview(b"\x0a"))]), entry)
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 5), (5, 4), (0, 10**9), (10**9, 10**9)])

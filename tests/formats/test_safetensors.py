@@ -22,7 +22,7 @@ from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import Extent
 from lazyckpt.reading.reader import Payloads
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.window import Patch
+from lazyckpt.sources.window import SparseBuffer
 
 FORM = FORMATS["safetensors"]
 ARRAYS = {
@@ -277,7 +277,7 @@ def test_an_entry_is_proven_by_its_item():
     for entry in FORM.scan(source):
         confirm(source, entry)
         pieces = [(at, memoryview(data)[at : at + size]) for at, size in FORM.header_extents(entry)]
-        FORM.confirm_in(Patch(pieces), entry)
+        FORM.confirm_in(SparseBuffer(pieces), entry)
 
 
 @pytest.mark.parametrize(

@@ -368,7 +368,7 @@ def test_large_values_are_the_same_one_by_one_and_together(access, tmp_path):
     path.write_bytes(checkpoint(LARGE))
     opened = open_source(str(path), access=access).source
     payloads, entries = Payloads(opened, FORM), [*FORM.scan(opened)]
-    opened.release(0, opened.size)
+    opened.drop_pages(0, opened.size)
     values = [*payloads.values(entries), *map(payloads.copy, entries)]
     opened.close()
 

@@ -25,7 +25,7 @@ from lazyckpt.sharding.shard_index import MergedIndex, Merger, Rank
 from lazyckpt.sharding.shard_reader import MergedPayloads
 from lazyckpt.sharding.strategy import Layout
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.concatenated import JoinedSource
+from lazyckpt.sources.concatenated import ConcatenatedSource
 
 
 @st.composite
@@ -114,7 +114,7 @@ def distributed(layout, whole, lost=(), source_of=BytesSource):
         entries = Index(MemoryStore(FORMATS["ckpt"].find(BytesSource(data)), Meta(Fingerprint(0, 0, bytes(16)))))
         ranks[number] = Rank(f"rank_{number}", entries, base)
         base += len(data)
-    source = JoinedSource("all", [source_of(data) for data in files.values()])
+    source = ConcatenatedSource("all", [source_of(data) for data in files.values()])
     merger = Merger(ranks, {0: {"w": layout}})
     index = MergedIndex(merger, ranks)
     payloads = MergedPayloads(source, joined(FORMATS["ckpt"], source), merger.boxes_of)

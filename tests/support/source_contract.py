@@ -10,7 +10,7 @@ import pytest
 from checkpoints import pattern
 
 from lazyckpt.errors import ChangedFile
-from lazyckpt.sources.window import look
+from lazyckpt.sources.window import as_buffer
 
 SIZE = 70_001  # more than a page, a multiple of nothing
 
@@ -118,8 +118,8 @@ class SourceContract:
         assert source.window or np.shares_memory(*views)
 
     def test_the_whole_can_be_looked_at_byte_by_byte(self, source):
-        """`look` gives something that is indexed as the bytes themselves are."""
-        seen = look(source)
+        """`as_buffer` gives something that is indexed as the bytes themselves are."""
+        seen = as_buffer(source)
         offsets = [0, 1, 4095, 4096, len(self.data) // 2, len(self.data) - 1, 7]
 
         assert [seen[offset] for offset in offsets] == [self.data[offset] for offset in offsets]
@@ -128,7 +128,7 @@ class SourceContract:
         """`release` is a hint; bytes read afterwards are the same."""
         source.read(0, source.size)
         for start, length in ranges(source.size, seed=2, count=10):
-            source.release(start, length)
+            source.drop_pages(start, length)
 
         assert source.read(0, source.size) == self.data
 
@@ -136,7 +136,7 @@ class SourceContract:
         """`scattered` is about speed; bytes read under it and after it are the same."""
         found = []
         for whether in (True, False):
-            source.scattered(whether)
+            source.advise_random(whether)
             found += [bytes(source.read(start, length)) for start, length in ranges(source.size, seed=5, count=10)]
 
         assert found == 2 * [

@@ -25,12 +25,12 @@ from typing import Any, Final, NamedTuple
 
 from lazyckpt.errors import DamagedBlock, WrongKey
 from lazyckpt.model.entry import Fingerprint
-from lazyckpt.sources.base import BaseSource, Request, Source, copy, room
+from lazyckpt.sources.base import BaseSource, Request, Source, allocate, copy
 from lazyckpt.sources.encryption.block_cache import Block, Blocks
 from lazyckpt.sources.encryption.cbc_padding import unpadded
 from lazyckpt.sources.encryption.cipher import BLOCK, Lock, invalid_tag
 from lazyckpt.sources.encryption.cipher_runs import SCRATCH, passes, scatter
-from lazyckpt.sources.encryption.frames import Frame, FrameTable, hop
+from lazyckpt.sources.encryption.frames import Frame, FrameTable, read_frame_headers
 from lazyckpt.sources.encryption.read_ahead import NOWHERE, place_in
 
 _NONCES: Final = (12, 16)  # MindSpore stores 16 bytes and uses 12; 16 should it ever mend that
@@ -65,8 +65,8 @@ def open_encrypted(raw: Source, lock: Lock, table: FrameTable | None = None, cac
     Cost: with a table nothing; without one 48 bytes a frame, and for CBC the last 16 bytes of each are decrypted.
     """
     if lock.mode.tagged:
-        return GcmSource(raw, lock, hop(raw, lock.mode) if table is None else table, cache)
-    return CbcSource(raw, lock, unpadded(raw, lock, hop(raw, lock.mode)) if table is None else table)
+        return GcmSource(raw, lock, read_frame_headers(raw, lock.mode) if table is None else table, cache)
+    return CbcSource(raw, lock, unpadded(raw, lock, read_frame_headers(raw, lock.mode)) if table is None else table)
 
 
 def prove_key(raw: Source, lock: Lock) -> None:
@@ -97,9 +97,9 @@ class DecryptedSource(BaseSource):
         self._lock = lock
 
     @property
-    def mark(self) -> Fingerprint | None:
-        """See `Source.mark`."""
-        return self._raw.mark
+    def fingerprint(self) -> Fingerprint | None:
+        """See `Source.fingerprint`."""
+        return self._raw.fingerprint
 
     def close(self) -> None:
         """Close the file underneath."""
@@ -117,12 +117,12 @@ class DecryptedSource(BaseSource):
                 wanted.append((offset, destination))
         self._read_pieces(wanted)
 
-    def release(self, offset: int, length: int) -> None:
-        """See `Source.release`: of the ciphertext."""
+    def drop_pages(self, offset: int, length: int) -> None:
+        """See `Source.drop_pages`: of the ciphertext."""
         if length and len(self.table):
             first, last = self.table[self.table.holding(offset)], self.table[self.table.holding(offset + length - 1)]
             begin = first.offset + offset - first.plain
-            self._raw.release(begin, last.offset + offset + length - last.plain - begin)
+            self._raw.drop_pages(begin, last.offset + offset + length - last.plain - begin)
 
     def _read_pieces(self, requests: list[Request]) -> None:
         jobs: dict[int, list[Request]] = {}
@@ -277,14 +277,14 @@ class GcmSource(DecryptedSource):
 
     def _authentic(self, frame: Frame, data: memoryview, nonce: bytes, pieces: list[Request]) -> bool:
         decryptor = self._lock.gcm(nonce, frame.tag)
-        scratch = room(min(SCRATCH, frame.stored))
+        scratch = allocate(min(SCRATCH, frame.stored))
         pieces = sorted(pieces, key=itemgetter(0))
         first = 0
         for begin, end, destination in passes(frame.stored, pieces):
             target = scratch[: end - begin] if destination is None else destination
-            self._raw.expect(frame.offset + begin, end - begin)
+            self._raw.prefetch(frame.offset + begin, end - begin)
             decryptor.update_into(data[begin:end], target)
-            self._raw.release(frame.offset + begin, end - begin)
+            self._raw.drop_pages(frame.offset + begin, end - begin)
             if destination is None:
                 first = scatter(begin, target, pieces, first)
         try:
@@ -300,9 +300,9 @@ class CbcSource(DecryptedSource):
     window = 256
     window_limit = 2**20
 
-    def scattered(self, whether: bool) -> None:
-        """See `Source.scattered`: of the ciphertext."""
-        self._raw.scattered(whether)
+    def advise_random(self, whether: bool) -> None:
+        """See `Source.advise_random`: of the ciphertext."""
+        self._raw.advise_random(whether)
 
     def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
         tasks: list[Callable[[], None]] = []
@@ -327,7 +327,7 @@ class CbcSource(DecryptedSource):
         end = -(-(inside + destination.nbytes) // BLOCK) * BLOCK
         iv = frame.iv if begin == 0 else bytes(self._raw.read(frame.offset + begin - BLOCK, BLOCK))
         data = self._raw.read(frame.offset + begin, end - begin)
-        self._raw.expect(frame.offset + begin, end - begin)
+        self._raw.prefetch(frame.offset + begin, end - begin)
         decryptor = self._lock.cbc(iv)
         done = 0
         if inside > begin:  # the first 16 bytes are only partly wanted

@@ -10,7 +10,7 @@ from typing import Final
 _LARGEST_SHARE: Final = 4  # a range of more than this part of the budget would drive out all others
 
 
-class KeptRanges:
+class RangeCache:
     """The ranges that were used last, as many as fit. Safe for many threads."""
 
     def __init__(self, budget: int) -> None:
