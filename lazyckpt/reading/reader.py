@@ -183,7 +183,7 @@ class Payloads:
 
     def stored_at(self, entry: Entry, start: int, length: int) -> memoryview:
         """Bytes of a value as they are stored, wherever its extents are. Its header must have been proven."""
-        if self._source.window == 0 and len(entry.extents) == 1:
+        if self._source.is_addressable and len(entry.extents) == 1:
             offset = entry.extents[0].offset + start
             self._source.prefetch(offset, length)
             return self._source.read(offset, length)
@@ -194,7 +194,7 @@ class Payloads:
     def values(self, entries: list[Entry]) -> list[AnyArray | str | list[AnyArray]]:
         """The values of several entries, with one read of the source (each encrypted block is visited once)."""
         groups = neighbours(entries)
-        if self._source.window == 0:
+        if self._source.is_addressable:
             return [value for group in groups for value in self._at_hand(group)]
         fetches = [self._fetch(group[0]).alone() if len(group) == 1 else self._together(group) for group in groups]
         self._source.read_many([request for fetch in fetches for request in fetch.requests])
@@ -243,14 +243,14 @@ class Payloads:
     @property
     def is_addressable(self) -> bool:
         """Whether reading one value never costs work that reading its neighbour would share."""
-        return self._source.window == 0
+        return self._source.is_addressable
 
     def _run(self, fetch: Fetch) -> Any:
         self._source.read_many(fetch.requests)
         return fetch.finish()
 
     def _is_view(self, entry: Entry) -> bool:
-        return self._source.window == 0 and len(entry.extents) == 1 and is_plain(entry)
+        return self._source.is_addressable and len(entry.extents) == 1 and is_plain(entry)
 
     def _fetch(self, entry: Entry) -> Fetch:
         if entry.kind == STRING:
@@ -357,7 +357,7 @@ class Payloads:
             StaleIndex: it contradicts itself or the file's size.
         """
         check_sense(entry, self._source)
-        gaps = () if self._source.window == 0 else self._form.header_extents(entry)
+        gaps = () if self._source.is_addressable else self._form.header_extents(entry)
         if not gaps or sum(gap.length for gap in gaps) > _LONGEST_HEADER:
             self._form.confirm(self._source, entry)
             return Proof(entry, self._source.name, [], lambda: None)

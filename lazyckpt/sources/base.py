@@ -25,8 +25,8 @@ class Source(Protocol):
     Attributes:
         name: what to call it in messages: a path or a URL.
         size: number of bytes.
-        window: how many bytes are worth fetching at once when headers are walked. 0 means *addressable*: `read` of
-            any range copies nothing and touches nothing until the bytes themselves are looked at.
+        is_addressable: whether `read` of any range copies nothing, and touches no byte until the view is looked at.
+        window: how many bytes are worth fetching at once when headers are walked; 0 if it is addressable.
         window_limit: how far that number may grow while headers lie close together (0: it does not grow).
         fingerprint: of the version that was opened, where the store names versions; None for all other sources.
         prefetch_depth: how many later ranges are worth fetching at the same time as one (0: none).
@@ -34,6 +34,7 @@ class Source(Protocol):
 
     name: str
     size: int
+    is_addressable: bool
     window: int
     window_limit: int
     prefetch_depth: int
@@ -95,6 +96,7 @@ class BaseSource:
 
     name: str
     size: int
+    is_addressable: bool = False
     window: int = 4096
     window_limit: int = 0
     prefetch_depth: int = 0
@@ -168,6 +170,7 @@ def copy(destination: memoryview, data: memoryview) -> None:
 class BytesSource(BaseSource):
     """Bytes that are in memory already. Addressable."""
 
+    is_addressable = True
     window = 0
 
     def __init__(self, data: bytes | bytearray | memoryview, name: str = "<bytes>") -> None:

@@ -26,6 +26,7 @@ class ConcatenatedSource(BaseSource):
         self.parts = tuple(parts)
         self.bases = (0, *accumulate(part.size for part in parts))[:-1]
         self.size = sum(part.size for part in parts)
+        self.is_addressable = all(part.is_addressable for part in parts)
         self.window = max((part.window for part in parts), default=0)
         self.window_limit = max((part.window_limit for part in parts), default=0)
 

@@ -80,6 +80,7 @@ def _advise(opened: mmap.mmap, advice: tuple[int, ...], start: int, size: int) -
 class MmapSource(BaseSource):
     """A file as a read-only memory map. Addressable: reading copies nothing."""
 
+    is_addressable = True
     window = 0
 
     def __init__(self, name: str, descriptor: int, status: os.stat_result) -> None:

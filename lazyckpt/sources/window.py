@@ -81,7 +81,7 @@ def as_buffer(source: Source) -> memoryview | Window:
 
     Cost: none here; a `Window` reads `source.window` bytes or more when a byte outside the last run is looked at.
     """
-    return source.read(0, source.size) if source.window == 0 else Window(source)
+    return source.read(0, source.size) if source.is_addressable else Window(source)
 
 
 class SparseBuffer:

@@ -198,7 +198,7 @@ class GcmSource(DecryptedSource):
         begin = self.table[first].plain + min(inside for inside, _ in jobs[first])
         end = frame.plain + max(inside + piece.nbytes for inside, piece in jobs[last])
         before, self._place = self._place, place_in(last, frame, end)
-        if self._raw.window == 0 and before.leads_to(first, begin, last, end):
+        if self._raw.is_addressable and before.leads_to(first, begin, last, end):
             if last != before.number:
                 self._blocks.leave(before.number)
             count = min(_AHEAD, self._blocks.limit // frame.length - 1)

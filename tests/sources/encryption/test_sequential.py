@@ -169,8 +169,8 @@ def test_a_fault_of_the_reader_passes_through():
 def test_buffers_are_used_again(monkeypatch):
     """A pass over many blocks asks for no more memory than one over a few: fresh memory costs more than AES."""
     asked = []
-    real = sweep_module.room
-    monkeypatch.setattr(sweep_module, "room", lambda size: asked.append(size) or real(size))
+    real = sweep_module.allocate
+    monkeypatch.setattr(sweep_module, "allocate", lambda size: asked.append(size) or real(size))
     with sequential_view(opened(encrypted(pattern(200 * BLOCK), block=BLOCK))) as sweep:
         for place in range(0, 200 * BLOCK, BLOCK // 2):
             sweep.read(place, 100)
