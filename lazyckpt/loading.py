@@ -22,7 +22,7 @@ from lazyckpt.errors import (
 from lazyckpt.formats import FORMATS, Format
 from lazyckpt.formats.detect import HEAD, diagnose, recognised
 from lazyckpt.index import Index
-from lazyckpt.index.build import AUTO, MEMORY, Wishes, check_place, index_in_memory
+from lazyckpt.index.build import AUTO, MEMORY, IndexOptions, check_place, index_in_memory
 from lazyckpt.index.selection import AllNames, ChoiceFunction, Names, Selection, SomeNames, check_prefix, choose
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
 from lazyckpt.model.entry import REFUSED
@@ -109,11 +109,11 @@ def load_checkpoint(
     where = check_place(index)
     if not isinstance(block_cache, int) or block_cache < 0:
         raise ArgumentValueError(f"block_cache must be a number of bytes, at least 0, not {block_cache!r}")
-    wishes = Wishes(cache=block_cache, format=format)
+    options = IndexOptions(cache=block_cache, format=format)
     if isinstance(ckpt_file_name, io.BytesIO):
         opened = _open_bytes(ckpt_file_name, where, format)
     else:
-        opened = open_path(path, key, dec_mode, where, wishes)
+        opened = open_path(path, key, dec_mode, where, options)
     try:
         checkpoint = _made(opened, selection, crc_check)
     except BaseException:
@@ -143,8 +143,8 @@ def open_checkpoint(
     finally:
         dec_key = None  # so that no traceback's variables show it
     place = _existing(path)
-    wishes = Wishes(cache=block_cache, format=format_of_name(place) if is_listing(place) else "")
-    opened = open_path(place, key, dec_mode, AUTO, wishes)
+    options = IndexOptions(cache=block_cache, format=format_of_name(place) if is_listing(place) else "")
+    opened = open_path(place, key, dec_mode, AUTO, options)
     try:
         return _made(opened, Selection(), crc_check=False)
     except BaseException:
@@ -340,9 +340,9 @@ def open_all(
     if is_listing(place):
         if not exists(place):
             raise MissingFile(f"{place} does not exist, please check the name and the folder")
-        wishes = Wishes(cache=block_cache, format=format_of_name(place))
+        options = IndexOptions(cache=block_cache, format=format_of_name(place))
     else:
         place = resolved(place)
-        wishes = Wishes(cache=block_cache)
-    opened = open_path(place, key, dec_mode, index, wishes)
+        options = IndexOptions(cache=block_cache)
+    opened = open_path(place, key, dec_mode, index, options)
     return Checkpoint(opened.source, opened.entries, opened.payloads(), AllNames(opened.entries))

@@ -19,7 +19,7 @@ from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.index import Index
 from lazyckpt.index.selection import AllNames, SomeNames
 from lazyckpt.model.entry import MAP, TENSOR, Entry
-from lazyckpt.model.tensor_runs import Stretch
+from lazyckpt.model.tensor_runs import TensorRun
 from lazyckpt.parameter import Parameter
 from lazyckpt.reading.bulk import read_all
 from lazyckpt.sources.encryption.keys import Secret
@@ -176,10 +176,10 @@ class Checkpoint(Viewing):
         """
         known = self._in_stretches() if names is None else ((name, self.peek(name)) for name in names)
         jobs: dict[str, Entry] = {}
-        stretches: list[Stretch] = []
+        stretches: list[TensorRun] = []
         values: dict[str, Any] = {}
         for name, value in known:
-            if isinstance(value, Stretch):
+            if isinstance(value, TensorRun):
                 stretches.append(value)
                 values.update(dict.fromkeys(value.names))
                 continue

@@ -16,7 +16,7 @@ from lazyckpt.index import Index
 from lazyckpt.index.selection import AllNames, Names, SomeNames
 from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.model.entry import TENSOR, Entry
-from lazyckpt.model.tensor_runs import Stretch
+from lazyckpt.model.tensor_runs import TensorRun
 from lazyckpt.parameter import Parameter
 from lazyckpt.reading.handles import hold_of
 from lazyckpt.reading.reader import Payloads
@@ -130,7 +130,7 @@ class LazyMapping(MutableMapping[str, Value]):
             yield name, entry if held is UNEDITED else held
         yield from self._appended.items()
 
-    def _in_stretches(self) -> Iterator[tuple[str, Value | Entry | Stretch]]:
+    def _in_stretches(self) -> Iterator[tuple[str, Value | Entry | TensorRun]]:
         """`known`, but that small values of an unedited file that lies at hand come in stretches (with no name)."""
         if not (self.is_whole and self._payloads.is_addressable):
             yield from self.known()

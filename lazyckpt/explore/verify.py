@@ -25,7 +25,7 @@ from lazyckpt.formats import FORMATS, find, format_of
 from lazyckpt.formats.ckpt import trailer
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import Index
-from lazyckpt.index.build import Wishes, existing
+from lazyckpt.index.build import IndexOptions, open_fresh
 from lazyckpt.model.entry import Entry, Plain, entry_of
 from lazyckpt.reading.reader import PIECE, Payloads
 from lazyckpt.sources import CACHE_BYTES, BaseSource, Opened, Source, open_source
@@ -112,7 +112,7 @@ class _Run:
 
     def _opened(self, opened: Opened, form: str) -> None:
         source: Source = opened.source
-        found = existing(opened, Wishes(format=form, cache=0))
+        found = open_fresh(opened, IndexOptions(format=form, cache=0))
         index = None if found is None else found.entries
         try:
             if opened.lock is not None:

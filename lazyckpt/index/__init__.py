@@ -13,7 +13,7 @@ from lazyckpt.model.entry import Entry, Fingerprint
 
 if TYPE_CHECKING:
     from lazyckpt.index.name_groups import Group
-    from lazyckpt.model.tensor_runs import Stretch
+    from lazyckpt.model.tensor_runs import TensorRun
 
 _S = TypeVar("_S")
 _T = TypeVar("_T")
@@ -77,7 +77,7 @@ class Index(Mapping[str, Entry]):
         """All records in file order, some thousand at a time (see `record`). Cost: O(1) memory."""
         return self._in_runs(self._store.records)
 
-    def stretches(self) -> Iterator[Stretch | Entry]:
+    def stretches(self) -> Iterator[TensorRun | Entry]:
         """All entries in file order, small tensors that follow one another in stretches.
 
         Raises:

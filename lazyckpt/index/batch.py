@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lazyckpt.errors import FileFault, LazyCkptError, MissingFile
-from lazyckpt.index.build import Wishes, open_indexed
+from lazyckpt.index.build import IndexOptions, open_indexed
 from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, KeyReference, late
 from lazyckpt.sources.paths import absolute, matches, resolved
 from lazyckpt.tasks import Outcome, Where, run
@@ -124,7 +124,7 @@ def build_one(path: str, force: bool, digest: str | None = None, key: KeyReferen
     start = time.perf_counter()
     size = 0
     try:
-        found = open_indexed(resolved(path), late(key), OWN_MODE, wishes=Wishes(force, digest))
+        found = open_indexed(resolved(path), late(key), OWN_MODE, options=IndexOptions(force, digest))
         size, where, count = found.entries.fingerprint.size, found.entries.path, len(found.entries)
         found.close()
     except (LazyCkptError, OSError) as error:

@@ -64,7 +64,7 @@ class _Stored(NamedTuple):
     fresh: bool = False
 
 
-class Wishes(NamedTuple):
+class IndexOptions(NamedTuple):
     """How an index should be: see `build_index`. `format` is the file's; empty for what its bytes tell."""
 
     force: bool = False
@@ -75,7 +75,7 @@ class Wishes(NamedTuple):
     format: str = ""
 
 
-DEFAULTS: Final = Wishes()
+DEFAULTS: Final = IndexOptions()
 
 
 def build_index(
@@ -124,8 +124,8 @@ def build_index(
     where = AUTO if index_path is None else check_place(index_path)
     if digest not in DIGESTS:
         raise ArgumentValueError(f"digest must be one of {DIGESTS}, not {digest!r}")
-    wishes = Wishes(force, digest, sealed, progress)
-    found = open_indexed(resolved(os.fspath(path)), key, dec_mode, where, wishes)
+    options = IndexOptions(force, digest, sealed, progress)
+    found = open_indexed(resolved(os.fspath(path)), key, dec_mode, where, options)
     found.source.close()
     return found.entries
 
@@ -140,7 +140,7 @@ def check_place(where: object) -> str:
 
 
 def open_indexed(
-    path: str, key: AnySecret = None, dec_mode: str = "AES-GCM", where: str = AUTO, wishes: Wishes = DEFAULTS
+    path: str, key: AnySecret = None, dec_mode: str = "AES-GCM", where: str = AUTO, options: IndexOptions = DEFAULTS
 ) -> Found:
     """Open a file together with its index, which is found fresh, or built.
 
@@ -149,42 +149,44 @@ def open_indexed(
         key: of an encrypted file.
         dec_mode: its mode.
         where: `auto`, `memory` or a path.
-        wishes: how the index is to be.
+        options: how the index is to be.
 
     Raises, Cost: as `build_index`. Nothing stays open then.
     """
-    opened = open_source(path, key, dec_mode, cache=wishes.cache)
+    opened = open_source(path, key, dec_mode, cache=options.cache)
     try:
-        return obtain(opened, where, wishes)
+        return open_or_build(opened, where, options)
     except BaseException:
         opened.source.close()
         raise
 
 
-def obtain(opened: Opened, where: str = AUTO, wishes: Wishes = DEFAULTS) -> Found:
+def open_or_build(opened: Opened, where: str = AUTO, options: IndexOptions = DEFAULTS) -> Found:
     """The index of an opened file: fresh from its place, or built. See `build_index`."""
-    wishes = _settled(wishes, opened)
-    store, source, fresh = _store_of(opened, where, wishes)
-    mending = MendingStore(store, partial(_anew, opened, where, wishes)) if isinstance(store, Sidecar) else store
-    return Found(Index(mending), source, wishes.format, fresh)
+    options = _with_format(options, opened)
+    store, source, fresh = _store_of(opened, where, options)
+    mending = MendingStore(store, partial(_rebuild, opened, where, options)) if isinstance(store, Sidecar) else store
+    return Found(Index(mending), source, options.format, fresh)
 
 
-def _store_of(opened: Opened, where: str, wishes: Wishes) -> _Stored:
+def _store_of(opened: Opened, where: str, options: IndexOptions) -> _Stored:
     if where != MEMORY:
-        if not wishes.force:
-            found = _first_fresh(locations.known(opened) if where == AUTO else [where], opened, wishes)
+        if not options.force:
+            found = _first_fresh(locations.known(opened) if where == AUTO else [where], opened, options)
             if found is not None:
                 return found
-        found = _kept(locations.writable(opened) if where == AUTO else [where], opened, where, wishes)
+        found = _build_at_first_writable(
+            locations.writable(opened) if where == AUTO else [where], opened, where, options
+        )
         if found is not None:
             return found
-    source = _plain(opened, wishes)
-    with _entries(opened, source, wishes) as entries:
-        store = MemoryStore(entries, _facts(opened, wishes))
+    source = _plain(opened, options)
+    with _entries(opened, source, options) as entries:
+        store = MemoryStore(entries, _facts(opened, options))
     return _Stored(store, source)
 
 
-def _anew(opened: Opened, where: str, wishes: Wishes, damaged: Sidecar) -> Store:
+def _rebuild(opened: Opened, where: str, options: IndexOptions, damaged: Sidecar) -> Store:
     """What takes the place of a sidecar that proved damaged: found there if another process built it, or built.
 
     Raises:
@@ -196,35 +198,37 @@ def _anew(opened: Opened, where: str, wishes: Wishes, damaged: Sidecar) -> Store
         if not now.origin.matches(opened.fingerprint):
             raise StaleIndex("the file was changed or replaced since it was opened", file=opened.path)
         sealed = damaged.meta.sealed or opened.lock is None
-        again = wishes._replace(force=damaged.in_place, digest=None, sealed=sealed, progress=None)
+        again = options._replace(force=damaged.in_place, digest=None, sealed=sealed, progress=None)
         return _store_of(now, where, again).store
     finally:
         now.source.close()
 
 
-def existing(opened: Opened, wishes: Wishes = DEFAULTS) -> Found | None:
+def open_fresh(opened: Opened, options: IndexOptions = DEFAULTS) -> Found | None:
     """The fresh index of an opened file, if it has one. Nothing is built.
 
     Raises:
         WrongKey: the key is not the one that the index was built with, nor does it open the file.
     """
-    wishes = _settled(wishes, opened)
-    found = _first_fresh(locations.known(opened), opened, wishes)
-    return None if found is None else Found(Index(found.store), found.source, wishes.format, fresh=True)
+    options = _with_format(options, opened)
+    found = _first_fresh(locations.known(opened), opened, options)
+    return None if found is None else Found(Index(found.store), found.source, options.format, fresh=True)
 
 
-def _settled(wishes: Wishes, opened: Opened) -> Wishes:
+def _with_format(options: IndexOptions, opened: Opened) -> IndexOptions:
     """The wishes, with the format that the file is in."""
-    if wishes.format:
-        return wishes
-    return wishes._replace(format="ckpt" if opened.lock is not None else format_of(opened.source))
+    if options.format:
+        return options
+    return options._replace(format="ckpt" if opened.lock is not None else format_of(opened.source))
 
 
-def _kept(candidates: list[str], opened: Opened, where: str, wishes: Wishes) -> _Stored | None:
+def _build_at_first_writable(
+    candidates: list[str], opened: Opened, where: str, options: IndexOptions
+) -> _Stored | None:
     """An index that is built and kept at the first place that can be written, or None."""
     for candidate in candidates:
         try:
-            return _build(candidate, opened, wishes)
+            return _build(candidate, opened, options)
         except ReplacedFile:
             log.info("%s was replaced while it was indexed: what was opened is indexed in memory", opened.path)
             return None
@@ -246,11 +250,11 @@ def index_in_memory(source: Source, form: str) -> Index:
     return Index(MemoryStore(find(source, form), Meta(mark, format=form)))
 
 
-def _first_fresh(candidates: Iterable[str], opened: Opened, wishes: Wishes) -> _Stored | None:
-    return next(filter(None, (_fresh(candidate, opened, wishes) for candidate in candidates)), None)
+def _first_fresh(candidates: Iterable[str], opened: Opened, options: IndexOptions) -> _Stored | None:
+    return next(filter(None, (_fresh(candidate, opened, options) for candidate in candidates)), None)
 
 
-def _fresh(path: str, opened: Opened, wishes: Wishes) -> _Stored | None:
+def _fresh(path: str, opened: Opened, options: IndexOptions) -> _Stored | None:
     try:
         store = Sidecar(path)
     except OSError:
@@ -259,7 +263,7 @@ def _fresh(path: str, opened: Opened, wishes: Wishes) -> _Stored | None:
         log.info("the index %s is not used: %s", path, error)
         return None
     try:
-        source = _source_for(store, opened, wishes)
+        source = _source_for(store, opened, options)
     except StaleIndex as error:
         log.info("the index %s is not used: %s", path, error.what)
         store.close()
@@ -267,7 +271,7 @@ def _fresh(path: str, opened: Opened, wishes: Wishes) -> _Stored | None:
     return _Stored(store, source, fresh=True)
 
 
-def _source_for(store: Sidecar, opened: Opened, wishes: Wishes) -> Source:
+def _source_for(store: Sidecar, opened: Opened, options: IndexOptions) -> Source:
     """The file's plain bytes as this index pins them.
 
     Raises:
@@ -276,45 +280,45 @@ def _source_for(store: Sidecar, opened: Opened, wishes: Wishes) -> Source:
     """
     meta = store.meta
     known = locations.is_known(store.path, opened) and meta.fingerprint.size == opened.source.size
-    if not (known or opened.origin.matches(meta.fingerprint)) or meta.format != wishes.format:
+    if not (known or opened.origin.matches(meta.fingerprint)) or meta.format != options.format:
         raise StaleIndex("it is of an older or of another file")
-    if (wishes.digest is not None and not meta.digests) or (meta.sealed and opened.lock is None):
+    if (options.digest is not None and not meta.digests) or (meta.sealed and opened.lock is None):
         raise StaleIndex("it does not have what is wanted")
     if opened.lock is None:
         return opened.source
-    unlocked: Source = _locked().unlock(store, opened.source, opened.lock, wishes.cache)
+    unlocked: Source = _sealing().unlock(store, opened.source, opened.lock, options.cache)
     return unlocked
 
 
-def _plain(opened: Opened, wishes: Wishes) -> Source:
+def _plain(opened: Opened, options: IndexOptions) -> Source:
     """The file's plain bytes, without an index."""
     if opened.lock is None:
         return opened.source
-    decrypted: Source = _locked().open_encrypted(opened.source, opened.lock, None, wishes.cache)
+    decrypted: Source = _sealing().open_encrypted(opened.source, opened.lock, None, options.cache)
     return decrypted
 
 
-def _locked() -> ModuleType:
+def _sealing() -> ModuleType:
     """What only encrypted files need."""
     from lazyckpt.index import sealing as locked
 
     return locked
 
 
-def _build(path: str, opened: Opened, wishes: Wishes) -> _Stored:
+def _build(path: str, opened: Opened, options: IndexOptions) -> _Stored:
     from lazyckpt.index.write import write
 
-    source: Any = _plain(opened, wishes)  # of an encrypted file, one with a table
-    facts = _facts(opened, wishes)
+    source: Any = _plain(opened, options)  # of an encrypted file, one with a table
+    facts = _facts(opened, options)
     codec: Codec = CLEAR
     frames = None
     if opened.lock is not None:
-        sealing = _locked().Sealing(opened.lock, wishes.sealed)
+        sealing = _sealing().Sealing(opened.lock, options.sealed)
         facts, codec, frames = sealing.facts(facts), sealing.codec, sealing.frames(source.table)
 
     def fill(private: str) -> None:
         nonlocal facts
-        with _entries(opened, source, wishes) as entries:
+        with _entries(opened, source, options) as entries:
             facts = write(private, entries, facts, codec, frames)
         opened.origin.check()
 
@@ -332,28 +336,28 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> _Stored:
     return _Stored(store, source)
 
 
-def _facts(opened: Opened, wishes: Wishes) -> Meta:
-    return Meta(opened.fingerprint, digests=wishes.digest is not None, format=wishes.format)
+def _facts(opened: Opened, options: IndexOptions) -> Meta:
+    return Meta(opened.fingerprint, digests=options.digest is not None, format=options.format)
 
 
 @contextlib.contextmanager
-def _entries(opened: Opened, source: Source, wishes: Wishes) -> Iterator[Iterator[Plain | Entry]]:
+def _entries(opened: Opened, source: Source, options: IndexOptions) -> Iterator[Iterator[Plain | Entry]]:
     """The entries of a source; when the `with` block ends, all of an authenticated file has been verified."""
-    walked = contextlib.nullcontext(source) if opened.lock is None else _locked().sequential_view(source)
+    walked = contextlib.nullcontext(source) if opened.lock is None else _sealing().sequential_view(source)
     with opened.origin.walking(), walked as sweep:
-        entries: Iterator[Plain | Entry] = chain.from_iterable(_runs(sweep, wishes))
-        if wishes.digest is not None:
+        entries: Iterator[Plain | Entry] = chain.from_iterable(_runs(sweep, options))
+        if options.digest is not None:
             entries = (_digested(source, entry_of(found)) for found in entries)
         yield entries
 
 
-def _runs(source: Source, wishes: Wishes) -> Iterator[list[Plain | Entry]]:
+def _runs(source: Source, options: IndexOptions) -> Iterator[list[Plain | Entry]]:
     """The entries, many at a time; in between says how far the walk is, and lets go of the pages left behind."""
     released = done = 0
-    entries = find(source, wishes.format)
-    in_order = FORMATS[wishes.format].in_file_order
-    progress = wishes.progress
-    source.advise_random(wishes.digest is None)
+    entries = find(source, options.format)
+    in_order = FORMATS[options.format].in_file_order
+    progress = options.progress
+    source.advise_random(options.digest is None)
     while run := list(islice(entries, _RUN)):
         yield run
         passed, done = done, run[-1].stop if in_order else done + sum(map(_stored, run))

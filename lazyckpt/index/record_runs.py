@@ -16,7 +16,7 @@ from typing import Final
 
 from lazyckpt.index.records import BadRecord, PlainStarts, decode, facts_of
 from lazyckpt.model.entry import Entry
-from lazyckpt.model.tensor_runs import FEWEST, LONGEST, SMALL, Common, Stretch, common_of, stretch
+from lazyckpt.model.tensor_runs import FEWEST, LONGEST, SMALL, Common, TensorRun, common_of, tensor_run
 
 _PLACES: Final = struct.Struct("<QQQQ")  # start, stop, offset, length; the name stands behind them
 _HEAD: Final = 8  # bytes that tell where a record's name begins
@@ -24,13 +24,13 @@ _NOWHERE: Final = (1, 0, 0, 0)
 _Key = tuple[bytes, int, int, int]  # head and dims, bytes of header and content, of the record
 
 
-def stretches(runs: Iterable[list[bytes]]) -> Iterator[Stretch | Entry]:
+def stretches(runs: Iterable[list[bytes]]) -> Iterator[TensorRun | Entry]:
     """What records say, in their order.
 
     Args:
         runs: records, some thousand at a time.
 
-    Cost: about a microsecond a record of a long stretch, else that of decoding it. O(1) memory.
+    Cost: about a microsecond a record of a long run, else that of decoding it. O(1) memory.
 
     Raises:
         BadRecord: a record is none.
@@ -62,12 +62,12 @@ def _nothing() -> tuple[list[bytes], list[bytes], list[int], defaultdict[_Key, l
 
 def _made(
     records: list[bytes], names: list[bytes], starts: list[int], end: int, groups: dict[_Key, list[int]]
-) -> Iterator[Stretch | Entry]:
+) -> Iterator[TensorRun | Entry]:
     if len(records) < FEWEST:
         yield from map(decode, records)
         return
     try:
-        yield stretch(names, starts, end, groups, _common, lambda number: decode(records[number]))
+        yield tensor_run(names, starts, end, groups, _common, lambda number: decode(records[number]))
     except UnicodeDecodeError as error:
         raise BadRecord(f"no record: {error}") from error
 

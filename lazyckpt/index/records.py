@@ -10,7 +10,7 @@ All numbers are little-endian. A record is
 where `rest` is, for a map, its arrays, each `dtype u8 | ndim u8 | extents u32 | dims | extents`; for a refused entry,
 the reason as UTF-8; for a tensor whose header stands apart from its content, that header's length u32. Decoding checks
 the record's own form (a tensor, and nothing else, has a dtype; no dimension is negative) and nothing else: what it says
-about the file is compared with the file itself (`formats.confirm`) before a byte is handed out.
+about the file is compared with the file itself (`formats.verify_header`) before a byte is handed out.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from lazyckpt.model.entry import Entry
-from lazyckpt.model.tensor_runs import Stretch
+from lazyckpt.model.tensor_runs import TensorRun
 from lazyckpt.reading.reader import Payloads
 
 PARALLEL_FROM: Final = 2**25  # bytes in all below which threads cost more than they bring
@@ -22,7 +22,7 @@ def read_all(
     jobs: dict[str, Entry],
     workers: int | None,
     progress: Callable[[int, int], object] | None,
-    stretches: Sequence[Stretch] = (),
+    stretches: Sequence[TensorRun] = (),
 ) -> dict[str, Any]:
     """Read the values of entries, each into memory of its own (small ones that are alike share some KiB).
 
@@ -70,9 +70,9 @@ def _values(payloads: Payloads, turns: list[_Turn], workers: int) -> Iterator[li
         yield from pool.map(lambda turn: turn.read(payloads), turns)
 
 
-def _turns(jobs: dict[str, Entry], stretches: Sequence[Stretch], most: int) -> Iterator[_Turn]:
+def _turns(jobs: dict[str, Entry], stretches: Sequence[TensorRun], most: int) -> Iterator[_Turn]:
     """All in file order; of entries several together, so that a progress bar moves and threads have work."""
-    waiting = deque(sorted(stretches, key=lambda stretch: stretch.start))
+    waiting = deque(sorted(stretches, key=lambda tensor_run: tensor_run.start))
     batch: list[tuple[str, Entry]] = []
     size = 0
     for job in sorted(jobs.items(), key=lambda job: job[1].place):
@@ -81,12 +81,12 @@ def _turns(jobs: dict[str, Entry], stretches: Sequence[Stretch], most: int) -> I
             yield _of_entries(batch)
             batch, size = [], 0
         while waiting and waiting[0].start < job[1].place:
-            yield _of_stretch(waiting.popleft())
+            yield _of_run(waiting.popleft())
         batch.append(job)
         size += job[1].stored
     if batch:
         yield _of_entries(batch)
-    yield from map(_of_stretch, waiting)
+    yield from map(_of_run, waiting)
 
 
 def _of_entries(batch: list[tuple[str, Entry]]) -> _Turn:
@@ -96,5 +96,7 @@ def _of_entries(batch: list[tuple[str, Entry]]) -> _Turn:
     return _Turn(sum(sizes), names, lambda: sizes, lambda payloads: payloads.values(entries))
 
 
-def _of_stretch(stretch: Stretch) -> _Turn:
-    return _Turn(stretch.stored, stretch.names, stretch.sizes, lambda payloads: payloads.stretch(stretch))
+def _of_run(tensor_run: TensorRun) -> _Turn:
+    return _Turn(
+        tensor_run.stored, tensor_run.names, tensor_run.sizes, lambda payloads: payloads.tensor_run(tensor_run)
+    )

@@ -40,7 +40,7 @@ class Handle(NamedTuple):
         refusal: why it cannot be opened again, or an empty string.
     """
 
-    opener: Callable[..., Held]
+    opener: Callable[..., Reopenable]
     arguments: tuple[Hashable, ...] = ()
     key: KeyReference = NO_KEY
     refusal: str = ""
@@ -60,13 +60,13 @@ class Hold(NamedTuple):
     entries: Index
 
 
-class Held(Protocol):
+class Reopenable(Protocol):
     """What reads values, and keeps a file open for that."""
 
     hold: Hold | None
 
 
-def handle_of(opener: Callable[..., Held], arguments: tuple[Hashable, ...], key: AnySecret) -> Handle:
+def handle_of(opener: Callable[..., Reopenable], arguments: tuple[Hashable, ...], key: AnySecret) -> Handle:
     """The handle of what was opened with a key, or with none; of a key that was handed over, one that refuses."""
     if isinstance(key, DeferredKey):
         key = key.found
@@ -75,12 +75,12 @@ def handle_of(opener: Callable[..., Held], arguments: tuple[Hashable, ...], key:
     return Handle(opener, arguments, key.reference or NO_KEY, "" if key.reference is not None else _KEY)
 
 
-def handle_of_nothing(opener: Callable[..., Held]) -> Handle:
+def handle_of_nothing(opener: Callable[..., Reopenable]) -> Handle:
     """The handle of what is in no file."""
     return Handle(opener, refusal=_NO_FILE)
 
 
-def hold_of(held: Held) -> Hold:
+def hold_of(held: Reopenable) -> Hold:
     """What is open for something that reads values.
 
     Raises:
@@ -91,7 +91,7 @@ def hold_of(held: Held) -> Hold:
     return held.hold
 
 
-def reduced(held: Held) -> tuple[Any, ...]:
+def reduced(held: Reopenable) -> tuple[Any, ...]:
     """What is pickled of something that reads values: see `object.__reduce__`.
 
     Raises:
@@ -100,7 +100,7 @@ def reduced(held: Held) -> tuple[Any, ...]:
     hold = hold_of(held)
     if hold.handle.refusal:
         raise NotPicklable(f"this checkpoint cannot be pickled: {hold.handle.refusal}")
-    return Later, (hold.handle, _mark(hold))
+    return LazyReader, (hold.handle, _mark(hold))
 
 
 def _mark(hold: Hold) -> Fingerprint:
@@ -108,7 +108,7 @@ def _mark(hold: Hold) -> Fingerprint:
     return hold.source.fingerprint or hold.entries.fingerprint
 
 
-class Later:
+class LazyReader:
     """What reads values, of a file that is opened when the first of them is asked for.
 
     So that who merely passes a pickle on (as the scheduler of a cluster does) needs no file.
@@ -135,13 +135,13 @@ class Later:
         return getattr(held, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Later, self._how
+        return LazyReader, self._how
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Later:
+    def __deepcopy__(self, memo: dict[int, Any]) -> LazyReader:
         return self  # nothing in it changes
 
 
-def reopened(handle: Handle, mark: Fingerprint) -> Held:
+def reopened(handle: Handle, mark: Fingerprint) -> Reopenable:
     """Open a checkpoint again, or find it open.
 
     Args:
@@ -155,13 +155,13 @@ def reopened(handle: Handle, mark: Fingerprint) -> Held:
     Cost: opening it with its index; nothing if it is open here already.
     """
     with _turns[hash(handle) % _STRIPES]:
-        found: Held | None = _shared.get((handle, mark))
+        found: Reopenable | None = _shared.get((handle, mark))
         if found is None:
             found = _shared[handle, mark] = _opened(handle, mark)
         return found
 
 
-def _opened(handle: Handle, mark: Fingerprint) -> Held:
+def _opened(handle: Handle, mark: Fingerprint) -> Reopenable:
     held = handle.opener(*handle.arguments, handle.key.read())
     hold = hold_of(held)
     if _mark(hold) != mark:

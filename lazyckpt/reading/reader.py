@@ -1,10 +1,10 @@
-"""From an entry to its value: the only code that touches payload bytes.
+"""From an entry to its value: the only code that reads payload bytes.
 
-Rules. A tensor in one piece of an addressable source is a view of it. Anything else is a `Fetch`: an array made for
-the value, the requests that fill it straight from the source (with the header's bytes beside them, so that a block is
-decrypted or a range requested once), and what is left to do when they are filled. Nothing is handed out before the
-header, as it stands in the file, has given the very entry again. A slice asks for the runs of bytes that it needs and
-no others (neighbours closer than 4 KiB are read together).
+A tensor in one piece of an addressable source is a view of it. Every other value is a `PendingRead`: an array for the
+value, the requests that fill it straight from the source, and the check to run when they are filled. The header's bytes
+are among the requests, so that a block is decrypted, or a range fetched, once. No value is returned before its header,
+as it stands in the file now, has given the same entry again. A slice requests the runs of bytes that it needs, and no
+others (gaps of less than 4 KiB are read with them, see `ranges.coalesce`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from lazyckpt.formats import Format
 from lazyckpt.formats.digest import Digesting
 from lazyckpt.model.entry import STRING, Entry, is_plain
-from lazyckpt.model.tensor_runs import Alike, Stretch, neighbours, stretch_of
+from lazyckpt.model.tensor_runs import TensorRun, UniformGroup, neighbours, run_of
 from lazyckpt.reading.allocation import AnyArray, aligned, copied, shared
-from lazyckpt.reading.decoding import array_of, bytes_of, check_sense, dtype_of, elements, text_of
+from lazyckpt.reading.decoding import array_of, bytes_of, dtype_of, elements, text_of, validate_bounds
 from lazyckpt.reading.handles import Hold, reduced
-from lazyckpt.reading.requests import Fetch, Proof, gather, requests_for, within
-from lazyckpt.reading.view_cache import Repeated
+from lazyckpt.reading.requests import HeaderCheck, PendingRead, gather, requests_for, within
+from lazyckpt.reading.view_cache import ViewCache
 from lazyckpt.sources.base import Source
 from lazyckpt.sources.ranges import Key, Plan, keeps_array, plan
 from lazyckpt.sources.window import SparseBuffer
@@ -32,7 +32,7 @@ _WORTH_A_MAP: Final = 2**20  # bytes of a value from which a map of its own is c
 _SMALL: Final = 2**16  # bytes of a value below which what surrounds a copy costs more than the copy
 _LONGEST_HEADER: Final = 2**20  # bytes of unknown fields beyond which a header is looked at in place
 
-_Proven = tuple[list[tuple[Alike, AnyArray]], dict[int, Entry]]
+_Proven = tuple[list[tuple[UniformGroup, AnyArray]], dict[int, Entry]]
 
 
 class Payloads:
@@ -48,7 +48,7 @@ class Payloads:
     def __init__(self, source: Source, form: Format, hold: Hold | None = None) -> None:
         self._source = source
         self._form = form
-        self._repeated = Repeated(source)
+        self._repeated = ViewCache(source)
         self.hold = hold
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -67,16 +67,16 @@ class Payloads:
         """
         if not self._is_view(entry):
             return self.copy(entry)
-        self._form.confirm(self._source, entry)
+        self._form.verify_header(self._source, entry)
         return array_of(entry, self._source.read(*entry.extents[0]))
 
     def copy(self, entry: Entry) -> AnyArray:
         """A tensor's values in an aligned, writable array of their own."""
         if entry.dtype is not None and not entry.digest and self._is_view(entry):
             if entry.stored >= _SMALL:  # its header comes in with it
-                check_sense(entry, self._source)
+                validate_bounds(entry, self._source)
                 self._source.prefetch(entry.start, entry.stop - entry.start, alone=True)
-            self._form.confirm(self._source, entry)
+            self._form.verify_header(self._source, entry)
             return copied(entry.shape, entry.dtype, self._source.read(*entry.extents[0]))
         made: AnyArray = self._run(self._tensor(entry))
         return made
@@ -93,15 +93,15 @@ class Payloads:
         """
         if entry.dtype is None or entry.digest or not self._is_view(entry):
             return False
-        check_sense(entry, self._source)
-        self._form.confirm(self._source, entry)
+        validate_bounds(entry, self._source)
+        self._form.verify_header(self._source, entry)
         self._source.read_into(entry.extents[0].offset, bytes_of(target))
         return True
 
     def writable(self, entry: Entry) -> AnyArray:
         """A tensor's values in writable memory of their own: a copy-on-write map of its pages, or a copy."""
         if entry.nbytes >= _WORTH_A_MAP and self._is_view(entry):
-            self._form.confirm(self._source, entry)
+            self._form.verify_header(self._source, entry)
             data = self._source.map_private(*entry.extents[0])
             if data is not None:
                 return array_of(entry, data)
@@ -116,7 +116,7 @@ class Payloads:
             return self._repeated.first(entry, self.view)[key]
         if not is_plain(entry) or not entry.extents:
             return self.view(entry)[key]
-        check_sense(entry, self._source)
+        validate_bounds(entry, self._source)
         planned = plan(entry.shape, dtype_of(entry).itemsize, key)
         if planned is None:
             return self.view(entry)[key]
@@ -167,8 +167,8 @@ class Payloads:
             StaleIndex, ChangedFile, DamagedBlock: as for `view`.
             CorruptFile: the content is not the one that was indexed.
         """
-        check_sense(entry, self._source)
-        self._form.confirm(self._source, entry)
+        validate_bounds(entry, self._source)
+        self._form.verify_header(self._source, entry)
         step = _whole(size)
         stop = entry.stored if count is None else min(entry.stored, (first + count) * step)
         is_all = first == 0 and stop == entry.stored
@@ -200,7 +200,7 @@ class Payloads:
         self._source.read_many([request for fetch in fetches for request in fetch.requests])
         return [value for fetch in fetches for value in fetch.finish()]
 
-    def proven(self, stretch: Stretch) -> _Proven:
+    def proven(self, tensor_run: TensorRun) -> _Proven:
         """What can be proven at once of a stretch of an addressable source.
 
         Returns:
@@ -210,11 +210,11 @@ class Payloads:
         Raises:
             ChangedFile: the file shrank.
         """
-        return self._proven(stretch, self._source.read(stretch.start, stretch.stop - stretch.start))
+        return self._proven(tensor_run, self._source.read(tensor_run.start, tensor_run.stop - tensor_run.start))
 
-    def drop_pages(self, stretch: Stretch) -> None:
+    def drop_pages(self, tensor_run: TensorRun) -> None:
         """Let the pages of a stretch leave this process's memory."""
-        self._source.drop_pages(stretch.start, stretch.stop - stretch.start)
+        self._source.drop_pages(tensor_run.start, tensor_run.stop - tensor_run.start)
 
     def prove(self, entries: list[Entry]) -> None:
         """Make sure that the file has entries where the index says, with one read of the source. Reads headers only.
@@ -224,7 +224,7 @@ class Payloads:
         Raises:
             StaleIndex: it does not.
         """
-        proofs = [self._proof(entry) for entry in entries]
+        proofs = [self._header_check(entry) for entry in entries]
         self._source.read_many([request for proof in proofs for request in proof.requests])
         for proof in proofs:
             proof.check()
@@ -245,21 +245,21 @@ class Payloads:
         """Whether reading one value never costs work that reading its neighbour would share."""
         return self._source.is_addressable
 
-    def _run(self, fetch: Fetch) -> Any:
+    def _run(self, fetch: PendingRead) -> Any:
         self._source.read_many(fetch.requests)
         return fetch.finish()
 
     def _is_view(self, entry: Entry) -> bool:
         return self._source.is_addressable and len(entry.extents) == 1 and is_plain(entry)
 
-    def _fetch(self, entry: Entry) -> Fetch:
+    def _fetch(self, entry: Entry) -> PendingRead:
         if entry.kind == STRING:
             return self._string(entry)
         return self._tensor(entry) if entry.dtype is not None else self._arrays(entry)
 
-    def _tensor(self, entry: Entry) -> Fetch:
+    def _tensor(self, entry: Entry) -> PendingRead:
         dtype = dtype_of(entry)
-        proof = self._proof(entry)
+        proof = self._header_check(entry)
         if not entry.extents:  # an empty tensor, which the format cannot tell from a scalar
             return proof.then([], lambda: np.zeros(entry.shape, dtype.numpy))
         if not is_plain(entry):
@@ -274,58 +274,62 @@ class Payloads:
         made = aligned(entry.shape, dtype)
         return proof.then(requests_for(entry.extents, made), lambda: made)
 
-    def _together(self, group: list[Entry]) -> Fetch:
+    def _together(self, group: list[Entry]) -> PendingRead:
         """Neighbours (see `neighbours`), read as one run of bytes; `finish` gives their values as a list.
 
         Ten objects for each of many values would cost the garbage collector more than the values take to read.
         """
         run = np.empty(group[-1].stop - group[0].start, np.uint8).data
-        return Fetch([(group[0].start, run)], lambda: self._cut(stretch_of(group), run))
+        return PendingRead([(group[0].start, run)], lambda: self._cut(run_of(group), run))
 
     def _at_hand(self, group: list[Entry]) -> list[Any]:
         """The same of an addressable source. Large values are read, which in bulk beats copying them from a map."""
         if len(group) == 1:
             entry = group[0]
             return [self.value(entry) if entry.stored < _SMALL else self._run(self._fetch(entry))]
-        return self.stretch(stretch_of(group))
+        return self.tensor_run(run_of(group))
 
-    def stretch(self, stretch: Stretch) -> list[Any]:
+    def tensor_run(self, tensor_run: TensorRun) -> list[Any]:
         """The values of a stretch of an addressable source, each in an aligned, writable array.
 
         Raises:
             StaleIndex, ChangedFile: as for `view`.
         """
-        return self._cut(stretch, self._source.read(stretch.start, stretch.stop - stretch.start))
+        return self._cut(tensor_run, self._source.read(tensor_run.start, tensor_run.stop - tensor_run.start))
 
-    def _cut(self, stretch: Stretch, run: memoryview) -> list[Any]:
+    def _cut(self, tensor_run: TensorRun, run: memoryview) -> list[Any]:
         """The values of a stretch whose bytes are at hand."""
-        patch = SparseBuffer([(stretch.start, run)])
-        made: list[Any] = [None] * len(stretch.names)
-        groups, others = self._proven(stretch, run)
-        for alike, values in groups:
-            for number, value in zip(alike.numbers, shared(values), strict=True):
+        patch = SparseBuffer([(tensor_run.start, run)])
+        made: list[Any] = [None] * len(tensor_run.names)
+        groups, others = self._proven(tensor_run, run)
+        for uniform, values in groups:
+            for number, value in zip(uniform.numbers, shared(values), strict=True):
                 made[number] = value
         for number, entry in others.items():
-            self._form.confirm_in(patch, entry)
-            offset, length = entry.extents[0].offset - stretch.start, entry.extents[0].length
+            self._form.verify_header_in(patch, entry)
+            offset, length = entry.extents[0].offset - tensor_run.start, entry.extents[0].length
             made[number] = copied(entry.shape, dtype_of(entry), run[offset : offset + length])
         return made
 
-    def _proven(self, stretch: Stretch, run: memoryview) -> _Proven:
+    def _proven(self, tensor_run: TensorRun, run: memoryview) -> _Proven:
         """See `proven`, of bytes at hand."""
-        groups, others, stand_alike = list[tuple[Alike, AnyArray]](), dict(stretch.others), self._form.stand_alike
-        for alike in stretch.groups:
-            is_proven = stand_alike is not None and stand_alike(run, stretch.start, alike)
-            values = alike.contents(run, stretch.start) if is_proven else None
+        groups, others, matches_uniform = (
+            list[tuple[UniformGroup, AnyArray]](),
+            dict(tensor_run.others),
+            self._form.matches_uniform,
+        )
+        for uniform in tensor_run.groups:
+            is_proven = matches_uniform is not None and matches_uniform(run, tensor_run.start, uniform)
+            values = uniform.contents(run, tensor_run.start) if is_proven else None
             if values is None:
-                others |= alike.entries()
+                others |= uniform.entries()
             else:
-                groups.append((alike, values))
+                groups.append((uniform, values))
         return groups, others
 
-    def _arrays(self, entry: Entry) -> Fetch:
+    def _arrays(self, entry: Entry) -> PendingRead:
         """Keys, values and status of a map."""
-        proof = self._proof(entry)
+        proof = self._header_check(entry)
         made = [aligned(array.shape, array.dtype) for array in entry.arrays]
         requests = [
             request
@@ -334,13 +338,13 @@ class Payloads:
         ]
         return proof.then(requests, lambda: made)
 
-    def _string(self, entry: Entry) -> Fetch:
-        proof = self._proof(entry)
+    def _string(self, entry: Entry) -> PendingRead:
+        proof = self._header_check(entry)
         data = np.empty(entry.stored, np.uint8)
         return proof.then(requests_for(entry.extents, data), lambda: text_of(entry, data.tobytes(), self._source.name))
 
-    def _part(self, entry: Entry, planned: Plan, key: Key) -> Fetch:
-        proof = self._proof(entry)
+    def _part(self, entry: Entry, planned: Plan, key: Key) -> PendingRead:
+        proof = self._header_check(entry)
         answer = np.empty(planned.shape, dtype_of(entry).numpy)
         requests, scatter = gather(entry.extents, planned, bytes_of(answer))
 
@@ -350,19 +354,21 @@ class Payloads:
 
         return proof.then(requests, finish, whole=False)
 
-    def _proof(self, entry: Entry) -> Proof:
+    def _header_check(self, entry: Entry) -> HeaderCheck:
         """How to prove an entry, before anything is made for it.
 
         Raises:
             StaleIndex: it contradicts itself or the file's size.
         """
-        check_sense(entry, self._source)
+        validate_bounds(entry, self._source)
         gaps = () if self._source.is_addressable else self._form.header_extents(entry)
         if not gaps or sum(gap.length for gap in gaps) > _LONGEST_HEADER:
-            self._form.confirm(self._source, entry)
-            return Proof(entry, self._source.name, [], lambda: None)
+            self._form.verify_header(self._source, entry)
+            return HeaderCheck(entry, self._source.name, [], lambda: None)
         pieces = [(gap.offset, memoryview(bytearray(gap.length))) for gap in gaps]
-        return Proof(entry, self._source.name, list(pieces), lambda: self._form.confirm_in(SparseBuffer(pieces), entry))
+        return HeaderCheck(
+            entry, self._source.name, list(pieces), lambda: self._form.verify_header_in(SparseBuffer(pieces), entry)
+        )
 
 
 def _whole(size: int) -> int:

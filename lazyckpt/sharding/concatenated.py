@@ -15,7 +15,7 @@ from lazyckpt.sources.concatenated import ConcatenatedSource
 from lazyckpt.sources.window import SparseBuffer
 
 
-class JoinedIndex(Index):
+class ConcatenatedIndex(Index):
     """A read-only mapping name -> Entry: the parts' entries, part by part, with places in the whole.
 
     A name that several parts have is that of the first, unless `homes` says otherwise.
@@ -131,19 +131,19 @@ def joined(form: Format, source: ConcatenatedSource) -> Format:
     def base_of(entry: Entry) -> int:
         return source.bases[source.part_at(entry.start)]
 
-    def confirm(_: Source, entry: Entry) -> None:
+    def verify_header(_: Source, entry: Entry) -> None:
         number = source.part_at(entry.start)
-        form.confirm(source.parts[number], moved(entry, -source.bases[number]))
+        form.verify_header(source.parts[number], moved(entry, -source.bases[number]))
 
     def header_extents(entry: Entry) -> list[Extent]:
         base = base_of(entry)
         return [Extent(offset + base, length) for offset, length in form.header_extents(moved(entry, -base))]
 
-    def confirm_in(buffer: Buffer, entry: Entry) -> None:
+    def verify_header_in(buffer: Buffer, entry: Entry) -> None:
         base = base_of(entry)
         if not isinstance(buffer, SparseBuffer):
             raise TypeError("the bytes of one header are needed, not a whole source")
-        form.confirm_in(buffer.moved(-base), moved(entry, -base))
+        form.verify_header_in(buffer.moved(-base), moved(entry, -base))
 
     def metadata(_: Source) -> dict[str, str]:
         return {name: text for part in source.parts for name, text in form.metadata(part).items()}
@@ -161,6 +161,10 @@ def joined(form: Format, source: ConcatenatedSource) -> Format:
         raise TypeError("parts are indexed one by one")
 
     return form._replace(
-        find=find, confirm=confirm, header_extents=header_extents, confirm_in=confirm_in, metadata=metadata,
+        find=find,
+        verify_header=verify_header,
+        header_extents=header_extents,
+        verify_header_in=verify_header_in,
+        metadata=metadata,
         checksums=checksums,
-    )  # fmt: skip
+    )

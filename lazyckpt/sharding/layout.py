@@ -17,7 +17,7 @@ from lazyckpt.sharding.strategy import Layout
 MOST_RANKS: Final = 2**16
 
 
-class Cut(NamedTuple):
+class Partition(NamedTuple):
     """A way to cut a tensor.
 
     Attributes:
@@ -46,7 +46,7 @@ def devices_of(layout: Layout) -> int:
 
 
 @functools.lru_cache(4096)  # parameters share their layouts
-def cut_of(layout: Layout) -> Cut:
+def partition_of(layout: Layout) -> Partition:
     """How a layout cuts a tensor.
 
     Raises:
@@ -76,7 +76,7 @@ def cut_of(layout: Layout) -> Cut:
         parts[0] *= again
     if layout.rows and (not axes or len(layout.rows) != parts[0]):
         raise ImpossibleLayout(f"it has {len(layout.rows)} uneven parts where {parts[:1]} are needed")
-    return Cut(tuple(parts), tuple(places))
+    return Partition(tuple(parts), tuple(places))
 
 
 def box_of(layout: Layout, place: tuple[int, ...], shard: tuple[int, ...]) -> tuple[int, ...]:
@@ -95,7 +95,7 @@ def box_of(layout: Layout, place: tuple[int, ...], shard: tuple[int, ...]) -> tu
     return tuple(number * size for number, size in zip(place, shard, strict=True))
 
 
-def whole_of(layout: Layout, cut: Cut, shard: tuple[int, ...]) -> tuple[int, ...]:
+def whole_of(layout: Layout, cut: Partition, shard: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of the whole tensor, of which a part has the shape `shard`."""
     if layout.rows:
         rows = max(start + size for start, size in zip(layout.starts, layout.rows, strict=True))

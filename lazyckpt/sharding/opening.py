@@ -15,16 +15,16 @@ from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile, NothingLoaded
 from lazyckpt.formats import FORMATS, Format
 from lazyckpt.index import Index
-from lazyckpt.index.build import AUTO, MEMORY, Found, Wishes, open_indexed
+from lazyckpt.index.build import AUTO, MEMORY, Found, IndexOptions, open_indexed
 from lazyckpt.index.selection import AllNames, Names, SomeNames
 from lazyckpt.reading.handles import Handle, Hold, handle_of
 from lazyckpt.reading.reader import Payloads
 from lazyckpt.runtime import log
 from lazyckpt.sharding import replicas
-from lazyckpt.sharding.concatenated import JoinedIndex, joined
+from lazyckpt.sharding.concatenated import ConcatenatedIndex, joined
 from lazyckpt.sharding.rank_folders import checkpoints_in, listed, need, rank_files
-from lazyckpt.sharding.shard_index import MergedIndex, Merger, Rank
-from lazyckpt.sharding.shard_reader import MergedPayloads
+from lazyckpt.sharding.shard_index import Rank, ShardedIndex, ShardResolver
+from lazyckpt.sharding.shard_reader import ShardReader
 from lazyckpt.sharding.strategy import Strategy, read_strategy, strategy_files
 from lazyckpt.sources import CACHE_BYTES
 from lazyckpt.sources.concatenated import ConcatenatedSource
@@ -125,7 +125,7 @@ class _How(NamedTuple):
     def open(self, path: str) -> Found:
         """A file with its index."""
         asked = self.asked
-        return open_indexed(path, self.key, asked.dec_mode, asked.where, Wishes(cache=asked.cache))
+        return open_indexed(path, self.key, asked.dec_mode, asked.where, IndexOptions(cache=asked.cache))
 
     @property
     def handle(self) -> Handle:
@@ -140,7 +140,7 @@ def _united(name: str, files: list[str], how: _How, collisions: str) -> Checkpoi
         parts.extend(map(how.open, files))  # so that what was opened before a fault is closed
         indexes = [found.entries for found in parts]
         whole = ConcatenatedSource(name, [found.source for found in parts])
-        index = JoinedIndex(indexes, whole.bases)
+        index = ConcatenatedIndex(indexes, whole.bases)
         one = joined(_one_format(zip(files, parts, strict=True)), whole)
         names = _names(index, indexes, files, collisions)
     except BaseException:
@@ -149,7 +149,7 @@ def _united(name: str, files: list[str], how: _How, collisions: str) -> Checkpoi
     return Checkpoint(whole, index, Payloads(whole, one, Hold(how.handle, whole, index)), names)
 
 
-def _names(index: JoinedIndex, indexes: list[Index], files: list[str], collisions: str) -> Names:
+def _names(index: ConcatenatedIndex, indexes: list[Index], files: list[str], collisions: str) -> Names:
     places: dict[str, int] = {}
     homes: dict[str, str] = {}
     place = -1
@@ -188,17 +188,17 @@ def _merged(folder: str, files: dict[int, str], strategy: Strategy, how: _How, c
         if not parts:
             raise MissingFile(f"no rank's file in {folder} can be read: {next(iter(ranks.values())).fault}")
         whole = ConcatenatedSource(folder, [found.source for found in parts.values()])
-        merger = Merger(ranks, strategy)
-        index = MergedIndex(merger, ranks)
+        resolver = ShardResolver(ranks, strategy)
+        index = ShardedIndex(resolver, ranks)
         one = joined(_one_format(parts.items()), whole)
         if not len(index):
             raise NothingLoaded("there is no parameter in any rank's file", file=folder)
         if check:
-            replicas.compare_copies(merger, index, whole)
+            replicas.compare_copies(resolver, index, whole)
     except BaseException:
         _close(parts.values())
         raise
-    payloads = MergedPayloads(whole, one, merger.boxes_of, Hold(how.handle, whole, index))
+    payloads = ShardReader(whole, one, resolver.boxes_of, Hold(how.handle, whole, index))
     return Checkpoint(whole, index, payloads, AllNames(index))
 
 

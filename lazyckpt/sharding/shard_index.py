@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from lazyckpt.index import Index
 from lazyckpt.index.records import encode
 from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Fingerprint, moved
-from lazyckpt.sharding.layout import ImpossibleLayout, box_of, cut_of, devices_of, whole_of
+from lazyckpt.sharding.layout import ImpossibleLayout, box_of, devices_of, partition_of, whole_of
 from lazyckpt.sharding.shard_reader import Box
 from lazyckpt.sharding.strategy import Layout, Strategy
 
@@ -38,7 +38,7 @@ class Rank(NamedTuple):
     fault: str = ""
 
 
-class Merger:
+class ShardResolver:
     """Finds what the ranks hold of a name. Remembers what it found."""
 
     def __init__(self, ranks: Mapping[int, Rank], strategy: Strategy) -> None:
@@ -82,7 +82,7 @@ class Merger:
         first = stage * devices_of(layout)
         return [
             [(first + local, entry) for local in locals_ if (entry := self._held(first + local, name)) is not None]
-            for locals_ in cut_of(layout).holders().values()
+            for locals_ in partition_of(layout).holders().values()
         ]
 
     def _whole(self, name: str) -> Entry:
@@ -94,7 +94,7 @@ class Merger:
         raise ImpossibleLayout("no rank has it")
 
     def _merged(self, name: str, stage: int, layout: Layout) -> Entry:
-        cut = cut_of(layout)
+        cut = partition_of(layout)
         first = stage * devices_of(layout)
         chosen: list[tuple[tuple[int, ...], int, Entry]] = []
         for place, locals_ in sorted(cut.holders().items()):
@@ -147,13 +147,13 @@ class Merger:
         return f"its part {list(place)} is nowhere: " + "; ".join(told)
 
 
-class MergedIndex(Index):
+class ShardedIndex(Index):
     """A read-only mapping name -> Entry of whole values. Finds each when it is asked for."""
 
-    def __init__(self, merger: Merger, ranks: Mapping[int, Rank]) -> None:
-        self._merger = merger
+    def __init__(self, resolver: ShardResolver, ranks: Mapping[int, Rank]) -> None:
+        self._merger = resolver
         self._ranks = [rank for _, rank in sorted(ranks.items())]
-        self._names = merger.names()
+        self._names = resolver.names()
         self._places = {name: place for place, name in enumerate(self._names)}
 
     @property

@@ -33,7 +33,7 @@ class Box(NamedTuple):
     entry: Entry
 
 
-class MergedPayloads(Payloads):
+class ShardReader(Payloads):
     """Values of a checkpoint some of whose tensors lie in boxes. Safe for many threads."""
 
     def __init__(

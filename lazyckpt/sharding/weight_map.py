@@ -19,10 +19,10 @@ from typing import Any, Final, NamedTuple
 from lazyckpt.errors import ArgumentValueError, CorruptFile, MissingFile, UnreadableFile
 from lazyckpt.formats import FORMATS, Format
 from lazyckpt.index import Index
-from lazyckpt.index.build import AUTO, MEMORY, Found, Wishes, open_indexed
+from lazyckpt.index.build import AUTO, MEMORY, Found, IndexOptions, open_indexed
 from lazyckpt.reading.handles import Handle, Hold, handle_of
 from lazyckpt.reading.reader import Payloads
-from lazyckpt.sharding.concatenated import JoinedIndex, joined
+from lazyckpt.sharding.concatenated import ConcatenatedIndex, joined
 from lazyckpt.sources import Source
 from lazyckpt.sources.concatenated import ConcatenatedSource
 from lazyckpt.sources.encryption.keys import AnySecret, Secret
@@ -56,28 +56,28 @@ def is_listing(path: str) -> bool:
     return path.endswith(SUFFIX)
 
 
-def open_path(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
+def open_path(path: str, key: AnySecret, dec_mode: str, where: str, options: IndexOptions) -> OpenedSet:
     """Open a file, links resolved, or what a listing names. Raises, Cost: as `build_index`, or as `open_set`."""
     if is_listing(path):
-        opened = open_set(path, key, dec_mode, where, wishes)
-        return opened._replace(handle=_handle(absolute(path), key, dec_mode, where, wishes))
-    found = open_indexed(path, key, dec_mode, where, wishes)
+        opened = open_set(path, key, dec_mode, where, options)
+        return opened._replace(handle=_handle(absolute(path), key, dec_mode, where, options))
+    found = open_indexed(path, key, dec_mode, where, options)
     form = FORMATS[found.format]
-    return OpenedSet(found.source, found.entries, form, _handle(path, key, dec_mode, where, wishes))
+    return OpenedSet(found.source, found.entries, form, _handle(path, key, dec_mode, where, options))
 
 
-def _handle(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishes) -> Handle:
+def _handle(path: str, key: AnySecret, dec_mode: str, where: str, options: IndexOptions) -> Handle:
     """How other processes, in whatever folder they are, open a path again."""
     place = where if where in (AUTO, MEMORY) else os.path.abspath(where)
-    again = Wishes(digest=wishes.digest, sealed=wishes.sealed, cache=wishes.cache, format=wishes.format)
+    again = IndexOptions(digest=options.digest, sealed=options.sealed, cache=options.cache, format=options.format)
     return handle_of(_reopened, (path, dec_mode, place, again), key)
 
 
-def _reopened(path: str, dec_mode: str, where: str, wishes: Wishes, key: Secret | None) -> Payloads:
-    return open_path(path, key, dec_mode, where, wishes).payloads()
+def _reopened(path: str, dec_mode: str, where: str, options: IndexOptions, key: Secret | None) -> Payloads:
+    return open_path(path, key, dec_mode, where, options).payloads()
 
 
-def open_set(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
+def open_set(path: str, key: AnySecret, dec_mode: str, where: str, options: IndexOptions) -> OpenedSet:
     """Open the files that a listing names.
 
     Args:
@@ -85,7 +85,7 @@ def open_set(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishe
         key: of encrypted parts.
         dec_mode: their mode.
         where: `auto` or `memory`: each part has an index of its own.
-        wishes: how these are to be; `wishes.format` is the parts'.
+        options: how these are to be; `options.format` is the parts'.
 
     Raises:
         CorruptFile: the listing is none, leads out of its folder, or contradicts the files.
@@ -105,7 +105,7 @@ def open_set(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishe
             part = join(folder, file)
             if not is_url(part) and not os.path.exists(part):
                 raise MissingFile(f"{path}: its part {file} does not exist: get it, too")
-            parts.append(open_indexed(resolved(part), key, dec_mode, where, wishes))
+            parts.append(open_indexed(resolved(part), key, dec_mode, where, options))
         indexes = [found.entries for found in parts]
         _compare(path, homes, dict(zip(files, indexes, strict=True)))
     except BaseException:
@@ -114,8 +114,8 @@ def open_set(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishe
         raise
     whole = ConcatenatedSource(path, [found.source for found in parts])
     numbers = {file: number for number, file in enumerate(files)}
-    entries = JoinedIndex(indexes, whole.bases, {name: numbers[file] for name, file in homes.items()})
-    return OpenedSet(whole, entries, joined(FORMATS[wishes.format], whole))
+    entries = ConcatenatedIndex(indexes, whole.bases, {name: numbers[file] for name, file in homes.items()})
+    return OpenedSet(whole, entries, joined(FORMATS[options.format], whole))
 
 
 def parts_of(path: str) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from lazyckpt.model.dtypes import BY_NUMPY_NAME
 from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Entry
-from lazyckpt.model.tensor_runs import FEWEST, neighbours, stretch_of
+from lazyckpt.model.tensor_runs import FEWEST, neighbours, run_of
 from lazyckpt.reading.reader import Payloads
 from lazyckpt.statistics.moments import NOTHING, measure, measure_by_spans, measure_each
 from lazyckpt.statistics.table import Row, Statistics
@@ -86,13 +86,13 @@ def _of_neighbours(payloads: Payloads, group: list[tuple[str, Known]]) -> list[l
     """The rows of each; those of tensors that are alike are measured together."""
     if len(group) < FEWEST:
         return [rows_of(payloads, name, value) for name, value in group]
-    stretch = stretch_of([value for _, value in group])
-    proven, others = payloads.proven(stretch)
+    tensor_run = run_of([value for _, value in group])
+    proven, others = payloads.proven(tensor_run)
     rows = {number: rows_of(payloads, group[number][0], entry) for number, entry in others.items()}
-    for alike, values in proven:
-        for number, moments in zip(alike.numbers, measure_each(values), strict=True):
-            rows[number] = [Row(group[number][0], alike.dtype.name, alike.shape, moments)]
-    payloads.drop_pages(stretch)
+    for uniform, values in proven:
+        for number, moments in zip(uniform.numbers, measure_each(values), strict=True):
+            rows[number] = [Row(group[number][0], uniform.dtype.name, uniform.shape, moments)]
+    payloads.drop_pages(tensor_run)
     return [rows[number] for number in range(len(group))]
 
 

@@ -36,12 +36,12 @@ from lazyckpt.formats import FORMATS
 from lazyckpt.formats.ckpt import (
     TRAILER,
     checksums,
-    confirm,
-    confirm_in,
     header_extents,
     scan,
     scan_range,
     trailer,
+    verify_header,
+    verify_header_in,
 )
 from lazyckpt.model.dtypes import DTYPES, IN_CKPT
 from lazyckpt.model.entry import Extent
@@ -150,7 +150,7 @@ def test_a_confirmation_reads_no_payload(data):
     found = list(scan(source))
     source.reads = []
     for entry in found:
-        confirm(source, entry)
+        verify_header(source, entry)
 
     assert source.looked_at() & {place for entry in found for place in places(entry.all_extents)} == set()
 
@@ -516,8 +516,8 @@ def test_every_entry_is_confirmed_where_it_was_found(data, window):
     for entry in scan(source):
         pieces = [(offset, memoryview(data)[offset : offset + length]) for offset, length in header_extents(entry)]
 
-        assert confirm(source, entry) is None
-        assert confirm_in(SparseBuffer(pieces), entry) is None
+        assert verify_header(source, entry) is None
+        assert verify_header_in(SparseBuffer(pieces), entry) is None
 
 
 @given(files)
@@ -534,7 +534,7 @@ def test_a_digest_is_not_the_headers_business():
     """Entries of an index with digests are confirmed as those without."""
     data = array_value("w", counting((3,)))
 
-    assert confirm(BytesSource(data), only(data)._replace(digest=bytes(32))) is None
+    assert verify_header(BytesSource(data), only(data)._replace(digest=bytes(32))) is None
 
 
 BASE = scanned(checkpoint(MIXED))[0]
@@ -572,7 +572,7 @@ def test_an_entry_that_says_anything_else_is_stale(changes, window):
     source = TracingSource(data, window) if window else BytesSource(data)
 
     with pytest.raises(StaleIndex, match="rebuild it"):
-        confirm(source, BASE._replace(**changes))
+        verify_header(source, BASE._replace(**changes))
 
 
 def test_an_entry_of_a_changed_header_is_stale():
@@ -585,7 +585,7 @@ def test_an_entry_of_a_changed_header_is_stale():
             changed = bytearray(data)
             changed[place] ^= 1 << bit
             try:
-                confirm(BytesSource(changed), entry)
+                verify_header(BytesSource(changed), entry)
                 confirmed.append((place, bit))
             except StaleIndex:
                 continue
@@ -599,7 +599,7 @@ def test_an_entry_of_a_changed_content_is_confirmed():
     entry = only(bytes(data))
     data[entry.extents[0].offset] ^= 0xFF
 
-    assert confirm(BytesSource(data), entry) is None
+    assert verify_header(BytesSource(data), entry) is None
 
 
 def test_an_entry_is_not_confirmed_in_other_bytes():
@@ -607,7 +607,7 @@ def test_an_entry_is_not_confirmed_in_other_bytes():
     entry = only(array_value("w", counting((2, 3))))
 
     with pytest.raises(StaleIndex):
-        confirm_in(SparseBuffer([(entry.start, memoryview(b"\x0a"))]), entry)
+        verify_header_in(SparseBuffer([(entry.start, memoryview(b"\x0a"))]), entry)
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 5), (5, 4), (0, 10**9), (10**9, 10**9)])

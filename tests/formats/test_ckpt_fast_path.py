@@ -26,7 +26,7 @@ from items import values, written
 from tracing import TracingSource
 
 from lazyckpt.errors import CorruptFile, StaleIndex
-from lazyckpt.formats.ckpt import confirm_in, header_extents, scan
+from lazyckpt.formats.ckpt import header_extents, scan, verify_header_in
 from lazyckpt.formats.ckpt_fast_path import recogniser
 from lazyckpt.model.entry import entry_of
 from lazyckpt.sources.base import BytesSource
@@ -141,7 +141,7 @@ def test_an_entry_is_proven_as_by_the_general_walk(data, place, other):
 def proven(buffer, entry):
     """Whether an entry is found where it says."""
     try:
-        confirm_in(as_buffer(buffer) if isinstance(buffer, TracingSource) else buffer, entry)
+        verify_header_in(as_buffer(buffer) if isinstance(buffer, TracingSource) else buffer, entry)
     except StaleIndex:
         return False
     return True

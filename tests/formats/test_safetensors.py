@@ -17,7 +17,7 @@ from tracing import TracingSource, places
 
 from lazyckpt.errors import CorruptFile, StaleIndex, TruncatedFile
 from lazyckpt.formats import FORMATS, format_of
-from lazyckpt.formats.safetensors import confirm, metadata, read_header
+from lazyckpt.formats.safetensors import metadata, read_header, verify_header
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import Extent
 from lazyckpt.reading.reader import Payloads
@@ -275,9 +275,9 @@ def test_an_entry_is_proven_by_its_item():
     data = file_of(ARRAYS, {"q": "Int4"})
     source = BytesSource(data)
     for entry in FORM.scan(source):
-        confirm(source, entry)
+        verify_header(source, entry)
         pieces = [(at, memoryview(data)[at : at + size]) for at, size in FORM.header_extents(entry)]
-        FORM.confirm_in(SparseBuffer(pieces), entry)
+        FORM.verify_header_in(SparseBuffer(pieces), entry)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_a_forged_entry_is_noticed(change):
     entry = next(entry for entry in FORM.scan(source) if entry.name == "a.bias")
 
     with pytest.raises(StaleIndex):
-        confirm(source, entry._replace(**change))
+        verify_header(source, entry._replace(**change))
 
 
 def test_a_header_that_grew_is_noticed():
@@ -311,7 +311,7 @@ def test_a_header_that_grew_is_noticed():
     grown = (int.from_bytes(data[:8], "little") + 8).to_bytes(8, "little") + data[8:] + bytes(8)
 
     with pytest.raises(StaleIndex):
-        confirm(BytesSource(grown), entry)
+        verify_header(BytesSource(grown), entry)
 
 
 def test_a_file_is_known_by_its_beginning():

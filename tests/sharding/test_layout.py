@@ -20,9 +20,9 @@ from lazyckpt.index.selection import AllNames
 from lazyckpt.index.store import MemoryStore
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sharding.concatenated import joined
-from lazyckpt.sharding.layout import ImpossibleLayout, box_of, cut_of, devices_of, whole_of
-from lazyckpt.sharding.shard_index import MergedIndex, Merger, Rank
-from lazyckpt.sharding.shard_reader import MergedPayloads
+from lazyckpt.sharding.layout import ImpossibleLayout, box_of, devices_of, partition_of, whole_of
+from lazyckpt.sharding.shard_index import Rank, ShardedIndex, ShardResolver
+from lazyckpt.sharding.shard_reader import ShardReader
 from lazyckpt.sharding.strategy import Layout
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.concatenated import ConcatenatedSource
@@ -68,14 +68,14 @@ def slow_pieces(layout, whole):
 
 def tensor_for(layout, unit=2):
     """A tensor that a layout cuts evenly."""
-    return counting(tuple(unit * parts for parts in cut_of(layout).parts), "int32")
+    return counting(tuple(unit * parts for parts in partition_of(layout).parts), "int32")
 
 
 @given(layouts())
 def test_every_rank_holds_the_box_that_it_was_given(layout):
     """A rank's slice, cut step by step, is the box that the layout tells, and its shape tells the whole's."""
     whole = tensor_for(layout)
-    cut = cut_of(layout)
+    cut = partition_of(layout)
     pieces = slow_pieces(layout, whole)
 
     assert len(pieces) == devices_of(layout) == len(cut.places)
@@ -91,7 +91,7 @@ def test_every_rank_holds_the_box_that_it_was_given(layout):
 def test_the_boxes_of_all_parts_fill_the_whole_once(layout):
     """No element is in two parts, none in none."""
     whole = tensor_for(layout)
-    cut = cut_of(layout)
+    cut = partition_of(layout)
     shard = tuple(size // parts for size, parts in zip(whole.shape, cut.parts, strict=True))
     counts = np.zeros(whole.shape, int)
     for place in cut.holders():
@@ -115,9 +115,9 @@ def distributed(layout, whole, lost=(), source_of=BytesSource):
         ranks[number] = Rank(f"rank_{number}", entries, base)
         base += len(data)
     source = ConcatenatedSource("all", [source_of(data) for data in files.values()])
-    merger = Merger(ranks, {0: {"w": layout}})
-    index = MergedIndex(merger, ranks)
-    payloads = MergedPayloads(source, joined(FORMATS["ckpt"], source), merger.boxes_of)
+    resolver = ShardResolver(ranks, {0: {"w": layout}})
+    index = ShardedIndex(resolver, ranks)
+    payloads = ShardReader(source, joined(FORMATS["ckpt"], source), resolver.boxes_of)
     return Checkpoint(source, index, payloads, AllNames(index))
 
 
@@ -173,7 +173,7 @@ def test_rows_are_read_of_the_shards_that_hold_them_and_of_no_others(data, layou
 def test_any_copy_will_do(data, layout):
     """As long as one rank of each group of copies is left, nothing is lost."""
     whole = tensor_for(layout)
-    groups = cut_of(layout).holders().values()
+    groups = partition_of(layout).holders().values()
     lost = [rank for ranks in groups for rank in set(ranks) - {data.draw(st.sampled_from(ranks))}]
     ckpt = distributed(layout, whole, lost)
 
@@ -198,13 +198,13 @@ def test_any_copy_will_do(data, layout):
 def test_impossible_layouts_are_refused(layout, reason):
     """Each with its reason."""
     with pytest.raises(ImpossibleLayout, match=reason):
-        cut_of(layout)
+        partition_of(layout)
 
 
 def test_uneven_parts_have_their_own_rows():
     """A part of an uneven cut has as many rows as the strategy says, and begins where it says."""
     layout = Layout((3,), ((0,), (-1,)), rows=(5, 1, 2), starts=(0, 5, 6))
-    cut = cut_of(layout)
+    cut = partition_of(layout)
 
     assert [box_of(layout, place, (rows, 4)) for place, rows in zip(cut.places, (5, 1, 2), strict=True)] == [
         (0, 0), (5, 0), (6, 0)

@@ -88,9 +88,9 @@ def index_of(entries, **facts):
     return Index(store)
 
 
-def entries_of(stretch):
-    """The entries that went into a stretch, in their order."""
-    found = dict(stretch.others)
-    for alike in stretch.groups:
-        found |= alike.entries()
-    return [found[number] for number in range(len(stretch.names))]
+def entries_of(run):
+    """The entries that went into a run, in their order."""
+    found = dict(run.others)
+    for uniform in run.groups:
+        found |= uniform.entries()
+    return [found[number] for number in range(len(run.names))]
