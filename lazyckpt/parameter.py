@@ -20,7 +20,7 @@ from lazyckpt.display import without_controls
 from lazyckpt.model.dtypes import DType, of_array
 from lazyckpt.model.entry import Entry
 from lazyckpt.reading.decoding import dtype_of
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import Reader
 from lazyckpt.runtime.optional import needed
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ class Parameter:
         requires_grad: True; kept for the sake of code written for MindSpore.
     """
 
-    __slots__ = ("__weakref__", "_data", "_dtype", "_entry", "_payloads", "name", "requires_grad")
+    __slots__ = ("__weakref__", "_data", "_dtype", "_entry", "_reader", "name", "requires_grad")
 
-    def __init__(self, entry: Entry, payloads: Payloads) -> None:
+    def __init__(self, entry: Entry, reader: Reader) -> None:
         self.name = entry.name.strip()
         self.requires_grad = True
         self._entry = entry
-        self._payloads = payloads
+        self._reader = reader
         self._dtype = dtype_of(entry)
         self._data: npt.NDArray[Any] | None = None
 
@@ -83,9 +83,9 @@ class Parameter:
         return self._data is not None
 
     @property
-    def origin(self) -> tuple[Entry, Payloads] | None:
+    def origin(self) -> tuple[Entry, Reader] | None:
         """Where the value lies in its file; None if it was replaced in memory. Reads nothing."""
-        return (self._entry, self._payloads) if self._data is None else None
+        return (self._entry, self._reader) if self._data is None else None
 
     def asnumpy(self, *, copy: bool = False) -> npt.NDArray[Any]:
         """The values as a numpy array.
@@ -105,7 +105,7 @@ class Parameter:
         """
         if self._data is not None:
             return self._data.copy() if copy else self._data
-        return self._payloads.copy(self._entry) if copy else self._payloads.view(self._entry)
+        return self._reader.copy(self._entry) if copy else self._reader.view(self._entry)
 
     def writable(self) -> npt.NDArray[Any]:
         """The values in writable memory that nobody else sees: for handing to a framework.
@@ -115,7 +115,7 @@ class Parameter:
 
         Cost: parses the header again; a copy allocates `nbytes`.
         """
-        return self._data.copy() if self._data is not None else self._payloads.writable(self._entry)
+        return self._data.copy() if self._data is not None else self._reader.writable(self._entry)
 
     def to_torch(self) -> Any:
         """The values as a torch tensor in memory of its own (see `writable`).
@@ -202,13 +202,13 @@ class Parameter:
         """
         from lazyckpt.statistics.stream import statistics_of
 
-        return statistics_of(self._payloads, {self.name: self._entry if self._data is None else self._data})
+        return statistics_of(self._reader, {self.name: self._entry if self._data is None else self._data})
 
     def __getitem__(self, key: Any) -> Any:
         """`asnumpy()[key]`, reading only the bytes that the answer needs."""
         if self._data is not None:
             return self._data[key]
-        return self._payloads.part(self._entry, key)
+        return self._reader.part(self._entry, key)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What pickles: how the file was opened, where the value lies in it, and what was set in memory.
@@ -216,7 +216,7 @@ class Parameter:
         Raises:
             NotPicklable: the checkpoint was opened with a key that is no `KeyReference`, or from bytes in memory.
         """
-        return _unpickled, (self.name, self._entry, self._payloads, self.requires_grad, self._data)
+        return _unpickled, (self.name, self._entry, self._reader, self.requires_grad, self._data)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -265,9 +265,10 @@ class Parameter:
         return f"Parameter (name={name}, shape={self.shape}, dtype={self.dtype}, requires_grad={self.requires_grad})"
 
     def _token(self) -> tuple[Any, ...]:
-        """What tells this value from any other, also of another version of its file."""
-        hold = self._payloads.hold
-        return (id(self._payloads) if hold is None else (hold.handle.arguments, hold.entries.fingerprint), self._entry)
+        """A name of this value that differs from that of any other value, and of another version of its file."""
+        file = self._reader.file
+        opened = id(self._reader) if file.handle is None else (file.handle.arguments, file.index.fingerprint)
+        return opened, self._entry
 
     def _repr_html_(self) -> str:
         """What is known without reading the value."""
@@ -289,9 +290,9 @@ class Parameter:
 
 
 def _unpickled(
-    name: str, entry: Entry, payloads: Payloads, requires_grad: bool, data: npt.NDArray[Any] | None
+    name: str, entry: Entry, reader: Reader, requires_grad: bool, data: npt.NDArray[Any] | None
 ) -> Parameter:
     """A parameter as it was when it was pickled."""
-    made = Parameter(entry, payloads)
+    made = Parameter(entry, reader)
     made.name, made.requires_grad, made._data = name, requires_grad, data
     return made

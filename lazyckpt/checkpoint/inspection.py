@@ -121,6 +121,7 @@ class Viewing(LazyMapping):
         return len(self) > EXACT
 
     def _outline(self) -> Outline:
+        from lazyckpt.index.name_groups import tally
         from lazyckpt.views.outline import of_groups, of_values
 
         self._check_open()
@@ -131,7 +132,7 @@ class Viewing(LazyMapping):
         edited = self._in_memory()
         aside = {self._names.position(name) for name in (*self._removed, *edited)}
         places = None if isinstance(self._names, AllNames) else {self._names.position(name) for name in self._names}
-        groups = self._index.tally(only=places, without=aside)  # type: ignore[arg-type]
+        groups = tally(self._index, only=places, without=aside)  # type: ignore[arg-type]
         return of_groups(label, groups, edited.items(), removed)
 
     def _in_memory(self) -> dict[str, Value]:

@@ -12,15 +12,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
-from lazyckpt.index import Index
+from lazyckpt.index.record_runs import tensor_runs
 from lazyckpt.index.selection import AllNames, Names, SomeNames
 from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.model.entry import TENSOR, Entry
 from lazyckpt.model.tensor_runs import TensorRun
 from lazyckpt.parameter import Parameter
-from lazyckpt.reading.handles import hold_of
-from lazyckpt.reading.reader import Payloads
-from lazyckpt.sources import Source
+from lazyckpt.reading.reader import Reader
 
 Value = Any  # Parameter, str, a list of three arrays (a map), or whatever was assigned
 UNEDITED: Final = object()
@@ -31,11 +29,11 @@ _Self = TypeVar("_Self", bound="LazyMapping")
 class LazyMapping(MutableMapping[str, Value]):
     """See `Checkpoint`, whose half this is."""
 
-    def __init__(self, source: Source, index: Index, payloads: Payloads, names: Names) -> None:
+    def __init__(self, reader: Reader, names: Names) -> None:
         """Not for users: call `lazyckpt.load_checkpoint`."""
-        self._source = source
-        self._index = index
-        self._payloads = payloads
+        self._source = reader.file.source
+        self._index = reader.file.index
+        self._payloads = reader
         self._names = names
         self._made: dict[str, Value] = {}
         self._replaced: dict[str, Value] = {}
@@ -54,13 +52,13 @@ class LazyMapping(MutableMapping[str, Value]):
             """
             if name not in _OF_FILE or "_payloads" not in self.__dict__:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            hold = hold_of(self._payloads)
-            self._source, self._index = hold.source, hold.entries
-            self.__dict__.setdefault("_names", AllNames(hold.entries))
+            file = self._payloads.file
+            self._source, self._index = file.source, file.index
+            self.__dict__.setdefault("_names", AllNames(file.index))
             return self.__dict__[name]
 
     @property
-    def payloads(self) -> Payloads:
+    def payloads(self) -> Reader:
         """What reads the values of the file. Reads nothing by itself."""
         return self._payloads
 
@@ -136,7 +134,7 @@ class LazyMapping(MutableMapping[str, Value]):
             yield from self.known()
             return
         self._check_open()
-        for found in self._index.stretches():
+        for found in tensor_runs(self._index):
             if isinstance(found, Entry):
                 held = self._held(found.name)
                 yield found.name, found if held is UNEDITED else held
@@ -243,7 +241,7 @@ class LazyMapping(MutableMapping[str, Value]):
 
     def copy(self: _Self) -> _Self:
         """A second mapping over the same values, with edits of its own from here on. Reads nothing."""
-        other = type(self)(self._source, self._index, self._payloads, self._names)
+        other = type(self)(self._payloads, self._names)
         other._made = self._made
         other._replaced = dict(self._replaced)
         other._removed = set(self._removed)
@@ -367,7 +365,7 @@ class _Values(ValuesView[Value]):
 
 def _unpickled(
     kind: type[_Self],
-    payloads: Payloads,
+    payloads: Reader,
     places: dict[str, int] | None,
     made: dict[str, Value],
     replaced: dict[str, Value],

@@ -21,9 +21,8 @@ import typer
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError
 from lazyckpt.index import Index
 from lazyckpt.index.build import build_index
-from lazyckpt.sharding.weight_map import is_listing
 from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, DeferredKey, KeyReference, Secret, key_from_text
-from lazyckpt.sources.paths import is_folder
+from lazyckpt.sources.paths import is_folder, is_listing
 
 if TYPE_CHECKING:
     from rich.progress import Progress

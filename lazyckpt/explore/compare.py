@@ -19,8 +19,7 @@ import numpy.typing as npt
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.model.dtypes import DType
 from lazyckpt.model.entry import MAP, STRING, TENSOR, Entry
-from lazyckpt.reading.handles import hold_of
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import Reader
 from lazyckpt.writing.items import Content, Item, stored
 
 STEP: Final = 2**17  # elements that are looked at together
@@ -58,7 +57,7 @@ def compare(one: Content, two: Content) -> Difference | None:
     """How far two arrays of one shape are apart; None if they are equal.
 
     Raises:
-        ValueError: of the files, as `Payloads.stored` does.
+        ValueError: of the files, as `Reader.stored` does.
 
     Cost: reads equal values once, others up to twice, in pieces of 8 MiB of each at once.
     """
@@ -275,7 +274,7 @@ def side_of(checkpoint: Checkpoint, name: str, known: Any) -> Side:
     return Side(name, item.kind, types, item.nbytes, b"", "", lambda: item, is_of_file=False)
 
 
-def side_of_entry(payloads: Payloads, name: str, entry: Entry) -> Side:
+def side_of_entry(payloads: Reader, name: str, entry: Entry) -> Side:
     """A value as it is in its file."""
     types = tuple((array.dtype, array.shape) for array in entry.arrays) or ((entry.dtype, entry.shape),)
     is_small = entry.kind == TENSOR and entry.stored <= _SMALL and not entry.digest
@@ -285,9 +284,9 @@ def side_of_entry(payloads: Payloads, name: str, entry: Entry) -> Side:
     )  # fmt: skip
 
 
-def read_task(one: Payloads, two: Payloads, pairs: list[tuple[str, int, int]]) -> list[Read]:
+def read_task(one: Reader, two: Reader, pairs: list[tuple[str, int, int]]) -> list[Read]:
     """What a worker does: read pairs that are given by what they are if alike, and their places in both indexes."""
-    ours, theirs = hold_of(one).entries, hold_of(two).entries
+    ours, theirs = one.file.index, two.file.index
     found = []
     for outcome, a, b in pairs:
         left, right = ours.at(a), theirs.at(b)

@@ -38,10 +38,11 @@ from lazyckpt.formats import FORMATS, Format, find, format_of
 from lazyckpt.formats.ckpt import scan_range, trailer
 from lazyckpt.formats.detect import HEAD, is_text, recognised
 from lazyckpt.formats.safetensors import CRC
+from lazyckpt.index.open_file import without_index
 from lazyckpt.index.store import MAX_PARAMETER_NAME
 from lazyckpt.model.entry import TENSOR, Entry, entry_of
-from lazyckpt.reading.reader import Payloads
-from lazyckpt.sharding.weight_map import is_listing, parts_of
+from lazyckpt.reading.reader import FileReader, Reader
+from lazyckpt.sharding.weight_map import parts_of
 from lazyckpt.sources import Source, open_source
 from lazyckpt.sources.encryption.cipher import Mode, encryption_of
 from lazyckpt.sources.encryption.decryption import DecryptedSource, open_encrypted
@@ -49,7 +50,7 @@ from lazyckpt.sources.encryption.frames import read_frame_headers
 from lazyckpt.sources.encryption.keys import Key, Secret, secret_of
 from lazyckpt.sources.encryption.sequential import sequential_view
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, NOT_FILES, file_system, open_local
-from lazyckpt.sources.paths import as_path, require_local
+from lazyckpt.sources.paths import as_path, is_listing, require_local
 
 Progress = Callable[[int, int], object]
 _KINDS: Final = {
@@ -321,7 +322,7 @@ class _Patient:
 
     def _look_at_values(self, source: Source, form: Format, entries: list[Entry]) -> None:
         """NaNs and infinities."""
-        payloads = Payloads(source, form)
+        payloads = FileReader(without_index(source, form))
         strange = Some()
         done, total = 0, sum(entry.stored for entry in entries)
         for entry in sorted(entries, key=lambda entry: entry.place):
@@ -385,7 +386,7 @@ def _crc(source: Source, name: str) -> str | None:
     return None if crc is None else f"{crc:#010x}"
 
 
-def _strangers(payloads: Payloads, entry: Entry) -> tuple[int, int]:
+def _strangers(payloads: Reader, entry: Entry) -> tuple[int, int]:
     """How many NaNs and infinities a tensor holds. Cost: reads it, 8 MiB at a time."""
     nans = infinities = 0
     for piece in payloads.pieces(entry):

@@ -98,8 +98,8 @@ def known_names(path: str, prefix: str, most: int = 100) -> list[str]:
             found = open_fresh(opened)
             if found is None:
                 return []
-            with_prefix = found.entries.with_prefix(prefix)[:most]
-            found.entries.close()
+            with_prefix = found.index.with_prefix(prefix)[:most]
+            found.index.close()
             return [name for name, _ in with_prefix]
         finally:
             opened.source.close()

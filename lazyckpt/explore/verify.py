@@ -26,9 +26,10 @@ from lazyckpt.formats.ckpt import trailer
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import Index
 from lazyckpt.index.build import IndexOptions, open_fresh
+from lazyckpt.index.open_file import without_index
 from lazyckpt.model.entry import Entry, Plain, entry_of
-from lazyckpt.reading.reader import PIECE, Payloads
-from lazyckpt.sources import CACHE_BYTES, BaseSource, Opened, Source, open_source
+from lazyckpt.reading.reader import PIECE, FileReader, Reader
+from lazyckpt.sources import CACHE_BYTES, BaseSource, RawFile, Source, open_source
 from lazyckpt.sources.encryption.decryption import GcmSource, open_encrypted
 from lazyckpt.sources.encryption.keys import OWN_MODE, DeferredKey, Key, Secret, secret_of
 from lazyckpt.sources.encryption.sequential import sequential_view
@@ -92,11 +93,11 @@ class _Run:
 
     def all(self, key: Secret | None) -> None:
         """Make every check that can be made."""
-        opened: Opened | None = None
+        opened: RawFile | None = None
         try:
             late_key = DeferredKey(lambda file, mode: key)  # which a plain file does not need
             opened = open_source(resolved(self.path), late_key, OWN_MODE, access="pread")
-            self.size = opened.fingerprint.size
+            self.size = opened.origin.fingerprint.size
             self._opened(opened, format_of(opened.source))
         except (LazyCkptError, OSError, ValueError) as error:
             self._add("opened", "failed", _told(error))
@@ -110,10 +111,10 @@ class _Run:
     def _judged(self, name: str) -> bool:
         return any(check.name == name for check in self.checks)
 
-    def _opened(self, opened: Opened, form: str) -> None:
+    def _opened(self, opened: RawFile, form: str) -> None:
         source: Source = opened.source
         found = open_fresh(opened, IndexOptions(format=form, cache=0))
-        index = None if found is None else found.entries
+        index = None if found is None else found.index
         try:
             if opened.lock is not None:
                 source = open_encrypted(opened.source, opened.lock, None, CACHE_BYTES)
@@ -132,14 +133,14 @@ class _Run:
                 index.close()
 
     @staticmethod
-    def _damage(opened: Opened, index: Index | None) -> list[str]:
+    def _damage(opened: RawFile, index: Index | None) -> list[str]:
         """What is damaged in the index that is used, or in those that cannot be."""
         if index is not None:
             sidecars = [] if index.path is None else [(index.path, damage_of(index.path))]
-        elif opened.is_remote:
+        elif opened.origin.is_remote:
             sidecars = []
         else:
-            sidecars = [(each.path, each.why) for each in sidecars_of(opened.path) if each.state == "damaged"]
+            sidecars = [(each.path, each.why) for each in sidecars_of(opened.origin.path) if each.state == "damaged"]
         return [f"the index {path} is damaged ({why})" for path, why in sidecars if why][:1]
 
     def _headers(self, source: Source, form: str, index: Index | None) -> bool:
@@ -216,7 +217,7 @@ class _Run:
 
     def _contents(self, source: Source, raw: Source, form: str, told: int | None, index: Index | None) -> None:
         """Read the contents, and compare them with whatever there is."""
-        payloads = Payloads(source, FORMATS[form])
+        payloads = FileReader(without_index(source, FORMATS[form]))
         with ThreadPoolExecutor(1, thread_name_prefix="lazyckpt") as aside:
             crc = None if told is None else aside.submit(self._checksum, _Watched(source, self._tell), form)
             bad = Some()
@@ -258,7 +259,7 @@ class _Run:
             return Check("crc", "failed", f"the file says {told:#010x}, its bytes give {found:#010x}")
         return Check("crc", "passed", f"{found:#010x}")
 
-    def _digest(self, payloads: Payloads, entry: Entry) -> str:
+    def _digest(self, payloads: Reader, entry: Entry) -> str:
         """The name of a value that is not the one that was indexed, or nothing."""
         try:
             if entry.digest:
@@ -353,7 +354,7 @@ class _Watched(BaseSource):
         self._source.read_into(offset, destination)
 
 
-def _stored(payloads: Payloads, entry: Entry) -> Iterator[int]:
+def _stored(payloads: Reader, entry: Entry) -> Iterator[int]:
     """Read a value, and compare it with its digest; the bytes of each piece."""
     if entry.arrays:  # a map's are compared as a whole
         payloads.value(entry)

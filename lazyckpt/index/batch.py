@@ -124,11 +124,11 @@ def build_one(path: str, force: bool, digest: str | None = None, key: KeyReferen
     start = time.perf_counter()
     size = 0
     try:
-        found = open_indexed(resolved(path), late(key), OWN_MODE, options=IndexOptions(force, digest))
-        size, where, count = found.entries.fingerprint.size, found.entries.path, len(found.entries)
-        found.close()
+        file = open_indexed(resolved(path), late(key), OWN_MODE, options=IndexOptions(force, digest))
+        size, where, count = file.index.fingerprint.size, file.index.path, len(file.index)
+        file.close()
     except (LazyCkptError, OSError) as error:
         if isinstance(error, FileFault):
             error.file = None
         return Built(path, str(error), None, 0, size, time.perf_counter() - start)
-    return Built(path, "", where, count, size, time.perf_counter() - start, found.fresh)
+    return Built(path, "", where, count, size, time.perf_counter() - start, file.was_indexed)

@@ -10,7 +10,7 @@ import struct
 from typing import Final
 
 from lazyckpt.errors import StaleIndex
-from lazyckpt.index.records import Meta
+from lazyckpt.index.footer import Meta
 from lazyckpt.index.schema import CLEAR, FRAMES, NAMES, Codec
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.sources import Source

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
-from lazyckpt.index.footer import read_summary
+from lazyckpt.index.footer import read_footer
 from lazyckpt.index.lmdb_pages import Pages
 from lazyckpt.index.lmdb_tree import OUTSIDE, Leaf, Tree
 from lazyckpt.index.records import BadRecord, NameStarts, OddRecord, names_of
@@ -48,7 +48,7 @@ class Sidecar:
         self._path = path
         self._codec: Codec = CLEAR
         pages = Pages(path)
-        root, self.meta = read_summary(pages.summary)
+        root, self.meta = read_footer(pages.summary)
         tree = Tree(pages, root)
         besides = tree.entries - 2 * self.meta.parameters - self.meta.irregular
         if besides not in (1, 2) or tree.entries * _SMALLEST_NODE > pages.page_size * pages.count:

@@ -9,21 +9,22 @@ others (gaps of less than 4 KiB are read with them, see `ranges.coalesce`).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 
-from lazyckpt.formats import Format
 from lazyckpt.formats.digest import Digesting
+from lazyckpt.index.open_file import OpenFile
 from lazyckpt.model.entry import STRING, Entry, is_plain
 from lazyckpt.model.tensor_runs import TensorRun, UniformGroup, neighbours, run_of
 from lazyckpt.reading.allocation import AnyArray, aligned, copied, shared
 from lazyckpt.reading.decoding import array_of, bytes_of, dtype_of, elements, text_of, validate_bounds
-from lazyckpt.reading.handles import Hold, reduced
+from lazyckpt.reading.handles import reduced
 from lazyckpt.reading.requests import HeaderCheck, PendingRead, gather, requests_for, within
 from lazyckpt.reading.view_cache import ViewCache
-from lazyckpt.sources.base import Source
 from lazyckpt.sources.ranges import Key, Plan, keeps_array, plan
 from lazyckpt.sources.window import SparseBuffer
 
@@ -32,31 +33,31 @@ _WORTH_A_MAP: Final = 2**20  # bytes of a value from which a map of its own is c
 _SMALL: Final = 2**16  # bytes of a value below which what surrounds a copy costs more than the copy
 _LONGEST_HEADER: Final = 2**20  # bytes of unknown fields beyond which a header is looked at in place
 
-_Proven = tuple[list[tuple[UniformGroup, AnyArray]], dict[int, Entry]]
+Proven = tuple[list[tuple[UniformGroup, AnyArray]], dict[int, Entry]]
 
 
-class Payloads:
-    """Values of one checkpoint. Safe for many threads. Pickled as how the file was opened (see `handles`).
+class Reader(ABC):
+    """Reads the values of one checkpoint, given their entries.
+
+    Safe for many threads. Pickled as the way in which the file was opened (see `handles`).
 
     Attributes:
-        hold: what is open, and how it was opened; None if that is not known.
-        is_lent: whether it came out of a pickle, and others read with it.
+        file: the open file.
+        is_lent: whether it came out of a pickle, and shares its open file with others.
     """
 
     is_lent = False
 
-    def __init__(self, source: Source, form: Format, hold: Hold | None = None) -> None:
-        self._source = source
-        self._form = form
-        self._repeated = ViewCache(source)
-        self.hold = hold
+    def __init__(self, file: OpenFile) -> None:
+        self.file = file
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reduced(self)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Payloads:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Reader:
         return self  # nothing in it changes
 
+    @abstractmethod
     def view(self, entry: Entry) -> AnyArray:
         """A tensor's values: a read-only view where there is one, else a new array.
 
@@ -65,24 +66,14 @@ class Payloads:
             ChangedFile: the file shrank.
             DamagedBlock: a block of an encrypted file does not authenticate.
         """
-        if not self._is_view(entry):
-            return self.copy(entry)
-        self._form.verify_header(self._source, entry)
-        return array_of(entry, self._source.read(*entry.extents[0]))
 
+    @abstractmethod
     def copy(self, entry: Entry) -> AnyArray:
-        """A tensor's values in an aligned, writable array of their own."""
-        if entry.dtype is not None and not entry.digest and self._is_view(entry):
-            if entry.stored >= _SMALL:  # its header comes in with it
-                validate_bounds(entry, self._source)
-                self._source.prefetch(entry.start, entry.stop - entry.start, alone=True)
-            self._form.verify_header(self._source, entry)
-            return copied(entry.shape, entry.dtype, self._source.read(*entry.extents[0]))
-        made: AnyArray = self._run(self._tensor(entry))
-        return made
+        """A tensor's values in an aligned, writable array of their own. Raises as `view` does."""
 
+    @abstractmethod
     def fill(self, entry: Entry, target: AnyArray) -> bool:
-        """Put a tensor's values into an array of its shape and dtype, in C order, if nothing comes in between.
+        """Put a tensor's values into an array of its shape and dtype, in C order, if no step comes in between.
 
         Returns:
             Whether it was done: only of a value in one piece of an addressable source, with no digest to be compared.
@@ -91,50 +82,29 @@ class Payloads:
             StaleIndex: as for `view`; the target is as it was.
             ChangedFile: the file shrank; the target may be filled in part.
         """
-        if entry.dtype is None or entry.digest or not self._is_view(entry):
-            return False
-        validate_bounds(entry, self._source)
-        self._form.verify_header(self._source, entry)
-        self._source.read_into(entry.extents[0].offset, bytes_of(target))
-        return True
 
+    @abstractmethod
     def writable(self, entry: Entry) -> AnyArray:
         """A tensor's values in writable memory of their own: a copy-on-write map of its pages, or a copy."""
-        if entry.nbytes >= _WORTH_A_MAP and self._is_view(entry):
-            self._form.verify_header(self._source, entry)
-            data = self._source.map_private(*entry.extents[0])
-            if data is not None:
-                return array_of(entry, data)
-        return self.copy(entry)
 
+    @abstractmethod
     def part(self, entry: Entry, key: Key) -> Any:
         """`view(entry)[key]`, at the cost of the bytes that the answer needs."""
-        again = self._repeated.again(entry)
-        if again is not None:
-            return again[key]
-        if self._is_view(entry):
-            return self._repeated.first(entry, self.view)[key]
-        if not is_plain(entry) or not entry.extents:
-            return self.view(entry)[key]
-        validate_bounds(entry, self._source)
-        planned = plan(entry.shape, dtype_of(entry).itemsize, key)
-        if planned is None:
-            return self.view(entry)[key]
-        return self._run(self._part(entry, planned, key))
 
+    @abstractmethod
     def value(self, entry: Entry) -> AnyArray | str | list[AnyArray]:
         """The value of an entry of any kind, in memory of its own.
 
         Raises:
             CorruptFile: a string is not UTF-32.
         """
-        if entry.dtype is not None:
-            return self.copy(entry)
-        made: AnyArray | str | list[AnyArray] = self._run(self._fetch(entry))
-        return made
+
+    @abstractmethod
+    def values(self, entries: list[Entry]) -> list[AnyArray | str | list[AnyArray]]:
+        """The values of several entries, with one read of the source (each encrypted block is visited once)."""
 
     def pieces(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[AnyArray]:
-        """A tensor's or a string's values in C order, a piece at a time: for whoever passes over large values once.
+        """A tensor's or a string's values in C order, a piece at a time, for one pass over a large value.
 
         Args:
             entry: of a tensor, or of a string (whose pieces are bytes).
@@ -150,15 +120,16 @@ class Payloads:
         stored = self.stored(entry, size, first, count)
         return (elements(entry, np.frombuffer(data, np.uint8)) for data in stored)
 
+    @abstractmethod
     def piece_count(self, entry: Entry, size: int = PIECE) -> int:
         """How many pieces there are."""
-        return -(-entry.stored // _whole(size))
 
+    @abstractmethod
     def stored(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[memoryview]:
         """A tensor's or a string's bytes as they stand in the file, a piece at a time; arguments as for `pieces`.
 
         The header is proven before the first piece. If the index has a digest of the content, and all of it is asked
-        for, damage is told after the last one: what was made of the pieces must not be kept then.
+        for, damage is raised after the last piece: what was made of the pieces must not be kept then.
 
         Yields:
             Whole elements each. Pages of a mapped file leave this process's memory when the next piece is asked for.
@@ -167,6 +138,135 @@ class Payloads:
             StaleIndex, ChangedFile, DamagedBlock: as for `view`.
             CorruptFile: the content is not the one that was indexed.
         """
+
+    @abstractmethod
+    def stored_at(self, entry: Entry, start: int, length: int) -> memoryview:
+        """Bytes of a value as they are stored, in whatever extents. Its header must have been proven."""
+
+    @abstractmethod
+    def read_run(self, tensor_run: TensorRun) -> list[Any]:
+        """The values of a run of an addressable source, each in an aligned, writable array.
+
+        Raises:
+            StaleIndex, ChangedFile: as for `view`.
+        """
+
+    @abstractmethod
+    def proven(self, tensor_run: TensorRun) -> Proven:
+        """The groups of a run of an addressable source that can be proven at once.
+
+        Returns:
+            Groups, and of each the values as one array of shape (how many, *shape) in memory of its own; and the
+            entries of all other tensors by their numbers, of which nothing has been proven.
+
+        Raises:
+            ChangedFile: the file shrank.
+        """
+
+    @abstractmethod
+    def drop_pages(self, tensor_run: TensorRun) -> None:
+        """Let the pages of a run leave this process's memory."""
+
+    @abstractmethod
+    def prove(self, entries: list[Entry]) -> None:
+        """Make sure that the file has entries where the index says, with one read of the source. Reads headers only.
+
+        Pages of a mapped file leave this process's memory again.
+
+        Raises:
+            StaleIndex: it does not.
+        """
+
+    @abstractmethod
+    def boxes(self, entry: Entry) -> tuple[tuple[tuple[int, ...], Entry], ...]:
+        """The parts that a value is made of: where each begins in the whole, and its entry."""
+
+    def metadata(self) -> Mapping[str, str]:
+        """The file's own metadata. Cost: reads a safetensors file's header again."""
+        return self.file.format.metadata(self.file.source)
+
+    @property
+    def is_addressable(self) -> bool:
+        """Whether reading one value never costs work that reading its neighbour would share."""
+        return self.file.source.is_addressable
+
+
+class FileReader(Reader):
+    """Reads values that each lie in one file."""
+
+    def __init__(self, file: OpenFile) -> None:
+        super().__init__(file)
+        self._source = file.source
+        self._form = file.format
+
+    @cached_property
+    def _views(self) -> ViewCache:
+        return ViewCache(self._source)
+
+    def view(self, entry: Entry) -> AnyArray:
+        """See `Reader.view`."""
+        if not self._is_view(entry):
+            return self.copy(entry)
+        self._form.verify_header(self._source, entry)
+        return array_of(entry, self._source.read(*entry.extents[0]))
+
+    def copy(self, entry: Entry) -> AnyArray:
+        """See `Reader.copy`."""
+        if entry.dtype is not None and not entry.digest and self._is_view(entry):
+            if entry.stored >= _SMALL:  # its header comes in with it
+                validate_bounds(entry, self._source)
+                self._source.prefetch(entry.start, entry.stop - entry.start, alone=True)
+            self._form.verify_header(self._source, entry)
+            return copied(entry.shape, entry.dtype, self._source.read(*entry.extents[0]))
+        made: AnyArray = self._run(self._tensor(entry))
+        return made
+
+    def fill(self, entry: Entry, target: AnyArray) -> bool:
+        """See `Reader.fill`."""
+        if entry.dtype is None or entry.digest or not self._is_view(entry):
+            return False
+        validate_bounds(entry, self._source)
+        self._form.verify_header(self._source, entry)
+        self._source.read_into(entry.extents[0].offset, bytes_of(target))
+        return True
+
+    def writable(self, entry: Entry) -> AnyArray:
+        """See `Reader.writable`."""
+        if entry.nbytes >= _WORTH_A_MAP and self._is_view(entry):
+            self._form.verify_header(self._source, entry)
+            data = self._source.map_private(*entry.extents[0])
+            if data is not None:
+                return array_of(entry, data)
+        return self.copy(entry)
+
+    def part(self, entry: Entry, key: Key) -> Any:
+        """See `Reader.part`."""
+        again = self._views.again(entry)
+        if again is not None:
+            return again[key]
+        if self._is_view(entry):
+            return self._views.first(entry, self.view)[key]
+        if not is_plain(entry) or not entry.extents:
+            return self.view(entry)[key]
+        validate_bounds(entry, self._source)
+        planned = plan(entry.shape, dtype_of(entry).itemsize, key)
+        if planned is None:
+            return self.view(entry)[key]
+        return self._run(self._part(entry, planned, key))
+
+    def value(self, entry: Entry) -> AnyArray | str | list[AnyArray]:
+        """See `Reader.value`."""
+        if entry.dtype is not None:
+            return self.copy(entry)
+        made: AnyArray | str | list[AnyArray] = self._run(self._fetch(entry))
+        return made
+
+    def piece_count(self, entry: Entry, size: int = PIECE) -> int:
+        """See `Reader.piece_count`."""
+        return -(-entry.stored // _whole(size))
+
+    def stored(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[memoryview]:
+        """See `Reader.stored`."""
         validate_bounds(entry, self._source)
         self._form.verify_header(self._source, entry)
         step = _whole(size)
@@ -182,7 +282,7 @@ class Payloads:
         check.finish()
 
     def stored_at(self, entry: Entry, start: int, length: int) -> memoryview:
-        """Bytes of a value as they are stored, wherever its extents are. Its header must have been proven."""
+        """See `Reader.stored_at`."""
         if self._source.is_addressable and len(entry.extents) == 1:
             offset = entry.extents[0].offset + start
             self._source.prefetch(offset, length)
@@ -192,7 +292,7 @@ class Payloads:
         return data
 
     def values(self, entries: list[Entry]) -> list[AnyArray | str | list[AnyArray]]:
-        """The values of several entries, with one read of the source (each encrypted block is visited once)."""
+        """See `Reader.values`."""
         groups = neighbours(entries)
         if self._source.is_addressable:
             return [value for group in groups for value in self._at_hand(group)]
@@ -200,30 +300,20 @@ class Payloads:
         self._source.read_many([request for fetch in fetches for request in fetch.requests])
         return [value for fetch in fetches for value in fetch.finish()]
 
-    def proven(self, tensor_run: TensorRun) -> _Proven:
-        """What can be proven at once of a stretch of an addressable source.
+    def read_run(self, tensor_run: TensorRun) -> list[Any]:
+        """See `Reader.read_run`."""
+        return self._cut(tensor_run, self._source.read(tensor_run.start, tensor_run.stop - tensor_run.start))
 
-        Returns:
-            Groups, and of each the values as one array of shape (how many, *shape) in memory of its own; and the
-            entries of all other tensors by their numbers, of which nothing has been proven.
-
-        Raises:
-            ChangedFile: the file shrank.
-        """
+    def proven(self, tensor_run: TensorRun) -> Proven:
+        """See `Reader.proven`."""
         return self._proven(tensor_run, self._source.read(tensor_run.start, tensor_run.stop - tensor_run.start))
 
     def drop_pages(self, tensor_run: TensorRun) -> None:
-        """Let the pages of a stretch leave this process's memory."""
+        """See `Reader.drop_pages`."""
         self._source.drop_pages(tensor_run.start, tensor_run.stop - tensor_run.start)
 
     def prove(self, entries: list[Entry]) -> None:
-        """Make sure that the file has entries where the index says, with one read of the source. Reads headers only.
-
-        Pages of a mapped file leave this process's memory again.
-
-        Raises:
-            StaleIndex: it does not.
-        """
+        """See `Reader.prove`."""
         proofs = [self._header_check(entry) for entry in entries]
         self._source.read_many([request for proof in proofs for request in proof.requests])
         for proof in proofs:
@@ -233,17 +323,8 @@ class Payloads:
             self._source.drop_pages(start, max(entry.stop for entry in entries) - start)
 
     def boxes(self, entry: Entry) -> tuple[tuple[tuple[int, ...], Entry], ...]:
-        """The parts that a value is made of: where each begins in the whole, and its entry. Here always one."""
+        """See `Reader.boxes`: here always one."""
         return (((0,) * len(entry.shape), entry),)
-
-    def metadata(self) -> Mapping[str, str]:
-        """What the file says of itself. Cost: reads a safetensors file's header again."""
-        return self._form.metadata(self._source)
-
-    @property
-    def is_addressable(self) -> bool:
-        """Whether reading one value never costs work that reading its neighbour would share."""
-        return self._source.is_addressable
 
     def _run(self, fetch: PendingRead) -> Any:
         self._source.read_many(fetch.requests)
@@ -287,15 +368,7 @@ class Payloads:
         if len(group) == 1:
             entry = group[0]
             return [self.value(entry) if entry.stored < _SMALL else self._run(self._fetch(entry))]
-        return self.tensor_run(run_of(group))
-
-    def tensor_run(self, tensor_run: TensorRun) -> list[Any]:
-        """The values of a stretch of an addressable source, each in an aligned, writable array.
-
-        Raises:
-            StaleIndex, ChangedFile: as for `view`.
-        """
-        return self._cut(tensor_run, self._source.read(tensor_run.start, tensor_run.stop - tensor_run.start))
+        return self.read_run(run_of(group))
 
     def _cut(self, tensor_run: TensorRun, run: memoryview) -> list[Any]:
         """The values of a stretch whose bytes are at hand."""
@@ -311,7 +384,7 @@ class Payloads:
             made[number] = copied(entry.shape, dtype_of(entry), run[offset : offset + length])
         return made
 
-    def _proven(self, tensor_run: TensorRun, run: memoryview) -> _Proven:
+    def _proven(self, tensor_run: TensorRun, run: memoryview) -> Proven:
         """See `proven`, of bytes at hand."""
         groups, others, matches_uniform = (
             list[tuple[UniformGroup, AnyArray]](),

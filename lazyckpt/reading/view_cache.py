@@ -45,7 +45,7 @@ class ViewCache:
         """A tensor's values, if it was proven before and its header still is what it was then.
 
         Raises:
-            ChangedFile: see `Payloads.view`.
+            ChangedFile: see `Reader.view`.
         """
         known = self._proven.get(id(entry))
         if known is None or known.entry is not entry:
@@ -65,7 +65,7 @@ class ViewCache:
             proven: proves an entry, and gives a view of it.
 
         Raises:
-            StaleIndex, ChangedFile: see `Payloads.view`.
+            StaleIndex, ChangedFile: see `Reader.view`.
         """
         seen = None if entry.apart else self._seen(entry)
         array = proven(entry)

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from lazyckpt.errors import ArgumentValueError
 from lazyckpt.model.entry import MAP, REFUSED, TENSOR, Entry, Extent
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import Reader
 from lazyckpt.references import chunks, metadata
 from lazyckpt.references.files import Files
 from lazyckpt.references.metadata import GROUP, Form, Inexpressible, form_of
@@ -66,7 +66,7 @@ class Walk:
         left_out: name -> why it is not there, of what came so far.
     """
 
-    def __init__(self, known: Known, payloads: Payloads, files: Files, how: How) -> None:
+    def __init__(self, known: Known, payloads: Reader, files: Files, how: How) -> None:
         self.left_out: dict[str, str] = {}
         self._known = known
         self._payloads = payloads

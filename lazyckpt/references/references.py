@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import Reader
 from lazyckpt.references import json_writer, parquet_writer
 from lazyckpt.references.files import Files
 from lazyckpt.references.hierarchy import How, Known, Walk
@@ -20,7 +20,7 @@ _BUFFER: Final = 2**20
 class References:
     """References to the values of a checkpoint, for zarr, xarray and dask. Made by `Checkpoint.references`."""
 
-    def __init__(self, known: Known, payloads: Payloads, files: Files, how: How) -> None:
+    def __init__(self, known: Known, payloads: Reader, files: Files, how: How) -> None:
         """Check options.
 
         Raises:

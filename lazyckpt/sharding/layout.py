@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from lazyckpt.model.entry import Entry
 from lazyckpt.sharding.strategy import Layout
 
 MOST_RANKS: Final = 2**16
@@ -34,6 +35,13 @@ class Partition(NamedTuple):
         for local, place in enumerate(self.places):
             found.setdefault(place, []).append(local)
         return found
+
+
+class Box(NamedTuple):
+    """A part of a tensor: where it begins in the whole, and the entry that has its values."""
+
+    start: tuple[int, ...]
+    entry: Entry
 
 
 class ImpossibleLayout(ValueError):

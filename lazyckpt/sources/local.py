@@ -21,6 +21,7 @@ import stat
 import struct
 import sys
 import weakref
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -28,6 +29,7 @@ from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, Unreadab
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.runtime import log
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
+from lazyckpt.sources.origin import ReplacedFile
 
 _MOST_PRIVATE_MAPS: Final = 128
 _WORTH_EXPECTING: Final = 2**20  # bytes
@@ -225,28 +227,48 @@ class PreadSource(BaseSource):
         opened.fill(offset, destination, self)
 
 
-class Local(NamedTuple):
-    """A file that was opened.
+class LocalOrigin(NamedTuple):
+    """See `Origin`, for a local file."""
 
-    Attributes:
-        source: its bytes.
-        status: the system's of it, at the moment it was opened.
-        head: its first bytes, up to 4 KiB.
-        sample: the hash of its ends (see `hash_of_ends`).
-    """
-
-    source: Source
+    path: str
     status: os.stat_result
-    head: bytes
-    sample: bytes
+    fingerprint: Fingerprint
+    version: str = ""
+    is_remote: bool = False
 
     @property
-    def fingerprint(self) -> Fingerprint:
-        """What tells it from others."""
-        return Fingerprint(self.status.st_size, self.status.st_mtime_ns, self.sample)
+    def mode(self) -> int:
+        """See `Origin.mode`."""
+        return self.status.st_mode & 0o777
+
+    def matches(self, fingerprint: Fingerprint) -> bool:
+        """See `Origin.matches`."""
+        return fingerprint == self.fingerprint
+
+    def check(self) -> None:
+        """See `Origin.check`."""
+        now = os.stat(self.path)
+        if (now.st_dev, now.st_ino) != (self.status.st_dev, self.status.st_ino):
+            raise ReplacedFile(self.path)
+        if (now.st_size, now.st_mtime_ns) != (self.status.st_size, self.status.st_mtime_ns):
+            raise ChangedFile(
+                "the file changed while it was being indexed; try again when it is written", file=self.path
+            )
+
+    def walking(self) -> AbstractContextManager[object]:
+        """See `Origin.walking`: reads of a map are checked by themselves."""
+        return nullcontext()
 
 
-def open_local(path: str, access: str = "auto") -> Local:
+class LocalFile(NamedTuple):
+    """A local file that is open: its bytes, its origin, and its first bytes (up to 4 KiB)."""
+
+    source: Source
+    origin: LocalOrigin
+    head: bytes
+
+
+def open_local(path: str, access: str = "auto") -> LocalFile:
     """Open a regular file for random access.
 
     Args:
@@ -267,7 +289,8 @@ def open_local(path: str, access: str = "auto") -> Local:
             raise _not_regular(path, status.st_mode)
         head = os.pread(descriptor, SAMPLED, 0)
         last = os.pread(descriptor, SAMPLED, status.st_size - SAMPLED) if status.st_size > SAMPLED else head
-        return Local(_choose(path, descriptor, status, access), status, head, hash_of_ends(head, last))
+        fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, hash_of_ends(head, last))
+        return LocalFile(_choose(path, descriptor, status, access), LocalOrigin(path, status, fingerprint), head)
     except FileNotFoundError as error:
         raise MissingFile(
             f"the checkpoint file: {path} does not exist, please check the name and the folder"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
 _LOCAL: Final = re.compile(r"(?:file|local)://")
 _QUERY: Final = re.compile(r"(https?://[^?#\s'\"]*)[?#][^\s'\"]*")
+LISTING: Final = ".index.json"  # the end of a name that lists the files of a checkpoint
 _GONE: Final = (404, 410)  # what web servers answer when there is nothing
 _WEB: Final = re.compile(r"https?://")
 
@@ -42,6 +43,11 @@ def is_url(path: str) -> bool:
 def is_web(path: str) -> bool:
     """Whether a name is the URL of a web server."""
     return bool(_WEB.match(path))
+
+
+def is_listing(path: str) -> bool:
+    """Whether a name is that of a listing: of a checkpoint in several files."""
+    return path.endswith(LISTING)
 
 
 def redact_url(text: str) -> str:

@@ -129,6 +129,8 @@ class RemoteObject:
             raise UnreadableFile(f"{self.name} cannot be read: the store does not say how long it is")
         return facts
 
+    is_remote = True
+
     @property
     def version(self) -> str:
         """See `Origin.version`."""
@@ -144,12 +146,12 @@ class RemoteObject:
         """See `Origin.fingerprint`: the version takes the place of the time."""
         return Fingerprint(self.facts.size, _number(self.facts.version), self._sample())
 
-    def matches(self, mark: Fingerprint) -> bool:
+    def matches(self, fingerprint: Fingerprint) -> bool:
         """See `Origin.matches`: by the version; or by size and sample, which a copy of a local file has in common."""
-        if mark.size != self.facts.size:
+        if fingerprint.size != self.facts.size:
             return False
         known = _number(self.facts.version)
-        return (known != 0 and mark.mtime_ns == known) or mark.sample == self._sample()
+        return (known != 0 and fingerprint.mtime_ns == known) or fingerprint.sample == self._sample()
 
     def check(self) -> None:
         """See `Origin.check`. Cost: one request."""

@@ -43,9 +43,10 @@ from lazyckpt.formats.ckpt import (
     verify_header,
     verify_header_in,
 )
+from lazyckpt.index.open_file import without_index
 from lazyckpt.model.dtypes import DTYPES, IN_CKPT
 from lazyckpt.model.entry import Extent
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import FileReader
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.window import SparseBuffer
 
@@ -106,7 +107,7 @@ def fault(data):
 def test_any_bytes_give_entries_or_one_kind_of_error(data):
     """Nothing but a CorruptFile comes of bytes that are no checkpoint; the values of entries can all be read."""
     source = BytesSource(data)
-    payloads = Payloads(source, FORMATS["ckpt"])
+    payloads = FileReader(without_index(source, FORMATS["ckpt"]))
     kind = CorruptFile
     try:
         for entry in scan(source):
@@ -436,7 +437,7 @@ def test_a_claim_that_does_not_hold_is_refused(data, reason):
 def test_a_claim_takes_no_memory_before_it_is_proven(data):
     """Whatever a file of a few bytes says of its size, scanning it and reading its values stays small."""
     source = BytesSource(data)
-    payloads = Payloads(source, FORMATS["ckpt"])
+    payloads = FileReader(without_index(source, FORMATS["ckpt"]))
     tracemalloc.start()
     try:
         for entry in scan(source):

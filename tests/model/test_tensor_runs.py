@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from lazyckpt.errors import StaleIndex
 from lazyckpt.formats import FORMATS
+from lazyckpt.index.open_file import without_index
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.tensor_runs import FEWEST, run_of
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import FileReader
 from lazyckpt.sources import BytesSource
 
 FORM = FORMATS["ckpt"]
@@ -130,7 +131,7 @@ def test_one_bad_header_among_many_is_told_by_its_name(number):
     entry = ENTRIES[number]
     changed = bytearray(DATA)
     changed[entry.extents[0].offset - 1] ^= 1  # the content's length
-    payloads = Payloads(BytesSource(bytes(changed)), FORM)
+    payloads = FileReader(without_index(BytesSource(bytes(changed)), FORM))
 
     with pytest.raises(StaleIndex) as caught:
         payloads.values(ENTRIES)
@@ -142,6 +143,6 @@ def test_what_mindspore_would_not_write_is_read_all_the_same():
     usual = {f"name{number}": counting((4,)) for number in range(10, 40)}
     odd = tensor_value("odd", [4], "Float32", counting((4,)).tobytes(), packed=True)
     source = BytesSource(checkpoint(usual) + odd + checkpoint({"last": counting((4,))}))
-    found = Payloads(source, FORM).values(list(FORM.scan(source)))
+    found = FileReader(without_index(source, FORM)).values(list(FORM.scan(source)))
 
     assert [value.tolist() for value in found] == [counting((4,)).tolist()] * 32

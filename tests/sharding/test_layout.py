@@ -14,12 +14,13 @@ from tracing import TracingSource
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.formats import FORMATS
-from lazyckpt.index import Index
-from lazyckpt.index.records import Meta
+from lazyckpt.index.footer import Meta
+from lazyckpt.index.open_file import OpenFile
 from lazyckpt.index.selection import AllNames
 from lazyckpt.index.store import MemoryStore
+from lazyckpt.index.stored import StoredIndex
 from lazyckpt.model.entry import Fingerprint
-from lazyckpt.sharding.concatenated import joined
+from lazyckpt.sharding.concatenated import concatenated_format
 from lazyckpt.sharding.layout import ImpossibleLayout, box_of, devices_of, partition_of, whole_of
 from lazyckpt.sharding.shard_index import Rank, ShardedIndex, ShardResolver
 from lazyckpt.sharding.shard_reader import ShardReader
@@ -111,14 +112,14 @@ def distributed(layout, whole, lost=(), source_of=BytesSource):
     }
     ranks, base = {}, 0
     for number, data in files.items():
-        entries = Index(MemoryStore(FORMATS["ckpt"].find(BytesSource(data)), Meta(Fingerprint(0, 0, bytes(16)))))
+        entries = StoredIndex(MemoryStore(FORMATS["ckpt"].find(BytesSource(data)), Meta(Fingerprint(0, 0, bytes(16)))))
         ranks[number] = Rank(f"rank_{number}", entries, base)
         base += len(data)
     source = ConcatenatedSource("all", [source_of(data) for data in files.values()])
     resolver = ShardResolver(ranks, {0: {"w": layout}})
     index = ShardedIndex(resolver, ranks)
-    payloads = ShardReader(source, joined(FORMATS["ckpt"], source), resolver.boxes_of)
-    return Checkpoint(source, index, payloads, AllNames(index))
+    form = concatenated_format(FORMATS["ckpt"], source)
+    return Checkpoint(ShardReader(OpenFile(source, form, index)), AllNames(index))
 
 
 def keys_of(shape):

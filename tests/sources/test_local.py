@@ -56,10 +56,10 @@ def opened(request, tmp_path):
 @pytest.mark.parametrize("access", KINDS)
 def test_the_asked_access_is_taken(access, tmp_path):
     """`mmap` maps and `pread` reads."""
-    source, status, *_ = open_local(write(tmp_path), access)
+    source, origin, _ = open_local(write(tmp_path), access)
     source.close()
 
-    assert (type(source), status.st_size) == (KINDS[access], SIZE)
+    assert (type(source), origin.status.st_size) == (KINDS[access], SIZE)
 
 
 def test_a_map_is_taken_by_itself(tmp_path):
@@ -132,9 +132,9 @@ def test_nothing_is_read_after_close(access, tmp_path):
 @pytest.mark.parametrize("access", ["auto", *KINDS])
 def test_an_empty_file_is_an_empty_source(access, tmp_path):
     """A file without bytes opens (a map of it would not)."""
-    source, status, *_ = open_local(write(tmp_path, b""), access)
+    source, origin, _ = open_local(write(tmp_path, b""), access)
 
-    assert (source.size, bytes(source.read(0, 0)), status.st_size) == (0, b"", 0)
+    assert (source.size, bytes(source.read(0, 0)), origin.status.st_size) == (0, b"", 0)
 
 
 @pytest.mark.parametrize("access", KINDS)
@@ -477,7 +477,7 @@ def test_a_file_is_opened_with_its_sample_and_its_head(tmp_path):
     local = open_local(write(tmp_path))
     local.source.close()
 
-    assert (local.sample, local.head) == (sample_of(pattern(SIZE)), pattern(SIZE)[:4096])
+    assert (local.origin.fingerprint.sample, local.head) == (sample_of(pattern(SIZE)), pattern(SIZE)[:4096])
 
 
 @pytest.mark.parametrize("place", [0, 4095, SIZE - 4096, SIZE - 1])

@@ -67,7 +67,7 @@ def test_the_old_index_of_a_file_whose_new_one_fails_is_not_believed(tmp_path, m
 
 def test_on_a_network_no_index_is_written_along(tmp_path, monkeypatch):
     """Where LMDB should not be mapped, the index goes to the cache folder, when the file is loaded."""
-    monkeypatch.setattr(sidecar.place, "on_network", lambda path: True)
+    monkeypatch.setattr(sidecar.locations, "on_network", lambda path: True)
     save(str(tmp_path / "net.ckpt"), ITEMS, How())
 
     assert os.listdir(tmp_path) == ["net.ckpt"]

@@ -114,6 +114,11 @@ class DeferredKey:
         self.found: Secret | None = None
         self._find = find
 
+    @property
+    def reference(self) -> KeyReference | None:
+        """Where the key was found; empty if none was needed, None if it was handed over."""
+        return NO_KEY if self.found is None else self.found.reference
+
     def of(self, file: str, mode: str) -> Secret | None:
         """The key of an encrypted file, or None if there is none.
 
