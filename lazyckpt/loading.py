@@ -29,7 +29,7 @@ from lazyckpt.reading.reader import FileReader
 from lazyckpt.runtime import log
 from lazyckpt.sharding.weight_map import open_set
 from lazyckpt.sources import CACHE_BYTES, BytesSource, Source
-from lazyckpt.sources.encryption.keys import AnySecret, Key, KeyReference, Secret, no_key, secret_or_late
+from lazyckpt.sources.encryption.keys import Key, KeyReference, Secret, no_key, secret_or_late
 from lazyckpt.sources.paths import LISTING, absolute, as_path, exists, is_listing, is_url, redact_url, resolved
 
 NAMES_OF_FORMATS: Final = ("ckpt", "safetensors")
@@ -110,7 +110,8 @@ def load_checkpoint(
     if isinstance(ckpt_file_name, io.BytesIO):
         file = _open_bytes(ckpt_file_name, where, format)
     else:
-        file = _open(path, key, dec_mode, where, IndexOptions(cache=block_cache, format=format))
+        opener = open_set if is_listing(path) else open_indexed
+        file = opener(path, key, dec_mode, where, IndexOptions(cache=block_cache, format=format))
     checkpoint = _select(file, selection, crc_check)
     if net is not None:
         from lazyckpt.frameworks.nets import load_param_into_net
@@ -136,14 +137,11 @@ def open_checkpoint(
     finally:
         dec_key = None  # so that no traceback's variables show it
     found = _existing(path)
-    options = IndexOptions(cache=block_cache, format=format_of_name(found) if is_listing(found) else "")
-    return _select(_open(found, key, dec_mode, AUTO, options), Selection(), crc_check=False)
-
-
-def _open(path: str, key: AnySecret, dec_mode: str, where: str, options: IndexOptions) -> OpenFile:
-    """A file (links resolved), or the files that a listing names. Raises, Cost: as `build_index`, or as `open_set`."""
-    open_one_or_many = open_set if is_listing(path) else open_indexed
-    return open_one_or_many(path, key, dec_mode, where, options)
+    if is_listing(found):
+        options = IndexOptions(cache=block_cache, format=format_of_name(found))
+        return _select(open_set(found, key, dec_mode, AUTO, options), Selection(), crc_check=False)
+    file = open_indexed(found, key, dec_mode, AUTO, IndexOptions(cache=block_cache))
+    return _select(file, Selection(), crc_check=False)
 
 
 def _open_bytes(data: io.BytesIO, where: str, form: str) -> OpenFile:

@@ -35,14 +35,13 @@ class Parameter:
         requires_grad: True; kept for the sake of code written for MindSpore.
     """
 
-    __slots__ = ("__weakref__", "_data", "_dtype", "_entry", "_reader", "name", "requires_grad")
+    __slots__ = ("__weakref__", "_data", "_entry", "_reader", "name", "requires_grad")
 
     def __init__(self, entry: Entry, reader: Reader) -> None:
         self.name = entry.name.strip()
         self.requires_grad = True
         self._entry = entry
         self._reader = reader
-        self._dtype = dtype_of(entry)
         self._data: npt.NDArray[Any] | None = None
 
     @property
@@ -55,7 +54,7 @@ class Parameter:
         """The element type: `str()` is MindSpore's name, `.numpy` the numpy dtype. Reads nothing."""
         if self._data is not None:
             return of_array(self._data)
-        return self._dtype
+        return dtype_of(self._entry)
 
     @property
     def size(self) -> int:

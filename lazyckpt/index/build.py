@@ -254,7 +254,8 @@ def _source_for(sidecar: Sidecar, raw: RawFile, options: IndexOptions) -> Source
     """
     meta = sidecar.meta
     # An object's version is compared first: its fingerprint costs two requests.
-    is_known = locations.is_of_version(sidecar.path, raw) and meta.fingerprint.size == raw.source.size
+    is_known = bool(raw.origin.version) and locations.is_of_version(sidecar.path, raw)
+    is_known &= meta.fingerprint.size == raw.source.size
     if not (is_known or raw.origin.matches(meta.fingerprint)) or meta.format != options.format:
         raise StaleIndex("it is of an older or of another file")
     if (options.digest is not None and not meta.digests) or (meta.sealed and raw.lock is None):

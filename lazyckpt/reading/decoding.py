@@ -25,11 +25,6 @@ def dtype_of(entry: Entry) -> DType:
     return entry.dtype
 
 
-def array_of(entry: Entry, content: memoryview) -> AnyArray:
-    """The array that a tensor's content in one piece is."""
-    return np.frombuffer(content, dtype_of(entry).numpy).reshape(entry.shape)
-
-
 def elements(entry: Entry, data: npt.NDArray[np.uint8]) -> AnyArray:
     """Stored bytes (whole elements) as a flat array of their values; of a string as they are."""
     if entry.dtype is None:

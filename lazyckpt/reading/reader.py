@@ -21,7 +21,7 @@ from lazyckpt.index.open_file import OpenFile
 from lazyckpt.model.entry import STRING, Entry, is_plain
 from lazyckpt.model.tensor_runs import TensorRun, UniformGroup, neighbours, run_of
 from lazyckpt.reading.allocation import AnyArray, aligned, copied, shared
-from lazyckpt.reading.decoding import array_of, bytes_of, dtype_of, elements, text_of, validate_bounds
+from lazyckpt.reading.decoding import bytes_of, dtype_of, elements, text_of, validate_bounds
 from lazyckpt.reading.handles import reduced
 from lazyckpt.reading.requests import HeaderCheck, PendingRead, gather, requests_for, within
 from lazyckpt.reading.view_cache import ViewCache
@@ -208,7 +208,7 @@ class FileReader(Reader):
         if not self._is_view(entry):
             return self.copy(entry)
         self._form.verify_header(self._source, entry)
-        return array_of(entry, self._source.read(*entry.extents[0]))
+        return _array_over(self._source.read(*entry.extents[0]), entry)
 
     def copy(self, entry: Entry) -> AnyArray:
         """See `Reader.copy`."""
@@ -236,7 +236,7 @@ class FileReader(Reader):
             self._form.verify_header(self._source, entry)
             data = self._source.map_private(*entry.extents[0])
             if data is not None:
-                return array_of(entry, data)
+                return _array_over(data, entry)
         return self.copy(entry)
 
     def part(self, entry: Entry, key: Key) -> Any:
@@ -442,6 +442,14 @@ class FileReader(Reader):
         return HeaderCheck(
             entry, self._source.name, list(pieces), lambda: self._form.verify_header_in(SparseBuffer(pieces), entry)
         )
+
+
+def _array_over(content: memoryview, entry: Entry) -> AnyArray:
+    """The array of a tensor over its bytes, which are not copied."""
+    dtype = entry.dtype
+    if dtype is None:
+        raise TypeError(f"{entry.name!r} is a {entry.kind}, not a tensor")
+    return np.frombuffer(content, dtype.numpy).reshape(entry.shape)
 
 
 def _whole(size: int) -> int:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, WrongKey
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
-from lazyckpt.sources.encryption.cipher import MODES, Lock, encryption_of
+from lazyckpt.sources.encryption.cipher import MAGIC_LENGTH, MODE_OF_MAGIC, MODES, Lock
 from lazyckpt.sources.encryption.keys import OWN_MODE, AnySecret, DeferredKey
 from lazyckpt.sources.local import open_local
 from lazyckpt.sources.origin import Origin
@@ -18,7 +18,6 @@ from lazyckpt.sources.paths import is_url
 
 DEFAULT_MODE: Final = "AES-GCM"
 CACHE_BYTES: Final = 256 * 2**20  # decrypted blocks of a GCM file kept in memory, unless told otherwise
-_MARK: Final = 4  # first bytes of a file, which tell its encryption
 
 __all__ = ["CACHE_BYTES", "BaseSource", "BytesSource", "RawFile", "Source", "open_source", "reopen"]
 
@@ -84,7 +83,7 @@ def _open(path: str, access: str, cache: int) -> tuple[Source, Origin, bytes]:
     """The one place that decides which source opens what; the source, where it came from, and its first bytes."""
     if is_url(path):
         raw, origin = _open_remote(path, cache)
-        return raw, origin, bytes(raw.read(0, min(_MARK, raw.size)))
+        return raw, origin, bytes(raw.read(0, min(MAGIC_LENGTH, raw.size)))
     return open_local(path, access)
 
 
@@ -95,7 +94,7 @@ def _open_remote(url: str, cache: int) -> tuple[Source, Origin]:
 
 
 def _lock(raw: Source, head: bytes, key: AnySecret, mode_name: str) -> Lock | None:
-    found = encryption_of(head[:_MARK])
+    found = MODE_OF_MAGIC.get(head[:MAGIC_LENGTH])
     if isinstance(key, DeferredKey):
         if found is None and key.insists and raw.size:
             raise _no_use(raw)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from fuzzing.target import LARGEST_SEED, SHARDED, Seed, Target, Violation, folder
-from lazyckpt.sharding.layout import ImpossibleLayout, cut_of
+from lazyckpt.sharding.layout import ImpossibleLayout, partition_of
 from lazyckpt.sharding.strategy import read_strategy
 
 
@@ -23,7 +23,7 @@ def read_layouts(data: bytes) -> None:
     for layouts in read_strategy([str(path)]).values():
         for layout in layouts.values():
             with contextlib.suppress(ImpossibleLayout):
-                cut = cut_of(layout)
+                cut = partition_of(layout)
                 if sorted(rank for ranks in cut.holders().values() for rank in ranks) != list(range(len(cut.places))):
                     raise Violation("a rank holds no part, or two")
 
