@@ -15,7 +15,7 @@ from lazyckpt.display import human_size
 from lazyckpt.errors import ArgumentValueError
 from lazyckpt.index.build import build_index
 from lazyckpt.loading import load_checkpoint
-from lazyckpt.runtime.atomic_write import put, told_of
+from lazyckpt.runtime.atomic_write import atomic_write, file_errors
 
 FILE: Final = "LeNet5-1_32.ckpt"
 
@@ -47,8 +47,8 @@ def _copy(path: str) -> None:
         if Path(path).read_bytes() != content:
             raise ArgumentValueError(f"another file has the name {path}: give another folder")
         return
-    with told_of(os.path.abspath(path)):
-        put(path, lambda private: Path(private).write_bytes(content))
+    with file_errors(os.path.abspath(path)):
+        atomic_write(path, lambda private: Path(private).write_bytes(content))
 
 
 def _index(path: str, say: Callable[[str], object]) -> None:

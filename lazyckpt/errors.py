@@ -43,6 +43,10 @@ class MissingFolder(UnwritableFile, FileNotFoundError):
     """The folder that a file should be written to does not exist."""
 
 
+class FileInTheWay(UnwritableFile, FileExistsError):
+    """A file that must not be replaced has the name that a file should be written under: it is the input, or there."""
+
+
 class FolderInTheWay(UnwritableFile, IsADirectoryError):
     """A folder has the name that a file should be written under."""
 

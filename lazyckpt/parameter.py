@@ -21,7 +21,7 @@ from lazyckpt.model.dtypes import DType, of_array
 from lazyckpt.model.entry import Entry
 from lazyckpt.reading.decoding import dtype_of
 from lazyckpt.reading.reader import Reader
-from lazyckpt.runtime.optional import needed
+from lazyckpt.runtime.optional import optional_import
 
 if TYPE_CHECKING:
     from lazyckpt.statistics.table import Statistics
@@ -125,7 +125,7 @@ class Parameter:
 
         Cost: see `writable`.
         """
-        with needed("torch"):
+        with optional_import("torch"):
             from lazyckpt.tensors import torch
 
         return torch.to_tensor(self.writable())
@@ -161,7 +161,7 @@ class Parameter:
 
         Cost: see `writable`.
         """
-        with needed("mindspore"):
+        with optional_import("mindspore"):
             from lazyckpt.tensors import mindspore
 
         return mindspore.to_parameter(self.name, self.writable(), self.dtype.name)
@@ -241,7 +241,7 @@ class Parameter:
         return array.astype(wanted) if converts else array
 
     def __dlpack__(self, *, copy: bool | None = None, **options: Any) -> Any:
-        """DLPack, over memory that may be written to (see `writable`): torch ignores it when memory is read-only.
+        """DLPack, over memory that may be written to (see `writable`): who takes it may write to it.
 
         Raises:
             BufferError: the value is to be shared (`copy=False`), and lies in a file.

@@ -17,19 +17,20 @@ import numpy as np
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, FolderInTheWay
+from lazyckpt.formats import FORMAT_NAMES
 from lazyckpt.frameworks.nets import values_of
 from lazyckpt.runtime import log
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import Secret, no_key
 from lazyckpt.sources.paths import require_local
 from lazyckpt.writing.adapters import is_parameter, is_tensor, item_of
-from lazyckpt.writing.export import FORMATS, lock_of
+from lazyckpt.writing.export import lock_of
 from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, check, save
 from lazyckpt.writing.items import Item, snapshot
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
 
 ChoiceFunction = Callable[[str], object]
 _BACKGROUND: Final = ("thread", "process")
-_DEFAULT_MODE: Final = "AES-GCM"
 _METADATA: Final = {"format": "ms"}
 
 
@@ -40,7 +41,7 @@ def save_checkpoint(
     async_save: bool | str = False,
     append_dict: Mapping[str, Any] | None = None,
     enc_key: bytes | None = None,
-    enc_mode: str = _DEFAULT_MODE,
+    enc_mode: str = DEFAULT_MODE,
     choice_func: ChoiceFunction | None = None,
     crc_check: bool = False,
     format: str = "ckpt",
@@ -176,7 +177,7 @@ def _keyed(name: Any, value: Any) -> tuple[str, Any]:
 
 
 def _check_file(save_obj: Any, name: object, form: object) -> str:
-    if form not in FORMATS:
+    if form not in FORMAT_NAMES:
         raise ArgumentValueError(
             f"For 'save_checkpoint', the format must be 'safetensors' or 'ckpt', but got {form!r}."
         )
@@ -242,7 +243,7 @@ def _check_options(key: type, enc_mode: object, crc: object, form: str, redundan
         raise ArgumentValueError(f"The parameter 'crc_check' must be bool, but got {crc!r}.")
     if redundancy is not None and not isinstance(redundancy, bool):
         raise ArgumentValueError(f"The parameter 'remove_redundancy' must be bool or None, but got {redundancy!r}.")
-    if form == "safetensors" and (key is not type(None) or enc_mode != _DEFAULT_MODE):
+    if form == "safetensors" and (key is not type(None) or enc_mode != DEFAULT_MODE):
         raise ArgumentValueError(
             "For 'save_checkpoint', when format is 'safetensors', 'enc_key' and 'enc_mode' must be left at their"
             " defaults: safetensors files are not encrypted."

@@ -8,6 +8,9 @@ import subprocess
 import sys
 import types
 
+from checkpoints import checkpoint, counting
+from mindspore_results import GOLDEN
+
 import lazyckpt
 
 HEAVY = (
@@ -94,6 +97,21 @@ def test_what_opens_checkpoints_brings_in_little():
     loaded = imported_by("lazyckpt.load_checkpoint") - imported_by("import numpy")  # numpy 1 brings hashlib itself
 
     assert loaded & {"logging", "hashlib", "cryptography", "lmdb", "lazyckpt.formats.safetensors"} == set()
+
+
+def test_protobuf_is_imported_only_where_a_strategy_is_read(tmp_path):
+    """Checkpoints are walked, indexed, read and written without it; a strategy in protobuf is parsed by it."""
+    path = str(tmp_path / "x.ckpt")
+    (tmp_path / "x.ckpt").write_bytes(checkpoint({"w": counting((2, 3))}))
+    ordinary = (
+        f"c = lazyckpt.load_checkpoint({path!r}); c['w'].asnumpy(); c.save({str(tmp_path / 'y.ckpt')!r}); c.close()"
+    )
+    folder = str(GOLDEN / "sharded" / "mixed_2x4")
+    sharded = "lazyckpt.open_sharded({0!r}, {0!r} + '/strategy.{1}', index='memory').close()"
+
+    assert {name for name in imported_by(ordinary) if name.startswith("google")} == set()
+    assert "google.protobuf" not in imported_by(sharded.format(folder, "json"))
+    assert "google.protobuf" in imported_by(sharded.format(folder, "ckpt"))
 
 
 def test_asking_for_every_name_is_cheap():

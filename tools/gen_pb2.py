@@ -1,6 +1,7 @@
-"""Generate lazyckpt/formats/checkpoint_pb2.py from checkpoint.proto, or check that it is what would be generated.
+"""Generate the classes in lazyckpt/formats/proto from its .proto files, or check that they are up to date.
 
-    python -m venv gen && gen/bin/pip install "grpcio-tools==1.62.3" && gen/bin/python tools/gen_pb2.py [--check]
+    python -m venv gen && gen/bin/pip install "grpcio-tools==1.62.3" "setuptools<81"
+    gen/bin/python tools/gen_pb2.py [--check]
 
 Generated code runs on the protobuf it was generated for and on newer ones, so the compiler must be an old one: that of
 the oldest protobuf that the package promises to work with.
@@ -15,8 +16,9 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PROTO = "lazyckpt/formats/checkpoint.proto"  # this name is registered in protobuf's pool beside the messages' own
-MADE = ("lazyckpt/formats/checkpoint_pb2.py", "lazyckpt/formats/checkpoint_pb2.pyi")
+# protoc registers these paths in protobuf's pool beside the messages' own names.
+PROTOS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "lazyckpt/formats/proto").glob("*.proto"))
+GENERATED = [path.removesuffix(".proto") + ending for path in PROTOS for ending in ("_pb2.py", "_pb2.pyi")]
 COMPILER = "libprotoc 25."  # of protobuf 4.25
 
 
@@ -29,11 +31,11 @@ def main() -> None:
     if not version.startswith(COMPILER):
         sys.exit(f"{COMPILER}x is needed, this is {version}: install grpcio-tools 1.62")
     with tempfile.TemporaryDirectory() as folder:
-        _protoc(f"--proto_path={ROOT}", f"--python_out={folder}", f"--pyi_out={folder}", PROTO)
-        fresh = {name: Path(folder, name).read_bytes() for name in MADE}
+        _protoc(f"--proto_path={ROOT}", f"--python_out={folder}", f"--pyi_out={folder}", *PROTOS)
+        fresh = {name: Path(folder, name).read_bytes() for name in GENERATED}
     stale = [name for name, data in fresh.items() if not _is(ROOT / name, data)]
     if check:
-        sys.exit(f"not what {PROTO} gives: {', '.join(stale)}" if stale else 0)
+        sys.exit(f"out of date: {', '.join(stale)}" if stale else 0)
     for name in stale:
         (ROOT / name).write_bytes(fresh[name])
     print(f"written: {', '.join(stale) or 'nothing, all is up to date'}")

@@ -303,8 +303,7 @@ def process(folder: str, seed: str, seconds: float, threads: int, answers: objec
     house = House(Path(folder))
     told: Counter[str] = Counter()
     wrong: list[str] = []
-    # What is opened or imported once is so now. A fork beside a thread's first import would hang the child: Python does
-    # not let go of a module's lock there.
+    # What is opened or imported once is so now: children that are forked beside threads find every module imported.
     for act, file in itertools.product((read_some, read_all, look, read_together, copy), FILES):
         with contextlib.suppress(StaleIndex):
             act(house, file, random.Random(0))

@@ -8,7 +8,7 @@ and read when they are looked at, and nothing that was not looked at takes memor
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -22,14 +22,16 @@ from lazyckpt.model.entry import MAP, TENSOR, Entry
 from lazyckpt.model.tensor_runs import TensorRun
 from lazyckpt.parameter import Parameter
 from lazyckpt.reading.bulk import read_all
+from lazyckpt.runtime.workers import Progress
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import Secret
 
 if TYPE_CHECKING:
     from lazyckpt.references.references import References
     from lazyckpt.writing.export import Rename
     from lazyckpt.writing.items import Item
+    from lazyckpt.writing.targets import Inputs
 
-Progress = Callable[[int, int], object]
 REPR_ITEMS: Final = 100
 
 
@@ -192,14 +194,16 @@ class Checkpoint(Viewing):
     def save(
         self, path: str | os.PathLike[str], names: Iterable[str] | None = None, *, format: str | None = None,
         rename: Rename | None = None, dtype: str | None = None, enc_key: bytes | None = None,
-        enc_mode: str = "AES-GCM", crc_check: bool = False, align: int = 64,
+        enc_mode: str = DEFAULT_MODE, crc_check: bool = False, align: int = 64,
         max_shard_size: int | None = None, metadata: Mapping[str, str] | None = None,
         mode: int = 0o400, progress: Progress | None = None,
+        in_place: bool = False, overwrite: bool = True,
     ) -> list[str]:  # fmt: skip
         """Write values to another file (or over this one), one piece of 8 MiB in memory at a time.
 
         Args:
-            path: where. Whatever is there is replaced, when the new file is whole.
+            path: where. What is there is replaced when the new file is whole, but for a file that the values come
+                from and of which not all is written.
             names: which values, in this order; None for all. Values edited in memory are written as they are now.
             format: `ckpt` or `safetensors`; None for what the path ends in.
             rename: new names: a mapping from old ones, or a function of the old one.
@@ -214,6 +218,8 @@ class Checkpoint(Viewing):
                 `{"format": "ms"}`.
             mode: permission bits; MindSpore's saved files are read-only.
             progress: called as `progress(done, total)` with byte counts.
+            in_place: replace the file that the values come from also by a part of what it holds. The rest is lost.
+            overwrite: whether other files that are there may be replaced.
 
         Returns:
             The files written.
@@ -221,12 +227,14 @@ class Checkpoint(Viewing):
         Raises:
             KeyError: a name is not there; nothing is written.
             ValueError: the format cannot hold a value, or options contradict each other (`ArgumentValueError`).
+            FileInTheWay: a file must not be replaced: see `path`, `in_place`, `overwrite`; nothing is written.
             OSError: the file cannot be written (`UnwritableFile`, `MissingFolder`, `FolderInTheWay`). In every case
                 what was there before stays.
 
         Cost: reads the values once, in order; the index is written along. Synced to the disk before it is renamed.
         """
         from lazyckpt.writing.export import Export, export, inherited
+        from lazyckpt.writing.targets import Permission
 
         try:
             key = None if enc_key is None else Secret(enc_key, "enc_key")
@@ -235,8 +243,10 @@ class Checkpoint(Viewing):
         wanted = list(self if names is None else names)
         for name in wanted:
             self.peek(name)
-        how = Export(format, rename, dtype, key, enc_mode, crc_check, align, max_shard_size, mode, progress)
-        return export(path, wanted, self.item, how, inherited(self.metadata) if metadata is None else metadata)
+        may = Permission(overwrite, in_place)
+        how = Export(format, rename, dtype, key, enc_mode, crc_check, align, max_shard_size, mode, progress, may)
+        facts = inherited(self.metadata) if metadata is None else metadata
+        return export(path, wanted, self.item, how, facts, self._inputs(wanted))
 
     def references(
         self, names: Iterable[str] | None = None, *, url: str | None = None, chunk_size: int | None = None,
@@ -325,6 +335,16 @@ class Checkpoint(Viewing):
 
     def _ipython_key_completions_(self) -> list[str]:
         return list(self)
+
+    def _inputs(self, wanted: Collection[str]) -> Inputs:
+        """The files that some values come from; complete if they are one, and nothing of it but edits is left out."""
+        from lazyckpt.writing.targets import Inputs
+
+        assigned = (value for value in self.edits().values() if isinstance(value, Parameter))
+        foreign = {file for value in assigned if value.origin is not None for file in value.origin[1].files}
+        own = self._payloads.files
+        complete = len(own) == 1 and foreign <= set(own) and len(self._names) == len(self._index)
+        return Inputs((*own, *foreign), complete and len(set(wanted)) == len(self))
 
     def _describe(self, name: str) -> str:
         edited = self._edited(name)

@@ -21,6 +21,7 @@ import typer
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError
 from lazyckpt.index import Index
 from lazyckpt.index.build import build_index
+from lazyckpt.runtime.os_errors import READ, os_errors
 from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, DeferredKey, KeyReference, Secret, key_from_text
 from lazyckpt.sources.paths import is_folder, is_listing
 
@@ -59,6 +60,7 @@ Strategy = Annotated[
         show_default=False,
     ),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it is there.")]
 KeyVariable = Annotated[
     str | None, typer.Option("--key-env", help="An environment variable that holds the key.", metavar="NAME")
 ]
@@ -167,9 +169,11 @@ def bytes_of(option: str, given: str) -> int:
 def read_json(path: str) -> Any:
     """What a JSON file holds."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with os_errors(path, READ), open(path, encoding="utf-8") as file:
             return json.load(file)
-    except (OSError, ValueError) as error:
+    except LazyCkptError:
+        raise
+    except ValueError as error:
         raise LazyCkptError(f"{path} cannot be read as JSON: {error}") from error
 
 

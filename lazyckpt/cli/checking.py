@@ -10,6 +10,7 @@ import typer
 
 from lazyckpt.cli.app import AsJson, Files, KeyFile, KeyVariable, app, byte_bar, echo_json, print_report, told_plainly
 from lazyckpt.index.batch import find_checkpoints
+from lazyckpt.runtime.workers import processors
 from lazyckpt.sharding.weight_map import files_of
 from lazyckpt.sources.encryption.keys import KeyReference
 
@@ -57,7 +58,7 @@ def verify_command(
     with told_plainly(MISUSE):
         paths = [part for path in find_checkpoints(files) for part in files_of(path)]
         key = _key(KeyReference(key_file, key_env))
-        workers = max(1, (os.cpu_count() or 1) // jobs)
+        workers = max(1, processors() // jobs)
         reports = []
         with byte_bar() as bar, ThreadPoolExecutor(jobs, thread_name_prefix="lazyckpt") as pool:
             for report in pool.map(lambda path: _verified(path, key, workers, bar), paths):

@@ -12,6 +12,7 @@ import typer
 
 from lazyckpt.cli.app import (
     File,
+    Force,
     KeyFile,
     KeyVariable,
     Strategy,
@@ -25,6 +26,7 @@ from lazyckpt.cli.app import (
 )
 from lazyckpt.display import human_size
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import KeyReference
 from lazyckpt.sources.paths import is_folder
 
@@ -58,6 +60,10 @@ NewKeyVariable = Annotated[
     str | None, typer.Option("--new-key-env", help="Encrypt with the key in this variable.", metavar="NAME")
 ]
 EncMode = Annotated[str, typer.Option(help="AES-GCM, AES-CBC or SM4-CBC.", metavar="MODE")]
+InPlace = Annotated[
+    bool,
+    typer.Option("--in-place", help="Let OUT be FILE itself, also where not all of it is kept: the rest is lost."),
+]
 ShardSize = Annotated[
     str | None,
     typer.Option(help="Write several files of at most so many bytes (5GB, 512MiB) and an index.json.", metavar="SIZE"),
@@ -77,8 +83,10 @@ def convert(
     crc: Crc = False,
     new_key_file: NewKeyFile = None,
     new_key_env: NewKeyVariable = None,
-    enc_mode: EncMode = "AES-GCM",
+    enc_mode: EncMode = DEFAULT_MODE,
     mode: Mode = "400",
+    force: Force = False,
+    in_place: InPlace = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
     strategy: Strategy = [],
@@ -95,6 +103,7 @@ def convert(
             rename=_renaming(rename), dtype=dtype, crc_check=crc, align=align, enc_mode=enc_mode,
             enc_key=None if new_key is None else new_key.reveal(), mode=_permissions(mode),
             max_shard_size=None if max_shard_size is None else bytes_of("--max-shard-size", max_shard_size),
+            overwrite=force, in_place=in_place,
         )  # fmt: skip
 
 
@@ -105,6 +114,8 @@ def extract(
     out: Annotated[str, typer.Option("--out", "-o", help="The file to write.", metavar="OUT")],
     align: Align = 64,
     mode: Mode = "400",
+    force: Force = False,
+    in_place: InPlace = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
     strategy: Strategy = [],
@@ -118,7 +129,10 @@ def extract(
                 raise no_such_name(name, checkpoint)
             wanted.update(dict.fromkeys(found))
         in_file_order = sorted(wanted, key=lambda name: checkpoint.entry(name).start)
-        _write(checkpoint, out, in_file_order, align=align, mode=_permissions(mode))
+        _write(
+            checkpoint, out, in_file_order,
+            align=align, mode=_permissions(mode), overwrite=force, in_place=in_place,
+        )  # fmt: skip
 
 
 def _opened(path: str, strategy: list[str], reference: KeyReference) -> Checkpoint:

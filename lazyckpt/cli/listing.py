@@ -26,7 +26,7 @@ from lazyckpt.display import human_size, printable
 from lazyckpt.explore.find import entries_like, entry_named, known_names
 from lazyckpt.explore.find import find as find_names
 from lazyckpt.index.batch import find_checkpoints
-from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Entry
+from lazyckpt.model.entry import MAP, MAP_PARTS, REFUSED, STRING, TENSOR, Entry
 from lazyckpt.sources.encryption.keys import KeyReference
 
 SORTS: Final[dict[str, Callable[[Entry], Any]]] = {
@@ -180,7 +180,7 @@ def _values(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         return {"value": value}
     if isinstance(value, list):
-        named = zip(("keys", "values", "status"), value, strict=False)
+        named = zip(MAP_PARTS, value, strict=False)
         return {f"first {name}": array[:FIRST_VALUES].tolist() for name, array in named}
     array = value.asnumpy()
     facts = {"first": array.reshape(-1)[:FIRST_VALUES].tolist()}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lazyckpt.cli.app import File, Strategy, app, bytes_of, told_plainly
+from lazyckpt.cli.app import File, Force, Strategy, app, bytes_of, told_plainly
 from lazyckpt.errors import EncryptedFile, LazyCkptError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def references(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if a value cannot be expressed, and do not leave it out.")
     ] = False,
+    force: Force = False,
     strategy: Strategy = [],
 ) -> None:
     """Write references (kerchunk's) with which zarr, xarray and dask open FILE in place, without lazyckpt.
@@ -65,7 +66,7 @@ def references(
             names if include else None, url=url, chunk_size=None if chunk is None else bytes_of("--chunk", chunk),
             inline=bytes_of("--inline", inline), nested=nested, strict=strict,
         )  # fmt: skip
-        left_out = made.save(output)
+        left_out = made.save(output, overwrite=force)
         for name, why in islice(left_out.items(), _TOLD):
             typer.echo(f"left out: {name!r}: {why}", err=True)
         if len(left_out) > _TOLD:

@@ -13,6 +13,7 @@ import typer
 from lazyckpt.cli.app import (
     AsJson,
     File,
+    Force,
     KeyFile,
     KeyVariable,
     Strategy,
@@ -25,10 +26,12 @@ from lazyckpt.cli.app import (
     told_plainly,
 )
 from lazyckpt.errors import LazyCkptError
+from lazyckpt.runtime.os_errors import WRITE, os_errors
 from lazyckpt.sources.encryption.keys import KeyReference
 from lazyckpt.statistics.table import COLUMNS
 from lazyckpt.views.outline import of_index
 from lazyckpt.views.text import TreeView
+from lazyckpt.writing.targets import check_report
 
 
 @app.command()
@@ -64,6 +67,7 @@ def stats(
     csv: Annotated[
         str | None, typer.Option(help="Write a CSV file instead; - prints it.", metavar="PATH", show_default=False)
     ] = None,
+    force: Force = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
@@ -72,6 +76,8 @@ def stats(
         raise typer.BadParameter(f"one of {', '.join(COLUMNS)} is needed", param_hint="--sort")
     with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         wanted = chosen(checkpoint, names)
+        if csv is not None and csv != "-":
+            check_report(csv, checkpoint.payloads.files, overwrite=force)
         with (bar := byte_bar()):
             task = bar.add_task(os.path.basename(file), total=None)
             table = checkpoint.stats(wanted, progress=lambda done, total: bar.update(task, completed=done, total=total))
@@ -102,6 +108,7 @@ def plot(
         str, typer.Option("--output", "-o", help="The picture's file: .png, .svg, .pdf.", metavar="PATH")
     ],
     name: Annotated[str | None, typer.Argument(help="The parameter, for hist.", show_default=False)] = None,
+    force: Force = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
@@ -111,13 +118,13 @@ def plot(
     with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         if name is not None and name not in checkpoint:
             raise no_such_name(name, checkpoint)
+        check_report(output, checkpoint.payloads.files, overwrite=force)
         figure = getattr(checkpoint.plot, picture.value)(*([] if name is None else [name]))
         try:
-            figure.savefig(output, dpi=figure.dpi)
-        except ValueError as error:
+            with os_errors(output, WRITE):
+                figure.savefig(output, dpi=figure.dpi)
+        except ValueError as error:  # matplotlib knows no such kind of picture
             raise LazyCkptError(f"{output}: {error}") from error
-        except OSError as error:
-            raise LazyCkptError(f"{output} cannot be written: {error.strerror}") from error
 
 
 def chosen(names: Iterable[str], wanted: list[str] | None) -> list[str] | None:

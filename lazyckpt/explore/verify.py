@@ -29,14 +29,13 @@ from lazyckpt.index.build import IndexOptions, open_fresh
 from lazyckpt.index.open_file import without_index
 from lazyckpt.model.entry import Entry, Plain, entry_of
 from lazyckpt.reading.reader import PIECE, FileReader, Reader
+from lazyckpt.runtime.workers import Progress, worker_count
 from lazyckpt.sources import CACHE_BYTES, BaseSource, RawFile, Source, open_source
 from lazyckpt.sources.encryption.decryption import GcmSource, open_encrypted
 from lazyckpt.sources.encryption.keys import OWN_MODE, DeferredKey, Key, Secret, secret_of
 from lazyckpt.sources.encryption.sequential import sequential_view
 from lazyckpt.sources.paths import as_path, resolved
 
-Progress = Callable[[int, int], object]
-MAX_WORKERS: Final = 8
 _BATCH: Final = 2048  # tasks handed out to threads at once
 _T = TypeVar("_T")
 
@@ -71,8 +70,7 @@ def verify(
         secret = secret_of(key)
     finally:
         key = None  # so that no traceback's variables show it
-    threads = min(MAX_WORKERS, os.cpu_count() or 1) if workers is None else max(1, workers)
-    run = _Run(as_path(path), threads, progress)
+    run = _Run(as_path(path), worker_count(workers), progress)
     run.all(secret)
     return Verification(run.path, run.size, time.perf_counter() - run.began, tuple(run.checks))
 

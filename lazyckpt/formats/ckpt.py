@@ -1,6 +1,6 @@
 """MindSpore's `.ckpt`: find every parameter in a protobuf stream without looking at a payload.
 
-Strategy: a file is a row of Values (see `checkpoint.proto`), each a tag and a tensor or a map:
+Strategy: a file is a row of Values (see `proto/checkpoint.proto`), each a tag and a tensor or a map:
 
     0A len                            Checkpoint.value
        0A len tag

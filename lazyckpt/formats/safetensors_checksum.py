@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 _INTEGERS: Final = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")  # as headers name dtypes
-_MOST: Final = 2**63  # zeros that MindSpore might count; of more, as of fewer than none, it makes no checksum
+_MOST: Final = 2**63  # below 0 and from here on, an integer is its content
 _ALL: Final = 2**32 - 1
 
 

@@ -24,14 +24,16 @@ from lazyckpt.index import Index, locations
 from lazyckpt.index.footer import Meta
 from lazyckpt.index.open_file import Handle, OpenFile
 from lazyckpt.index.records import BadRecord
-from lazyckpt.index.schema import CLEAR, Codec
+from lazyckpt.index.schema import PLAIN_CODEC, Codec
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.index.store import MemoryStore
 from lazyckpt.index.stored import StoredIndex
 from lazyckpt.model.entry import Entry, Plain, entry_of
 from lazyckpt.runtime import log
-from lazyckpt.runtime.atomic_write import put
+from lazyckpt.runtime.atomic_write import atomic_write
+from lazyckpt.runtime.workers import Progress
 from lazyckpt.sources import CACHE_BYTES, RawFile, Source, open_source, reopen
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import NO_KEY, AnySecret, Key, Secret, secret_or_late
 from lazyckpt.sources.origin import ReplacedFile
 from lazyckpt.sources.paths import as_path, resolved
@@ -40,7 +42,6 @@ AUTO: Final = "auto"
 MEMORY: Final = "memory"
 WHERE: Final = "index must be 'auto', 'memory' or a path"  # of an argument that is none of them
 DIGESTS: Final = (None, "blake2b")
-Progress = Callable[[int, int], object]
 _RUN: Final = 1024  # entries between two calls of `progress`
 _DENSE: Final = 2**16  # bytes a parameter, below which a file is read as a whole anyway
 _RELEASE_EVERY: Final = 2**25  # bytes of headers and payloads walked past
@@ -63,7 +64,7 @@ DEFAULTS: Final = IndexOptions()
 def build_index(
     path: str | os.PathLike[str],
     dec_key: Key | None = None,
-    dec_mode: str = "AES-GCM",
+    dec_mode: str = DEFAULT_MODE,
     *,
     index_path: str | os.PathLike[str] | None = None,
     force: bool = False,
@@ -113,7 +114,7 @@ def build_index(
 
 
 def open_indexed(
-    path: str, key: AnySecret = None, dec_mode: str = "AES-GCM", where: str = AUTO, options: IndexOptions = DEFAULTS
+    path: str, key: AnySecret = None, dec_mode: str = DEFAULT_MODE, where: str = AUTO, options: IndexOptions = DEFAULTS
 ) -> OpenFile:
     """Open a file together with its index: a fresh one, or one that is built.
 
@@ -153,6 +154,8 @@ def open_or_build(raw: RawFile, where: str = AUTO, options: IndexOptions = DEFAU
     """A raw file with its index: a fresh one from its location, or one that is built. See `build_index`."""
     if not options.format:
         options = _with_format(options, raw)
+    if where not in (AUTO, MEMORY):
+        locations.check_replaceable(where, raw)
     if where != MEMORY:
         if not options.force:
             found = _first_fresh(locations.known(raw) if where == AUTO else [where], raw, where, options)
@@ -286,7 +289,7 @@ def _build(path: str, raw: RawFile, where: str, options: IndexOptions) -> OpenFi
 
     source: Any = _plain(raw, options)  # of an encrypted file, one with a table
     facts = _metadata(raw, options)
-    codec: Codec = CLEAR
+    codec: Codec = PLAIN_CODEC
     frames = None
     if raw.lock is not None:
         sealing = _sealing().Sealing(raw.lock, options.sealed)
@@ -299,7 +302,7 @@ def _build(path: str, raw: RawFile, where: str, options: IndexOptions) -> OpenFi
         raw.origin.check()
 
     os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-    put(path, fill, mode=raw.origin.mode & 0o666 | 0o400)
+    atomic_write(path, fill, mode=raw.origin.mode & 0o666 | 0o400)
     try:
         sidecar = Sidecar(path)
     except BadRecord as error:

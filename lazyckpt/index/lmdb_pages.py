@@ -23,12 +23,14 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from collections.abc import Callable
 from typing import Final
 from zlib import crc32
 
 from lazyckpt.index.records import BadRecord
 
-_MAGIC: Final = b"lzckpage"
+TAIL_MAGIC: Final = b"lzckpage"
+TAIL_MAGIC_FROM_END: Final = 12  # bytes from there to the end of the file: these, and a checksum
 _TAIL: Final = struct.Struct("<I Q I 8s I")
 _SUM: Final = struct.Struct("<I")
 _BLOCK: Final = 1024  # bytes of checksums that have a checksum
@@ -68,7 +70,7 @@ class Pages:
         blocks = -(-self.count * _SUM.size // _BLOCK)
         top = self._sums + self.count * _SUM.size
         if (
-            magic != _MAGIC
+            magic != TAIL_MAGIC
             or self.page_size not in _SIZES
             or top + blocks * _SUM.size + length + _TAIL.size != size
             or crc32(seen := self._from(top, end, size)[: -_SUM.size]) != told
@@ -80,10 +82,11 @@ class Pages:
         if blocks == 1 and size - self._sums <= len(end):
             self._blocks[0] = self._checked(0, self._from(self._sums, end, size)[: self.count * _SUM.size])
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # `close` is bound above: when Python ends, the names of this module may be None already.
         descriptor = getattr(self, "_descriptor", -1)
         if descriptor >= 0:
-            os.close(descriptor)
+            close(descriptor)
 
     def is_at(self, path: str) -> bool:
         """Whether this very file is what stands at a path."""
@@ -158,7 +161,7 @@ def add_checksums(path: str, page_size: int, count: int, summary: bytes = b"") -
             for place in range(0, len(data), page_size):
                 sums += _SUM.pack(crc32(data[place : place + page_size]))
         tops = b"".join(_SUM.pack(crc32(sums[place : place + _BLOCK])) for place in range(0, len(sums), _BLOCK))
-        seen = tops + summary + _TAIL.pack(page_size, count, len(summary), _MAGIC, 0)[: -_SUM.size]
+        seen = tops + summary + _TAIL.pack(page_size, count, len(summary), TAIL_MAGIC, 0)[: -_SUM.size]
         file.seek(0, os.SEEK_END)
         rest = memoryview(sums + seen + _SUM.pack(crc32(seen)))
         while rest:

@@ -1,10 +1,10 @@
 """The B-tree of an LMDB file, read in Python, so that no native code ever follows what a file says.
 
-LMDB trusts its pages: a length or an offset that points outside ends the process. Here every look at a page is a slice
-of bytes that were checked against their checksum (`pages`): one that reaches outside gives fewer bytes, or an error. A
-page is believed to be of its level only if it says so, a look-up reads as many pages as the tree claims to be deep (32
-at most), and no value is longer than the file. What is kept in memory are some hundred pages. Only what a sidecar needs
-is read: one tree without duplicate keys, in a file that nobody writes.
+LMDB's library trusts its files. Here every look at a page is a slice of bytes that were checked against their checksum
+(`pages`): one that reaches outside gives fewer bytes, or an error. A page is believed to be of its level only if it
+says so, a look-up reads as many pages as the tree claims to be deep (32 at most), and no value is longer than the file.
+What is kept in memory are some hundred pages. Only what a sidecar needs is read: one tree without duplicate keys, in a
+file that nobody writes.
 
 A page begins with a head of 16 bytes (number u64, pad u16, flags u16, lower u16, upper u16), then the offset u16 of
 each node, as many as fit below `lower`. A node is `size u32 | flags u16 | key length u16 | key | value`; in a branch

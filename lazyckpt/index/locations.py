@@ -9,21 +9,26 @@ URL and of the object's version; one that was published beside the object is dow
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import sys
 from collections.abc import Iterator
 from typing import Final
 
-from lazyckpt.errors import ArgumentValueError, LazyCkptError
+from lazyckpt.errors import ArgumentValueError, FileInTheWay, LazyCkptError
+from lazyckpt.index.lmdb_pages import TAIL_MAGIC, TAIL_MAGIC_FROM_END
 from lazyckpt.index.records import BadRecord
 from lazyckpt.index.schema import SUFFIX
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.runtime import log
-from lazyckpt.runtime.atomic_write import draft
+from lazyckpt.runtime.atomic_write import temporary
 from lazyckpt.sources import RawFile
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system
 from lazyckpt.sources.paths import download, is_url, redact_url, upload
 
 CACHE_VARIABLE: Final = "LAZYCKPT_CACHE"
+_MAGIC: Final = (0xBEEFC0DE).to_bytes(4, sys.byteorder)  # LMDB's, in the first of its meta pages
+_LMDB_MAGIC: Final = slice(16, 20)
 
 
 def known(raw: RawFile) -> Iterator[str]:
@@ -40,6 +45,28 @@ def writable(raw: RawFile) -> list[str]:
     """Where an index of this file may be written, the best location first."""
     far = cached(raw.origin.path, raw.origin.version)
     return [far] if raw.origin.is_remote or on_network(raw.origin.path) else [beside(raw.origin.path), far]
+
+
+def check_replaceable(path: str, raw: RawFile) -> None:
+    """Refuse to put the index of a file over that file, or over another one that is no index.
+
+    Raises:
+        FileInTheWay: there is something else at the path.
+
+    Cost: a stat, and a few bytes read.
+    """
+    try:
+        with open(path, "rb") as file:
+            status, head = os.fstat(file.fileno()), file.read(_LMDB_MAGIC.stop)
+            file.seek(-min(TAIL_MAGIC_FROM_END, status.st_size), os.SEEK_END)
+            tail = file.read(len(TAIL_MAGIC))
+    except OSError:  # nothing is there, or nothing that can be read: writing says why
+        return
+    own = any(file.identity == (status.st_dev, status.st_ino) for file in raw.source.files)
+    # Either end is enough: a damaged index is replaced, as a sound one is.
+    if own or (status.st_size and head[_LMDB_MAGIC] != _MAGIC and tail != TAIL_MAGIC):
+        what = "the checkpoint itself" if own else "no index"
+        raise FileInTheWay(errno.EEXIST, f"{path} is {what}: give another path for the index, or index='auto'")
 
 
 def is_of_version(sidecar: str | None, raw: RawFile) -> bool:
@@ -89,14 +116,14 @@ def _download(raw: RawFile, target: str) -> bool:
         return False
     try:
         os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-        with draft(target) as made:
-            download(url, made.private)
-            store = Sidecar(made.private)
+        with temporary(target) as made:
+            download(url, made.path)
+            store = Sidecar(made.path)
             store.close()
             if not raw.origin.matches(store.meta.fingerprint):
                 log.info("the index %s is of an older or of another object", redact_url(url))
                 return False
-            made.place(0o600)
+            made.commit(0o600)
             forget_others(target, raw)
             return True
     except (OSError, LazyCkptError, BadRecord) as error:

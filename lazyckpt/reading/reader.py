@@ -24,8 +24,9 @@ from lazyckpt.reading.allocation import AnyArray, aligned, copied, shared
 from lazyckpt.reading.decoding import bytes_of, dtype_of, elements, text_of, validate_bounds
 from lazyckpt.reading.handles import reduced
 from lazyckpt.reading.requests import HeaderCheck, PendingRead, gather, requests_for, within
+from lazyckpt.reading.slicing import Key, Plan, plan
 from lazyckpt.reading.view_cache import ViewCache
-from lazyckpt.sources.ranges import Key, Plan, keeps_array, plan
+from lazyckpt.sources.base import LocalFile
 from lazyckpt.sources.window import SparseBuffer
 
 PIECE: Final = 2**23  # bytes of a large value that are looked at together when it is passed over
@@ -56,6 +57,11 @@ class Reader(ABC):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Reader:
         return self  # nothing in it changes
+
+    @property
+    def files(self) -> tuple[LocalFile, ...]:
+        """The files of this machine that values are read from. Reads nothing."""
+        return self.file.source.files
 
     @abstractmethod
     def view(self, entry: Entry) -> AnyArray:
@@ -252,7 +258,7 @@ class FileReader(Reader):
         planned = plan(entry.shape, dtype_of(entry).itemsize, key)
         if planned is None:
             return self.view(entry)[key]
-        return self._run(self._part(entry, planned, key))
+        return self._run(self._part(entry, planned))
 
     def value(self, entry: Entry) -> AnyArray | str | list[AnyArray]:
         """See `Reader.value`."""
@@ -416,14 +422,14 @@ class FileReader(Reader):
         data = np.empty(entry.stored, np.uint8)
         return proof.then(requests_for(entry.extents, data), lambda: text_of(entry, data.tobytes(), self._source.name))
 
-    def _part(self, entry: Entry, planned: Plan, key: Key) -> PendingRead:
+    def _part(self, entry: Entry, planned: Plan) -> PendingRead:
         proof = self._header_check(entry)
         answer = np.empty(planned.shape, dtype_of(entry).numpy)
         requests, scatter = gather(entry.extents, planned, bytes_of(answer))
 
         def finish() -> Any:
             scatter()
-            return answer if planned.shape or keeps_array(key) else answer[()]
+            return answer[()] if planned.is_scalar else answer
 
         return proof.then(requests, finish, whole=False)
 

@@ -12,8 +12,9 @@ from lazyckpt.formats.digest import Digesting
 from lazyckpt.model.entry import Entry, Extent
 from lazyckpt.reading.allocation import AnyArray
 from lazyckpt.reading.decoding import bytes_of
+from lazyckpt.reading.slicing import Plan
 from lazyckpt.sources.base import Request
-from lazyckpt.sources.ranges import Plan, coalesce
+from lazyckpt.sources.ranges import coalesce
 
 
 class PendingRead(NamedTuple):

@@ -34,7 +34,11 @@ class File(NamedTuple):
 
 
 class Files:
-    """The files of a checkpoint, by the places of their bytes."""
+    """The files of a checkpoint, by the places of their bytes.
+
+    Attributes:
+        inputs: those of them that are of this machine, and those that say how they belong together.
+    """
 
     def __init__(self, source: Source, mark: Fingerprint, url: str | None = None) -> None:
         """Find them.
@@ -63,6 +67,7 @@ class Files:
         self._bases = [file.base for file in self._files]
         self._paths = [part.name for part in parts]
         self._mark = mark
+        self.inputs = source.files
 
     def check(self) -> None:
         """Make sure that the files under their names are still those that were opened.

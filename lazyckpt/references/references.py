@@ -11,7 +11,8 @@ from lazyckpt.reading.reader import Reader
 from lazyckpt.references import json_writer, parquet_writer
 from lazyckpt.references.files import Files
 from lazyckpt.references.hierarchy import How, Known, Walk
-from lazyckpt.runtime.atomic_write import draft, told_of
+from lazyckpt.runtime.atomic_write import file_errors, temporary
+from lazyckpt.writing.targets import check_report
 
 _MODE: Final = 0o644
 _BUFFER: Final = 2**20
@@ -48,12 +49,13 @@ class References:
         """
         return json_writer.to_dict(self._walk().nodes())
 
-    def save(self, path: str | os.PathLike[str]) -> dict[str, str]:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = True) -> dict[str, str]:
         """Write the references to a file: JSON, or a folder of Parquet files.
 
         Args:
             path: where; it ends with `.json`, `.parquet` or `.parq`. What is there is replaced when the new one is
-                whole.
+                whole, but for the checkpoint's own files.
+            overwrite: whether something that is there may be replaced.
 
         Returns:
             What was left out: name -> why.
@@ -63,6 +65,7 @@ class References:
                 something is left out.
             StaleIndex: the file does not have a value where the index says.
             ChangedFile: it was changed or replaced since it was opened.
+            FileInTheWay: the path is one of the checkpoint's own files, or is there and must stay.
             OSError: it cannot be written.
             LazyCkptError: packages that write Parquet are not installed.
 
@@ -73,6 +76,7 @@ class References:
         ending = os.path.splitext(target)[1]
         if ending not in _WRITERS:
             raise ArgumentValueError(f"{target} must end with {', '.join(_WRITERS)}, which tells its format")
+        check_report(target, self._files.inputs, overwrite=overwrite)
         return _WRITERS[ending](self, target)
 
     def _walk(self) -> Walk:
@@ -80,10 +84,10 @@ class References:
 
     def _save_json(self, path: str) -> dict[str, str]:
         walk = self._walk()
-        with told_of(path), draft(path) as made:
-            with open(made.private, "w", encoding="utf-8", newline="", buffering=_BUFFER) as file:
+        with file_errors(path), temporary(path) as made:
+            with open(made.path, "w", encoding="utf-8", newline="", buffering=_BUFFER) as file:
                 json_writer.write(file, walk.nodes())
-            made.place(_MODE)
+            made.commit(_MODE)
         return walk.left_out
 
     def _save_parquet(self, path: str) -> dict[str, str]:

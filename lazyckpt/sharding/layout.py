@@ -8,33 +8,56 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Final, NamedTuple
-
-import numpy as np
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from lazyckpt.model.entry import Entry
-from lazyckpt.sharding.strategy import Layout
-
-MOST_RANKS: Final = 2**16
+from lazyckpt.sharding.strategy import MOST_RANKS, Layout
 
 
 class Partition(NamedTuple):
-    """A way to cut a tensor.
+    """How a tensor is cut, as a formula: its size does not grow with the number of ranks.
 
     Attributes:
         parts: into how many parts each axis is cut.
-        places: for each local rank the number of its part along each axis.
+        devices: the device matrix.
+        axes: for each axis of the tensor the device axes that cut it, counted from the left.
+        spare: the device axes that make copies.
+        again: into how many parts the optimizer cuts the first axis once more, among copies.
     """
 
     parts: tuple[int, ...]
-    places: tuple[tuple[int, ...], ...]
+    devices: tuple[int, ...]
+    axes: tuple[tuple[int, ...], ...]
+    spare: tuple[int, ...]
+    again: int
 
-    def holders(self) -> dict[tuple[int, ...], list[int]]:
-        """The local ranks that hold each part, ascending."""
-        found: dict[tuple[int, ...], list[int]] = {}
-        for local, place in enumerate(self.places):
-            found.setdefault(place, []).append(local)
-        return found
+    def place_of(self, local: int) -> tuple[int, ...]:
+        """The number of a local rank's part along each axis."""
+        coordinates = _digits(local, self.devices)
+        place = [_number(which, self.devices, coordinates) for which in self.axes]
+        if self.again > 1:
+            place[0] = place[0] * self.again + _number(self.spare, self.devices, coordinates) % self.again
+        return tuple(place)
+
+    def holders_of(self, place: tuple[int, ...]) -> Iterator[int]:
+        """The local ranks that hold a part, ascending."""
+        along, again = list(place), 0
+        if self.again > 1:
+            along[0], again = divmod(place[0], self.again)
+        coordinates = [0] * len(self.devices)
+        for which, number in zip(self.axes, along, strict=True):
+            for axis, digit in zip(which, _digits(number, [self.devices[axis] for axis in which]), strict=True):
+                coordinates[axis] = digit
+        sizes = [self.devices[axis] for axis in self.spare]
+        for copy in range(again, math.prod(sizes), self.again):
+            for axis, digit in zip(self.spare, _digits(copy, sizes), strict=True):
+                coordinates[axis] = digit
+            yield _number(range(len(self.devices)), self.devices, coordinates)
+
+    def every_place(self) -> Iterator[tuple[int, ...]]:
+        """The parts, in row-major order."""
+        return (_digits(number, self.parts) for number in range(math.prod(self.parts)))
 
 
 class Box(NamedTuple):
@@ -69,22 +92,14 @@ def partition_of(layout: Layout) -> Partition:
     used = [axis for which in axes for axis in which]
     if len(set(used)) != len(used):
         raise ImpossibleLayout(f"a device axis cuts twice: {list(layout.maps)}")
-    spare = [axis for axis in range(len(devices)) if axis not in used]
+    spare = tuple(axis for axis in range(len(devices)) if axis not in used)
     parts = [math.prod(devices[axis] for axis in which) for which in axes]
-    copies = math.prod(devices[axis] for axis in spare)
-    again = _optimizer_parts(layout, copies) if axes else 1
-    places = []
-    for local in range(math.prod(devices)):
-        coordinates = np.unravel_index(local, devices)
-        place = [_number(which, devices, coordinates) for which in axes]
-        if again > 1:
-            place[0] = place[0] * again + _number(spare, devices, coordinates) % again
-        places.append(tuple(place))
+    again = _optimizer_parts(layout, math.prod(devices[axis] for axis in spare)) if axes else 1
     if again > 1:
         parts[0] *= again
-    if layout.rows and (not axes or len(layout.rows) != parts[0]):
-        raise ImpossibleLayout(f"it has {len(layout.rows)} uneven parts where {parts[:1]} are needed")
-    return Partition(tuple(parts), tuple(places))
+    if layout.rows:
+        _check_rows(layout, parts[0] if parts else 0)
+    return Partition(tuple(parts), devices, tuple(map(tuple, axes)), spare, again)
 
 
 def box_of(layout: Layout, place: tuple[int, ...], shard: tuple[int, ...]) -> tuple[int, ...]:
@@ -119,6 +134,17 @@ def _device_axes(which: tuple[int, ...], count: int) -> list[int]:
     return axes
 
 
+def _check_rows(layout: Layout, parts: int) -> None:
+    """Make sure that uneven parts fill the first axis: rows between them would be in no file."""
+    if len(layout.rows) != parts:
+        raise ImpossibleLayout(f"it has {len(layout.rows)} uneven parts where {parts} are needed")
+    end = 0
+    for start, rows in sorted(zip(layout.starts, layout.rows, strict=True)):
+        if start != end or rows < 0:
+            raise ImpossibleLayout(f"its uneven parts do not fill the first axis: one of {rows:,} begins at {start:,}")
+        end = start + rows
+
+
 def _optimizer_parts(layout: Layout, copies: int) -> int:
     if not layout.optimizer:
         return 1
@@ -128,9 +154,18 @@ def _optimizer_parts(layout: Layout, copies: int) -> int:
     return size
 
 
-def _number(axes: list[int], devices: tuple[int, ...], coordinates: tuple[np.intp, ...]) -> int:
+def _number(axes: Iterable[int], devices: Sequence[int], coordinates: Sequence[int]) -> int:
     """The row-major number of coordinates along some device axes, in the order in which these are given."""
     number = 0
     for axis in axes:
-        number = number * devices[axis] + int(coordinates[axis])
+        number = number * devices[axis] + coordinates[axis]
     return number
+
+
+def _digits(number: int, sizes: Sequence[int]) -> tuple[int, ...]:
+    """The coordinates of a row-major number."""
+    digits = []
+    for size in reversed(sizes):
+        number, digit = divmod(number, size)
+        digits.append(digit)
+    return tuple(reversed(digits))

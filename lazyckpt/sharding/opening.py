@@ -28,7 +28,9 @@ from lazyckpt.sharding.shard_reader import ShardReader
 from lazyckpt.sharding.strategy import Strategy, read_strategy, strategy_files
 from lazyckpt.sources import CACHE_BYTES
 from lazyckpt.sources.concatenated import ConcatenatedSource
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import NO_KEY, AnySecret, Key, Secret, secret_or_late
+from lazyckpt.sources.local import local_files
 from lazyckpt.sources.paths import absolute, is_folder, resolved
 
 COLLISIONS: Final = ("refuse", "first", "last")
@@ -36,7 +38,7 @@ Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 def open_sharded(
-    folder_or_files: Paths, strategy: Paths | None = None, dec_key: Key | None = None, dec_mode: str = "AES-GCM", *,
+    folder_or_files: Paths, strategy: Paths | None = None, dec_key: Key | None = None, dec_mode: str = DEFAULT_MODE, *,
     index: str = AUTO, whole: bool = False, collisions: str = "refuse", check: bool = False,
     block_cache: int = CACHE_BYTES,
 ) -> Checkpoint:  # fmt: skip
@@ -63,8 +65,8 @@ def open_sharded(
     Raises:
         MissingFile: there are no files, or no strategy.
         ArgumentTypeError, ArgumentValueError: an argument is wrong.
-        WrongFormat: a strategy file is none.
-        CorruptFile: parts collide, or copies disagree (`check`).
+        WrongFormat: what is given as a strategy is another file.
+        CorruptFile: a strategy is damaged, parts collide, or copies disagree (`check`).
 
     Cost: opening each file (its index is built the first time) and a walk over all names; no payload is read.
     """
@@ -189,7 +191,8 @@ def _merged(folder: str, files: dict[int, str], strategy: Strategy, how: _How, c
             base += opened.source.size
         if not parts:
             raise MissingFile(f"no rank's file in {folder} can be read: {next(iter(ranks.values())).fault}")
-        whole = ConcatenatedSource(folder, [part.source for part in parts.values()])
+        strategies = [file for path in how.asked.strategy or () for file in strategy_files(path)]
+        whole = ConcatenatedSource(folder, [part.source for part in parts.values()], local_files(strategies))
         resolver = ShardResolver(ranks, strategy)
         index = ShardedIndex(resolver, ranks)
         form = concatenated_format(_one_format(parts.items()), whole)

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from lazyckpt.errors import ArgumentTypeError, MissingFile
-from lazyckpt.sources.paths import is_file, is_folder, join, names_in
+from lazyckpt.errors import ArgumentTypeError, MissingFile, WrongFormat
+from lazyckpt.formats import ENDINGS
+from lazyckpt.sources.paths import is_file, is_folder, join, names_in, read
 
-ENDINGS: Final = (".ckpt", ".safetensors")
+LARGEST_FILE: Final = 2**28  # of those that describe a run: a strategy takes some hundred bytes for each parameter
 _RANK: Final = re.compile(r"rank_(\d+)$")
 _STEP: Final = re.compile(r"-(\d+)_(\d+)\.\w+$")
 
@@ -60,6 +61,19 @@ def need(found: list[str], where: str) -> list[str]:
     if not found:
         raise MissingFile(f"there is no checkpoint ({' or '.join(ENDINGS)}) in {where}")
     return found
+
+
+def content_of(path: str, kind: str) -> bytes:
+    """The bytes of a file that describes a run. `kind` names it in errors.
+
+    Raises:
+        MissingFile, UnreadableFile: it is not there, or cannot be read.
+        WrongFormat: it is larger than any such file.
+    """
+    data = read(path, LARGEST_FILE + 1, f"the {kind}")
+    if len(data) > LARGEST_FILE:
+        raise WrongFormat(f"it is too large for a {kind}", file=path)
+    return data
 
 
 def _age(path: str) -> tuple[int, int, str]:

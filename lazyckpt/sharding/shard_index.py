@@ -8,6 +8,8 @@ that says why, so that the others still load.
 
 from __future__ import annotations
 
+import functools
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -17,10 +19,12 @@ from lazyckpt.index import Index
 from lazyckpt.index.records import encode
 from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Fingerprint, moved
 from lazyckpt.sharding.concatenated import combined_fingerprint
-from lazyckpt.sharding.layout import Box, ImpossibleLayout, box_of, devices_of, partition_of, whole_of
+from lazyckpt.sharding.layout import Box, ImpossibleLayout, Partition, box_of, devices_of, partition_of, whole_of
 from lazyckpt.sharding.strategy import Layout, Strategy
 
 _BATCH: Final = 4096  # entries whose records are made at once
+_LAYOUTS: Final = 64  # whose parts are remembered: a model has some ten layouts, and many parameters of each
+_NAMED: Final = 5  # ranks in one message
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class ShardResolver:
         self._ranks = ranks
         self._strategy = strategy
         self._entries: dict[str, Entry] = {}
+        self._held_parts = functools.lru_cache(_LAYOUTS)(functools.partial(_held_parts, tuple(sorted(ranks))))
         self._layouts: dict[str, tuple[int, Layout]] = {}
         for stage in sorted(strategy, reverse=True):
             self._layouts.update({name: (stage, layout) for name, layout in strategy[stage].items()})
@@ -81,10 +86,9 @@ class ShardResolver:
         if known is None:
             return [[(rank, entry) for rank in sorted(self._ranks) if (entry := self._held(rank, name)) is not None]]
         stage, layout = known
-        first = stage * devices_of(layout)
         return [
-            [(first + local, entry) for local in locals_ if (entry := self._held(first + local, name)) is not None]
-            for locals_ in partition_of(layout).holders().values()
+            [(rank, entry) for rank in ranks if (entry := self._held(rank, name)) is not None]
+            for ranks in self._held_parts(layout, stage * devices_of(layout)).values()
         ]
 
     def _whole(self, name: str) -> Entry:
@@ -98,15 +102,16 @@ class ShardResolver:
     def _merged(self, name: str, stage: int, layout: Layout) -> Entry:
         cut = partition_of(layout)
         first = stage * devices_of(layout)
+        held = self._held_parts(layout, first)
         chosen: list[tuple[tuple[int, ...], int, Entry]] = []
-        for place, locals_ in sorted(cut.holders().items()):
-            ranks = [first + local for local in locals_]
-            holder = next((rank for rank in ranks if self._held(rank, name) is not None), None)
-            if holder is None:
-                raise ImpossibleLayout(self._why_missing(ranks, place))
-            entry = self._held(holder, name)
-            if entry is not None:
-                chosen.append((place, holder, entry))
+        for place in cut.every_place():  # which ends at the first part that no rank holds
+            for rank in held.get(place, ()):
+                entry = self._held(rank, name)
+                if entry is not None:
+                    chosen.append((place, rank, entry))
+                    break
+            else:
+                raise ImpossibleLayout(self._why_missing(cut, first, place))
         _, rank, model = chosen[0]
         boxes = []
         for place, holder, entry in chosen:
@@ -138,15 +143,27 @@ class ShardResolver:
         if model.shape[uneven:] != entry.shape[uneven:] or len(model.shape) != len(entry.shape):
             raise ImpossibleLayout(f"its slice has the shape {model.shape} in {mine}, {entry.shape} in {theirs}")
 
-    def _why_missing(self, ranks: list[int], place: tuple[int, ...]) -> str:
-        told = []
-        for number in ranks:
+    def _why_missing(self, cut: Partition, first: int, place: tuple[int, ...]) -> str:
+        reasons = []
+        holders = cut.holders_of(place)
+        for number in islice((first + local for local in holders), _NAMED):
             rank = self._ranks.get(number)
             if rank is None:
-                told.append(f"rank {number} has no file")
+                reasons.append(f"rank {number} has no file")
             else:
-                told.append(rank.fault or f"{rank.file} lacks it")
-        return f"its part {list(place)} is nowhere: " + "; ".join(told)
+                reasons.append(rank.fault or f"{rank.file} lacks it")
+        more = ["and more ranks without it"] if next(holders, None) is not None else []
+        return f"its part {list(place)} is nowhere: " + "; ".join(reasons + more)
+
+
+def _held_parts(ranks: tuple[int, ...], layout: Layout, first: int) -> dict[tuple[int, ...], list[int]]:
+    """The ranks that hold each part, of those that there are. `first` is the first rank of the pipeline stage."""
+    cut = partition_of(layout)
+    begin, end = bisect_left(ranks, first), bisect_left(ranks, first + devices_of(layout))
+    parts: dict[tuple[int, ...], list[int]] = {}
+    for rank in ranks[begin:end]:
+        parts.setdefault(cut.place_of(rank - first), []).append(rank)
+    return parts
 
 
 class ShardedIndex(Index):

@@ -20,11 +20,11 @@ from lazyckpt.model.tensor_runs import TensorRun
 from lazyckpt.reading.allocation import aligned
 from lazyckpt.reading.decoding import dtype_of
 from lazyckpt.reading.reader import PIECE, FileReader, Proven, Reader
+from lazyckpt.reading.slicing import Axis, picked
 from lazyckpt.sharding.layout import Box
 from lazyckpt.sharding.shard_index import ShardedIndex
 
 AnyArray = npt.NDArray[Any]
-_Axis = range | npt.NDArray[np.int64]  # which indexes of an axis are wanted
 
 
 class ShardReader(Reader):
@@ -76,18 +76,18 @@ class ShardReader(Reader):
             return self._parts.part(entry, key)
         if len(boxes) == 1:
             return self._parts.part(boxes[0].entry, key)
-        wanted = _wanted(key, entry.shape)
-        if wanted is None:
+        found = picked(entry.shape, key)
+        if found is None:
             return self.copy(entry)[key]
-        axes, kept = wanted
-        answer = np.empty([len(axis) for axis in axes], dtype_of(entry).numpy)
+        answer = np.empty([len(axis) for axis in found.axes], dtype_of(entry).numpy)
         for box in boxes:
-            met = [_meet(axis, begin, size) for axis, begin, size in zip(axes, box.start, box.entry.shape, strict=True)]
+            ends = zip(found.axes, box.start, box.entry.shape, strict=True)
+            met = [_meet(axis, begin, size) for axis, begin, size in ends]
             if all(len(places) for places, _ in met):
                 there = _crossed([places for places, _ in met])
                 answer[there] = self._parts.part(box.entry, tuple(inside for _, inside in met))
-        shaped = answer.reshape([len(axis) for axis, keep in zip(axes, kept, strict=True) if keep])
-        return shaped if shaped.ndim or _has_ellipsis(key) else shaped[()]
+        shaped = answer.reshape(found.shape)
+        return shaped[()] if found.is_scalar else shaped
 
     def value(self, entry: Entry) -> AnyArray | str | list[AnyArray]:
         """See `Reader.value`."""
@@ -157,44 +157,7 @@ def _slices(box: Box) -> tuple[slice, ...]:
     return tuple(slice(begin, begin + size) for begin, size in zip(box.start, box.entry.shape, strict=True))
 
 
-def _wanted(key: Any, shape: tuple[int, ...]) -> tuple[list[_Axis], list[bool]] | None:
-    """For every axis the indexes that a key wants, and whether the axis stays; None for keys that are not so simple.
-
-    Simple are integers, slices, an ellipsis, and one array of integers or of bools on the first axis.
-
-    Raises:
-        IndexError: as numpy does.
-    """
-    parts = list(key) if isinstance(key, tuple) else [key]
-    dots = [number for number, part in enumerate(parts) if part is Ellipsis]
-    if len(dots) > 1 or len(parts) - len(dots) > len(shape):
-        return None
-    at = dots[0] if dots else len(parts)
-    parts[at : at + 1] = [slice(None)] * (len(shape) - len(parts) + len(dots))
-    axes: list[_Axis] = []
-    kept = []
-    for number, (part, size) in enumerate(zip(parts, shape, strict=True)):
-        if isinstance(part, (bool, np.bool_)):
-            return None
-        if isinstance(part, slice):
-            axes.append(range(size)[part])
-        elif isinstance(part, (int, np.integer)):
-            index = range(size)[part]
-            axes.append(range(index, index + 1))
-        else:
-            array = np.asarray(part)
-            first = number == 0 and array.ndim == 1 and all(isinstance(other, slice) for other in parts[1:])
-            if not first or array.dtype.kind not in "iub" or (array.dtype.kind == "b" and len(array) != size):
-                return None
-            chosen = np.flatnonzero(array) if array.dtype.kind == "b" else array.astype(np.int64)
-            if len(chosen) and not -size <= chosen.min() <= chosen.max() < size:
-                return None
-            axes.append(np.where(chosen < 0, chosen + size, chosen))
-        kept.append(not isinstance(part, (int, np.integer)))
-    return axes, kept
-
-
-def _meet(axis: _Axis, begin: int, size: int) -> tuple[range | npt.NDArray[np.int64], Any]:
+def _meet(axis: Axis, begin: int, size: int) -> tuple[range | npt.NDArray[np.int64], Any]:
     """Where in the answer the indexes stand that fall into a box, and the key of these within the box."""
     if not isinstance(axis, range):
         places = np.flatnonzero((axis >= begin) & (axis < begin + size))
@@ -221,7 +184,3 @@ def _positions(axis: range, low: int, high: int) -> range:
 def _crossed(places: list[range | npt.NDArray[np.int64]]) -> tuple[Any, ...]:
     """An index of the answer: ranges as slices, an array (only ever on the first axis) as it is."""
     return tuple(slice(where[0], where[-1] + 1) if isinstance(where, range) else where for where in places)
-
-
-def _has_ellipsis(key: Any) -> bool:
-    return any(part is Ellipsis for part in (key if isinstance(key, tuple) else (key,)))

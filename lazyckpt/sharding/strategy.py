@@ -1,32 +1,35 @@
 """Strategy files: how each parameter of a distributed training run is cut, in protobuf or in JSON.
 
-    ParallelStrategyMap: 1 current_stage | 2 ParallelStrategyItem* | 3 ParallelLayoutItem*
-    ParallelStrategyItem: 1 node_name | 2 ParallelStrategys (1 stage)
-    ParallelLayoutItem: 1 param_name | 2 ParallelLayouts
-    ParallelLayouts: 1 dev_matrix | 2 tensor_map* | 3 param_split_shape | 4 indices_offset | 5 field | 6 step | 7 size
-    (each of the first four is a message of numbers, `1 dim*`)
+Only layouts matter here (see `formats/proto/strategy.proto`), and the pipeline stage of the file: that of its first
+operator, or, in a file merged of several, the number before each name (`0-embed.w`). A file counts as merged only if
+every name has such a number.
 
-Only layouts matter here, and the pipeline stage that a file is of: that of its first operator, or, in a file merged of
-several, the number before each name (`0-embed.w`). A file counts as merged only if every name has such a number.
+A strategy may come from anybody. Its numbers are therefore checked here against what a run can have, before anything
+is computed from them.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lazyckpt.errors import CorruptFile, LazyCkptError, MissingFile, UnreadableFile, WrongFormat
-from lazyckpt.formats.protobuf_wire import VARINT, fields, read_varint, signed
-from lazyckpt.sources.paths import exists, is_folder, join, names_in, read
+from lazyckpt.errors import CorruptFile, FileFault, MissingFile, WrongFormat
+from lazyckpt.sharding.rank_folders import content_of
+from lazyckpt.sources.paths import exists, is_folder, join, names_in
 
-LARGEST_FILE: Final = 2**30
-_MERGED_NAME: Final = re.compile(r"(\d+)-(.*)", re.DOTALL)
-_STAGE, _ITEM, _LAYOUT = 0x08, 0x12, 0x1A
-_DEV, _MAP, _SPLIT, _OFFSETS = 0x0A, 0x12, 0x1A, 0x22
-_FIELD, _STEP, _SIZE = 0x28, 0x30, 0x38
-_DIM, _PACKED = 0x08, 0x0A
+if TYPE_CHECKING:
+    from lazyckpt.formats.proto.strategy_pb2 import ParallelLayouts
+
+MOST_RANKS: Final = 2**16  # of one pipeline stage, and so of parts of one axis
+MOST_STAGES: Final = 2**16
+MOST_AXES: Final = 32  # of a device matrix, of a tensor, and of device axes that cut one axis of a tensor
+_NAMED: Final = 5  # stages in one message
+_MERGED_NAME: Final = re.compile(r"([0-9]{1,9})-(.*)", re.DOTALL)
+# A strategy's first field is one of these three: any other file is not one.
+_FIRST_KEYS: Final = (0x08, 0x12, 0x1A)
 
 
 class Layout(NamedTuple):
@@ -59,15 +62,18 @@ def read_strategy(paths: Iterable[str]) -> Strategy:
 
     Raises:
         MissingFile, UnreadableFile: a file is not there, or cannot be read.
-        CorruptFile, WrongFormat: it is no strategy file.
+        WrongFormat: a file is something else.
+        CorruptFile: a file is damaged or holds numbers that no run has, or the files of some stages are missing.
     """
     strategy: dict[int, dict[str, Layout]] = {}
     for path in paths:
         for stage, layouts in _read(path).items():
             strategy.setdefault(stage, layouts)
     if sorted(strategy) != list(range(len(strategy))):
+        stages = sorted(strategy)
+        more = f" and {len(stages) - _NAMED:,} more" if len(stages) > _NAMED else ""
         raise CorruptFile(
-            f"the strategy is of the pipeline stages {sorted(strategy)}: give the files of all stages from 0 on"
+            f"the strategy is of the pipeline stages {stages[:_NAMED]}{more}: give the files of all stages from 0 on"
         )
     return strategy
 
@@ -89,121 +95,148 @@ def strategy_files(path: str) -> list[str]:
 
 
 def _read(path: str) -> dict[int, dict[str, Layout]]:
-    try:
-        data = read(path, LARGEST_FILE + 1)
-    except FileNotFoundError:
-        raise MissingFile(f"there is no strategy file {path}") from None
-    except OSError as error:
-        raise UnreadableFile(f"the strategy file {path} cannot be read: {error.strerror}") from error
-    if len(data) > LARGEST_FILE:
-        raise WrongFormat("it is too large for a strategy file", file=path)
+    data = content_of(path, "strategy file")
     try:
         stage, layouts = _from_json(data) if path.endswith(".json") else _from_protobuf(memoryview(data))
-    except LazyCkptError as error:
-        raise WrongFormat(f"this is no strategy file: {error}", file=path) from error
-    if not layouts:
-        raise WrongFormat("no parameter's layout is in it: is this a strategy file, or a checkpoint?", file=path)
-    return _by_stage(stage, layouts)
+        if not layouts:
+            raise WrongFormat("it has no layout of any parameter: is it a checkpoint?")
+        return _by_stage(stage, layouts)
+    except WrongFormat as error:
+        raise WrongFormat(f"this is not a strategy file: {error.what}", file=path) from error
+    except FileFault as error:
+        fault = type(error)
+        what = f"the strategy file is damaged: {error.what}"
+        raise fault(what, offset=error.offset, parameter=error.parameter, file=path) from error
 
 
 def _by_stage(stage: int, layouts: dict[str, Layout]) -> dict[int, dict[str, Layout]]:
     matches = {name: _MERGED_NAME.fullmatch(name) for name in layouts}
     if not all(matches.values()):
-        return {stage: layouts}
+        return {_checked_stage(stage): layouts}
     merged: dict[int, dict[str, Layout]] = {}
     for name, match in matches.items():
         if match is not None:
-            merged.setdefault(int(match[1]), {})[match[2]] = layouts[name]
+            merged.setdefault(_checked_stage(int(match[1])), {})[match[2]] = layouts[name]
     return merged
 
 
+def _checked_stage(stage: int) -> int:
+    if not 0 <= stage < MOST_STAGES:
+        raise CorruptFile(f"{stage:,} is not a pipeline stage")
+    return stage
+
+
 def _from_protobuf(data: memoryview) -> tuple[int, dict[str, Layout]]:
+    from lazyckpt.formats.proto.reading import strategy_pieces  # protobuf is imported only where a strategy is read
+
+    if len(data) and data[0] not in _FIRST_KEYS:
+        raise WrongFormat(f"its first byte is {data[0]:#04x}")
     stage: int | None = None
     layouts: dict[str, Layout] = {}
-    for field in fields(data, 0, len(data)):
-        if field.key == _ITEM and stage is None:
-            stage = _stage_of(data, field.begin, field.end)
-        elif field.key == _LAYOUT:
-            name, layout = _layout_item(data, field.begin, field.end)
-            layouts[name] = layout
+    shared: dict[Layout, Layout] = {}
+    for piece in strategy_pieces(data):
+        if stage is None and piece.parallel_strategy_item:
+            stage = piece.parallel_strategy_item[0].parallel_strategys.stage
+        for item in piece.parallel_layout_item:
+            name = item.param_name
+            if not name:
+                raise CorruptFile("a layout has no name of a parameter")
+            layout = _checked(name, _from_message(item.parallel_layouts))
+            layouts[name] = shared.setdefault(layout, layout)
     return stage or 0, layouts
 
 
-def _stage_of(data: memoryview, begin: int, end: int) -> int:
-    for field in fields(data, begin, end):
-        if field.key == _ITEM:
-            return next((one.value for one in fields(data, field.begin, field.end) if one.key == _STAGE), 0)
-    return 0
-
-
-def _layout_item(data: memoryview, begin: int, end: int) -> tuple[str, Layout]:
-    name, layout = "", Layout((), ())
-    for field in fields(data, begin, end):
-        if field.key == _DEV:
-            try:
-                name = str(data[field.begin : field.end], "utf-8")
-            except UnicodeDecodeError:
-                raise CorruptFile("a name is not UTF-8", offset=field.begin) from None
-        elif field.key == _ITEM:
-            layout = _layout(data, field.begin, field.end)
-    return name, layout
-
-
-def _layout(data: memoryview, begin: int, end: int) -> Layout:
-    lists: dict[int, list[tuple[int, ...]]] = {}
-    numbers: dict[int, int] = {}
-    for field in fields(data, begin, end):
-        if field.key in (_DEV, _MAP, _SPLIT, _OFFSETS):
-            lists.setdefault(field.key, []).append(tuple(_dims(data, field.begin, field.end)))
-        elif field.key & 7 == VARINT:
-            numbers[field.key] = signed(field.value)
-    devices, split, offsets = (next(iter(lists.get(key, [])), ()) for key in (_DEV, _SPLIT, _OFFSETS))
-    maps = lists.get(_MAP, [])
-    return _made(devices, maps, numbers.get(_STEP, 0), numbers.get(_SIZE, 0), split, offsets, numbers.get(_FIELD, 0))
-
-
-def _dims(data: memoryview, begin: int, end: int) -> Iterator[int]:
-    for field in fields(data, begin, end):
-        if field.key == _DIM:
-            yield signed(field.value)
-        elif field.key == _PACKED:
-            position = field.begin
-            while position < field.end:
-                value, position = read_varint(data, position, field.end)
-                yield signed(value)
+def _from_message(message: ParallelLayouts) -> Layout:
+    devices, split, offsets = (
+        tuple(lists[0].dim) if lists else ()
+        for lists in (message.dev_matrix, message.param_split_shape, message.indices_offset)
+    )
+    maps = [tuple(axes.dim) for axes in message.tensor_map]
+    step, size = message.opt_weight_shard_step, message.opt_weight_shard_size
+    return _made(devices, maps, step, size, split, offsets, message.field)
 
 
 def _from_json(data: bytes) -> tuple[int, dict[str, Layout]]:
     try:
-        told: Any = json.loads(data)
-        items = told.get("parallel_strategy_item") or {}
-        stage = next((item.get("stage", 0) for item in items.values()), 0)
-        layouts = {name: _from_json_layout(facts) for name, facts in told["parallel_layout_item"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CorruptFile(f"{type(error).__name__}: {error}") from None
-    return int(stage), layouts
+        content: Any = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise WrongFormat(f"it cannot be read as JSON: {type(error).__name__}: {error}") from None
+    items = content.get("parallel_layout_item") if isinstance(content, dict) else None
+    if not isinstance(items, dict):
+        raise WrongFormat("it has no parallel_layout_item")
+    operators = _object(content, "parallel_strategy_item")
+    first = next(iter(operators), None)
+    stage = 0 if first is None else _number(_object(operators, first), "stage")
+    shared: dict[Layout, Layout] = {}
+    layouts = {}
+    for name in items:
+        try:
+            layout = _checked(name, _from_json_layout(_object(items, name)))
+        except CorruptFile as error:
+            raise CorruptFile(error.what, parameter=name) from None
+        layouts[name] = shared.setdefault(layout, layout)
+    return stage, layouts
 
 
 def _from_json_layout(facts: Mapping[str, Any]) -> Layout:
-    numbers = {key: int(facts.get(key, 0)) for key in ("opt_weight_shard_step", "opt_weight_shard_size", "field")}
-    lists = {key: tuple(map(int, facts.get(key, ()))) for key in ("dev_matrix", "param_split_shape", "indices_offset")}
-    told = facts["tensor_map"]
-    nested = any(isinstance(axes, list) for axes in told)
-    maps = [tuple(map(int, axes)) for axes in told] if nested else [tuple(map(int, told))]
+    maps = facts.get("tensor_map")
+    if not isinstance(maps, list):
+        raise CorruptFile("it has no list tensor_map")
+    nested = any(isinstance(axes, list) for axes in maps)
     return _made(
-        lists["dev_matrix"], maps, numbers["opt_weight_shard_step"], numbers["opt_weight_shard_size"],
-        lists["param_split_shape"], lists["indices_offset"], numbers["field"],
-    )  # fmt: skip
+        _numbers(facts.get("dev_matrix", []), "dev_matrix"),
+        [_numbers(axes, "tensor_map") for axes in maps] if nested else [_numbers(maps, "tensor_map")],
+        _number(facts, "opt_weight_shard_step"),
+        _number(facts, "opt_weight_shard_size"),
+        _numbers(facts.get("param_split_shape", []), "param_split_shape"),
+        _numbers(facts.get("indices_offset", []), "indices_offset"),
+        _number(facts, "field"),
+    )
+
+
+def _object(facts: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = facts.get(key)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise CorruptFile(f"{key[:100]!r} is of type {type(found).__name__}, not an object")
+    return found
+
+
+def _number(facts: Mapping[str, Any], key: str) -> int:
+    return _numbers([facts.get(key, 0)], key)[0]
+
+
+def _numbers(values: Any, key: str) -> tuple[int, ...]:
+    """A list of numbers as JSON has them. Python's bool is a number, JSON's is not."""
+    if not isinstance(values, list):
+        raise CorruptFile(f"{key} is of type {type(values).__name__}, not a list")
+    if any(type(value) is not int or not -(2**63) <= value < 2**63 for value in values):
+        raise CorruptFile(f"{key} is not of integers of 64 bits")
+    return tuple(values)
 
 
 def _made(
     devices: tuple[int, ...], maps: list[tuple[int, ...]], step: int, size: int, split: tuple[int, ...],
     offsets: tuple[int, ...], field: int,
 ) -> Layout:  # fmt: skip
-    # One list is one device axis for each axis of the tensor. Several are one list for each axis; a tensor of one axis
-    # has an empty one besides, to tell.
+    # One list is one device axis for each axis of the tensor. Several are one list for each axis; MindSpore writes an
+    # empty one in addition for a tensor of one axis, so that the two forms differ.
     axes = [(axis,) for axis in maps[0]] if len(maps) == 1 else [axes for axes in maps if axes]
-    uneven = bool(split) and len(split) == len(offsets)  # others write the whole shape there
+    uneven = bool(split) and len(split) == len(offsets)  # MindFormers writes the full shape as the split
     return Layout(
         devices, tuple(axes), bool(step and size), size, split if uneven else (), offsets if uneven else (), field
     )
+
+
+def _checked(name: str, layout: Layout) -> Layout:
+    """The layout, if its numbers are those that a run can have. Whether they fit each other shows when it is used."""
+    devices = layout.devices
+    if len(devices) > MOST_AXES or math.prod(devices) > MOST_RANKS:
+        count = f"{len(devices):,} axes" if len(devices) > MOST_AXES else f"{math.prod(devices):,} ranks"
+        raise CorruptFile(f"its device matrix is of {count}", parameter=name)
+    if len(layout.maps) > MOST_AXES or any(len(axes) > MOST_AXES for axes in layout.maps):
+        raise CorruptFile(f"its tensor map has more than {MOST_AXES} axes", parameter=name)
+    if len(layout.rows) > MOST_RANKS:
+        raise CorruptFile(f"it is cut into {len(layout.rows):,} uneven parts", parameter=name)
+    return layout

@@ -15,7 +15,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-from lazyckpt.errors import ArgumentValueError, CorruptFile, MissingFile, UnreadableFile
+from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile
 from lazyckpt.formats import FORMATS
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, IndexOptions, handle_of, open_indexed
@@ -23,6 +23,7 @@ from lazyckpt.index.open_file import OpenFile
 from lazyckpt.sharding.concatenated import ConcatenatedIndex, concatenated_format
 from lazyckpt.sources.concatenated import ConcatenatedSource
 from lazyckpt.sources.encryption.keys import AnySecret, Secret
+from lazyckpt.sources.local import local_files
 from lazyckpt.sources.paths import absolute, folder_of, is_listing, is_url, join, read, resolved
 
 _WEIGHT_MAP: Final = "weight_map"
@@ -63,7 +64,7 @@ def open_set(path: str, key: AnySecret, dec_mode: str, where: str, options: Inde
         for opened in parts:
             opened.close()
         raise
-    whole = ConcatenatedSource(path, [opened.source for opened in parts])
+    whole = ConcatenatedSource(path, [opened.source for opened in parts], local_files([path]))
     numbers = {file: number for number, file in enumerate(files)}
     index = ConcatenatedIndex(indexes, whole.bases, {name: numbers[file] for name, file in homes.items()})
     form = concatenated_format(FORMATS[options.format], whole)
@@ -102,10 +103,8 @@ def read_listing(path: str) -> dict[str, str]:
     """
     try:
         listing = json.loads(read(path))
-    except MissingFile:
+    except LazyCkptError:  # some of these are ValueErrors, too
         raise
-    except OSError as error:
-        raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"the listing is no JSON: {error}", file=path) from None
     homes: Any = listing.get(_WEIGHT_MAP) if isinstance(listing, dict) else None

@@ -10,13 +10,12 @@ from typing import Final, NamedTuple
 
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, WrongKey
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
-from lazyckpt.sources.encryption.cipher import MAGIC_LENGTH, MODE_OF_MAGIC, MODES, Lock
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, MAGIC_LENGTH, MODE_OF_MAGIC, MODES, CipherKey
 from lazyckpt.sources.encryption.keys import OWN_MODE, AnySecret, DeferredKey
 from lazyckpt.sources.local import open_local
 from lazyckpt.sources.origin import Origin
 from lazyckpt.sources.paths import is_url
 
-DEFAULT_MODE: Final = "AES-GCM"
 CACHE_BYTES: Final = 256 * 2**20  # decrypted blocks of a GCM file kept in memory, unless told otherwise
 
 __all__ = ["CACHE_BYTES", "BaseSource", "BytesSource", "RawFile", "Source", "open_source", "reopen"]
@@ -33,7 +32,7 @@ class RawFile(NamedTuple):
 
     source: Source
     origin: Origin
-    lock: Lock | None
+    lock: CipherKey | None
 
 
 def open_source(
@@ -93,7 +92,7 @@ def _open_remote(url: str, cache: int) -> tuple[Source, Origin]:
     return open_remote(url, cache)
 
 
-def _lock(raw: Source, head: bytes, key: AnySecret, mode_name: str) -> Lock | None:
+def _lock(raw: Source, head: bytes, key: AnySecret, mode_name: str) -> CipherKey | None:
     found = MODE_OF_MAGIC.get(head[:MAGIC_LENGTH])
     if isinstance(key, DeferredKey):
         if found is None and key.insists and raw.size:
@@ -109,7 +108,7 @@ def _lock(raw: Source, head: bytes, key: AnySecret, mode_name: str) -> Lock | No
         return None
     if mode_name not in MODES:
         raise ArgumentValueError(f"dec_mode must be one of {', '.join(MODES)}, not {mode_name!r}")
-    lock = Lock(MODES[mode_name], key)
+    lock = CipherKey(MODES[mode_name], key)
     if not raw.size:
         return None
     if found is None:

@@ -8,7 +8,7 @@ cursor and may be read by many threads at once.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,6 +17,18 @@ from lazyckpt.model.entry import Fingerprint
 
 _WORTH_UNLOCKING: Final = 2**16  # bytes whose copy takes longer than what surrounds it
 Request = tuple[int, memoryview]  # an offset, and the (writable, contiguous) bytes to fill from there
+
+
+class LocalFile(NamedTuple):
+    """A file of this machine that was opened.
+
+    Attributes:
+        path: from the root on.
+        identity: its device and inode.
+    """
+
+    path: str
+    identity: tuple[int, int]
 
 
 class Source(Protocol):
@@ -42,6 +54,10 @@ class Source(Protocol):
     @property
     def fingerprint(self) -> Fingerprint | None:
         """See `Source`."""
+
+    @property
+    def files(self) -> tuple[LocalFile, ...]:
+        """The files of this machine that the bytes come from; none of what is in memory or elsewhere."""
 
     def read(self, offset: int, length: int) -> memoryview:
         """Give `length` bytes from `offset` as a read-only view.
@@ -105,6 +121,11 @@ class BaseSource:
     def fingerprint(self) -> Fingerprint | None:
         """See `Source`."""
         return None
+
+    @property
+    def files(self) -> tuple[LocalFile, ...]:
+        """See `Source.files`."""
+        return ()
 
     def read(self, offset: int, length: int) -> memoryview:
         """See `Source.read`."""

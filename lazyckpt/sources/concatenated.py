@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
-from lazyckpt.sources.base import BaseSource, Request, Source
+from lazyckpt.sources.base import BaseSource, LocalFile, Request, Source
 
 
 class ConcatenatedSource(BaseSource):
@@ -21,14 +21,27 @@ class ConcatenatedSource(BaseSource):
         bases: where each of them begins.
     """
 
-    def __init__(self, name: str, parts: Sequence[Source]) -> None:
+    def __init__(self, name: str, parts: Sequence[Source], maps: Iterable[LocalFile] = ()) -> None:
+        """Join sources.
+
+        Args:
+            name: of the whole.
+            parts: in order.
+            maps: the files that say how the parts make up a whole: a listing, strategies.
+        """
         self.name = name
         self.parts = tuple(parts)
+        self._maps = tuple(maps)
         self.bases = (0, *accumulate(part.size for part in parts))[:-1]
         self.size = sum(part.size for part in parts)
         self.is_addressable = all(part.is_addressable for part in parts)
         self.window = max((part.window for part in parts), default=0)
         self.window_limit = max((part.window_limit for part in parts), default=0)
+
+    @property
+    def files(self) -> tuple[LocalFile, ...]:
+        """See `Source.files`: those of the parts, and those that say how these belong together."""
+        return (*(file for part in self.parts for file in part.files), *self._maps)
 
     def part_at(self, offset: int) -> int:
         """The number of the part that holds a byte (of empty ones at the same place, the last)."""

@@ -21,14 +21,16 @@ import stat
 import struct
 import sys
 import weakref
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, UnreadableFile
+from lazyckpt.errors import ChangedFile, ClosedCheckpoint, LazyCkptError
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.runtime import log
-from lazyckpt.sources.base import BaseSource, BytesSource, Source
+from lazyckpt.runtime.os_errors import READ, translated
+from lazyckpt.sources.base import BaseSource, BytesSource, LocalFile, Source
 from lazyckpt.sources.origin import ReplacedFile
 
 _MOST_PRIVATE_MAPS: Final = 128
@@ -105,6 +107,11 @@ class MmapSource(BaseSource):
         if offset < 0 or length < 0 or offset + length > self.size:
             self._check(offset, length)
         return self._view(offset, length)
+
+    @property
+    def files(self) -> tuple[LocalFile, ...]:
+        """See `Source.files`."""
+        return (LocalFile(self.name, self._identity),)
 
     def map_private(self, offset: int, length: int) -> memoryview | None:
         """See `Source.map_private`. Each holds a descriptor, so only so many are given out at a time."""
@@ -187,8 +194,9 @@ class _Descriptor:
     def __init__(self, number: int) -> None:
         self._number = number
 
-    def __del__(self) -> None:
-        os.close(self._number)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # `close` is bound above: when Python ends, the names of this module may be None already.
+        close(self._number)
 
     def fill(self, offset: int, destination: memoryview, source: BaseSource) -> None:
         """Read bytes of the file that `source` is.
@@ -203,7 +211,7 @@ class _Descriptor:
                 # One call moves at most 0x7ffff000 bytes on Linux.
                 got = os.preadv(self._number, [destination[done : done + 2**30]], offset + done)
             except OSError as error:
-                raise UnreadableFile(f"{source.name}: reading at byte {offset + done:,} failed: {error}") from error
+                raise translated(error, source.name, READ, f"byte {offset + done:,} of") from error
             if got == 0:
                 raise ChangedFile(
                     f"the file ends at byte {offset + done:,}; it had {source.size:,} when it was opened",
@@ -221,7 +229,13 @@ class PreadSource(BaseSource):
         """Keep a duplicate of the descriptor."""
         self.name = name
         self.size = status.st_size
+        self._identity = (status.st_dev, status.st_ino)
         self._opened: _Descriptor | None = _Descriptor(os.dup(descriptor))
+
+    @property
+    def files(self) -> tuple[LocalFile, ...]:
+        """See `Source.files`."""
+        return (LocalFile(self.name, self._identity),)
 
     def close(self) -> None:
         """Let go of the descriptor; it is closed when nobody is reading."""
@@ -267,7 +281,7 @@ class LocalOrigin(NamedTuple):
         return nullcontext()
 
 
-class LocalFile(NamedTuple):
+class OpenLocalFile(NamedTuple):
     """A local file that is open: its bytes, its origin, and its first bytes (up to 4 KiB)."""
 
     source: Source
@@ -275,7 +289,7 @@ class LocalFile(NamedTuple):
     head: bytes
 
 
-def open_local(path: str, access: str = "auto") -> LocalFile:
+def open_local(path: str, access: str = "auto") -> OpenLocalFile:
     """Open a regular file for random access.
 
     Args:
@@ -289,7 +303,9 @@ def open_local(path: str, access: str = "auto") -> LocalFile:
     Cost: one open, one stat, one map; two reads of 4 KiB, without the map, of which no page is touched.
     """
     descriptor = -1
+    # Without `os_errors`: every open comes here, and seldom has an error to translate.
     try:
+        # O_NONBLOCK: opening a pipe would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -297,16 +313,25 @@ def open_local(path: str, access: str = "auto") -> LocalFile:
         head = os.pread(descriptor, SAMPLED, 0)
         last = os.pread(descriptor, SAMPLED, status.st_size - SAMPLED) if status.st_size > SAMPLED else head
         fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, hash_of_ends(head, last))
-        return LocalFile(_choose(path, descriptor, status, access), LocalOrigin(path, status, fingerprint), head)
-    except FileNotFoundError as error:
-        raise MissingFile(
-            f"the checkpoint file: {path} does not exist, please check the name and the folder"
-        ) from error
+        origin = LocalOrigin(path, status, fingerprint)
+        return OpenLocalFile(_choose(path, descriptor, status, access), origin, head)
+    except LazyCkptError:  # some of these are OSErrors, too
+        raise
     except OSError as error:
-        raise UnreadableFile(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
+        raise translated(error, path, READ, "the checkpoint file:") from error
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def local_files(paths: Iterable[str]) -> list[LocalFile]:
+    """Which files paths lead to; URLs and what is not there are left out. Cost: a stat of each."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):
+            status = os.stat(path)
+            found.append(LocalFile(os.path.abspath(path), (status.st_dev, status.st_ino)))
+    return found
 
 
 def _choose(path: str, descriptor: int, status: os.stat_result, access: str) -> Source:
@@ -328,7 +353,7 @@ def _choose(path: str, descriptor: int, status: os.stat_result, access: str) -> 
 
 
 def _not_regular(path: str, mode: int) -> OSError:
-    what = NOT_FILES.get(stat.S_IFMT(mode), "no regular file")
+    what = NOT_FILES.get(stat.S_IFMT(mode), "something else")
     code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
     return OSError(code, f"it is {what}, not a file", path)
 

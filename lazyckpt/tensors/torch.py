@@ -1,6 +1,6 @@
 """torch's tensors, from arrays and to them.
 
-torch ignores numpy's read-only flag, so it is only ever given memory that is its own to write to.
+A torch tensor can always be written to, so torch is only ever given memory that is its own to write to.
 """
 
 from __future__ import annotations

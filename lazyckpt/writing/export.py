@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
+from lazyckpt.formats import FORMAT_NAMES
 from lazyckpt.model.dtypes import DTYPES, DType
 from lazyckpt.runtime import log
-from lazyckpt.sources.encryption.cipher import MODES, Lock
+from lazyckpt.runtime.workers import Progress
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, MODES, CipherKey
 from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.sources.paths import require_local
 from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, save, save_set
-from lazyckpt.writing.items import Item, Progress, cast
+from lazyckpt.writing.items import Item, cast
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
+from lazyckpt.writing.targets import Inputs, Permission, check_targets
 
 _MINDSPORE: Final = {"format": "ms"}
-FORMATS: Final = ("ckpt", "safetensors")
 Rename = Mapping[str, str] | Callable[[str], str]
 
 
@@ -28,17 +32,18 @@ class Export(NamedTuple):
     rename: Rename | None = None
     dtype: str | None = None
     enc_key: Secret | None = None
-    enc_mode: str = "AES-GCM"
+    enc_mode: str = DEFAULT_MODE
     crc_check: bool = False
     align: int = ALIGNMENT
     max_shard_size: int | None = None
     mode: int = READ_ONLY
     progress: Progress | None = None
+    permission: Permission = Permission()
 
 
 def export(
     path: str | os.PathLike[str], names: Collection[str], item: Callable[[str, str], Item], wanted: Export,
-    metadata: Mapping[str, str],
+    metadata: Mapping[str, str], inputs: Inputs,
 ) -> list[str]:  # fmt: skip
     """Write values to a file, or to a set of them.
 
@@ -48,9 +53,13 @@ def export(
         item: makes an item of a name, to be written under another.
         wanted: how.
         metadata: of a safetensors file.
+        inputs: the files that the values come from.
 
     Returns:
         The files written.
+
+    Raises:
+        FileInTheWay: see `check_targets`; nothing is written.
     """
     target = os.fspath(path)
     if not isinstance(target, str):
@@ -60,10 +69,16 @@ def export(
     lock = lock_of(wanted.enc_key, wanted.enc_mode) if wanted.enc_key is not None else None
     items = _Items(names, item, wanted.rename, None if wanted.dtype is None else float_dtype(wanted.dtype))
     how = How(form, lock, wanted.crc_check, wanted.align, wanted.mode, metadata)
+
+    def allowed(paths: Sequence[str]) -> None:
+        loses = wanted.dtype is not None and any(map(inputs.hold, paths)) and items.narrows()
+        check_targets(paths, inputs._replace(complete=inputs.complete and not loses), wanted.permission)
+
     if wanted.max_shard_size is not None:
         if not isinstance(wanted.max_shard_size, int) or wanted.max_shard_size < 1:
             raise ArgumentValueError(f"max_shard_size must be a number of bytes, not {wanted.max_shard_size!r}")
-        return save_set(target, items, how, wanted.max_shard_size, wanted.progress)
+        return save_set(target, items, how, wanted.max_shard_size, wanted.progress, allowed)
+    allowed([target])
     save(target, items, how, wanted.progress)
     return [target]
 
@@ -79,14 +94,14 @@ def format_of(path: str, given: str | None) -> str:
     Raises:
         ArgumentValueError: there is no such format, or the name tells none.
     """
-    told = given if given is not None else next((form for form in FORMATS if path.endswith(f".{form}")), None)
-    if told not in FORMATS:
+    told = given if given is not None else next((form for form in FORMAT_NAMES if path.endswith(f".{form}")), None)
+    if told not in FORMAT_NAMES:
         what = f"format {given!r}" if given is not None else f"format of {path!r}"
         raise ArgumentValueError(f"the {what} is unknown: it must be 'ckpt' or 'safetensors'")
     return told
 
 
-def lock_of(key: Secret, mode: str) -> Lock:
+def lock_of(key: Secret, mode: str) -> CipherKey:
     """What encrypts with a key.
 
     Raises:
@@ -94,7 +109,7 @@ def lock_of(key: Secret, mode: str) -> Lock:
     """
     if mode not in MODES:
         raise ArgumentValueError(f"Encrypt failed: enc_mode must be one of {', '.join(MODES)}, not {mode!r}")
-    return Lock(MODES[mode], key)
+    return CipherKey(MODES[mode], key)
 
 
 def float_dtype(name: str) -> DType:
@@ -135,6 +150,15 @@ class _Items(Collection[Item]):
                 if self._dtype is None or not _is_float(made.contents[0].dtype)
                 else cast(made, self._dtype, _tell_of_overflow)
             )
+
+    def narrows(self) -> bool:
+        """Whether a value would lose bits to the new type."""
+        return self._dtype is not None and any(
+            not np.can_cast(old.numpy, self._dtype.numpy)
+            for name in self._names
+            for old in (self._item(name, name).contents[0].dtype,)
+            if old is not None and _is_float(old)
+        )
 
     def _renamed(self, name: str) -> str:
         if self._rename is None:

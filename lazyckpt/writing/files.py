@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
 from typing import BinaryIO, Final, NamedTuple
@@ -25,11 +25,12 @@ from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import locations
 from lazyckpt.index.footer import Meta
 from lazyckpt.model.entry import MAP, Fingerprint
-from lazyckpt.runtime.atomic_write import draft, put, told_of
-from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.runtime.atomic_write import atomic_write, file_errors, temporary
+from lazyckpt.runtime.workers import Progress
+from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.local import open_local
 from lazyckpt.writing import ckpt, safetensors
-from lazyckpt.writing.items import Count, Item, Items, Progress
+from lazyckpt.writing.items import Count, Item, Items
 from lazyckpt.writing.sidecar import Follower, following
 from lazyckpt.writing.sink import EncryptingSink, PlainSink
 
@@ -56,7 +57,7 @@ class How(NamedTuple):
     """
 
     format: str = "ckpt"
-    lock: Lock | None = None
+    lock: CipherKey | None = None
     crc: bool = False
     align: int = ALIGNMENT
     mode: int = READ_ONLY
@@ -80,12 +81,23 @@ def save(path: str, items: Items, how: How, progress: Progress | None = None) ->
     _save(path, Count(_reads(items, how), progress).of(items), how)
 
 
-def save_set(path: str, items: Items, how: How, limit: int, progress: Progress | None = None) -> list[str]:
+def save_set(
+    path: str, items: Items, how: How, limit: int, progress: Progress | None = None,
+    allowed: Callable[[Sequence[str]], object] = lambda _: None,
+) -> list[str]:  # fmt: skip
     """Write a file, or as many parts as it takes that none has more than `limit` bytes of contents (or one value).
 
     Parts are named `<stem>-00001-of-00003.<ending>` and listed in `<path>.index.json`, which is written last. If that
     fails, the parts go again; a process that is killed leaves those that it had finished, each of them whole, and no
     listing. They are replaced when the same set is saved again.
+
+    Args:
+        path: where.
+        items: in order.
+        how: format and options.
+        limit: bytes of contents of a part.
+        progress: see `save`.
+        allowed: called with the files that will be written, before any is; it raises if one must not be.
 
     Returns:
         The files written.
@@ -96,6 +108,7 @@ def save_set(path: str, items: Items, how: How, limit: int, progress: Progress |
     check(items, how)
     parts = _divided(items, limit)
     if len(parts) == 1:
+        allowed([path])
         save(path, items, how, progress)
         return [path]
     listing = path + SET_SUFFIX
@@ -103,6 +116,7 @@ def save_set(path: str, items: Items, how: How, limit: int, progress: Progress |
         raise ArgumentValueError(f"there is a set already: {listing}; remove it with its parts, or choose another name")
     stem, ending = os.path.splitext(path)
     names = [f"{stem}-{number:05}-of-{len(parts):05}{ending}" for number in range(1, len(parts) + 1)]
+    allowed([*names, listing])
     count = Count(_reads(items, how), progress)
     new = [name for name in names if not os.path.exists(name)]
     made: list[str] = []
@@ -112,8 +126,8 @@ def save_set(path: str, items: Items, how: How, limit: int, progress: Progress |
             made.append(name)
         homes = {item.name: os.path.basename(name) for name, part in zip(names, parts, strict=True) for item in part}
         facts = {"metadata": {"total_size": sum(item.nbytes for item in items)}, "weight_map": homes}
-        with told_of(os.path.abspath(listing)):
-            put(listing, lambda private: _write_json(private, facts), mode=how.mode)
+        with file_errors(os.path.abspath(listing)):
+            atomic_write(listing, lambda private: _write_json(private, facts), mode=how.mode)
     except BaseException:
         for name in set(made) & set(new):
             _remove(name)
@@ -156,12 +170,12 @@ def check(items: Items, how: How) -> None:
 
 def _save(path: str, items: Items, how: How) -> None:
     path = os.path.realpath(path)
-    with told_of(path), draft(path) as made, following(path, how.mode, how.lock) as index:
-        with open(made.private, "r+b", buffering=_BUFFER) as file:
+    with file_errors(path), temporary(path) as made, following(path, how.mode, how.lock) as index:
+        with open(made.path, "r+b", buffering=_BUFFER) as file:
             facts, frames = _WRITERS[how.format](file, items, how, index)
         index.finish(facts, frames)
-        made.place(how.mode, durable=True)
-        index.place()
+        made.commit(how.mode, durable=True)
+        index.commit()
 
 
 def _write_ckpt(file: BinaryIO, items: Items, how: How, index: Follower) -> tuple[Meta, bytes | None]:

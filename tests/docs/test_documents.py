@@ -20,7 +20,7 @@ import lazyckpt
 from lazyckpt import cli
 
 # Pages whose blocks need a store or a cluster, and the suites that run them beside real ones.
-ELSEWHERE = {"docs/remote.md": "interop_remote/test_docs.py", "docs/scale.md": "interop_dask/test_cluster.py"}
+ELSEWHERE = {"docs/remote.md": "interop/remote/test_docs.py", "docs/scale.md": "interop/dask/test_cluster.py"}
 # What .ci/run does: the README's commands, the set-up of a developer, the wheel, the handbook.
 BY_THE_GATE = {
     "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/lazyckpt demo",
@@ -109,6 +109,8 @@ def test_its_commands_run(name, command, furnished, capsys):
     furnished(name)
     program, *arguments = shlex.split(command.partition("|")[0], comments=True)
     if program == "lazyckpt":
+        if arguments[0] == "convert":  # a reader has what a page speaks of, but not yet what this line writes
+            Path(arguments[2]).unlink(missing_ok=True)
         with pytest.raises(SystemExit) as ended:
             cli.app(arguments)
         code = ended.value.code or 0

@@ -8,6 +8,7 @@ import re
 
 import pytest
 from documents import ENGLISH, PAGES, ROOT
+from rooms import table
 
 import lazyckpt
 
@@ -47,11 +48,11 @@ def test_the_migration_page_has_every_argument(name):
     assert first_cells(section(MIGRATION, name)) == list(inspect.signature(getattr(lazyckpt, name)).parameters)
 
 
-def test_the_migration_page_has_every_wanted_difference():
+def test_the_migration_page_has_every_intentional_difference():
     """Whatever recorded call of MindSpore may end otherwise here."""
-    marks = [line.split()[0] for line in ALLOWED.splitlines() if line.strip()]
+    calls = [line.split()[0] for line in ALLOWED.splitlines() if line.strip()]
 
-    assert sorted(first_cells(section(MIGRATION, "Wanted differences"))) == sorted(marks)
+    assert sorted(first_cells(section(MIGRATION, "Intentional differences"))) == sorted(calls)
 
 
 def test_the_page_of_commands_has_every_commands_help(hook, run):
@@ -86,3 +87,8 @@ def test_links_of_the_readme_lead_to_headings_that_are_there():
 
     assert [link for link in links if link[1] not in slugs(PAGES[link[0]])] == []
     assert links
+
+
+def test_the_table_of_rooms_is_that_of_the_package():
+    """The rooms in their order, each with its own first line; `python tools/room_table.py` writes it."""
+    assert table() in PAGES["docs/concepts/data.md"]

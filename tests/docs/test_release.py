@@ -54,6 +54,17 @@ def test_the_citation_has_the_day_of_the_newest_release():
     assert field("date-released") == newest[1]
 
 
+def test_numpy_1_is_enough_where_mindspore_is():
+    """Installing lazyckpt brings no numpy 2 to the Pythons that MindSpore is built for: its wheels need numpy 1."""
+    needed = {
+        package: [text for text in importlib.metadata.requires(package) or [] if re.match(r"numpy\b.*>=\s*2", text)]
+        for package in ("lazyckpt", "ml_dtypes")  # all others do without numpy
+    }
+    always = {name: found for name, texts in needed.items() if (found := [text for text in texts if ";" not in text])}
+
+    assert sys.version_info >= (3, 13) or always == {}
+
+
 def test_types_are_shipped():
     """The marker is there that type checkers ask for."""
     assert (Path(lazyckpt.__file__).parent / "py.typed").is_file()

@@ -378,6 +378,11 @@ REASONS = {
     "content too long": (tensor_value("w", [2, 3], "Float32", bytes(28)), "needs 24 bytes of content, the file has 28"),
     "no content": (tensor_value("w", [2], "Int8", b""), "needs 2 bytes of content, the file has 0"),
     "twice the content": (tensor_value("w", [2], "Float16", bytes(8)), "needs 4 bytes of content, the file has 8"),
+    "half an element": (tensor_value("w", [3], "BFloat16", bytes(5)), "needs 6 bytes of content, the file has 5"),
+    "slices longer than the whole": (
+        tensor_value("w", [4], "Int8", bytes(3)) * 2,
+        "needs 4 bytes of content, the file has 6",
+    ),
     "unknown dtype": (tensor_value("w", [2], "Complex64", bytes(16)), "the dtype 'Complex64' is unknown"),
     "no dtype": (value(chunk(1, b"w"), chunk(2, chunk(3, b"abcd"))), "the dtype '' is unknown"),
     "a long dtype": (tensor_value("w", [], "x" * 10_000, b""), "the dtype '" + "x" * 64 + "' is unknown"),

@@ -10,16 +10,16 @@ import sys
 
 import numpy as np
 import pytest
-from checkpoints import MIXED, checkpoint, counting, map_value, tensor_value
+from checkpoints import MIXED, checkpoint, counting, map_value
 from checkpoints import varint as varint_by_hand
 from hypothesis import example, given
 from hypothesis import strategies as st
 from items import written
 
-from lazyckpt.formats import checkpoint_pb2
 from lazyckpt.formats.ckpt import scan
 from lazyckpt.formats.ckpt_encoder import Described, map_headers, tensor_header, varint
 from lazyckpt.formats.ckpt_fast_path import recogniser
+from lazyckpt.formats.proto import checkpoint_pb2
 from lazyckpt.model.dtypes import IN_CKPT
 from lazyckpt.model.entry import Plain
 from lazyckpt.sources.base import BytesSource
@@ -41,13 +41,50 @@ def test_numbers_are_varints(number):
     assert varint(number) == varint_by_hand(number)
 
 
-@given(names, dtypes, shapes)
-def test_a_header_and_its_content_are_mindspores_bytes(name, dtype, shape):
-    """Without alignment the bytes are those that protobuf's own writer makes."""
-    value = described(dtype, shape)
-    content = bytes(value.nbytes)
+def message_of(type_name, shape, content):
+    """A TensorProto of protobuf's generated class."""
+    return checkpoint_pb2.TensorProto(dims=shape, tensor_type=type_name, tensor_content=content)
 
-    assert tensor_header(name.encode(), value) + content == tensor_value(name, shape, dtype.name, content)
+
+def of_bytes(value, seed):
+    """As many bytes as a value has, of a kind that shows where they stand."""
+    return bytes((seed + number) % 256 for number in range(value.nbytes))
+
+
+values = st.lists(st.tuples(names, dtypes, shapes), max_size=6)
+
+
+@given(values)
+def test_a_file_of_values_is_what_protobuf_writes(values):
+    """Without alignment, headers and contents are byte for byte the generated classes' own, and parse back."""
+    data, message = b"", checkpoint_pb2.Checkpoint()
+    for seed, (name, dtype, shape) in enumerate(values):
+        value = described(dtype, shape)
+        data += tensor_header(name.encode(), value) + of_bytes(value, seed)
+        message.value.add(tag=name, tensor=message_of(dtype.name, shape, of_bytes(value, seed)))
+
+    assert data == message.SerializeToString()
+    assert checkpoint_pb2.Checkpoint.FromString(data) == message
+
+
+@given(names, st.text(max_size=200))
+def test_a_string_is_what_protobuf_writes(name, text):
+    """Appended values of type `str` have no dims."""
+    content = text.encode("utf-32-le")
+    message = checkpoint_pb2.Checkpoint()
+    message.value.add(tag=name, tensor=message_of("str", [], content))
+
+    assert tensor_header(name.encode(), Described("str", [], len(content))) + content == message.SerializeToString()
+
+
+@given(names, dtypes, shapes, st.integers(0, 2**62))
+def test_a_header_holds_any_length(name, dtype, shape, length):
+    """Lengths are varints, also of contents that no test could hold: the parts of a header add up."""
+    header = tensor_header(name.encode(), Described(dtype.name, shape, length))
+    tensor = message_of(dtype.name, shape, b"").SerializeToString()[:-1] + varint(length)
+    inner = b"\x0a" + varint(len(name.encode())) + name.encode() + b"\x12" + varint(len(tensor) + length) + tensor
+
+    assert header == b"\x0a" + varint(len(inner) + length) + inner
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 127, 128, 16_000, 16_383, 16_384, 2**21 - 60, 2**21, 2**28])
@@ -69,12 +106,19 @@ def test_a_map_is_mindspores_bytes(name, described_arrays):
     headers = map_headers(name.encode(), [Described(array.dtype.name, array.shape, array.nbytes) for array in arrays])
     written = b"".join(header + array.tobytes() for header, array in zip(headers, arrays, strict=True))
 
-    assert written == map_value(name, arrays)
+    message = checkpoint_pb2.Checkpoint()
+    tensors = [message_of(array.dtype.name, array.shape, array.tobytes()) for array in arrays]
+    message.value.add(tag=name, maptensor=checkpoint_pb2.MapTensorProto(tensor=tensors))
+
+    assert written == message.SerializeToString() == map_value(name, arrays)
 
 
 def test_a_map_of_no_arrays_has_a_header():
     """A map may be empty."""
-    assert map_headers(b"m", []) == [map_value("m", [])]
+    message = checkpoint_pb2.Checkpoint()
+    message.value.add(tag="m").maptensor.SetInParent()
+
+    assert map_headers(b"m", []) == [message.SerializeToString()] == [map_value("m", [])]
 
 
 @given(st.lists(st.tuples(names, dtypes, shapes, alignments), max_size=8, unique_by=lambda value: value[0]))
@@ -145,7 +189,7 @@ def test_padding_that_is_not_zero_is_an_unknown_field_all_the_same():
 PARSED = """
 import hashlib, sys
 from google.protobuf.internal import api_implementation
-from lazyckpt.formats.checkpoint_pb2 import Checkpoint
+from lazyckpt.formats.proto.checkpoint_pb2 import Checkpoint
 print(api_implementation.Type())
 for align in (1, 64, 4096):
     message = Checkpoint.FromString(open(f"{sys.argv[1]}/{align}.ckpt", "rb").read())

@@ -210,7 +210,7 @@ def test_no_listing_and_no_strategy_is_waited_for(name, read, tmp_path):
     """A pipe in the place of one, which nobody may ever write to, is an error."""
     os.mkfifo(tmp_path / name)
 
-    with pytest.raises(UnreadableFile, match="no regular file"):
+    with pytest.raises(UnreadableFile, match="not a regular file"):
         read(str(tmp_path / name))
 
 

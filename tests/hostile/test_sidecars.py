@@ -25,7 +25,7 @@ from lazyckpt.explore.index_status import sidecars_of
 from lazyckpt.index import write
 from lazyckpt.index.footer import Meta, decode_meta, encode_meta
 from lazyckpt.index.records import decode, encode
-from lazyckpt.index.schema import CLEAR, FACTS, IRREGULAR, PLACE, record_key
+from lazyckpt.index.schema import FACTS, IRREGULAR, PLACE, PLAIN_CODEC, record_key
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import Extent, Fingerprint
 
@@ -278,7 +278,7 @@ def swapped(transaction):
 
 def with_name(name, place):
     """A name that leads to a place."""
-    return lambda transaction: transaction.put(CLEAR.name_key(name.encode()), PLACE.pack(place))
+    return lambda transaction: transaction.put(PLAIN_CODEC.name_key(name.encode()), PLACE.pack(place))
 
 
 def facts(**changes):
@@ -324,7 +324,7 @@ def test_a_forger_can_hide_a_name_and_change_no_value(forge):
     """What remains: whoever may write the folder could as well replace the checkpoint."""
 
     def hide(transaction):
-        transaction.delete(CLEAR.name_key(b"layer7.weight"))
+        transaction.delete(PLAIN_CODEC.name_key(b"layer7.weight"))
         transaction.put(b"\x06", b"")  # so that the number of items is what it was
 
     with lazyckpt.load_checkpoint(str(forge(hide))) as ckpt:
@@ -339,8 +339,8 @@ def test_a_forger_cannot_show_a_name_that_the_file_does_not_have(forge):
     def add(transaction):
         record = decode(transaction.get(record_key(7)))
         transaction.put(record_key(7), encode(record, b"planted"))
-        transaction.put(CLEAR.name_key(b"planted"), PLACE.pack(7))
-        transaction.delete(CLEAR.name_key(b"layer7.weight"))
+        transaction.put(PLAIN_CODEC.name_key(b"planted"), PLACE.pack(7))
+        transaction.delete(PLAIN_CODEC.name_key(b"layer7.weight"))
 
     with lazyckpt.load_checkpoint(str(forge(add))) as ckpt:
         assert "planted" in ckpt

@@ -79,8 +79,9 @@ def test_every_rank_holds_the_box_that_it_was_given(layout):
     cut = partition_of(layout)
     pieces = slow_pieces(layout, whole)
 
-    assert len(pieces) == devices_of(layout) == len(cut.places)
-    for place, piece in zip(cut.places, pieces, strict=True):
+    assert len(pieces) == devices_of(layout)
+    for local, piece in enumerate(pieces):
+        place = cut.place_of(local)
         start = box_of(layout, place, piece.shape)
         box = tuple(slice(begin, begin + size) for begin, size in zip(start, piece.shape, strict=True))
 
@@ -95,12 +96,22 @@ def test_the_boxes_of_all_parts_fill_the_whole_once(layout):
     cut = partition_of(layout)
     shard = tuple(size // parts for size, parts in zip(whole.shape, cut.parts, strict=True))
     counts = np.zeros(whole.shape, int)
-    for place in cut.holders():
+    for place in cut.every_place():
         start = box_of(layout, place, shard)
         counts[tuple(slice(begin, begin + size) for begin, size in zip(start, shard, strict=True))] += 1
 
     assert (counts == 1).all()
-    assert sorted(rank for ranks in cut.holders().values() for rank in ranks) == list(range(devices_of(layout)))
+
+
+@given(layouts())
+def test_the_holders_of_a_part_are_the_ranks_whose_part_it_is(layout):
+    """From ranks to parts and from parts to ranks is the same relation, and each part's ranks ascend."""
+    cut = partition_of(layout)
+    by_rank = {}
+    for local in range(devices_of(layout)):
+        by_rank.setdefault(cut.place_of(local), []).append(local)
+
+    assert {place: list(cut.holders_of(place)) for place in cut.every_place()} == by_rank
 
 
 def distributed(layout, whole, lost=(), source_of=BytesSource):
@@ -174,7 +185,8 @@ def test_rows_are_read_of_the_shards_that_hold_them_and_of_no_others(data, layou
 def test_any_copy_will_do(data, layout):
     """As long as one rank of each group of copies is left, nothing is lost."""
     whole = tensor_for(layout)
-    groups = partition_of(layout).holders().values()
+    cut = partition_of(layout)
+    groups = [list(cut.holders_of(place)) for place in cut.every_place()]
     lost = [rank for ranks in groups for rank in set(ranks) - {data.draw(st.sampled_from(ranks))}]
     ckpt = distributed(layout, whole, lost)
 
@@ -194,6 +206,10 @@ def test_any_copy_will_do(data, layout):
         (Layout((2, 2), ((0,), (0,))), "cuts twice"),
         (Layout((2,), ((-1,),), optimizer=True, optimizer_size=3), "2 copies cannot be cut into 3"),
         (Layout((2,), ((0,),), rows=(1, 2, 3), starts=(0, 1, 3)), "3 uneven parts"),
+        (Layout((2,), (), rows=(1, 2), starts=(0, 1)), "2 uneven parts where 0"),
+        (Layout((2,), ((0,),), rows=(1, 2), starts=(0, 2)), "do not fill .* one of 2 begins at 2"),
+        (Layout((2,), ((0,),), rows=(2, 2), starts=(0, 1)), "do not fill .* one of 2 begins at 1"),
+        (Layout((2,), ((0,),), rows=(5, -2), starts=(0, 5)), "do not fill"),
     ],
 )
 def test_impossible_layouts_are_refused(layout, reason):
@@ -207,7 +223,7 @@ def test_uneven_parts_have_their_own_rows():
     layout = Layout((3,), ((0,), (-1,)), rows=(5, 1, 2), starts=(0, 5, 6))
     cut = partition_of(layout)
 
-    assert [box_of(layout, place, (rows, 4)) for place, rows in zip(cut.places, (5, 1, 2), strict=True)] == [
+    assert [box_of(layout, cut.place_of(local), (rows, 4)) for local, rows in enumerate((5, 1, 2))] == [
         (0, 0), (5, 0), (6, 0)
     ]  # fmt: skip
     assert whole_of(layout, cut, (5, 4)) == (8, 4)

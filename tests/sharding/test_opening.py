@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import json
 import logging
 import os
 import pickle
+import re
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -20,6 +24,7 @@ from lazyckpt.errors import (
     ArgumentTypeError,
     ArgumentValueError,
     CorruptFile,
+    FileInTheWay,
     LazyCkptError,
     MissingFile,
     NothingLoaded,
@@ -172,6 +177,17 @@ def test_a_distributed_checkpoint_is_saved_as_one_file(ending, tmp_path):
         assert {name: facts(array) for name, array in whole.load().items()} == expected
 
 
+@pytest.mark.parametrize("name", ["rank_0/m-1_1.ckpt", "strategy.ckpt"])
+def test_a_distributed_checkpoint_replaces_nothing_that_it_is_made_of(name, tmp_path):
+    """Neither a rank's file nor the strategy: the other ranks' files are of no use without them."""
+    folder = shutil.copytree(SETS / "damaged" / "good", tmp_path / "good")
+    before = (folder / name).read_bytes()
+    with lazyckpt.open_sharded(folder, folder / "strategy.ckpt") as ckpt, pytest.raises(FileInTheWay):
+        ckpt.save(folder / name)
+
+    assert (folder / name).read_bytes() == before
+
+
 def test_names_are_those_of_all_ranks_in_the_order_of_their_files():
     """Each once; strings are there, too."""
     with opened("damaged/str_value") as ckpt:
@@ -215,6 +231,43 @@ def test_encrypted_ranks_open_with_their_key(tmp_path):
         assert {name: facts(array)[1] for name, array in ckpt.load().items() if name in truth("damaged/good")} == {
             name: told["sha256"] for name, told in truth("damaged/good").items()
         }
+
+
+# Strategies that promise more ranks than there are.
+
+
+def promised(folder, layouts, ranks=2):
+    """A set of few ranks, each with all names, and a strategy in JSON of any layouts."""
+    for rank in range(ranks):
+        (folder / f"rank_{rank}").mkdir()
+        data = checkpoint({name: counting((2, 2)) for name in layouts})
+        (folder / f"rank_{rank}" / "net.ckpt").write_bytes(data)
+    (folder / "strategy.json").write_text(json.dumps({"parallel_layout_item": layouts}))
+    return lazyckpt.open_sharded(folder, folder / "strategy.json", index="memory")
+
+
+def test_a_layout_of_many_ranks_costs_as_much_as_the_ranks_that_there_are(tmp_path):
+    """Each of many parameters is cut over 65,536 ranks in a way of its own; two ranks have files."""
+    ways = list(itertools.permutations([2, 4, 8, 16, 64], 5))[:100]
+    layouts = {f"w{number}": {"dev_matrix": list(way), "tensor_map": [0, 1]} for number, way in enumerate(ways)}
+    with promised(tmp_path, layouts) as ckpt:
+        tracemalloc.start()
+        try:
+            refused = [name for name in layouts if ckpt.entry(name).reason]
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert (len(refused), peak < 2**20) == (100, True)
+
+
+@pytest.mark.parametrize("axes", [[-1, 0], [-1, -1], [0, -1]])
+def test_a_part_that_nobody_has_names_five_ranks_at_most(axes, tmp_path):
+    """Of the thousands that should hold a copy."""
+    with promised(tmp_path, {"w": {"dev_matrix": [2**12, 4], "tensor_map": axes}}) as ckpt:
+        reason = ckpt.entry("w").reason
+
+    assert len(re.findall(r"\brank \d+ has no file", reason)) == (0 if axes == [-1, -1] else 5)
 
 
 # Parts.

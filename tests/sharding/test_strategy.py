@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from checkpoints import chunk, number
@@ -115,9 +116,7 @@ def test_a_stage_that_is_missing_is_told(tmp_path):
         read(strategy_file(tmp_path / "b.ckpt", {"y": layout([2], [0])}, stage=1))
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"\x08\x02", b"text that is none", b"\x0a\x05abc", b"\xff" * 30, b"\x1a\x04\x0a\x02\xff\xfe"]
-)
+@pytest.mark.parametrize("data", [b"", b"\x08\x02", b"text that is none", b"\x0a\x05abc", b"\xff" * 30])
 def test_other_files_are_refused(data, tmp_path):
     """The error names the file and says that it is no strategy file."""
     path = tmp_path / "s.ckpt"
@@ -131,8 +130,6 @@ def test_other_files_are_refused(data, tmp_path):
     "text",
     [
         "", "[]", "7", "{}", '{"parallel_layout_item": []}', '{"parallel_layout_item": {}}', "[" * 100_000,
-        '{"parallel_layout_item": {"w": 1}}', '{"parallel_layout_item": {"w": {"tensor_map": ["x"]}}}',
-        '{"parallel_layout_item": {"w": {"tensor_map": [0], "dev_matrix": 3}}}',
     ],
 )  # fmt: skip
 def test_other_json_is_refused(text, tmp_path):
@@ -142,6 +139,162 @@ def test_other_json_is_refused(text, tmp_path):
 
     with pytest.raises(WrongFormat, match=r"s\.json"):
         read(path)
+
+
+def strategy_json(path, facts, **others):
+    """Write a strategy in JSON, of one parameter."""
+    path.write_text(json.dumps({"parallel_layout_item": {"w": facts}, **others}))
+    return str(path)
+
+
+SOUND = {"dev_matrix": [2], "tensor_map": [0]}
+OPERATOR = "parallel_strategy_item"
+
+
+@pytest.mark.parametrize(
+    ("facts", "what"),
+    [
+        (1, "not an object"),
+        ({"dev_matrix": [2]}, "no list tensor_map"),
+        ({**SOUND, "tensor_map": "01"}, "no list tensor_map"),
+        ({**SOUND, "tensor_map": ["x"]}, "tensor_map is not of integers"),
+        ({**SOUND, "tensor_map": [[0], 1]}, "tensor_map is of type int"),
+        ({**SOUND, "tensor_map": [[[0]]]}, "tensor_map is not of integers"),
+        ({**SOUND, "dev_matrix": 3}, "dev_matrix is of type int"),
+        ({**SOUND, "dev_matrix": {"2": 1}}, "dev_matrix is of type dict"),
+        ({**SOUND, "dev_matrix": [2.0]}, "dev_matrix is not of integers"),
+        ({**SOUND, "dev_matrix": [True]}, "dev_matrix is not of integers"),
+        ({**SOUND, "dev_matrix": [None]}, "dev_matrix is not of integers"),
+        ({**SOUND, "dev_matrix": [2**63]}, "dev_matrix is not of integers of 64 bits"),
+        ({**SOUND, "field": float("inf")}, "field is not of integers"),
+        ({**SOUND, "field": "1"}, "field is not of integers"),
+        ({**SOUND, "opt_weight_shard_step": []}, "opt_weight_shard_step is not of integers"),
+        ({**SOUND, "param_split_shape": None}, "param_split_shape is of type NoneType"),
+        ({**SOUND, "indices_offset": [float("nan")]}, "indices_offset is not of integers"),
+        ({**SOUND, "dev_matrix": [2**9, 2**9]}, "262,144 ranks"),
+    ],
+)
+def test_what_json_has_in_place_of_numbers_is_refused(facts, what, tmp_path):
+    """Each with the parameter whose layout has it."""
+    with pytest.raises(CorruptFile, match=rf"s\.json: .*{what}.*in parameter 'w'"):
+        read(strategy_json(tmp_path / "s.json", facts))
+
+
+@pytest.mark.parametrize(
+    ("operators", "what"),
+    [
+        ([], "not an object"),
+        ({"op": 3}, "not an object"),
+        ({"op": {"stage": []}}, "stage is not of integers"),
+        ({"op": {"stage": "0"}}, "stage is not of integers"),
+        ({"op": {"stage": float("inf")}}, "stage is not of integers"),
+        ({"op": {"stage": -1}}, "-1 is not a pipeline stage"),
+        ({"op": {"stage": 2**40}}, "1,099,511,627,776 is not a pipeline stage"),
+    ],
+)
+def test_stages_of_json_are_numbers(operators, what, tmp_path):
+    """Small ones that count from 0."""
+    with pytest.raises(CorruptFile, match=rf"s\.json: .*{what}"):
+        read(strategy_json(tmp_path / "s.json", SOUND, **{OPERATOR: operators}))
+
+
+@pytest.mark.parametrize("digits", [10, 5000])
+def test_a_number_before_a_name_is_a_stage_only_if_it_can_be_one(digits, tmp_path):
+    """More digits than any stage has are part of the name."""
+    name = "1" * digits + "-w"
+
+    assert read(strategy_file(tmp_path / "s.ckpt", {name: layout([2], [0])})) == {0: {name: Layout((2,), ((0,),))}}
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (layout([2**20], [0]), "device matrix is of 1,048,576 ranks"),
+        (layout([2**8] * 4, [0]), "device matrix is of 4,294,967,296 ranks"),
+        (layout([1] * 33, [0]), "device matrix is of 33 axes"),
+        (layout([2], [-1] * 33), "more than 32 axes"),
+        (layout([2], [-1] * 33, [-1]), "more than 32 axes"),
+        (layout([2], *[[-1]] * 33), "more than 32 axes"),
+        (layout([2], [0], split=[0] * 100_000, offsets=[0] * 100_000), "100,000 uneven parts"),
+    ],
+)
+def test_numbers_that_no_run_has_are_refused(body, what, tmp_path):
+    """Before anything is computed from them; the error names the file and the parameter."""
+    with pytest.raises(CorruptFile, match=rf"s\.ckpt: .*{what} \(in parameter 'w'\)"):
+        read(strategy_file(tmp_path / "s.ckpt", {"w": body}))
+
+
+@pytest.mark.parametrize("data", [chunk(3, b""), chunk(3, chunk(1, b"")), chunk(3, chunk(2, layout([2], [0])))])
+def test_a_layout_without_a_name_is_refused(data, tmp_path):
+    """It is of no parameter."""
+    (tmp_path / "s.ckpt").write_bytes(data)
+
+    with pytest.raises(CorruptFile, match="no name of a parameter"):
+        read(tmp_path / "s.ckpt")
+
+
+@pytest.mark.parametrize("cut", [1, 5, 100])
+def test_a_strategy_that_is_cut_short_is_damaged(cut, tmp_path):
+    """It is a strategy, and its end is missing."""
+    path = tmp_path / "s.ckpt"
+    path.write_bytes(max(SETS.rglob("strategy*.ckpt"), key=lambda file: file.stat().st_size).read_bytes()[:-cut])
+
+    with pytest.raises(CorruptFile, match=r"s\.ckpt: the strategy file is damaged"):
+        read(path)
+
+
+def test_five_stages_are_named_of_many(tmp_path):
+    """A merged file that lacks stage 0 may have thousands of others."""
+    path = strategy_file(tmp_path / "s.ckpt", {f"{stage}-w": layout([2], [0]) for stage in range(1, 1001)})
+
+    with pytest.raises(CorruptFile, match=r"\[1, 2, 3, 4, 5\] and 995 more: "):
+        read(path)
+
+
+def test_equal_layouts_are_one_object(tmp_path):
+    """A model has many parameters and few layouts."""
+    (layouts,) = read(strategy_file(tmp_path / "s.ckpt", {"a": layout([2], [0]), "b": layout([2], [0])})).values()
+
+    assert layouts["a"] is layouts["b"]
+
+
+@pytest.mark.parametrize("ending", ["ckpt", "json"])
+def test_memory_for_a_strategy_is_in_proportion_to_its_file(ending, tmp_path):
+    """Whatever its numbers are: here each parameter has another arrangement of 65,536 ranks."""
+    names = [f"w{number}" for number in range(256)]
+    devices = [[1 << (number >> axis & 1) for axis in range(8)] + [2**8] for number in range(256)]
+    if ending == "ckpt":
+        path = strategy_file(tmp_path / "s.ckpt", {n: layout(d, [0]) for n, d in zip(names, devices, strict=True)})
+    else:
+        facts = {n: {"dev_matrix": d, "tensor_map": [0]} for n, d in zip(names, devices, strict=True)}
+        path = str(tmp_path / "s.json")
+        (tmp_path / "s.json").write_text(json.dumps({"parallel_layout_item": facts}))
+    read(path)
+    tracemalloc.start()
+    try:
+        read(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 6 * 2**20
+
+
+@pytest.mark.parametrize("dense", ["[],", "{},", "0,", '"",', "[0],"])
+def test_memory_for_json_is_in_proportion_to_the_file(dense, tmp_path):
+    """Python's objects take some tens of bytes for each byte of JSON, whatever it holds."""
+    path = tmp_path / "s.json"
+    axes = dense * (120_000 // len(dense)) + "0"
+    path.write_text('{"parallel_layout_item": {"w": {"dev_matrix": [2], "tensor_map": [' + axes + "]}}}")
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptFile):
+            read(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 48 * path.stat().st_size + 2**20
 
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 
 import pytest
 
 from lazyckpt.errors import ArgumentValueError
-from lazyckpt.sources.paths import absolute, is_url, join, matches, redact_url, require_local, resolved
+from lazyckpt.sources.paths import absolute, is_url, join, matches, read, redact_url, require_local, resolved
 
 URLS = ("s3://bucket/x.ckpt", "https://host/x.ckpt?sig=1", "memory://x.ckpt", "zip://x.ckpt::s3://b/y.zip", "hf://a/b")
 PATHS = ("/a/x.ckpt", "x.ckpt", "a:b.ckpt", "C:\\x.ckpt", "file:///a/x.ckpt", "local:///a/x.ckpt", "://x", "")
@@ -51,3 +52,16 @@ def test_an_unknown_protocol_is_an_argument_that_is_wrong():
     """Whether fsspec is installed or not, the error is typed and names the URL."""
     with pytest.raises(ArgumentValueError, match="nosuch://x"):
         matches("nosuch://x/y.ckpt", (".ckpt",))
+
+
+def test_reading_the_first_bytes_of_a_file_takes_no_more_memory_than_it_has(tmp_path):
+    """However many are allowed."""
+    (tmp_path / "x.ckpt").write_bytes(bytes(1000))
+    tracemalloc.start()
+    try:
+        data = read(str(tmp_path / "x.ckpt"), 2**28)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert (len(data), peak < 2**20) == (1000, True)

@@ -1,213 +1,17 @@
-"""A plan of an index expression names the very bytes that numpy's answer has, and no others."""
+"""Byte ranges: what lies together is read together, and what was read lately is kept within a budget."""
 
 from __future__ import annotations
 
 import itertools
-import math
-import tracemalloc
 
 import numpy as np
-import pytest
-from checkpoints import pattern
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
-from lazyckpt.sources.ranges import COALESCE_GAP, coalesce, plan, spans
+from lazyckpt.sources.ranges import COALESCE_GAP, RangeCache, coalesce, spans
 
-HUGE = 2**40
-_shapes = hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=6)
-_dtypes = st.sampled_from(["u1", "<f2", "<i4", "<f8"])
-_int_types = st.sampled_from(["int8", "uint8", "int16", "int64", "uint64"])
-
-
-def array_of(shape, dtype="<i4"):
-    """An array of which no two elements are alike."""
-    return np.frombuffer(pattern(math.prod(shape) * np.dtype(dtype).itemsize), dtype).reshape(shape)
-
-
-def assembled(array, key):
-    """The answer put together from the planned bytes, and how many they are; (None, 0) if there is no plan."""
-    planned = plan(array.shape, array.itemsize, key)
-    if planned is None:
-        return None, 0
-    data = array.tobytes()
-    runs = [data[start : start + planned.length] for start in planned.starts.tolist()]
-    assert all(len(run) == planned.length for run in runs)
-    return np.frombuffer(b"".join(runs), array.dtype).reshape(planned.shape), sum(map(len, runs))
-
-
-def assert_planned(array, key):
-    """The plan gives numpy's answer, with numpy's shape, from exactly its bytes."""
-    expected = array[key]
-    answer, count = assembled(array, key)
-
-    assert answer is not None
-    assert (answer.shape, count) == (np.shape(expected), expected.nbytes)
-    assert answer.tobytes() == np.asarray(expected).tobytes()
-
-
-@st.composite
-def _basic(draw):
-    """An array, and a basic index of it: integers, slices with steps, an ellipsis, new axes."""
-    shape = draw(_shapes)
-    return array_of(shape, draw(_dtypes)), draw(hnp.basic_indices(shape, allow_newaxis=True, allow_ellipsis=True))
-
-
-@st.composite
-def _by_rows(draw):
-    """An array, and an index that picks rows by an integer array, a list or a mask, and goes on with a basic one."""
-    shape = draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=6))
-    rows = st.integers(-shape[0], shape[0] - 1)
-    dtype = draw(_int_types)
-    picked = hnp.arrays(
-        dtype,
-        hnp.array_shapes(min_dims=0, max_dims=3, max_side=4),
-        elements=rows.filter(lambda row: "u" not in dtype or row >= 0),
-    )
-    masks = hnp.arrays(bool, shape[:1])
-    picker = draw(st.one_of(picked, st.lists(rows, max_size=5), masks, masks.map(np.ndarray.tolist)))
-    rest = draw(hnp.basic_indices(shape[1:], allow_newaxis=True))
-    return array_of(shape, draw(_dtypes)), draw(st.sampled_from([picker, (picker, *_parts(rest))]))
-
-
-def _parts(key):
-    return key if isinstance(key, tuple) else (key,)
-
-
-@given(_basic())
-def test_a_basic_index_is_planned(case):
-    """Integers, slices with any step, ellipses and new axes: numpy's answer from exactly the bytes that it has."""
-    assert_planned(*case)
-
-
-@given(_by_rows())
-@example((array_of((200, 2)), np.array([3, -1], "int8")))
-@example((array_of((300, 2)), np.array([3, 255], "uint8")))
-@example((array_of((2, 3)), []))
-@example((array_of((2, 3)), [[], []]))
-@example((array_of((2, 3)), np.array(1)))
-@example((array_of((2, 3, 4)), ([1, 0], slice(None), 2)))
-def test_rows_are_planned(case):
-    """Integer arrays of any type, lists and masks on the first axis, with a basic index after them, are planned too."""
-    assert_planned(*case)
-
-
-ADVANCED = [
-    (slice(None), [0, 1]),
-    ([0, 1], [0, 1]),
-    (None, [0, 1]),
-    (..., [0, 1]),
-    np.ones((4, 3), bool),
-    True,
-    np.False_,
-]
-
-
-@pytest.mark.parametrize("key", ADVANCED, ids=repr)
-def test_other_advanced_indices_have_no_plan(key):
-    """Arrays that are not alone on the first axis are answered from the whole value."""
-    assert array_of((4, 3, 2))[key] is not None
-    assert plan((4, 3, 2), 4, key) is None
-
-
-WRONG = [
-    (4, ...),
-    -5,
-    (0, 3),
-    (0, 0, 0),
-    (..., ...),
-    "name",
-    1.0,
-    [4],
-    [0, -5],
-    np.array([4], "uint8"),
-    np.array([2**63], "uint64"),
-    [1.0],
-    np.array([], "float64"),
-    [True, False],
-    [True] * 5,
-    np.array([True] * 5),
-    ([0], 3),
-    ([0], 0, 0),
-    ([0], "name"),
-    ["name"],
-]
-
-
-@pytest.mark.parametrize("key", WRONG, ids=repr)
-def test_what_numpy_refuses_is_refused(key):
-    """An index that is out of range, has too many parts or makes no sense raises IndexError, as numpy does."""
-    with pytest.raises(IndexError):
-        array_of((4, 3))[key]
-
-    with pytest.raises(IndexError):
-        plan((4, 3), 4, key)
-
-
-@pytest.mark.parametrize("key", [0, -1, (0,), slice(None), (None, 0)], ids=repr)
-def test_a_scalar_has_no_axis_to_index(key):
-    """On a value without dimensions every index but `()`, `...` and new axes raises IndexError, as in numpy."""
-    with pytest.raises(IndexError):
-        array_of(())[key]
-
-    with pytest.raises(IndexError):
-        plan((), 4, key)
-
-
-@pytest.mark.parametrize(
-    ("shape", "key", "elements"),
-    [
-        ((HUGE,), 7, 1),
-        ((HUGE,), slice(5, HUGE - 5), HUGE - 10),
-        ((HUGE,), [5, -1, 5], 3),
-        ((2**20, 2**20), 3, 2**20),
-        ((2**20, 2**20), slice(1, None), HUGE - 2**20),
-        ((2**20, 2**20), (slice(10, 12), slice(None, None, 2**18)), 8),
-        ((2**20, 2**20), ([1, 2, -1], slice(5)), 15),
-        ((HUGE, 2**19), (-1, -1), 1),
-        ((0, HUGE), (slice(None), slice(None, None, 2)), 0),
-        ((HUGE, 0), slice(None, None, -1), 0),
-        ((HUGE, 0, 2**19), (..., None), 0),
-        ((HUGE,), slice(3, 3), 0),
-    ],
-)
-def test_planning_takes_no_memory(shape, key, elements):
-    """A value of 2**40 elements and more is planned without memory for it; only the runs themselves are listed."""
-    tracemalloc.start()
-    planned = plan(shape, 8, key)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-
-    assert (len(planned.starts) * planned.length, math.prod(planned.shape)) == (elements * 8, elements)
-    assert peak < 50_000
-
-
-@pytest.mark.parametrize(
-    ("key", "runs"),
-    [
-        (..., 1),
-        (slice(1, 3), 1),
-        (2, 1),
-        ((2, slice(1, 4)), 1),
-        ((slice(None), slice(None), slice(None)), 1),
-        ((slice(1, 3), slice(1, 4)), 2),
-        ((slice(None), 0), 4),
-        ((..., 0), 20),
-        (slice(None, None, -1), 4),
-        ([0, 1], 2),
-        (([0, 1], slice(1, 3)), 2),
-        (([0, 1], slice(None), 1), 10),
-    ],
-    ids=repr,
-)
-def test_what_lies_together_is_one_run(key, runs):
-    """Elements that lie side by side in the value are one run of the plan, however the index is written."""
-    planned = plan((4, 5, 6), 4, key)
-
-    assert len(planned.starts) == runs
-
-
+DATA = bytes(range(200))
+RANGES = st.tuples(st.integers(0, 190), st.integers(1, 60)).map(lambda pair: (pair[0], min(pair[1], 200 - pair[0])))
 _runs = st.lists(st.integers(0, 300), max_size=20).map(sorted)
 
 
@@ -254,3 +58,62 @@ def test_spans_hold_all_that_is_wanted_and_little_else(wanted, gap, longest):
 def test_neighbours_are_one_span_and_others_are_not():
     """Ranges with at most `gap` bytes between them are fetched together."""
     assert spans([(0, 10), (15, 5), (26, 4)], 5, 100) == [(0, 20), (26, 30)]
+
+
+def put(kept, start, length):
+    """Keep a range of `DATA`."""
+    kept.put(start, memoryview(DATA)[start : start + length])
+
+
+def size_of(kept):
+    """Bytes that are kept."""
+    return sum(data.nbytes for data in kept._ranges.values())
+
+
+@given(st.lists(RANGES, max_size=20), RANGES)
+def test_what_is_given_is_what_was_put(ranges, asked):
+    """Whatever was kept before, an answer has the bytes of the range that was asked for."""
+    kept = RangeCache(400)
+    for start, length in ranges:
+        put(kept, start, length)
+    found = kept.get(*asked)
+
+    assert found is None or bytes(found) == DATA[asked[0] : sum(asked)]
+
+
+@given(st.lists(RANGES, max_size=40), st.integers(0, 300))
+def test_the_budget_is_kept(ranges, budget):
+    """There are never more bytes than the budget, and the count of them is right."""
+    kept = RangeCache(budget)
+    for start, length in ranges:
+        put(kept, start, length)
+
+    assert size_of(kept) == kept._size <= budget
+
+
+def test_the_range_that_was_not_used_goes_first():
+    """Of two that are kept, the one that was looked at stays when a third needs room."""
+    kept = RangeCache(80)
+    for start in (0, 20, 40, 60):
+        put(kept, start, 20)
+    kept.get(0, 5)
+    put(kept, 100, 20)
+
+    assert [kept.get(start, 1) is not None for start in (0, 20, 40, 60, 100)] == [True, False, True, True, True]
+
+
+def test_a_range_that_would_drive_out_the_others_is_not_kept():
+    """More than a quarter of the budget is not kept at all."""
+    kept = RangeCache(100)
+    put(kept, 0, 26)
+
+    assert (kept.takes(26), kept.takes(25), kept.get(0, 1)) == (False, True, None)
+
+
+def test_the_longer_of_two_from_one_place_is_kept():
+    """A longer range takes the place of a shorter one, and a shorter one takes nobody's."""
+    kept = RangeCache(400)
+    for length in (10, 30, 20):
+        put(kept, 0, length)
+
+    assert (kept.get(0, 30) is not None, size_of(kept)) == (True, 30)

@@ -1,4 +1,4 @@
-"""Checkpoints written by hand: the bytes of protobuf, with a knob for everything that its parsers let pass.
+"""Checkpoints written by hand: the bytes of protobuf, with a knob for every form that a field may have.
 
 Nothing here comes from lazyckpt, so that a mistake there is not repeated here. From the bottom up: a number
 (`varint`), a field (`number`, `chunk`, `fixed32`, `fixed64`, `group`), a TensorProto (`tensor`), a Value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.cipher import CipherKey
 
 
 class Decryptions:
@@ -45,7 +45,7 @@ class _Counted:
 def counted(monkeypatch):
     """From here on all decryption of checkpoints is counted."""
     seen = Decryptions()
-    gcm, cbc, single = Lock.gcm, Lock.cbc, Lock.single_blocks
+    gcm, cbc, single = CipherKey.gcm, CipherKey.cbc, CipherKey.single_blocks
 
     def counted_gcm(self, nonce, tag):
         seen.blocks.append(tag)
@@ -55,7 +55,7 @@ def counted(monkeypatch):
         seen.bytes += len(data)
         return single(self, data)
 
-    monkeypatch.setattr(Lock, "gcm", counted_gcm)
-    monkeypatch.setattr(Lock, "cbc", lambda self, iv: _Counted(cbc(self, iv), seen))
-    monkeypatch.setattr(Lock, "single_blocks", counted_single)
+    monkeypatch.setattr(CipherKey, "gcm", counted_gcm)
+    monkeypatch.setattr(CipherKey, "cbc", lambda self, iv: _Counted(cbc(self, iv), seen))
+    monkeypatch.setattr(CipherKey, "single_blocks", counted_single)
     return seen

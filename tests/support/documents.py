@@ -55,6 +55,7 @@ def _shards(folder):
     """Ranks with their strategy, and two parts that hold different names."""
     shutil.copytree(GOLDEN / "sharded" / "damaged" / "good", folder / "checkpoint")
     shutil.copy(GOLDEN / "sharded" / "damaged" / "good" / "strategy.ckpt", folder)
+    shutil.copy(GOLDEN / "sharded" / "group_info" / "group_info_5.pb", folder)
     with lazyckpt.load_checkpoint(LENET, index="memory") as ckpt:
         ckpt.save(folder / "conv.ckpt", list(ckpt.select("conv")))
         ckpt.save(folder / "dense.ckpt", list(ckpt.select("fc")))

@@ -1,4 +1,4 @@
-"""Encrypted checkpoints made by hand, with a knob for everything that MindSpore's framing lets pass.
+"""Encrypted checkpoints made by hand, with a knob for each part of a frame.
 
     frame = magic [tag, GCM only] block_len iv_len iv cipher_len ciphertext
 

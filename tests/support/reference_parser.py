@@ -2,8 +2,8 @@
 
 The parser is protobuf's pure-Python one (see conftest.py), as MindSpore forces it to be. The rules, in MindSpore's
 order: a trailer is cut off; Values are taken as they come; adjacent ones of one tag and one kind are slices, whose
-contents are joined and whose last dims and type count; what does not fit its shape is refused (where MindSpore reads
-other memory). Nothing here comes from lazyckpt.
+contents are joined and whose last dims and type count; what does not fit its shape is refused. Nothing here
+comes from lazyckpt.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from checkpoints import ITEMSIZES, NAMES
 from google.protobuf.internal import api_implementation
 from google.protobuf.message import DecodeError
 
-from lazyckpt.formats.checkpoint_pb2 import Checkpoint
+from lazyckpt.formats.proto.checkpoint_pb2 import Checkpoint
 
 IMPLEMENTATION = api_implementation.Type()
 NUMPY_NAMES = {name.lower(): name for name in NAMES.values()} | {"int4": "Int4"}

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "fuzz.py"
 TARGETS = (
-    *("walker", "writing", "records", "safetensors", "encrypted", "loading", "strategies", "listings"),
+    *("walker", "writing", "records", "safetensors", "encrypted", "loading", "strategies", "group_infos", "listings"),
     *("references", "commands", "sidecars"),
 )
 # A target whose reader breaks the contract in every way, for the tool to find out. Time passes when it says so.

@@ -1,11 +1,13 @@
-"""Strategy files: how ranks cut their parameters."""
+"""Strategy files, which say how ranks cut their parameters, and group info files."""
 
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 from fuzzing.target import LARGEST_SEED, SHARDED, Seed, Target, Violation, folder
-from lazyckpt.sharding.layout import ImpossibleLayout, partition_of
+from lazyckpt.sharding.group_info import read_group_info
+from lazyckpt.sharding.layout import ImpossibleLayout, devices_of, partition_of
 from lazyckpt.sharding.strategy import read_strategy
 
 
@@ -23,9 +25,27 @@ def read_layouts(data: bytes) -> None:
     for layouts in read_strategy([str(path)]).values():
         for layout in layouts.values():
             with contextlib.suppress(ImpossibleLayout):
-                cut = partition_of(layout)
-                if sorted(rank for ranks in cut.holders().values() for rank in ranks) != list(range(len(cut.places))):
-                    raise Violation("a rank holds no part, or two")
+                partition = partition_of(layout)
+                for local in range(min(devices_of(layout), 64)):
+                    if local not in partition.holders_of(partition.place_of(local)):
+                        raise Violation("a rank does not hold the part that it should")
 
 
-TARGETS = {"strategies": Target(strategy_seeds, read_layouts)}
+def group_info_seeds() -> list[Seed]:
+    """The recorded group infos."""
+    return [
+        Seed(data, list(range(len(data)))) for data in map(Path.read_bytes, sorted(SHARDED.rglob("group_info*.pb")))
+    ]
+
+
+def read_groups(data: bytes) -> None:
+    """Read a mutant."""
+    path = folder() / "group_info.pb"
+    path.write_bytes(data)
+    read_group_info(str(path))
+
+
+TARGETS = {
+    "strategies": Target(strategy_seeds, read_layouts),
+    "group_infos": Target(group_info_seeds, read_groups),
+}

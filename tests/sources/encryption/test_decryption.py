@@ -31,11 +31,11 @@ from hypothesis import strategies as st
 from source_contract import SourceContract
 from tracing import TracingSource
 
-from lazyckpt.errors import CorruptFile, DamagedBlock, LazyCkptError, WrongKey
+from lazyckpt.errors import CorruptFile, DamagedBlock, LazyCkptError, TruncatedFile, WrongKey
 from lazyckpt.formats import scan
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.encryption.cipher import MODES as OURS
-from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.encryption.decryption import THREADS, open_encrypted, prove_key
 from lazyckpt.sources.encryption.frames import FrameTable, read_frame_headers
 from lazyckpt.sources.encryption.keys import Secret
@@ -46,7 +46,7 @@ BLOCK = 2**14  # of the files whose blocks are counted
 
 def lock_of(mode, key=KEY):
     """A lock."""
-    return Lock(OURS[mode], Secret(key))
+    return CipherKey(OURS[mode], Secret(key))
 
 
 def opened(file, mode="AES-GCM", key=KEY, **options):
@@ -164,7 +164,7 @@ def test_long_pieces_are_filled_beside_short_ones(asked, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_blocks_may_be_empty(mode):
-    """A block of padding alone, which MindSpore reads, holds nothing and is in nobody's way."""
+    """A block of padding alone holds nothing and is in nobody's way."""
     if mode == "AES-GCM":  # has no padding: an empty block of it has no ciphertext, which is refused
         with pytest.raises(CorruptFile, match="a ciphertext of 0"):
             opened(frame(b""))
@@ -194,6 +194,20 @@ ODD = b"".join(
 def test_entries_do_not_depend_on_the_blocks(block, mode):
     """Names, headers and contents that cross borders of blocks are found as in the plain file."""
     assert list(scan(opened(encrypted(ODD, mode, block=block), mode), "ckpt")) == list(scan(BytesSource(ODD), "ckpt"))
+
+
+# A file that is cut
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_file_that_ends_inside_a_block_is_refused(mode):
+    """Wherever its last block is cut, the error comes before any block is decrypted, and names the block."""
+    pieces = split(encrypted(pattern(120), mode, block=40), mode)
+    whole = b"".join(pieces)
+
+    for missing in range(1, len(pieces[-1])):
+        with pytest.raises(TruncatedFile, match=r"^net\.ckpt: the file is cut in encrypted block 2: "):
+            opened(whole[:-missing], mode)
 
 
 # GCM: nothing leaves unverified

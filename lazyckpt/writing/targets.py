@@ -1,0 +1,111 @@
+"""Which files may be written: an output never destroys the input that it is made of.
+
+Rules: a file is an input if values are read from it (compared by device and inode, so that links of both kinds count),
+or if it stands where such a file was opened; so is each part of several files, their listing, and their strategy.
+An input is replaced if all that it holds is written, or on request; several outputs never replace one, because several
+renames are not one step. Any other file is replaced unless the caller says otherwise.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from lazyckpt.errors import FileInTheWay
+from lazyckpt.index.locations import beside
+from lazyckpt.sources.base import LocalFile
+
+
+class Inputs(NamedTuple):
+    """The files that values come from.
+
+    Attributes:
+        files: each of them.
+        complete: whether all values of them are written, as they are.
+    """
+
+    files: tuple[LocalFile, ...] = ()
+    complete: bool = False
+
+    def hold(self, path: str) -> bool:
+        """Whether a path leads to one of the files. Cost: a stat of it, and of each file."""
+        try:
+            status = os.stat(path)
+        except OSError:
+            return False
+        found = (status.st_dev, status.st_ino)
+        return any(found in (file.identity, _identity_at(file.path)) for file in self.files)
+
+
+class Permission(NamedTuple):
+    """What a caller lets happen to files that are there.
+
+    Attributes:
+        overwrite: replace those that are no input.
+        in_place: replace an input by a part of what it holds.
+    """
+
+    overwrite: bool = True
+    in_place: bool = False
+
+
+def check_targets(paths: Iterable[str], inputs: Inputs, permission: Permission) -> None:
+    """Refuse to write files that must stay as they are.
+
+    Args:
+        paths: the files to be written, all of them.
+        inputs: what their contents are made of.
+        permission: what may be replaced.
+
+    Raises:
+        FileInTheWay: one of them must not be replaced.
+
+    Cost: some calls of the system for each path and each input. Reads nothing.
+    """
+    targets = list(paths)
+    for path in targets:
+        if inputs.hold(path):
+            _check_own(path, inputs, permission, alone=len(targets) == 1)
+        elif not permission.overwrite and os.path.isfile(path):
+            raise _refusal(f"{path} is there already: give another name, or --force (overwrite=True) to replace it")
+        sidecar = beside(os.path.realpath(path))
+        if inputs.hold(sidecar):
+            raise _refusal(f"{sidecar} is what is read, and the index of {path} has that name: give another name")
+
+
+def _check_own(path: str, inputs: Inputs, permission: Permission, *, alone: bool) -> None:
+    if not alone:
+        raise _refusal(f"{path} is what is read: several files cannot replace it in one step; give another name")
+    if not inputs.complete and not permission.in_place:
+        raise _refusal(
+            f"{path} is what is read, and not all that it holds would be kept: give another name, or --in-place"
+            " (in_place=True) to lose the rest"
+        )
+    if not (permission.overwrite or permission.in_place):
+        raise _refusal(f"{path} is what is read: give another name, or --force (overwrite=True) to replace it")
+
+
+def check_report(path: str, inputs: tuple[LocalFile, ...], *, overwrite: bool = True) -> None:
+    """Refuse to write something about a checkpoint over the checkpoint itself. Raises, Cost: as `check_targets`."""
+    if Inputs(inputs).hold(path):
+        raise _refusal(f"{path} is what is read, and would be lost: give another name")
+    if not overwrite and os.path.exists(path) and not _is_device(path):
+        raise _refusal(f"{path} is there already: give another name, or --force to replace it")
+
+
+def _is_device(path: str) -> bool:
+    return not (os.path.isfile(path) or os.path.isdir(path))
+
+
+def _identity_at(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _refusal(why: str) -> FileInTheWay:
+    return FileInTheWay(errno.EEXIST, f"{why}; nothing was written")

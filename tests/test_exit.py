@@ -1,0 +1,64 @@
+"""A program that ends with checkpoints in its globals prints nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from checkpoints import counting
+
+import lazyckpt
+
+KEY = bytes(range(16))
+OPENED = {
+    "plain": "lazyckpt.load_checkpoint('net.ckpt')",
+    "positional reads": "{'w': open_local('net.ckpt', 'pread').source}",
+    "safetensors": "lazyckpt.load_checkpoint('net.safetensors', format='safetensors')",
+    "set": "lazyckpt.load_checkpoint('set.safetensors.index.json', format='safetensors')",
+    "AES-GCM": f"lazyckpt.load_checkpoint('gcm.ckpt', dec_key={KEY!r})",
+    "AES-CBC": f"lazyckpt.load_checkpoint('cbc.ckpt', dec_key={KEY!r}, dec_mode='AES-CBC')",
+    "pickled": "pickle.loads(pickle.dumps(lazyckpt.load_checkpoint('net.ckpt')))",
+}
+# Modules that something outlives are emptied one by one when Python ends, the program's own last: MindSpore does that
+# to all of them.
+PROGRAM = """
+import pickle, sys
+import lazyckpt
+from lazyckpt.sources.local import open_local
+
+checkpoint = {opened}
+value = checkpoint["w"]
+names, items = iter(checkpoint), iter(checkpoint.items())
+next(names), next(items)
+sys.kept = {kept}
+"""
+KEPT = {
+    "nothing": "None",
+    "its modules": "[m for name, m in sys.modules.items() if name.startswith('lazyckpt') or name == '__main__']",
+    "all modules": "list(sys.modules.values())",
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Checkpoints of every kind, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    values = {"w": counting((20, 30)), "b": counting((40,)), "text": "x"}
+    lazyckpt.save_checkpoint(values, "net.ckpt")
+    lazyckpt.save_checkpoint(values, "gcm.ckpt", enc_key=KEY)
+    lazyckpt.save_checkpoint(values, "cbc.ckpt", enc_key=KEY, enc_mode="AES-CBC")
+    with lazyckpt.load_checkpoint("net.ckpt") as ckpt:
+        ckpt.save("net.safetensors", ["w", "b"])
+        ckpt.save("set.safetensors", ["w", "b"], max_shard_size=1000)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kept", KEPT.values(), ids=KEPT)
+@pytest.mark.parametrize("opened", OPENED.values(), ids=OPENED)
+def test_a_program_that_ends_with_an_open_checkpoint_is_silent(folder, opened, kept):
+    """Nothing is printed, whatever the order in which Python takes modules and values apart."""
+    program = PROGRAM.format(opened=opened, kept=kept)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (done.stderr, done.returncode) == ("", 0)
