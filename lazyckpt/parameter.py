@@ -20,7 +20,7 @@ from lazyckpt.display import without_controls
 from lazyckpt.model.dtypes import DType, of_array
 from lazyckpt.model.entry import Entry
 from lazyckpt.reading.decoding import dtype_of
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import Reader
 from lazyckpt.runtime.optional import optional_import
 
 if TYPE_CHECKING:
@@ -41,14 +41,13 @@ class Parameter:
         requires_grad: True; kept for code that was written for MindSpore.
     """
 
-    __slots__ = ("__weakref__", "_data", "_dtype", "_entry", "_payloads", "name", "requires_grad")
+    __slots__ = ("__weakref__", "_data", "_entry", "_reader", "name", "requires_grad")
 
-    def __init__(self, entry: Entry, payloads: Payloads) -> None:
+    def __init__(self, entry: Entry, reader: Reader) -> None:
         self.name = entry.name.strip()
         self.requires_grad = True
         self._entry = entry
-        self._payloads = payloads
-        self._dtype = dtype_of(entry)
+        self._reader = reader
         self._data: npt.NDArray[Any] | None = None
 
     @property
@@ -61,7 +60,7 @@ class Parameter:
         """The element type: `str()` is MindSpore's name, `.numpy` the numpy dtype. Reads nothing."""
         if self._data is not None:
             return of_array(self._data)
-        return self._dtype
+        return dtype_of(self._entry)
 
     @property
     def size(self) -> int:
@@ -89,9 +88,9 @@ class Parameter:
         return self._data is not None
 
     @property
-    def origin(self) -> tuple[Entry, Payloads] | None:
+    def origin(self) -> tuple[Entry, Reader] | None:
         """The entry and the reader of the value; None if it was replaced in memory. Reads nothing."""
-        return (self._entry, self._payloads) if self._data is None else None
+        return (self._entry, self._reader) if self._data is None else None
 
     def asnumpy(self, *, copy: bool = False) -> npt.NDArray[Any]:
         """The values as a numpy array.
@@ -112,7 +111,7 @@ class Parameter:
         """
         if self._data is not None:
             return self._data.copy() if copy else self._data
-        return self._payloads.copy(self._entry) if copy else self._payloads.view(self._entry)
+        return self._reader.copy(self._entry) if copy else self._reader.view(self._entry)
 
     def writable(self) -> npt.NDArray[Any]:
         """The values as a private, writable array, for handing to a framework.
@@ -122,7 +121,7 @@ class Parameter:
 
         Cost: parses the header again; a copy allocates `nbytes`.
         """
-        return self._data.copy() if self._data is not None else self._payloads.writable(self._entry)
+        return self._data.copy() if self._data is not None else self._reader.writable(self._entry)
 
     def to_torch(self) -> Any:
         """The values as a torch tensor that shares no memory with this one (see `writable`).
@@ -213,13 +212,13 @@ class Parameter:
         """
         from lazyckpt.statistics.stream import statistics_of
 
-        return statistics_of(self._payloads, {self.name: self._entry if self._data is None else self._data})
+        return statistics_of(self._reader, {self.name: self._entry if self._data is None else self._data})
 
     def __getitem__(self, key: Any) -> Any:
         """`asnumpy()[key]`, reading only the bytes that the answer needs."""
         if self._data is not None:
             return self._data[key]
-        return self._payloads.part(self._entry, key)
+        return self._reader.part(self._entry, key)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle how the file was opened, where the value is in it, and the value that was set in memory.
@@ -227,7 +226,7 @@ class Parameter:
         Raises:
             NotPicklable: the checkpoint was opened with a key that is not a `KeyReference`, or from bytes in memory.
         """
-        return _unpickled, (self.name, self._entry, self._payloads, self.requires_grad, self._data)
+        return _unpickled, (self.name, self._entry, self._reader, self.requires_grad, self._data)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -277,8 +276,9 @@ class Parameter:
 
     def _token(self) -> tuple[Any, ...]:
         """A key that identifies this value, and the version of its file."""
-        hold = self._payloads.hold
-        return (id(self._payloads) if hold is None else (hold.handle.arguments, hold.entries.fingerprint), self._entry)
+        file = self._reader.file
+        opened = id(self._reader) if file.handle is None else (file.handle.arguments, file.index.fingerprint)
+        return opened, self._entry
 
     def _repr_html_(self) -> str:
         """The facts that need no read."""
@@ -300,9 +300,9 @@ class Parameter:
 
 
 def _unpickled(
-    name: str, entry: Entry, payloads: Payloads, requires_grad: bool, data: npt.NDArray[Any] | None
+    name: str, entry: Entry, reader: Reader, requires_grad: bool, data: npt.NDArray[Any] | None
 ) -> Parameter:
     """A parameter, as it was when it was pickled."""
-    made = Parameter(entry, payloads)
+    made = Parameter(entry, reader)
     made.name, made.requires_grad, made._data = name, requires_grad, data
     return made

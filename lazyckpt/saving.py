@@ -22,7 +22,7 @@ from lazyckpt.frameworks.nets import values_of
 from lazyckpt.runtime import log
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import Secret, no_key
-from lazyckpt.sources.paths import on_this_machine
+from lazyckpt.sources.paths import require_local
 from lazyckpt.writing.adapters import is_parameter, is_tensor, item_of
 from lazyckpt.writing.export import lock_of
 from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, WriteOptions, check, save
@@ -198,7 +198,7 @@ def _check_file(save_obj: Any, name: object, form: object) -> str:
         raise ArgumentTypeError(
             f"For 'save_checkpoint', the parameter 'ckpt_file_name' must be a string or a path, but got {type(name)}."
         )
-    path = os.path.realpath(on_this_machine(path, SAVED_HERE))
+    path = os.path.realpath(require_local(path, SAVED_HERE))
     if os.path.isdir(path):
         raise FolderInTheWay(
             errno.EISDIR,

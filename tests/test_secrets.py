@@ -203,7 +203,16 @@ def test_no_object_shows_the_key(mode, size, tmp_path):
     pickling = [type(thing) for thing in ours if shows(pickled(thing), key)]
     kept[0].close()
 
-    assert names >= {"Checkpoint", "Parameter", "Index", "Sidecar", "SealedCodec", "CipherKey", "Secret", "Payloads"}
+    assert names >= {
+        "Checkpoint",
+        "Parameter",
+        "StoredIndex",
+        "Sidecar",
+        "SealedCodec",
+        "CipherKey",
+        "Secret",
+        "FileReader",
+    }
     assert (printing, pickling) == ([], [])
 
 

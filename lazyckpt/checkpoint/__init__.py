@@ -24,7 +24,7 @@ from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.index import Index
 from lazyckpt.index.selection import AllNames, SomeNames
 from lazyckpt.model.entry import MAP, TENSOR, Entry
-from lazyckpt.model.tensor_runs import Stretch
+from lazyckpt.model.tensor_runs import TensorRun
 from lazyckpt.parameter import Parameter
 from lazyckpt.reading.bulk import read_all
 from lazyckpt.runtime.workers import Progress
@@ -179,10 +179,10 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         access = self._access
         found = access.iter_runs() if names is None else ((name, access.value_or_entry(name)) for name in names)
         jobs: dict[str, Entry] = {}
-        stretches: list[Stretch] = []
+        stretches: list[TensorRun] = []
         values: dict[str, Any] = {}
         for name, value in found:
-            if isinstance(value, Stretch):
+            if isinstance(value, TensorRun):
                 stretches.append(value)
                 values.update(dict.fromkeys(value.names))
                 continue

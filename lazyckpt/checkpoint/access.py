@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from lazyckpt.checkpoint.overlay import Overlay
 from lazyckpt.checkpoint.stored_values import StoredValues, Value
+from lazyckpt.index.record_runs import tensor_runs
 from lazyckpt.model.entry import Entry
-from lazyckpt.model.tensor_runs import Stretch
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.model.tensor_runs import TensorRun
+from lazyckpt.reading.reader import Reader
 
 if TYPE_CHECKING:
     from lazyckpt.writing.items import Item
@@ -32,7 +33,7 @@ class CheckpointAccess:
         self.overlay = overlay
 
     @property
-    def reader(self) -> Payloads:
+    def reader(self) -> Reader:
         """Reads the values of the file. Opens and reads nothing by itself."""
         return self.stored.reader
 
@@ -76,13 +77,13 @@ class CheckpointAccess:
         edited = self.edited()
         return self.overlay.merge(self.stored.iter_entries(), edited.get)
 
-    def iter_runs(self) -> Iterator[tuple[str, Value | Entry | Stretch]]:
+    def iter_runs(self) -> Iterator[tuple[str, Value | Entry | TensorRun]]:
         """As `iter_entries`, but small neighbours in an unedited addressable file come as runs (with an empty name)."""
         if not (self.is_unedited and self.is_addressable):
             yield from self.iter_entries()
             return
         self.stored.check_open()
-        for found in self.stored.index.stretches():
+        for found in tensor_runs(self.stored.index):
             if isinstance(found, Entry):
                 yield found.name, self._value_or_entry(found.name, found)
             else:
@@ -120,7 +121,7 @@ class CheckpointAccess:
             stop: the end of these bytes; None for the end of the file.
         """
         source = self.stored.source
-        source.release(start, (source.size if stop is None else stop) - start)
+        source.drop_pages(start, (source.size if stop is None else stop) - start)
 
     def _value_or_entry(self, name: str, entry: Entry) -> Value | Entry:
         """The same for a name of the file that is seen."""

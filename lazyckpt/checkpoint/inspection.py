@@ -139,6 +139,7 @@ def _is_large(access: CheckpointAccess) -> bool:
 
 
 def _outline(access: CheckpointAccess) -> Outline:
+    from lazyckpt.index.name_groups import tally
     from lazyckpt.views.outline import of_groups, of_values
 
     stored, removed = access.stored, access.overlay.removed
@@ -151,5 +152,5 @@ def _outline(access: CheckpointAccess) -> Outline:
     seen = None
     if not isinstance(stored.names, AllNames):
         seen = {ordinal for name in stored.names if (ordinal := stored.position(name)) is not None}
-    groups = stored.index.tally(only=seen, without=aside)
+    groups = tally(stored.index, only=seen, without=aside)
     return of_groups(label, groups, edited.items(), len(removed))

@@ -13,11 +13,9 @@ from typing import Any, TypeVar
 from lazyckpt.checkpoint.access import CheckpointAccess
 from lazyckpt.checkpoint.overlay import Overlay
 from lazyckpt.checkpoint.stored_values import StoredValues, Value
-from lazyckpt.index import Index
 from lazyckpt.index.selection import Names, SomeNames
 from lazyckpt.model.entry import Entry
-from lazyckpt.reading.reader import Payloads
-from lazyckpt.sources import Source
+from lazyckpt.reading.reader import Reader
 
 _Self = TypeVar("_Self", bound="LazyMapping")
 
@@ -25,9 +23,9 @@ _Self = TypeVar("_Self", bound="LazyMapping")
 class LazyMapping(MutableMapping[str, Value]):
     """A lazy, ordered mapping over a file, with edits in memory: `Checkpoint` without what it does with its values."""
 
-    def __init__(self, source: Source, index: Index, payloads: Payloads, names: Names) -> None:
+    def __init__(self, reader: Reader, names: Names) -> None:
         """Not for users: call `lazyckpt.load_checkpoint`."""
-        self._stored = StoredValues(source, index, payloads, names)
+        self._stored = StoredValues(reader, names)
         self._overlay: Overlay[str, Value] = Overlay(self._stored)
 
     @property

@@ -7,14 +7,11 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final
 
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
-from lazyckpt.index import Index
 from lazyckpt.index.selection import AllNames, Names, SomeNames
 from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.model.entry import TENSOR, Entry
 from lazyckpt.parameter import Parameter
-from lazyckpt.reading.handles import hold_of
-from lazyckpt.reading.reader import Payloads
-from lazyckpt.sources import Source
+from lazyckpt.reading.reader import Reader
 
 Value = Any  # a Parameter, a str, a list of three arrays (a map), or whatever was assigned
 _OPENED_LATE: Final = ("source", "index", "names")
@@ -34,11 +31,9 @@ class StoredValues(Mapping[str, Value]):
         is_closed: whether `close` was called on the checkpoint.
     """
 
-    def __init__(
-        self, source: Source, index: Index, reader: Payloads, names: Names, cache: dict[str, Value] | None = None
-    ) -> None:
-        self.source = source
-        self.index = index
+    def __init__(self, reader: Reader, names: Names, cache: dict[str, Value] | None = None) -> None:
+        self.source = reader.file.source
+        self.index = reader.file.index
         self.reader = reader
         self.names = names
         self.is_closed = False
@@ -55,9 +50,9 @@ class StoredValues(Mapping[str, Value]):
             """
             if name not in _OPENED_LATE or "reader" not in self.__dict__:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            hold = hold_of(self.reader)
-            self.source, self.index = hold.source, hold.entries
-            self.__dict__.setdefault("names", AllNames(hold.entries))
+            file = self.reader.file
+            self.source, self.index = file.source, file.index
+            self.__dict__.setdefault("names", AllNames(file.index))
             return self.__dict__[name]
 
     @property
@@ -119,14 +114,13 @@ class StoredValues(Mapping[str, Value]):
     def narrow(self, names: Names | None = None) -> StoredValues:
         """A second mapping over the same file and values, which sees these names (None for the same ones)."""
         seen = self.names if names is None else names
-        return StoredValues(self.source, self.index, self.reader, seen, self._cache)
+        return StoredValues(self.reader, seen, self._cache)
 
     def close(self) -> None:
         """Close the file and the index. What came out of a pickle shares them, and leaves them open."""
         self.is_closed = True
         if not self.reader.is_lent:
-            self.source.close()
-            self.index.close()
+            self.reader.file.close()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -150,7 +144,7 @@ class StoredValues(Mapping[str, Value]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StoredValues:
         cache = deepcopy(self.replaced_parameters(), memo)
-        return StoredValues(self.source, self.index, self.reader, self.names, cache)
+        return StoredValues(self.reader, self.names, cache)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """How the file was opened, which names are seen, and what `set_data` replaced."""
@@ -171,7 +165,7 @@ class StoredValues(Mapping[str, Value]):
         return entry
 
 
-def _unpickled_values(reader: Payloads, ordinals: dict[str, int] | None, cache: dict[str, Value]) -> StoredValues:
+def _unpickled_values(reader: Reader, ordinals: dict[str, int] | None, cache: dict[str, Value]) -> StoredValues:
     """Values as they were when they were pickled; the file is opened when it is first needed."""
     values = StoredValues.__new__(StoredValues)
     values.reader, values.is_closed, values._cache = reader, False, cache

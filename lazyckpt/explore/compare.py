@@ -19,8 +19,7 @@ import numpy.typing as npt
 from lazyckpt.checkpoint.access import CheckpointAccess
 from lazyckpt.model.dtypes import DType
 from lazyckpt.model.entry import MAP, MAP_PARTS, STRING, TENSOR, Entry
-from lazyckpt.reading.handles import hold_of
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import Reader
 from lazyckpt.writing.items import Content, Item, stored
 
 STEP: Final = 2**17  # elements per step
@@ -275,7 +274,7 @@ def compared_value(checkpoint: CheckpointAccess, name: str, known: Any) -> Compa
     return ComparedValue(name, item.kind, types, item.nbytes, b"", "", lambda: item, is_of_file=False)
 
 
-def compared_entry(payloads: Payloads, name: str, entry: Entry) -> ComparedValue:
+def compared_entry(payloads: Reader, name: str, entry: Entry) -> ComparedValue:
     """A value in a file."""
     types = tuple((array.dtype, array.shape) for array in entry.arrays) or ((entry.dtype, entry.shape),)
     is_small = entry.kind == TENSOR and entry.stored <= _SMALL and not entry.digest
@@ -285,9 +284,9 @@ def compared_entry(payloads: Payloads, name: str, entry: Entry) -> ComparedValue
     )  # fmt: skip
 
 
-def read_task(one: Payloads, two: Payloads, pairs: list[tuple[str, int, int]]) -> list[Read]:
+def read_task(one: Reader, two: Reader, pairs: list[tuple[str, int, int]]) -> list[Read]:
     """The task of a worker: compare pairs, each given as an outcome if equal and the ordinals in both indexes."""
-    ours, theirs = hold_of(one).entries, hold_of(two).entries
+    ours, theirs = one.file.index, two.file.index
     found = []
     for outcome, a, b in pairs:
         left, right = ours.at(a), theirs.at(b)

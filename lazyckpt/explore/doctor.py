@@ -36,19 +36,20 @@ from lazyckpt.formats import FORMATS, Format, find, format_of
 from lazyckpt.formats.ckpt import scan_range, trailer
 from lazyckpt.formats.detect import DESCRIPTIONS, HEAD, is_text, recognised
 from lazyckpt.formats.safetensors import CRC
+from lazyckpt.index.open_file import without_index
 from lazyckpt.index.store import MAX_PARAMETER_NAME
 from lazyckpt.model.entry import TENSOR, Entry, entry_of
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import FileReader, Reader
 from lazyckpt.runtime.workers import Progress
-from lazyckpt.sharding.weight_map import is_listing, parts_of
+from lazyckpt.sharding.weight_map import parts_of
 from lazyckpt.sources import Source, open_source
 from lazyckpt.sources.encryption.cipher import Mode, encryption_of
 from lazyckpt.sources.encryption.decryption import DecryptedSource, open_encrypted
-from lazyckpt.sources.encryption.frames import hop
+from lazyckpt.sources.encryption.frames import read_frame_headers
 from lazyckpt.sources.encryption.keys import Key, Secret, secret_of
-from lazyckpt.sources.encryption.sequential import swept
+from lazyckpt.sources.encryption.sequential import sequential_view
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, NOT_FILES, file_system, open_local
-from lazyckpt.sources.paths import given, on_this_machine
+from lazyckpt.sources.paths import as_path, is_listing, require_local
 
 # Advice by type of error; the first match counts.
 _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
@@ -92,7 +93,7 @@ def diagnose(
         secret = secret_of(key)
     finally:
         key = None  # so that no traceback's variables show it
-    local = on_this_machine(given(path), "only files of this machine can be examined; verify reads others, too")
+    local = require_local(as_path(path), "only files of this machine can be examined; verify reads others, too")
     examination = _Examination(local, secret, values, progress)
     examination.examine()
     return Diagnosis(examination.path, examination.what, examination.facts, by_level(examination.findings))
@@ -230,7 +231,7 @@ class _Examination:
         if self._key is None:
             raw = open_local(path).source
             try:
-                self.facts["blocks"] = len(hop(raw, mode))
+                self.facts["blocks"] = len(read_frame_headers(raw, mode))
             finally:
                 raw.close()
             what = "it is encrypted; its blocks are whole, and nothing else can be looked at without the key"
@@ -258,7 +259,7 @@ class _Examination:
         inventory = Inventory()
         entries: list[Entry] = []
         try:
-            with swept(source) as sweep:
+            with sequential_view(source) as sweep:
                 found = find(sweep, name)
                 inventory.take(self._kept(found, entries) if self._values else found)
         except WrongFormat as error:
@@ -320,13 +321,13 @@ class _Examination:
 
     def _look_at_values(self, source: Source, form: Format, entries: list[Entry]) -> None:
         """Count NaNs and infinities."""
-        payloads = Payloads(source, form)
+        reader = FileReader(without_index(source, form))
         strange = Sample()
         done, total = 0, sum(entry.stored for entry in entries)
         for entry in sorted(entries, key=lambda entry: entry.place):
             if entry.kind == TENSOR and entry.dtype is not None and entry.dtype.numpy.kind not in "biu":
                 try:
-                    nans, infinities = _strangers(payloads, entry)
+                    nans, infinities = _strangers(reader, entry)
                 except LazyCkptError as error:
                     self._fault(error, "error")
                     continue
@@ -384,10 +385,10 @@ def _crc(source: Source, name: str) -> str | None:
     return None if crc is None else f"{crc:#010x}"
 
 
-def _strangers(payloads: Payloads, entry: Entry) -> tuple[int, int]:
+def _strangers(reader: Reader, entry: Entry) -> tuple[int, int]:
     """The number of NaNs and infinities in a tensor. Cost: reads it, 8 MiB at a time."""
     nans = infinities = 0
-    for piece in payloads.pieces(entry):
+    for piece in reader.pieces(entry):
         for start in range(0, piece.size, STEP):
             part = piece[start : start + STEP]
             wide = part if part.dtype.kind in "fc" else part.astype(np.float32)

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from lazyckpt.errors import FileFault, LazyCkptError
 from lazyckpt.index import Index
-from lazyckpt.index.build import existing
+from lazyckpt.index.build import open_fresh
 from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.model.entry import Entry
 from lazyckpt.sources import open_source
@@ -95,11 +95,11 @@ def known_names(path: str, prefix: str, most: int = 100) -> list[str]:
     try:
         opened = open_source(resolved(path))
         try:
-            found = existing(opened)
+            found = open_fresh(opened)
             if found is None:
                 return []
-            with_prefix = found.entries.with_prefix(prefix)[:most]
-            found.entries.close()
+            with_prefix = found.index.with_prefix(prefix)[:most]
+            found.index.close()
             return [name for name, _ in with_prefix]
         finally:
             opened.source.close()

@@ -7,8 +7,9 @@ from typing import NamedTuple
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.formats import format_of
 from lazyckpt.index import locations
+from lazyckpt.index.footer import OtherVersion
 from lazyckpt.index.lmdb_pages import Pages
-from lazyckpt.index.records import BadRecord, OtherVersion
+from lazyckpt.index.records import BadRecord
 from lazyckpt.index.sidecar import Sidecar as Store
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sources.local import open_local
@@ -51,7 +52,7 @@ def sidecars_of(path: str) -> list[Sidecar]:
     """
     local = open_local(path)
     try:
-        now = local.fingerprint, format_of(local.source)
+        now = local.origin.fingerprint, format_of(local.source)
     finally:
         local.source.close()
     found = (_looked_at(candidate, *now) for candidate in (locations.beside(path), locations.cached(path)))

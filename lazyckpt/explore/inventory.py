@@ -13,7 +13,7 @@ from lazyckpt.formats.protobuf_wire import LENGTH, fields, read_varint
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
 from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Plain, entry_of
 from lazyckpt.sources import Source
-from lazyckpt.sources.window import look
+from lazyckpt.sources.window import as_buffer
 
 ALIGNMENTS: Final = (4, 16, 64)  # bytes: of a float, an SSE register, a cache line
 NAMED: Final = 5  # examples kept of each oddity
@@ -111,7 +111,7 @@ class Inventory:
 def last_whole(source: Source, stop: int, broken: int) -> int:
     """The end of the last complete parameter before `broken`; `stop` is the end of an earlier one."""
     with contextlib.suppress(CorruptFile, IndexError):
-        for field in fields(look(source), stop, trailer(source).body):
+        for field in fields(as_buffer(source), stop, trailer(source).body):
             if field.end > broken:
                 break
             stop = field.end
@@ -120,7 +120,7 @@ def last_whole(source: Source, stop: int, broken: int) -> int:
 
 def missing_from(source: Source, start: int) -> int:
     """The number of bytes missing from the parameter at `start`; 0 if unknown."""
-    buffer = look(source)
+    buffer = as_buffer(source)
     try:
         key, position = read_varint(buffer, start, source.size)
         length, begin = read_varint(buffer, position, source.size)

@@ -24,15 +24,16 @@ from lazyckpt.formats import FORMATS, find, format_of
 from lazyckpt.formats.ckpt import trailer
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import Index
-from lazyckpt.index.build import Wishes, existing
+from lazyckpt.index.build import IndexOptions, open_fresh
+from lazyckpt.index.open_file import without_index
 from lazyckpt.model.entry import Entry, Plain, entry_of
-from lazyckpt.reading.reader import PIECE, Payloads
+from lazyckpt.reading.reader import PIECE, FileReader, Reader
 from lazyckpt.runtime.workers import Progress, worker_count
-from lazyckpt.sources import CACHE_BYTES, BaseSource, Opened, Source, open_source
+from lazyckpt.sources import CACHE_BYTES, BaseSource, RawFile, Source, open_source
 from lazyckpt.sources.encryption.decryption import GcmSource, open_encrypted
-from lazyckpt.sources.encryption.keys import OWN_MODE, Key, LateKey, Secret, secret_of
-from lazyckpt.sources.encryption.sequential import swept
-from lazyckpt.sources.paths import given, resolved
+from lazyckpt.sources.encryption.keys import OWN_MODE, DeferredKey, Key, Secret, secret_of
+from lazyckpt.sources.encryption.sequential import sequential_view
+from lazyckpt.sources.paths import as_path, resolved
 
 _BATCH: Final = 2048  # tasks given to threads at once
 _T = TypeVar("_T")
@@ -74,7 +75,7 @@ def verify(
         secret = secret_of(key)
     finally:
         key = None  # so that no traceback's variables show it
-    run = _Run(given(path), worker_count(workers), progress)
+    run = _Run(as_path(path), worker_count(workers), progress)
     run.all(secret)
     return Verification(run.path, run.size, time.perf_counter() - run.began, tuple(run.checks))
 
@@ -95,11 +96,11 @@ class _Run:
 
     def all(self, key: Secret | None) -> None:
         """Make every check that is possible."""
-        opened: Opened | None = None
+        opened: RawFile | None = None
         try:
-            late_key = LateKey(lambda file, mode: key)  # a plain file does not ask for it
+            late_key = DeferredKey(lambda file, mode: key)  # a plain file does not ask for it
             opened = open_source(resolved(self.path), late_key, OWN_MODE, access="pread")
-            self.size = opened.fingerprint.size
+            self.size = opened.origin.fingerprint.size
             self._opened(opened, format_of(opened.source))
         except (LazyCkptError, OSError, ValueError) as error:
             self._add("opened", "failed", _message(error))
@@ -113,10 +114,10 @@ class _Run:
     def _has(self, name: str) -> bool:
         return any(check.name == name for check in self.checks)
 
-    def _opened(self, opened: Opened, form: str) -> None:
+    def _opened(self, opened: RawFile, form: str) -> None:
         source: Source = opened.source
-        found = existing(opened, Wishes(format=form, cache=0))
-        index = None if found is None else found.entries
+        found = open_fresh(opened, IndexOptions(format=form, cache=0))
+        index = None if found is None else found.index
         try:
             if opened.lock is not None:
                 source = open_encrypted(opened.source, opened.lock, None, CACHE_BYTES)
@@ -135,14 +136,14 @@ class _Run:
                 index.close()
 
     @staticmethod
-    def _damage(opened: Opened, index: Index | None) -> list[str]:
+    def _damage(opened: RawFile, index: Index | None) -> list[str]:
         """The damage in the index in use, or in sidecars that cannot be used; at most one."""
         if index is not None:
             sidecars = [] if index.path is None else [(index.path, damage_of(index.path))]
-        elif opened.is_remote:
+        elif opened.origin.is_remote:
             sidecars = []
         else:
-            sidecars = [(each.path, each.why) for each in sidecars_of(opened.path) if each.state == "damaged"]
+            sidecars = [(each.path, each.why) for each in sidecars_of(opened.origin.path) if each.state == "damaged"]
         return [f"the index {path} is damaged ({why})" for path, why in sidecars if why][:1]
 
     def _headers(self, source: Source, form: str, index: Index | None) -> bool:
@@ -150,7 +151,7 @@ class _Run:
         inventory = Inventory()
         agreement = _Agreement(index)
         try:
-            with swept(source) as sweep:
+            with sequential_view(source) as sweep:
                 inventory.take(agreement.watched(self._counted(find(sweep, form), isinstance(source, GcmSource))))
         except DamagedBlock as error:
             if isinstance(source, GcmSource):
@@ -219,14 +220,14 @@ class _Run:
 
     def _contents(self, source: Source, raw: Source, form: str, stored: int | None, index: Index | None) -> None:
         """Read the contents, and compare them with the checksum and digests, if there are any."""
-        payloads = Payloads(source, FORMATS[form])
+        reader = FileReader(without_index(source, FORMATS[form]))
         with ThreadPoolExecutor(1, thread_name_prefix="lazyckpt") as aside:
             crc = None if stored is None else aside.submit(self._checksum, _Watched(source, self._advance), form)
             bad = Sample()
             if index is not None:
 
                 def digest(entry: Entry) -> str:
-                    return self._digest(payloads, entry)
+                    return self._digest(reader, entry)
 
                 for text in self._map(digest, index.entries()):
                     if text:
@@ -261,11 +262,11 @@ class _Run:
             return Check("crc", "failed", f"the file says {stored:#010x}, its bytes give {found:#010x}")
         return Check("crc", "passed", f"{found:#010x}")
 
-    def _digest(self, payloads: Payloads, entry: Entry) -> str:
+    def _digest(self, reader: Reader, entry: Entry) -> str:
         """The name of a value if it differs from the indexed one, else an empty string."""
         try:
             if entry.digest:
-                for piece in _stored(payloads, entry):
+                for piece in _stored(reader, entry):
                     self._advance(piece)
         except (CorruptFile, OSError) as error:
             return f"{entry.name!r} ({_message(error)})"
@@ -356,13 +357,13 @@ class _Watched(BaseSource):
         self._source.read_into(offset, destination)
 
 
-def _stored(payloads: Payloads, entry: Entry) -> Iterator[int]:
+def _stored(reader: Reader, entry: Entry) -> Iterator[int]:
     """Read a value, and compare it with its digest; the bytes of each piece."""
     if entry.arrays:  # a map's are compared as a whole
-        payloads.value(entry)
+        reader.value(entry)
         yield entry.stored
     else:
-        yield from (piece.nbytes for piece in payloads.stored(entry))
+        yield from (piece.nbytes for piece in reader.stored(entry))
 
 
 def _is_like(entry: Entry, indexed: Entry) -> bool:

@@ -15,7 +15,7 @@ from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChangedFile, 
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.references.metadata import TEMPLATES
 from lazyckpt.sources import Source
-from lazyckpt.sources.concatenated import JoinedSource
+from lazyckpt.sources.concatenated import ConcatenatedSource
 from lazyckpt.sources.encryption.decryption import DecryptedSource
 
 REFUSED: Final = (
@@ -91,7 +91,7 @@ class Files:
 
 
 def _plain(source: Source) -> Iterator[Source]:
-    if isinstance(source, JoinedSource):
+    if isinstance(source, ConcatenatedSource):
         for part in source.parts:
             yield from _plain(part)
     elif isinstance(source, DecryptedSource):

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from lazyckpt.errors import ArgumentValueError
 from lazyckpt.model.entry import MAP, MAP_PARTS, REFUSED, TENSOR, Entry, Extent
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import Reader
 from lazyckpt.references import chunks, metadata
 from lazyckpt.references.files import Files
 from lazyckpt.references.metadata import GROUP, Form, Inexpressible, form_of
@@ -64,7 +64,7 @@ class Walk:
         left_out: name -> reason, for the values left out so far.
     """
 
-    def __init__(self, known: Known, payloads: Payloads, files: Files, options: ReferenceOptions) -> None:
+    def __init__(self, known: Known, payloads: Reader, files: Files, options: ReferenceOptions) -> None:
         self.left_out: dict[str, str] = {}
         self._known = known
         self._payloads = payloads

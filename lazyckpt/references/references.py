@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import Reader
 from lazyckpt.references import json_writer, parquet_writer
 from lazyckpt.references.files import Files
 from lazyckpt.references.hierarchy import Known, ReferenceOptions, Walk
@@ -21,7 +21,7 @@ _BUFFER: Final = 2**20
 class References:
     """References to the values of a checkpoint, for zarr, xarray and dask. Made by `Checkpoint.references`."""
 
-    def __init__(self, known: Known, payloads: Payloads, files: Files, options: ReferenceOptions) -> None:
+    def __init__(self, known: Known, payloads: Reader, files: Files, options: ReferenceOptions) -> None:
         """Check options.
 
         Raises:

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from lazyckpt.model.entry import MAP, TENSOR, Entry
-from lazyckpt.reading.handles import hold_of
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import Reader
 from lazyckpt.runtime.workers import Progress
 from lazyckpt.statistics.moments import NOTHING, SPAN, Moments, measure, together
 from lazyckpt.statistics.stream import BATCH_BYTES, Known, rows_in_order, rows_of
@@ -33,7 +32,7 @@ class _Part(NamedTuple):
 
 def statistics_over(
     scheduler: Where,
-    payloads: Payloads,
+    payloads: Reader,
     known: Mapping[str, Known],
     ordinals: Mapping[str, int | None],
     progress: Progress | None = None,
@@ -78,16 +77,16 @@ def statistics_over(
     return Statistics(row for name in known for row in found[name])
 
 
-def statistics_task(payloads: Payloads, ordinals: tuple[int, ...], first: int | None) -> Any:
+def statistics_task(payloads: Reader, ordinals: tuple[int, ...], first: int | None) -> Any:
     """The task of a worker: the rows of whole values, or the moments of a span of one."""
-    index = hold_of(payloads).entries
+    index = payloads.file.index
     entries = [index.at(ordinal) for ordinal in ordinals]
     if first is None:
         return list(rows_in_order(payloads, [(entry.name, entry) for entry in entries], 1))
     return measure(payloads.pieces(entries[0], first=first, count=SPAN))
 
 
-def _parts(payloads: Payloads, entries: Mapping[str, Entry], ordinals: Mapping[str, int | None]) -> Iterator[_Part]:
+def _parts(payloads: Reader, entries: Mapping[str, Entry], ordinals: Mapping[str, int | None]) -> Iterator[_Part]:
     """Tasks, in file order."""
     together: list[str] = []
     size = 0

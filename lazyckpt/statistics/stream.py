@@ -10,8 +10,8 @@ import numpy as np
 
 from lazyckpt.model.dtypes import BY_NUMPY_NAME
 from lazyckpt.model.entry import MAP, MAP_PARTS, REFUSED, STRING, TENSOR, Entry
-from lazyckpt.model.tensor_runs import FEWEST, neighbours, stretch_of
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.model.tensor_runs import FEWEST, neighbours, run_of
+from lazyckpt.reading.reader import Reader
 from lazyckpt.runtime.workers import Progress, worker_count
 from lazyckpt.statistics.moments import NOTHING, measure, measure_by_spans, measure_each
 from lazyckpt.statistics.table import Row, Statistics
@@ -21,7 +21,7 @@ Known = Any  # an Entry, or a value in memory
 
 
 def statistics_of(
-    payloads: Payloads, known: dict[str, Known], workers: int | None = None, progress: Progress | None = None
+    payloads: Reader, known: dict[str, Known], workers: int | None = None, progress: Progress | None = None
 ) -> Statistics:
     """Measure values.
 
@@ -53,7 +53,7 @@ def statistics_of(
     return Statistics(row for name in known for row in found[name])
 
 
-def rows_in_order(payloads: Payloads, order: list[tuple[str, Known]], workers: int) -> Iterator[list[Row]]:
+def rows_in_order(payloads: Reader, order: list[tuple[str, Known]], workers: int) -> Iterator[list[Row]]:
     """The rows of each value; values that share a block or a request are read together."""
     if not payloads.is_addressable:
         for batch in _batches(order):
@@ -77,17 +77,17 @@ def _neighbours(order: list[tuple[str, Known]]) -> Iterator[list[tuple[str, Know
             yield list(islice(items, len(group)))
 
 
-def _of_neighbours(payloads: Payloads, group: list[tuple[str, Known]]) -> list[list[Row]]:
+def _of_neighbours(payloads: Reader, group: list[tuple[str, Known]]) -> list[list[Row]]:
     """The rows of each tensor; those of one dtype and shape are measured together."""
     if len(group) < FEWEST:
         return [rows_of(payloads, name, value) for name, value in group]
-    stretch = stretch_of([value for _, value in group])
-    proven, others = payloads.proven(stretch)
+    tensor_run = run_of([value for _, value in group])
+    proven, others = payloads.proven(tensor_run)
     rows = {number: rows_of(payloads, group[number][0], entry) for number, entry in others.items()}
-    for alike, values in proven:
-        for number, moments in zip(alike.numbers, measure_each(values), strict=True):
-            rows[number] = [Row(group[number][0], alike.dtype.name, alike.shape, moments)]
-    payloads.release(stretch)
+    for uniform, values in proven:
+        for number, moments in zip(uniform.numbers, measure_each(values), strict=True):
+            rows[number] = [Row(group[number][0], uniform.dtype.name, uniform.shape, moments)]
+    payloads.drop_pages(tensor_run)
     return [rows[number] for number in range(len(group))]
 
 
@@ -106,7 +106,7 @@ def _batches(order: list[tuple[str, Known]]) -> Iterator[list[tuple[str, Known]]
         yield batch
 
 
-def _of_batch(payloads: Payloads, batch: list[tuple[str, Known]]) -> Iterator[list[Row]]:
+def _of_batch(payloads: Reader, batch: list[tuple[str, Known]]) -> Iterator[list[Row]]:
     together = len(batch) > 1
     wanted = [value for _, value in batch if isinstance(value, Entry) and value.kind in (TENSOR, MAP)]
     fetched = iter(payloads.values(wanted) if together else ())
@@ -117,7 +117,7 @@ def _of_batch(payloads: Payloads, batch: list[tuple[str, Known]]) -> Iterator[li
             yield rows_of(payloads, name, value)
 
 
-def rows_of(payloads: Payloads, name: str, value: Known) -> list[Row]:
+def rows_of(payloads: Reader, name: str, value: Known) -> list[Row]:
     """The rows of one value: see `statistics_of`."""
     if not isinstance(value, Entry):
         return rows_in_memory(name, value)

@@ -10,7 +10,7 @@ import numpy as np
 
 from lazyckpt.display import human_size
 from lazyckpt.index import Index
-from lazyckpt.index.name_groups import CUT, NUMBER, Group
+from lazyckpt.index.name_groups import CUT, NUMBER, Group, tally
 from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Entry
 from lazyckpt.parameter import Parameter
 from lazyckpt.views.name_tree import Leaf, Node, grow
@@ -88,10 +88,10 @@ def of_index(label: str, index: Index, prefix: str = "") -> Outline:
     if prefix:
         found = index.with_prefix(prefix)
         if len(found) > EXACT:
-            return of_groups(label, index.tally(only={place for _, place in found}))
+            return of_groups(label, tally(index, only={place for _, place in found}))
         return of_values(label, ((name, index.at(place)) for name, place in found))
     if len(index) > EXACT:
-        return of_groups(label, index.tally())
+        return of_groups(label, tally(index))
     return of_values(label, ((entry.name, entry) for entry in index.entries()))
 
 

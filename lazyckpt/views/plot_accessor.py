@@ -9,7 +9,7 @@ import numpy as np
 
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.model.entry import TENSOR, Entry
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import Reader
 from lazyckpt.runtime.optional import optional_import
 from lazyckpt.statistics.stream import rows_of
 from lazyckpt.statistics.table import Statistics
@@ -27,7 +27,7 @@ class Plots:
         outline: Callable[[], Outline],
         peek: Callable[[str], Any],
         stats: Callable[[Iterable[str] | None], Statistics],
-        payloads: Payloads,
+        payloads: Reader,
     ) -> None:
         """Not for users: see `Checkpoint.plot`."""
         self._outline = outline

@@ -15,7 +15,7 @@ from lazyckpt.runtime import log
 from lazyckpt.runtime.workers import Progress
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, MODES, CipherKey
 from lazyckpt.sources.encryption.keys import Secret
-from lazyckpt.sources.paths import on_this_machine
+from lazyckpt.sources.paths import require_local
 from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, WriteOptions, save, save_set
 from lazyckpt.writing.items import Item, cast
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
@@ -64,7 +64,7 @@ def export(
     target = os.fspath(path)
     if not isinstance(target, str):
         raise ArgumentTypeError(f"a path is a string, not {type(target).__name__}")
-    target = on_this_machine(target, SAVED_HERE)
+    target = require_local(target, SAVED_HERE)
     form = format_of(target, wanted.format)
     lock = lock_of(wanted.enc_key, wanted.enc_mode) if wanted.enc_key is not None else None
     items = _Items(names, item, wanted.rename, None if wanted.dtype is None else float_dtype(wanted.dtype))

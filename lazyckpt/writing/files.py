@@ -23,7 +23,7 @@ from lazyckpt.errors import (
 from lazyckpt.formats import find
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import locations
-from lazyckpt.index.records import Meta
+from lazyckpt.index.footer import Meta
 from lazyckpt.model.entry import MAP, Fingerprint
 from lazyckpt.runtime.atomic_write import atomic_write, file_errors, temporary
 from lazyckpt.runtime.workers import Progress
@@ -214,7 +214,7 @@ _WRITERS: Final = {"ckpt": _write_ckpt, "safetensors": _write_safetensors}
 def _fingerprint(file: BinaryIO) -> Fingerprint:
     local = open_local(file.name)
     local.source.close()
-    return local.fingerprint
+    return local.origin.fingerprint
 
 
 def _reads(items: Items, how: WriteOptions) -> int:

@@ -18,7 +18,7 @@ from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.model.dtypes import DType, of_array
 from lazyckpt.model.entry import MAP, STRING, TENSOR, Entry
 from lazyckpt.reading.decoding import bytes_of
-from lazyckpt.reading.reader import PIECE, Payloads
+from lazyckpt.reading.reader import PIECE, Reader
 from lazyckpt.runtime.workers import Progress
 
 AnyArray = npt.NDArray[Any]
@@ -122,7 +122,7 @@ def bytes_content(dtype: DType, shape: tuple[int, ...], data: Callable[[], bytes
     return Content(dtype, shape, math.prod(shape) * dtype.itemsize, lambda: _cut(memoryview(data())))
 
 
-def stored(name: str, entry: Entry, payloads: Payloads) -> Item:
+def stored(name: str, entry: Entry, payloads: Reader) -> Item:
     """A value of a checkpoint, to be written under `name`.
 
     Raises:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from lazyckpt.index import locations
-from lazyckpt.index.records import Meta
+from lazyckpt.index.footer import Meta
 from lazyckpt.index.write import SidecarWriter
 from lazyckpt.model.entry import Entry, Plain
 from lazyckpt.runtime import log

@@ -10,7 +10,7 @@ from tracing import TracingSource
 
 from lazyckpt.errors import ClosedCheckpoint
 from lazyckpt.model.entry import Entry
-from lazyckpt.model.tensor_runs import Stretch
+from lazyckpt.model.tensor_runs import TensorRun
 from lazyckpt.sources import BytesSource
 
 DATA = checkpoint(MIXED)
@@ -102,10 +102,10 @@ def test_small_neighbours_of_an_unedited_file_come_as_runs():
     values = {f"layers.{number}.bias": counting((3,)) for number in range(20)}
     ckpt = opened_over(BytesSource(checkpoint(values)))
     runs = list(ckpt._access.iter_runs())
-    names = [inner for name, found in runs for inner in (found.names if isinstance(found, Stretch) else [name])]
+    names = [inner for name, found in runs for inner in (found.names if isinstance(found, TensorRun) else [name])]
     ckpt["new"] = 1
 
-    assert any(isinstance(found, Stretch) for _, found in runs)
+    assert any(isinstance(found, TensorRun) for _, found in runs)
     assert names == list(values)
     assert [name for name, _ in ckpt._access.iter_runs()] == [*values, "new"]
 

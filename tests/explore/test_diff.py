@@ -225,7 +225,7 @@ def test_a_rename_is_held_against_all_of_the_content(compared, monkeypatch):
     """Values whose beginnings are alike may differ further on."""
     from lazyckpt.reading import reader
 
-    monkeypatch.setattr(reader.Payloads.stored, "__defaults__", (1024,))
+    monkeypatch.setattr(reader.FileReader.stored, "__defaults__", (1024,))
     old, new = pattern(8000), bytearray(pattern(8000))
     new[-1] ^= 1
 

@@ -42,8 +42,8 @@ class RecordingSource(BytesSource):
         super().__init__(data)
         self.released = []
 
-    def release(self, offset, length):
-        """See `Source.release`."""
+    def drop_pages(self, offset, length):
+        """See `Source.drop_pages`."""
         self.released.append((offset, length))
 
 

@@ -280,7 +280,7 @@ def test_who_passes_a_pickle_on_needs_no_file(path):
 def test_what_it_does_not_have_is_an_attribute_error(path):
     """Also of one that came out of a pickle, and of one that is half made."""
     with lazyckpt.load_checkpoint(path) as ckpt:
-        for thing in (ckpt, again(ckpt), again(ckpt["fc.weight"])._payloads):
+        for thing in (ckpt, again(ckpt), again(ckpt["fc.weight"])._reader):
             with pytest.raises(AttributeError, match="nothing"):
                 getattr(thing, "nothing")  # noqa: B009 (a name that is not there)
     with pytest.raises(AttributeError, match="source"):

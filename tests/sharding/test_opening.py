@@ -30,6 +30,7 @@ from lazyckpt.errors import (
     NothingLoaded,
     WrongFormat,
 )
+from lazyckpt.index.name_groups import tally
 
 # What a reader cannot put together, and how it says so.
 WORDS = {"missing_rank": "has no file", "missing_param": "lacks it", "shape": "slice has the shape", "dtype": "Float16"}
@@ -386,7 +387,7 @@ def test_descriptors_are_not_needed_to_list_names(tmp_path):
 def test_whole_tensors_are_shown_and_measured(name):
     """Trees show whole shapes, records counted or not; statistics are those of the tensor before it was cut."""
     with opened(name, **({"collisions": "last"} if name == "segmented/many" else {})) as ckpt:
-        entries, groups = list(ckpt.index.entries()), ckpt.index.tally()
+        entries, groups = list(ckpt.index.entries()), tally(ckpt.index)
         measured = {row.name: row.moments.square for row in ckpt.stats() if not row.skipped}
         values = {one: value.asnumpy() for one, value in ckpt.items() if isinstance(value, lazyckpt.Parameter)}
         shown = ckpt.tree().to_dict()
