@@ -1,4 +1,4 @@
-"""The indexes that stand ready for a file: where, and whether they are still of this file. Nothing is built."""
+"""The existing sidecars of a file, and whether each is fresh, stale or damaged. Builds nothing."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lazyckpt.sources.local import open_local
 
 
 class Sidecar(NamedTuple):
-    """One index.
+    """An existing sidecar.
 
     Attributes:
         path: where it is.
         state: `fresh`, `stale`, `damaged` or `unreadable`.
-        why: in words, unless it is fresh.
-        parameters: how many it has.
-        sealed: whether only the file's key opens it.
+        why: the reason, unless it is fresh.
+        parameters: number of parameters.
+        sealed: whether the file's key is needed to open it.
         digests: whether it has a digest of every value.
     """
 
@@ -35,8 +35,8 @@ class Sidecar(NamedTuple):
     digests: bool = False
 
     def __str__(self) -> str:
-        told = [self.state, *(["sealed"] if self.sealed else []), *(["with digests"] if self.digests else [])]
-        return f"{self.path} ({', '.join(told)})"
+        parts = [self.state, *(["sealed"] if self.sealed else []), *(["with digests"] if self.digests else [])]
+        return f"{self.path} ({', '.join(parts)})"
 
 
 def sidecars_of(path: str) -> list[Sidecar]:
@@ -46,7 +46,7 @@ def sidecars_of(path: str) -> list[Sidecar]:
         path: the file, links resolved.
 
     Raises:
-        MissingFile, UnreadableFile: there is no file to compare them with.
+        MissingFile, UnreadableFile: the file itself cannot be opened.
 
     Cost: opens the file and the indexes; reads 8 KiB.
     """
@@ -60,7 +60,7 @@ def sidecars_of(path: str) -> list[Sidecar]:
 
 
 def damage_of(path: str) -> str:
-    """What is damaged in an index, or nothing.
+    """The damage in a sidecar; empty if there is none.
 
     Cost: reads it once, a page at a time: 0.2 s for a million parameters.
     """

@@ -1,4 +1,4 @@
-"""Statistics of many values of a file: in file order, a few MiB in memory, on threads where that pays."""
+"""Statistics of many values of a file: in file order, with a few MiB in memory, on threads if there is enough work."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def statistics_of(
     """Measure values.
 
     Args:
-        payloads: where the values of entries come from.
+        payloads: reads the values of entries.
         known: name -> entry, or value in memory (an array, or a list of arrays).
-        workers: threads; None for as many as pay.
+        workers: number of threads; None to choose by the amount of data.
         progress: called as `progress(done, total)` with byte counts, after each value.
 
     Returns:
-        A row for each tensor and for each array of a map, in the order of `known`. What is no number has a row that
-        says why it was not measured.
+        A row for each tensor and for each array of a map, in the order of `known`. A value without numbers has a row
+        that says why it was not measured.
 
-    Cost: reads every value once, in file order. A tensor of any size takes some MiB of memory a thread; a map is held
-    whole. Of an encrypted file values are taken together up to 64 MiB, so that each block is decrypted once, but for
-    those at borders, which may be twice.
+    Cost: reads every value once, in file order. A tensor of any size needs a few MiB of memory per thread; a map is
+    held in memory. In an encrypted file values are grouped up to 64 MiB, so that each block is decrypted once, and
+    those at the borders of groups up to twice.
     """
     order = sorted(known.items(), key=lambda item: item[1].place if isinstance(item[1], Entry) else -1)
     sizes = [value.stored if isinstance(value, Entry) else getattr(value, "nbytes", 0) for _, value in order]
@@ -54,7 +54,7 @@ def statistics_of(
 
 
 def rows_in_order(payloads: Reader, order: list[tuple[str, Known]], workers: int) -> Iterator[list[Row]]:
-    """The rows of each value, with reads shared where that pays."""
+    """The rows of each value; values that share a block or a request are read together."""
     if not payloads.is_addressable:
         for batch in _batches(order):
             yield from _of_batch(payloads, batch)
@@ -70,7 +70,7 @@ def rows_in_order(payloads: Reader, order: list[tuple[str, Known]], workers: int
 
 
 def _neighbours(order: list[tuple[str, Known]]) -> Iterator[list[tuple[str, Known]]]:
-    """Small tensors that follow one another in the file together, all else alone."""
+    """Group small tensors that follow one another in the file; every other value is alone."""
     items = iter(order)
     for is_entry, run in groupby((value for _, value in order), lambda value: isinstance(value, Entry)):
         for group in neighbours(run) if is_entry else ([value] for value in run):
@@ -78,7 +78,7 @@ def _neighbours(order: list[tuple[str, Known]]) -> Iterator[list[tuple[str, Know
 
 
 def _of_neighbours(payloads: Reader, group: list[tuple[str, Known]]) -> list[list[Row]]:
-    """The rows of each; those of tensors that are alike are measured together."""
+    """The rows of each tensor; those of one dtype and shape are measured together."""
     if len(group) < FEWEST:
         return [rows_of(payloads, name, value) for name, value in group]
     tensor_run = run_of([value for _, value in group])
@@ -92,7 +92,7 @@ def _of_neighbours(payloads: Reader, group: list[tuple[str, Known]]) -> list[lis
 
 
 def _batches(order: list[tuple[str, Known]]) -> Iterator[list[tuple[str, Known]]]:
-    """Neighbours that are fetched together; what is too large for that, alone."""
+    """Group neighbours to be fetched together; a value that is too large is alone."""
     batch: list[tuple[str, Known]] = []
     size = 0
     for item in order:
@@ -130,11 +130,11 @@ def rows_of(payloads: Reader, name: str, value: Known) -> list[Row]:
 
 
 def rows_in_memory(name: str, value: Any) -> list[Row]:
-    """The rows of a value in memory: of an array one, of a list of arrays one each, of others why there is none."""
+    """The rows of a value in memory: one for an array, one per array of a list, else the reason why there is none."""
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "OSUMm":
             return [Row(name, str(value.dtype), value.shape, NOTHING, "no numbers")]
-        dtype = BY_NUMPY_NAME.get(value.dtype.name, value.dtype)  # what no checkpoint holds is measured, too
+        dtype = BY_NUMPY_NAME.get(value.dtype.name, value.dtype)  # dtypes that no checkpoint holds are measured, too
         return [Row(name, str(dtype), value.shape, measure([value]))]
     if isinstance(value, list) and value and all(isinstance(part, np.ndarray) for part in value):
         labels = MAP_PARTS if len(value) == len(MAP_PARTS) else range(len(value))

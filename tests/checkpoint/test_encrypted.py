@@ -623,6 +623,6 @@ def test_a_child_reads_on_whatever_other_threads_were_doing(tmp_path):
 
     with opened(path) as ckpt:
         truth = ckpt["layer11.weight"].tobytes()
-        with ckpt._source._blocks._turn:
+        with ckpt._access.stored.source._blocks._turn:
             child = forked(read)
         assert ended(child) == 0

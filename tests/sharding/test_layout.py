@@ -168,17 +168,17 @@ def test_rows_are_read_of_the_shards_that_hold_them_and_of_no_others(data, layou
     stop = data.draw(st.integers(start + 1, len(whole)))
     ckpt = distributed(layout, whole, source_of=TracingSource)
     param = ckpt["w"]
-    for part in ckpt._source.parts:
+    for part in ckpt._access.stored.source.parts:
         part.reads.clear()
     param[start:stop]
     allowed = 0
-    for box in ckpt._payloads._boxes("w"):
+    for box in ckpt._access.reader._boxes("w"):
         rows = min(stop, box.start[0] + box.entry.shape[0]) - max(start, box.start[0])
         if rows > 0:
             headers = sum(extent.length for extent in FORMATS["ckpt"].header_extents(box.entry))
             allowed += headers + rows * box.entry.nbytes // box.entry.shape[0]
 
-    assert sum(length for part in ckpt._source.parts for _, length in part.reads) <= allowed
+    assert sum(length for part in ckpt._access.stored.source.parts for _, length in part.reads) <= allowed
 
 
 @given(st.data(), layouts())
