@@ -18,12 +18,12 @@ def _fuzz(name: str, slowest: float, folder: Path, corpus: Path, options: list[s
     import atheris
 
     with atheris.instrument_imports(include=["lazyckpt"]):
-        import fuzz
+        from fuzzing.targets import TARGETS
     from fuzzing.mutation import CHANGES, LARGEST_SEED, damaged
     from fuzzing.running import Job, judge, keep
     from fuzzing.target import Seed
 
-    job = Job(name, fuzz.TARGETS[name], 0, folder, slowest)
+    job = Job(name, TARGETS[name], 0, folder, slowest)
     seeds = job.target.seeds()
     for number, seed in enumerate(seeds):
         (corpus / f"seed-{number}").write_bytes(seed.data)
