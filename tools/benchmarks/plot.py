@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from benchmarks.report import Report
+from benchmarks.figures import Report
 
 _HEIGHT = 0.27  # inches a row
 _MARKS = "osD^vPX<>p*h"
 
 
 def draw(report: Report, path: str) -> None:
-    """Write the picture, in the form that the file's ending names: a line a row, a mark a side, on a log scale.
-
-    Raises:
-        ValueError: no row has anything beside lazyckpt.
-    """
+    """Write the picture, in the form that the file's ending names: a line a row, a mark a side, on a log scale."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -22,19 +18,17 @@ def draw(report: Report, path: str) -> None:
     rows = [row for row in report.rows if row.ratio is not None or row.limit_ratio is not None]
     if not rows:
         raise ValueError("there is nothing to plot: no row has anything beside lazyckpt")
-    labels = list(dict.fromkeys(peer.label for row in rows for peer in row.peers if peer.seconds))
+    series: dict[str, list[tuple[float, int]]] = {}
+    for place, row in enumerate(rows):
+        for side in filter(None, (*row.peers, row.limit)):
+            if ratio := row.over(side):
+                series.setdefault("limit" if side is row.limit else side.label, []).append((1 / ratio, place))
+    limits = series.pop("limit", None)
     mpl.rcParams.update({"svg.hashsalt": "lazyckpt", "svg.fonttype": "none", "font.size": 8})
     figure, axes = plt.subplots(figsize=(10, 1.6 + _HEIGHT * len(rows)), layout="constrained")
-    for number, label in enumerate(labels):
-        points = [
-            (1 / ratio, place)
-            for place, row in enumerate(rows)
-            for peer in row.peers
-            if peer.label == label and (ratio := row.over(peer))
-        ]
+    for number, (label, points) in enumerate(series.items()):
         mark, color = _MARKS[number % len(_MARKS)], f"C{number % 10}"
         axes.plot(*zip(*points, strict=True), mark, color=color, label=label, markersize=5)
-    limits = [(1 / row.limit_ratio, place) for place, row in enumerate(rows) if row.limit_ratio]
     if limits:
         axes.plot(*zip(*limits, strict=True), "|", color="black", label="limit", markersize=9)
     axes.axvline(1, color="gray", linewidth=1)

@@ -1,69 +1,78 @@
-"""What is timed: each task is made ready with its arguments and gives a function to call, over and over."""
+"""What is timed: a task is made from its arguments, and gives a function to call over and over."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
+import functools
+import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-MODULES = ("tasks", "opened", "limits", "nets", "forms")
+Pairs = Iterable[tuple[str, Any]]
+Places = list[tuple[str, int, list[int]]]  # name, offset and shape of float32 values of a file
+
+
+def pairs(result: Any) -> Pairs | None:
+    """The (name, array) pairs of a result, by which sides are compared; None if it has none."""
+    if isinstance(result, dict):
+        return result.items()
+    return [("", result)] if hasattr(result, "tobytes") or hasattr(result, "detach") else None
 
 
 class Task(NamedTuple):
-    """A function to time.
-
-    Attributes:
-        call: the function.
-        before: what has to happen before each call, untimed.
-        seen: turns what a call gave into (name, array) pairs, by which sides are compared; None: there are none.
-        count: how many of what is measured one call does.
-    """
+    """A function to time."""
 
     call: Callable[[], Any]
-    before: Callable[[], object] = lambda: None
-    seen: Callable[[Any], Iterable[tuple[str, Any]]] | None = None
-    count: int = 1
+    before: Callable[[], object] = lambda: None  # happens before each call, untimed
+    seen: Callable[[Any], Pairs | None] = pairs  # what sides are compared by
+    count: int = 1  # how many of what is measured one call does
+    seconds: Callable[[Any], float] | None = None  # the time that a result carries, in place of the call's
 
 
-def resolve(name: str) -> Callable[..., Task]:
-    """The task of a name such as `opened.value`: a function from arguments to a `Task`."""
-    module, _, function = name.partition(".")
-    if module not in MODULES:
-        raise ValueError(f"no tasks are in {module!r}")
-    found: Callable[..., Task] = getattr(importlib.import_module(f"benchmarks.{module}"), function)
-    return found
+def calling(function: Callable[..., Any]) -> Callable[..., Task]:
+    """Make a task of a function, which is called with the task's arguments."""
+
+    @functools.wraps(function)
+    def task(forget: str = "", **arguments: Any) -> Task:
+        return Task(functools.partial(function, **arguments), forgetting(forget, **arguments))
+
+    return task
 
 
-def single(value: Any) -> list[tuple[str, Any]]:
-    """`Task.seen` of one value."""
-    return [("", value)]
+def forgetting(what: str, path: str = "", target: str = "", **_: Any) -> Callable[[], None]:
+    """A `Task.before`: no `index` beside the file, no `target`, no `pages` of the file in the page cache."""
+
+    def before() -> None:
+        for kind, file in (("index", f"{path}.lmdb"), ("target", target)):
+            if kind in what:
+                remove(file)
+        if "pages" in what:
+            forget_pages(path)
+
+    return before
 
 
 def forget_pages(path: str) -> None:
-    """Take a file, all files of a folder, and the index beside it out of the page cache."""
-    for folder, _, names in os.walk(path):
-        for name in names:
-            _forget(os.path.join(folder, name))
-    for file in (path, f"{path}.lmdb"):
-        if os.path.isfile(file):
-            _forget(file)
-
-
-def forget_index(path: str) -> None:
-    """Take the index beside a file away."""
-    remove(f"{path}.lmdb")
+    """Drop from the page cache: a file, or all files of a folder, and the index beside it."""
+    files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    for file in filter(os.path.isfile, (*files, path, f"{path}.lmdb")):
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
 
 
 def remove(path: str) -> None:
-    """Take a file away if it is there."""
+    """Remove a file if it exists."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
 
 
-def _forget(file: str) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(descriptor)
+def arrays(path: str, values: Places) -> Iterator[tuple[str, Any]]:
+    """Name and array of each value, over one map of the file."""
+    import numpy as np
+
+    mapped = np.memmap(path, np.uint8, "r").view(np.ndarray)
+    for name, offset, shape in values:
+        yield name, mapped[offset : offset + 4 * math.prod(shape)].view("<f4").reshape(shape)

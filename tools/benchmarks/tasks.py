@@ -1,31 +1,72 @@
-"""What only lazyckpt does, and what MindSpore and numpy do of it.
-
-"Has an index" is true from the second call on: the first one builds it, and is not counted.
-"""
+"""Tasks that are not an act of a reader: indexes, conversions, statistics, imports, and loading into nets."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from importlib import import_module
 from typing import Any
 
-from benchmarks.task import Task, forget_index, forget_pages, remove, single
+import numpy as np
 
-_TIMES = 1000  # attributes asked for in one call
+from benchmarks.readers import READERS
+from benchmarks.task import Places, Task, arrays, calling, remove
 
-
-def first_index(path: str, cold: bool = False, **decryption: Any) -> Task:
-    """Build an index that is not there yet, sidecar written and synced; `cold`: no page of the file in memory."""
-    import lazyckpt
-
-    def before() -> None:
-        forget_index(path)
-        if cold:
-            forget_pages(path)
-
-    return Task(lambda: lazyckpt.build_index(path, **decryption), before)
+# A package that was never compiled, as numpy was when it was installed, would be compiled again by each process.
+_COMPILING = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
-def index_many(paths: list[str], kind: str, workers: int) -> Task:
-    """Build the indexes of many files that have none, by workers of a kind, which are there already."""
+@calling
+def chosen(path: str, name: str, by: str = "lazyckpt", **decryption: Any) -> Any:
+    """Open a file with a `choice_func` for one value, as is done with MindSpore, and add the value up."""
+    array = import_module(by).load_checkpoint(path, choice_func=name.__eq__, **decryption)[name].asnumpy()
+    array.sum()
+    return array
+
+
+@calling
+def index(path: str, **decryption: Any) -> Any:
+    """Build an index, sidecar written and synced."""
+    return import_module("lazyckpt").build_index(path, **decryption)
+
+
+@calling
+def convert(path: str, target: str, options: dict[str, Any], **decryption: Any) -> None:
+    """Write a checkpoint that has an index to another file, synced, its index along with it."""
+    with import_module("lazyckpt").load_checkpoint(path, block_cache=64 * 2**20, **decryption) as checkpoint:
+        checkpoint.save(target, **options)
+
+
+@calling
+def numpy_statistics(path: str, values: Places) -> dict[str, Any]:
+    """The numbers of `stats()` by numpy's own functions, in float64, over a map of the file."""
+    found = {}
+    for name, array in arrays(path, values):
+        mean, std = array.mean(dtype=np.float64), array.std(dtype=np.float64)
+        norm = np.sqrt(np.square(array, dtype=np.float64).sum())
+        zeros, *counts = (int(np.count_nonzero(which)) for which in (array == 0, np.isnan(array), np.isinf(array)))
+        found[name] = float(array.min()), float(array.max()), zeros, (*counts, mean, std, norm)
+    return {name: numbers[:3] for name, numbers in found.items()}  # which `stats` of lazyckpt is compared by
+
+
+def attributes(path: str, names: list[str]) -> Task:
+    """Ask Parameters for their attributes."""
+    checkpoint = READERS["lazyckpt"]["open"]()(path)
+    parameters = [checkpoint[name] for name in names]
+
+    def call() -> None:
+        for parameter in parameters:
+            parameter.name  # noqa: B018
+            parameter.shape  # noqa: B018
+            parameter.dtype  # noqa: B018
+            parameter.nbytes  # noqa: B018
+
+    return Task(call, count=4 * len(parameters))
+
+
+def index_many(paths: list[str], kind: str, workers: int = 1) -> Task:
+    """Build the indexes of many files that have none, by workers of a kind."""
     from lazyckpt.index.batch import build_indexes, processes
 
     executor: Any = None
@@ -41,181 +82,45 @@ def index_many(paths: list[str], kind: str, workers: int) -> Task:
         if failed:
             raise ValueError(f"{len(failed)} files were not indexed: {failed[0]}")
 
-    def before() -> None:
-        for path in paths:
-            forget_index(path)
-
-    return Task(call, before)
+    return Task(call, lambda: [remove(f"{path}.lmdb") for path in paths])
 
 
-def first_load(path: str) -> Task:
-    """Load a checkpoint that has no index yet, sidecar written and synced."""
-    import lazyckpt
+def importing(code: str, whole: bool) -> Task:
+    """Run a statement in a fresh interpreter, and time the statement, or the `whole` process."""
+    timed = code if whole else f"import time; s = time.perf_counter(); {code}; print(time.perf_counter() - s)"
 
-    return Task(lambda: lazyckpt.load_checkpoint(path), lambda: forget_index(path), seen=_names)
+    def call() -> str:
+        command = [sys.executable, "-c", timed]
+        return subprocess.run(command, env=_COMPILING, check=True, capture_output=True, text=True).stdout
+
+    return Task(call, seconds=None if whole else float)
 
 
-def first_load_all(path: str) -> Task:
-    """The same, and copy every value."""
-    import lazyckpt
+def into_cell(path: str, names: list[str], shape: list[int], by: str = "lazyckpt") -> Task:
+    """Load a checkpoint into a MindSpore net that has these of its values; lazyckpt has an index."""
+    import mindspore
 
+    loader, net = import_module(by), mindspore.nn.Cell()
+    if by == "lazyckpt":
+        loader.build_index(path).close()
+    for number, name in enumerate(names):
+        parameter = mindspore.Parameter(mindspore.Tensor(np.ones(shape, np.float32)), name)
+        net.insert_param_to_cell(f"p{number}", parameter, check_name_contain_dot=False)
     return Task(
-        lambda: lazyckpt.load_checkpoint(path).load(), lambda: forget_index(path), seen=lambda result: result.items()
+        lambda: loader.load_param_into_net(net, loader.load_checkpoint(path)),
+        seen=lambda _: [(parameter.name, parameter) for parameter in net.get_parameters()],
     )
 
 
-def open_warm(path: str) -> Task:
-    """Load a checkpoint that has an index."""
-    import lazyckpt
+def into_module(path: str, names: list[str], shape: list[int], by: str = "lazyckpt") -> Task:
+    """Load a file into a torch module that has these of its values; lazyckpt has an index from the second call on."""
+    from torch import nn, ones
 
-    return Task(lambda: lazyckpt.load_checkpoint(path), seen=_names)
-
-
-def attributes(path: str, names: list[str]) -> Task:
-    """What an attribute of a Parameter takes."""
-    import lazyckpt
-
-    checkpoint = lazyckpt.load_checkpoint(path)
-    parameters = [checkpoint[name] for name in names][:_TIMES]
-
-    def call() -> None:
-        for parameter in parameters:
-            parameter.name  # noqa: B018
-            parameter.shape  # noqa: B018
-            parameter.dtype  # noqa: B018
-            parameter.nbytes  # noqa: B018
-
-    return Task(call, count=4 * len(parameters))
-
-
-def all_names(path: str) -> Task:
-    """Load a checkpoint that has an index, and list its names."""
-    import lazyckpt
-
-    return Task(lambda: list(lazyckpt.load_checkpoint(path)))
-
-
-def select(path: str, prefixes: list[str]) -> Task:
-    """Narrow a checkpoint that is open to a prefix, each time another, and list the names."""
-    import itertools
-
-    import lazyckpt
-
-    checkpoint, turn = lazyckpt.load_checkpoint(path), itertools.cycle(prefixes)
-    return Task(lambda: list(checkpoint.select(next(turn))))
-
-
-def one_row(path: str, name: str, row: int) -> Task:
-    """Load a checkpoint that has an index, and add up one row of one parameter."""
-    import lazyckpt
-
-    def call() -> object:
-        return lazyckpt.load_checkpoint(path)[name][row].sum()
-
-    return Task(call)
-
-
-def chosen(path: str, name: str, **decryption: Any) -> Task:
-    """Load one value with `choice_func`, as one does with MindSpore, and add it up."""
-    import lazyckpt
-
-    def call() -> Any:
-        array = lazyckpt.load_checkpoint(path, choice_func=name.__eq__, **decryption)[name].asnumpy()
-        array.sum()
-        return array
-
-    return Task(call, seen=single)
-
-
-def iterate(path: str, **decryption: Any) -> Task:
-    """Load a checkpoint that has an index, and look at every value in file order, keeping none."""
-    import lazyckpt
-
-    def call() -> None:
-        for parameter in lazyckpt.load_checkpoint(path, **decryption).values():
-            parameter.asnumpy()
-
-    return Task(call)
-
-
-def html(path: str) -> Task:
-    """Load a checkpoint that has an index, and make the HTML that a notebook shows of it."""
-    import lazyckpt
-
-    return Task(lambda: lazyckpt.load_checkpoint(path)._repr_html_())
-
-
-def statistics(path: str) -> Task:
-    """Load a checkpoint that has an index, and measure every value."""
-    import lazyckpt
-
-    def seen(table: Any) -> list[tuple[str, Any]]:
-        return [(name, (row["min"], row["max"], row["zeros"])) for name, row in table.to_dict().items()]
-
-    return Task(lambda: lazyckpt.load_checkpoint(path).stats(), seen=seen)
-
-
-def numpy_statistics(path: str, values: list[tuple[str, int, list[int]]]) -> Task:
-    """The same numbers of float32 values by numpy's own functions, in float64, over a map of the file."""
-    import math
-
-    import numpy as np
-
-    def measured(values: Any) -> tuple[float, ...]:
-        mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
-        norm = np.sqrt(np.square(values, dtype=np.float64).sum())
-        counts = (int(np.count_nonzero(found)) for found in (values == 0, np.isnan(values), np.isinf(values)))
-        return float(values.min()), float(values.max()), *counts, mean, std, norm
-
-    def call() -> list[tuple[str, Any]]:
-        mapped = np.memmap(path, np.uint8, "r").view(np.ndarray)
-        return [
-            (name, measured(mapped[offset : offset + 4 * math.prod(shape)].view("<f4")))
-            for name, offset, shape in values
-        ]
-
-    return Task(call, seen=lambda found: [(name, each[:3]) for name, each in found])
-
-
-def convert(path: str, target: str, how: dict[str, Any], enc_key: bytes | None = None, **decryption: Any) -> Task:
-    """Write a checkpoint that has an index to another file, synced, its index along with it."""
-    import lazyckpt
-
-    def call() -> None:
-        with lazyckpt.load_checkpoint(path, block_cache=64 * 2**20, **decryption) as checkpoint:
-            checkpoint.save(target, enc_key=enc_key, **how)
-
-    return Task(call, lambda: remove(target))
-
-
-def mindspore_load(path: str, **decryption: Any) -> Task:
-    """MindSpore's load_checkpoint of everything."""
-    import mindspore
-
-    return Task(
-        lambda: mindspore.load_checkpoint(path, **decryption),
-        seen=lambda found: [(name, value.asnumpy()) for name, value in found.items()],
-    )
-
-
-def mindspore_names(path: str) -> Task:
-    """The same, of which only the names matter."""
-    import mindspore
-
-    return Task(lambda: mindspore.load_checkpoint(path), seen=_names)
-
-
-def mindspore_chosen(path: str, name: str, **decryption: Any) -> Task:
-    """MindSpore's load_checkpoint of one value, which is added up."""
-    import mindspore
-
-    def call() -> Any:
-        array = mindspore.load_checkpoint(path, choice_func=name.__eq__, **decryption)[name].asnumpy()
-        array.sum()
-        return array
-
-    return Task(call, seen=single)
-
-
-def _names(checkpoint: Any) -> list[tuple[str, Any]]:
-    return [(name, "") for name in checkpoint]
+    layers = {name.split(".")[1]: nn.ParameterDict({"weight": nn.Parameter(ones(shape))}) for name in names}
+    module, opener = nn.ModuleDict({"layer": nn.ModuleDict(layers)}), READERS[by]["open"]()
+    load = {
+        "lazyckpt": lambda: import_module("lazyckpt.frameworks.torch").load_into(module, opener(path)),
+        "torch": lambda: module.load_state_dict(opener(path), strict=False),
+        "safetensors-torch": lambda: import_module("safetensors.torch").load_model(module, path, strict=False),
+    }
+    return Task(load[by], seen=lambda _: module.state_dict().items())
