@@ -26,13 +26,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import machine, output, plot, rows
+from benchmarks import output, rows
 from benchmarks.case import Case
-from benchmarks.figures import Figures, Report, Row
+from benchmarks.figures import Figures, Report, Row, described_machine
 from benchmarks.files import Files
-from benchmarks.measure import measure
+from benchmarks.measure import Failed, Processes, measure
 from benchmarks.peers import PEERS, Peers
-from benchmarks.processes import Failed, Processes
 
 SECTIONS: dict[str, Callable[[Files], Iterator[Case]]] = {
     "open": rows.opens,
@@ -64,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name, how in found.absent.items():
         print(f"not measured: {name} ({how})")
     if asked.plot:
-        plot.draw(found, asked.plot)
+        output.draw(found, asked.plot)
     if asked.markdown:
         picture = asked.plot and os.path.relpath(asked.plot, Path(asked.markdown).parent)
         output.put(found, asked.markdown, picture)
@@ -84,7 +83,7 @@ def _measured(asked: argparse.Namespace) -> Report:
             cases = SECTIONS[section](files)
             measured += [replace(_timed(case, peers, started, asked), group=section) for case in cases]
     size = "small" if asked.quick else "full"
-    return Report(size, machine.described(peers.versions()), peers.absent(), tuple(measured))
+    return Report(size, described_machine(peers.versions()), peers.absent(), tuple(measured))
 
 
 def _timed(case: Case, peers: Peers, started: Processes, asked: argparse.Namespace) -> Row:

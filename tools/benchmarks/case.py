@@ -10,8 +10,7 @@ from typing import Any
 
 from benchmarks.figures import Bar
 from benchmarks.files import Made
-from benchmarks.output import memory
-from benchmarks.task import Task
+from benchmarks.tasks import Task
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 PEER = Bar("ratio", 1.1)  # where the work is the same
@@ -29,6 +28,7 @@ class Side:
     task: Callable[..., Task]
     arguments: dict[str, Any]  # of the task; keys are bytes
     imports: tuple[str, ...] = LAZYCKPT  # `module` or `module:name`, before time and memory are first looked at
+    forget: str = ""  # dropped before each call, untimed; see `tasks.forget`
     python: str | None = sys.executable  # the interpreter; None if none here can do it
     memory: bool = True  # whether its memory means anything
     absent: str = ""  # why there is no interpreter
@@ -36,20 +36,18 @@ class Side:
 
 @dataclass(frozen=True)
 class Case:
-    """One row to measure: lazyckpt and its peers do a task with the same arguments, each with its own form of a file.
-
-    A peer is named, or is a side of its own. `turns` are taken by the sides in alternation; each has so many `calls`.
-    """
+    """One row to measure: lazyckpt and its peers do a task with the same arguments, each on its own form of a file."""
 
     name: str
     file: Made | None  # gives each side its `path`; without a file the arguments are all
     task: Callable[..., Task]
     arguments: dict[str, Any] = field(default_factory=dict)
-    peers: tuple[str | Side, ...] = ()
+    peers: tuple[str | Side, ...] = ()  # names, or sides that do other work
     limit: Side | None = None
-    turns: int = 5
-    calls: int = 1
+    turns: int = 5  # of each side, in alternation
+    calls: int = 1  # in a turn
     bars: tuple[Bar, ...] = ()
+    forget: str = ""  # dropped before each call of lazyckpt and the peers
     fresh: bool = False  # each turn is the first call in a new process; else all are in one, after a warm-up
     alone: bool = True  # whether memory is measured in a further process, where turns share one
     processes: int = 1  # that do the task at the same time; a turn's time is that of the slowest
@@ -63,13 +61,6 @@ class Case:
         return {"path": path or self.file.path, **self.arguments} if self.file else self.arguments
 
 
-def limit(
-    label: str, task: Callable[..., Task], file: Made, imports: tuple[str, ...] = ("numpy",), **arguments: Any
-) -> Side:
+def limit(label: str, task: Callable[..., Task], file: Made, *imports: str, forget: str = "", **arguments: Any) -> Side:
     """A side that shows the least that something takes."""
-    return Side(f"{label} (limit)", task, {"path": file.path, **arguments}, imports, memory=False)
-
-
-def sizes(file: Made) -> str:
-    """How many values of which size a file has."""
-    return f"{file.count} x {memory(file.values[0].length)}"
+    return Side(f"{label} (limit)", task, {"path": file.path, **arguments}, imports, forget, memory=False)

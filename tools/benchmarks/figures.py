@@ -6,11 +6,18 @@ machine needs for it (a memcpy, OpenSSL alone, LMDB alone). The best peer is the
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import os
+import platform
+import re
 import statistics
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+PACKAGES = ("lazyckpt", "numpy", "lmdb", "cryptography", "ml_dtypes", "protobuf")
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,11 @@ class Row:
     group: str = ""  # the section that it belongs to
 
     @property
+    def beside(self) -> tuple[Figures, ...]:
+        """The peers, and the limit if there is one."""
+        return (*self.peers, self.limit) if self.limit else self.peers
+
+    @property
     def best(self) -> Figures | None:
         """The fastest peer."""
         return min((peer for peer in self.peers if peer.seconds), key=lambda peer: peer.median, default=None)
@@ -70,18 +82,13 @@ class Row:
         """The time of lazyckpt divided by the best peer's."""
         return self.over(self.best)
 
-    @property
-    def limit_ratio(self) -> float | None:
-        """The time of lazyckpt divided by the limit's."""
-        return self.over(self.limit)
-
     def over(self, other: Figures | None) -> float | None:
         """The time of lazyckpt divided by another side's."""
         return self.mine.median / other.median if other and other.median and self.mine.seconds else None
 
     def found(self, bar: Bar) -> float | None:
         """The figure that a bar is about."""
-        times = {"seconds": self.mine.median, "ratio": self.ratio, "limit": self.limit_ratio}
+        times = {"seconds": self.mine.median, "ratio": self.ratio, "limit": self.over(self.limit)}
         return times[bar.what] if bar.what in times else getattr(self.mine, f"{bar.what}_bytes")
 
     def met(self, bar: Bar) -> bool | None:
@@ -99,7 +106,7 @@ class Row:
             "limit": self.limit and self.limit.as_json(),
             "best": self.best and self.best.label,
             "ratio": self.ratio,
-            "limit_ratio": self.limit_ratio,
+            "limit_ratio": self.over(self.limit),
             "bars": [{**asdict(bar), "met": self.met(bar)} for bar in self.bars],
             "note": self.note,
         }
@@ -118,7 +125,7 @@ class Report:
     """The figures of one run."""
 
     size: str  # of the files: `small` or `full`
-    machine: dict[str, Any]  # see `machine.described`
+    machine: dict[str, Any]  # see `described_machine`
     absent: dict[str, str]  # the command that installs each peer that is not here
     rows: tuple[Row, ...]
 
@@ -144,3 +151,22 @@ class Report:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         rows, size, absent = found.pop("rows"), found.pop("size"), found.pop("absent")
         return cls(size, found, absent, tuple(map(Row.from_json, rows)))
+
+
+def described_machine(peers: dict[str, str]) -> dict[str, object]:
+    """The machine, as a report has it, with the versions of the peers that are installed."""
+    from cryptography.hazmat.backends.openssl.backend import backend
+
+    processors = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", processors.read_text(encoding="utf-8")) if processors.exists() else []
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": next(filter(None, (*names, platform.processor(), platform.machine()))),
+        "processors": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "openssl": backend.openssl_version_text(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "peers": peers,
+    }

@@ -1,7 +1,4 @@
-"""The checkpoints that are measured, each written on first need, byte for byte as MindSpore writes them.
-
-A value without content is a hole: it has an offset and a length in the file, and takes no disk.
-"""
+"""The checkpoints that are measured, each written on first need, byte for byte as MindSpore writes them."""
 
 from __future__ import annotations
 
@@ -11,9 +8,10 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import NamedTuple
 
-import encryption
 import numpy as np
 from checkpoints import varint
+
+from benchmarks.output import memory
 
 MIB = 2**20
 SMALL_VALUE = (16, 4)
@@ -31,16 +29,7 @@ FILES = {
     "whole": ((128, (2**22,)), (128, (2**14,))),  # 16 MiB each: 2 GiB
 }
 HOLES = ("terabyte", "holes")
-LENET = {
-    "conv1.weight": (6, 1, 5, 5),
-    "conv2.weight": (16, 6, 5, 5),
-    "fc1.weight": (120, 400),
-    "fc1.bias": (120,),
-    "fc2.weight": (84, 120),
-    "fc2.bias": (84,),
-    "fc3.weight": (10, 84),
-    "fc3.bias": (10,),
-}
+LENET = {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 400), "fc2": (84, 120), "fc3": (10, 84)}
 Shape = tuple[int, ...]
 Content = Callable[[int, int], memoryview]  # number of the value, bytes it takes -> its bytes
 
@@ -75,6 +64,11 @@ class Made(NamedTuple):
         return f"{len(self.values):,}"
 
     @property
+    def sizes(self) -> str:
+        """How many values of which size it has, as rows are named."""
+        return f"{self.count} x {memory(self.values[0].length)}"
+
+    @property
     def size(self) -> int:
         """Bytes of all values."""
         return sum(value.length for value in self.values)
@@ -92,22 +86,26 @@ class Files:
     def __getitem__(self, name: str) -> Made:
         """A file of `FILES`."""
         count, shape = FILES[name][0 if self.full else 1]
-        return self._once(f"{name}.ckpt", named(count, shape), None if name in HOLES else noise())
+        return self._once(f"{name}.ckpt", named(count, shape), None if name in HOLES else noise)
 
     @property
     def lenet(self) -> Made:
         """A LeNet with its optimiser: 21 parameters, half a megabyte."""
-        moments = {f"moments.{name}": shape for name, shape in LENET.items()}
+        net = {f"{layer}.weight": shape for layer, shape in LENET.items()}
+        net |= {f"{layer}.bias": shape[:1] for layer, shape in LENET.items() if layer.startswith("fc")}
         scalars = dict.fromkeys(("scale_sense", "learning_rate", "momentum", "loss", "beta1_power"), ())
-        return self._once("lenet.ckpt", {**LENET, **scalars, **moments}.items(), noise())
+        moments = {f"moments.{name}": shape for name, shape in net.items()}
+        return self._once("lenet.ckpt", {**net, **scalars, **moments}.items(), noise)
 
     def tree(self, what: str, count: int, parameters: int) -> list[str]:
         """Paths of so many files of so many small values."""
         shapes = list(named(parameters, SMALL_VALUE))
-        return [self._once(f"{what}-{number}.ckpt", shapes, noise()).path for number in range(count)]
+        return [self._once(f"{what}-{number}.ckpt", shapes, noise).path for number in range(count)]
 
     def encrypted(self, mode: str) -> Made:
         """`large`, encrypted with `key` as MindSpore does, synced; offsets are those in the plain file."""
+        import encryption
+
         plain = self["large"]
         file = Made(os.path.join(self._folder, f"large-{mode}.ckpt"), plain.values)
         if mode not in self._made:
@@ -134,7 +132,7 @@ def named(count: int, shape: Shape) -> Iterable[tuple[str, Shape]]:
 
 
 def write_ckpt(path: str, shapes: Iterable[tuple[str, Shape]], content: Content | None) -> list[Placed]:
-    """Write float32 tensors; without `content` their bytes are holes. The file is synced and in the page cache."""
+    """Write float32 tensors, synced; without `content` their bytes are holes, which take no disk."""
     placed, position = [], 0
     with open(path, "wb", buffering=MIB) as file:
         for number, (name, shape) in enumerate(shapes):
@@ -160,14 +158,13 @@ def header(name: str, shape: Shape, length: int) -> bytes:
     return b"\x0a" + varint(len(outer) + length) + outer
 
 
-@cache
-def noise() -> Content:
+def noise(number: int, length: int) -> memoryview:
     """Normally distributed numbers; each value is another window of them, the same in each run."""
-    numbers = np.random.default_rng(20_24).standard_normal(2**22 + 2**16, np.float32)
+    start, numbers = number * 61 % 2**16, _numbers()
+    window = numbers[start : start + length // 4]
+    return memoryview(window if window.nbytes == length else np.resize(numbers[: 2**22], length // 4))
 
-    def content(number: int, length: int) -> memoryview:
-        start = number * 61 % 2**16
-        window = numbers[start : start + length // 4]
-        return memoryview(window if window.nbytes == length else np.resize(numbers[: 2**22], length // 4))
 
-    return content
+@cache
+def _numbers() -> np.ndarray:
+    return np.random.default_rng(20_24).standard_normal(2**22 + 2**16, np.float32)

@@ -8,27 +8,26 @@ import os
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from typing import Any
 
 import encryption
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
-from benchmarks.readers import parsed
-from benchmarks.task import Places, Task, arrays, calling, forgetting
+from benchmarks.peers import parsed
+from benchmarks.tasks import Places, Task, arrays, calling
 
 FRAME_PLAINTEXT = encryption.WHOLE
 PIECE = 16  # bytes of one AES or SM4 block
+_READ = bytearray(8 * 2**20)
 
 
 def lmdb_look_up(path: str, names: list[str]) -> Task:
     """Open the sidecar with LMDB alone, get one entry, and ask the system about the checkpoint."""
-    import lmdb
-
-    import lazyckpt
-
-    lazyckpt.build_index(path).close()
-    sidecar, turn = f"{path}.lmdb", itertools.cycle([b"\x02" + name.encode() for name in names])
+    import_module("lazyckpt").build_index(path).close()
+    lmdb, sidecar = import_module("lmdb"), f"{path}.lmdb"
+    turn = itertools.cycle([b"\x02" + name.encode() for name in names])
 
     def call() -> object:
         with lmdb.open(sidecar, subdir=False, readonly=True, lock=False) as file, file.begin() as transaction:
@@ -82,16 +81,12 @@ def one_memcpy(path: str, values: Places) -> dict[str, Any]:
     return {name: np.ndarray(shape, "<f4", data, offset) for name, offset, shape in values}
 
 
-def read_through(path: str) -> Task:
+@calling
+def read_through(path: str) -> None:
     """Read the file, eight mebibytes at a time, keeping nothing."""
-    buffer = bytearray(8 * 2**20)
-
-    def call() -> None:
-        with open(path, "rb", buffering=0) as file:
-            while file.readinto(buffer):
-                pass
-
-    return Task(call, forgetting("pages", path))
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(_READ):
+            pass
 
 
 @calling
@@ -105,9 +100,8 @@ def read_range(path: str, offset: int, length: int) -> bytes:
 def copy_file(path: str, target: str) -> None:
     """`cp`, and the copy synced."""
     subprocess.run(["cp", path, target], check=True)
-    descriptor = os.open(target, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    with open(target, "rb") as copy:
+        os.fsync(copy.fileno())
 
 
 def torch_copies(path: str, values: Places) -> Task:
@@ -129,10 +123,7 @@ def torch_copies(path: str, values: Places) -> Task:
 
 def openssl_frames(path: str, mode: str, key: bytes, threads: int, first: int = 0, count: int | None = None) -> Task:
     """OpenSSL alone on `count` mapped frames (None: all), tags verified, into buffers that were touched before."""
-    buffers = threading.local()
-
-    def start() -> None:
-        buffers.own = _buffer(FRAME_PLAINTEXT + 2 * PIECE)
+    buffers, size = threading.local(), FRAME_PLAINTEXT + 2 * PIECE
 
     def decrypt(frame: memoryview) -> None:
         head = bytes(frame[: encryption.HEADER[mode]])
@@ -141,7 +132,7 @@ def openssl_frames(path: str, mode: str, key: bytes, threads: int, first: int = 
         cipher.finalize()
 
     wanted = _frames(path, mode)[first:][:count]
-    pool = ThreadPoolExecutor(threads, initializer=start)
+    pool = ThreadPoolExecutor(threads, initializer=lambda: setattr(buffers, "own", _buffer(size)))
     return Task(lambda: list(pool.map(decrypt, wanted)))
 
 

@@ -1,4 +1,4 @@
-"""Figures as people read them: an aligned table for the terminal, and the figures of a Markdown page."""
+"""Figures as people read them: an aligned table, the figures of a Markdown page, and a picture (needs matplotlib)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,13 @@ from benchmarks.figures import Bar, Figures, Report, Row
 BEGIN, END = "<!-- figures: written by tools/bench.py -->", "<!-- end of figures -->"
 HEADINGS = ("", "who", "median", "spread", "memory", "lazyckpt takes", "bars")
 _SAME = 1.1  # a peer that takes less time by no more than this factor counts as equally fast
-_NAMES = {
-    "seconds": "",
-    "ratio": "best peer ",
-    "limit": "limit ",
-    "extra": "extra ",
-    "peak": "peak of all memory ",
-    "private": "private ",
-}
+_MARKS = "osD^vPX<>p*h"
 
 
-def duration(seconds: float) -> str:
-    """Three digits and a unit."""
+def duration(seconds: float | None) -> str:
+    """Three digits and a unit; a dash for None."""
+    if seconds is None:
+        return "-"
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
@@ -34,9 +29,9 @@ def memory(size: float) -> str:
     return f"{size / 2**20:.1f} MiB" if size < 10 * 2**20 else f"{size / 2**20:,.0f} MiB"
 
 
-def times(ratio: float) -> str:
-    """A ratio."""
-    return f"{ratio:.3g} x" if ratio < 1000 else f"{ratio:,.0f} x"
+def times(ratio: float | None) -> str:
+    """A ratio; a dash for None."""
+    return "-" if ratio is None else f"{ratio:.3g} x" if ratio < 1000 else f"{ratio:,.0f} x"
 
 
 def judged(row: Row, bar: Bar, full: bool) -> str:
@@ -45,7 +40,8 @@ def judged(row: Row, bar: Bar, full: bool) -> str:
     found = row.found(bar)
     verdict = {True: "met", False: "NOT MET", None: "not measured"}[row.met(bar)] if full else "not judged"
     measured = f" ({shown(found)})" if full and found is not None and bar.what != "seconds" else ""
-    return f"{_NAMES[bar.what]}<= {shown(bar.at_most)}: {verdict}{measured}"
+    name = {"seconds": "", "ratio": "best peer ", "peak": "peak of all memory "}.get(bar.what, f"{bar.what} ")
+    return f"{name}<= {shown(bar.at_most)}: {verdict}{measured}"
 
 
 def render(rows: Iterable[Row], full: bool) -> str:
@@ -53,9 +49,9 @@ def render(rows: Iterable[Row], full: bool) -> str:
     lines = [HEADINGS]
     for row in rows:
         lines.append((row.name, *_cells(row.mine), "-", row.note or _bars(row, full)))
-        for side in _beside(row):
+        for side in row.beside:
             kind = "limit" if side is row.limit else "best peer" if side is row.best else "peer"
-            ratio = _ratio(row, side)
+            ratio = times(row.over(side))
             lines.append(("", *_cells(side), ratio if ratio == "-" else f"{ratio} the {kind}", side.note or "-"))
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
@@ -92,7 +88,7 @@ def _slower(report: Report) -> str:
     missed = [(row, bar) for row in report.rows for bar in row.bars if row.met(bar) is False] if report.full else []
     lines = ["### Where lazyckpt is not the fastest\n"]
     for row in beaten:
-        both = f"{_median(row.mine)} beside {_median(row.best)}"
+        both = f"{duration(row.mine.median)} beside {duration(row.best.median)}"
         lines.append(f"- {_escaped(row.name)}: {times(row.ratio)} the time of {row.best.label} ({both})")
     if not beaten:
         lines.append("Nowhere in this run: no peer took less time by more than a tenth.")
@@ -109,22 +105,14 @@ def _tables(report: Report) -> Iterator[str]:
         yield "|---|---|---|---|---|---|---|"
         for row in rows:
             bars = (row.note or _bars(row, report.full)).replace("<=", "≤")
-            yield _line(f"**{_escaped(row.name)}**", *_cells(row.mine), "", bars)
-            yield from (_line("", *_cells(side), _ratio(row, side), side.note) for side in _beside(row))
+            lines = [(f"**{_escaped(row.name)}**", *_cells(row.mine), "", bars)]
+            lines += [("", *_cells(side), times(row.over(side)), side.note) for side in row.beside]
+            yield from (f"| {' | '.join(line)} |" for line in lines)
         yield ""
-
-
-def _beside(row: Row) -> tuple[Figures, ...]:
-    return (*row.peers, row.limit) if row.limit else row.peers
 
 
 def _bars(row: Row, full: bool) -> str:
     return "; ".join(judged(row, bar, full) for bar in row.bars) or "-"
-
-
-def _ratio(row: Row, side: Figures) -> str:
-    ratio = row.over(side)
-    return "-" if ratio is None else times(ratio)
 
 
 def _cells(figures: Figures) -> tuple[str, str, str, str]:
@@ -134,16 +122,39 @@ def _cells(figures: Figures) -> tuple[str, str, str, str]:
     held = "-" if figures.extra_bytes is None else memory(figures.extra_bytes)
     if figures.private_bytes is not None:
         held = f"{memory(figures.private_bytes)} private"
-    return figures.label, _median(figures), spread, held
-
-
-def _median(figures: Figures) -> str:
-    return "-" if figures.median is None else duration(figures.median)
-
-
-def _line(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return figures.label, duration(figures.median), spread, held
 
 
 def _escaped(text: str) -> str:
     return text.replace("[", "\\[").replace("*", "\\*")
+
+
+def draw(report: Report, path: str) -> None:
+    """Write the picture, in the form that the file's ending names: a line a row, a mark a side, on a log scale."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rows = [row for row in report.rows if any(map(row.over, row.beside))]
+    if not rows:
+        raise ValueError("there is nothing to plot: no row has anything beside lazyckpt")
+    series: dict[str, list[tuple[float, int]]] = {}
+    for place, row in enumerate(rows):
+        for side in row.beside:
+            if ratio := row.over(side):
+                series.setdefault("limit" if side is row.limit else side.label, []).append((1 / ratio, place))
+    mpl.rcParams.update({"svg.hashsalt": "lazyckpt", "svg.fonttype": "none", "font.size": 8})
+    figure, axes = plt.subplots(figsize=(10, 1.6 + 0.27 * len(rows)), layout="constrained")
+    for number, (label, points) in enumerate(series.items()):
+        mark, color = ("|", "black") if label == "limit" else (_MARKS[number % len(_MARKS)], f"C{number % 10}")
+        axes.plot(*zip(*points, strict=True), mark, color=color, label=label, markersize=6)
+    axes.axvline(1, color="gray", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(rows)), [f"{row.group}: {row.name}" for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_xlabel("time of others / time of lazyckpt (right of 1: lazyckpt is faster; | is the least that it takes)")
+    figure.legend(loc="outside upper center", ncols=6, frameon=False)
+    figure.savefig(path, **({"metadata": {"Date": None}} if path.endswith(".svg") else {"dpi": 120}))
+    plt.close(figure)

@@ -1,20 +1,63 @@
-"""Tasks that are not an act of a reader: indexes, conversions, statistics, imports, and loading into nets."""
+"""What is timed: a task is made from its arguments, and gives a function to call; and the tasks of no reader."""
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.readers import READERS
-from benchmarks.task import Places, Task, arrays, calling, remove
-
+Pairs = Iterable[tuple[str, Any]]
+Places = list[tuple[str, int, list[int]]]  # name, offset and shape of float32 values of a file
 # A package that was never compiled, as numpy was when it was installed, would be compiled again by each process.
 _COMPILING = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def pairs(result: Any) -> Pairs | None:
+    """The (name, array) pairs of a result, by which sides are compared; None if it has none."""
+    if isinstance(result, dict):
+        return result.items()
+    return [("", result)] if hasattr(result, "tobytes") or hasattr(result, "detach") else None
+
+
+class Task(NamedTuple):
+    """A function to time."""
+
+    call: Callable[[], Any]
+    seen: Callable[[Any], Pairs | None] = pairs  # what sides are compared by
+    count: int = 1  # how many of what is measured one call does
+    seconds: Callable[[Any], float] | None = None  # the time that a result carries, in place of the call's
+
+
+def calling(function: Callable[..., Any]) -> Callable[..., Task]:
+    """Make a task of a function, which is called with the task's arguments."""
+    return functools.wraps(function)(lambda **arguments: Task(functools.partial(function, **arguments)))
+
+
+def forget(what: str, path: str = "", paths: Iterable[str] = (), target: str = "", **_: Any) -> None:
+    """Remove the `index` beside each path, or the `target`, or drop the `pages` of a path from the page cache."""
+    removed = [f"{each}.lmdb" for each in (path, *paths)] if "index" in what else []
+    for file in filter(os.path.exists, removed + [target] * ("target" in what)):
+        os.unlink(file)
+    walked = os.walk(path) if "pages" in what else ()
+    inside = [os.path.join(folder, name) for folder, _, names in walked for name in names]
+    for file in filter(os.path.isfile, (*inside, path, f"{path}.lmdb") if "pages" in what else ()):
+        with open(file, "rb") as opened:
+            os.fsync(opened.fileno())
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def arrays(path: str, values: Places) -> Iterator[tuple[str, Any]]:
+    """Name and array of each value, over one map of the file."""
+    mapped = np.memmap(path, np.uint8, "r").view(np.ndarray)
+    for name, offset, shape in values:
+        yield name, mapped[offset : offset + 4 * math.prod(shape)].view("<f4").reshape(shape)
 
 
 @calling
@@ -43,16 +86,16 @@ def numpy_statistics(path: str, values: Places) -> dict[str, Any]:
     """The numbers of `stats()` by numpy's own functions, in float64, over a map of the file."""
     found = {}
     for name, array in arrays(path, values):
+        counts = [int(np.count_nonzero(which)) for which in (array == 0, np.isnan(array), np.isinf(array))]
         mean, std = array.mean(dtype=np.float64), array.std(dtype=np.float64)
         norm = np.sqrt(np.square(array, dtype=np.float64).sum())
-        zeros, *counts = (int(np.count_nonzero(which)) for which in (array == 0, np.isnan(array), np.isinf(array)))
-        found[name] = float(array.min()), float(array.max()), zeros, (*counts, mean, std, norm)
-    return {name: numbers[:3] for name, numbers in found.items()}  # which `stats` of lazyckpt is compared by
+        found[name] = (float(array.min()), float(array.max()), *counts, mean, std, norm)[:3]  # as sides are compared
+    return found
 
 
 def attributes(path: str, names: list[str]) -> Task:
     """Ask Parameters for their attributes."""
-    checkpoint = READERS["lazyckpt"]["open"]()(path)
+    checkpoint = import_module("lazyckpt").load_checkpoint(path)
     parameters = [checkpoint[name] for name in names]
 
     def call() -> None:
@@ -73,16 +116,15 @@ def index_many(paths: list[str], kind: str, workers: int = 1) -> Task:
     if kind == "processes":
         executor = processes(workers)
     elif kind == "dask":
-        from distributed import Client, LocalCluster
-
-        executor = Client(LocalCluster(workers, threads_per_worker=1, dashboard_address=None))
+        dask = import_module("distributed")
+        executor = dask.Client(dask.LocalCluster(workers, threads_per_worker=1, dashboard_address=None))
 
     def call() -> None:
         failed = [result for result in build_indexes(paths, executor=executor) if result.error or result.fresh]
         if failed:
             raise ValueError(f"{len(failed)} files were not indexed: {failed[0]}")
 
-    return Task(call, lambda: [remove(f"{path}.lmdb") for path in paths])
+    return Task(call)
 
 
 def importing(code: str, whole: bool) -> Task:
@@ -114,13 +156,14 @@ def into_cell(path: str, names: list[str], shape: list[int], by: str = "lazyckpt
 
 def into_module(path: str, names: list[str], shape: list[int], by: str = "lazyckpt") -> Task:
     """Load a file into a torch module that has these of its values; lazyckpt has an index from the second call on."""
-    from torch import nn, ones
+    from torch import load, nn, ones
 
     layers = {name.split(".")[1]: nn.ParameterDict({"weight": nn.Parameter(ones(shape))}) for name in names}
-    module, opener = nn.ModuleDict({"layer": nn.ModuleDict(layers)}), READERS[by]["open"]()
-    load = {
-        "lazyckpt": lambda: import_module("lazyckpt.frameworks.torch").load_into(module, opener(path)),
-        "torch": lambda: module.load_state_dict(opener(path), strict=False),
+    module = nn.ModuleDict({"layer": nn.ModuleDict(layers)})
+    nets = import_module("lazyckpt.frameworks.torch") if by == "lazyckpt" else None
+    loads = {
+        "lazyckpt": lambda: nets.load_into(module, import_module("lazyckpt").load_checkpoint(path)),
+        "torch": lambda: module.load_state_dict(load(path, mmap=True, weights_only=True), strict=False),
         "safetensors-torch": lambda: import_module("safetensors.torch").load_model(module, path, strict=False),
     }
-    return Task(load[by], seen=lambda _: module.state_dict().items())
+    return Task(loads[by], lambda _: module.state_dict().items())

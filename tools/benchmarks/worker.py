@@ -13,12 +13,14 @@ import importlib
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
-from benchmarks.task import Task
+from benchmarks.tasks import Pairs, Task, forget
 
 Answer = dict[str, Any]
 
@@ -26,9 +28,12 @@ Answer = dict[str, Any]
 class Worker:
     """The requests that a process answers."""
 
-    def ready(self, imports: tuple[str, ...], task: Callable[..., Task], arguments: dict[str, Any]) -> Answer:
+    def ready(
+        self, imports: tuple[str, ...], task: Callable[..., Task], arguments: dict[str, Any], what: str
+    ) -> Answer:
         """Import what a task needs, note the memory that this took, and make the task ready."""
         self._task = self._kept = None
+        self._forget = partial(forget, what, **arguments)
         for name in imports:
             module, _, attribute = name.partition(":")
             imported = importlib.import_module(module)
@@ -40,17 +45,15 @@ class Worker:
         return {}
 
     def turn(self, calls: int, check: bool = False) -> Answer:
-        """Time so many calls: the median `seconds`, the `peak` of resident memory, and that less what was before.
-
-        With `check` the answer has a digest of the last result, too.
-        """
+        """Time so many calls: their median, peak memory, that less what was before, and to `check` a digest."""
         task, seconds, result = self._task, [], None
         gc.collect()
         before = _memory("status", "VmRSS:")
-        _reset_peak()
+        with suppress(OSError):  # where that fails, the peak is that since the process began
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         for _ in range(calls):
             result = None
-            task.before()
+            self._forget()
             start = time.perf_counter()
             result = task.call()
             passed = time.perf_counter() - start
@@ -73,29 +76,19 @@ class Worker:
         return {"seconds": seconds / calls / self._task.count, "private": now and max(0, now - self._private)}
 
 
-def digest(values: Any) -> str:
+def digest(values: Pairs) -> str:
     """A digest of names and the bytes of their arrays, or of other values by their text; the order does not matter."""
     parts = []
     for name, value in values:
         found = hashlib.sha256(str(name).encode())
-        for piece in _pieces(value):
-            found.update(piece)
+        array = value.detach().numpy() if hasattr(value, "detach") else value  # torch
+        array = array.asnumpy() if hasattr(array, "asnumpy") else array  # MindSpore
+        if hasattr(array, "tobytes"):
+            found.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+        else:
+            found.update(str(array).encode())
         parts.append(found.digest())
     return hashlib.sha256(b"".join(sorted(parts))).hexdigest()
-
-
-def _pieces(value: Any) -> Iterator[bytes | memoryview]:
-    if hasattr(value, "detach"):  # torch
-        value = value.detach().numpy()
-    elif hasattr(value, "asnumpy"):  # MindSpore
-        value = value.asnumpy()
-    if not hasattr(value, "tobytes"):
-        yield str(value).encode()
-        return
-    import numpy as np
-
-    yield f"{value.dtype}{value.shape}".encode()
-    yield np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
 
 
 def private() -> int | None:
@@ -107,11 +100,6 @@ def _memory(file: str, *kinds: str) -> int | None:
     """Bytes that a file of /proc gives for these kinds of memory; None where there is no such file."""
     with suppress(OSError), open(f"/proc/self/{file}", encoding="ascii", errors="replace") as lines:
         return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(kinds))
-
-
-def _reset_peak() -> None:
-    with suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-        file.write("5")  # where that fails, the peak is that since the process began
 
 
 def main() -> None:
