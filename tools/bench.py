@@ -11,7 +11,8 @@ after the imports; mapped pages count. The tool compares the bytes that the side
 row. MindSpore runs in a separate Python (`--mindspore`), which for `bind` also needs the dependencies of lazyckpt. The
 other peers are measured if they are installed in this Python, and listed as absent if not.
 
-A new section is a function from the files to its rows in `benchmarks/sections/`, and a line in `SECTIONS`.
+A new row is a `Case` in `benchmarks/rows.py`. A new section is a function from the files to its rows, in a module with
+the tasks that only it has, and a line in `SECTIONS`.
 """
 
 from __future__ import annotations

@@ -283,7 +283,9 @@ def opened(path: str, act: str, by: str = "lazyckpt", **arguments: Any) -> Task:
 
 def parsed(text: str) -> Any:
     """The key of an array that a text such as `1:5, ::2` stands for."""
-    return eval(f"np.s_[{text}]", {"np": np})
+    parts = (part.strip().split(":") for part in text.split(","))
+    keys = [slice(*(int(end) if end else None for end in ends)) if len(ends) > 1 else int(*ends) for ends in parts]
+    return keys[0] if len(keys) == 1 else tuple(keys)
 
 
 def _act(path: str, act: str, by: str, arguments: dict[str, Any]) -> Callable[[Any], Any]:

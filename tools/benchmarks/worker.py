@@ -13,7 +13,7 @@ import importlib
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
@@ -28,9 +28,7 @@ Answer = dict[str, Any]
 class Worker:
     """The requests that a process answers."""
 
-    def ready(
-        self, imports: tuple[str, ...], task: Callable[..., Task], arguments: dict[str, Any], what: str
-    ) -> Answer:
+    def ready(self, imports: Iterable[str], task: Callable[..., Task], arguments: dict, what: str) -> Answer:
         """Import what a task needs, note the memory that this took, and make the task ready."""
         self._task = self._kept = None
         self._forget = partial(forget, what, **arguments)
@@ -45,7 +43,7 @@ class Worker:
         return {}
 
     def turn(self, calls: int, check: bool = False) -> Answer:
-        """Time so many calls: their median, peak memory, that less what was before, and to `check` a digest."""
+        """Time so many calls: median, peak memory, `extra` beyond what was resident before; `check`: a digest, too."""
         task, seconds, result = self._task, [], None
         gc.collect()
         before = _memory("status", "VmRSS:")
