@@ -112,23 +112,12 @@ def _asked(arguments: list[str] | None) -> argparse.Namespace:
         description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     choices = (*SECTIONS, "all", "render")
-    parser.add_argument("rows", nargs="+", choices=choices, help="which; render: measure nothing, read --json FILE")
-    parser.add_argument("--json", metavar="FILE", help="write every figure here, too")
-    parser.add_argument("--plot", metavar="FILE", help="draw a picture (.svg, .png); needs matplotlib")
-    parser.add_argument("--markdown", metavar="FILE", help="put the figures between the marks of this page")
-    parser.add_argument("--peers", type=_peers, default="all", metavar="NAMES", help="all, none, or names with commas")
-    parser.add_argument("--quick", action="store_true", help="small files and two turns: does the tool work?")
-    parser.add_argument("--repeat", type=int, metavar="N", help="turns a row (default: what suits the row)")
-    parser.add_argument("--folder", metavar="DIR", help="where the files go; removed afterwards (default: temporary)")
     parser.add_argument(
         "rows", nargs="+", choices=choices, help="what to measure; render: measure nothing, read --json FILE"
     )
     parser.add_argument("--json", metavar="FILE", help="also write all figures to this file")
     parser.add_argument("--plot", metavar="FILE", help="draw a plot (.svg, .png); needs matplotlib")
     parser.add_argument("--markdown", metavar="FILE", help="insert the figures between the markers of this page")
-    parser.add_argument(
-        "--size", choices=("small", "full"), default="full", help="the size of the files; bars apply to full"
-    )
     parser.add_argument(
         "--peers", type=_peers, default="all", metavar="NAMES", help="all, none, or names separated by commas"
     )

@@ -6,4 +6,4 @@ The tests' builders of checkpoints and of encrypted files are used: their folder
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[2] / "tests"))
+sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))

@@ -69,8 +69,8 @@ def write_again(data: bytes) -> None:
     """Write what a mutant holds, aligned and in slices, and find the same values in what was written."""
     source = BytesSource(data)
     entries = {entry.name: entry for entry in scan(source, "ckpt") if entry.kind != "refused"}
-    payloads = FileReader(without_index(source, FORMATS["ckpt"]))
-    items = [stored(name, entry, payloads) for name, entry in entries.items()]
+    reader = FileReader(without_index(source, FORMATS["ckpt"]))
+    items = [stored(name, entry, reader) for name, entry in entries.items()]
     for item in items:
         ckpt.check(item)
     file = io.BytesIO()
@@ -78,9 +78,9 @@ def write_again(data: bytes) -> None:
     written = BytesSource(file.getvalue())
     if known != list(scan(written, "ckpt")):
         raise Violation("the writer knows something else than a walk finds")
-    again = Payloads(written, FORMATS["ckpt"])
+    again = FileReader(without_index(written, FORMATS["ckpt"]))
     for entry in known:
-        if not same(payloads.value(entries[entry.name]), again.value(entry)):
+        if not same(reader.value(entries[entry.name]), again.value(entry)):
             raise Violation(f"{entry.name!r} is another value when it has been written")
 
 
@@ -96,13 +96,13 @@ def entries_of(source: Source, form: str) -> tuple[list[Entry], str]:
 
 def read_values(source: Source, entries: list[Entry], *others: Source, form: str = "ckpt") -> None:
     """Read every value, and find the same in other sources."""
-    payloads, *rest = (FileReader(without_index(one, FORMATS[form])) for one in (source, *others))
+    reader, *rest = (FileReader(without_index(one, FORMATS[form])) for one in (source, *others))
     refused = None
     for entry in entries:
         if entry.kind == "refused":
             continue
         try:
-            value = payloads.value(entry)
+            value = reader.value(entry)
         except CorruptFile as error:  # a string of impossible characters
             refused = error
             continue
