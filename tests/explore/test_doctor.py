@@ -310,14 +310,6 @@ def test_listings_are_looked_at(told, tmp_path):
     assert told(b"{", "broken.ckpt.index.json").findings[0].what.startswith("the listing is no JSON")
 
 
-def test_hostile_names_cannot_disturb(told):
-    """Neither a terminal nor a notebook."""
-    report = told(tensor_value("<script>\x1b[2J", [2], "Float8E4M3FN", b"ab"))
-
-    assert "<script" not in report._repr_html_()
-    assert "\x1b" not in str(report) + report._repr_html_()
-
-
 def test_what_is_no_path_is_a_mistake():
     """The only thing that raises."""
     for wrong in (None, 3, b"net.ckpt"):

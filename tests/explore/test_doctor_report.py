@@ -1,0 +1,81 @@
+"""`Diagnosis`: facts and findings, told by how serious they are."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazyckpt.explore.doctor_report import BRIEF, LEVELS, Diagnosis, Finding, by_level
+
+FINDINGS = st.lists(st.builds(Finding, st.sampled_from(list(LEVELS)), st.text(min_size=1), st.text()))
+
+
+def diagnosis(*findings, **facts):
+    """A report of these."""
+    return Diagnosis("net.ckpt", "a MindSpore checkpoint", facts, findings)
+
+
+@given(FINDINGS)
+def test_the_most_serious_findings_come_first(findings):
+    """Those of one level stay in the order in which they were found."""
+    ranks = list(LEVELS)
+
+    assert by_level(findings) == tuple(finding for level in ranks for finding in findings if finding.level == level)
+
+
+@given(FINDINGS)
+def test_a_file_is_healthy_if_there_are_but_notes(findings):
+    """One warning is enough to be sick; the summary names the worst."""
+    report = diagnosis(*by_level(findings))
+    worst = min((list(LEVELS).index(finding.level) for finding in findings), default=3)
+
+    assert report.healthy is (worst == 3)
+    assert report.summary() == "net.ckpt: a MindSpore checkpoint; " + (
+        ["fatal: nothing of it can be loaded", "error: it, or something of it, cannot be loaded as it is",
+         "warning: it loads, and something is odd", "healthy"][worst]
+    )  # fmt: skip
+
+
+@given(FINDINGS, st.dictionaries(st.sampled_from(BRIEF), st.one_of(st.text(), st.lists(st.text()), st.booleans())))
+def test_a_report_can_be_shown_whatever_stands_in_it(findings, facts):
+    """No control character and no markup comes from a finding or a fact; the data are JSON."""
+    report = diagnosis(*findings, **facts)
+    page = report._repr_html_()
+
+    assert all(character.isprintable() or character == "\n" for line in (str(report), page) for character in line)
+    assert page.count("<") == page.count(">") == page.count("<t") + page.count("</") + page.count("<p>")
+    assert json.loads(json.dumps(report.to_dict()))["findings"] == [finding._asdict() for finding in findings]
+
+
+def test_of_a_healthy_file_only_what_matters_is_printed():
+    """All facts are printed of a sick one, and stand in the data of both."""
+    facts = {"path": "here", **dict.fromkeys(BRIEF, "said")}
+    healthy, sick = diagnosis(**facts), diagnosis(Finding("warning", "something is odd", "mend it"), **facts)
+
+    assert [line.split()[0] for line in str(healthy).splitlines()[1:]] == list(BRIEF)
+    assert [line.split()[0] for line in str(sick).splitlines()[1:]] == ["path", *BRIEF, "warning", "->"]
+    assert healthy.to_dict()["facts"] == facts
+
+
+@pytest.mark.parametrize(
+    ("fact", "words"),
+    [
+        (1234567, "1,234,567"),
+        (True, "True"),
+        (["a", 1000], "a; 1,000"),
+        ({"Float32": 1000, "kinds": {"map": 1}}, "Float32: 1,000, kinds: map: 1"),
+    ],
+)
+def test_facts_are_put_into_words(fact, words):
+    """Numbers with commas, lists and tables on one line."""
+    assert f"values  {words}" in str(diagnosis(values=fact))
+
+
+def test_facts_that_say_nothing_are_not_printed():
+    """What is not known, or empty; a zero and a no are said."""
+    report = diagnosis(Finding("fatal", "cut"), empty="", none=None, nothing=[], zero=0, no=False)
+
+    assert str(report).splitlines()[1:] == ["  zero  0", "  no    False", "fatal    cut"]
