@@ -88,7 +88,7 @@ def statistics_task(payloads: Payloads, places: tuple[int, ...], first: int | No
 
 
 def _parts(payloads: Payloads, entries: Mapping[str, Entry], places: Mapping[str, int | None]) -> Iterator[_Part]:
-    """Tasks, in file order."""
+    """Tasks; the values of each are in file order."""
     together: list[str] = []
     size = 0
 

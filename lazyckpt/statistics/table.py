@@ -221,10 +221,6 @@ def _cell(column: str, value: Any) -> str:
     return f"{value:.4g}"
 
 
-def _sortable(value: Any) -> Any:
-    return abs(value) if isinstance(value, complex) else value
-
-
 def _jsonable(value: Any) -> Any:
     if isinstance(value, complex):
         return [_jsonable(value.real), _jsonable(value.imag)]
