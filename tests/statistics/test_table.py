@@ -11,7 +11,7 @@ import stat
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from measured_values import VALUES
 from rich.console import Console
@@ -166,6 +166,7 @@ ANY_TEXT = st.text(st.characters(exclude_characters="\0"))  # older Pythons read
 
 
 @given(ANY_TEXT, ANY_TEXT)
+@example("a\rb", "\r")
 def test_any_name_goes_into_files_and_comes_back(name, why):
     """Quotes, commas, line ends of every kind, and halves of surrogate pairs: a row stays one row."""
     table = Statistics([Row(name, "str", (), measure([]), why)])
