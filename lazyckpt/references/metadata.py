@@ -8,6 +8,7 @@ a byte two elements lie in one, and the last axis counts bytes. A string is a sc
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +22,7 @@ SHAPE: Final = "lazyckpt_shape"  # the shape in elements, where the array counts
 LEFT_OUT: Final = "lazyckpt_left_out"  # of the whole: name -> why it is not there
 GROUP: Final = '{"zarr_format":2}'
 TEMPLATES: Final = ("{{", "{%", "{#")
+_BEFORE_MARK: Final = re.compile(r"\{(?=[{%#])")
 _UTF32: Final = 4  # bytes of a character
 
 Shape = tuple[int, ...]
@@ -126,7 +128,5 @@ def attributes_text(path: str, form: Form, more: dict[str, str]) -> str:
 
 def compact(data: dict[str, Any]) -> str:
     """JSON in as few characters as may be, with nothing in it that a template engine would look into."""
-    text = json.dumps(data, separators=(",", ":"))
-    for mark in TEMPLATES:  # two such characters stand beside each other within strings only
-        text = text.replace(mark, f"\\u007b{mark[1:]}")
-    return text
+    # Two such characters stand beside each other within strings only. Of `{{{` each but the last brace begins a mark.
+    return _BEFORE_MARK.sub(r"\\u007b", json.dumps(data, separators=(",", ":")))

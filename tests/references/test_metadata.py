@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 
 import ml_dtypes
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from checkpoints import counting, pattern, tensor_value
 from entries import string_entry, tensor_entry
 from followed_references import expected, outcome, written
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors_files import item, raw
 from zarr_reading import arrays, attributes
@@ -18,7 +20,7 @@ from zarr_reading import arrays, attributes
 import lazyckpt
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import Extent
-from lazyckpt.references.metadata import LEFT_OUT, Form, Inexpressible, form_of
+from lazyckpt.references.metadata import LEFT_OUT, Form, Inexpressible, compact, form_of
 
 
 def test_types_that_zarr_lacks_are_integers_that_tell_their_name(tmp_path):
@@ -88,6 +90,19 @@ def test_no_dimension_is_shared(path):
 
     assert len(axes) == len(set(axes)) == sum(array.ndim for array in found.values())
     assert not set(axes) & set(found)
+
+
+JSON = st.recursive(st.text() | st.integers() | st.booleans(), lambda part: st.dictionaries(st.text("{%#a"), part))
+
+
+@given(st.dictionaries(st.text("{%#}ä\\"), JSON))
+@example({"{{{": "{{{%"})
+def test_no_template_stands_in_metadata(data):
+    """What a template engine would look into is escaped; JSON's readers see the text as it was."""
+    text = compact(data)
+
+    assert not re.search(r"\{[{%#]", text)
+    assert json.loads(text) == data
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
