@@ -1,0 +1,86 @@
+"""The summary behind a sidecar's pages: what LMDB's own pages say, known without a look at any."""
+
+from __future__ import annotations
+
+import lmdb
+import pytest
+from entries import MARK
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazyckpt.index.footer import finish, read_summary
+from lazyckpt.index.lmdb_pages import Pages
+from lazyckpt.index.lmdb_tree import Root, Tree
+from lazyckpt.index.records import BadRecord, Meta, encode_meta
+from lazyckpt.model.entry import Fingerprint
+
+META = Meta(MARK, 1000, 3, digests=True)
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Makes a sidecar of an LMDB file with so many keys: its path, and what LMDB says of the tree."""
+
+    def finished(count):
+        path = str(tmp_path / "net.ckpt.lmdb")
+        with lmdb.open(path, subdir=False, lock=False, map_size=2**24) as environment:
+            with environment.begin(write=True) as transaction:
+                for number in range(count):
+                    transaction.put(b"%06d" % number, b"value")
+            told = environment.stat()
+            last_page = environment.info()["last_pgno"]
+        finish(path, told["psize"], last_page + 1, encode_meta(META))
+        return path, told
+
+    return finished
+
+
+@pytest.mark.parametrize("count", [1, 50, 5000])
+def test_the_summary_says_what_lmdb_says(count, finished):
+    """How deep the tree is and how many keys it has; and the facts of the index."""
+    path, told = finished(count)
+    root, meta = read_summary(Pages(path).summary)
+
+    assert (root.depth, root.entries, meta) == (told["depth"], told["entries"], META)
+
+
+def test_the_tree_is_found_by_its_summary(finished):
+    """Every key, from the page that is named as its root."""
+    path, _ = finished(5000)
+    pages = Pages(path)
+    tree = Tree(pages, read_summary(pages.summary)[0])
+
+    assert [tree.get(b"%06d" % number) for number in range(5000)] == [b"value"] * 5000
+
+
+def test_what_is_no_lmdb_file_is_not_finished(tmp_path):
+    """Nor is it touched."""
+    path = tmp_path / "other.lmdb"
+    path.write_bytes(bytes(8192))
+
+    with pytest.raises(BadRecord, match="no LMDB file"):
+        finish(str(path), 4096, 2, encode_meta(META))
+    assert path.read_bytes() == bytes(8192)
+
+
+@given(st.integers(0, 2**16 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+def test_a_summary_is_three_numbers_and_the_facts(depth, entries, page):
+    """Little-endian, as the format says."""
+    packed = depth.to_bytes(2, "little") + entries.to_bytes(8, "little") + page.to_bytes(8, "little")
+
+    assert read_summary(packed + encode_meta(META)) == (Root(depth, entries, page), META)
+
+
+@given(st.binary(max_size=200))
+def test_a_summary_is_read_or_refused(data):
+    """Nothing else can come of bytes that happen to have fitting checksums."""
+    with pytest.raises(BadRecord):
+        read_summary(data)
+
+
+@given(st.integers(0, 2**63), st.integers(-(2**63), 2**63), st.integers(0, 2**40))
+def test_the_facts_come_back(size, time, count):
+    """Times before 1970, and of filesystems with strange clocks, too."""
+    meta = META._replace(fingerprint=Fingerprint(size, time, bytes(16)), parameters=count)
+
+    assert read_summary(bytes(18) + encode_meta(meta))[1] == meta
