@@ -1,11 +1,11 @@
-"""lazyckpt: open MindSpore checkpoints lazily, and read only what you look at.
+"""lazyckpt: open MindSpore checkpoints lazily, and read only the values you use.
 
 >>> import lazyckpt
 >>> ckpt = lazyckpt.load_checkpoint("lenet.ckpt")  # doctest: +SKIP
 >>> ckpt["conv2.weight"]  # doctest: +SKIP
 Parameter (name=conv2.weight, shape=(16, 6, 5, 5), dtype=Float32, requires_grad=True)
 
-Each public name is imported when it is first asked for, so that importing the package costs next to nothing.
+Each public name is imported on first use, so that importing the package is fast.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""What people see of a checkpoint: sizes, printable names, HTML tables for notebooks."""
+"""Formatting for display: sizes, printable names and HTML tables for notebooks."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ padding:.1rem .6rem .1rem 0;border:0;background:none;font-variant-numeric:tabula
 
 
 def facts_html(title: str, facts: Iterable[tuple[str, str]]) -> str:
-    """What is known of one thing, a line each."""
+    """An HTML table of names and values, with a title."""
     rows = "".join(f"<tr><td class=x>{text(name)}</td><td>{text(value)}</td></tr>" for name, value in facts)
     return f"{opening()}<div class=h><b>{text(title)}</b></div><div class=w><table class=f>{rows}</table></div></div>"
 
 
 def table_html(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], remark: str = "") -> str:
-    """A table with a heading."""
+    """An HTML table with a title, column headings and an optional remark."""
     head = "".join(f"<th>{text(column)}</th>" for column in columns)
     body = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     note = f"<div class=n>{text(remark)}</div>" if remark else ""
@@ -69,30 +69,33 @@ def table_html(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
 
 
 def text(raw: str, longest: int = _LONGEST) -> str:
-    """Text from a file as HTML that shows just this text: control characters told, markup escaped, ends cut."""
+    """Untrusted text as HTML: cut to a maximum length, control characters and markup escaped."""
     return html.escape(printable(raw if len(raw) <= longest else f"{raw[:longest]}…"))
 
 
 def opening() -> str:
-    """The style sheet, and the start of a box that it applies to."""
-    # The classes keep MathJax from typesetting names with dollar signs in them.
+    """The style sheet and the opening tag of the element that it styles."""
+    # The classes keep MathJax from typesetting names that contain dollar signs.
     return f'{STYLE}<div class="lzc tex2jax_ignore mathjax_ignore">'
 
 
 def printable(name: str) -> str:
-    """A name that cannot disturb a terminal: control characters are escaped."""
+    """A name that is safe to print in a terminal: control characters are escaped."""
     return name if name.isprintable() else repr(name)[1:-1]
 
 
 def without_controls(name: str) -> str:
-    """A name as it is, but for what moves a terminal's cursor or turns its text around; tabs and line ends stay."""
+    """Text with its non-printable characters escaped, except tabs and line ends.
+
+    This covers the characters that move the cursor of a terminal or change the direction of text.
+    """
     if name.isprintable():
         return name
     return "".join(letter if letter.isprintable() or letter in "\t\n" else repr(letter)[1:-1] for letter in name)
 
 
 def human_size(count: int) -> str:
-    """A byte count with three digits or so and a binary unit: `1.5 MiB`."""
+    """A byte count in about three digits with a binary unit, such as `1.5 MiB`."""
     size = float(count)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if size < 1024:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Any, Final
+from typing import Any
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import (
@@ -19,7 +19,7 @@ from lazyckpt.errors import (
     MissingFile,
     NothingLoaded,
 )
-from lazyckpt.formats import FORMATS, Format
+from lazyckpt.formats import FORMAT_NAMES, FORMATS, Format
 from lazyckpt.formats.detect import HEAD, diagnose, recognised
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, Wishes, check_place, index_in_memory
@@ -31,11 +31,9 @@ from lazyckpt.runtime import log
 from lazyckpt.sharding.weight_map import SUFFIX as LISTING
 from lazyckpt.sharding.weight_map import OpenedSet, is_listing, open_path
 from lazyckpt.sources import CACHE_BYTES, BytesSource, Source
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import Key, KeyReference, Secret, no_key, secret_or_late
 from lazyckpt.sources.paths import absolute, exists, is_url, resolved, shown
-
-NAMES_OF_FORMATS: Final = ("ckpt", "safetensors")
-DEFAULT_MODE: Final = "AES-GCM"
 
 
 def load_checkpoint(
@@ -187,7 +185,7 @@ def _check_options(
                     f"For 'load_checkpoint', when format is 'safetensors', the parameter '{option}' must be left at its"
                     " default: safetensors files are not encrypted."
                 )
-    if form not in NAMES_OF_FORMATS:
+    if form not in FORMAT_NAMES:
         raise ArgumentValueError(
             f"For 'load_checkpoint', the 'format' must be 'ckpt' or 'safetensors', but got {form!r}."
         )
@@ -213,7 +211,7 @@ def _check_file(name: object, form: str) -> str:
 
 def _advice(path: str, name: str, form: str) -> str:
     """What to do about a name that ends otherwise."""
-    other = next((other for other in NAMES_OF_FORMATS if name.endswith((other, f".{other}{LISTING}"))), None)
+    other = next((other for other in FORMAT_NAMES if name.endswith((other, f".{other}{LISTING}"))), None)
     if other is not None:
         return f"give format={other!r}"
     if os.path.isdir(path):
@@ -310,7 +308,7 @@ def format_of_name(path: str) -> str:
 def open_all(
     path: str | os.PathLike[str],
     dec_key: Key | None = None,
-    dec_mode: str = "AES-GCM",
+    dec_mode: str = DEFAULT_MODE,
     *,
     index: str = AUTO,
     block_cache: int = CACHE_BYTES,

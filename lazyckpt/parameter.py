@@ -21,7 +21,7 @@ from lazyckpt.model.dtypes import DType, of_array
 from lazyckpt.model.entry import Entry
 from lazyckpt.reading.decoding import dtype_of
 from lazyckpt.reading.reader import Payloads
-from lazyckpt.runtime.optional import needed
+from lazyckpt.runtime.optional import optional_import
 
 if TYPE_CHECKING:
     from lazyckpt.statistics.table import Statistics
@@ -126,7 +126,7 @@ class Parameter:
 
         Cost: see `writable`.
         """
-        with needed("torch"):
+        with optional_import("torch"):
             from lazyckpt.tensors import torch
 
         return torch.to_tensor(self.writable())
@@ -162,7 +162,7 @@ class Parameter:
 
         Cost: see `writable`.
         """
-        with needed("mindspore"):
+        with optional_import("mindspore"):
             from lazyckpt.tensors import mindspore
 
         return mindspore.to_parameter(self.name, self.writable(), self.dtype.name)

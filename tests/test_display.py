@@ -1,4 +1,4 @@
-"""What people see of a checkpoint: sizes and printable names."""
+"""Formatting for display: sizes and printable names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lazyckpt.display import human_size, printable, without_controls
     ],
 )
 def test_control_characters_are_escaped(name, alone, among_others):
-    """All of them in a table; where MindSpore shows names as they are, all but tabs and line ends."""
+    """A table escapes all control characters; text that MindSpore prints as it is keeps tabs and line ends."""
     assert (printable(name), without_controls(name)) == (alone, among_others)
 
 
@@ -37,5 +37,5 @@ def test_control_characters_are_escaped(name, alone, among_others):
     ],
 )
 def test_sizes_have_about_three_digits_and_a_binary_unit(count, text):
-    """However large."""
+    """Sizes of any magnitude are short."""
     assert human_size(count) == text

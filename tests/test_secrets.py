@@ -203,7 +203,7 @@ def test_no_object_shows_the_key(mode, size, tmp_path):
     pickling = [type(thing) for thing in ours if shows(pickled(thing), key)]
     kept[0].close()
 
-    assert names >= {"Checkpoint", "Parameter", "Index", "Sidecar", "Sealed", "Lock", "Secret", "Payloads"}
+    assert names >= {"Checkpoint", "Parameter", "Index", "Sidecar", "SealedCodec", "CipherKey", "Secret", "Payloads"}
     assert (printing, pickling) == ([], [])
 
 
@@ -485,7 +485,7 @@ def test_no_object_of_saving_shows_the_key(mode, size, held, tmp_path):
     held.set()
     future.result(60)
 
-    assert {type(thing).__name__ for thing in ours} >= {"How", "Lock", "Secret", "Item", "Content"}
+    assert {type(thing).__name__ for thing in ours} >= {"How", "CipherKey", "Secret", "Item", "Content"}
     assert (printing, pickling) == ([], [])
 
 

@@ -22,6 +22,8 @@ from lazyckpt.model.entry import MAP, TENSOR, Entry
 from lazyckpt.model.tensor_runs import Stretch
 from lazyckpt.parameter import Parameter
 from lazyckpt.reading.bulk import read_all
+from lazyckpt.runtime.workers import Progress
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import Secret
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from lazyckpt.writing.items import Item
     from lazyckpt.writing.targets import Inputs
 
-Progress = Callable[[int, int], object]
 REPR_ITEMS: Final = 100
 
 
@@ -193,7 +194,7 @@ class Checkpoint(Viewing):
     def save(
         self, path: str | os.PathLike[str], names: Iterable[str] | None = None, *, format: str | None = None,
         rename: Rename | None = None, dtype: str | None = None, enc_key: bytes | None = None,
-        enc_mode: str = "AES-GCM", crc_check: bool = False, align: int = 64,
+        enc_mode: str = DEFAULT_MODE, crc_check: bool = False, align: int = 64,
         max_shard_size: int | None = None, metadata: Mapping[str, str] | None = None,
         mode: int = 0o400, progress: Progress | None = None,
         in_place: bool = False, overwrite: bool = True,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from lazyckpt.checkpoint.mapping import LazyMapping, Value
 from lazyckpt.index.selection import AllNames
 from lazyckpt.model.entry import Entry
 from lazyckpt.parameter import Parameter
+from lazyckpt.runtime.workers import Progress
 from lazyckpt.tasks import Where
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from lazyckpt.views.outline import Outline
     from lazyckpt.views.plot_accessor import Plots
     from lazyckpt.views.text import TreeView
-
-Progress = Callable[[int, int], object]
 
 
 class Viewing(LazyMapping):

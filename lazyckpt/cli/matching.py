@@ -1,4 +1,4 @@
-"""`lazyckpt match`: what would load into a net."""
+"""`lazyckpt match`: compare a checkpoint with the names, shapes and dtypes of a net."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ def match_command(
     names: Annotated[
         str,
         typer.Option(
-            help="JSON: a list of names, or an object of name: [shape, dtype].", metavar="PATH", show_default=False
+            help="A JSON file: a list of names, or an object of name: [shape, dtype].",
+            metavar="PATH",
+            show_default=False,
         ),
     ],
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
-    """Tell what would load, be converted, be missing or stay unused; exit code 1 if not everything would load."""
+    """Compare a checkpoint with the parameters of a net.
+
+    Reports which values would load, be converted, be missing or stay unused. Exits with 1 unless all would load.
+    """
     from lazyckpt.explore.match import match
 
     with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:

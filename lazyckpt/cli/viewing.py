@@ -1,4 +1,4 @@
-"""`lazyckpt tree`, `stats` and `plot`: a checkpoint as a tree, as a table of numbers, as a picture."""
+"""`lazyckpt tree`, `stats` and `plot`: a checkpoint as a tree, a table or a plot."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from lazyckpt.cli.app import (
     told_plainly,
 )
 from lazyckpt.errors import LazyCkptError
+from lazyckpt.runtime.os_errors import WRITE, os_errors
 from lazyckpt.sources.encryption.keys import KeyReference
 from lazyckpt.statistics.table import COLUMNS
 from lazyckpt.views.outline import of_index
@@ -36,14 +37,14 @@ from lazyckpt.writing.targets import check_report
 @app.command()
 def tree(
     file: File,
-    prefix: Annotated[str, typer.Argument(help="Only names that start with this.")] = "",
-    depth: Annotated[int | None, typer.Option(min=1, help="Levels that are shown.", show_default=False)] = None,
+    prefix: Annotated[str, typer.Argument(help="Show only names with this prefix.")] = "",
+    depth: Annotated[int | None, typer.Option(min=1, help="The number of levels to show.", show_default=False)] = None,
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
     strategy: Strategy = [],
 ) -> None:
-    """Show the names as a tree: numbered siblings that are alike once, totals at each node. No value is read."""
+    """Show the names as a tree with totals. Numbered siblings that are alike are shown once. Reads no values."""
     with told_plainly():
         found = indexed(file, KeyReference(key_file, key_env), strategy)
         view = TreeView(of_index(os.path.basename(file), found, prefix), depth)
@@ -57,22 +58,27 @@ def tree(
 def stats(
     file: File,
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names, or patterns like 'fc*.weight'; none for all.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="Names, or patterns such as 'fc*.weight' (default: all).", show_default=False),
     ] = None,
     sort: Annotated[
-        str | None, typer.Option(help=f"A column: {', '.join(COLUMNS)}.", metavar="COLUMN", show_default=False)
+        str | None, typer.Option(help=f"Sort by a column: {', '.join(COLUMNS)}.", metavar="COLUMN", show_default=False)
     ] = None,
     as_json: AsJson = False,
     csv: Annotated[
-        str | None, typer.Option(help="Write a CSV file instead; - prints it.", metavar="PATH", show_default=False)
+        str | None,
+        typer.Option(help="Write CSV to this file instead; - prints it.", metavar="PATH", show_default=False),
     ] = None,
     force: Force = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
-    """Measure values: minimum, maximum, mean, standard deviation, L2 norm, zeros, NaNs, infinities."""
+    """Compute statistics of values.
+
+    The columns are minimum, maximum, mean, standard deviation, L2 norm, zeros, NaNs and infinities.
+    """
     if sort is not None and sort not in COLUMNS:
-        raise typer.BadParameter(f"one of {', '.join(COLUMNS)} is needed", param_hint="--sort")
+        raise typer.BadParameter(f"expected one of {', '.join(COLUMNS)}", param_hint="--sort")
     with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         wanted = chosen(checkpoint, names)
         if csv is not None and csv != "-":
@@ -92,7 +98,7 @@ def stats(
 
 
 class Picture(str, Enum):
-    """What can be drawn."""
+    """The plots that the command draws."""
 
     sizes = "sizes"
     hist = "hist"
@@ -101,37 +107,36 @@ class Picture(str, Enum):
 
 @app.command()
 def plot(
-    picture: Annotated[Picture, typer.Argument(help="Where bytes are, how values are distributed, L2 norms.")],
+    picture: Annotated[Picture, typer.Argument(help="The plot: sizes of tensors, a histogram, or L2 norms.")],
     file: File,
     output: Annotated[
-        str, typer.Option("--output", "-o", help="The picture's file: .png, .svg, .pdf.", metavar="PATH")
+        str, typer.Option("--output", "-o", help="The image to write: .png, .svg or .pdf.", metavar="PATH")
     ],
-    name: Annotated[str | None, typer.Argument(help="The parameter, for hist.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help="The parameter (hist only).", show_default=False)] = None,
     force: Force = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
-    """Draw a picture into a file: `sizes` reads no value, `hist` reads one, `norms` reads all. Needs matplotlib."""
+    """Save a plot to a file. `sizes` reads no values, `hist` reads one, `norms` reads all. Needs matplotlib."""
     if (name is None) == (picture is Picture.hist):
-        raise typer.BadParameter("hist needs a NAME, and nothing else takes one", param_hint="NAME")
+        raise typer.BadParameter("hist needs a NAME; sizes and norms take none", param_hint="NAME")
     with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         if name is not None and name not in checkpoint:
             raise no_such_name(name, checkpoint)
         check_report(output, checkpoint.payloads.files, overwrite=force)
         figure = getattr(checkpoint.plot, picture.value)(*([] if name is None else [name]))
         try:
-            figure.savefig(output, dpi=figure.dpi)
-        except ValueError as error:
+            with os_errors(output, WRITE):
+                figure.savefig(output, dpi=figure.dpi)
+        except ValueError as error:  # matplotlib knows no such kind of picture
             raise LazyCkptError(f"{output}: {error}") from error
-        except OSError as error:
-            raise LazyCkptError(f"{output} cannot be written: {error.strerror}") from error
 
 
 def chosen(names: Iterable[str], wanted: list[str] | None) -> list[str] | None:
-    """The names that are asked for, in the order of the patterns, each once; None for all.
+    """The selected names, in the order of the patterns, each once; None for all.
 
     Raises:
-        LazyCkptError: a name is not there, or nothing matches a pattern.
+        LazyCkptError: a name does not exist, or a pattern matches nothing.
     """
     if not wanted:
         return None

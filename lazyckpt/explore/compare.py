@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.model.dtypes import DType
-from lazyckpt.model.entry import MAP, STRING, TENSOR, Entry
+from lazyckpt.model.entry import MAP, MAP_PARTS, STRING, TENSOR, Entry
 from lazyckpt.reading.handles import hold_of
 from lazyckpt.reading.reader import Payloads
 from lazyckpt.writing.items import Content, Item, stored
@@ -304,7 +304,7 @@ def read(pair: Pair) -> Read:
     if pair.a.kind == STRING:
         return None, "" if same_bytes(one.contents[0], two.contents[0]) else f"{_text(one)} => {_text(two)}"
     if pair.a.kind == MAP:
-        parts = zip(("keys", "values", "status"), one.contents, two.contents, strict=False)
+        parts = zip(MAP_PARTS, one.contents, two.contents, strict=False)
         found = {name: difference for name, left, right in parts if (difference := compare(left, right)) is not None}
         values = found.get("values")
         return values or next(iter(found.values()), None), f"in its {', '.join(found)}" if found else ""

@@ -21,14 +21,13 @@ from lazyckpt.explore.diff_report import OUTCOMES, Diff, Row
 from lazyckpt.explore.find import matcher
 from lazyckpt.loading import open_all
 from lazyckpt.model.entry import REFUSED
-from lazyckpt.reading.bulk import MAX_WORKERS, PARALLEL_FROM
+from lazyckpt.runtime.workers import Progress, worker_count
 from lazyckpt.sources.paths import is_url
 from lazyckpt.tasks import Where, run
 
 MOST_RENAMES: Final = 10_000  # values, on both sides together, that are read to find out whether they were renamed
 _BATCH: Final = 2048  # pairs that are handed out to threads at once
 _TASK_BYTES: Final = 2**26  # of the first checkpoint that one task reads
-Progress = Callable[[int, int], object]
 
 
 def diff(
@@ -191,10 +190,7 @@ class _Comparison:
         if self._scheduler is not None:
             yield from self._sent(pairs)
             return
-        workers = self._workers
-        if workers is None:
-            pays = sum(pair.a.nbytes for pair in pairs) >= PARALLEL_FROM
-            workers = min(MAX_WORKERS, os.cpu_count() or 1) if pays else 1
+        workers = worker_count(self._workers, nbytes=sum(pair.a.nbytes for pair in pairs))
         if workers <= 1 or not (self._one.is_addressable and self._two.is_addressable):
             yield from map(read, pairs)
             return

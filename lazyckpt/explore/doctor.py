@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -36,11 +35,12 @@ from lazyckpt.explore.index_status import Sidecar, sidecars_of
 from lazyckpt.explore.inventory import ALIGNMENTS, Contents, Some, last_whole, missing_from
 from lazyckpt.formats import FORMATS, Format, find, format_of
 from lazyckpt.formats.ckpt import scan_range, trailer
-from lazyckpt.formats.detect import HEAD, is_text, recognised
+from lazyckpt.formats.detect import DESCRIPTIONS, HEAD, is_text, recognised
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index.store import MAX_PARAMETER_NAME
 from lazyckpt.model.entry import TENSOR, Entry, entry_of
 from lazyckpt.reading.reader import Payloads
+from lazyckpt.runtime.workers import Progress
 from lazyckpt.sharding.weight_map import is_listing, parts_of
 from lazyckpt.sources import Source, open_source
 from lazyckpt.sources.encryption.cipher import Mode, encryption_of
@@ -51,11 +51,6 @@ from lazyckpt.sources.encryption.sequential import swept
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, NOT_FILES, file_system, open_local
 from lazyckpt.sources.paths import given, on_this_machine
 
-Progress = Callable[[int, int], object]
-_KINDS: Final = {
-    "ckpt": "a MindSpore checkpoint",
-    "safetensors": "a safetensors file",
-}
 # What to do about a fault, by its type; the first that fits.
 _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (MissingFile, "check the name and the folder"),
@@ -198,7 +193,8 @@ class _Patient:
                 self._find("note", "a key was given, and the file is not encrypted", "leave the key out")
             try:
                 form = format_of(opened.source)
-                self.what = "a text file" if form == "ckpt" and len(head) >= 16 and is_text(head) else _KINDS[form]
+                is_prose = form == "ckpt" and len(head) >= 16 and is_text(head)
+                self.what = "a text file" if is_prose else DESCRIPTIONS[form]
                 self._contents(opened.source, form)
                 self._name(form)
             finally:

@@ -28,14 +28,13 @@ from lazyckpt.index import Index
 from lazyckpt.index.build import Wishes, existing
 from lazyckpt.model.entry import Entry, Plain, entry_of
 from lazyckpt.reading.reader import PIECE, Payloads
+from lazyckpt.runtime.workers import Progress, worker_count
 from lazyckpt.sources import CACHE_BYTES, BaseSource, Opened, Source, open_source
 from lazyckpt.sources.encryption.decryption import GcmSource, open_encrypted
 from lazyckpt.sources.encryption.keys import OWN_MODE, Key, LateKey, Secret, secret_of
 from lazyckpt.sources.encryption.sequential import swept
 from lazyckpt.sources.paths import given, resolved
 
-Progress = Callable[[int, int], object]
-MAX_WORKERS: Final = 8
 _BATCH: Final = 2048  # tasks handed out to threads at once
 _T = TypeVar("_T")
 
@@ -70,8 +69,7 @@ def verify(
         secret = secret_of(key)
     finally:
         key = None  # so that no traceback's variables show it
-    threads = min(MAX_WORKERS, os.cpu_count() or 1) if workers is None else max(1, workers)
-    run = _Run(given(path), threads, progress)
+    run = _Run(given(path), worker_count(workers), progress)
     run.all(secret)
     return Verification(run.path, run.size, time.perf_counter() - run.began, tuple(run.checks))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from lazyckpt.errors import CorruptFile, WrongFormat
-from lazyckpt.formats.detect import HEAD, diagnose, is_ckpt, is_safetensors
+from lazyckpt.formats.detect import ENDINGS, FORMAT_NAMES, HEAD, diagnose, is_ckpt, is_safetensors
 from lazyckpt.formats.protobuf_wire import Buffer
 from lazyckpt.model.entry import Entry, Extent, Plain, entry_of
 from lazyckpt.model.tensor_runs import Alike
@@ -48,16 +48,19 @@ class Format(NamedTuple):
         return map(entry_of, self.find(source))
 
 
-_IN_FILE_ORDER: Final = {"ckpt": True, "safetensors": False}  # each by the name of its module; the latter go by name
+__all__ = ["ENDINGS", "FORMATS", "FORMAT_NAMES", "Format", "find", "format_of", "scan"]
+
+_BY_OFFSET: Final = frozenset({"ckpt"})  # the other formats list parameters by name
 
 
 class _Formats(dict[str, Format]):
     def __missing__(self, name: str) -> Format:
-        order = _IN_FILE_ORDER[name]
+        if name not in FORMAT_NAMES:
+            raise KeyError(name)
         form = importlib.import_module(f"lazyckpt.formats.{name}")
         found = self[name] = Format(
             form.find, form.confirm, form.header_extents, form.confirm_in, getattr(form, "stand_alike", None),
-            form.metadata, form.checksums, order,
+            form.metadata, form.checksums, name in _BY_OFFSET,
         )  # fmt: skip
         return found
 

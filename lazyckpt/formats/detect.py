@@ -12,6 +12,12 @@ from lazyckpt.sources.encryption.cipher import MODES
 
 HEAD: Final = 512  # bytes that `diagnose` wants to see
 
+# The formats that can be loaded and saved: the name, which is also the ending of files and the name of the module that
+# reads them, and what messages call such a file.
+DESCRIPTIONS: Final = {"ckpt": "a MindSpore checkpoint", "safetensors": "a safetensors file"}
+FORMAT_NAMES: Final = tuple(DESCRIPTIONS)
+ENDINGS: Final = tuple(f".{name}" for name in FORMAT_NAMES)
+
 _CKPT: Final = (b"\x0a", *(mode.magic for mode in MODES.values()))  # plain, or encrypted
 
 
@@ -84,10 +90,9 @@ def diagnose(head: bytes, wanted: str = "ckpt") -> str | None:
     kind = recognised(head)
     if kind is not None:
         return f"this is {kind.what}: {kind.advice}"
-    if wanted != "safetensors" and is_safetensors(head):
-        return "this is a safetensors file: rename it to end in .safetensors and load it with format='safetensors'"
-    if wanted == "safetensors" and is_ckpt(head):
-        return "this is a MindSpore checkpoint: rename it to end in .ckpt and load it with format='ckpt'"
+    for name, matches in (("safetensors", is_safetensors), ("ckpt", is_ckpt)):
+        if wanted != name and matches(head):
+            return f"this is {DESCRIPTIONS[name]}: rename it to end in .{name} and load it with format={name!r}"
     if head.lstrip().startswith(b"{") and b'"weight_map"' in head:
         return (
             "this is the listing of a checkpoint in several files: index or open these, or load the listing as"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lazyckpt.errors import FileFault, LazyCkptError, MissingFile
+from lazyckpt.formats import ENDINGS
 from lazyckpt.index.build import Wishes, open_indexed
 from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, KeyReference, late
 from lazyckpt.sources.paths import absolute, matches, resolved
@@ -15,8 +16,6 @@ from lazyckpt.tasks import Outcome, Where, run
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
-
-ENDINGS: Final = (".ckpt", ".safetensors")
 
 
 class Built(NamedTuple):

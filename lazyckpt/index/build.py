@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
 from types import ModuleType
@@ -22,13 +22,15 @@ from lazyckpt.formats import FORMATS, find, format_of
 from lazyckpt.index import Index, locations
 from lazyckpt.index.mending import MendingStore
 from lazyckpt.index.records import BadRecord, Meta
-from lazyckpt.index.schema import CLEAR, Codec
+from lazyckpt.index.schema import PLAIN_CODEC, Codec
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.index.store import MemoryStore, Store
 from lazyckpt.model.entry import Entry, Fingerprint, Plain, entry_of
 from lazyckpt.runtime import log
-from lazyckpt.runtime.atomic_write import put
+from lazyckpt.runtime.atomic_write import atomic_write
+from lazyckpt.runtime.workers import Progress
 from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source, reopen
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import AnySecret, Key, secret_or_late
 from lazyckpt.sources.origin import ReplacedFile
 from lazyckpt.sources.paths import given, resolved
@@ -36,7 +38,6 @@ from lazyckpt.sources.paths import given, resolved
 AUTO: Final = "auto"
 MEMORY: Final = "memory"
 DIGESTS: Final = (None, "blake2b")
-Progress = Callable[[int, int], object]
 _RUN: Final = 1024  # entries between two calls of `progress`
 _DENSE: Final = 2**16  # bytes a parameter, below which a file is read as a whole anyway
 _RELEASE_EVERY: Final = 2**25  # bytes of headers and payloads walked past
@@ -81,7 +82,7 @@ DEFAULTS: Final = Wishes()
 def build_index(
     path: str | os.PathLike[str],
     dec_key: Key | None = None,
-    dec_mode: str = "AES-GCM",
+    dec_mode: str = DEFAULT_MODE,
     *,
     index_path: str | os.PathLike[str] | None = None,
     force: bool = False,
@@ -140,7 +141,7 @@ def check_place(where: object) -> str:
 
 
 def open_indexed(
-    path: str, key: AnySecret = None, dec_mode: str = "AES-GCM", where: str = AUTO, wishes: Wishes = DEFAULTS
+    path: str, key: AnySecret = None, dec_mode: str = DEFAULT_MODE, where: str = AUTO, wishes: Wishes = DEFAULTS
 ) -> Found:
     """Open a file together with its index, which is found fresh, or built.
 
@@ -308,7 +309,7 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> _Stored:
 
     source: Any = _plain(opened, wishes)  # of an encrypted file, one with a table
     facts = _facts(opened, wishes)
-    codec: Codec = CLEAR
+    codec: Codec = PLAIN_CODEC
     frames = None
     if opened.lock is not None:
         sealing = _locked().Sealing(opened.lock, wishes.sealed)
@@ -321,7 +322,7 @@ def _build(path: str, opened: Opened, wishes: Wishes) -> _Stored:
         opened.origin.check()
 
     os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-    put(path, fill, mode=opened.origin.mode & 0o666 | 0o400)
+    atomic_write(path, fill, mode=opened.origin.mode & 0o666 | 0o400)
     try:
         store = Sidecar(path)
     except BadRecord as error:

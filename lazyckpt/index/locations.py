@@ -21,7 +21,7 @@ from lazyckpt.index.records import BadRecord
 from lazyckpt.index.schema import SUFFIX
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.runtime import log
-from lazyckpt.runtime.atomic_write import draft
+from lazyckpt.runtime.atomic_write import temporary
 from lazyckpt.sources import Opened
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system
 from lazyckpt.sources.paths import download, is_url, shown, upload
@@ -116,14 +116,14 @@ def _brought(opened: Opened, target: str) -> bool:
         return False
     try:
         os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-        with draft(target) as made:
-            download(url, made.private)
-            store = Sidecar(made.private)
+        with temporary(target) as made:
+            download(url, made.path)
+            store = Sidecar(made.path)
             store.close()
             if not opened.origin.bears(store.meta.fingerprint):
                 log.info("the index %s is of an older or of another object", shown(url))
                 return False
-            made.place(0o600)
+            made.commit(0o600)
             forget_others(target, opened)
             return True
     except (OSError, LazyCkptError, BadRecord) as error:

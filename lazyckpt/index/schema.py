@@ -30,14 +30,14 @@ class Codec(Protocol):
     def name_key(self, name: bytes) -> bytes:
         """The key of a name in UTF-8."""
 
-    def close(self, key: bytes, value: bytes) -> bytes:
+    def seal(self, key: bytes, value: bytes) -> bytes:
         """What to store for a value."""
 
-    def open(self, key: bytes, stored: bytes) -> bytes | None:
+    def unseal(self, key: bytes, stored: bytes) -> bytes | None:
         """The value, or None if it was not written under this key with this codec."""
 
 
-class Clear:
+class PlainCodec:
     """For plain checkpoints."""
 
     in_name_order = True
@@ -51,16 +51,16 @@ class Clear:
 
         return NAMES + name[:LONGEST_PLAIN_NAME] + b"\xff" + hashlib.blake2b(name, digest_size=32).digest()
 
-    def close(self, key: bytes, value: bytes) -> bytes:  # noqa: ARG002 (clear values do not depend on their keys)
+    def seal(self, key: bytes, value: bytes) -> bytes:  # noqa: ARG002 (clear values do not depend on their keys)
         """As it is."""
         return value
 
-    def open(self, key: bytes, stored: bytes) -> bytes | None:  # noqa: ARG002 (likewise)
+    def unseal(self, key: bytes, stored: bytes) -> bytes | None:  # noqa: ARG002 (likewise)
         """As it is."""
         return stored
 
 
-CLEAR: Final = Clear()
+PLAIN_CODEC: Final = PlainCodec()
 
 
 def record_key(place: int) -> bytes:

@@ -11,10 +11,10 @@ from typing import Final
 
 from lazyckpt.errors import StaleIndex
 from lazyckpt.index.records import Meta
-from lazyckpt.index.schema import CLEAR, FRAMES, NAMES, Codec
+from lazyckpt.index.schema import FRAMES, NAMES, PLAIN_CODEC, Codec
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.sources import Source
-from lazyckpt.sources.encryption.cipher import Lock, Seal
+from lazyckpt.sources.encryption.cipher import CipherKey, RecordCipher
 from lazyckpt.sources.encryption.decryption import open_encrypted, prove_key
 from lazyckpt.sources.encryption.frames import FrameTable
 from lazyckpt.sources.encryption.sequential import swept
@@ -27,7 +27,7 @@ _PAD: Final = 64
 __all__ = ["Sealing", "open_encrypted", "swept", "unlock"]
 
 
-class Sealed:
+class SealedCodec:
     """For encrypted checkpoints.
 
     Attributes:
@@ -38,10 +38,10 @@ class Sealed:
     in_name_order = False
     can_seal = True
 
-    def __init__(self, lock: Lock, salt: bytes | None = None) -> None:
+    def __init__(self, lock: CipherKey, salt: bytes | None = None) -> None:
         self.salt = os.urandom(SALT) if salt is None else salt
         material = lock.derive(self.salt, _PURPOSE, 32 + 32 + CHECK)
-        self._seal = Seal(material[:32])
+        self._cipher = RecordCipher(material[:32])
         self._hash_key = material[32:64]
         self.check = material[64:]
         self._numbers = itertools.count()
@@ -54,33 +54,33 @@ class Sealed:
         """A keyed hash."""
         return NAMES + hashlib.blake2b(name, key=self._hash_key, digest_size=16).digest()
 
-    def close(self, key: bytes, value: bytes) -> bytes:
+    def seal(self, key: bytes, value: bytes) -> bytes:
         """Sealed, and bound to its key."""
         number = _NUMBER.pack(next(self._numbers))
         padded = value + b"\x80" + bytes(-(len(value) + 1) % _PAD)
-        return number + self._seal.close(number + bytes(4), padded, key)
+        return number + self._cipher.encrypt(number + bytes(4), padded, key)
 
-    def open(self, key: bytes, stored: bytes) -> bytes | None:
+    def unseal(self, key: bytes, stored: bytes) -> bytes | None:
         """Opened, or None if it is another's or was touched."""
         number = stored[: _NUMBER.size]
-        padded = self._seal.open(number + bytes(4), stored[_NUMBER.size :], key) if len(number) == 8 else None
+        padded = self._cipher.decrypt(number + bytes(4), stored[_NUMBER.size :], key) if len(number) == 8 else None
         return None if padded is None else padded.rstrip(b"\0")[:-1]
 
 
-def unlock(store: Sidecar, raw: Source, lock: Lock, cache: int) -> Source:
+def unlock(store: Sidecar, raw: Source, lock: CipherKey, cache: int) -> Source:
     """Open a sidecar with the file's key, and the file as the sidecar pins it.
 
     Raises:
         StaleIndex: it was built with another key, or is damaged.
         WrongKey: the key does not fit it, nor does it open the file.
     """
-    seal = Sealed(lock, store.meta.salt)
-    if not seal.fits(store.meta.check):
+    codec = SealedCodec(lock, store.meta.salt)
+    if not codec.fits(store.meta.check):
         prove_key(raw, lock)
         raise StaleIndex("it was sealed with another key")
     if store.meta.sealed:
-        store.unlock(seal)
-    frames = store.frames(seal)
+        store.unlock(codec)
+    frames = store.frames(codec)
     if not frames:
         raise StaleIndex("it has no table of blocks")
     try:
@@ -96,15 +96,15 @@ class Sealing:
         codec: how its records are written.
     """
 
-    def __init__(self, lock: Lock, sealed: bool = True) -> None:
-        self._seal = Sealed(lock)
+    def __init__(self, lock: CipherKey, sealed: bool = True) -> None:
+        self._codec = SealedCodec(lock)
         self._sealed = sealed
-        self.codec: Codec = self._seal if sealed else CLEAR
+        self.codec: Codec = self._codec if sealed else PLAIN_CODEC
 
     def facts(self, facts: Meta) -> Meta:
         """An index's facts, with what tells its key."""
-        return facts._replace(sealed=self._sealed, salt=self._seal.salt, check=self._seal.check)
+        return facts._replace(sealed=self._sealed, salt=self._codec.salt, check=self._codec.check)
 
     def frames(self, table: FrameTable) -> bytes:
         """The table of frames, sealed."""
-        return self._seal.close(FRAMES, table.to_bytes())
+        return self._codec.seal(FRAMES, table.to_bytes())

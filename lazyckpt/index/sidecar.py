@@ -25,7 +25,16 @@ from lazyckpt.index.footer import read_summary
 from lazyckpt.index.lmdb_pages import Pages
 from lazyckpt.index.lmdb_tree import OUTSIDE, Leaf, Tree
 from lazyckpt.index.records import BadRecord, NameStarts, OddRecord, names_of
-from lazyckpt.index.schema import CLEAR, FRAMES, IRREGULAR, LONGEST_PLAIN_NAME, PLACE, RECORD_KEY, Codec, record_key
+from lazyckpt.index.schema import (
+    FRAMES,
+    IRREGULAR,
+    LONGEST_PLAIN_NAME,
+    PLACE,
+    PLAIN_CODEC,
+    RECORD_KEY,
+    Codec,
+    record_key,
+)
 
 _RUN: Final = 4096  # records of a sealed index opened at once
 _FAULTS: Final = (BadRecord, OSError, *OUTSIDE)
@@ -46,7 +55,7 @@ class Sidecar:
         """
         self.path: str | None = path
         self._path = path
-        self._codec: Codec = CLEAR
+        self._codec: Codec = PLAIN_CODEC
         pages = Pages(path)
         root, self.meta = read_summary(pages.summary)
         tree = Tree(pages, root)
@@ -69,14 +78,14 @@ class Sidecar:
         """Let go of the file; it is closed when nobody is reading."""
         self._tree = None
 
-    def frames(self, seal: Codec) -> bytes | None:
+    def frames(self, codec: Codec) -> bytes | None:
         """The table of frames of an encrypted file, which is sealed even where records are not.
 
         Returns:
             None if there is none, or none that was sealed with this key.
         """
         stored = self._get(FRAMES)
-        return None if stored is None else seal.open(FRAMES, stored)
+        return None if stored is None else codec.unseal(FRAMES, stored)
 
     def position(self, name: str) -> int | None:
         """See `Store.position`."""
@@ -178,7 +187,7 @@ class Sidecar:
             raise self._damaged(str(error)) from error
 
     def _opened(self, key: bytes, stored: bytes) -> bytes:
-        value = self._codec.open(key, stored)
+        value = self._codec.unseal(key, stored)
         if value is None:
             raise self._damaged("a record was not sealed with this key")
         return value

@@ -20,12 +20,12 @@ import lmdb
 from lazyckpt.index.footer import finish
 from lazyckpt.index.records import Meta, encode_meta
 from lazyckpt.index.schema import (
-    CLEAR,
     FACTS,
     FRAMES,
     IRREGULAR,
     LONGEST_PLAIN_NAME,
     PLACE,
+    PLAIN_CODEC,
     RECORD_KEY,
     RECORDS,
     Codec,
@@ -40,7 +40,7 @@ _Item = tuple[bytes, bytes]
 
 
 def write(
-    path: str, entries: Iterable[Plain | Entry], facts: Meta, codec: Codec = CLEAR, frames: bytes | None = None
+    path: str, entries: Iterable[Plain | Entry], facts: Meta, codec: Codec = PLAIN_CODEC, frames: bytes | None = None
 ) -> Meta:
     """Write a whole index to `path`, an empty or absent file that nobody else knows of yet, and sync it.
 
@@ -66,7 +66,7 @@ def write(
 class SidecarWriter:
     """An index on its way to a file: entries are added as they become known, what is known of them all comes last."""
 
-    def __init__(self, path: str, codec: Codec = CLEAR) -> None:
+    def __init__(self, path: str, codec: Codec = PLAIN_CODEC) -> None:
         """Start a file; see `write`.
 
         Raises:
@@ -147,7 +147,7 @@ class _Records:
         pack = RECORD_KEY.pack
         items = [(pack(RECORDS, place), record) for place, record in records]
         if self._codec.can_seal:
-            items = [(key, self._codec.close(key, record)) for key, record in items]
+            items = [(key, self._codec.seal(key, record)) for key, record in items]
         self._items = self._new(items)
 
     def finish(self, places: dict[bytes, int], rest: list[_Item]) -> None:

@@ -8,7 +8,7 @@ parameters makes a million of them.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lazyckpt.model.dtypes import DType
 
@@ -16,6 +16,7 @@ TENSOR = "tensor"
 STRING = "string"
 MAP = "map"
 REFUSED = "refused"
+MAP_PARTS: Final = ("keys", "values", "status")  # the arrays of a map parameter, in file order
 
 
 class Extent(NamedTuple):
@@ -26,7 +27,7 @@ class Extent(NamedTuple):
 
 
 class Array(NamedTuple):
-    """One of the arrays (keys, values, status) of a map parameter."""
+    """One of the arrays of a map parameter; `MAP_PARTS` names them."""
 
     dtype: DType
     shape: tuple[int, ...]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -10,9 +9,8 @@ from typing import Any, Final, NamedTuple
 from lazyckpt.model.entry import Entry
 from lazyckpt.model.tensor_runs import Stretch
 from lazyckpt.reading.reader import Payloads
+from lazyckpt.runtime.workers import Progress, worker_count
 
-PARALLEL_FROM: Final = 2**25  # bytes in all below which threads cost more than they bring
-MAX_WORKERS: Final = 8
 _TURN_BYTES: Final = 2**21  # of values that a thread takes on at once
 BATCH_BYTES: Final = 2**30  # of values that share reads of a source that decrypts or fetches
 
@@ -21,7 +19,7 @@ def read_all(
     payloads: Payloads,
     jobs: dict[str, Entry],
     workers: int | None,
-    progress: Callable[[int, int], object] | None,
+    progress: Progress | None,
     stretches: Sequence[Stretch] = (),
 ) -> dict[str, Any]:
     """Read the values of entries, each into memory of its own (small ones that are alike share some KiB).
@@ -38,8 +36,7 @@ def read_all(
     """
     turns = list(_turns(jobs, stretches, _TURN_BYTES if payloads.is_addressable else BATCH_BYTES))
     total = sum(turn.stored for turn in turns)
-    if workers is None:
-        workers = min(MAX_WORKERS, os.cpu_count() or 1) if total >= PARALLEL_FROM else 1
+    workers = worker_count(workers, nbytes=total)
     values: dict[str, Any] = {}
     done = 0
     for turn, found in zip(turns, _values(payloads, turns, workers), strict=True):

@@ -15,7 +15,7 @@ from itertools import islice, product
 from typing import Any, Final, NamedTuple
 
 from lazyckpt.errors import ArgumentValueError
-from lazyckpt.model.entry import MAP, REFUSED, TENSOR, Entry, Extent
+from lazyckpt.model.entry import MAP, MAP_PARTS, REFUSED, TENSOR, Entry, Extent
 from lazyckpt.reading.reader import Payloads
 from lazyckpt.references import chunks, metadata
 from lazyckpt.references.files import Files
@@ -23,7 +23,6 @@ from lazyckpt.references.metadata import GROUP, Form, Inexpressible, form_of
 from lazyckpt.references.names import parents, path_of
 
 _BATCH: Final = 512  # entries whose headers are proven at once
-_PARTS: Final = ("keys", "values", "status")  # of a map; `~ke` is no escape
 _MARK: Final = b"base64:"  # how copied content is announced; content that begins so itself would be taken for it
 Known = Callable[[], Iterable[tuple[str, Any]]]
 Boxes = Sequence[tuple[chunks.Shape, Entry]]  # where each begins in the whole
@@ -139,9 +138,9 @@ class Walk:
         Raises:
             Inexpressible: there is none, or one too many.
         """
-        if not 1 <= len(entry.arrays) <= len(_PARTS):
-            raise Inexpressible(f"a map has 1 to {len(_PARTS)} arrays, this one {len(entry.arrays)}")
-        told = zip(_PARTS, entry.arrays, strict=False)
+        if not 1 <= len(entry.arrays) <= len(MAP_PARTS):
+            raise Inexpressible(f"a map has 1 to {len(MAP_PARTS)} arrays, this one {len(entry.arrays)}")
+        told = zip(MAP_PARTS, entry.arrays, strict=False)
         return [self._part(path, entry.name, part, *array) for part, array in told]
 
     def _part(self, path: str, name: str, part: str, *array: Any) -> Node:

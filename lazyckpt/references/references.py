@@ -11,7 +11,7 @@ from lazyckpt.reading.reader import Payloads
 from lazyckpt.references import json_writer, parquet_writer
 from lazyckpt.references.files import Files
 from lazyckpt.references.hierarchy import How, Known, Walk
-from lazyckpt.runtime.atomic_write import draft, told_of
+from lazyckpt.runtime.atomic_write import file_errors, temporary
 from lazyckpt.writing.targets import check_report
 
 _MODE: Final = 0o644
@@ -84,10 +84,10 @@ class References:
 
     def _save_json(self, path: str) -> dict[str, str]:
         walk = self._walk()
-        with told_of(path), draft(path) as made:
-            with open(made.private, "w", encoding="utf-8", newline="", buffering=_BUFFER) as file:
+        with file_errors(path), temporary(path) as made:
+            with open(made.path, "w", encoding="utf-8", newline="", buffering=_BUFFER) as file:
                 json_writer.write(file, walk.nodes())
-            made.place(_MODE)
+            made.commit(_MODE)
         return walk.left_out
 
     def _save_parquet(self, path: str) -> dict[str, str]:

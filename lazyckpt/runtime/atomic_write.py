@@ -1,9 +1,10 @@
-"""A file comes to its place whole or not at all.
+"""Atomic file writes: a private temporary file, then a rename.
 
-It is written under a private name in the folder it goes to, and renamed. The private names of a file are always the
-same few (`.<name>.tmp`, `.<name>.1.tmp`, …) and locked while they are written: a writer takes the first that nobody
-holds, so what a killed one left is taken over by the next; and each takes away what it finds of others that died.
-Writers at the same time have names of their own; all end with a whole file, and the last one stays.
+The temporary file stands in the target's folder, because a rename is atomic within one file system only. The temporary
+names of a target are a fixed few (`.<name>.tmp`, `.<name>.1.tmp`, …), and a writer holds a lock on the one it uses. It
+takes the first name that is not locked, so a file left by a killed writer is reused by the next one; each writer also
+removes the leftovers that it finds. Concurrent writers use different names: every one of them produces a whole file,
+and the last rename wins.
 """
 
 from __future__ import annotations
@@ -15,84 +16,87 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from lazyckpt.errors import FolderInTheWay, LazyCkptError, MissingFolder, UnwritableFile
+from lazyckpt.errors import FolderInTheWay, MissingFolder, UnwritableFile
+from lazyckpt.runtime.os_errors import WRITE, os_errors
 
 try:
     import fcntl
-except ImportError:  # Windows: every writer takes a name that nobody ever had
+except ImportError:  # Windows: every writer makes up a name that was never used
     fcntl = None  # type: ignore[assignment]
 
-_NAMES: Final = 8  # writers of one file at the same time that have lasting private names
-_HELD: Final = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # what a lock says that another holds
+_NAMES: Final = 8  # concurrent writers of one target that get a reusable name
+_HELD: Final = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # `flock` fails so when another process holds the lock
 
 
 class _NoLocks(OSError):
-    """The file system has no locks (Lustre as it is often mounted, some that lie in user processes)."""
+    """The file system does not support locks (Lustre with its usual mount options, some FUSE file systems)."""
 
 
-class Draft:
-    """A private file on its way to its place.
+class TemporaryFile:
+    """A private file that replaces its target when it is committed.
 
     Attributes:
-        path: where it is going.
-        private: where it is until then.
+        target: the path that it will have.
+        path: the path that it has until then.
     """
 
-    def __init__(self, path: str, private: str) -> None:
+    def __init__(self, target: str, path: str) -> None:
+        self.target = target
         self.path = path
-        self.private = private
 
-    def place(self, mode: int, *, durable: bool = False) -> None:
-        """Rename it into place, over what was there.
+    def commit(self, mode: int, *, durable: bool = False) -> None:
+        """Rename the file to its target, replacing what was there.
 
         Args:
             mode: its permission bits.
-            durable: bring it, and its name, to the disk first: what power failure must not take.
+            durable: sync the file before the rename and the folder after it, so that both survive a power failure.
         """
         if durable:
-            _sync(self.private)
-        os.chmod(self.private, mode)
-        os.replace(self.private, self.path)
+            _sync(self.path)
+        os.chmod(self.path, mode)
+        os.replace(self.path, self.target)
         if durable:
-            with contextlib.suppress(OSError):  # a folder that may not be read; the file is in its place all the same
-                _sync(os.path.dirname(self.path) or ".")
+            # Syncing a folder needs permission to read it. Without that the rename has happened all the same.
+            with contextlib.suppress(OSError):
+                _sync(os.path.dirname(self.target) or ".")
 
 
 @contextlib.contextmanager
-def draft(path: str) -> Iterator[Draft]:
-    """A private, empty file for `path`. What was not put in its place when the block ends is removed.
+def temporary(target: str) -> Iterator[TemporaryFile]:
+    """An empty temporary file for a target; removed at the end of the block unless it was committed.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    private, descriptor = _private(path)
+    path, descriptor = _private(target)
     try:
-        yield Draft(path, private)
+        yield TemporaryFile(target, path)
     finally:
+        # After a commit the name may belong to the next writer: only the file that was opened here is removed.
         with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(descriptor), os.lstat(private)):
-                os.unlink(private)
+            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                os.unlink(path)
         os.close(descriptor)
-        _sweep(path)
+        _sweep(target)
 
 
-def put(path: str, fill: Callable[[str], object], *, mode: int | None = None) -> None:
-    """Make the file at `path` by letting `fill` write a private file, which is then renamed into place.
+def atomic_write(path: str, fill: Callable[[str], object], *, mode: int | None = None) -> None:
+    """Write a file in one atomic step: fill a temporary file, then rename it to `path`.
 
-    Whatever was there before stays until the rename, and for good if anything fails.
+    The previous file stays until the rename, and for good if anything fails.
 
     Args:
-        path: where.
-        fill: is given the name of the private file.
-        mode: permission bits; None for those of what is there, or for a file that all may read.
+        path: the target.
+        fill: writes the content; called with the path of the temporary file.
+        mode: permission bits; None for those of the previous file, or 0o644 for a new one.
 
     Raises:
-        OSError: the folder cannot be written, or is full.
-        Exception: what `fill` raises; nothing is left behind.
+        OSError: the folder cannot be written, or the disk is full.
+        Exception: whatever `fill` raises; the temporary file is removed.
     """
-    with draft(path) as made:
-        fill(made.private)
-        made.place(_mode_at(path) if mode is None else mode)
+    with temporary(path) as made:
+        fill(made.path)
+        made.commit(_mode_at(path) if mode is None else mode)
 
 
 def _mode_at(path: str) -> int:
@@ -103,22 +107,23 @@ def _mode_at(path: str) -> int:
 
 
 @contextlib.contextmanager
-def told_of(path: str) -> Iterator[None]:
-    """Faults of the system as errors that say which file they are about."""
+def file_errors(path: str) -> Iterator[None]:
+    """Check that a path can be the target of a write, and raise the system's errors as the package's own.
+
+    Raises:
+        FolderInTheWay: the path is a folder.
+        MissingFolder: its folder does not exist.
+        UnwritableFile: it is a device or a pipe, or the system refused to write it. The previous file stays.
+    """
     folder = os.path.dirname(path)
-    try:
+    with os_errors(path, WRITE):
         if os.path.isdir(path):
-            raise FolderInTheWay(errno.EISDIR, f"{path} is a folder; the name of a file is needed")
+            raise FolderInTheWay(errno.EISDIR, f"{path} is a folder; give the name of a file")
         if not os.path.isdir(folder):
             raise MissingFolder(errno.ENOENT, f"{path} cannot be written: there is no folder {folder}; create it first")
         if os.path.exists(path) and not os.path.isfile(path):
-            raise UnwritableFile(errno.EINVAL, f"{path} is a device or a pipe; the name of a file is needed")
+            raise UnwritableFile(errno.EINVAL, f"{path} is a device or a pipe; give the name of a file")
         yield
-    except LazyCkptError:
-        raise
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise UnwritableFile(error.errno, f"{path} cannot be written: {why}; what was there before is kept") from error
 
 
 def _private(path: str) -> tuple[str, int]:
@@ -150,20 +155,21 @@ def _names(path: str) -> list[str]:
 
 
 def _lock(path: str, create: int) -> int:
-    """The file at `path`, to which nobody else writes until it is closed, or -1 when another is at it.
+    """Open and lock a temporary file: a descriptor, or -1 if another writer holds it.
 
     Raises:
-        _NoLocks: there are no locks here; no empty file is left.
+        _NoLocks: the file system does not support locks; an empty file is not left behind.
     """
     descriptor = os.open(path, os.O_RDWR | create | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         status = os.fstat(descriptor)
-        # The other writer may have renamed the file away between the open and the lock.
+        # The writer that held the lock may have renamed the file to its target between our open and our lock. Then the
+        # name leads elsewhere, or nowhere, and the descriptor is the finished file: it must not be written to.
         if os.path.samestat(status, os.lstat(path)):
             if status.st_nlink == 1 and stat.S_ISREG(status.st_mode):
                 return descriptor
-            os.unlink(path)  # a pipe, or a file that has another name besides: not to be written to
+            os.unlink(path)  # a pipe, or a hard link: writing would change a file that has another name
     except FileNotFoundError:
         pass
     except OSError as error:
@@ -177,7 +183,7 @@ def _lock(path: str, create: int) -> int:
 
 
 def _sweep(path: str) -> None:
-    """Remove what killed writers left."""
+    """Remove the files that killed writers left."""
     if fcntl is None:
         return
     for private in _names(path):

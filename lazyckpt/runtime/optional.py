@@ -9,7 +9,7 @@ from lazyckpt.errors import MissingPackage
 
 
 @contextlib.contextmanager
-def needed(extra: str) -> Iterator[None]:
+def optional_import(extra: str) -> Iterator[None]:
     """Around an import of what one of our extras brings.
 
     Raises:

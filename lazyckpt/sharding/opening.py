@@ -28,6 +28,7 @@ from lazyckpt.sharding.shard_reader import MergedPayloads
 from lazyckpt.sharding.strategy import Strategy, read_strategy, strategy_files
 from lazyckpt.sources import CACHE_BYTES
 from lazyckpt.sources.concatenated import JoinedSource
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import AnySecret, Key, Secret, secret_or_late
 from lazyckpt.sources.local import local_files
 from lazyckpt.sources.paths import absolute, is_folder, resolved
@@ -37,7 +38,7 @@ Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 def open_sharded(
-    folder_or_files: Paths, strategy: Paths | None = None, dec_key: Key | None = None, dec_mode: str = "AES-GCM", *,
+    folder_or_files: Paths, strategy: Paths | None = None, dec_key: Key | None = None, dec_mode: str = DEFAULT_MODE, *,
     index: str = AUTO, whole: bool = False, collisions: str = "refuse", check: bool = False,
     block_cache: int = CACHE_BYTES,
 ) -> Checkpoint:  # fmt: skip

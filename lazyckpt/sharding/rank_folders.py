@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from lazyckpt.errors import ArgumentTypeError, MissingFile, UnreadableFile, WrongFormat
+from lazyckpt.errors import ArgumentTypeError, MissingFile, WrongFormat
+from lazyckpt.formats import ENDINGS
 from lazyckpt.sources.paths import is_file, is_folder, join, names_in, read
 
 LARGEST_FILE: Final = 2**28  # of those that describe a run: a strategy takes some hundred bytes for each parameter
-ENDINGS: Final = (".ckpt", ".safetensors")
 _RANK: Final = re.compile(r"rank_(\d+)$")
 _STEP: Final = re.compile(r"-(\d+)_(\d+)\.\w+$")
 
@@ -70,12 +70,7 @@ def content_of(path: str, kind: str) -> bytes:
         MissingFile, UnreadableFile: it is not there, or cannot be read.
         WrongFormat: it is larger than any such file.
     """
-    try:
-        data = read(path, LARGEST_FILE + 1)
-    except FileNotFoundError:
-        raise MissingFile(f"there is no {kind} {path}") from None
-    except OSError as error:
-        raise UnreadableFile(f"the {kind} {path} cannot be read: {error.strerror}") from error
+    data = read(path, LARGEST_FILE + 1, f"the {kind}")
     if len(data) > LARGEST_FILE:
         raise WrongFormat(f"it is too large for a {kind}", file=path)
     return data

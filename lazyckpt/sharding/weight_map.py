@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.errors import ArgumentValueError, CorruptFile, MissingFile, UnreadableFile
+from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile
 from lazyckpt.formats import FORMATS, Format
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, Found, Wishes, open_indexed
@@ -146,10 +146,8 @@ def read_listing(path: str) -> dict[str, str]:
     """
     try:
         listing = json.loads(read(path))
-    except MissingFile:
+    except LazyCkptError:  # some of these are ValueErrors, too
         raise
-    except OSError as error:
-        raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"the listing is no JSON: {error}", file=path) from None
     homes: Any = listing.get(_WEIGHT_MAP) if isinstance(listing, dict) else None

@@ -11,13 +11,12 @@ from typing import Final, NamedTuple
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, WrongKey
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
-from lazyckpt.sources.encryption.cipher import MODES, Lock, encryption_of
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, MODES, CipherKey, encryption_of
 from lazyckpt.sources.encryption.keys import OWN_MODE, AnySecret, LateKey
 from lazyckpt.sources.local import open_local
 from lazyckpt.sources.origin import LocalOrigin, Origin
 from lazyckpt.sources.paths import is_url
 
-DEFAULT_MODE: Final = "AES-GCM"
 CACHE_BYTES: Final = 256 * 2**20  # decrypted blocks of a GCM file kept in memory, unless told otherwise
 _MARK: Final = 4  # first bytes of a file, which tell its encryption
 
@@ -35,7 +34,7 @@ class Opened(NamedTuple):
 
     source: Source
     origin: Origin
-    lock: Lock | None
+    lock: CipherKey | None
 
     @property
     def path(self) -> str:
@@ -111,7 +110,7 @@ def _open_remote(url: str, cache: int) -> tuple[Source, Origin]:
     return open_remote(url, cache)
 
 
-def _lock(raw: Source, head: bytes, key: AnySecret, mode_name: str) -> Lock | None:
+def _lock(raw: Source, head: bytes, key: AnySecret, mode_name: str) -> CipherKey | None:
     found = encryption_of(head[:_MARK])
     if isinstance(key, LateKey):
         if found is None and key.insists and raw.size:
@@ -127,7 +126,7 @@ def _lock(raw: Source, head: bytes, key: AnySecret, mode_name: str) -> Lock | No
         return None
     if mode_name not in MODES:
         raise ArgumentValueError(f"dec_mode must be one of {', '.join(MODES)}, not {mode_name!r}")
-    lock = Lock(MODES[mode_name], key)
+    lock = CipherKey(MODES[mode_name], key)
     if not raw.size:
         return None
     if found is None:

@@ -25,9 +25,10 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, UnreadableFile
+from lazyckpt.errors import ChangedFile, ClosedCheckpoint
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.runtime import log
+from lazyckpt.runtime.os_errors import READ, os_errors, translated
 from lazyckpt.sources.base import BaseSource, BytesSource, LocalFile, Source
 
 _MOST_PRIVATE_MAPS: Final = 128
@@ -200,7 +201,7 @@ class _Descriptor:
                 # One call moves at most 0x7ffff000 bytes on Linux.
                 got = os.preadv(self._number, [destination[done : done + 2**30]], offset + done)
             except OSError as error:
-                raise UnreadableFile(f"{source.name}: reading at byte {offset + done:,} failed: {error}") from error
+                raise translated(error, source.name, READ, f"byte {offset + done:,} of") from error
             if got == 0:
                 raise ChangedFile(
                     f"the file ends at byte {offset + done:,}; it had {source.size:,} when it was opened",
@@ -271,23 +272,17 @@ def open_local(path: str, access: str = "auto") -> Local:
 
     Cost: one open, one stat, one map; two reads of 4 KiB, without the map, of which no page is touched.
     """
-    descriptor = -1
-    try:
+    with os_errors(path, READ, "the checkpoint file:"):
+        # O_NONBLOCK: opening a pipe would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _not_regular(path, status.st_mode)
-        head = os.pread(descriptor, SAMPLED, 0)
-        last = os.pread(descriptor, SAMPLED, status.st_size - SAMPLED) if status.st_size > SAMPLED else head
-        return Local(_choose(path, descriptor, status, access), status, head, hash_of_ends(head, last))
-    except FileNotFoundError as error:
-        raise MissingFile(
-            f"the checkpoint file: {path} does not exist, please check the name and the folder"
-        ) from error
-    except OSError as error:
-        raise UnreadableFile(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
-    finally:
-        if descriptor >= 0:
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise _not_regular(path, status.st_mode)
+            head = os.pread(descriptor, SAMPLED, 0)
+            last = os.pread(descriptor, SAMPLED, status.st_size - SAMPLED) if status.st_size > SAMPLED else head
+            return Local(_choose(path, descriptor, status, access), status, head, hash_of_ends(head, last))
+        finally:
             os.close(descriptor)
 
 
@@ -320,7 +315,7 @@ def _choose(path: str, descriptor: int, status: os.stat_result, access: str) -> 
 
 
 def _not_regular(path: str, mode: int) -> OSError:
-    what = NOT_FILES.get(stat.S_IFMT(mode), "no regular file")
+    what = NOT_FILES.get(stat.S_IFMT(mode), "something else")
     code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
     return OSError(code, f"it is {what}, not a file", path)
 

@@ -19,10 +19,8 @@ from lazyckpt.errors import (
     ArgumentTypeError,
     ArgumentValueError,
     LazyCkptError,
-    MissingFile,
-    UnreadableFile,
-    UnwritableFile,
 )
+from lazyckpt.runtime.os_errors import READ, WRITE, number_of, os_errors, translated
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -30,7 +28,8 @@ if TYPE_CHECKING:
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
 _LOCAL: Final = re.compile(r"(?:file|local)://")
 _QUERY: Final = re.compile(r"(https?://[^?#\s'\"]*)[?#][^\s'\"]*")
-_GONE: Final = (404, 410)  # what web servers answer when there is nothing
+# What web servers answer, as the system's error numbers.
+_STATUSES: Final = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT, 410: errno.ENOENT}
 _WEB: Final = re.compile(r"https?://")
 
 
@@ -97,23 +96,30 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
 
 
 @contextmanager
-def told(url: str) -> Iterator[None]:
-    """What a file system raises (anything: they are of many makers), as one of our errors, without its secrets.
+def fs_errors(url: str) -> Iterator[None]:
+    """Raise what an fsspec file system raises as one of the package's errors, with secrets taken out.
+
+    File systems come from many authors and raise anything. The cause is dropped, because it may show a signed URL.
 
     Raises:
-        MissingFile: there is nothing of that name.
+        MissingFile: there is no such object.
         UnreadableFile: anything else.
     """
     try:
         yield
     except LazyCkptError:
         raise
-    except Exception as error:  # noqa: BLE001 (told below)
-        if isinstance(error, FileNotFoundError) or getattr(error, "status", None) in _GONE:
-            what = f"the checkpoint file: {shown(url)} does not exist, please check the address"
-            raise MissingFile(what) from None
-        why = shown(str(error).replace(url, shown(url))) or "no reason was given"
-        raise UnreadableFile(f"{shown(url)} cannot be read: {type(error).__name__}: {why}") from None
+    except Exception as error:  # noqa: BLE001 (all of it is raised again)
+        raise translated(_as_os_error(error, url), shown(url), READ) from None
+
+
+def _as_os_error(error: Exception, url: str) -> OSError:
+    """The error as the system would raise it, in words that show no secret."""
+    number = _STATUSES.get(getattr(error, "status", 0), 0)
+    if not number and isinstance(error, OSError):
+        number = number_of(error)
+    why = shown(str(error).replace(url, shown(url))) or "no reason was given"
+    return OSError(number, f"{type(error).__name__}: {why}")
 
 
 def on_this_machine(path: str, why: str) -> str:
@@ -148,7 +154,7 @@ def _is(path: str, here: Callable[[str], bool], there: str) -> bool:
     if not is_url(path):
         return here(path)
     fs, inside = filesystem(path)
-    with told(path):
+    with fs_errors(path):
         return bool(getattr(fs, there)(inside))
 
 
@@ -166,27 +172,30 @@ def names_in(folder: str) -> list[str]:
     """The names that stand in a folder.
 
     Raises:
-        OSError, MissingFile, UnreadableFile: it is none.
+        MissingFile: there is no such folder.
+        UnreadableFile: it is not a folder, or cannot be listed.
     """
     if not is_url(folder):
-        return os.listdir(folder)
+        with os_errors(folder, READ):
+            return os.listdir(folder)
     fs, inside = filesystem(folder)
-    with told(folder):
+    with fs_errors(folder):
         return [str(name).rstrip("/").rpartition("/")[2] for name in fs.ls(inside, detail=False)]
 
 
-def read(path: str, most: int = -1) -> bytes:
+def read(path: str, most: int = -1, what: str = "") -> bytes:
     """The bytes of a small file, or the first of them.
 
     Raises:
-        OSError, MissingFile, UnreadableFile: it cannot be read; it is a pipe or a device, which could keep one waiting.
+        MissingFile: there is no such file.
+        UnreadableFile: it cannot be read, or it is a pipe or a device, where reading might wait forever.
     """
     if not is_url(path):
-        with open(path, "rb", opener=_of_a_file) as file:
+        with os_errors(path, READ, what), open(path, "rb", opener=_of_a_file) as file:
             # A reader that is asked for bytes allocates them before it knows how many there are.
             return file.read(most if most < 0 else min(most, os.fstat(file.fileno()).st_size))
     fs, inside = filesystem(path)
-    with told(path):
+    with fs_errors(path):
         return bytes(fs.cat_file(inside) if most < 0 else fs.cat_file(inside, start=0, end=most))
 
 
@@ -195,7 +204,7 @@ def _of_a_file(path: str, flags: int) -> int:
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     return descriptor
 
 
@@ -206,7 +215,7 @@ def download(url: str, target: str) -> None:
         MissingFile, UnreadableFile: it cannot be read.
     """
     fs, inside = filesystem(url)
-    with told(url):
+    with fs_errors(url):
         fs.get_file(inside, target)
 
 
@@ -219,9 +228,8 @@ def upload(path: str, url: str) -> None:
     fs, inside = filesystem(url)
     try:
         fs.put_file(path, inside)
-    except Exception as error:  # noqa: BLE001 (told below)
-        why = f"{shown(url)} cannot be written: {type(error).__name__}: {shown(str(error))}"
-        raise UnwritableFile(getattr(error, "errno", None) or errno.EIO, why) from None
+    except Exception as error:  # noqa: BLE001 (raised again)
+        raise translated(_as_os_error(error, url), shown(url), WRITE) from None
 
 
 def matches(pattern: str, endings: tuple[str, ...]) -> list[str]:
@@ -247,7 +255,7 @@ def _remote_matches(pattern: str, endings: tuple[str, ...]) -> list[str]:
     def urls(paths: Any) -> list[str]:
         return [str(fs.unstrip_protocol(path)) for path in paths]
 
-    with told(pattern):
+    with fs_errors(pattern):
         if globbing.has_magic(inside) and not is_web(pattern):
             return urls(fs.glob(inside))
         if is_web(pattern) or fs.isfile(inside):

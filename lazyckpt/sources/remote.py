@@ -28,7 +28,7 @@ from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sources.base import BaseSource, Request
 from lazyckpt.sources.encryption.cipher import encryption_of
 from lazyckpt.sources.local import SAMPLED, hash_of_ends
-from lazyckpt.sources.paths import filesystem, shown, told
+from lazyckpt.sources.paths import filesystem, fs_errors, shown
 from lazyckpt.sources.ranges import KeptRanges, spans
 
 HEAD_BYTES: Final = 2**16  # fetched when an object is opened
@@ -117,7 +117,7 @@ class RemoteObject:
         self.is_pinned = bool(protocols & _PINNED)
         self._by_file = bool(protocols & _BY_FILE)
         self._file: Any = None
-        with told(self.path):
+        with fs_errors(self.path):
             self._fs.invalidate_cache(self._inside)
             if self.is_pinned:
                 self._file = self._fs.open(self._inside, "rb")
@@ -155,7 +155,7 @@ class RemoteObject:
         self._here()
         self._fs.invalidate_cache(self._inside)
         try:
-            with told(self.path):
+            with fs_errors(self.path):
                 now = facts_of(self._fs.info(self._inside))
         except MissingFile:
             now = None
@@ -194,7 +194,7 @@ class RemoteObject:
         """
         self._here()
         try:
-            with told(self.path):
+            with fs_errors(self.path):
                 found = self._by_files(ranges) if self._by_file else self._by_ranges(ranges)
         except MissingFile:
             raise ChangedFile("the object is gone since it was opened", file=self.name) from None
@@ -240,7 +240,7 @@ class RemoteObject:
             if self._connect() != self.facts:
                 raise self._changed()
         if self._by_file and self._file is None:
-            with self._turn, told(self.path):
+            with self._turn, fs_errors(self.path):
                 self._file = self._fs.open(self._inside, "rb", size=self.facts.size)
 
     def _changed(self) -> ChangedFile:

@@ -7,19 +7,19 @@ are made in the same order. What is in memory here is measured here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from lazyckpt.model.entry import MAP, TENSOR, Entry
 from lazyckpt.reading.handles import hold_of
 from lazyckpt.reading.reader import Payloads
+from lazyckpt.runtime.workers import Progress
 from lazyckpt.statistics.moments import NOTHING, SPAN, Moments, measure, together
 from lazyckpt.statistics.stream import BATCH_BYTES, Known, rows_in_order, rows_of
 from lazyckpt.statistics.table import Row, Statistics
 from lazyckpt.tasks import Where, run
 
 _MOST: Final = 1000  # values that go together
-Progress = Callable[[int, int], object]
 
 
 class _Part(NamedTuple):

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain, groupby, islice
 from typing import Any, Final
 
 import numpy as np
 
 from lazyckpt.model.dtypes import BY_NUMPY_NAME
-from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Entry
+from lazyckpt.model.entry import MAP, MAP_PARTS, REFUSED, STRING, TENSOR, Entry
 from lazyckpt.model.tensor_runs import FEWEST, neighbours, stretch_of
 from lazyckpt.reading.reader import Payloads
+from lazyckpt.runtime.workers import Progress, worker_count
 from lazyckpt.statistics.moments import NOTHING, measure, measure_by_spans, measure_each
 from lazyckpt.statistics.table import Row, Statistics
 
-PARALLEL_FROM: Final = 2**25  # bytes in all below which threads cost more than they bring
-MAX_WORKERS: Final = 8
 BATCH_BYTES: Final = 2**26  # of values that share reads of a source that decrypts or fetches
-PARTS: Final = ("keys", "values", "status")  # of a map
-Progress = Callable[[int, int], object]
 Known = Any  # an Entry, or a value in memory
 
 
@@ -46,8 +42,7 @@ def statistics_of(
     order = sorted(known.items(), key=lambda item: item[1].place if isinstance(item[1], Entry) else -1)
     sizes = [value.stored if isinstance(value, Entry) else getattr(value, "nbytes", 0) for _, value in order]
     total = sum(sizes)
-    if workers is None:
-        workers = min(MAX_WORKERS, os.cpu_count() or 1) if total >= PARALLEL_FROM else 1
+    workers = worker_count(workers, nbytes=total)
     found: dict[str, list[Row]] = {}
     done = 0
     for (name, _), size, rows in zip(order, sizes, rows_in_order(payloads, order, workers), strict=True):
@@ -142,7 +137,7 @@ def rows_in_memory(name: str, value: Any) -> list[Row]:
         dtype = BY_NUMPY_NAME.get(value.dtype.name, value.dtype)  # what no checkpoint holds is measured, too
         return [Row(name, str(dtype), value.shape, measure([value]))]
     if isinstance(value, list) and value and all(isinstance(part, np.ndarray) for part in value):
-        labels = PARTS if len(value) == len(PARTS) else range(len(value))
+        labels = MAP_PARTS if len(value) == len(MAP_PARTS) else range(len(value))
         return [
             row for label, part in zip(labels, value, strict=True) for row in rows_in_memory(f"{name}[{label}]", part)
         ]

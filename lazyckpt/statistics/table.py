@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lazyckpt.display import printable
 from lazyckpt.errors import ArgumentValueError
-from lazyckpt.runtime.atomic_write import put, told_of
+from lazyckpt.runtime.atomic_write import atomic_write, file_errors
 from lazyckpt.statistics.moments import Moments
 
 if TYPE_CHECKING:
@@ -234,6 +234,6 @@ def _given(text: str, path: Where | None) -> str | None:
         return text
     target = os.path.realpath(os.fspath(path))
     content = text.encode("utf-8", "surrogatepass")
-    with told_of(target):
-        put(target, lambda private: Path(private).write_bytes(content))
+    with file_errors(target):
+        atomic_write(target, lambda private: Path(private).write_bytes(content))
     return None

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lazyckpt.runtime.optional import needed
+from lazyckpt.runtime.optional import optional_import
 
 CHUNK_BYTES: Final = 2**26
 
@@ -27,7 +27,7 @@ def to_array(lazy: Any, token: tuple[Any, ...], chunks: Any = None) -> Any:
         token: what tells it from all others; its `repr` counts.
         chunks: as dask takes them; None for `runs`.
     """
-    with needed("dask"):
+    with optional_import("dask"):
         import dask.array as da
 
     dtype = lazy.dtype.numpy
@@ -42,7 +42,7 @@ def to_array(lazy: Any, token: tuple[Any, ...], chunks: Any = None) -> Any:
 
 def of_memory(array: npt.NDArray[Any], chunks: Any = None) -> Any:
     """A dask array over an array in memory, which is in the graph."""
-    with needed("dask"):
+    with optional_import("dask"):
         import dask.array as da
 
     return da.from_array(array, runs(array.shape, array.itemsize) if chunks is None else chunks)

@@ -10,7 +10,7 @@ import numpy as np
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.model.entry import TENSOR, Entry
 from lazyckpt.reading.reader import Payloads
-from lazyckpt.runtime.optional import needed
+from lazyckpt.runtime.optional import optional_import
 from lazyckpt.statistics.stream import rows_of
 from lazyckpt.statistics.table import Statistics
 from lazyckpt.views.outline import Outline
@@ -41,7 +41,7 @@ class Plots:
         Raises:
             MissingPackage: matplotlib is not installed.
         """
-        with needed("plot"):
+        with optional_import("plot"):
             from lazyckpt.views import plots
 
         return plots.sizes_picture(self._outline())
@@ -56,7 +56,7 @@ class Plots:
 
         Cost: reads the value twice, a few MiB at a time.
         """
-        with needed("plot"):
+        with optional_import("plot"):
             from lazyckpt.views import plots
 
         value = self._peek(name)
@@ -80,7 +80,7 @@ class Plots:
 
         Cost: reads each value once, as `Checkpoint.stats`.
         """
-        with needed("plot"):
+        with optional_import("plot"):
             from lazyckpt.views import plots
 
         return plots.norms_picture(self._outline().root.label, self._stats(names))

@@ -9,18 +9,19 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
+from lazyckpt.formats import FORMAT_NAMES
 from lazyckpt.model.dtypes import DTYPES, DType
 from lazyckpt.runtime import log
-from lazyckpt.sources.encryption.cipher import MODES, Lock
+from lazyckpt.runtime.workers import Progress
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, MODES, CipherKey
 from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.sources.paths import on_this_machine
 from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, save, save_set
-from lazyckpt.writing.items import Item, Progress, cast
+from lazyckpt.writing.items import Item, cast
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
 from lazyckpt.writing.targets import Inputs, Permission, check_targets
 
 _MINDSPORE: Final = {"format": "ms"}
-FORMATS: Final = ("ckpt", "safetensors")
 Rename = Mapping[str, str] | Callable[[str], str]
 
 
@@ -31,7 +32,7 @@ class Export(NamedTuple):
     rename: Rename | None = None
     dtype: str | None = None
     enc_key: Secret | None = None
-    enc_mode: str = "AES-GCM"
+    enc_mode: str = DEFAULT_MODE
     crc_check: bool = False
     align: int = ALIGNMENT
     max_shard_size: int | None = None
@@ -93,14 +94,14 @@ def format_of(path: str, given: str | None) -> str:
     Raises:
         ArgumentValueError: there is no such format, or the name tells none.
     """
-    told = given if given is not None else next((form for form in FORMATS if path.endswith(f".{form}")), None)
-    if told not in FORMATS:
+    told = given if given is not None else next((form for form in FORMAT_NAMES if path.endswith(f".{form}")), None)
+    if told not in FORMAT_NAMES:
         what = f"format {given!r}" if given is not None else f"format of {path!r}"
         raise ArgumentValueError(f"the {what} is unknown: it must be 'ckpt' or 'safetensors'")
     return told
 
 
-def lock_of(key: Secret, mode: str) -> Lock:
+def lock_of(key: Secret, mode: str) -> CipherKey:
     """What encrypts with a key.
 
     Raises:
@@ -108,7 +109,7 @@ def lock_of(key: Secret, mode: str) -> Lock:
     """
     if mode not in MODES:
         raise ArgumentValueError(f"Encrypt failed: enc_mode must be one of {', '.join(MODES)}, not {mode!r}")
-    return Lock(MODES[mode], key)
+    return CipherKey(MODES[mode], key)
 
 
 def float_dtype(name: str) -> DType:

@@ -25,11 +25,12 @@ from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import locations
 from lazyckpt.index.records import Meta
 from lazyckpt.model.entry import MAP, Fingerprint
-from lazyckpt.runtime.atomic_write import draft, put, told_of
-from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.runtime.atomic_write import atomic_write, file_errors, temporary
+from lazyckpt.runtime.workers import Progress
+from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.local import open_local
 from lazyckpt.writing import ckpt, safetensors
-from lazyckpt.writing.items import Count, Item, Items, Progress
+from lazyckpt.writing.items import Count, Item, Items
 from lazyckpt.writing.sidecar import Follower, following
 from lazyckpt.writing.sink import EncryptingSink, PlainSink
 
@@ -56,7 +57,7 @@ class How(NamedTuple):
     """
 
     format: str = "ckpt"
-    lock: Lock | None = None
+    lock: CipherKey | None = None
     crc: bool = False
     align: int = ALIGNMENT
     mode: int = READ_ONLY
@@ -125,8 +126,8 @@ def save_set(
             made.append(name)
         homes = {item.name: os.path.basename(name) for name, part in zip(names, parts, strict=True) for item in part}
         facts = {"metadata": {"total_size": sum(item.nbytes for item in items)}, "weight_map": homes}
-        with told_of(os.path.abspath(listing)):
-            put(listing, lambda private: _write_json(private, facts), mode=how.mode)
+        with file_errors(os.path.abspath(listing)):
+            atomic_write(listing, lambda private: _write_json(private, facts), mode=how.mode)
     except BaseException:
         for name in set(made) & set(new):
             _remove(name)
@@ -169,12 +170,12 @@ def check(items: Items, how: How) -> None:
 
 def _save(path: str, items: Items, how: How) -> None:
     path = os.path.realpath(path)
-    with told_of(path), draft(path) as made, following(path, how.mode, how.lock) as index:
-        with open(made.private, "r+b", buffering=_BUFFER) as file:
+    with file_errors(path), temporary(path) as made, following(path, how.mode, how.lock) as index:
+        with open(made.path, "r+b", buffering=_BUFFER) as file:
             facts, frames = _WRITERS[how.format](file, items, how, index)
         index.finish(facts, frames)
-        made.place(how.mode, durable=True)
-        index.place()
+        made.commit(how.mode, durable=True)
+        index.commit()
 
 
 def _write_ckpt(file: BinaryIO, items: Items, how: How, index: Follower) -> tuple[Meta, bytes | None]:

@@ -19,12 +19,12 @@ from lazyckpt.model.dtypes import DType, of_array
 from lazyckpt.model.entry import MAP, STRING, TENSOR, Entry
 from lazyckpt.reading.decoding import bytes_of
 from lazyckpt.reading.reader import PIECE, Payloads
+from lazyckpt.runtime.workers import Progress
 
 AnyArray = npt.NDArray[Any]
 Pieces = Callable[[], Iterator[memoryview]]
 MAP_ARRAYS: Final = 3  # keys, values, status
 _SCALARS: Final = {bool: "?", int: "<i8", float: "<f4"}  # what MindSpore makes of Python's numbers; a bool is an int
-Progress = Callable[[int, int], object]
 
 
 class Content(NamedTuple):

@@ -10,8 +10,8 @@ from lazyckpt.index.records import Meta
 from lazyckpt.index.write import SidecarWriter
 from lazyckpt.model.entry import Entry, Plain
 from lazyckpt.runtime import log
-from lazyckpt.runtime.atomic_write import Draft, draft
-from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.runtime.atomic_write import TemporaryFile, temporary
+from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.encryption.frames import table_of
 from lazyckpt.writing.sink import EncryptingSink
 
@@ -19,9 +19,9 @@ from lazyckpt.writing.sink import EncryptingSink
 class Follower:
     """The index of a file that is being written. Its own faults are logged, and end it alone."""
 
-    def __init__(self, mode: int, lock: Lock | None) -> None:
+    def __init__(self, mode: int, lock: CipherKey | None) -> None:
         self._mode = mode & 0o666 | 0o400
-        self._draft: Draft | None = None
+        self._temporary: TemporaryFile | None = None
         self._writer: SidecarWriter | None = None
         self._sealing = None
         if lock is not None:
@@ -32,10 +32,10 @@ class Follower:
     def start(self, stack: contextlib.ExitStack, path: str) -> None:
         """Begin the file in which the index is kept."""
         with self._forgiven():
-            made = stack.enter_context(draft(path))
+            made = stack.enter_context(temporary(path))
             codec = () if self._sealing is None else (self._sealing.codec,)
-            self._writer = stack.enter_context(SidecarWriter(made.private, *codec))
-            self._draft = made
+            self._writer = stack.enter_context(SidecarWriter(made.path, *codec))
+            self._temporary = made
 
     def add(self, entries: list[Plain | Entry]) -> None:
         """Take the next entries."""
@@ -55,11 +55,11 @@ class Follower:
             with self._forgiven():
                 self._writer.finish(facts, frames)
 
-    def place(self) -> None:
+    def commit(self) -> None:
         """Put it beside its file, which is in its place."""
-        if self._draft is not None:
+        if self._temporary is not None:
             with self._forgiven():
-                self._draft.place(self._mode)
+                self._temporary.commit(self._mode)
 
     @contextlib.contextmanager
     def _forgiven(self) -> Iterator[None]:
@@ -67,11 +67,11 @@ class Follower:
             yield
         except OSError as error:
             log.info("the index is not written along: %s", error)
-            self._draft = self._writer = None
+            self._temporary = self._writer = None
 
 
 @contextlib.contextmanager
-def following(path: str, mode: int, lock: Lock | None) -> Iterator[Follower]:
+def following(path: str, mode: int, lock: CipherKey | None) -> Iterator[Follower]:
     """An index that is written along with the file at `path`; it has the same mode, and is sealed with its key."""
     with contextlib.ExitStack() as stack:
         index = Follower(mode, lock)

@@ -11,7 +11,7 @@ import os
 import zlib
 from typing import Any, BinaryIO, Final, Protocol
 
-from lazyckpt.sources.encryption.cipher import BLOCK, Lock
+from lazyckpt.sources.encryption.cipher import BLOCK, CipherKey
 from lazyckpt.sources.encryption.frames import FRAME_PLAINTEXT, Frame, header_of, header_size
 
 _TAIL: Final = 32  # bytes that `tail` remembers
@@ -67,7 +67,7 @@ class EncryptingSink:
         frames: the blocks that are finished.
     """
 
-    def __init__(self, file: BinaryIO, lock: Lock, frame_size: int | None = None) -> None:
+    def __init__(self, file: BinaryIO, lock: CipherKey, frame_size: int | None = None) -> None:
         self.position = 0
         self.crc = 0
         self.tail = b""
@@ -107,7 +107,7 @@ def _last(before: bytes, data: bytes | memoryview) -> bytes:
 class _Frame:
     """A block that is being written."""
 
-    def __init__(self, file: BinaryIO, lock: Lock, plain: int) -> None:
+    def __init__(self, file: BinaryIO, lock: CipherKey, plain: int) -> None:
         self.length = 0
         self._file = file
         self._mode = lock.mode

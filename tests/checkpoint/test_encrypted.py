@@ -47,7 +47,7 @@ from lazyckpt.formats import scan
 from lazyckpt.index.schema import FRAMES, NAMES, record_key
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.encryption.cipher import MODES as OURS
-from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.encryption.decryption import open_encrypted
 from lazyckpt.sources.encryption.frames import hop
 from lazyckpt.sources.encryption.keys import Secret
@@ -215,7 +215,7 @@ def test_a_value_of_cbc_decrypts_little_more_than_itself(mode, seen, tmp_path):
 
 def walked(file):
     """The entries of an AES-GCM file in memory, all of whose blocks were verified."""
-    source = open_encrypted(BytesSource(file, "net.ckpt"), Lock(OURS["AES-GCM"], Secret(KEY)))
+    source = open_encrypted(BytesSource(file, "net.ckpt"), CipherKey(OURS["AES-GCM"], Secret(KEY)))
     with swept(source) as sweep:
         return list(scan(sweep, "ckpt"))
 

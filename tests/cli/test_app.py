@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it exits with, and that no error is a traceback."""
+"""The command line: its output and exit codes, and errors without a traceback."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMANDS = sorted(command.name or command.callback.__name__ for command in cli.a
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """The current folder, with a checkpoint of values of all kinds, an encrypted one, and its key in a file."""
+    """The current folder, with a checkpoint of every kind of value, an encrypted one, and a key."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "net.ckpt").write_bytes(checkpoint(MIXED))
@@ -35,7 +35,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_version_is_the_packages(run):
-    """`lazyckpt --version` prints it."""
+    """`lazyckpt --version` prints the version of the package."""
     assert run("--version") == (0, f"lazyckpt {lazyckpt.__version__}\n", "")
 
 
@@ -48,7 +48,7 @@ def test_the_module_can_be_run():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_says_what_it_does(command, run):
-    """Its help has a sentence, and so has the list of commands."""
+    """The help of every command has a sentence, and so has its row in the list of commands."""
     code, printed, _ = run(command, "--help")
 
     assert code == 0
@@ -57,12 +57,12 @@ def test_every_command_says_what_it_does(command, run):
 
 
 def test_without_a_command_there_is_help(run):
-    """Typing just the name shows what there is."""
+    """`lazyckpt` without arguments prints its usage."""
     assert "Usage" in "".join(run()[1:])
 
 
 def test_a_key_is_never_an_argument(run):
-    """No command takes a key itself: it would stand in the shell's history and in the list of processes."""
+    """No command takes a key itself. It would end up in the shell history and the process list."""
     for command in COMMANDS:
         options = set(re.findall(r"--[a-z-]+", run(command, "--help")[1]))
 
@@ -70,7 +70,7 @@ def test_a_key_is_never_an_argument(run):
 
 
 def test_names_cannot_disturb_a_terminal(run, folder):
-    """Control characters in names and strings are printed as escapes."""
+    """Control characters in names and strings are escaped."""
     (folder / "odd.ckpt").write_bytes(
         array_value("w\x1b[2J\n", counting((2,))) + string_value("s", "a\x1b]0;title\x07\n")
     )
@@ -96,7 +96,7 @@ def test_names_cannot_disturb_a_terminal(run, folder):
     ],
 )  # fmt: skip
 def test_a_fault_is_one_line_and_exit_code_1(arguments, complaint, run, folder):
-    """No traceback, nothing on stdout."""
+    """Errors are one line on stderr, without a traceback and without output on stdout."""
     (folder / "text.ckpt").write_bytes(b"this is no checkpoint at all\n\n" * 3)
     code, printed, complaints = run(*arguments)
 
@@ -106,7 +106,7 @@ def test_a_fault_is_one_line_and_exit_code_1(arguments, complaint, run, folder):
 
 @pytest.mark.parametrize("how", ["--key-file", "--key-env", "prompt"])
 def test_encrypted_checkpoints_are_read_with_a_key_from_elsewhere(how, run, monkeypatch):
-    """From a file, from a variable, or typed at a terminal without being shown; the mode is found in the file."""
+    """The key comes from a file, a variable or a hidden prompt; the mode is detected."""
     monkeypatch.setenv("SECRET_KEY", f"hex:{KEY.hex()}")
     options = {"--key-file": ["--key-file", "key"], "--key-env": ["--key-env", "SECRET_KEY"], "prompt": []}[how]
     asked = []
@@ -124,7 +124,7 @@ def test_encrypted_checkpoints_are_read_with_a_key_from_elsewhere(how, run, monk
 
 
 def test_the_demo_runs(run):
-    """It says what it does."""
+    """`demo` prints the examples that it runs."""
     code, printed, complaints = run("demo")
 
     assert (code, complaints) == (0, "")
@@ -132,7 +132,7 @@ def test_the_demo_runs(run):
 
 
 def test_a_reader_that_goes_away_is_no_error(folder):
-    """`lazyckpt ls … | head -1` ends quietly."""
+    """`lazyckpt ls … | head -1` ends without an error message."""
     Path("many.ckpt").write_bytes(b"".join(array_value(f"layer{n}.weight", counting((1,))) for n in range(6000)))
     with subprocess.Popen(
         [sys.executable, "-m", "lazyckpt", "ls", "many.ckpt"], stdout=subprocess.PIPE, stderr=subprocess.PIPE

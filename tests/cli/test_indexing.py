@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_index_builds_the_index(run, folder):
-    """It says how many parameters there are and where the index is."""
+    """`index` prints the number of parameters and the path of the index."""
     code, printed, complaints = run("index", "net.ckpt")
 
     assert (code, complaints.strip()) == (0, "")
@@ -34,7 +34,7 @@ def test_index_builds_the_index(run, folder):
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_index_takes_many_files(jobs, run, folder):
-    """A damaged one costs exit code 1 and a complaint; the others have their index."""
+    """A damaged file causes exit code 1 and a message; the other files are indexed."""
     (folder / "bad.ckpt").write_bytes(b"\xff" * 50)
     (folder / "two.ckpt").write_bytes(checkpoint(LAYERS))
     code, printed, complaints = run("index", "bad.ckpt", "net.ckpt", "two.ckpt", "--jobs", jobs)
@@ -46,7 +46,7 @@ def test_index_takes_many_files(jobs, run, folder):
 
 
 def test_index_can_be_forced(run, folder):
-    """A fresh index is left alone, unless it is to be built again."""
+    """A fresh index is kept, unless `--force` is given."""
     run("index", "net.ckpt")
     before = os.stat("net.ckpt.lmdb").st_ino
     run("index", "net.ckpt")
@@ -58,7 +58,7 @@ def test_index_can_be_forced(run, folder):
 
 
 def test_index_of_encrypted_files_takes_a_key_from_a_file(run):
-    """For many files as for one; without the key the encrypted one fails."""
+    """`--key-file` works for one file and for many; without a key, the encrypted file fails."""
     assert run("index", "secret.ckpt", "--key-file", "key")[0] == 0
     assert run("index", "secret.ckpt", "net.ckpt", "--key-file", "key", "--force")[0] == 0
     code, _, complaints = run("index", "secret.ckpt", "net.ckpt", "--force")

@@ -36,12 +36,12 @@ def folder(tmp_path, monkeypatch):
     [("*.bias", ["conv1.bias"]), ("conv1.*", ["conv1.weight", "conv1.bias"]), ("?ask", ["mask"]), ("x*", [])],
 )
 def test_ls_takes_patterns(pattern, names, run):
-    """Beside prefixes."""
+    """`ls` accepts patterns as well as prefixes."""
     assert [facts["name"] for facts in json.loads(run("ls", "net.ckpt", pattern, "--json")[1])] == names
 
 
 def test_find_tells_which_file_has_what(run):
-    """One line each; faults on stderr."""
+    """`find` prints one line for each match."""
     code, printed, complaints = run("find", "conv1.bias", "net.ckpt", "odd.ckpt")
 
     assert (code, complaints) == (0, "")
@@ -62,19 +62,19 @@ def test_find_tells_which_file_has_what(run):
     ],
 )
 def test_the_exit_code_of_find(arguments, code, run):
-    """0 found, 1 nowhere, 2 trouble, as grep has it."""
+    """As in grep: 0 for a match, 1 for none, 2 for an error."""
     assert run("find", *arguments)[0] == code
 
 
 def test_find_can_print_files_alone_or_json(run):
-    """Each file once; or all that is known."""
+    """`--files` prints each file once; `--json` prints all facts."""
     assert run("find", "*", "net.ckpt", "odd.ckpt", "--files")[1] == "net.ckpt\nodd.ckpt\n"
     told = json.loads(run("find", "q", "net.ckpt", "odd.ckpt", "--json")[1])
     assert [(facts["file"], facts["kind"]) for facts in told] == [("odd.ckpt", "refused")]
 
 
 def test_show_works_beside_what_is_refused(run):
-    """And shows the refused one itself, with the reason."""
+    """`show` works in a file with a refused parameter, and shows the reason for that one."""
     assert json.loads(run("show", "odd.ckpt", "conv1.bias", "--json")[1])["first"] == [1.0, 1.0, 1.0]
     code, printed, _ = run("show", "odd.ckpt", "q")
     assert code == 0
@@ -82,7 +82,7 @@ def test_show_works_beside_what_is_refused(run):
 
 
 def test_show_takes_a_file_of_any_name(run):
-    """Whatever it ends in."""
+    """`show` accepts a file with any extension."""
     shutil.copy(FILES / "base.ckpt", "net.bin")
     with lazyckpt.load_checkpoint("net.ckpt") as opened:
         name = next(iter(opened))
@@ -93,7 +93,7 @@ def test_show_takes_a_file_of_any_name(run):
 
 @pytest.mark.parametrize("command", ["ls", "show"])
 def test_names_are_completed_from_a_fresh_index(command, monkeypatch):
-    """As bash asks for them; without an index there are none, and none is built."""
+    """Completion offers the names of a fresh index. Without one it offers none, and builds none."""
 
     def asked():
         answer = subprocess.run(
@@ -117,7 +117,7 @@ def test_names_are_completed_from_a_fresh_index(command, monkeypatch):
 
 
 def test_ls_lists_every_parameter(run):
-    """Name, type, shape and size in columns, in file order, and the sum."""
+    """`ls` prints names, types, shapes and sizes in columns, in file order, and a total."""
     code, printed, complaints = run("ls", "net.ckpt")
     rows = [re.split(r"  +", line.strip()) for line in printed.splitlines()]
 
@@ -148,22 +148,22 @@ def test_ls_lists_every_parameter(run):
     ],
 )  # fmt: skip
 def test_ls_can_be_narrowed_and_sorted(options, names, run):
-    """By prefix; by file order, name or size."""
+    """`ls` takes a prefix, and sorts by file order, name or size."""
     printed = run("ls", "net.ckpt", *options, "--json")[1]
 
     assert [facts["name"] for facts in json.loads(printed)] == names
 
 
 def test_ls_refuses_another_order(run):
-    """A wrong option is a wrong command: exit code 2."""
+    """An invalid option is a usage error, with exit code 2."""
     code, _, complaints = run("ls", "net.ckpt", "--sort", "colour")
 
     assert code == 2
-    assert "one of file, name, size is needed" in complaints
+    assert "expected one of file, name, size" in complaints
 
 
 def test_ls_as_json_has_what_the_index_has(run):
-    """For programs: plain data, one object a parameter."""
+    """`ls --json` prints an object for each parameter."""
     told = {facts["name"]: facts for facts in json.loads(run("ls", "net.ckpt", "--json")[1])}
     index = lazyckpt.build_index("net.ckpt")
 
@@ -185,7 +185,7 @@ def test_ls_as_json_has_what_the_index_has(run):
 
 
 def test_ls_shows_refused_parameters(run, folder):
-    """With the reason, where a load would stop."""
+    """`ls` shows parameters that cannot be loaded, with the reason."""
     (folder / "odd.ckpt").write_bytes(tensor_value("q", [2], "Float8E4M3FN", b"ab"))
 
     assert re.search(r"^q +refused +the dtype 'Float8E4M3FN' is unknown", run("ls", "odd.ckpt")[1])
@@ -193,7 +193,7 @@ def test_ls_shows_refused_parameters(run, folder):
 
 
 def test_ls_of_many_parameters_is_complete(run, folder):
-    """However long the list, every name is in it once."""
+    """A long list has every name once."""
     names = [f"layer{number}.weight" for number in range(1500)]
     (folder / "many.ckpt").write_bytes(b"".join(array_value(name, counting((1,))) for name in names))
     printed = run("ls", "many.ckpt")[1]
@@ -202,12 +202,12 @@ def test_ls_of_many_parameters_is_complete(run, folder):
 
 
 def facts_of(printed):
-    """What `show` printed, as a dict."""
+    """The output of `show` as a dict."""
     return dict(re.split(r" {2,}", line, maxsplit=1) for line in printed.splitlines())
 
 
 def test_show_tells_of_a_tensor(run):
-    """Where it is, its first values, and its statistics."""
+    """`show` prints the entry of a tensor, its first values and its statistics."""
     code, printed, _ = run("show", "net.ckpt", "fc.weight")
     facts = facts_of(printed)
 
@@ -236,14 +236,14 @@ def test_show_tells_of_a_tensor(run):
     ],
 )
 def test_show_as_json_has_values_of_every_kind(name, shown, run):
-    """Numbers stay numbers, text stays text."""
+    """In JSON, numbers are numbers, and text is text."""
     told = json.loads(run("show", "net.ckpt", name, "--json")[1])
 
     assert {key: told[key] for key in shown} == shown
 
 
 def test_show_copes_with_what_json_lacks(run, folder):
-    """Infinities, what is no number, half a surrogate pair and an empty tensor: valid JSON, and no warning."""
+    """Infinities, NaNs, unpaired surrogates and empty tensors give valid JSON."""
     values = array_value("w", np.array([np.nan, np.inf, -np.inf, 0], "float32")) + string_value("s", "a\ud800")
     (folder / "odd.ckpt").write_bytes(values + array_value("nothing", np.zeros((0, 3), "float32")))
     told = [
@@ -262,14 +262,14 @@ def test_show_copes_with_what_json_lacks(run, folder):
 
 
 def test_show_finds_a_parameter_under_the_name_that_mindspore_gives_it(run):
-    """Names with a mark are renamed on loading; what is shown is the entry in the file."""
+    """Marked names are renamed on loading; `show` prints the name in the file."""
     shutil.copy(FILES / "param_key.ckpt", "marked.ckpt")
 
     assert json.loads(run("show", "marked.ckpt", "emb", "--json")[1])["name"] == "emb.__param_key__3"
 
 
 def test_a_wrong_name_brings_the_nearest_ones(run):
-    """One line on stderr, exit code 1."""
+    """An unknown name gives one line with similar names on stderr, and exit code 1."""
     code, printed, complaints = run("show", "net.ckpt", "conv1.wieght")
 
     assert (code, printed, complaints.count("\n")) == (1, "", 1)

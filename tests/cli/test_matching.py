@@ -73,4 +73,4 @@ def test_the_command_needs_names(matched, run):
     code, _, complaints = run("match", "net.ckpt", "--names", "no.json")
 
     assert (code, complaints.count("\n")) == (1, 1)
-    assert complaints.startswith("lazyckpt: no.json cannot be read as JSON: ")
+    assert complaints.startswith("lazyckpt: no.json does not exist")

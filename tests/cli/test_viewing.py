@@ -16,7 +16,7 @@ from lazyckpt.errors import LazyCkptError
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """The current folder, with a checkpoint of values of all kinds, an encrypted one, and its key in a file."""
+    """The current folder, with a checkpoint of every kind of value, an encrypted one, and a key."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "net.ckpt").write_bytes(checkpoint(MIXED))
@@ -26,7 +26,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_tree_shows_a_tree(run):
-    """Names at their dots, with totals; a prefix and a depth narrow it."""
+    """`tree` splits names at dots; a prefix and a depth limit the output."""
     code, printed, _ = run("tree", "net.ckpt")
     labels = [line.split()[1] for line in printed.splitlines()[1:] if line[0] in "├└"]
 
@@ -35,7 +35,7 @@ def test_tree_shows_a_tree(run):
 
 
 def test_tree_as_json_is_complete(run):
-    """Counts and bytes of each node."""
+    """`tree --json` has the count and bytes of each node."""
     found = json.loads(run("tree", "net.ckpt", "--json")[1])
 
     assert (found["count"], found["exact"]) == (len(MIXED), True)
@@ -43,7 +43,7 @@ def test_tree_as_json_is_complete(run):
 
 
 def test_tree_shows_refused_parameters(run, folder):
-    """What cannot be loaded can be looked at."""
+    """`tree` shows parameters that cannot be loaded."""
     (folder / "bad.ckpt").write_bytes(tensor_value("bad", [2], "Float32", b"123") + array_value("ok", counting((2,))))
     code, printed, _ = run("tree", "bad.ckpt")
 
@@ -52,7 +52,7 @@ def test_tree_shows_refused_parameters(run, folder):
 
 
 def test_stats_measures_names_and_patterns(run):
-    """In the order that was asked for, or sorted."""
+    """`stats` prints rows in the requested order, or sorted."""
     asked = run("stats", "net.ckpt", "step", "conv1.*")[1].splitlines()[1:]
     by_norm = run("stats", "net.ckpt", "step", "conv1.*", "--sort", "norm")[1].splitlines()[1:]
 
@@ -61,7 +61,7 @@ def test_stats_measures_names_and_patterns(run):
 
 
 def test_stats_as_json_and_as_csv(run, folder):
-    """For programs; strings say why they have no numbers."""
+    """`stats` writes JSON and CSV; for strings, it gives the reason for missing numbers."""
     rows = json.loads(run("stats", "net.ckpt", "--json")[1])
     code, printed, _ = run("stats", "net.ckpt", "--csv", "out.csv")
 
@@ -71,14 +71,14 @@ def test_stats_as_json_and_as_csv(run, folder):
 
 
 def test_stats_prints_csv(run, folder):
-    """`-` stands for the standard output, as elsewhere; the text is the file's."""
+    """`--csv -` prints to stdout the text that it would write to a file."""
     run("stats", "net.ckpt", "--csv", "out.csv")
 
     assert run("stats", "net.ckpt", "--csv", "-")[:2] == (0, (folder / "out.csv").read_text())
 
 
 def test_stats_tells_what_is_not_there(run):
-    """A name, a column, a folder."""
+    """A missing name, column or folder is an error."""
     assert "did you mean 'step'" in run("stats", "net.ckpt", "stepp")[2]
     assert run("stats", "net.ckpt", "--sort", "size")[0] == 2
     assert "cannot be written" in run("stats", "net.ckpt", "--csv", "no/such/folder.csv")[2]
@@ -86,7 +86,7 @@ def test_stats_tells_what_is_not_there(run):
 
 @pytest.mark.parametrize("command", ["tree", "stats"])
 def test_looking_at_an_encrypted_file_takes_a_key(command, run):
-    """From a file, as everywhere."""
+    """`tree` and `stats` take a key from a file."""
     assert run(command, "secret.ckpt", "--key-file", "key")[0] == 0
     assert run(command, "secret.ckpt")[0] == 1
 

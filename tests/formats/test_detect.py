@@ -8,7 +8,7 @@ from checkpoints import MIXED, checkpoint, pattern
 from other_files import FILES, LFS
 
 from lazyckpt.errors import CorruptFile, NothingLoaded, WrongFormat
-from lazyckpt.formats import scan
+from lazyckpt.formats import FORMAT_NAMES, FORMATS, scan
 from lazyckpt.formats.detect import HEAD, diagnose
 from lazyckpt.loading import load_checkpoint
 from lazyckpt.sources.base import BytesSource
@@ -70,3 +70,16 @@ def test_a_strategy_file_is_told_though_it_parses(tmp_path):
 
     with pytest.raises(NothingLoaded, match="this is a strategy file"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_every_format_in_the_table_has_a_reader(name):
+    """A format that has a name can be scanned, and says whether it lists parameters by offset."""
+    assert callable(FORMATS[name].find)
+    assert isinstance(FORMATS[name].in_file_order, bool)
+
+
+def test_a_name_that_is_not_in_the_table_is_not_a_format():
+    """No module is imported because of a name from elsewhere."""
+    with pytest.raises(KeyError):
+        FORMATS["digest"]

@@ -10,7 +10,7 @@ import pytest
 from encryption import HEADER, split
 from lazyckpt.errors import ArgumentValueError
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.encryption.cipher import MODES, Lock
+from lazyckpt.sources.encryption.cipher import MODES, CipherKey
 from lazyckpt.sources.encryption.decryption import open_encrypted
 from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.writing import ckpt, sink
@@ -46,7 +46,7 @@ def again(name, folder, monkeypatch):
     source = BytesSource(data)
     options = {"crc_check": load.get("crc_check", False) or "crc" in HOW[name]}
     if key is not None:
-        source = open_encrypted(source, Lock(MODES[mode], Secret(key)))
+        source = open_encrypted(source, CipherKey(MODES[mode], Secret(key)))
         options |= {"enc_key": key, "enc_mode": mode}
         ivs = (
             [one[HEADER[mode] - 20 :][:16] for one in split(data, mode)]

@@ -261,7 +261,7 @@ def test_without_any_place_the_index_is_in_memory(file, forbid, cache_folder, ca
 
 def test_an_index_that_cannot_be_read_back_is_not_used(file, monkeypatch, caplog):
     """If what was written is no index (a failing disk, a file system that cannot map), the next place is tried."""
-    monkeypatch.setattr("lazyckpt.index.build.put", lambda path, fill, mode: Path(path).write_bytes(b"lost"))
+    monkeypatch.setattr("lazyckpt.index.build.atomic_write", lambda path, fill, mode: Path(path).write_bytes(b"lost"))
     entries, path = built(file)
 
     assert ([name for name, _ in entries], path) == (list(MIXED), None)
@@ -559,13 +559,13 @@ def test_a_file_that_is_replaced_while_it_is_indexed_is_indexed_in_memory(file, 
 
 def test_an_index_that_is_replaced_at_once_is_not_taken_for_ones_own(file, monkeypatch):
     """Another writer may come between an index that is put in its place and its being opened there."""
-    real = build.put
+    real = build.atomic_write
 
-    def put(path, fill, *, mode):
+    def write(path, fill, *, mode):
         real(path, fill, mode=mode)
         lazyckpt.save_checkpoint({"new": counting((3,))}, file)
 
-    monkeypatch.setattr(build, "put", put)
+    monkeypatch.setattr(build, "atomic_write", write)
     with lazyckpt.load_checkpoint(file) as opened:
         assert list(opened) == list(MIXED)
         assert opened["fc.weight"].tobytes() == MIXED["fc.weight"].tobytes()

@@ -9,6 +9,7 @@ from entries import MARK, any_entry, any_plain, map_entry, plain, refused_entry,
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lazyckpt.formats import FORMAT_NAMES
 from lazyckpt.index.records import (
     SCHEMA,
     BadRecord,
@@ -166,3 +167,9 @@ def test_extents_are_extents_again():
     (extent,) = decode(encode(tensor_entry("w"), b"w")).extents
 
     assert isinstance(extent, Extent)
+
+
+@pytest.mark.parametrize("form", FORMAT_NAMES)
+def test_every_format_has_a_code_in_the_index(form):
+    """The format of a file is stored in its index and comes back."""
+    assert decode_meta(encode_meta(Meta(MARK, 1, 0, False, format=form))).format == form

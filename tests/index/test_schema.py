@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyckpt.index.schema import CLEAR, FACTS, FRAMES, IRREGULAR, LONGEST_PLAIN_NAME, NAMES, PLACE, record_key
+from lazyckpt.index.schema import FACTS, FRAMES, IRREGULAR, LONGEST_PLAIN_NAME, NAMES, PLACE, PLAIN_CODEC, record_key
 
 LMDB_LIMIT = 511
 _start = st.sampled_from([b"", b"x" * 398, b"x" * 400, b"x" * 401, b"\xff" * 400])
@@ -15,13 +15,13 @@ _names = st.builds(bytes.__add__, _start, st.binary(max_size=60))
 @given(_names, _names)
 def test_different_names_have_different_keys(one, other):
     """However alike they are, and however long."""
-    assert (CLEAR.name_key(one) == CLEAR.name_key(other)) == (one == other)
+    assert (PLAIN_CODEC.name_key(one) == PLAIN_CODEC.name_key(other)) == (one == other)
 
 
 @given(_names)
 def test_a_key_fits_lmdb_and_begins_as_its_name(name):
     """Keys are cut where LMDB's end; up to there they are the name."""
-    key = CLEAR.name_key(name)
+    key = PLAIN_CODEC.name_key(name)
 
     assert len(key) <= LMDB_LIMIT
     assert key[1 : 1 + LONGEST_PLAIN_NAME] == name[:LONGEST_PLAIN_NAME]
@@ -30,12 +30,12 @@ def test_a_key_fits_lmdb_and_begins_as_its_name(name):
 @given(st.lists(st.binary(max_size=LONGEST_PLAIN_NAME), max_size=6))
 def test_keys_sort_as_names_do(names):
     """So that a prefix is a range of keys."""
-    assert sorted(names) == sorted(names, key=CLEAR.name_key)
+    assert sorted(names) == sorted(names, key=PLAIN_CODEC.name_key)
 
 
 def test_values_are_as_they_are():
     """Nothing is hidden."""
-    assert (CLEAR.close(b"key", b"value"), CLEAR.open(b"key", b"value")) == (b"value", b"value")
+    assert (PLAIN_CODEC.seal(b"key", b"value"), PLAIN_CODEC.unseal(b"key", b"value")) == (b"value", b"value")
 
 
 def test_record_keys_sort_by_place():

@@ -19,11 +19,11 @@ import lazyckpt
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError, StaleIndex, WrongKey
 from lazyckpt.index.records import Meta, decode_meta, encode, encode_meta
 from lazyckpt.index.schema import FACTS, FRAMES, NAMES, record_key
-from lazyckpt.index.sealing import Sealed
+from lazyckpt.index.sealing import SealedCodec
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.index.write import write
 from lazyckpt.sources.encryption.cipher import MODES as CIPHERS
-from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.encryption.keys import Secret
 
 OTHER = KEY[::-1]
@@ -32,20 +32,20 @@ NAMED = [tensor_entry(f"backbone.layer{place}.attention.weight", place, shape=(7
 
 def lock_of(key=KEY):
     """What opens a file with this key."""
-    return Lock(CIPHERS["AES-GCM"], Secret(key))
+    return CipherKey(CIPHERS["AES-GCM"], Secret(key))
 
 
 def sealed_at(path, entries, digests=False):
     """Write a sealed sidecar, and give what sealed it."""
-    seal = Sealed(lock_of())
-    write(str(path), entries, Meta(MARK, digests=digests, sealed=True, salt=seal.salt, check=seal.check), seal)
-    return seal
+    codec = SealedCodec(lock_of())
+    write(str(path), entries, Meta(MARK, digests=digests, sealed=True, salt=codec.salt, check=codec.check), codec)
+    return codec
 
 
 def unlocked(path, key=KEY):
     """A store over a sealed sidecar, with the codec that a key gives."""
     store = Sidecar(str(path))
-    store.unlock(Sealed(lock_of(key), store.meta.salt))
+    store.unlock(SealedCodec(lock_of(key), store.meta.salt))
     return store
 
 
@@ -88,8 +88,8 @@ def test_keys_have_one_length_and_records_a_few(tmp_path):
 
 def test_no_number_is_used_twice(tmp_path):
     """Also when names come again: under a repeated nonce, AES-GCM would give its secrets away."""
-    seal = Sealed(lock_of())
-    numbers = [seal.close(b"key", b"value")[:8] for _ in range(1000)]
+    codec = SealedCodec(lock_of())
+    numbers = [codec.seal(b"key", b"value")[:8] for _ in range(1000)]
 
     assert len(set(numbers)) == 1000
 
@@ -109,11 +109,11 @@ def test_two_sidecars_of_one_file_have_nothing_in_common(tmp_path):
 
 def test_a_wrong_key_is_known_at_once(tmp_path):
     """The check value tells, before any record is touched; and it is another for each salt."""
-    seal, again = Sealed(lock_of()), Sealed(lock_of())
+    codec, again = SealedCodec(lock_of()), SealedCodec(lock_of())
 
-    assert Sealed(lock_of(), seal.salt).fits(seal.check)
-    assert not Sealed(lock_of(KEY[::-1]), seal.salt).fits(seal.check)
-    assert seal.check != again.check
+    assert SealedCodec(lock_of(), codec.salt).fits(codec.check)
+    assert not SealedCodec(lock_of(KEY[::-1]), codec.salt).fits(codec.check)
+    assert codec.check != again.check
 
 
 def test_a_wrong_key_finds_no_name_and_opens_no_record(tmp_path):
@@ -140,32 +140,32 @@ def test_a_record_at_anothers_place_is_refused(tmp_path):
 
 def test_the_facts_are_in_clear(tmp_path):
     """What must be known before the key is used: of which file it is, the salt, the check value."""
-    seal = sealed_at(tmp_path / "index.lmdb", STORED)
+    codec = sealed_at(tmp_path / "index.lmdb", STORED)
     meta = Sidecar(str(tmp_path / "index.lmdb")).meta
 
-    assert (meta.fingerprint, meta.sealed, meta.salt, meta.check) == (MARK, True, seal.salt, seal.check)
+    assert (meta.fingerprint, meta.sealed, meta.salt, meta.check) == (MARK, True, codec.salt, codec.check)
     assert dict(items_of(tmp_path / "index.lmdb"))[FACTS]
 
 
-SEAL = Sealed(lock_of(), bytes(16))
+CODEC = SealedCodec(lock_of(), bytes(16))
 
 
 @given(st.binary(max_size=300), st.binary(max_size=20))
 def test_what_is_closed_can_be_opened(value, key):
     """Any value, also one that ends in zeros or in the padding's own bytes."""
-    assert SEAL.open(key, SEAL.close(key, value)) == value
+    assert CODEC.unseal(key, CODEC.seal(key, value)) == value
 
 
 @given(st.binary(max_size=100), st.data())
 def test_what_was_touched_cannot_be_opened(value, data):
     """A changed, cut or longer value, or another key, opens to None."""
-    stored = SEAL.close(b"key", value)
+    stored = CODEC.seal(b"key", value)
     place = data.draw(st.integers(0, len(stored) - 1))
     bit = data.draw(st.integers(0, 7))
     flipped = bytes([*stored[:place], stored[place] ^ 1 << bit, *stored[place + 1 :]])
 
-    assert [SEAL.open(b"key", other) for other in (flipped, stored[:place], stored + b"\0")] == [None] * 3
-    assert SEAL.open(b"kez", stored) is None
+    assert [CODEC.unseal(b"key", other) for other in (flipped, stored[:place], stored + b"\0")] == [None] * 3
+    assert CODEC.unseal(b"kez", stored) is None
 
 
 @pytest.fixture(params=MODES)

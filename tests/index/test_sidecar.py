@@ -14,7 +14,7 @@ from store_contract import MIXED, SidecarContract, dump
 from lazyckpt.errors import ClosedCheckpoint, LazyCkptError, StaleIndex
 from lazyckpt.index import Index, write
 from lazyckpt.index.records import BadRecord, Meta
-from lazyckpt.index.schema import CLEAR
+from lazyckpt.index.schema import PLAIN_CODEC
 from lazyckpt.index.sidecar import Sidecar
 
 MANY = [tensor_entry(f"layer{place}.weight", place) for place in range(2000)]
@@ -244,7 +244,7 @@ def with_record(path, key, value):
 def test_a_name_that_leads_to_anothers_record_is_found_out(tmp_path):
     """The index compares the name in the record with the name that was asked for."""
     path = written(tmp_path, MIXED)
-    with_record(path, CLEAR.name_key(b"conv.weight"), b"\0\0\0\4")
+    with_record(path, PLAIN_CODEC.name_key(b"conv.weight"), b"\0\0\0\4")
 
     with pytest.raises(StaleIndex, match="another"):
         Index(Sidecar(path))["conv.weight"]
@@ -254,7 +254,7 @@ def test_a_name_that_leads_to_anothers_record_is_found_out(tmp_path):
 def test_a_place_outside_the_index_is_found_out(place, tmp_path):
     """A name whose place is no place of this index is damage, not an answer."""
     path = written(tmp_path, MIXED)
-    with_record(path, CLEAR.name_key(b"conv.weight"), place)
+    with_record(path, PLAIN_CODEC.name_key(b"conv.weight"), place)
 
     with pytest.raises(StaleIndex, match="damaged"):
         Sidecar(path).position("conv.weight")

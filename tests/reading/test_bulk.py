@@ -13,6 +13,7 @@ from lazyckpt.formats import FORMATS
 from lazyckpt.reading import bulk
 from lazyckpt.reading.bulk import read_all
 from lazyckpt.reading.reader import Payloads
+from lazyckpt.runtime import workers
 from lazyckpt.sources import BytesSource
 
 FORM = FORMATS["ckpt"]
@@ -93,8 +94,8 @@ def test_a_few_bytes_are_read_without_threads(threads_used):
 
 def test_many_bytes_are_read_on_threads(threads_used, monkeypatch):
     """From a certain size on the copies are shared out, unless one worker is asked for."""
-    monkeypatch.setattr(bulk, "PARALLEL_FROM", 1)
-    monkeypatch.setattr(bulk.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(workers, "PARALLEL_FROM", 1)
+    monkeypatch.setattr(workers.os, "cpu_count", lambda: 4)
     read_all(Payloads(BytesSource(DATA), FORM), ENTRIES, None, None)
 
     assert threads_used

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lazyckpt.runtime import atomic_write
-from lazyckpt.runtime.atomic_write import draft, put
+from lazyckpt.runtime import atomic_write as atomic_write_module
+from lazyckpt.runtime.atomic_write import atomic_write, temporary
 
 
 def writes(data):
@@ -19,9 +19,9 @@ def writes(data):
 
 
 def test_a_file_is_put_in_its_place_with_its_mode(tmp_path):
-    """After `put` the file has what was filled in and the mode that was asked for, and stands alone."""
+    """After `atomic_write` the file has what was filled in and the mode that was asked for, and stands alone."""
     target = tmp_path / "index"
-    put(str(target), writes(b"whole"), mode=0o440)
+    atomic_write(str(target), writes(b"whole"), mode=0o440)
 
     assert target.read_bytes() == b"whole"
     assert stat.S_IMODE(target.stat().st_mode) == 0o440
@@ -34,7 +34,7 @@ def test_a_file_has_the_mode_of_what_was_there(before, after, tmp_path):
     target = tmp_path / "table"
     if before is not None:
         target.touch(before)
-    put(str(target), writes(b"new"))
+    atomic_write(str(target), writes(b"new"))
 
     assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode)) == (b"new", after)
 
@@ -44,7 +44,7 @@ def test_a_file_is_replaced_by_rename(tmp_path):
     target = tmp_path / "index"
     target.write_bytes(b"old")
     with target.open("rb") as old:
-        put(str(target), writes(b"new"), mode=0o600)
+        atomic_write(str(target), writes(b"new"), mode=0o600)
 
         assert (old.read(), target.read_bytes()) == (b"old", b"new")
 
@@ -60,7 +60,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(fault, tmp_path):
         raise fault
 
     with pytest.raises(type(fault)):
-        put(str(target), fill, mode=0o600)
+        atomic_write(str(target), fill, mode=0o600)
     assert (os.listdir(tmp_path), target.read_bytes()) == (["index"], b"old")
 
 
@@ -74,11 +74,11 @@ def test_what_a_killed_writer_left_is_taken_over(tmp_path):
 
     for _ in range(3):
         if (child := os.fork()) == 0:
-            put(str(target), die, mode=0o600)
+            atomic_write(str(target), die, mode=0o600)
         os.waitpid(child, 0)
     left = os.listdir(tmp_path)
     seen = []
-    put(str(target), lambda private: seen.append(Path(private).read_bytes()), mode=0o600)
+    atomic_write(str(target), lambda private: seen.append(Path(private).read_bytes()), mode=0o600)
 
     assert left == [".index.tmp"]
     assert seen == [b""]
@@ -92,10 +92,10 @@ def test_two_writers_at_once_have_files_of_their_own(tmp_path):
 
     def fill(private):
         Path(private).write_bytes(b"first")
-        put(str(target), writes(b"second"), mode=0o600)
+        atomic_write(str(target), writes(b"second"), mode=0o600)
         seen.append(target.read_bytes())
 
-    put(str(target), fill, mode=0o600)
+    atomic_write(str(target), fill, mode=0o600)
 
     assert (seen, target.read_bytes()) == ([b"second"], b"first")
     assert os.listdir(tmp_path) == ["index"]
@@ -104,17 +104,17 @@ def test_two_writers_at_once_have_files_of_their_own(tmp_path):
 def test_a_private_file_that_was_renamed_away_is_not_written_to(tmp_path, monkeypatch):
     """If the other writer finishes between our open and our lock, its file is left alone."""
     target, usual = tmp_path / "index", tmp_path / ".index.tmp"
-    lock = atomic_write.fcntl.flock
+    lock = atomic_write_module.fcntl.flock
 
     def finish_first(descriptor, how):
         usual.write_bytes(b"theirs")
         usual.rename(target)
-        monkeypatch.setattr(atomic_write.fcntl, "flock", lock)
+        monkeypatch.setattr(atomic_write_module.fcntl, "flock", lock)
         lock(descriptor, how)
 
-    monkeypatch.setattr(atomic_write.fcntl, "flock", finish_first)
+    monkeypatch.setattr(atomic_write_module.fcntl, "flock", finish_first)
     with pytest.raises(OSError, match="no room"):
-        put(str(target), raise_no_room, mode=0o600)
+        atomic_write(str(target), raise_no_room, mode=0o600)
 
     assert target.read_bytes() == b"theirs"
     assert os.listdir(tmp_path) == ["index"]
@@ -127,9 +127,9 @@ def raise_no_room(private):
 
 def test_without_locks_every_writer_has_a_name_of_its_own(tmp_path, monkeypatch):
     """Where there is no flock, files are put in place all the same."""
-    monkeypatch.setattr(atomic_write, "fcntl", None)
+    monkeypatch.setattr(atomic_write_module, "fcntl", None)
     target = tmp_path / "index"
-    put(str(target), writes(b"whole"), mode=0o600)
+    atomic_write(str(target), writes(b"whole"), mode=0o600)
 
     assert (os.listdir(tmp_path), target.read_bytes()) == (["index"], b"whole")
 
@@ -141,7 +141,7 @@ def test_a_link_at_the_private_name_is_not_followed(tmp_path):
     (tmp_path / ".index.tmp").symlink_to(victim)
 
     with pytest.raises(OSError, match="link"):
-        put(str(tmp_path / "index"), writes(b"whole"), mode=0o600)
+        atomic_write(str(tmp_path / "index"), writes(b"whole"), mode=0o600)
     assert victim.read_bytes() == b"precious"
 
 
@@ -150,7 +150,7 @@ def test_a_file_with_another_name_is_not_written_to(tmp_path):
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     os.link(victim, tmp_path / ".index.tmp")
-    put(str(tmp_path / "index"), writes(b"whole"), mode=0o600)
+    atomic_write(str(tmp_path / "index"), writes(b"whole"), mode=0o600)
 
     assert (victim.read_bytes(), (tmp_path / "index").read_bytes()) == (b"precious", b"whole")
     assert sorted(os.listdir(tmp_path)) == ["index", "victim"]
@@ -159,7 +159,7 @@ def test_a_file_with_another_name_is_not_written_to(tmp_path):
 def test_a_pipe_at_the_private_name_is_taken_away(tmp_path):
     """It is neither waited for nor written to."""
     os.mkfifo(tmp_path / ".index.tmp")
-    put(str(tmp_path / "index"), writes(b"whole"), mode=0o600)
+    atomic_write(str(tmp_path / "index"), writes(b"whole"), mode=0o600)
 
     assert os.listdir(tmp_path) == ["index"]
 
@@ -173,7 +173,7 @@ def test_a_private_file_that_cannot_be_emptied_is_no_litter(tmp_path, monkeypatc
 
     monkeypatch.setattr(os, "ftruncate", fail)
     with pytest.raises(OSError, match="no space"):
-        put(str(tmp_path / "index"), writes(b"whole"), mode=0o600)
+        atomic_write(str(tmp_path / "index"), writes(b"whole"), mode=0o600)
 
     assert os.listdir(tmp_path) == []
     assert len(os.listdir("/proc/self/fd")) == before
@@ -182,18 +182,18 @@ def test_a_private_file_that_cannot_be_emptied_is_no_litter(tmp_path, monkeypatc
 def test_a_folder_that_is_not_there_is_an_os_error(tmp_path):
     """A place that cannot be written is told as the system tells it."""
     with pytest.raises(FileNotFoundError):
-        put(str(tmp_path / "none" / "index"), writes(b"whole"), mode=0o600)
+        atomic_write(str(tmp_path / "none" / "index"), writes(b"whole"), mode=0o600)
 
 
 def test_what_a_second_killed_writer_left_is_taken_away(tmp_path):
     """A writer that died beside another had a name of its own; the next one that finishes removes the file."""
     target = tmp_path / "index"
-    with draft(str(target)):
+    with temporary(str(target)):
         if (child := os.fork()) == 0:
-            put(str(target), lambda private: os._exit(0), mode=0o600)
+            atomic_write(str(target), lambda private: os._exit(0), mode=0o600)
         os.waitpid(child, 0)
         left = sorted(os.listdir(tmp_path))
-    put(str(target), writes(b"whole"), mode=0o600)
+    atomic_write(str(target), writes(b"whole"), mode=0o600)
 
     assert left == [".index.1.tmp", ".index.tmp"]
     assert os.listdir(tmp_path) == ["index"]
@@ -204,21 +204,21 @@ def test_many_writers_at_once_run_out_of_lasting_names_and_still_write(tmp_path)
     target = tmp_path / "index"
 
     def nested(depth):
-        with draft(str(target)) as made:
+        with temporary(str(target)) as made:
             if depth:
                 nested(depth - 1)
-            Path(made.private).write_bytes(b"%d" % depth)
-            made.place(0o600)
+            Path(made.path).write_bytes(b"%d" % depth)
+            made.commit(0o600)
 
-    nested(atomic_write._NAMES)
+    nested(atomic_write_module._NAMES)
 
     assert (os.listdir(tmp_path), target.read_bytes()) == (["index"], b"8")
 
 
 def test_a_draft_that_was_not_placed_is_gone(tmp_path):
     """What nobody put in its place does not stay."""
-    with draft(str(tmp_path / "index")) as made:
-        Path(made.private).write_bytes(b"half")
+    with temporary(str(tmp_path / "index")) as made:
+        Path(made.path).write_bytes(b"half")
 
     assert os.listdir(tmp_path) == []
 
@@ -229,8 +229,8 @@ def test_a_durable_file_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda descriptor: (order.append("sync"), fsync(descriptor)))
     monkeypatch.setattr(os, "replace", lambda *names: (order.append("rename"), replace(*names)))
-    with draft(str(target)) as made:
-        made.place(0o400, durable=True)
+    with temporary(str(target)) as made:
+        made.commit(0o400, durable=True)
 
     assert order == ["sync", "rename", "sync"]
 
@@ -242,10 +242,10 @@ def test_a_file_system_without_locks_is_not_littered(code, tmp_path, monkeypatch
     def refuse(descriptor, how):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(atomic_write.fcntl, "flock", refuse)
+    monkeypatch.setattr(atomic_write_module.fcntl, "flock", refuse)
     target = tmp_path / "index"
     for data in (b"one", b"two"):
-        put(str(target), writes(data), mode=0o600)
+        atomic_write(str(target), writes(data), mode=0o600)
 
     assert (os.listdir(tmp_path), target.read_bytes()) == (["index"], b"two")
 
@@ -260,8 +260,8 @@ def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path, monkeypatch):
         return opened(path, *rest)
 
     monkeypatch.setattr(os, "open", open_)
-    with draft(str(target)) as made:
-        Path(made.private).write_bytes(b"whole")
-        made.place(0o600, durable=True)
+    with temporary(str(target)) as made:
+        Path(made.path).write_bytes(b"whole")
+        made.commit(0o600, durable=True)
 
     assert target.read_bytes() == b"whole"

@@ -68,7 +68,7 @@ def test_other_files_are_refused(data, error, what, tmp_path):
 
 def test_a_file_that_cannot_be_read_is_an_error_of_its_own(tmp_path):
     """A missing one, and a folder of that name."""
-    with pytest.raises(MissingFile, match=r"no group info file .*none"):
+    with pytest.raises(MissingFile, match=r"the group info file .*none\.pb does not exist"):
         read_group_info(str(tmp_path / "none.pb"))
     with pytest.raises(UnreadableFile, match="cannot be read"):
         read_group_info(str(tmp_path))

@@ -217,7 +217,7 @@ def test_a_failing_read_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr(local.os, "preadv", fail)
 
-    with pytest.raises(UnreadableFile, match=r"at byte 4,096 failed: .*Input/output error"):
+    with pytest.raises(UnreadableFile, match=r"^byte 4,096 of .* cannot be read: Input/output error"):
         source.read(4096, 10)
     source.close()
 

@@ -1,16 +1,16 @@
-"""Counts what is decrypted, so that "decrypts only what is needed" can be asserted."""
+"""A counter of decryptions, for tests that assert how little is decrypted."""
 
 from __future__ import annotations
 
-from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.cipher import CipherKey
 
 
 class Decryptions:
-    """What locks were asked to undo.
+    """The decryptions so far.
 
     Attributes:
-        blocks: the tag of each GCM block, as often as its decryption was begun.
-        bytes: how many bytes of ciphertext went through CBC.
+        blocks: the tag of each GCM block, once for each decryption.
+        bytes: the number of bytes of ciphertext decrypted in a CBC mode.
     """
 
     def __init__(self):
@@ -18,13 +18,13 @@ class Decryptions:
         self.bytes = 0
 
     def clear(self):
-        """Begin again."""
+        """Reset the counters."""
         self.blocks.clear()
         self.bytes = 0
 
 
 class _Counted:
-    """A decryptor that tells how many bytes go through it."""
+    """A decryptor that counts the bytes it processes."""
 
     def __init__(self, decryptor, seen):
         self._decryptor = decryptor
@@ -43,9 +43,9 @@ class _Counted:
 
 
 def counted(monkeypatch):
-    """From here on all decryption of checkpoints is counted."""
+    """Count all decryption of checkpoints from now on."""
     seen = Decryptions()
-    gcm, cbc, single = Lock.gcm, Lock.cbc, Lock.single_blocks
+    gcm, cbc, single = CipherKey.gcm, CipherKey.cbc, CipherKey.single_blocks
 
     def counted_gcm(self, nonce, tag):
         seen.blocks.append(tag)
@@ -55,7 +55,7 @@ def counted(monkeypatch):
         seen.bytes += len(data)
         return single(self, data)
 
-    monkeypatch.setattr(Lock, "gcm", counted_gcm)
-    monkeypatch.setattr(Lock, "cbc", lambda self, iv: _Counted(cbc(self, iv), seen))
-    monkeypatch.setattr(Lock, "single_blocks", counted_single)
+    monkeypatch.setattr(CipherKey, "gcm", counted_gcm)
+    monkeypatch.setattr(CipherKey, "cbc", lambda self, iv: _Counted(cbc(self, iv), seen))
+    monkeypatch.setattr(CipherKey, "single_blocks", counted_single)
     return seen

@@ -1,4 +1,4 @@
-"""Checkpoints opened over any kind of source: what a test reads must not depend on where bytes come from."""
+"""Checkpoints opened over any kind of source."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MARK = Fingerprint(0, 0, bytes(16))
 
 
 def opened_over(source, form="ckpt"):
-    """A checkpoint over a source, its index in memory."""
+    """Open a checkpoint over a source, with an index in memory."""
     index = Index(MemoryStore(FORMATS[form].scan(source), Meta(MARK)))
     return Checkpoint(source, index, Payloads(source, FORMATS[form]), AllNames(index))
 
 
 def opened_and_traced(source):
-    """The same over a `TracingSource`, which then forgets what the scan read."""
+    """Open a checkpoint over a `TracingSource`, and clear the reads of the scan."""
     checkpoint = opened_over(source)
     source.reads.clear()
     return checkpoint

@@ -20,7 +20,7 @@ from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import entry_of
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.encryption.cipher import MODES as CIPHER_MODES
-from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.encryption.decryption import open_encrypted
 from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.writing import ckpt
@@ -155,7 +155,7 @@ def test_a_content_that_is_shorter_than_it_said_is_refused(pieces):
 def test_an_encrypted_stream_that_ends_like_a_checksum_is_no_less_readable(mode):
     """What follows it is encrypted, too."""
     values = {"w": np.frombuffer(b"crc_num" + bytes(10), "uint8")}
-    lock = Lock(CIPHER_MODES[mode], Secret(KEY))
+    lock = CipherKey(CIPHER_MODES[mode], Secret(KEY))
     file = io.BytesIO()
     (told,) = ckpt.write(EncryptingSink(file, lock), [item_of(name, value) for name, value in values.items()])
     source = open_encrypted(BytesSource(file.getvalue()), lock)

@@ -29,7 +29,7 @@ from lazyckpt.errors import (
 from lazyckpt.index import locations
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.sources.encryption.cipher import MODES as CIPHER_MODES
-from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.writing import files
 from lazyckpt.writing.adapters import item_of
@@ -47,7 +47,7 @@ def items_of(values):
 
 def lock_of(mode="AES-GCM", size=16):
     """The lock of a key of so many bytes."""
-    return Lock(CIPHER_MODES[mode], Secret(key_of(size)))
+    return CipherKey(CIPHER_MODES[mode], Secret(key_of(size)))
 
 
 def facts(path):
@@ -276,7 +276,7 @@ def test_a_pipe_is_not_replaced(tmp_path):
 def test_a_name_that_is_too_long_is_told(tmp_path):
     """As the system tells it, with the path."""
     path = str(tmp_path / ("n" * 252 + ".ckpt"))
-    with pytest.raises(UnwritableFile, match="too long; what was there before is kept"):
+    with pytest.raises(UnwritableFile, match="too long; choose a shorter name; what was there before is kept"):
         save(path, items_of(MIXED), How())
 
 
@@ -343,7 +343,8 @@ def test_a_folder_that_may_not_be_written_is_told():
         os.chmod(folder, 0o755)
 
         assert done.stdout == (
-            f"PermissionError {folder}/net.ckpt cannot be written: Permission denied; what was there before is kept\n"
+            f"PermissionError {folder}/net.ckpt cannot be written: Permission denied; check the permissions of its"
+            " folder; what was there before is kept\n"
         )
         assert sorted(os.listdir(folder)) == ["old.ckpt", "old.ckpt.lmdb"]
 
@@ -448,7 +449,7 @@ def test_a_listing_that_cannot_be_written_takes_its_parts_away(tmp_path, monkeyp
     def refuse(path, fill, *, mode):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(files, "put", refuse)
+    monkeypatch.setattr(files, "atomic_write", refuse)
     with pytest.raises(UnwritableFile, match=r"index\.json cannot be written"):
         files.save_set(str(tmp_path / "net.ckpt"), items_of(TENSORS), How(), 500)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.encryption.cipher import MODES as CIPHER_MODES
-from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.encryption.decryption import open_encrypted
 from lazyckpt.sources.encryption.frames import table_of
 from lazyckpt.sources.encryption.keys import Secret
@@ -26,7 +26,7 @@ pieces = st.lists(st.binary(max_size=70), max_size=12)
 def encrypted_by_us(parts, mode, size, frame_size):
     """A file in encrypted blocks, and the sink that wrote it."""
     file = io.BytesIO()
-    sink = EncryptingSink(file, Lock(CIPHER_MODES[mode], Secret(key_of(size))), frame_size)
+    sink = EncryptingSink(file, CipherKey(CIPHER_MODES[mode], Secret(key_of(size))), frame_size)
     for part in parts:
         sink.write(part)
     sink.finish()
@@ -50,7 +50,7 @@ def test_a_plain_sink_writes_what_it_is_given(parts):
 def test_blocks_are_opened_again(mode, size, parts, frame_size):
     """Whatever the borders of pieces and blocks, decryption gives the stream back."""
     data, sink = encrypted_by_us(parts, mode, size, frame_size)
-    source = open_encrypted(BytesSource(data), Lock(CIPHER_MODES[mode], Secret(key_of(size))))
+    source = open_encrypted(BytesSource(data), CipherKey(CIPHER_MODES[mode], Secret(key_of(size))))
 
     assert bytes(source.read(0, source.size)) == b"".join(parts)
     assert (sink.position, sink.tail) == (source.size, b"".join(parts)[-32:])

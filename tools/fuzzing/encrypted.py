@@ -16,7 +16,7 @@ from lazyckpt.errors import LazyCkptError
 from lazyckpt.formats import scan
 from lazyckpt.loading import load_checkpoint
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.encryption.cipher import MODES, Lock
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, MODES, CipherKey
 from lazyckpt.sources.encryption.decryption import DecryptedSource, open_encrypted
 from lazyckpt.sources.encryption.frames import FrameTable, hop
 from lazyckpt.sources.encryption.keys import Secret
@@ -32,7 +32,7 @@ def encrypted_seeds() -> list[Seed]:
     for mode, block in itertools.product(MODES, BLOCKS):
         data = encryption.encrypted(PLAIN, mode, block=block)
         frame = encryption.HEADER[mode]
-        stored = block + (0 if mode == "AES-GCM" else 16 - block % 16)
+        stored = block + (0 if mode == DEFAULT_MODE else 16 - block % 16)
         starts = range(0, len(data) - frame, frame + stored)
         seeds.append(Seed(data, [place for start in starts for place in range(start, min(len(data), start + frame))]))
     return seeds
@@ -45,13 +45,13 @@ def read_encrypted(data: bytes) -> None:
     comes in another's place either.
     """
     for table in _tables():
-        pinned = open_encrypted(BytesSource(data), Lock(MODES["AES-GCM"], Secret(encryption.KEY)), table)
+        pinned = open_encrypted(BytesSource(data), CipherKey(MODES[DEFAULT_MODE], Secret(encryption.KEY)), table)
         for start, block in _blocks(pinned):
             if block != PLAIN[start : start + len(block)]:
                 raise Violation("a block is read that is not the one that was indexed")
     names = {mode.magic[0]: mode for mode in MODES.values()}
-    mode = names.get(data[0] if data else 0, MODES["AES-GCM"])
-    source = open_encrypted(BytesSource(data), Lock(mode, Secret(encryption.KEY)), cache=2**20)
+    mode = names.get(data[0] if data else 0, MODES[DEFAULT_MODE])
+    source = open_encrypted(BytesSource(data), CipherKey(mode, Secret(encryption.KEY)), cache=2**20)
     if mode.tagged and not {block for _, block in _blocks(source)} <= GENUINE:
         raise Violation("a block authenticates that nobody encrypted")
     read_values(source, list(scan(source, "ckpt")))
@@ -60,7 +60,7 @@ def read_encrypted(data: bytes) -> None:
 @functools.cache
 def _tables() -> list[FrameTable]:
     files = (encryption.encrypted(PLAIN, block=block) for block in BLOCKS)
-    return [hop(BytesSource(file), MODES["AES-GCM"]) for file in files]
+    return [hop(BytesSource(file), MODES[DEFAULT_MODE]) for file in files]
 
 
 def _blocks(source: DecryptedSource) -> Iterator[tuple[int, bytes]]:
@@ -76,7 +76,7 @@ def load_encrypted(data: bytes) -> None:
     path = folder() / "net.ckpt"
     path.write_bytes(data)
     names = {mode.magic[0]: mode.name for mode in MODES.values()}
-    mode = names.get(data[0] if data else 0, "AES-GCM")
+    mode = names.get(data[0] if data else 0, DEFAULT_MODE)
     found = []
     for _ in ("cold", "warm"):
         with load_checkpoint(str(path), dec_key=encryption.KEY, dec_mode=mode) as checkpoint:

@@ -8,11 +8,11 @@ import numpy as np
 
 from lazyckpt.errors import DamagedBlock, WrongKey
 from lazyckpt.sources.base import Source
-from lazyckpt.sources.encryption.cipher import BLOCK, Lock
+from lazyckpt.sources.encryption.cipher import BLOCK, CipherKey
 from lazyckpt.sources.encryption.frames import FrameTable
 
 
-def unpadded(raw: Source, lock: Lock, table: FrameTable) -> FrameTable:
+def unpadded(raw: Source, lock: CipherKey, table: FrameTable) -> FrameTable:
     """Check the padding of every block of a file, and take it off the lengths.
 
     The last 16 bytes of all blocks are decrypted in one call: plaintext = cipher⁻¹(last piece) xor the piece before.

@@ -1,7 +1,7 @@
 """MindSpore's three ways of encrypting a checkpoint, over the `cryptography` package.
 
 Rules. This is the only module that holds a key or imports `cryptography` (on first need: a plain checkpoint never pays
-for it). A `Lock` shows its mode and nothing else: it has no readable key in its repr and refuses to be pickled.
+for it). A `CipherKey` shows its mode and nothing else: it has no readable key in its repr and refuses to be pickled.
 """
 
 from __future__ import annotations
@@ -48,13 +48,15 @@ MODES: Final = {
     )
 }
 
+DEFAULT_MODE: Final = "AES-GCM"  # MindSpore's default for `dec_mode` and `enc_mode`
+
 
 def encryption_of(head: bytes) -> Mode | None:
     """The mode that a file's first four bytes name, or None for a plain file."""
     return next((mode for mode in MODES.values() if head[:4] == mode.magic), None)
 
 
-class Lock:
+class CipherKey:
     """A mode and the key that opens it. Safe for many threads."""
 
     __slots__ = ("_key", "mode")
@@ -76,7 +78,7 @@ class Lock:
             )
 
     def __repr__(self) -> str:
-        return f"<Lock {self.mode.name}>"
+        return f"<CipherKey {self.mode.name}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key is never pickled: open the checkpoint again where it is needed")
@@ -130,7 +132,7 @@ class Lock:
             ) from None
 
 
-class Seal:
+class RecordCipher:
     """Authenticated encryption of small records under a key that was derived for it."""
 
     __slots__ = ("_aead",)
@@ -140,12 +142,12 @@ class Seal:
 
         self._aead = AESGCM(key)
 
-    def close(self, nonce: bytes, data: bytes, context: bytes) -> bytes:
+    def encrypt(self, nonce: bytes, data: bytes, context: bytes) -> bytes:
         """Encrypt; `nonce` (12 bytes) must never be used twice."""
         return self._aead.encrypt(nonce, data, context)
 
-    def open(self, nonce: bytes, data: bytes, context: bytes) -> bytes | None:
-        """Decrypt, or None if the key, the bytes or the context are not those of `close`."""
+    def decrypt(self, nonce: bytes, data: bytes, context: bytes) -> bytes | None:
+        """Decrypt, or None if the key, the bytes or the context are not those of `encrypt`."""
         from cryptography.exceptions import InvalidTag
 
         try:

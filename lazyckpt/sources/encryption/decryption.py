@@ -16,7 +16,6 @@ several threads (OpenSSL releases the interpreter's lock).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,16 +24,17 @@ from typing import Any, Final, NamedTuple
 
 from lazyckpt.errors import DamagedBlock, WrongKey
 from lazyckpt.model.entry import Fingerprint
+from lazyckpt.runtime.workers import worker_count
 from lazyckpt.sources.base import BaseSource, LocalFile, Request, Source, copy, room
 from lazyckpt.sources.encryption.block_cache import Block, Blocks
 from lazyckpt.sources.encryption.cbc_padding import unpadded
-from lazyckpt.sources.encryption.cipher import BLOCK, Lock, invalid_tag
+from lazyckpt.sources.encryption.cipher import BLOCK, CipherKey, invalid_tag
 from lazyckpt.sources.encryption.cipher_runs import SCRATCH, passes, scatter
 from lazyckpt.sources.encryption.frames import Frame, FrameTable, hop
 from lazyckpt.sources.encryption.read_ahead import NOWHERE, place_in
 
 _NONCES: Final = (12, 16)  # MindSpore stores 16 bytes and uses 12; 16 should it ever mend that
-THREADS: Final = min(8, os.cpu_count() or 1)
+THREADS: Final = worker_count()
 _AHEAD: Final = 2 if THREADS > 1 else 0  # blocks that are brought while a reader walks through the ones before
 
 
@@ -49,7 +49,7 @@ _PACES: Final = {"AES": _Pace(2**22, 2**23)}  # processors have it built in
 _OTHER_PACE: Final = _Pace(2**20, 2**18)
 
 
-def open_encrypted(raw: Source, lock: Lock, table: FrameTable | None = None, cache: int = 0) -> BaseSource:
+def open_encrypted(raw: Source, lock: CipherKey, table: FrameTable | None = None, cache: int = 0) -> BaseSource:
     """The plaintext of an encrypted file.
 
     Args:
@@ -69,7 +69,7 @@ def open_encrypted(raw: Source, lock: Lock, table: FrameTable | None = None, cac
     return CbcSource(raw, lock, unpadded(raw, lock, hop(raw, lock.mode)) if table is None else table)
 
 
-def prove_key(raw: Source, lock: Lock) -> None:
+def prove_key(raw: Source, lock: CipherKey) -> None:
     """Make sure that a key opens a file, as far as its mode can tell.
 
     Raises:
@@ -89,7 +89,7 @@ class DecryptedSource(BaseSource):
         table: the frames.
     """
 
-    def __init__(self, raw: Source, lock: Lock, table: FrameTable) -> None:
+    def __init__(self, raw: Source, lock: CipherKey, table: FrameTable) -> None:
         self.name = raw.name
         self.size = table.size
         self.table = table
@@ -164,7 +164,7 @@ class GcmSource(DecryptedSource):
 
     window = 2**16
 
-    def __init__(self, raw: Source, lock: Lock, table: FrameTable, cache: int = 0) -> None:
+    def __init__(self, raw: Source, lock: CipherKey, table: FrameTable, cache: int = 0) -> None:
         super().__init__(raw, lock, table)
         self._blocks = Blocks(cache)
         self._touched: set[int] = set()

@@ -13,7 +13,7 @@ from tracing import TracingSource
 from lazyckpt.errors import DamagedBlock, WrongKey
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.encryption.cbc_padding import unpadded
-from lazyckpt.sources.encryption.cipher import MODES, Lock
+from lazyckpt.sources.encryption.cipher import MODES, CipherKey
 from lazyckpt.sources.encryption.decryption import open_encrypted
 from lazyckpt.sources.encryption.frames import hop
 from lazyckpt.sources.encryption.keys import Secret
@@ -23,7 +23,7 @@ TEN = {mode: encrypted(pattern(10 * 64), mode, block=64) for mode in CBC_MODES}
 
 def lock_of(mode, key=KEY):
     """A lock."""
-    return Lock(MODES[mode], Secret(key))
+    return CipherKey(MODES[mode], Secret(key))
 
 
 def opened(file, mode, key=KEY):

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from encryption import CBC_MODES, KEY, KEY_SIZES, MAGICS, MODES, key_of, shows
 
 from lazyckpt.errors import ArgumentValueError, CipherUnavailable
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, CipherKey, RecordCipher, encryption_of, invalid_tag
 from lazyckpt.sources.encryption.cipher import MODES as OURS
-from lazyckpt.sources.encryption.cipher import Lock, Seal, encryption_of, invalid_tag
 from lazyckpt.sources.encryption.keys import Secret
 
 SIZES = [(mode, size) for mode in MODES for size in KEY_SIZES[mode]]
@@ -26,7 +26,7 @@ DATA = bytes(range(256)) * 2
 
 def lock_of(mode, key=KEY):
     """A lock."""
-    return Lock(OURS[mode], Secret(key))
+    return CipherKey(OURS[mode], Secret(key))
 
 
 def test_the_modes_are_mindspores():
@@ -146,8 +146,8 @@ def test_a_lock_shows_its_mode_and_nothing_else():
     """No way of printing a lock shows its key."""
     lock = lock_of("AES-GCM")
 
-    assert repr(lock) == str(lock) == f"{lock}" == "<Lock AES-GCM>"
-    assert not shows(repr([lock.__getattribute__(name) for name in Lock.__slots__]).encode(), KEY)
+    assert repr(lock) == str(lock) == f"{lock}" == "<CipherKey AES-GCM>"
+    assert not shows(repr([lock.__getattribute__(name) for name in CipherKey.__slots__]).encode(), KEY)
 
 
 @pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
@@ -171,12 +171,12 @@ def test_a_missing_cipher_is_told_with_its_remedy(monkeypatch):
         assert isinstance(caught.value, ValueError)
 
 
-SEALED = Seal(key_of(32)).close(bytes(12), b"secret", b"place")
+SEALED = RecordCipher(key_of(32)).encrypt(bytes(12), b"secret", b"place")
 
 
 def test_a_seal_opens_what_it_closed():
     """The same key, nonce and context give the data again; and the data is not to be seen in between."""
-    assert Seal(key_of(32)).open(bytes(12), SEALED, b"place") == b"secret"
+    assert RecordCipher(key_of(32)).decrypt(bytes(12), SEALED, b"place") == b"secret"
     assert b"secret" not in SEALED
 
 
@@ -196,7 +196,7 @@ def test_a_seal_opens_what_it_closed():
 )
 def test_a_seal_opens_nothing_else(key, nonce, data, context):
     """With anything else the answer is None, never other data."""
-    assert Seal(key).open(nonce, data, context) is None
+    assert RecordCipher(key).decrypt(nonce, data, context) is None
 
 
 def test_a_plain_checkpoint_needs_no_cipher(tmp_path):
@@ -211,3 +211,9 @@ def test_a_plain_checkpoint_needs_no_cipher(tmp_path):
     told = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
 
     assert told.stdout == "[]\n"
+
+
+def test_the_default_mode_is_mindspores():
+    """`load_checkpoint` and `save_checkpoint` of MindSpore take AES-GCM unless another mode is given."""
+    assert DEFAULT_MODE == "AES-GCM"
+    assert DEFAULT_MODE in OURS

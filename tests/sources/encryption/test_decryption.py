@@ -35,7 +35,7 @@ from lazyckpt.errors import CorruptFile, DamagedBlock, LazyCkptError, TruncatedF
 from lazyckpt.formats import scan
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.encryption.cipher import MODES as OURS
-from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.encryption.decryption import THREADS, open_encrypted, prove_key
 from lazyckpt.sources.encryption.frames import FrameTable, hop
 from lazyckpt.sources.encryption.keys import Secret
@@ -46,7 +46,7 @@ BLOCK = 2**14  # of the files whose blocks are counted
 
 def lock_of(mode, key=KEY):
     """A lock."""
-    return Lock(OURS[mode], Secret(key))
+    return CipherKey(OURS[mode], Secret(key))
 
 
 def opened(file, mode="AES-GCM", key=KEY, **options):

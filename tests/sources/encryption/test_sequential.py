@@ -16,7 +16,7 @@ from lazyckpt.formats import scan
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.encryption import sequential as sweep_module
 from lazyckpt.sources.encryption.cipher import MODES as OURS
-from lazyckpt.sources.encryption.cipher import Lock
+from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.encryption.decryption import THREADS, open_encrypted
 from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.sources.encryption.sequential import GcmSweep, swept
@@ -27,7 +27,7 @@ DATA = pattern(20 * BLOCK + 5)
 
 def opened(file, mode="AES-GCM", key=KEY):
     """The plaintext of a file that is in memory."""
-    return open_encrypted(BytesSource(file, "net.ckpt"), Lock(OURS[mode], Secret(key)))
+    return open_encrypted(BytesSource(file, "net.ckpt"), CipherKey(OURS[mode], Secret(key)))
 
 
 @pytest.fixture
