@@ -1,4 +1,4 @@
-"""`lazyckpt index`: one file or many, fresh indexes left alone, digests, keys."""
+"""`lazyckpt index`: one file or many, fresh indexes, digests and keys."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_index_of_encrypted_files_takes_a_key_from_a_file(run):
 
 
 def test_a_folder_stands_for_its_checkpoints(run, folder):
-    """Those in folders below it, too; what is no checkpoint is passed over."""
+    """`index` of a folder indexes the checkpoints in it and below it, and skips other files."""
     (folder / "runs" / "last").mkdir(parents=True)
     (folder / "runs" / "a.ckpt").write_bytes(checkpoint(LAYERS))
     (folder / "runs" / "last" / "b.ckpt").write_bytes(checkpoint(MIXED))
@@ -79,7 +79,7 @@ def test_a_folder_stands_for_its_checkpoints(run, folder):
 
 
 def test_a_listing_stands_for_the_files_it_names(run, folder):
-    """Each file of a set has an index of its own, and the listing none."""
+    """`index` of a listing builds an index for each listed file, and none for the listing."""
     with lazyckpt.load_checkpoint("net.ckpt", index="memory") as opened:
         opened.select("conv1").save("set.safetensors", max_shard_size=600)
     for path in folder.glob("set-*.lmdb"):
@@ -92,7 +92,7 @@ def test_a_listing_stands_for_the_files_it_names(run, folder):
 
 
 def test_digests_are_stored_on_request(run):
-    """A later run without `--digest` leaves them where they are."""
+    """`--digest` stores digests, and a later run without it keeps them."""
     stored = []
     for options in ([], ["--digest"], []):
         assert run("index", "net.ckpt", *options)[0] == 0

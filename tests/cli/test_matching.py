@@ -1,4 +1,4 @@
-"""`lazyckpt match`: the report that is printed, and what the command exits with."""
+"""`lazyckpt match`: its report and exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lazyckpt.explore.match import match
 
 @pytest.fixture
 def matched(run, tmp_path, monkeypatch):
-    """Runs `lazyckpt match` on a checkpoint of LAYERS with these names: exit code, what it printed, complaints."""
+    """Runs `lazyckpt match` on LAYERS with these names: exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.ckpt").write_bytes(checkpoint(LAYERS))
 
@@ -68,7 +68,7 @@ def test_the_command_tells_what_is_wrong_with_the_names(matched, names):
 
 
 def test_the_command_needs_names(matched, run):
-    """Without --names the command is wrong: exit code 2; a file of names that is missing gives 1."""
+    """Without `--names` the exit code is 2; with a missing names file it is 1."""
     assert run("match", "net.ckpt")[0] == 2
     code, _, complaints = run("match", "net.ckpt", "--names", "no.json")
 

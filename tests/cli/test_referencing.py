@@ -1,4 +1,4 @@
-"""`lazyckpt references`: what it writes, what it leaves out, and what it refuses."""
+"""`lazyckpt references`: what it writes, leaves out and refuses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import lazyckpt
 
 @pytest.fixture
 def path(tmp_path):
-    """A checkpoint of one of each kind."""
+    """A checkpoint with every kind of value."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(checkpoint(MIXED))
     return path

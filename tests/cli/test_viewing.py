@@ -1,4 +1,4 @@
-"""`lazyckpt tree`, `stats` and `plot`: what they show, in which forms, and of which names."""
+"""`lazyckpt tree`, `stats` and `plot`: their output, options and names."""
 
 from __future__ import annotations
 
@@ -92,14 +92,14 @@ def test_looking_at_an_encrypted_file_takes_a_key(command, run):
 
 
 def test_a_picture_of_values_needs_the_name_of_one(run):
-    """`hist` needs a name, the others take none: a wrong command, exit code 2, before anything is opened."""
+    """`plot hist` needs a name, and other pictures accept none; otherwise the exit code is 2."""
     given = [["hist", "none.ckpt"], ["sizes", "none.ckpt", "w"], ["norms", "none.ckpt", "w"]]
 
     assert [run("plot", *arguments, "-o", "out.png")[0] for arguments in given] == [2, 2, 2]
 
 
 def test_a_picture_of_what_is_not_there_is_not_drawn(run, folder):
-    """The nearest name is told, and no file is made."""
+    """`plot` of an unknown name suggests a similar one, and writes no file."""
     code, _, complaints = run("plot", "hist", "net.ckpt", "stepp", "-o", "out.png")
 
     assert (code, complaints) == (1, "lazyckpt: there is no parameter 'stepp'; did you mean 'step'?\n")
@@ -107,13 +107,13 @@ def test_a_picture_of_what_is_not_there_is_not_drawn(run, folder):
 
 
 def test_no_pattern_stands_for_all_names():
-    """None, so that nothing is asked of each."""
+    """Without patterns, `chosen` returns None, which means all names."""
     assert (chosen(["a"], None), chosen(["a"], [])) == (None, None)
 
 
 @given(st.lists(st.sampled_from(["a", "b", "a*", "*", "?b", "[a]", "zz*"]), min_size=1))
 def test_names_are_chosen_in_the_order_of_the_patterns(patterns):
-    """Each once, at its first pattern; one that matches nothing is an error. A name with a star is a name first."""
+    """Each name is chosen once, at the first pattern that matches. An exact name wins over a pattern."""
     matches = {"a": ["a"], "b": ["b"], "a*": ["a*"], "*": ["b", "ab", "a", "a*"], "?b": ["ab"], "[a]": ["a"]}
     names = matches["*"]
     if "zz*" in patterns:

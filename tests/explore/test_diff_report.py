@@ -1,4 +1,4 @@
-"""`Diff`: the same findings for people, for notebooks and for programs."""
+"""`Diff`: one report as text, as HTML and as data."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ ROWS = st.lists(st.builds(Row, st.text(max_size=5), st.sampled_from(list(OUTCOME
 
 @given(ROWS, st.integers(0, 3), st.integers(0, 3))
 def test_counts_add_up(rows, equal, uncompared):
-    """Each row counts once, beside what is equal and what was not compared; what there is none of is not there."""
+    """Counts add up to the rows, the equal and the uncompared values, and have no zeros."""
     counts = Diff("a", "b", tuple(rows), equal, uncompared).counts()
 
     assert sum(counts.values()) == len(rows) + equal + uncompared
@@ -91,12 +91,12 @@ def test_counts_add_up(rows, equal, uncompared):
     ],
 )
 def test_a_summary_says_what_was_compared(report, summary):
-    """Equal values are no news beside differences, and all that there is to say without them."""
+    """A summary names equal and uncompared values, and the same file on both sides."""
     assert report.summary() == summary
 
 
 def test_the_largest_change_is_named():
-    """That of the values that moved furthest beside their own size, if there is more than one."""
+    """With several changed values, the summary names the one with the largest relative change."""
     rows = [
         Row(name, "value", "a", "a", difference=Difference(1, 2, apart, relative, None, 0))
         for name, apart, relative in [("far", 9.0, 0.1), ("w\x1b[2J", 0.5, 0.5), ("from zero", 99.0, None)]
@@ -116,13 +116,13 @@ def test_the_largest_change_is_named():
         (Difference(3, 3, None, None, None, 2), "3 of 3 differ, 2 of them NaN or infinite"),
     ],
 )
-def test_a_difference_is_told_by_the_figures_that_it_has(difference, words):
-    """What cannot be computed, such as a cosine with zeros, is not mentioned."""
+def test_a_difference_shows_the_figures_that_exist(difference, words):
+    """A difference shows the figures that exist, and omits the others."""
     assert told(difference) == words
 
 
-def test_a_renamed_value_is_told_by_both_names():
-    """On one line, with what it is once if that did not change."""
+def test_a_renamed_value_is_shown_by_both_names():
+    """A renamed value is one row with both names, and its type once."""
     report = Diff("a", "b", (Row("old", "renamed", "Float32 (2,)", "Float32 (2,)", "new"),), 0)
 
     assert "> old => new  Float32 (2,)" in str(report).splitlines()

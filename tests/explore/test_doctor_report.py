@@ -1,4 +1,4 @@
-"""`Diagnosis`: facts and findings, told by how serious they are."""
+"""`Diagnosis`: facts and findings, sorted by severity."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ FINDINGS = st.lists(st.builds(Finding, st.sampled_from(list(LEVELS)), st.text(mi
 
 
 def diagnosis(*findings, **facts):
-    """A report of these."""
+    """A report with these findings and facts."""
     return Diagnosis("net.ckpt", "a MindSpore checkpoint", facts, findings)
 
 
 @given(FINDINGS)
 def test_the_most_serious_findings_come_first(findings):
-    """Those of one level stay in the order in which they were found."""
+    """Findings are sorted by level, and keep their order within a level."""
     ranks = list(LEVELS)
 
     assert by_level(findings) == tuple(finding for level in ranks for finding in findings if finding.level == level)
 
 
 @given(FINDINGS)
-def test_a_file_is_healthy_if_there_are_but_notes(findings):
-    """One warning is enough to be sick; the summary names the worst."""
+def test_a_file_is_healthy_if_there_are_only_notes(findings):
+    """A file with notes only is healthy. Otherwise the summary names the worst level."""
     report = diagnosis(*by_level(findings))
     worst = min((list(LEVELS).index(finding.level) for finding in findings), default=3)
 
@@ -41,7 +41,7 @@ def test_a_file_is_healthy_if_there_are_but_notes(findings):
 
 @given(FINDINGS, st.dictionaries(st.sampled_from(BRIEF), st.one_of(st.text(), st.lists(st.text()), st.booleans())))
 def test_a_report_can_be_shown_whatever_stands_in_it(findings, facts):
-    """No control character and no markup comes from a finding or a fact; the data are JSON."""
+    """Control characters and markup in findings and facts are escaped. The data are valid JSON."""
     report = diagnosis(*findings, **facts)
     page = report._repr_html_()
 
@@ -51,7 +51,7 @@ def test_a_report_can_be_shown_whatever_stands_in_it(findings, facts):
 
 
 def test_of_a_healthy_file_only_what_matters_is_printed():
-    """All facts are printed of a sick one, and stand in the data of both."""
+    """Of a healthy file, only the main facts are printed; the data have all of them."""
     facts = {"path": "here", **dict.fromkeys(BRIEF, "said")}
     healthy, sick = diagnosis(**facts), diagnosis(Finding("warning", "something is odd", "mend it"), **facts)
 
@@ -70,12 +70,12 @@ def test_of_a_healthy_file_only_what_matters_is_printed():
     ],
 )
 def test_facts_are_put_into_words(fact, words):
-    """Numbers with commas, lists and tables on one line."""
+    """Facts print on one line: numbers with commas, lists and dicts joined."""
     assert f"values  {words}" in str(diagnosis(values=fact))
 
 
 def test_facts_that_say_nothing_are_not_printed():
-    """What is not known, or empty; a zero and a no are said."""
+    """Empty facts are not printed; zero and False are."""
     report = diagnosis(Finding("fatal", "cut"), empty="", none=None, nothing=[], zero=0, no=False)
 
     assert str(report).splitlines()[1:] == ["  zero  0", "  no    False", "fatal    cut"]

@@ -1,4 +1,4 @@
-"""The indexes that stand ready for a file: each is found, and said to be what it is; none is built."""
+"""The state of a file's indexes: each is found and classified, and none is built."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def built(path, *key, **how):
     return beside(path)
 
 
-def test_without_an_index_there_is_nothing_to_tell(path, tmp_path, cache_folder):
-    """And none is built."""
+def test_without_an_index_the_result_is_empty(path, tmp_path, cache_folder):
+    """Without an index, the result is empty, and no index is built."""
     assert sidecars_of(path) == []
     assert (os.listdir(tmp_path), cache_folder.exists()) == (["net.ckpt"], False)
 
 
 def test_without_the_file_there_is_nothing_to_compare_with(path):
-    """An index alone says nothing of a file that is gone."""
+    """An index without its checkpoint raises `MissingFile`."""
     built(path)
     os.unlink(path)
 
@@ -50,7 +50,7 @@ def test_without_the_file_there_is_nothing_to_compare_with(path):
 
 
 def test_both_places_are_looked_at(path, cache_folder):
-    """Beside the file first, then in the user's cache folder."""
+    """Indexes are found beside the file first, then in the user's cache folder."""
     cache_folder.mkdir()
     shutil.copy(built(path), cached(path))
 
@@ -62,8 +62,8 @@ def test_both_places_are_looked_at(path, cache_folder):
 
 @pytest.mark.parametrize("digest", [None, "blake2b"])
 @pytest.mark.parametrize("key", [(), (KEY,)], ids=["plain", "encrypted"])
-def test_what_an_index_has_is_told(key, digest, path):
-    """Whether only the file's key opens it, and whether it has digests; also in words, and without any key."""
+def test_the_state_shows_what_an_index_has(key, digest, path):
+    """The result shows, without a key, whether an index is sealed and whether it has digests."""
     if key:
         with open(path, "wb") as file:
             file.write(encrypted(checkpoint(MIXED)))
@@ -76,7 +76,7 @@ def test_what_an_index_has_is_told(key, digest, path):
 
 
 def test_an_index_of_another_file_is_stale(path):
-    """Or of the same file before it was changed."""
+    """An index of another file, or of an earlier state of this one, is stale."""
     built(path)
     with open(path, "wb") as file:
         file.write(checkpoint(LAYERS))
@@ -86,7 +86,7 @@ def test_an_index_of_another_file_is_stale(path):
 
 
 def test_an_index_of_another_version_is_stale(path):
-    """It is not damaged, and will be replaced."""
+    """An index of another schema is stale, not damaged."""
     with forged(built(path)) as transaction:
         facts = transaction.get(FACTS)
         transaction.put(FACTS, facts[:8] + b"\x07" + facts[9:])
@@ -95,8 +95,8 @@ def test_an_index_of_another_version_is_stale(path):
 
 
 @pytest.mark.parametrize("data", [b"", pattern(9000)], ids=["empty", "other bytes"])
-def test_what_is_no_index_is_damaged(data, path):
-    """Whatever stands in its place."""
+def test_other_bytes_are_a_damaged_index(data, path):
+    """Other bytes in the place of an index count as a damaged index."""
     with open(beside(path), "wb") as file:
         file.write(data)
     (found,) = sidecars_of(path)
@@ -105,7 +105,7 @@ def test_what_is_no_index_is_damaged(data, path):
 
 
 def test_an_index_that_cannot_be_opened_is_unreadable(path):
-    """With the system's reason: here a link that leads to itself."""
+    """An index that cannot be opened is unreadable, with the system's reason."""
     os.symlink(beside(path), beside(path))
     (found,) = sidecars_of(path)
 
@@ -114,7 +114,7 @@ def test_an_index_that_cannot_be_opened_is_unreadable(path):
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
-    """The bytes of a sound index."""
+    """The bytes of an undamaged index."""
     path = tmp_path_factory.mktemp("sound") / "net.ckpt"
     path.write_bytes(checkpoint(MIXED))
     with open(built(str(path)), "rb") as file:
@@ -123,7 +123,7 @@ def sound(tmp_path_factory):
 
 @given(st.data())
 def test_any_changed_bit_is_damage(sound, tmp_path_factory, data):
-    """In a page that no look-up reads as in one that all do; nothing of a sound one is called so."""
+    """Any changed bit of an index is found, and an undamaged index passes."""
     path = tmp_path_factory.getbasetemp() / "one.lmdb"
     path.write_bytes(sound)
     before = damage_of(str(path))
@@ -132,6 +132,6 @@ def test_any_changed_bit_is_damage(sound, tmp_path_factory, data):
     assert (before, damage_of(str(path)) != "") == ("", True)
 
 
-def test_an_index_that_is_gone_cannot_be_called_sound(tmp_path):
-    """The system's reason is the damage."""
+def test_a_missing_index_is_damaged(tmp_path):
+    """A missing index counts as damaged, with the system's reason."""
     assert "No such file" in damage_of(str(tmp_path / "none.lmdb"))

@@ -1,4 +1,4 @@
-"""What one walk over headers finds: counts, places and oddities, as far as the walk came."""
+"""What a walk over headers finds: counts, offsets and oddities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lazyckpt.sources.base import BytesSource
 
 
 def walked(data):
-    """What is found in a file, and the damage that ended the walk, if any did."""
+    """The inventory of a file, and the error that ended the walk, or None."""
     contents = Contents()
     try:
         contents.take(find(BytesSource(data)))
@@ -30,14 +30,14 @@ def walked(data):
 
 
 def facts_of(contents):
-    """All that was found, as what can be compared."""
+    """All attributes of an inventory, comparable."""
     facts = vars(contents)
     return {name: (fact.count, fact.first) if isinstance(fact, Some) else fact for name, fact in facts.items()}
 
 
 @given(st.lists(st.text(max_size=300), max_size=2 * NAMED))
 def test_of_many_the_first_few_are_kept(texts):
-    """All are counted; long ones are cut when they are shown."""
+    """`Some` counts all examples, keeps the first few, and cuts long ones."""
     some = Some()
     for text in texts:
         some.add(text)
@@ -48,7 +48,7 @@ def test_of_many_the_first_few_are_kept(texts):
 
 
 def test_values_are_counted():
-    """By kind and dtype, with their bytes, the last name and the end of the last one."""
+    """An inventory counts kinds, dtypes and bytes, and knows the last name and its end."""
     data = checkpoint(MIXED)
     contents, _ = walked(data)
 
@@ -60,7 +60,7 @@ def test_values_are_counted():
 
 @given(damaged_files())
 def test_both_forms_of_what_a_walk_finds_are_counted_alike(data):
-    """Tensors in their cheapest form, and the same ones as entries, up to any damage."""
+    """`Plain` and `Entry` give the same inventory, up to any damage."""
     cheap, whole = Contents(), Contents()
     for contents, found in ((cheap, find(BytesSource(data))), (whole, map(entry_of, find(BytesSource(data))))):
         with contextlib.suppress(CorruptFile):
@@ -71,7 +71,7 @@ def test_both_forms_of_what_a_walk_finds_are_counted_alike(data):
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 20)), max_size=20))
 def test_places_are_counted_by_the_powers_of_two_that_divide_them(tensors):
-    """Of tensors that have bytes: an empty one is nowhere."""
+    """Alignment is counted for tensors that have bytes."""
     contents = Contents()
     contents.take(plain(tensor_entry(f"w{place}", place, (size,))) for place, size in tensors)
     offsets = [100 * place + 40 for place, size in tensors if size]
@@ -83,7 +83,7 @@ def test_places_are_counted_by_the_powers_of_two_that_divide_them(tensors):
 
 
 def test_oddities_are_kept_apart():
-    """What is refused, replaced, too long, or renamed on loading: each with its name."""
+    """Refused, replaced, overlong and renamed parameters are listed separately."""
     data = (
         array_value("w", np.ones(2))
         + tensor_value("q", [2], "Float8E4M3FN", b"ab")
@@ -99,7 +99,7 @@ def test_oddities_are_kept_apart():
 
 
 def test_bytes_between_values_belong_to_none():
-    """Those after the last value are not between values."""
+    """Bytes between values are counted as unowned; bytes after the last value are not."""
     contents, _ = walked(number(9, 1) + array_value("a", np.ones(1)) + number(9, 300) + array_value("b", np.ones(1)))
 
     assert contents.unowned == 5
@@ -112,7 +112,7 @@ WHOLE = checkpoint(MIXED)
 
 @given(st.integers(1, len(WHOLE) - 1).filter(lambda cut: cut not in ENDS))
 def test_the_last_whole_parameter_of_a_cut_file_is_found(cut):
-    """However far the walk had come, and how many bytes of the next one are missing, if its length is there."""
+    """In a file cut anywhere, the last whole parameter and the missing bytes are found."""
     source = BytesSource(WHOLE[:cut])
     contents, error = walked(WHOLE[:cut])
     whole = last_whole(source, contents.stop, error.offset)
@@ -125,5 +125,5 @@ def test_the_last_whole_parameter_of_a_cut_file_is_found(cut):
 
 @pytest.mark.parametrize("data", [b"", b"\x0a", b"\x0a\xff", b"\x0d\x01", b"\x0a\x00"])
 def test_what_announces_nothing_misses_nothing(data):
-    """No field, half of one, one of another kind, one that is whole."""
+    """Without the start of a length-delimited field, no bytes are missing."""
     assert missing_from(BytesSource(data), 0) == 0

@@ -1,4 +1,4 @@
-"""`Verification`: what was checked, in a line each, and a verdict that claims no more than that."""
+"""`Verification`: a line for each check, and a verdict that claims no more."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CHECKS = st.lists(st.builds(Check, st.text("abc", min_size=1), st.sampled_from(l
 
 
 def report(*checks):
-    """A report of these checks."""
+    """A report with these checks."""
     return Verification("net.ckpt", 4096, 0.25, checks)
 
 
 @given(CHECKS)
 def test_a_file_is_intact_unless_a_check_failed(checks):
-    """What could not be checked is no fault of it; the data say the same."""
+    """A file is intact if no check failed; unchecked parts do not count."""
     made = report(*checks)
 
     assert made.intact is ("failed" not in [check.outcome for check in checks])
@@ -40,13 +40,13 @@ def test_a_file_is_intact_unless_a_check_failed(checks):
     ],
 )
 def test_the_verdict_claims_what_was_checked(checks, verdict):
-    """It names what failed; contents that nothing was held against are not called intact without more ado."""
+    """The verdict names failed checks, and says so if the contents could not be checked."""
     assert report(*checks).summary() == f"net.ckpt: {verdict}; 4.0 KiB in 0.25 s"
 
 
 @given(CHECKS)
 def test_each_check_is_one_printable_line(checks):
-    """With its outcome in words, whatever stands in its detail; a notebook gets a row each, and no markup of it."""
+    """Each check is one printable line and one HTML row, with its detail escaped."""
     made = report(*checks)
     lines, page = str(made).split("\n"), made._repr_html_()
 
@@ -59,7 +59,7 @@ def test_each_check_is_one_printable_line(checks):
 
 
 def test_outcomes_stand_below_each_other():
-    """Names and outcomes are columns; a line without a detail has no blanks at its end."""
+    """Names and outcomes are aligned in columns, without trailing spaces."""
     lines = str(report(PASSED, Check("digests", "failed", ""), UNCHECKED)).splitlines()
 
     assert lines[1:] == [

@@ -1,4 +1,4 @@
-"""Digests: of exactly the bytes of a content, wherever they lie and however they come."""
+"""Digests cover exactly the bytes of a content, however it is cut."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ DATA = pattern(300)
 
 
 def blake(content):
-    """A digest as Python makes one."""
+    """A reference digest from hashlib."""
     return hashlib.blake2b(content, digest_size=SIZE).digest()
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 100)), max_size=5))
 def test_a_digest_is_of_the_content_in_order(extents):
-    """Of all its pieces, and of nothing between them."""
+    """A digest covers all extents in order, and nothing between them."""
     entry = tensor_entry("w")._replace(extents=tuple(Extent(*extent) for extent in extents))
 
     assert digest_of(BytesSource(DATA), entry) == blake(b"".join(DATA[at : at + length] for at, length in extents))
 
 
 def test_a_map_has_one_digest_for_all_its_arrays():
-    """Keys, values and status, in this order."""
+    """The digest of a map covers keys, values and status, in this order."""
     entry = map_entry("m")
 
     assert digest_of(BytesSource(DATA), entry) == blake(
@@ -44,7 +44,7 @@ def test_a_map_has_one_digest_for_all_its_arrays():
 
 
 def test_a_content_is_read_a_piece_at_a_time(monkeypatch):
-    """However long it is; nothing around it is read."""
+    """A content is read in pieces of limited size, and nothing around it is read."""
     monkeypatch.setattr(digest, "_CHUNK", 64)
     source = TracingSource(DATA)
     digest_of(source, tensor_entry("w")._replace(extents=(Extent(10, 130), Extent(200, 64))))
@@ -54,7 +54,7 @@ def test_a_content_is_read_a_piece_at_a_time(monkeypatch):
 
 @given(st.binary(max_size=100), st.lists(st.integers(0, 100), max_size=5))
 def test_a_content_may_come_in_any_pieces(content, cuts):
-    """It is compared when all have come; one other byte, and it is not the one that was indexed."""
+    """The comparison does not depend on the pieces, and finds an extra byte."""
     entry = tensor_entry("w")._replace(digest=blake(content))
     edges = [0, *sorted(min(cut, len(content)) for cut in cuts), len(content)]
     for end in (b"", b"x"):
@@ -70,7 +70,7 @@ def test_a_content_may_come_in_any_pieces(content, cuts):
 
 
 def test_without_a_digest_nothing_is_compared():
-    """An index may have none."""
+    """Without a digest in the index, nothing is compared."""
     comparison = Digesting(tensor_entry("w"), "net.ckpt")
     comparison.update(memoryview(b"anything"))
 

@@ -1,4 +1,4 @@
-"""The summary behind a sidecar's pages: what LMDB's own pages say, known without a look at any."""
+"""The summary behind a sidecar's pages: what LMDB's meta pages say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ META = Meta(MARK, 1000, 3, digests=True)
 
 @pytest.fixture
 def finished(tmp_path):
-    """Makes a sidecar of an LMDB file with so many keys: its path, and what LMDB says of the tree."""
+    """Makes a sidecar with so many keys: its path, and LMDB's statistics."""
 
     def finished(count):
         path = str(tmp_path / "net.ckpt.lmdb")
@@ -37,7 +37,7 @@ def finished(tmp_path):
 
 @pytest.mark.parametrize("count", [1, 50, 5000])
 def test_the_summary_says_what_lmdb_says(count, finished):
-    """How deep the tree is and how many keys it has; and the facts of the index."""
+    """The summary has LMDB's depth and number of keys, and the facts of the index."""
     path, told = finished(count)
     root, meta = read_summary(Pages(path).summary)
 
@@ -45,7 +45,7 @@ def test_the_summary_says_what_lmdb_says(count, finished):
 
 
 def test_the_tree_is_found_by_its_summary(finished):
-    """Every key, from the page that is named as its root."""
+    """Every key is found from the root page in the summary."""
     path, _ = finished(5000)
     pages = Pages(path)
     tree = Tree(pages, read_summary(pages.summary)[0])
@@ -54,7 +54,7 @@ def test_the_tree_is_found_by_its_summary(finished):
 
 
 def test_what_is_no_lmdb_file_is_not_finished(tmp_path):
-    """Nor is it touched."""
+    """A file that is not LMDB's is refused, and stays unchanged."""
     path = tmp_path / "other.lmdb"
     path.write_bytes(bytes(8192))
 
@@ -65,7 +65,7 @@ def test_what_is_no_lmdb_file_is_not_finished(tmp_path):
 
 @given(st.integers(0, 2**16 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 def test_a_summary_is_three_numbers_and_the_facts(depth, entries, page):
-    """Little-endian, as the format says."""
+    """A summary is three little-endian numbers and the facts."""
     packed = depth.to_bytes(2, "little") + entries.to_bytes(8, "little") + page.to_bytes(8, "little")
 
     assert read_summary(packed + encode_meta(META)) == (Root(depth, entries, page), META)
@@ -73,14 +73,14 @@ def test_a_summary_is_three_numbers_and_the_facts(depth, entries, page):
 
 @given(st.binary(max_size=200))
 def test_a_summary_is_read_or_refused(data):
-    """Nothing else can come of bytes that happen to have fitting checksums."""
+    """Arbitrary bytes raise `BadRecord`."""
     with pytest.raises(BadRecord):
         read_summary(data)
 
 
 @given(st.integers(0, 2**63), st.integers(-(2**63), 2**63), st.integers(0, 2**40))
-def test_the_facts_come_back(size, time, count):
-    """Times before 1970, and of filesystems with strange clocks, too."""
+def test_the_facts_survive_a_round_trip(size, time, count):
+    """The facts survive a round trip, also with times before 1970."""
     meta = META._replace(fingerprint=Fingerprint(size, time, bytes(16)), parameters=count)
 
     assert read_summary(bytes(18) + encode_meta(meta))[1] == meta

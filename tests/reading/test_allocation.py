@@ -1,4 +1,4 @@
-"""Arrays that values are read into: where they begin, and what memory they share."""
+"""New arrays for values: alignment and shared memory."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SHAPES = st.lists(st.integers(0, 7), max_size=3).map(tuple)
 
 
 def place(array):
-    """Where an array begins in memory."""
+    """The address of an array."""
     return array.__array_interface__["data"][0]
 
 
 def owner(array):
-    """The memory that an array looks at."""
+    """The array that owns the memory of an array."""
     while array.base is not None:
         array = array.base
     return array
@@ -31,7 +31,7 @@ def owner(array):
 
 @given(SHAPES, NUMBERS)
 def test_a_copy_has_the_bytes_in_memory_of_its_own(shape, dtype):
-    """Aligned, in C order, and writable."""
+    """`copied` gives an aligned, writable array in C order."""
     data = pattern(math.prod(shape) * dtype.itemsize)
     made = copied(shape, dtype, memoryview(data))
 
@@ -41,7 +41,7 @@ def test_a_copy_has_the_bytes_in_memory_of_its_own(shape, dtype):
 
 @given(st.integers(1, 200), SHAPES.filter(math.prod), NUMBERS)
 def test_each_of_many_values_is_an_array_of_its_own(count, shape, dtype):
-    """Aligned and in C order; to write to one changes no other."""
+    """`shared` gives aligned arrays in C order that do not overlap."""
     size = math.prod(shape)
     values = np.frombuffer(pattern(count * size * dtype.itemsize), dtype.numpy).reshape(count, *shape)
     contents = [values[number, ...].tobytes() for number in range(count)]
@@ -55,8 +55,8 @@ def test_each_of_many_values_is_an_array_of_its_own(count, shape, dtype):
 
 
 @pytest.mark.parametrize(("size", "together"), [(1, 64), (16, 64), (17, 32), (512, 2), (1024, 1), (5000, 1)])
-def test_who_keeps_one_small_value_keeps_little_memory(size, together):
-    """Neighbours share some 4 KiB at most; larger values share nothing."""
+def test_small_values_share_little_memory(size, together):
+    """Small values share at most 4 KiB of memory; larger ones share none."""
     made = shared(np.ones((200, size), "float32"))
     owners = [id(owner(one)) for one in made]
 

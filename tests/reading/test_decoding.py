@@ -1,4 +1,4 @@
-"""From an entry and the bytes of its content to a value; and that no impossible entry makes room for one."""
+"""From the bytes of a content to a value; impossible entries are refused."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ FILE = BytesSource(bytes(1000), "net.ckpt")
 
 
 def test_only_a_tensor_has_a_dtype():
-    """Of others it is a mistake to ask."""
+    """`dtype_of` gives the dtype of a tensor, and raises for other kinds."""
     assert dtype_of(tensor_entry("w", dtype="BFloat16")) is DTYPES["BFloat16"]
     with pytest.raises(TypeError, match="'s' is a string, not a tensor"):
         dtype_of(string_entry("s"))
 
 
 def test_a_content_in_one_piece_is_an_array_without_a_copy():
-    """It looks at the very bytes."""
+    """`array_of` gives a view of the content."""
     content = memoryview(counting((2, 3)).tobytes())
     made = array_of(tensor_entry("w", shape=(2, 3)), content)
 
@@ -43,13 +43,13 @@ def test_a_content_in_one_piece_is_an_array_without_a_copy():
     ids=["plain", "transposed", "strided", "empty", "scalar"],
 )
 def test_the_bytes_of_an_array_are_in_c_order(array):
-    """However it lies in memory."""
+    """`bytes_of` gives bytes in C order for any memory layout."""
     assert bytes_of(array) == array.tobytes(order="C")
 
 
 @given(st.lists(st.integers(0, 15), max_size=20).map(lambda codes: codes[: len(codes) // 2 * 2]))
 def test_packed_elements_come_out_in_order(codes):
-    """The first of two is the lower half of the byte."""
+    """The first of two packed elements is the lower half of the byte."""
     data = np.array([low | high << 4 for low, high in zip(codes[::2], codes[1::2], strict=True)], np.uint8)
     entry = tensor_entry("w", shape=(len(codes),), dtype="Float4E2M1FN", extents=(Extent(40, len(data)),))
 
@@ -58,7 +58,7 @@ def test_packed_elements_come_out_in_order(codes):
 
 @given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=20))
 def test_old_bfloat16_is_the_upper_half_of_float32(numbers):
-    """Which is how MindSpore widened it: no bit of it is lost."""
+    """bfloat16 stored as float32 keeps every bit."""
     values = np.array(numbers, "float32").astype(ml_dtypes.bfloat16)
     stored = values.astype("float32")
     entry = tensor_entry("w", shape=values.shape, dtype="BFloat16", extents=(Extent(40, stored.nbytes),))
@@ -67,7 +67,7 @@ def test_old_bfloat16_is_the_upper_half_of_float32(numbers):
 
 
 def test_other_elements_are_their_bytes():
-    """Of a tensor viewed as its type, of a string as they are; neither is a copy."""
+    """Other tensors are views of their bytes, and strings are the bytes themselves."""
     data = np.frombuffer(pattern(24), np.uint8)
     found = [elements(tensor_entry("w"), data), elements(string_entry("s"), data)]
 
@@ -76,7 +76,7 @@ def test_other_elements_are_their_bytes():
 
 @given(st.text(st.characters()), st.integers(0, 3))
 def test_a_text_is_what_was_written_without_zeros_at_its_end(text, zeros):
-    """Halves of surrogate pairs, too; numpy drops the zeros as well."""
+    """Any text survives a round trip, without trailing NULs, as in numpy."""
     data = (text + "\0" * zeros).encode("utf-32-le", "surrogatepass")
 
     assert text_of(string_entry("s"), data, "net.ckpt") == text.rstrip("\0")
@@ -84,7 +84,7 @@ def test_a_text_is_what_was_written_without_zeros_at_its_end(text, zeros):
 
 @given(st.binary(max_size=40))
 def test_a_text_is_read_or_refused(data):
-    """With the byte at which it is none; what is read is all of it."""
+    """Bytes that are not UTF-32 raise `CorruptFile` with their offset."""
     text = None
     with suppress(UnicodeDecodeError):
         text = data.decode("utf-32-le", "surrogatepass")
@@ -111,7 +111,7 @@ SOUND = [
 
 @pytest.mark.parametrize("entry", SOUND, ids=lambda entry: entry.name)
 def test_what_a_file_can_hold_makes_sense(entry):
-    """Tensors in one piece or many, widened, packed, empty; strings; maps."""
+    """Possible entries of every kind pass the check."""
     assert check_sense(entry, FILE) is None
 
 
@@ -141,14 +141,14 @@ W, M = SOUND[0], SOUND[-1]
     ],
 )
 def test_what_no_file_can_hold_is_refused(entry):
-    """Sizes, places and orders that contradict each other or the file: the index is not believed."""
+    """Entries that contradict themselves or the file raise `StaleIndex`."""
     with pytest.raises(StaleIndex, match="the index claims what no file can hold"):
         check_sense(entry, FILE)
 
 
 @given(st.integers(-5, 1005), st.integers(-5, 1005), st.integers(-5, 1005), st.integers(-2, 40), st.integers(-2, 40))
 def test_a_tensor_in_one_piece_makes_sense_only_inside_the_file(start, offset, stop, length, count):
-    """Whatever an index says of it."""
+    """A tensor in one piece passes exactly if it lies in the file and its size fits."""
     entry = W._replace(start=start, extents=(Extent(offset, length),), stop=stop, shape=(count,))
     sound = 0 <= start <= offset <= offset + length <= stop <= FILE.size and 0 <= length == 4 * count
     try:

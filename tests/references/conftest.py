@@ -1,4 +1,4 @@
-"""The checkpoint that references are made to."""
+"""Fixtures of the tests of references."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from checkpoints import MIXED, checkpoint
 
 @pytest.fixture
 def path(tmp_path):
-    """A checkpoint of one of each kind."""
+    """A checkpoint with every kind of value."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(checkpoint(MIXED))
     return path

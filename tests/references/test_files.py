@@ -1,4 +1,4 @@
-"""The files that references lead to: under which URL, and that they are still the ones that were opened."""
+"""The files behind references: their URLs, and that they have not changed."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_bytes_in_memory_have_no_url():
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any))
 def test_every_byte_has_its_file(sizes):
-    """Whatever their sizes, empty ones among them, which have no byte."""
+    """Every byte of joined files, some of them empty, belongs to the right file."""
     parts = [BytesSource(bytes(size), f"s3://bucket/{number}.ckpt") for number, size in enumerate(sizes)]
     files = Files(JoinedSource("all", parts), Fingerprint(0, 0, b""))
     starts = [sum(sizes[:number]) for number in range(len(sizes))]

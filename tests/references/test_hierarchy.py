@@ -1,4 +1,4 @@
-"""Values as arrays of chunks: in pieces, in shards, nested, copied, or left out with the reason."""
+"""Values as arrays of chunks: in pieces, in shards, nested, inlined or left out."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def test_a_map_may_lack_its_last_arrays(count, tmp_path):
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_how_many_chunks_an_array_has_is_known_before(nested):
-    """So that room can be made for them: as many as come; groups have none."""
+    """The total of a node is the number of its chunks; groups have none."""
     source = BytesSource(checkpoint(MIXED), "s3://bucket/net.ckpt")
     known = {entry.name: entry for entry in scan(source, "ckpt")}
     how = How(chunk_size=100, nested=nested)

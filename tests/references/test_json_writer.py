@@ -1,4 +1,4 @@
-"""References as JSON: the file says what the data say, whatever is in them."""
+"""References as JSON: the file equals the data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ REFERENCES = st.one_of(st.binary(max_size=20), st.tuples(st.text(), st.integers(
 
 @st.composite
 def nodes(draw):
-    """The whole, and groups and arrays in it, whose paths and chunks have names of their own."""
+    """The root, with groups and arrays that have unique paths."""
     names = draw(st.lists(st.text(min_size=1), unique=True, max_size=5))
     return [Node("", False, GROUP)] + [
         Node(
@@ -57,7 +57,7 @@ def nodes(draw):
 
 @given(nodes())
 def test_both_ways_give_the_same(made):
-    """One writes as it walks, the other makes data; the text is ASCII, whatever the names are."""
+    """`write` and `to_dict` give the same JSON, in ASCII."""
     file = io.StringIO()
     write(file, made)
 
@@ -69,5 +69,5 @@ def test_both_ways_give_the_same(made):
     ("reference", "said"), [(b"\x00\xff", "base64:AP8="), (b"", "base64:"), (("s3://a", 1, 2), ["s3://a", 1, 2])]
 )
 def test_a_reference_is_copied_bytes_or_a_place(reference, said):
-    """As kerchunk writes them."""
+    """A reference is base64 text or a list of URL, offset and length."""
     assert plain(reference) == said

@@ -1,4 +1,4 @@
-"""What zarr is told of an array: a type that it knows, and in attributes what it does not."""
+"""Array metadata for zarr: known dtypes, and attributes for the rest."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ JSON = st.recursive(st.text() | st.integers() | st.booleans(), lambda part: st.d
 @given(st.dictionaries(st.text("{%#}ä\\"), JSON))
 @example({"{{{": "{{{%"})
 def test_no_template_stands_in_metadata(data):
-    """What a template engine would look into is escaped; JSON's readers see the text as it was."""
+    """Metadata contain no template marks, and parse to the original data."""
     text = compact(data)
 
     assert not re.search(r"\{[{%#]", text)
@@ -107,7 +107,7 @@ def test_no_template_stands_in_metadata(data):
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
 def test_every_type_has_one_of_zarrs(dtype):
-    """Of the same width, named if it is not the very one; numpy alone can make an array of it."""
+    """Every dtype maps to one of numpy's own with the same width, and its name is kept."""
     form = form_of(tensor_entry("w", shape=(2, 8), dtype=dtype.name)._replace(extents=()))
     found = np.dtype(form.dtype)
 
@@ -118,7 +118,7 @@ def test_every_type_has_one_of_zarrs(dtype):
 
 @given(st.integers(0, 9))
 def test_a_string_is_a_scalar_of_its_characters(count):
-    """One at least, as numpy has no type for none; bytes that are no characters cannot be expressed."""
+    """A string is a scalar of at least one character; other bytes are inexpressible."""
     entry = string_entry("s")
     ((offset, _),) = entry.extents
     form = form_of(entry._replace(extents=(Extent(offset, 4 * count),)))
@@ -130,7 +130,7 @@ def test_a_string_is_a_scalar_of_its_characters(count):
 
 @given(st.integers(1, 8), st.lists(st.integers(0, 64), min_size=1, max_size=4).map(tuple))
 def test_places_are_scaled_to_elements_of_the_array(packed, shape):
-    """Along the last axis, of which several share one; a place within one cannot be expressed."""
+    """Packed elements scale the last axis; an offset within a byte is inexpressible."""
     form = Form("|u1", 1, (), {}, packed)
     if shape[-1] % packed:
         with pytest.raises(Inexpressible, match="within a byte"):

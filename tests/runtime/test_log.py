@@ -1,4 +1,4 @@
-"""What the package says in Python's log: under one name, from where it is said, at no cost if nothing is."""
+"""Log messages: one logger, the caller's location, no import without a message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lazyckpt.runtime import log
     ("say", "level"), [(log.info, logging.INFO), (log.warning, logging.WARNING), (log.exception, logging.ERROR)]
 )
 def test_a_message_is_logged_as_lazyckpts(say, level, caplog):
-    """At its level, put together by the log, with the place of whoever said it."""
+    """A message has the logger `lazyckpt`, its level and the location of the caller."""
     caplog.set_level(logging.DEBUG, "lazyckpt")
     say("%s has %d bytes", "net.ckpt", 5)
     (record,) = caplog.records
@@ -24,8 +24,8 @@ def test_a_message_is_logged_as_lazyckpts(say, level, caplog):
     assert record.pathname == __file__
 
 
-def test_what_nobody_could_catch_is_logged_with_its_traceback(caplog):
-    """That of the exception that is being handled."""
+def test_an_exception_is_logged_with_its_traceback(caplog):
+    """`exception` logs the traceback of the current exception."""
     fault = ZeroDivisionError("where it was")
     try:
         raise fault
@@ -35,8 +35,8 @@ def test_what_nobody_could_catch_is_logged_with_its_traceback(caplog):
     assert caplog.records[0].exc_info[1] is fault
 
 
-def test_a_program_that_hears_nothing_imports_no_log():
-    """Opening a checkpoint must not pay for it."""
+def test_importing_the_package_does_not_import_logging():
+    """`import lazyckpt` does not import `logging`."""
     script = "import sys; import lazyckpt; from lazyckpt.runtime import log; print('logging' in sys.modules)"
 
     assert subprocess.check_output([sys.executable, "-c", script], encoding="utf-8") == "False\n"

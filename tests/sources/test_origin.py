@@ -1,4 +1,4 @@
-"""Where a local file came from: whether it is still what it was, and still the one under its name."""
+"""The origin of a local file: unchanged, changed or replaced."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def path(tmp_path):
 
 
 def origin_of(path):
-    """The origin of a file as it is now."""
+    """The origin of a file in its present state."""
     return LocalOrigin(str(path), os.stat(path), MARK)
 
 
 def test_a_file_that_was_left_alone_is_what_it_was(path):
-    """Reading it and changing its permissions changes nothing of it."""
+    """Reading a file or changing its permissions does not count as a change."""
     origin = origin_of(path)
     path.read_bytes()
     path.chmod(0o400)
@@ -38,7 +38,7 @@ def test_a_file_that_was_left_alone_is_what_it_was(path):
 
 @pytest.mark.parametrize("change", ["longer", "later"])
 def test_a_file_that_was_written_to_has_changed(change, path):
-    """Its size tells, or its time alone."""
+    """A change of size or of time raises `ChangedFile`."""
     origin = origin_of(path)
     if change == "longer":
         with path.open("ab") as file:
@@ -52,7 +52,7 @@ def test_a_file_that_was_written_to_has_changed(change, path):
 
 
 def test_another_file_of_the_same_bytes_is_another_file(path, tmp_path):
-    """Size and time are alike: what was opened is not under its name any more, but it has not changed."""
+    """Another file with equal size, time and bytes raises `ReplacedFile`."""
     origin = origin_of(path)
     other = tmp_path / "other.ckpt"
     other.write_bytes(path.read_bytes())
@@ -66,7 +66,7 @@ def test_another_file_of_the_same_bytes_is_another_file(path, tmp_path):
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o4755])
 def test_the_permissions_are_those_when_it_was_opened(mode, path):
-    """Without the bits that make a program of another user's."""
+    """`mode` has the permission bits at opening, without set-user-ID."""
     path.chmod(mode)
     origin = origin_of(path)
     path.chmod(0o400)
@@ -74,15 +74,15 @@ def test_the_permissions_are_those_when_it_was_opened(mode, path):
     assert origin.mode == mode & 0o777
 
 
-def test_only_its_own_mark_is_borne(path):
-    """Size, time and sample must all be the same."""
+def test_only_its_own_fingerprint_matches(path):
+    """A fingerprint matches only if size, time and sample are equal."""
     others = [MARK._replace(size=101), MARK._replace(mtime_ns=6), MARK._replace(sample=b"\1" * 16)]
 
     assert [origin_of(path).bears(mark) for mark in (MARK, *others)] == [True, False, False, False]
 
 
 def test_a_local_file_has_no_version(path):
-    """So that its index is held against its mark; its reads are checked one by one, also in a walk."""
+    """A local file has no version, and a walk over it needs no context."""
     origin = origin_of(path)
 
     assert origin.version == ""

@@ -1,4 +1,4 @@
-"""Checkpoints whose values are measured."""
+"""Fixtures of the tests of statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics by tasks elsewhere: the numbers, rows and faults of one process."""
+"""Statistics by tasks: the same numbers, rows and errors as in one process."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_fault_of_the_file_is_told_by_workers_too(open_values, tmp_path):
 
 
 class Recorder(ThreadPoolExecutor):
-    """One thread, and the values that each task takes: places in the index, and the first piece of a span."""
+    """An executor with one thread that records places and spans of each task."""
 
     def __init__(self):
         super().__init__(1)
@@ -111,7 +111,7 @@ class Recorder(ThreadPoolExecutor):
 
 
 def test_small_values_share_a_task(open_values, monkeypatch):
-    """Up to so many bytes or values; in file order, each in one task, and what is no tensor or map in none."""
+    """Small values share tasks, up to a limit, in file order; strings are in none."""
     values = {f"w{number}": np.ones(size) for number, size in enumerate([100, 100, 100, 900, *[1] * 7])}
     monkeypatch.setattr(spread, "BATCH_BYTES", 2400)
     monkeypatch.setattr(spread, "_MOST", 5)
@@ -122,7 +122,7 @@ def test_small_values_share_a_task(open_values, monkeypatch):
 
 
 def test_a_large_value_is_cut_where_one_process_puts_its_parts_together(large, tmp_path):
-    """A task for each span, and one for the small values before it."""
+    """A large value takes a task for each span, beside one for the small values."""
     with lazyckpt.load_checkpoint(large, index=tmp_path / "my.lmdb") as ckpt, Recorder() as executor:
         ckpt.stats(scheduler=executor)
 

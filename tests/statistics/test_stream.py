@@ -1,4 +1,4 @@
-"""Statistics of a checkpoint or one value: what is measured, in what order, and what is read for it."""
+"""Statistics of checkpoints and values: what is measured, and what is read."""
 
 from __future__ import annotations
 
@@ -169,8 +169,8 @@ def test_a_value_of_any_size_takes_a_few_mebibytes(tmp_path):
     ],
     ids=["array", "long double", "text array", "map", "one array", "string", "empty list", "number"],
 )  # fmt: skip
-def test_whatever_is_in_memory_has_rows(value, rows):
-    """Arrays are measured, also of types that no checkpoint holds; all else says why it is not."""
+def test_every_value_in_memory_has_rows(value, rows):
+    """Arrays in memory are measured; other values have a row with the reason."""
     found = rows_in_memory("v", value)
 
     assert [(row.name, row.dtype, row.shape, row.moments.count, row.skipped) for row in found] == rows
@@ -178,7 +178,7 @@ def test_whatever_is_in_memory_has_rows(value, rows):
 
 @pytest.mark.parametrize(("size", "batches"), [(1, 20), (2800, 10), (10**6, 1)])
 def test_values_that_must_be_copied_are_fetched_together(size, batches, monkeypatch):
-    """Up to so many bytes at once, and the numbers stay."""
+    """From a source that copies, values are fetched in batches of limited size."""
     values = {f"v{number}": counting((350,)) * number for number in range(20)}
     source = TracingSource(checkpoint(values))
     ckpt = opened_and_traced(source)

@@ -1,4 +1,4 @@
-"""`Statistics`: rows as a sequence, in columns, and in forms that others read."""
+"""`Statistics`: a sequence of rows that prints, sorts and exports."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_table_is_a_sequence(open_values):
 
 
 def rows(*values):
-    """Rows of single numbers, named by their places; of None one that was not measured."""
+    """Rows of single numbers, named by position; None makes a row that was not measured."""
     return Statistics(
         Row(str(place), "Float64", (1,), measure([np.array([0.0 if value is None else value])]), "" if value else "no")
         for place, value in enumerate(values)
@@ -131,7 +131,7 @@ def rows(*values):
 
 @given(st.lists(st.none() | st.floats(0.5, 9), max_size=20), st.sampled_from(list(COLUMNS)), st.none() | st.booleans())
 def test_sorting_only_changes_the_order(values, column, descending):
-    """Rows without a number come last, and those of equal ones stay in their order."""
+    """Sorting keeps all rows, and puts those without a number last."""
     table = rows(*values)
     made = table.sort(column, descending=descending)
     found = [COLUMNS[column](row) for row in made]
@@ -144,7 +144,7 @@ def test_sorting_only_changes_the_order(values, column, descending):
 
 
 def test_complex_numbers_are_sorted_by_their_size_and_kept_as_two():
-    """They have no order; JSON has no such numbers."""
+    """Complex numbers are sorted by magnitude, and are pairs in plain data."""
     table = rows(3 + 4j, 2, 6j)
 
     assert [row.name for row in table.sort("mean")] == ["2", "0", "1"]
@@ -152,7 +152,7 @@ def test_complex_numbers_are_sorted_by_their_size_and_kept_as_two():
 
 
 def test_long_tables_are_cut_where_they_are_shown():
-    """Every row is in the data."""
+    """Text and HTML of a long table are cut; the data have all rows."""
     table = rows(*range(1, SHOWN + 1002))
     remark = "… and 1,001 more: sort(), to_csv(), to_pandas() have them all"
 
@@ -167,8 +167,8 @@ ANY_TEXT = st.text(st.characters(exclude_characters="\0"))  # older Pythons read
 
 @given(ANY_TEXT, ANY_TEXT)
 @example("a\rb", "\r")
-def test_any_name_goes_into_files_and_comes_back(name, why):
-    """Quotes, commas, line ends of every kind, and halves of surrogate pairs: a row stays one row."""
+def test_any_name_survives_a_round_trip(name, why):
+    """CSV and JSON preserve any name: quotes, commas, line ends, unpaired surrogates."""
     table = Statistics([Row(name, "str", (), measure([]), why)])
     rows = list(csv.DictReader(io.StringIO(table.to_csv(), newline="")))
 

@@ -1,4 +1,4 @@
-"""What whoever follows references must find of a checkpoint, in a form that can be compared."""
+"""What references to a checkpoint must lead to, in a comparable form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small values with everything that statistics must not stumble over: NaNs, infinities, flags, nothing at all."""
+"""Small values for statistics: NaNs, infinities, booleans and an empty array."""
 
 from __future__ import annotations
 

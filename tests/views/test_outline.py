@@ -1,4 +1,4 @@
-"""From entries, values in memory and counted groups to a tree: what is shown of each, and totals that are right."""
+"""Outlines: the leaf of each kind of value, and exact totals."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def entries_for(layers):
 
 
 def totals(found):
-    """How many values there are, and their bytes."""
+    """The number of values and their bytes."""
     return found.root.amount, found.root.nbytes
 
 
@@ -56,12 +56,12 @@ def totals(found):
     ids=["tensor", "widened", "string", "map", "refused", "array", "text", "arrays", "empty list", "number"],
 )
 def test_every_kind_of_value_has_a_leaf(value, leaf):
-    """Of an entry as it is in memory, and of a value in memory that it is there."""
+    """A leaf shows the dtype, shape and bytes of a value, and marks values in memory."""
     assert leaf_of(value) == leaf
 
 
 def test_a_parameter_is_shown_as_its_entry_until_it_is_set():
-    """Then as the value that it has."""
+    """A parameter is shown as its entry, and after `set_data` as its new value."""
     parameter = opened_over(BytesSource(checkpoint({"w": counting((2, 3))})))["w"]
     before = leaf_of(parameter)
     parameter.set_data(np.zeros(5, "int8"))
@@ -70,14 +70,14 @@ def test_a_parameter_is_shown_as_its_entry_until_it_is_set():
 
 
 @pytest.mark.parametrize(("shape", "text"), [((), "scalar"), ((7,), "7"), ((16, 6, 5, 5), "16 × 6 × 5 × 5")])
-def test_shapes_are_written_as_people_do(shape, text):
-    """A scalar has a word of its own."""
+def test_shapes_are_written_with_crosses(shape, text):
+    """Shapes are written with ×, and a scalar as `scalar`."""
     assert shape_text(shape) == text
 
 
 @given(LAYERS)
 def test_a_summarised_tree_has_the_totals_of_the_exact_one(layers):
-    """However many names are counted together."""
+    """A summarised tree has the totals of the exact tree."""
     entries = entries_for(layers)
     exact = of_values("net", ((entry.name, entry) for entry in entries))
     counted = of_groups("net", index_of(entries).tally())
@@ -88,7 +88,7 @@ def test_a_summarised_tree_has_the_totals_of_the_exact_one(layers):
 
 @given(LAYERS, st.text("ab.01", max_size=2))
 def test_a_prefix_narrows_a_tree(layers, prefix):
-    """To the names that begin with it, whether they are few or too many to be looked at one by one."""
+    """A prefix selects the names that begin with it, in exact and in summarised trees."""
     entries = entries_for(layers)
     chosen = [entry.nbytes for entry in entries if entry.name.startswith(prefix)]
     found = [of_index("net", index_of(entries), prefix)]
@@ -100,8 +100,8 @@ def test_a_prefix_narrows_a_tree(layers, prefix):
     assert [one.is_exact for one in found] == [True, not chosen]
 
 
-def test_of_many_shapes_only_the_number_is_told():
-    """A row for each would tell nothing; up to a dozen are listed."""
+def test_of_many_shapes_only_the_number_is_shown():
+    """Up to a dozen shapes are listed; more are only counted."""
     many = {f"w{size}": (size,) for size in range(1, MOST_SHAPES + 2)}
     few = {f"b{size}": (size,) for size in range(1, MOST_SHAPES + 1)}
     root = of_groups("net", index_of(entries_for(many | few)).tally()).root
@@ -111,7 +111,7 @@ def test_of_many_shapes_only_the_number_is_told():
 
 
 def test_values_in_memory_stand_among_counted_groups():
-    """And are counted as such, with those that were taken out."""
+    """Values in memory and removed names are counted beside the groups."""
     found = of_groups("net", index_of([tensor_entry("w0")]).tally(), [("new", np.ones(3, "int8"))], removed=2)
 
     assert totals(found) == (2, 27)
@@ -120,12 +120,12 @@ def test_values_in_memory_stand_among_counted_groups():
 
 
 def test_a_headline_says_what_there_is():
-    """One value is not two, and what there is none of is not mentioned."""
+    """A headline uses the singular for one value, and omits zero counts."""
     assert of_values("net", [("w", tensor_entry("w"))]).headline() == "1 value · 24 B"
 
 
 def test_only_a_summarised_tree_needs_a_remark():
-    """That stars stand for numbers, and that totals are exact."""
+    """A summarised tree has a remark, and an exact one has none."""
     exact, counted = of_values("net", []), of_groups("net", [])
 
     assert (exact.remark(), counted.remark().partition(":")[0]) == ("", "Summarised")
@@ -133,7 +133,7 @@ def test_only_a_summarised_tree_needs_a_remark():
 
 @given(LAYERS)
 def test_a_summary_adds_up(layers):
-    """By dtype and by module; the largest are those of all, largest first."""
+    """The sums by dtype and by module equal the total; the largest values come first."""
     entries = entries_for(layers)
     facts = summary_of(of_values("net", ((entry.name, entry) for entry in entries)), [(e.name, e) for e in entries])
     sizes = sorted((entry.nbytes for entry in entries), reverse=True)
@@ -145,12 +145,12 @@ def test_a_summary_adds_up(layers):
 
 
 def test_a_summary_may_leave_the_largest_out():
-    """Where finding them would mean to look at every entry."""
+    """Without entries, a summary has no list of the largest values."""
     assert "largest" not in summary_of(of_groups("net", index_of([tensor_entry("w")]).tally()), None)
 
 
 def test_a_tree_that_is_exact_has_every_name():
-    """Folded where siblings are alike, but none is left out."""
+    """An exact tree folds siblings that are alike, and omits no name."""
     root = of_index("net", index_of([tensor_entry("b.0"), tensor_entry("b.1"), string_entry("note")])).root
 
     assert size_of_tree(root) == 2

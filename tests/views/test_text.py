@@ -1,4 +1,4 @@
-"""Trees as text: aligned lines, the same in colour and without, which no name disturbs."""
+"""Trees as text: aligned lines, the same with colour, safe for any name."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def view_of(leaves, label="net.ckpt", depth=None, **facts):
 
 
 def leaf(nbytes, note=""):
-    """Some value."""
+    """A small value."""
     return Leaf("Int8", str(nbytes), nbytes, note)
 
 
 def test_a_tree_is_drawn_with_guides():
-    """Labels, types, shapes, sizes and shares stand below each other; what is alike is counted."""
+    """A tree prints as aligned columns: label, dtype, shape, size and share."""
     leaves = [("net.0.w", leaf(40)), ("net.1.w", leaf(40)), ("net.head", leaf(10)), ("step", leaf(10, EDITED))]
 
     assert str(view_of(leaves)).splitlines() == [
@@ -39,7 +39,7 @@ def test_a_tree_is_drawn_with_guides():
 
 @given(ANY_NAMES, st.text(st.characters(), max_size=8))
 def test_whatever_the_names_every_line_is_printable(leaves, label):
-    """Neither control characters nor what turns text around reaches a terminal; a name is never two lines."""
+    """Any names give printable lines, one for each node."""
     lines = str(view_of(leaves, label)).split("\n")
 
     assert all(line.isprintable() for line in lines)
@@ -48,7 +48,7 @@ def test_whatever_the_names_every_line_is_printable(leaves, label):
 
 @given(ANY_NAMES, st.booleans())
 def test_the_same_lines_are_printed_in_colour(leaves, exact):
-    """Character by character, with no markup read out of a name."""
+    """Rich prints the same characters, and reads no markup from names."""
     view = view_of(leaves, is_exact=exact)
     lines = [line.rstrip() for line in view.__rich__().plain.split("\n")]
 
@@ -62,7 +62,7 @@ def labels(node):
 
 @pytest.mark.parametrize(("depth", "shown"), [(1, "ab"), (2, "axyb"), (3, "axcdyb"), (None, "axcdyb")])
 def test_levels_below_a_depth_are_not_shown(depth, shown):
-    """In text and in data; what is left out stays in the totals."""
+    """`depth` limits the levels in text and data, and keeps the totals."""
     view = view_of([("a.x.c", leaf(1)), ("a.x.d", leaf(2)), ("a.y", leaf(3)), ("b", leaf(4))], depth=depth)
     lines = str(view).splitlines()[1:]
 
@@ -71,7 +71,7 @@ def test_levels_below_a_depth_are_not_shown(depth, shown):
 
 
 def test_a_long_label_is_cut():
-    """The line says so; the data have all of it."""
+    """A long label is cut in the text, and complete in the data."""
     view = view_of([("x" * 150, leaf(1))])
 
     assert f"└─ {'x' * 100}…  Int8" in str(view)
@@ -79,7 +79,7 @@ def test_a_long_label_is_cut():
 
 
 def test_what_is_too_much_for_a_terminal_is_cut():
-    """Wide levels end with how many more there are; the data have them all."""
+    """A wide level is cut in the text, with the number of missing rows; the data have all rows."""
     view = view_of([(f"{'ab'[number % 2]}{number}x", leaf(number)) for number in range(2 * ROWS)])
     lines = str(view).splitlines()
 
@@ -89,7 +89,7 @@ def test_what_is_too_much_for_a_terminal_is_cut():
 
 
 def test_a_tree_is_data():
-    """What there is nothing to say of is left out."""
+    """`to_dict` omits empty facts."""
     view = view_of([("net.0.w", leaf(40)), ("net.1.w", leaf(40)), ("step", leaf(10, EDITED))], edited=1, removed=2)
 
     assert view.to_dict() == {
@@ -107,13 +107,13 @@ def test_a_tree_is_data():
 
 
 def test_a_summarised_tree_ends_with_a_remark():
-    """That names stand in it with stars."""
+    """The remark of a summarised tree is its last line."""
     last = str(view_of([("w*", leaf(1))], is_exact=False)).splitlines()[-1]
 
     assert last.startswith("Summarised: * stands for the numbers in names")
 
 
 def test_nothing_is_shown_as_nothing():
-    """A share of no bytes is none."""
+    """An empty tree is one line, and the share of no bytes is 0 %."""
     assert str(view_of([])) == "net.ckpt  0 values · 0 B"
     assert str(view_of([("w", leaf(0))])).splitlines()[1].endswith("0 B   0.0 %")

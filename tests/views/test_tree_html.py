@@ -1,4 +1,4 @@
-"""Trees as HTML: open where they are small, never large, and nothing but what they show."""
+"""Trees as HTML: open if small, limited in size, without markup from names."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def tree_of(names):
 
 
 def page_of(names, depth=None, **facts):
-    """Its HTML, without the style sheet."""
+    """The HTML of such a tree, without the style sheet."""
     made = tree_html(Outline(tree_of(names), **facts), depth)
     assert made.startswith(STYLE)
     return made.removeprefix(STYLE)
 
 
 class Rows(html.parser.HTMLParser):
-    """Labels as a browser shows them."""
+    """The labels that a browser shows."""
 
     def __init__(self, page):
         super().__init__()
@@ -59,7 +59,7 @@ class Rows(html.parser.HTMLParser):
 
 
 def labels_of(node):
-    """Labels of a whole tree, in order, as they may be shown."""
+    """The labels of a whole tree, in order, escaped for display."""
     return [
         label
         for child in node.children
@@ -69,13 +69,13 @@ def labels_of(node):
 
 @given(NAMES)
 def test_a_browser_shows_the_labels(names):
-    """Every one as it is, control characters as escapes; no name is markup."""
+    """A browser shows every label, with control characters escaped, and no name becomes markup."""
     assert Rows(page_of(names)).labels == labels_of(tree_of(names))
 
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_small_trees_are_shown_open(more):
-    """Up to so many nodes; larger ones closed, so that what they are is seen at once."""
+    """Trees of up to 30 nodes are open, and larger ones are closed."""
     names = [f"a.{letter}x" for letter in "abcdefghijklmnopqrstuvwxyzABCDEFGH"[: OPEN_UP_TO - 2 + more]] + ["b"]
     page = page_of(names)
 
@@ -84,7 +84,7 @@ def test_small_trees_are_shown_open(more):
 
 
 def test_an_only_child_is_open_however_large_the_tree_is():
-    """A click that shows one line would be wasted."""
+    """A node without siblings is open in a tree of any size."""
     names = [f"net.{part}.{letter}x" for part in ("up", "down") for letter in "abcdefghijklmnopqrst"]
     page = page_of(names)
 
@@ -93,7 +93,7 @@ def test_an_only_child_is_open_however_large_the_tree_is():
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_levels_below_a_depth_are_left_out(depth):
-    """Their totals are not."""
+    """`depth` limits the levels, and keeps the totals."""
     page = page_of(["a.b.c", "a.b.d", "a.e", "f"], depth)
 
     assert Rows(page).labels == [["a", "f"], ["a", "b", "e", "f"], ["a", "b", "c", "d", "e", "f"]][depth - 1]
@@ -101,7 +101,7 @@ def test_levels_below_a_depth_are_left_out(depth):
 
 
 def test_a_page_is_never_large():
-    """Rows are cut until it is small enough, and how many are missing is said."""
+    """A page with many long names stays below the limit, and shows how many rows are missing."""
     page = page_of([f"{'&' * 150}{word}{number}x" for number in range(300) for word in "ab"])
 
     assert 20_000 < len((STYLE + page).encode()) <= LARGEST
@@ -109,7 +109,7 @@ def test_a_page_is_never_large():
 
 
 def test_wide_levels_are_cut():
-    """And all levels together."""
+    """The children of a node and the rows of a tree are limited."""
     wide = Rows(page_of([f"{'ab'[number % 2]}{number}x" for number in range(1000)])).labels
     both = Rows(page_of([f"{'ab'[n % 2]}{n}x.{'ab'[m % 2]}{m}x" for n in range(30) for m in range(30 + n)])).labels
 
@@ -118,8 +118,8 @@ def test_wide_levels_are_cut():
 
 
 @given(st.floats(0, 100))
-def test_a_share_is_told_in_few_characters(share):
-    """As near as one digit tells it, and never as nothing if it is something."""
+def test_a_share_has_one_decimal_place(share):
+    """A share has one decimal place, and is never 0.0 % unless it is zero."""
     told = html.unescape(percent(share))
 
     assert re.fullmatch(r"<0\.1 %|\d\d?\.\d %|100 %", told)
@@ -127,7 +127,7 @@ def test_a_share_is_told_in_few_characters(share):
     assert told == "<0.1 %" or abs(float(told.removesuffix(" %")) - share) < 0.051
 
 
-def test_what_must_be_known_is_said_below():
-    """Of a tree that is not exact."""
+def test_the_remark_stands_below_the_tree():
+    """The remark of a summarised tree stands below it."""
     assert "<div class=n>Summarised: *" in page_of(["w*"], is_exact=False)
     assert "<div class=n>" not in page_of(["w"])

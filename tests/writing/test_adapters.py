@@ -1,4 +1,4 @@
-"""From whatever stands for a value to what is written of it; frameworks are asked only if they are there."""
+"""From values of any kind to items; frameworks are used only if already imported."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_what_no_file_can_hold_is_refused_by_name(value):
 
 @given(values)
 def test_every_value_has_as_many_bytes_as_it_says(some):
-    """Arrays of any type and layout, strings, maps: known before, and the same whenever they are asked for."""
+    """The size of an item is known in advance, and its bytes are the same each time."""
     for name, value in some.items():
         item = item_of(name, value)
 
@@ -65,7 +65,7 @@ def test_every_value_has_as_many_bytes_as_it_says(some):
 
 
 def test_a_value_of_a_file_is_written_from_there():
-    """It is not read before its bytes are asked for, and keeps its place, so that files are read in their order."""
+    """A parameter of a file becomes an item without a read, and keeps its place."""
     source = TracingSource(checkpoint(MIXED))
     ckpt = opened_and_traced(source)
     item = item_of("new", ckpt["fc.weight"])
@@ -78,7 +78,7 @@ def test_a_value_of_a_file_is_written_from_there():
 
 
 def test_a_parameter_that_was_set_is_what_it_is_now():
-    """Its file is not asked."""
+    """A parameter after `set_data` is written with its new value."""
     parameter = opened_over(BytesSource(checkpoint(MIXED)))["fc.weight"]
     parameter.set_data(counting((2,), "int8"))
     item = item_of("w", parameter)
@@ -88,7 +88,7 @@ def test_a_parameter_that_was_set_is_what_it_is_now():
 
 
 def test_parameters_are_tensors_and_arrays_are_not():
-    """An array is neither tensor nor parameter, nor is a number."""
+    """A parameter counts as a tensor; arrays and numbers do not."""
     parameter = opened_over(BytesSource(checkpoint(MIXED)))["fc.weight"]
 
     assert [(is_tensor(value), is_parameter(value)) for value in (parameter, counting((2,)), 3.5)] == [
@@ -112,7 +112,7 @@ print(sys.argv[1] in sys.modules)
 
 @pytest.mark.parametrize("framework", ["mindspore", "torch"])
 def test_a_framework_that_was_not_imported_is_not_imported(framework):
-    """No value can be one of its tensors, whatever its type is called."""
+    """A value named like a framework's tensor does not import the framework."""
     printed = subprocess.check_output([sys.executable, "-c", THEIRS, framework], encoding="utf-8")
 
     assert printed.splitlines() == ["False", f"'w' cannot be saved: a {framework}.Tensor is no array", "False"]
@@ -120,7 +120,7 @@ def test_a_framework_that_was_not_imported_is_not_imported(framework):
 
 @pytest.fixture
 def theirs(monkeypatch):
-    """Makes complex numbers stand for MindSpore's Tensors: their real part says how many bytes they have."""
+    """Complex numbers in place of MindSpore's tensors; the real part is the number of bytes."""
     asked = []
     leaf = SimpleNamespace(
         is_tensor=lambda value: isinstance(value, complex),
@@ -135,7 +135,7 @@ def theirs(monkeypatch):
 
 
 def test_a_tensor_of_mindspores_is_copied_when_it_is_written(theirs):
-    """Its type and shape are known without its bytes."""
+    """The dtype and shape of a MindSpore tensor are known before its bytes are copied."""
     item = item_of("w", 3 + 1j)
     before = list(theirs)
 
@@ -144,14 +144,14 @@ def test_a_tensor_of_mindspores_is_copied_when_it_is_written(theirs):
     assert (bytes_of(item), theirs) == (b"\0\1\2", [3 + 1j])
 
 
-def test_a_type_that_no_checkpoint_holds_is_told(theirs):
-    """With those that one can hold."""
+def test_an_unsupported_dtype_is_an_error(theirs):
+    """An unsupported dtype of a MindSpore tensor is an error that lists the supported ones."""
     with pytest.raises(ArgumentTypeError, match=r"'w' cannot be saved: its dtype Complex256 is none .*\(Bool, Int8,"):
         item_of("w", 3 + 0j)
 
 
 def test_a_map_of_mindspores_is_written_in_its_slices(theirs):
-    """Keys, values and status, again and again."""
+    """A MindSpore map becomes keys, values and status for each of its slices."""
     item = item_of("table", range(2))
 
     assert (item.kind, len(item.contents)) == ("map", 6)

@@ -1,4 +1,4 @@
-"""The padding of CBC blocks: taken off, checked in every block, and all that tells a wrong key from damage."""
+"""CBC padding: removed and checked in every block; wrong keys and damage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEN = {mode: encrypted(pattern(10 * 64), mode, block=64) for mode in CBC_MODES}
 
 
 def lock_of(mode, key=KEY):
-    """A lock."""
+    """A key of this mode."""
     return CipherKey(MODES[mode], Secret(key))
 
 
@@ -39,7 +39,7 @@ def seen(monkeypatch):
 
 @given(st.lists(st.integers(1, 70), max_size=20), st.sampled_from(CBC_MODES))
 def test_every_block_has_its_own_length(lengths, mode):
-    """However full its last 16 bytes are; in one look at the end of each."""
+    """Each block has its length without padding, found with one read at its end."""
     file = encrypted(pattern(sum(lengths)), mode, block=lengths)
     source = TracingSource(file)
     table = hop(BytesSource(file), MODES[mode])
@@ -90,7 +90,7 @@ def test_a_lone_block_with_an_impossible_padding_may_be_either(mode):
 
 @pytest.mark.parametrize(("damaged", "error"), [(2, DamagedBlock), (3, WrongKey)])
 def test_a_key_is_wrong_if_it_fits_less_than_half_of_the_blocks(damaged, error):
-    """Fewer impossible paddings are damage."""
+    """Invalid padding in most blocks means a wrong key; in fewer, damage."""
     good, bad = frame(pattern(32), "AES-CBC"), frame(b"", "AES-CBC", padding=bytes(16))
     file = good * (4 - damaged) + bad * damaged
 

@@ -1,4 +1,4 @@
-"""In what runs a block is decrypted: from end to end, and every piece that is wanted has its bytes."""
+"""Runs of a block through the cipher: complete, in order, into the right pieces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONG, RUN = 16, 40  # bytes of a long piece, and of the longest run
 
 @pytest.fixture(autouse=True, scope="module")
 def small_runs():
-    """Runs of a few bytes, so that blocks of a few hundred have many."""
+    """Limits of a few bytes, so that a small block has many runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cipher_runs, "SCRATCH", LONG)
         patch.setattr(cipher_runs, "_LONGEST_RUN", RUN)
@@ -26,7 +26,7 @@ def small_runs():
 
 @st.composite
 def blocks(draw):
-    """A block's length and the pieces that are wanted of it, in ascending order; they may share bytes."""
+    """The length of a block and the requested pieces, in ascending order, perhaps overlapping."""
     length = draw(st.integers(0, 300))
     spans = draw(st.lists(st.tuples(st.integers(0, length), st.integers(0, length)), max_size=8))
     spans = sorted((start, stop) for start, stop in map(sorted, spans) if start < stop)
@@ -35,7 +35,7 @@ def blocks(draw):
 
 @given(blocks())
 def test_runs_cover_the_block_in_order(block):
-    """Each byte goes through the cipher once, wanted or not, or the block could not be authenticated."""
+    """The runs cover the whole block in order, so that it can be authenticated."""
     length, pieces = block
     runs = list(passes(length, pieces))
     edges = [0, *(end for _, end, _ in runs)]
@@ -47,7 +47,7 @@ def test_runs_cover_the_block_in_order(block):
 
 @given(blocks())
 def test_every_piece_has_its_bytes(block):
-    """Whether it is filled in place or through the scratch buffer."""
+    """Every piece gets its bytes, in place or through the scratch buffer."""
     length, pieces = block
     plaintext = memoryview(pattern(length))
     first = 0
@@ -64,7 +64,7 @@ def test_every_piece_has_its_bytes(block):
 
 @given(blocks())
 def test_only_long_pieces_that_share_no_byte_are_filled_in_place(block):
-    """All of these are, to their last byte."""
+    """Exactly the long pieces without overlap are filled in place."""
     length, pieces = block
     wanted = Counter(place for start, piece in pieces for place in range(start, start + piece.nbytes))
     alone = {
@@ -79,7 +79,7 @@ def test_only_long_pieces_that_share_no_byte_are_filled_in_place(block):
 
 
 def test_scattering_goes_on_where_it_ended():
-    """Pieces that end before a run are not looked at again; one that is empty wants nothing."""
+    """`scatter` returns the first piece that a later run may need."""
     pieces = [(0, memoryview(bytearray(2))), (1, memoryview(bytearray(0))), (3, memoryview(bytearray(4)))]
     numbers = [scatter(begin, memoryview(pattern(4)), pieces, 0) for begin in (0, 4, 8)]
 
