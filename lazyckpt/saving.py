@@ -22,10 +22,10 @@ from lazyckpt.frameworks.nets import values_of
 from lazyckpt.runtime import log
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import Secret, no_key
-from lazyckpt.sources.paths import on_this_machine
+from lazyckpt.sources.paths import require_local
 from lazyckpt.writing.adapters import is_parameter, is_tensor, item_of
 from lazyckpt.writing.export import lock_of
-from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, check, save
+from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, WriteOptions, check, save
 from lazyckpt.writing.items import Item, snapshot
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
 
@@ -51,6 +51,11 @@ def save_checkpoint(
     mode: int = READ_ONLY,
 ) -> Future[None] | None:
     """Save values to a file atomically, with the arguments of `mindspore.save_checkpoint`.
+
+    >>> import numpy as np
+    >>> lazyckpt.save_checkpoint({"w": np.ones((2, 3), "float32"), "note": "mine"}, "new.ckpt")
+    >>> lazyckpt.load_checkpoint("new.ckpt")
+    {'w': Parameter (name=w, shape=(2, 3), dtype=Float32, requires_grad=True), 'note': <str of 4 characters>}
 
     Args:
         save_obj: a MindSpore Cell; a list of Parameters or of dicts `{"name": …, "data": Tensor}`; a dict of
@@ -99,7 +104,7 @@ def save_checkpoint(
     if remove_redundancy is not None and items:
         metadata[REMOVE_REDUNDANCY] = str(remove_redundancy)
     lock = lock_of(key, enc_mode) if key is not None and items else None
-    how = How(format, lock, crc_check, align, mode, metadata)
+    how = WriteOptions(format, lock, crc_check, align, mode, metadata)
     check(items, how)
     if not async_save:
         save(path, items, how)
@@ -108,7 +113,7 @@ def save_checkpoint(
     return _background_work.submit(_save_and_tell, path, copies, how)
 
 
-def _save_and_tell(path: str, items: list[Item], how: How) -> None:
+def _save_and_tell(path: str, items: list[Item], how: WriteOptions) -> None:
     try:
         save(path, items, how)
     except BaseException:
@@ -131,7 +136,8 @@ if hasattr(os, "register_at_fork"):
 def _items(save_obj: Any, integrated_save: bool, choice: ChoiceFunction | None) -> list[Item]:
     """The items to save, in order; names may be repeated."""
     if isinstance(save_obj, Checkpoint):
-        return [save_obj.item(name, name) for name in save_obj if choice is None or choice(name)]
+        access = save_obj._access
+        return [access.item(name, name) for name in save_obj if choice is None or choice(name)]
     if isinstance(save_obj, list):
         named = [_listed(element, save_obj[0]) for element in save_obj]
     elif isinstance(save_obj, dict):
@@ -192,7 +198,7 @@ def _check_file(save_obj: Any, name: object, form: object) -> str:
         raise ArgumentTypeError(
             f"For 'save_checkpoint', the parameter 'ckpt_file_name' must be a string or a path, but got {type(name)}."
         )
-    path = os.path.realpath(on_this_machine(path, SAVED_HERE))
+    path = os.path.realpath(require_local(path, SAVED_HERE))
     if os.path.isdir(path):
         raise FolderInTheWay(
             errno.EISDIR,

@@ -13,7 +13,7 @@ import typer
 
 from lazyckpt import __version__
 from lazyckpt.cli import checking, comparing, converting, indexing, listing, matching, referencing, viewing
-from lazyckpt.cli.app import app, take_any_name, told_plainly
+from lazyckpt.cli.app import app, errors_as_exit_codes, take_any_name
 
 __all__ = [
     "app",
@@ -53,5 +53,5 @@ def demo(
     """Demonstrate lazyckpt on a small checkpoint. It is copied to a folder and indexed, and some examples are run."""
     from lazyckpt.demo import run_demo
 
-    with told_plainly():
+    with errors_as_exit_codes():
         run_demo(typer.echo, folder)

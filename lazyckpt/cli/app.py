@@ -23,9 +23,8 @@ from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError
 from lazyckpt.index import Index
 from lazyckpt.index.build import build_index
 from lazyckpt.runtime.os_errors import READ, os_errors
-from lazyckpt.sharding.weight_map import is_listing
-from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, KeyReference, LateKey, Secret, key_from_text
-from lazyckpt.sources.paths import is_folder
+from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, DeferredKey, KeyReference, Secret, key_from_text
+from lazyckpt.sources.paths import is_folder, is_listing
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -70,7 +69,7 @@ KeyVariable = Annotated[
 
 
 @contextmanager
-def told_plainly(code: int = 1) -> Iterator[None]:
+def errors_as_exit_codes(code: int = 1) -> Iterator[None]:
     """Turn a lazyckpt error into one line on stderr and an exit code."""
     try:
         yield
@@ -97,7 +96,7 @@ def _bytes_or_escape(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("backslashreplace")(error)
 
 
-def key_of(path: str, reference: KeyReference, optional: bool = False) -> tuple[LateKey, str]:
+def key_of(path: str, reference: KeyReference, optional: bool = False) -> tuple[DeferredKey, str]:
     """The key and mode arguments for a file; the key is read only if the file is encrypted.
 
     Args:
@@ -114,7 +113,7 @@ def key_of(path: str, reference: KeyReference, optional: bool = False) -> tuple[
             key = Secret(key_from_text(typer.prompt(f"Key of {path} ({mode})", hide_input=True)))
         return key
 
-    return LateKey(find, insists=not optional and reference != NO_KEY), OWN_MODE
+    return DeferredKey(find, insists=not optional and reference != NO_KEY), OWN_MODE
 
 
 def loaded(path: str, reference: KeyReference) -> Checkpoint:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lazyckpt.cli.app import AsJson, Files, KeyFile, KeyVariable, app, byte_bar, echo_json, print_report, told_plainly
+from lazyckpt.cli.app import (
+    AsJson,
+    Files,
+    KeyFile,
+    KeyVariable,
+    app,
+    byte_bar,
+    echo_json,
+    errors_as_exit_codes,
+    print_report,
+)
 from lazyckpt.index.batch import find_checkpoints
 from lazyckpt.runtime.workers import processors
 from lazyckpt.sharding.weight_map import files_of
@@ -33,7 +43,7 @@ def doctor(
     """Report what a file is, what is wrong with it, and what to do. Exits with 1 if something is wrong."""
     from lazyckpt.explore.doctor import diagnose
 
-    with told_plainly(MISUSE):
+    with errors_as_exit_codes(MISUSE):
         key = _key(KeyReference(key_file, key_env))
         with byte_bar() as bar:
             task = bar.add_task("reading", total=None, visible=values)
@@ -55,7 +65,7 @@ def verify_command(
     key_env: KeyVariable = None,
 ) -> None:
     """Read whole checkpoints and check all that can be checked. Exits with 1 unless every file is intact."""
-    with told_plainly(MISUSE):
+    with errors_as_exit_codes(MISUSE):
         paths = [part for path in find_checkpoints(files) for part in files_of(path)]
         key = _key(KeyReference(key_file, key_env))
         workers = max(1, processors() // jobs)

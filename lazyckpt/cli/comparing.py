@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lazyckpt.cli.app import AsJson, KeyFile, KeyVariable, app, byte_bar, key_of, print_report, told_plainly
+from lazyckpt.cli.app import AsJson, KeyFile, KeyVariable, app, byte_bar, errors_as_exit_codes, key_of, print_report
 from lazyckpt.sources.encryption.keys import KeyReference
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def diff_command(
 
     key = KeyReference(key_file, key_env)
     key_b = KeyReference(key_file_b, key_env_b)
-    with told_plainly(TROUBLE):
+    with errors_as_exit_codes(TROUBLE):
         same_key = key_b == KeyReference()
         with _opened(a, key, optional=same_key) as one, _opened(b, key if same_key else key_b, same_key) as two:
             with byte_bar() as bar:

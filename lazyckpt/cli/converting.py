@@ -20,9 +20,9 @@ from lazyckpt.cli.app import (
     byte_bar,
     bytes_of,
     distributed,
+    errors_as_exit_codes,
     key_of,
     no_such_name,
-    told_plainly,
 )
 from lazyckpt.display import human_size
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
@@ -99,7 +99,7 @@ def convert(
 
     Values are copied in pieces of 8 MiB. An existing OUT needs --force, and is replaced once the new file is complete.
     """
-    with told_plainly(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
         names = _matching(list(checkpoint), include, exclude)
         new_key = KeyReference(new_key_file, new_key_env).read()
         _write(
@@ -125,7 +125,7 @@ def extract(
     strategy: Strategy = [],
 ) -> None:
     """Write some parameters to another file, reading only these."""
-    with told_plainly(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
         wanted: dict[str, None] = {}
         for name in names:
             found = [name] if name in checkpoint else fnmatch.filter(checkpoint, name)

@@ -8,7 +8,7 @@ from typing import Annotated, Final, NamedTuple
 
 import typer
 
-from lazyckpt.cli.app import Files, KeyFile, KeyVariable, app, byte_bar, key_of, told_plainly
+from lazyckpt.cli.app import Files, KeyFile, KeyVariable, app, byte_bar, errors_as_exit_codes, key_of
 from lazyckpt.display import human_size
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.index.batch import Built, build_indexes, find_checkpoints, processes
@@ -50,7 +50,7 @@ def index(
     key_env: KeyVariable = None,
 ) -> None:
     """Build the index (FILE.lmdb) of each checkpoint. Every later open is then instant."""
-    with told_plainly():
+    with errors_as_exit_codes():
         paths = [part for path in find_checkpoints(files) for part in files_of(path)]
         key = KeyReference(key_file, key_env)
         how = Indexing(force, DIGEST if digest else None, key)

@@ -17,10 +17,10 @@ from lazyckpt.cli.app import (
     Strategy,
     app,
     echo_json,
+    errors_as_exit_codes,
     indexed,
     no_such_name,
     opened_whole,
-    told_plainly,
 )
 from lazyckpt.display import human_size, printable
 from lazyckpt.explore.find import entries_like, entry_named, known_names
@@ -65,7 +65,7 @@ def ls(
     """List the name, dtype, shape and size of each parameter. Reads no values."""
     if sort not in SORTS:
         raise typer.BadParameter(f"expected one of {', '.join(SORTS)}", param_hint="--sort")
-    with told_plainly():
+    with errors_as_exit_codes():
         found = indexed(file, KeyReference(key_file, key_env), strategy)
         entries: Iterable[Entry] = entries_like(found, prefix)
         if sort != "file":
@@ -85,7 +85,7 @@ def show(
     key_env: KeyVariable = None,
 ) -> None:
     """Show the entry, first values and statistics of a parameter."""
-    with told_plainly(), opened_whole(file, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), opened_whole(file, KeyReference(key_file, key_env)) as checkpoint:
         entry = entry_named(checkpoint.index, name)
         if entry is None:
             raise no_such_name(name, checkpoint)
@@ -112,7 +112,7 @@ def find(
     """Search checkpoints for a parameter. Exits with 0 if one has it, 1 if none has, 2 if a file cannot be read."""
     count, troubles = 0, 0
     rows: list[dict[str, Any]] = []
-    with told_plainly(_TROUBLE):
+    with errors_as_exit_codes(_TROUBLE):
         last = ""
         for path, entry, error in find_names(pattern, find_checkpoints(files), KeyReference(key_file, key_env)):
             if entry is None:

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from lazyckpt.cli.app import AsJson, File, KeyFile, KeyVariable, app, loaded, print_report, read_json, told_plainly
+from lazyckpt.cli.app import (
+    AsJson,
+    File,
+    KeyFile,
+    KeyVariable,
+    app,
+    errors_as_exit_codes,
+    loaded,
+    print_report,
+    read_json,
+)
 from lazyckpt.sources.encryption.keys import KeyReference
 
 
@@ -31,7 +41,7 @@ def match_command(
     """
     from lazyckpt.explore.match import match
 
-    with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         report = match(read_json(names), checkpoint)
     print_report(report, as_json)
     if not report.fits:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lazyckpt.cli.app import File, Force, Strategy, app, bytes_of, told_plainly
+from lazyckpt.cli.app import File, Force, Strategy, app, bytes_of, errors_as_exit_codes
 from lazyckpt.errors import EncryptedFile, LazyCkptError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def references(
 
     Reads no values. Values that zarr cannot express are left out and listed on stderr.
     """
-    with told_plainly(), _opened(file, strategy) as checkpoint:
+    with errors_as_exit_codes(), _opened(file, strategy) as checkpoint:
         names = [name for name in checkpoint if any(fnmatch.fnmatchcase(name, one) for one in include)]
         if include and not names:
             raise LazyCkptError("no name matches --include")

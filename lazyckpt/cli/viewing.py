@@ -20,10 +20,10 @@ from lazyckpt.cli.app import (
     app,
     byte_bar,
     echo_json,
+    errors_as_exit_codes,
     indexed,
     loaded,
     no_such_name,
-    told_plainly,
 )
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.runtime.os_errors import WRITE, os_errors
@@ -45,7 +45,7 @@ def tree(
     strategy: Strategy = [],
 ) -> None:
     """Show the names as a tree with totals. Numbered siblings that are alike are shown once. Reads no values."""
-    with told_plainly():
+    with errors_as_exit_codes():
         found = indexed(file, KeyReference(key_file, key_env), strategy)
         view = TreeView(of_index(os.path.basename(file), found, prefix), depth)
         if as_json:
@@ -79,10 +79,10 @@ def stats(
     """
     if sort is not None and sort not in COLUMNS:
         raise typer.BadParameter(f"expected one of {', '.join(COLUMNS)}", param_hint="--sort")
-    with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         wanted = chosen(checkpoint, names)
         if csv is not None and csv != "-":
-            check_report(csv, checkpoint.payloads.files, overwrite=force)
+            check_report(csv, checkpoint._access.reader.files, overwrite=force)
         with (bar := byte_bar()):
             task = bar.add_task(os.path.basename(file), total=None)
             table = checkpoint.stats(wanted, progress=lambda done, total: bar.update(task, completed=done, total=total))
@@ -120,10 +120,10 @@ def plot(
     """Save a plot to a file. `sizes` reads no values, `hist` reads one, `norms` reads all. Needs matplotlib."""
     if (name is None) == (picture is Picture.hist):
         raise typer.BadParameter("hist needs a NAME; sizes and norms take none", param_hint="NAME")
-    with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         if name is not None and name not in checkpoint:
             raise no_such_name(name, checkpoint)
-        check_report(output, checkpoint.payloads.files, overwrite=force)
+        check_report(output, checkpoint._access.reader.files, overwrite=force)
         figure = getattr(checkpoint.plot, picture.value)(*([] if name is None else [name]))
         try:
             with os_errors(output, WRITE):

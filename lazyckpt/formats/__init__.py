@@ -1,8 +1,8 @@
-"""Formats: where the parameters are in a source, and whether an index still tells the truth about it.
+"""The file formats: how to find the parameters of a source, and how to check an index against it.
 
 `FORMATS` is the only list of them. A format offers `scan(source)`, which yields entries without reading payloads, and
-`confirm(source, entry)`, which proves one entry against the bytes as they are now. Its module is imported when a file
-of its kind is met.
+`verify_header(source, entry)`, which proves one entry against the bytes as they are now. The module of a format is
+imported when the first file of that format is opened.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lazyckpt.errors import CorruptFile, WrongFormat
 from lazyckpt.formats.detect import ENDINGS, FORMAT_NAMES, HEAD, diagnose, is_ckpt, is_safetensors
 from lazyckpt.formats.protobuf_wire import Buffer
 from lazyckpt.model.entry import Entry, Extent, Plain, entry_of
-from lazyckpt.model.tensor_runs import Alike
+from lazyckpt.model.tensor_runs import UniformGroup
 from lazyckpt.sources.base import Source
 
 
@@ -23,22 +23,24 @@ class Format(NamedTuple):
     """What a file format offers.
 
     Attributes:
+        name: `ckpt` or `safetensors`.
         find: yields what there is, reading headers only, the common case in its cheapest form.
         confirm: raises `StaleIndex` unless the file has this entry where the entry says.
-        header_extents: the bytes that `confirm` looks at.
-        confirm_in: `confirm`, on those bytes alone.
+        header_extents: the bytes that `verify_header` looks at.
+        confirm_in: `verify_header`, on those bytes alone.
         stand_alike: proves many at once, all of whose bytes (which begin at an offset) are at hand; False leaves them
-            to `confirm_in`. None where headers stand apart.
+            to `verify_header_in`. None where headers stand apart.
         metadata: what the file says of itself.
         checksums: the checksum that the file tells (None if it tells none), and the one that its bytes give.
         in_file_order: whether `find` comes by parameters in the order of their bytes.
     """
 
+    name: str
     find: Callable[[Source], Iterator[Plain | Entry]]
-    confirm: Callable[[Source, Entry], None]
+    verify_header: Callable[[Source, Entry], None]
     header_extents: Callable[[Entry], list[Extent]]
-    confirm_in: Callable[[Buffer, Entry], None]
-    stand_alike: Callable[[memoryview, int, Alike], bool] | None
+    verify_header_in: Callable[[Buffer, Entry], None]
+    matches_uniform: Callable[[memoryview, int, UniformGroup], bool] | None
     metadata: Callable[[Source], Mapping[str, str]]
     checksums: Callable[[Source], tuple[int | None, int]]
     in_file_order: bool
@@ -59,8 +61,8 @@ class _Formats(dict[str, Format]):
             raise KeyError(name)
         form = importlib.import_module(f"lazyckpt.formats.{name}")
         found = self[name] = Format(
-            form.find, form.confirm, form.header_extents, form.confirm_in, getattr(form, "stand_alike", None),
-            form.metadata, form.checksums, name in _BY_OFFSET,
+            name, form.find, form.verify_header, form.header_extents, form.verify_header_in,
+            getattr(form, "matches_uniform", None), form.metadata, form.checksums, name in _BY_OFFSET,
         )  # fmt: skip
         return found
 

@@ -25,17 +25,17 @@ from typing import Final, NamedTuple
 
 from lazyckpt.errors import CorruptFile, LazyCkptError, StaleIndex
 from lazyckpt.formats.ckpt_encoder import TRAILER, TRAILER_MARK
-from lazyckpt.formats.ckpt_fast_path import TAG, VALUE, recogniser, stand_alike, stands_in
+from lazyckpt.formats.ckpt_fast_path import TAG, VALUE, matches_canonical, matches_uniform, recogniser
 from lazyckpt.formats.ckpt_header import TensorHeader, impossible, merge_tensor, read_text, stale
 from lazyckpt.formats.protobuf_wire import Buffer, fields
 from lazyckpt.model.dtypes import BY_NUMPY_NAME, IN_CKPT
 from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Plain, entry_of
 from lazyckpt.sources.base import Source
-from lazyckpt.sources.window import look
+from lazyckpt.sources.window import as_buffer
 
 __all__ = [
-    "Trailer", "checksums", "confirm", "confirm_in", "find", "header_extents", "metadata", "scan", "scan_range",
-    "stand_alike", "trailer",
+    "Trailer", "checksums", "find", "header_extents", "matches_uniform", "metadata", "scan", "scan_range",
+    "trailer", "verify_header", "verify_header_in",
 ]  # fmt: skip
 
 _CHUNK: Final = 2**20
@@ -88,7 +88,7 @@ def scan(source: Source) -> Iterator[Entry]:
 
 def find(source: Source) -> Iterator[Plain | Entry]:
     """As `scan`, with tensors in one piece in their cheapest form: for building an index of a million."""
-    return _Walk().found(look(source), 0, trailer(source).body)
+    return _Scanner().found(as_buffer(source), 0, trailer(source).body)
 
 
 def metadata(source: Source) -> Mapping[str, str]:  # noqa: ARG001 (there is nothing to read)
@@ -115,7 +115,7 @@ def checksums(source: Source) -> tuple[int | None, int]:
     return told, crc
 
 
-def confirm(source: Source, entry: Entry) -> None:
+def verify_header(source: Source, entry: Entry) -> None:
     """Make sure that the file, as it is now, has this entry where the entry says.
 
     The header is parsed again and must give the very same entry, so no index, however old or forged, can lead to
@@ -128,20 +128,20 @@ def confirm(source: Source, entry: Entry) -> None:
     """
     if not 0 <= entry.start <= entry.stop <= source.size:
         raise stale(entry)
-    confirm_in(look(source), entry)
+    verify_header_in(as_buffer(source), entry)
 
 
-def confirm_in(buffer: Buffer, entry: Entry) -> None:
-    """`confirm` on bytes that are at hand: `buffer` is indexed by offsets in the source, at the header's bytes only.
+def verify_header_in(buffer: Buffer, entry: Entry) -> None:
+    """`verify_header` on bytes in memory: `buffer` is indexed by offsets in the source, at the header's bytes only.
 
     Raises:
         StaleIndex: the bytes there are not this entry's header.
     """
-    if stands_in(buffer, entry):
+    if matches_canonical(buffer, entry):
         return
     found: list[Entry] = []
     try:
-        for other in map(entry_of, _Walk().found(buffer, entry.start, entry.stop)):
+        for other in map(entry_of, _Scanner().found(buffer, entry.start, entry.stop)):
             found.append(other)
             if len(found) > 1:
                 break
@@ -152,7 +152,7 @@ def confirm_in(buffer: Buffer, entry: Entry) -> None:
 
 
 def header_extents(entry: Entry) -> list[Extent]:
-    """The bytes of an entry that are not content: what `confirm_in` looks at."""
+    """The bytes of an entry that are not content: what `verify_header_in` looks at."""
     gaps, position = [], entry.start
     for offset, length in sorted(entry.all_extents):
         gaps.append(Extent(position, offset - position))
@@ -165,10 +165,10 @@ def scan_range(source: Source, start: int, stop: int) -> Iterator[Entry]:
     """`scan` for the Values that fill the bytes from `start` to `stop`."""
     if not 0 <= start <= stop <= source.size:
         raise StaleIndex(f"bytes {start:,} to {stop:,} are not inside the file's {source.size:,}")
-    return map(entry_of, _Walk().found(look(source), start, stop))
+    return map(entry_of, _Scanner().found(as_buffer(source), start, stop))
 
 
-class _Walk:
+class _Scanner:
     """One pass over a stream; remembers how far it came, for the sake of messages."""
 
     def __init__(self) -> None:
@@ -262,7 +262,7 @@ def _opened(buffer: Buffer, value: Plain | _Value) -> _Value:
     if isinstance(value, _Value):
         return value
     field = next(fields(buffer, value.start, value.stop))
-    return _Walk().value(buffer, field.start, field.begin, field.end)
+    return _Scanner().value(buffer, field.start, field.begin, field.end)
 
 
 def _entry(value: _Value) -> Entry:

@@ -1,10 +1,9 @@
-"""Small tensors that follow one another, many at a time: layers repeat, so hundreds can be done with at once.
+"""Runs of small neighbouring tensors, handled hundreds at a time because layers repeat.
 
-Strategy: neighbours are one run of bytes, a `Stretch`. Those of one dtype and shape, whose headers and names are as
-long as each other's, differ in their places and names only. So they travel as lists of these beside what they have in
-common (`Alike`), and their bytes are taken out of the run as the rows of one array: headers to be compared, contents to
-be copied or measured, with a few calls of numpy instead of some for each. All of this is what an index claims; nothing
-is handed out before the format has proven it.
+Neighbours are one run of bytes, a `TensorRun`. Tensors of one dtype and shape whose headers and names have equal
+lengths differ in offset and name only. A `UniformGroup` holds these as lists, and what is common once. Headers and
+contents are then rows of one numpy array, compared, copied or measured with a few calls for the whole group. All of
+this is what an index claims: nothing is handed out before the format has proven it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from lazyckpt.model.dtypes import DType
 from lazyckpt.model.entry import TENSOR, Entry, Extent, is_plain
 
 SMALL: Final = 2**14  # bytes of a value, header included, that cost less than what it takes to read them alone
-LONGEST: Final = 2**20  # bytes of a stretch
+LONGEST: Final = 2**20  # bytes of a run
 FEWEST: Final = 8  # tensors that are worth the calls of numpy
 Common = tuple[DType, tuple[int, ...], int, int]  # dtype, shape, bytes of a header, bytes of a content
 _Facts = tuple[DType | None, tuple[int, ...], int, int, int, int]  # the same, bytes behind a content, those of a name
@@ -29,15 +28,15 @@ _K = TypeVar("_K")
 _Rows = npt.NDArray[np.uint8]
 
 
-class Alike(NamedTuple):
-    """Tensors that differ in their names and places only.
+class UniformGroup(NamedTuple):
+    """Tensors that differ in name and offset only.
 
     Attributes:
         dtype: of all of them.
-        shape: likewise.
+        shape: of all of them.
         header: bytes from a tensor's start to its content.
         length: bytes of each content, which ends where the tensor ends.
-        numbers: the place of each in its stretch.
+        numbers: the ordinal of each in its run.
         names: in UTF-8, all of one length.
         starts: where each tensor begins in the file.
     """
@@ -86,7 +85,7 @@ class Alike(NamedTuple):
         return rows
 
 
-class Stretch(NamedTuple):
+class TensorRun(NamedTuple):
     """Small tensors that follow one another without a gap.
 
     Attributes:
@@ -100,7 +99,7 @@ class Stretch(NamedTuple):
     start: int
     stop: int
     names: list[str]
-    groups: list[Alike]
+    groups: list[UniformGroup]
     others: dict[int, Entry]
 
     @property
@@ -111,21 +110,21 @@ class Stretch(NamedTuple):
     def sizes(self) -> list[int]:
         """Bytes of each content."""
         sizes = dict.fromkeys(range(len(self.names)), 0)
-        for alike in self.groups:
-            sizes.update(dict.fromkeys(alike.numbers, alike.length))
+        for uniform in self.groups:
+            sizes.update(dict.fromkeys(uniform.numbers, uniform.length))
         sizes.update((number, entry.stored) for number, entry in self.others.items())
         return list(sizes.values())
 
 
-def stretch(
+def tensor_run(
     names: list[bytes],
     starts: list[int],
     stop: int,
     groups: Mapping[_K, list[int]],
     common: Callable[[_K], Common | None],
     entry: Callable[[int], Entry],
-) -> Stretch:
-    """Put a stretch together.
+) -> TensorRun:
+    """A run, put together from lists.
 
     Args:
         names: of its tensors, in UTF-8.
@@ -138,14 +137,14 @@ def stretch(
     Raises:
         UnicodeDecodeError: a name is not UTF-8.
     """
-    made, others = list[Alike](), dict[int, Entry]()
+    made, others = list[UniformGroup](), dict[int, Entry]()
     for key, numbers in groups.items():
         said = common(key) if len(numbers) >= FEWEST else None
         if said is None:
             others.update((number, entry(number)) for number in numbers)
         else:
-            made.append(Alike(*said, numbers, [names[n] for n in numbers], [starts[n] for n in numbers]))
-    return Stretch(starts[0], stop, [name.decode() for name in names], made, others)
+            made.append(UniformGroup(*said, numbers, [names[n] for n in numbers], [starts[n] for n in numbers]))
+    return TensorRun(starts[0], stop, [name.decode() for name in names], made, others)
 
 
 def common_of(dtype: DType | None, shape: tuple[int, ...], header: int, length: int) -> Common | None:
@@ -155,14 +154,14 @@ def common_of(dtype: DType | None, shape: tuple[int, ...], header: int, length: 
     return (dtype, shape, header, length) if length == math.prod(shape) * dtype.itemsize else None
 
 
-def stretch_of(entries: list[Entry]) -> Stretch:
-    """The stretch that small tensors in one piece make which follow one another, in their order."""
+def run_of(entries: list[Entry]) -> TensorRun:
+    """The run that small tensors in one piece make which follow one another, in their order."""
     names, groups = [entry.name.encode() for entry in entries], defaultdict[_Facts, list[int]](list)
     for number, (name, entry) in enumerate(zip(names, entries, strict=True)):
         _, _, dtype, shape, ((offset, length),), start, stop = entry[:7]
         groups[dtype, shape, offset - start, length, stop - offset - length, len(name)].append(number)
     starts = [entry.start for entry in entries]
-    return stretch(names, starts, entries[-1].stop, groups, _common, entries.__getitem__)
+    return tensor_run(names, starts, entries[-1].stop, groups, _common, entries.__getitem__)
 
 
 def _common(facts: _Facts) -> Common | None:

@@ -1,4 +1,4 @@
-"""Sources: bytes at offsets, and the one place that decides which kind a file needs.
+"""Sources: bytes at offsets, and the one function that decides which kind a file needs.
 
 Everything above this room reads through the small protocol in `base` and never learns whether the bytes come from a
 memory map, a file descriptor, a buffer, or (as other sources) from decryption or a network.
@@ -9,47 +9,30 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, WrongKey
-from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
-from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, MODES, CipherKey, encryption_of
-from lazyckpt.sources.encryption.keys import OWN_MODE, AnySecret, LateKey
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, MAGIC_LENGTH, MODE_OF_MAGIC, MODES, CipherKey
+from lazyckpt.sources.encryption.keys import OWN_MODE, AnySecret, DeferredKey
 from lazyckpt.sources.local import open_local
-from lazyckpt.sources.origin import LocalOrigin, Origin
+from lazyckpt.sources.origin import Origin
 from lazyckpt.sources.paths import is_url
 
 CACHE_BYTES: Final = 256 * 2**20  # decrypted blocks of a GCM file kept in memory, unless told otherwise
-_MARK: Final = 4  # first bytes of a file, which tell its encryption
 
-__all__ = ["CACHE_BYTES", "BaseSource", "BytesSource", "Opened", "Source", "open_source", "reopen"]
+__all__ = ["CACHE_BYTES", "BaseSource", "BytesSource", "RawFile", "Source", "open_source", "reopen"]
 
 
-class Opened(NamedTuple):
-    """A file that was opened.
+class RawFile(NamedTuple):
+    """A file that is open, as its bytes are on disk: encrypted, if it is.
 
     Attributes:
-        source: its bytes as they are in the file.
+        source: the bytes.
         origin: where it came from.
-        lock: what opens its encryption, or None for a plain file.
+        lock: decrypts it; None for a plain file.
     """
 
     source: Source
     origin: Origin
     lock: CipherKey | None
-
-    @property
-    def path(self) -> str:
-        """The path with all links resolved, or the URL."""
-        return self.origin.path
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether it is an object elsewhere."""
-        return is_url(self.origin.path)
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Of the file at the moment it was opened."""
-        return self.origin.fingerprint
 
 
 def open_source(
@@ -58,7 +41,7 @@ def open_source(
     dec_mode: str = DEFAULT_MODE,
     access: str = "auto",
     cache: int = CACHE_BYTES,
-) -> Opened:
+) -> RawFile:
     """Open a file, or an object at a URL, for random access.
 
     Args:
@@ -79,19 +62,19 @@ def open_source(
     """
     raw, origin, head = _open(path, access, cache)
     try:
-        return Opened(raw, origin, _lock(raw, head, key, dec_mode))
+        return RawFile(raw, origin, _lock(raw, head, key, dec_mode))
     except BaseException:
         raw.close()
         raise
 
 
-def reopen(opened: Opened) -> Opened:
-    """Open what bears the name of a file now, with the key that opened it; it may be another file.
+def reopen(opened: RawFile) -> RawFile:
+    """Open the path of a file again, with the key that opened it; another file may stand there now.
 
     Raises:
         MissingFile, UnreadableFile: there is nothing to read.
     """
-    raw, origin, _ = _open(opened.path, "auto", 0)
+    raw, origin, _ = _open(opened.origin.path, "auto", 0)
     return opened._replace(source=raw, origin=origin)
 
 
@@ -99,9 +82,8 @@ def _open(path: str, access: str, cache: int) -> tuple[Source, Origin, bytes]:
     """The one place that decides which source opens what; the source, where it came from, and its first bytes."""
     if is_url(path):
         raw, origin = _open_remote(path, cache)
-        return raw, origin, bytes(raw.read(0, min(_MARK, raw.size)))
-    local = open_local(path, access)
-    return local.source, LocalOrigin(path, local.status, local.fingerprint), local.head
+        return raw, origin, bytes(raw.read(0, min(MAGIC_LENGTH, raw.size)))
+    return open_local(path, access)
 
 
 def _open_remote(url: str, cache: int) -> tuple[Source, Origin]:
@@ -111,8 +93,8 @@ def _open_remote(url: str, cache: int) -> tuple[Source, Origin]:
 
 
 def _lock(raw: Source, head: bytes, key: AnySecret, mode_name: str) -> CipherKey | None:
-    found = encryption_of(head[:_MARK])
-    if isinstance(key, LateKey):
+    found = MODE_OF_MAGIC.get(head[:MAGIC_LENGTH])
+    if isinstance(key, DeferredKey):
         if found is None and key.insists and raw.size:
             raise _no_use(raw)
         key = None if found is None else key.of(raw.name, found.name)

@@ -37,21 +37,22 @@ class Source(Protocol):
     Attributes:
         name: what to call it in messages: a path or a URL.
         size: number of bytes.
-        window: how many bytes are worth fetching at once when headers are walked. 0 means *addressable*: `read` of
-            any range copies nothing and touches nothing until the bytes themselves are looked at.
+        is_addressable: whether `read` of any range copies nothing, and touches no byte until the view is looked at.
+        window: how many bytes are worth fetching at once when headers are walked; 0 if it is addressable.
         window_limit: how far that number may grow while headers lie close together (0: it does not grow).
-        mark: what marks the version that was opened, if its place does so better than an index: of objects elsewhere.
-        ahead: how many places that will be looked at later are worth fetching at the same time as one (0: none).
+        fingerprint: of the version that was opened, where the store names versions; None for all other sources.
+        prefetch_depth: how many later ranges are worth fetching at the same time as one (0: none).
     """
 
     name: str
     size: int
+    is_addressable: bool
     window: int
     window_limit: int
-    ahead: int
+    prefetch_depth: int
 
     @property
-    def mark(self) -> Fingerprint | None:
+    def fingerprint(self) -> Fingerprint | None:
         """See `Source`."""
 
     @property
@@ -81,22 +82,22 @@ class Source(Protocol):
             ChangedFile: as for `read`.
         """
 
-    def expect(self, offset: int, length: int, alone: bool = False) -> None:
+    def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
         """Hint that this range is about to be read whole, so that it can be brought in at once.
 
         `alone` hints further that nothing around it will be read next.
         """
 
-    def scattered(self, whether: bool) -> None:
+    def advise_random(self, whether: bool) -> None:
         """Hint that single places far apart are about to be read (or no longer), so that nothing around them is."""
 
-    def private(self, offset: int, length: int) -> memoryview | None:
+    def map_private(self, offset: int, length: int) -> memoryview | None:
         """A writable view of a range that is private to its holder (writes never reach the source), or None.
 
         Cost: one map of that range; only pages that are written to take memory.
         """
 
-    def release(self, offset: int, length: int) -> None:
+    def drop_pages(self, offset: int, length: int) -> None:
         """Hint that this range will not be looked at again soon, so that its pages need not stay in memory."""
 
     def close(self) -> None:
@@ -111,12 +112,13 @@ class BaseSource:
 
     name: str
     size: int
+    is_addressable: bool = False
     window: int = 4096
     window_limit: int = 0
-    ahead: int = 0
+    prefetch_depth: int = 0
 
     @property
-    def mark(self) -> Fingerprint | None:
+    def fingerprint(self) -> Fingerprint | None:
         """See `Source`."""
         return None
 
@@ -141,18 +143,18 @@ class BaseSource:
         for offset, destination in requests:
             self.read_into(offset, destination)
 
-    def expect(self, offset: int, length: int, alone: bool = False) -> None:
-        """See `Source.expect`."""
+    def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
+        """See `Source.prefetch`."""
 
-    def scattered(self, whether: bool) -> None:
-        """See `Source.scattered`."""
+    def advise_random(self, whether: bool) -> None:
+        """See `Source.advise_random`."""
 
-    def private(self, offset: int, length: int) -> memoryview | None:  # noqa: ARG002 (most sources have none)
-        """See `Source.private`."""
+    def map_private(self, offset: int, length: int) -> memoryview | None:  # noqa: ARG002 (most sources have none)
+        """See `Source.map_private`."""
         return None
 
-    def release(self, offset: int, length: int) -> None:
-        """See `Source.release`."""
+    def drop_pages(self, offset: int, length: int) -> None:
+        """See `Source.drop_pages`."""
 
     def close(self) -> None:
         """See `Source.close`."""
@@ -164,7 +166,7 @@ class BaseSource:
             )
 
     def _view(self, offset: int, length: int) -> memoryview:
-        data = room(length)
+        data = allocate(length)
         if length:
             self._fill(offset, data)
         return data.toreadonly()
@@ -173,7 +175,7 @@ class BaseSource:
         raise NotImplementedError
 
 
-def room(size: int) -> memoryview:
+def allocate(size: int) -> memoryview:
     """Writable bytes, uninitialised. For large ones far cheaper than a bytearray (numpy asks for huge pages)."""
     return np.empty(size, np.uint8).data
 
@@ -189,6 +191,7 @@ def copy(destination: memoryview, data: memoryview) -> None:
 class BytesSource(BaseSource):
     """Bytes that are in memory already. Addressable."""
 
+    is_addressable = True
     window = 0
 
     def __init__(self, data: bytes | bytearray | memoryview, name: str = "<bytes>") -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from lazyckpt.sources.base import Source, room
+from lazyckpt.sources.base import Source, allocate
 
 _TOLERANCE: Final = 16  # bytes by which steps that are alike may differ
 _SLACK: Final = 64  # bytes fetched before a place, should it come earlier
@@ -50,7 +50,7 @@ def foreseen(steps: list[int], most: int) -> list[int]:
     return known[len(steps) :]
 
 
-class Foresight:
+class Prefetcher:
     """Runs of bytes of a source, of which some were fetched before they were asked for."""
 
     def __init__(self, source: Source) -> None:
@@ -79,14 +79,14 @@ class Foresight:
     def _fetched(self, offset: int, length: int) -> memoryview:
         place, end = offset, offset + length
         ahead: list[tuple[int, memoryview]] = []
-        for step in foreseen(list(self._steps), self._source.ahead):
+        for step in foreseen(list(self._steps), self._source.prefetch_depth):
             place += step
             start = max(end, place - _SLACK)
             stop = min(place + self._source.window, self._source.size)
             if start < stop:
-                ahead.append((start, room(stop - start)))
+                ahead.append((start, allocate(stop - start)))
                 end = stop
-        run = room(length)
+        run = allocate(length)
         self._source.read_many([(offset, run), *ahead])
         self._ready = deque((start, data.toreadonly()) for start, data in ahead)
         return run.toreadonly()

@@ -1,6 +1,6 @@
 """Looking at the bytes of a source one by one, for code that parses headers.
 
-`look(source)` gives something that can be indexed (`b[i]`, `b[i:j]`) as if the whole source were in memory. For an
+`as_buffer(source)` gives something that can be indexed (`b[i]`, `b[i:j]`) as if the whole source were in memory. For an
 addressable source that is the source itself; for any other it is a `Window`, which fetches `source.window` bytes at a
 time and remembers the last fetch, so that walking headers costs about one read a header and no payload. While headers
 lie so close together that the next one begins where the last fetch ended, a fetch grows, up to `source.window_limit`.
@@ -13,7 +13,7 @@ from bisect import bisect_right
 from typing import overload
 
 from lazyckpt.sources.base import Source
-from lazyckpt.sources.prefetch import Foresight
+from lazyckpt.sources.prefetch import Prefetcher
 
 
 class Window:
@@ -24,7 +24,7 @@ class Window:
         self._start = 0
         self._run = memoryview(b"")
         self._reach = source.window
-        self._foresight = Foresight(source) if source.ahead else None
+        self._prefetcher = Prefetcher(source) if source.prefetch_depth else None
 
     def __len__(self) -> int:
         return self._source.size
@@ -68,23 +68,23 @@ class Window:
         length = min(max(needed, self._reach), self._source.size - offset)
         if length < needed:
             raise IndexError(offset)
-        if self._foresight is None or close:
+        if self._prefetcher is None or close:
             self._run = self._source.read(offset, length)
         else:
-            self._run = self._foresight.run(offset, needed, length)
+            self._run = self._prefetcher.run(offset, needed, length)
         self._start = offset
         return 0
 
 
-def look(source: Source) -> memoryview | Window:
+def as_buffer(source: Source) -> memoryview | Window:
     """Something to index that shows the whole source.
 
     Cost: none here; a `Window` reads `source.window` bytes or more when a byte outside the last run is looked at.
     """
-    return source.read(0, source.size) if source.window == 0 else Window(source)
+    return source.read(0, source.size) if source.is_addressable else Window(source)
 
 
-class Patch:
+class SparseBuffer:
     """Pieces of a source that were read already, indexable by their offsets in it."""
 
     def __init__(self, pieces: list[tuple[int, memoryview]]) -> None:
@@ -92,9 +92,9 @@ class Patch:
         self._pieces = pieces
         self._offsets = [offset for offset, _ in pieces]
 
-    def moved(self, by: int) -> Patch:
+    def moved(self, by: int) -> SparseBuffer:
         """The same pieces, `by` bytes further on."""
-        return Patch([(offset + by, piece) for offset, piece in self._pieces])
+        return SparseBuffer([(offset + by, piece) for offset, piece in self._pieces])
 
     def run_at(self, position: int) -> tuple[memoryview, int]:
         """The piece that holds a position, and the offset at which it begins; an empty one if none does."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import doctest
+import importlib.resources
 import inspect
 import re
 import textwrap
@@ -106,6 +108,33 @@ def test_every_attribute_is_described(name):
     described = set(re.findall(r"^ {4}(\w+):", section(CLASSES[name].__doc__, "Attributes"), re.MULTILINE))
 
     assert {field for field in fields if not field.startswith("_")} <= described
+
+
+EXAMPLES = {
+    test.name: test
+    for name, thing in {**FUNCTIONS, **CLASSES}.items()
+    for kind in ([thing] if isinstance(thing, types.FunctionType) else thing.__mro__)
+    if kind.__module__.startswith("lazyckpt")
+    for test in doctest.DocTestFinder(exclude_empty=True).find(kind, name, globs={"lazyckpt": lazyckpt})
+    if test.examples
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_example_is_true(name, tmp_path, monkeypatch):
+    """In a folder with the demo's checkpoint and a second one, what is typed gives what is shown."""
+    demo = (importlib.resources.files("lazyckpt") / "demo_data" / "LeNet5-1_32.ckpt").read_bytes()
+    (tmp_path / "LeNet5-1_32.ckpt").write_bytes(demo)
+    monkeypatch.chdir(tmp_path)
+
+    assert doctest.DocTestRunner().run(EXAMPLES[name]).failed == 0
+
+
+def test_what_is_used_first_has_an_example():
+    """What opens, chooses, reads, writes and compares."""
+    assert {"save_checkpoint", "diff", "match", "verify", "diagnose", "Checkpoint", "Parameter"} <= {
+        name.partition(".")[0] for name in EXAMPLES
+    }
 
 
 @pytest.mark.parametrize("name", [name for name, thing in vars(lazyckpt.errors).items() if isinstance(thing, type)])

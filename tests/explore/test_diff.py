@@ -190,8 +190,8 @@ def test_digests_spare_reading(write):
     with open_all(paths[0]) as one, open_all(paths[1]) as two:
         seen = []
         for side in (one, two):
-            read = side.payloads.stored
-            side.payloads.stored = lambda entry, *how, read=read: seen.append(entry.name) or read(entry, *how)
+            read = side._access.reader.stored
+            side._access.reader.stored = lambda entry, *how, read=read: seen.append(entry.name) or read(entry, *how)
         report, names_only = lazyckpt.diff(one, two), lazyckpt.diff(one, two, values=False)
 
     assert set(seen) == {"step"}
@@ -224,7 +224,7 @@ def test_a_rename_is_held_against_all_of_the_content(compared, monkeypatch):
     """Values whose beginnings are alike may differ further on."""
     from lazyckpt.reading import reader
 
-    monkeypatch.setattr(reader.Payloads.stored, "__defaults__", (1024,))
+    monkeypatch.setattr(reader.FileReader.stored, "__defaults__", (1024,))
     old, new = pattern(8000), bytearray(pattern(8000))
     new[-1] ^= 1
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lazyckpt.display import STYLE
 from lazyckpt.explore.doctor_report import BRIEF, LEVELS, Diagnosis, Finding, by_level
 
+TAGS = {"div", "b", "table", "thead", "tbody", "tr", "td", "th"}
 FINDINGS = st.lists(st.builds(Finding, st.sampled_from(list(LEVELS)), st.text(min_size=1), st.text()))
 
 
@@ -43,11 +46,25 @@ def test_a_file_is_healthy_if_there_are_only_notes(findings):
 def test_a_report_can_be_shown_whatever_stands_in_it(findings, facts):
     """Control characters and markup in findings and facts are escaped. The data are valid JSON."""
     report = diagnosis(*findings, **facts)
-    page = report._repr_html_()
+    page = report._repr_html_().replace(STYLE, "")
+    printed = [fact for fact in facts.values() if fact not in ("", [])]
 
-    assert all(character.isprintable() or character == "\n" for line in (str(report), page) for character in line)
-    assert page.count("<") == page.count(">") == page.count("<t") + page.count("</") + page.count("<p>")
+    assert all(character.isprintable() or character == "\n" for character in str(report) + page)
+    assert page.count("<td") == 3 * len(findings) + 2 * len(printed)
+    assert set(re.findall("<(/?[a-z]*)", page)) <= TAGS | {f"/{tag}" for tag in TAGS}
     assert json.loads(json.dumps(report.to_dict()))["findings"] == [finding._asdict() for finding in findings]
+
+
+@pytest.mark.parametrize(
+    ("findings", "headings"), [([], ["fact"]), ([Finding("fatal", "x", "y" * 500)], ["level", "fact"])]
+)
+def test_a_report_looks_as_the_other_tables_do(findings, headings):
+    """Findings, then facts, in boxes that follow dark mode; advice is not cut."""
+    page = diagnosis(*findings, values="8")._repr_html_()
+
+    assert re.findall("<th class=s>(level|fact)<", page) == headings
+    assert page.count("prefers-color-scheme:dark") == page.count('<div class="lzc') == len(headings)
+    assert all(finding.advice in page for finding in findings)
 
 
 def test_of_a_healthy_file_only_what_matters_is_printed():

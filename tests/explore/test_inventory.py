@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyckpt.errors import CorruptFile
-from lazyckpt.explore.inventory import ALIGNMENTS, NAMED, Contents, Some, last_whole, missing_from
+from lazyckpt.explore.inventory import ALIGNMENTS, NAMED, Inventory, Sample, last_whole, missing_from
 from lazyckpt.formats.ckpt import find
 from lazyckpt.model.entry import entry_of
 from lazyckpt.sources.base import BytesSource
@@ -21,7 +21,7 @@ from lazyckpt.sources.base import BytesSource
 
 def walked(data):
     """The inventory of a file, and the error that ended the walk, or None."""
-    contents = Contents()
+    contents = Inventory()
     try:
         contents.take(find(BytesSource(data)))
     except CorruptFile as error:
@@ -32,13 +32,13 @@ def walked(data):
 def facts_of(contents):
     """All attributes of an inventory, comparable."""
     facts = vars(contents)
-    return {name: (fact.count, fact.first) if isinstance(fact, Some) else fact for name, fact in facts.items()}
+    return {name: (fact.count, fact.first) if isinstance(fact, Sample) else fact for name, fact in facts.items()}
 
 
 @given(st.lists(st.text(max_size=300), max_size=2 * NAMED))
 def test_of_many_the_first_few_are_kept(texts):
-    """`Some` counts all examples, keeps the first few, and cuts long ones."""
-    some = Some()
+    """`Sample` counts all examples, keeps the first few, and cuts long ones."""
+    some = Sample()
     for text in texts:
         some.add(text)
     shown = ", ".join(text[:200] + "…" * (len(text) > 200) for text in texts[:NAMED])
@@ -61,7 +61,7 @@ def test_values_are_counted():
 @given(damaged_files())
 def test_both_forms_of_what_a_walk_finds_are_counted_alike(data):
     """`Plain` and `Entry` give the same inventory, up to any damage."""
-    cheap, whole = Contents(), Contents()
+    cheap, whole = Inventory(), Inventory()
     for contents, found in ((cheap, find(BytesSource(data))), (whole, map(entry_of, find(BytesSource(data))))):
         with contextlib.suppress(CorruptFile):
             contents.take(found)
@@ -72,7 +72,7 @@ def test_both_forms_of_what_a_walk_finds_are_counted_alike(data):
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 20)), max_size=20))
 def test_places_are_counted_by_the_powers_of_two_that_divide_them(tensors):
     """Alignment is counted for tensors that have bytes."""
-    contents = Contents()
+    contents = Inventory()
     contents.take(plain(tensor_entry(f"w{place}", place, (size,))) for place, size in tensors)
     offsets = [100 * place + 40 for place, size in tensors if size]
 

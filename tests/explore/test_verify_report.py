@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lazyckpt.display import STYLE
 from lazyckpt.explore.verify_report import OUTCOMES, Check, Verification
 
 PASSED = Check("headers", "passed", "8 parameters")
@@ -49,13 +50,16 @@ def test_each_check_is_one_printable_line(checks):
     """Each check is one printable line and one HTML row, with its detail escaped."""
     made = report(*checks)
     lines, page = str(made).split("\n"), made._repr_html_()
+    assert page.startswith(STYLE)
+    page = page.removeprefix(STYLE)
 
     assert [line.split()[:2] for line in lines[1:]] == [
         [check.name, OUTCOMES[check.outcome].split()[0]] for check in checks
     ]
     assert all(line.isprintable() for line in [*lines, page])
-    assert page.count("<tr>") == len(checks)
-    assert page.count("<") == 4 + 8 * len(checks)
+    assert page.count("<tr>") == 1 + len(checks)
+    assert page.count("<td") == 3 * len(checks)
+    assert page.count("<") == 22 + 8 * len(checks)
 
 
 def test_outcomes_stand_below_each_other():

@@ -23,7 +23,8 @@ import lazyckpt
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.explore.index_status import sidecars_of
 from lazyckpt.index import write
-from lazyckpt.index.records import Meta, decode, decode_meta, encode, encode_meta
+from lazyckpt.index.footer import Meta, decode_meta, encode_meta
+from lazyckpt.index.records import decode, encode
 from lazyckpt.index.schema import FACTS, IRREGULAR, PLACE, PLAIN_CODEC, record_key
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import Extent, Fingerprint

@@ -17,7 +17,8 @@ from store_contract import StoreContract, dump
 
 import lazyckpt
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError, StaleIndex, WrongKey
-from lazyckpt.index.records import Meta, decode_meta, encode, encode_meta
+from lazyckpt.index.footer import Meta, decode_meta, encode_meta
+from lazyckpt.index.records import encode
 from lazyckpt.index.schema import FACTS, FRAMES, NAMES, record_key
 from lazyckpt.index.sealing import SealedCodec
 from lazyckpt.index.sidecar import Sidecar

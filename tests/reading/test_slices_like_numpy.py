@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,10 +18,12 @@ from safetensors_files import item, raw
 from tracing import TracingSource
 
 from lazyckpt.formats import FORMATS
+from lazyckpt.index.open_file import OpenFile, without_index
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.parameter import Parameter
-from lazyckpt.reading.reader import Payloads
-from lazyckpt.sharding.shard_reader import Box, MergedPayloads
+from lazyckpt.reading.reader import FileReader
+from lazyckpt.sharding.layout import Box
+from lazyckpt.sharding.shard_reader import ShardReader
 from lazyckpt.sources import open_source
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.encryption.cipher import MODES, CipherKey
@@ -54,7 +57,7 @@ class Store:
 
 def parameter(source, form="ckpt"):
     """The first tensor of a source."""
-    return Parameter(next(iter(FORMATS[form].scan(source))), Payloads(source, FORMATS[form]))
+    return Parameter(next(iter(FORMATS[form].scan(source))), FileReader(without_index(source, FORMATS[form])))
 
 
 def in_file(array, access):
@@ -83,7 +86,8 @@ def in_boxes(array, source_of=BytesSource):
     entries = FORMATS["ckpt"].scan(source)
     boxes = [Box(tuple(start for start, _ in place), entry) for place, entry in zip(places, entries, strict=True)]
     (whole,) = FORMATS["ckpt"].scan(BytesSource(array_value("w", array)))
-    return Parameter(whole, MergedPayloads(source, FORMATS["ckpt"], lambda name: tuple(boxes)))
+    index = SimpleNamespace(boxes_of=lambda name: tuple(boxes))  # all that a reader asks of it
+    return Parameter(whole, ShardReader(OpenFile(source, FORMATS["ckpt"], index)))
 
 
 def packed(array):

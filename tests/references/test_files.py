@@ -20,7 +20,7 @@ from lazyckpt.errors import (
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.references.files import File, Files
 from lazyckpt.sources import BytesSource
-from lazyckpt.sources.concatenated import JoinedSource
+from lazyckpt.sources.concatenated import ConcatenatedSource
 
 
 def test_a_set_is_read_by_its_references(tmp_path):
@@ -108,7 +108,7 @@ def test_bytes_in_memory_have_no_url():
 def test_every_byte_has_its_file(sizes):
     """Every byte of joined files, some of them empty, belongs to the right file."""
     parts = [BytesSource(bytes(size), f"s3://bucket/{number}.ckpt") for number, size in enumerate(sizes)]
-    files = Files(JoinedSource("all", parts), Fingerprint(0, 0, b""))
+    files = Files(ConcatenatedSource("all", parts), Fingerprint(0, 0, b""))
     starts = [sum(sizes[:number]) for number in range(len(sizes))]
     owners = [number for number, size in enumerate(sizes) for _ in range(size)]
 

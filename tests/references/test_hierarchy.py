@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 from checkpoints import MIXED, array_value, checkpoint, counting, map_value, pattern, sliced_value, tensor_value
-from entries import MARK
+from entries import MARK, index_of
 from followed_references import expected, outcome, written
 from hostile_names import HOSTILE
 from sharded_sets import CASES, opened, problems
@@ -20,9 +20,10 @@ from lazyckpt.errors import (
     StaleIndex,
 )
 from lazyckpt.formats import FORMATS, scan
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.index.open_file import OpenFile
+from lazyckpt.reading.reader import FileReader
 from lazyckpt.references.files import Files
-from lazyckpt.references.hierarchy import How, Walk
+from lazyckpt.references.hierarchy import ReferenceOptions, Walk
 from lazyckpt.references.metadata import LEFT_OUT, NAME
 from lazyckpt.sources import BytesSource
 
@@ -232,8 +233,9 @@ def test_how_many_chunks_an_array_has_is_known_before(nested):
     """The total of a node is the number of its chunks; groups have none."""
     source = BytesSource(checkpoint(MIXED), "s3://bucket/net.ckpt")
     known = {entry.name: entry for entry in scan(source, "ckpt")}
-    how = How(chunk_size=100, nested=nested)
-    walk = Walk(known.items, Payloads(source, FORMATS["ckpt"]), Files(source, MARK), how)
+    how = ReferenceOptions(chunk_size=100, nested=nested)
+    reader = FileReader(OpenFile(source, FORMATS["ckpt"], index_of(known.values())))
+    walk = Walk(known.items, reader, Files(source, MARK), how)
     counts = [(node.total, sum(1 for _ in node.chunks)) for node in walk.nodes()]
 
     assert [total for total, _ in counts] == [came for _, came in counts]

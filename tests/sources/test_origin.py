@@ -9,7 +9,8 @@ from checkpoints import pattern
 
 from lazyckpt.errors import ChangedFile
 from lazyckpt.model.entry import Fingerprint
-from lazyckpt.sources.origin import LocalOrigin, ReplacedFile
+from lazyckpt.sources.local import LocalOrigin
+from lazyckpt.sources.origin import ReplacedFile
 
 MARK = Fingerprint(100, 5, bytes(16))
 
@@ -78,7 +79,7 @@ def test_only_its_own_fingerprint_matches(path):
     """A fingerprint matches only if size, time and sample are equal."""
     others = [MARK._replace(size=101), MARK._replace(mtime_ns=6), MARK._replace(sample=b"\1" * 16)]
 
-    assert [origin_of(path).bears(mark) for mark in (MARK, *others)] == [True, False, False, False]
+    assert [origin_of(path).matches(mark) for mark in (MARK, *others)] == [True, False, False, False]
 
 
 def test_a_local_file_has_no_version(path):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from lazyckpt.index import Index
-from lazyckpt.index.records import Meta
+from lazyckpt.index.footer import Meta
 from lazyckpt.index.store import MemoryStore
+from lazyckpt.index.stored import StoredIndex
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Fingerprint, Plain
 
@@ -85,7 +85,7 @@ def index_of(entries, **facts):
     """An index in memory of these entries; `facts` override its metadata with false claims."""
     store = MemoryStore(entries, Meta(MARK))
     store.meta = store.meta._replace(**facts)
-    return Index(store)
+    return StoredIndex(store)
 
 
 def entries_of(stretch):

@@ -10,7 +10,7 @@ import pytest
 from checkpoints import pattern
 
 from lazyckpt.errors import ChangedFile
-from lazyckpt.sources.window import look
+from lazyckpt.sources.window import as_buffer
 
 SIZE = 70_001  # more than a page, and not a multiple of any block size
 
@@ -46,7 +46,7 @@ class SourceContract:
         """A source has a name for messages, and the size of a useful request."""
         assert isinstance(source.name, str)
         assert source.name
-        assert source.window >= 0
+        assert (source.window == 0) == source.is_addressable
         assert source.window_limit >= 0
 
     def test_any_range_is_read(self, source):
@@ -115,11 +115,11 @@ class SourceContract:
         """Two reads of a range of an addressable source share memory; other sources may copy."""
         views = [np.frombuffer(source.read(3, 5000), np.uint8) for _ in range(2)]
 
-        assert source.window or np.shares_memory(*views)
+        assert not source.is_addressable or np.shares_memory(*views)
 
     def test_the_whole_can_be_looked_at_byte_by_byte(self, source):
-        """`look` returns an object that is indexed like the bytes."""
-        seen = look(source)
+        """`as_buffer` returns an object that is indexed like the bytes."""
+        seen = as_buffer(source)
         offsets = [0, 1, 4095, 4096, len(self.data) // 2, len(self.data) - 1, 7]
 
         assert [seen[offset] for offset in offsets] == [self.data[offset] for offset in offsets]
@@ -128,7 +128,7 @@ class SourceContract:
         """`release` is only a hint: later reads return the same bytes."""
         source.read(0, source.size)
         for start, length in ranges(source.size, seed=2, count=10):
-            source.release(start, length)
+            source.drop_pages(start, length)
 
         assert source.read(0, source.size) == self.data
 
@@ -136,7 +136,7 @@ class SourceContract:
         """`scattered` only affects speed: reads during and after it return the same bytes."""
         found = []
         for whether in (True, False):
-            source.scattered(whether)
+            source.advise_random(whether)
             found += [bytes(source.read(start, length)) for start, length in ranges(source.size, seed=5, count=10)]
 
         assert found == 2 * [

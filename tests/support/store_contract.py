@@ -9,7 +9,8 @@ import pytest
 from entries import MARK, map_entry, plain, refused_entry, string_entry, tensor_entry
 
 from lazyckpt.index import write
-from lazyckpt.index.records import Meta, decode, name_of
+from lazyckpt.index.footer import Meta
+from lazyckpt.index.records import decode, name_of
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.index.store import MAX_PARAMETER_NAME
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opening import opened_over
 
+from lazyckpt.index.name_groups import tally
 from lazyckpt.model.entry import Extent
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.views import outline
@@ -80,7 +81,7 @@ def test_a_summarised_tree_has_the_totals_of_the_exact_one(layers):
     """A summarised tree has the totals of the exact tree."""
     entries = entries_for(layers)
     exact = of_values("net", ((entry.name, entry) for entry in entries))
-    counted = of_groups("net", index_of(entries).tally())
+    counted = of_groups("net", tally(index_of(entries)))
 
     assert totals(counted) == totals(exact) == (len(layers), sum(entry.nbytes for entry in entries))
     assert (exact.is_exact, counted.is_exact) == (True, False)
@@ -104,7 +105,7 @@ def test_of_many_shapes_only_the_number_is_shown():
     """Up to a dozen shapes are listed; more are only counted."""
     many = {f"w{size}": (size,) for size in range(1, MOST_SHAPES + 2)}
     few = {f"b{size}": (size,) for size in range(1, MOST_SHAPES + 1)}
-    root = of_groups("net", index_of(entries_for(many | few)).tally()).root
+    root = of_groups("net", tally(index_of(entries_for(many | few)))).root
 
     assert root.children[0][:5] == ("w*", 13, 4 * 91, "Float32", "13 shapes")
     assert [child.shape for child in root.children[1].children] == [str(size) for size in range(1, MOST_SHAPES + 1)]
@@ -112,7 +113,7 @@ def test_of_many_shapes_only_the_number_is_shown():
 
 def test_values_in_memory_stand_among_counted_groups():
     """Values in memory and removed names are counted beside the groups."""
-    found = of_groups("net", index_of([tensor_entry("w0")]).tally(), [("new", np.ones(3, "int8"))], removed=2)
+    found = of_groups("net", tally(index_of([tensor_entry("w0")])), [("new", np.ones(3, "int8"))], removed=2)
 
     assert totals(found) == (2, 27)
     assert (found.edited, found.removed) == (1, 2)
@@ -146,7 +147,7 @@ def test_a_summary_adds_up(layers):
 
 def test_a_summary_may_leave_the_largest_out():
     """Without entries, a summary has no list of the largest values."""
-    assert "largest" not in summary_of(of_groups("net", index_of([tensor_entry("w")]).tally()), None)
+    assert "largest" not in summary_of(of_groups("net", tally(index_of([tensor_entry("w")]))), None)
 
 
 def test_a_tree_that_is_exact_has_every_name():

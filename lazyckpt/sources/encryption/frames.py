@@ -8,9 +8,9 @@
             cipher_len i32   > 0
             ciphertext cipher_len bytes
 
-All numbers are little-endian. `hop` walks the headers without reading a ciphertext, checks each against the file and
-the limits, and gives a `FrameTable`: where every block of plaintext is. A file saved with `crc_check` carries a
-17-byte trailer in clear after its last frame; it is passed over.
+All numbers are little-endian. `read_frame_headers` walks the headers without reading a ciphertext, checks each against
+the file and the limits, and gives a `FrameTable`: where every block of plaintext is. A file saved with `crc_check`
+carries a 17-byte trailer in clear after its last frame; it is passed over.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def header_of(mode: Mode, frame: Frame) -> bytes:
     return _HEADERS[mode.tagged].pack(mode.magic, tag, frame.stored + 24, 16, frame.iv, frame.stored)
 
 
-def hop(source: Source, mode: Mode) -> FrameTable:
+def read_frame_headers(source: Source, mode: Mode) -> FrameTable:
     """Walk the frame headers of an encrypted file.
 
     Returns:

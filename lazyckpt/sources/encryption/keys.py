@@ -100,7 +100,7 @@ NO_KEY: Final = KeyReference()
 OWN_MODE: Final = "<the file's own>"  # in place of the name of a mode: the one that its first bytes tell
 
 
-class LateKey:
+class DeferredKey:
     """A key that is looked for when a file proves to be encrypted, and then once: a plain file needs none.
 
     Attributes:
@@ -114,6 +114,11 @@ class LateKey:
         self.found: Secret | None = None
         self._find = find
 
+    @property
+    def reference(self) -> KeyReference | None:
+        """Where the key was found; empty if none was needed, None if it was handed over."""
+        return NO_KEY if self.found is None else self.found.reference
+
     def of(self, file: str, mode: str) -> Secret | None:
         """The key of an encrypted file, or None if there is none.
 
@@ -125,13 +130,13 @@ class LateKey:
         return self.found
 
 
-Key = bytes | KeyReference | LateKey
-AnySecret = Secret | LateKey | None
+Key = bytes | KeyReference | DeferredKey
+AnySecret = Secret | DeferredKey | None
 
 
-def late(reference: KeyReference) -> LateKey:
+def late(reference: KeyReference) -> DeferredKey:
     """The key at a place, where it is looked for only if it is needed."""
-    return LateKey(lambda file, mode: reference.read())
+    return DeferredKey(lambda file, mode: reference.read())
 
 
 def secret_of(key: object, argument: str = "dec_key") -> Secret | None:
@@ -153,9 +158,9 @@ def secret_of(key: object, argument: str = "dec_key") -> Secret | None:
 
 
 def secret_or_late(key: Key | None) -> AnySecret:
-    """What was given as a key, or None; as `secret_of`, but a `LateKey` is not looked for yet."""
+    """What was given as a key, or None; as `secret_of`, but a `DeferredKey` is not looked for yet."""
     try:
-        return key if isinstance(key, LateKey) else secret_of(key)
+        return key if isinstance(key, DeferredKey) else secret_of(key)
     finally:
         del key  # so that no traceback's variables show it
 

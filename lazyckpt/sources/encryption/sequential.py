@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from lazyckpt.errors import CorruptFile, DamagedBlock, WrongKey
-from lazyckpt.sources.base import BaseSource, Source, room
+from lazyckpt.sources.base import BaseSource, Source, allocate
 from lazyckpt.sources.encryption.decryption import THREADS, CbcSource, GcmSource
 
 _AHEAD: Final = THREADS  # blocks in flight beyond the reader
@@ -24,7 +24,7 @@ _END: Final = 17  # bytes at the end that are looked at first: the format's trai
 
 
 @contextlib.contextmanager
-def swept(source: Source) -> Iterator[Source]:
+def sequential_view(source: Source) -> Iterator[Source]:
     """A source for one pass in ascending order; for all but GCM sources the source itself.
 
     When the `with` block ends without a fault, every block of a GCM file has been authenticated. With CBC a wrong key
@@ -113,7 +113,7 @@ class GcmSweep(BaseSource):
     def _reach(self, number: int) -> memoryview:
         """The plaintext of a block, once all before it have been authenticated."""
         if number < self._next and number not in self._ready:  # a look further back than is kept
-            return self._decrypt(number, room(self._source.table[number].length))
+            return self._decrypt(number, allocate(self._source.table[number].length))
         while number not in self._ready:
             for ahead in range(self._next, min(self._next + _AHEAD, self._tail)):
                 if ahead not in self._flying:
@@ -133,7 +133,7 @@ class GcmSweep(BaseSource):
         for place, buffer in enumerate(self._free):
             if buffer.nbytes >= length:
                 return self._free.pop(place)
-        return room(length)
+        return allocate(length)
 
     def _decrypt(self, number: int, buffer: memoryview) -> memoryview:
         plain = buffer[: self._source.table[number].length]

@@ -15,7 +15,7 @@ from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.encryption.cbc_padding import unpadded
 from lazyckpt.sources.encryption.cipher import MODES, CipherKey
 from lazyckpt.sources.encryption.decryption import open_encrypted
-from lazyckpt.sources.encryption.frames import hop
+from lazyckpt.sources.encryption.frames import read_frame_headers
 from lazyckpt.sources.encryption.keys import Secret
 
 TEN = {mode: encrypted(pattern(10 * 64), mode, block=64) for mode in CBC_MODES}
@@ -42,7 +42,7 @@ def test_every_block_has_its_own_length(lengths, mode):
     """Each block has its length without padding, found with one read at its end."""
     file = encrypted(pattern(sum(lengths)), mode, block=lengths)
     source = TracingSource(file)
-    table = hop(BytesSource(file), MODES[mode])
+    table = read_frame_headers(BytesSource(file), MODES[mode])
     found = unpadded(source, lock_of(mode), table)
     ends = [row.offset + row.stored for row in map(table.__getitem__, range(len(table)))]
 
@@ -95,4 +95,4 @@ def test_a_key_is_wrong_if_it_fits_less_than_half_of_the_blocks(damaged, error):
     file = good * (4 - damaged) + bad * damaged
 
     with pytest.raises(error):
-        unpadded(BytesSource(file), lock_of("AES-CBC"), hop(BytesSource(file), MODES["AES-CBC"]))
+        unpadded(BytesSource(file), lock_of("AES-CBC"), read_frame_headers(BytesSource(file), MODES["AES-CBC"]))
