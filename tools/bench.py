@@ -11,7 +11,8 @@ after the imports; mapped pages count. The tool compares the bytes that the side
 row. MindSpore runs in a separate Python (`--mindspore`), which for `bind` also needs the dependencies of lazyckpt. The
 other peers are measured if they are installed in this Python, and listed as absent if not.
 
-To add a row, write a function in `benchmarks/`, and add its name to the tuple at the end of the module.
+A new row is a `Case` in `benchmarks/rows.py`. A new section is a function from the files to its rows, in a module with
+the tasks that only it has, and a line in `SECTIONS`.
 """
 
 from __future__ import annotations
@@ -22,40 +23,30 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import machine, markdown, plot, report
-from benchmarks.binding import BIND
-from benchmarks.checkpoints import Checkpoints
-from benchmarks.converting import CONVERT
-from benchmarks.encrypted import CRYPTO
-from benchmarks.figures import Figures, Row
-from benchmarks.importing import IMPORT
-from benchmarks.indexing import INDEX
-from benchmarks.opening import OPEN
-from benchmarks.peers import PEERS, Beside
-from benchmarks.processes import Failed, Processes
-from benchmarks.reading import READ
-from benchmarks.run import RowFunction, Run
-from benchmarks.scaling import QUICK_SCALE, SCALE
-from benchmarks.sharing import WORKERS
-from benchmarks.showing import SHOW, STATS
-from benchmarks.slicing import SLICE
-from benchmarks.table import render
+from benchmarks import output, rows
+from benchmarks.case import Case
+from benchmarks.figures import Figures, Report, Row, described_machine
+from benchmarks.files import Files
+from benchmarks.measure import Failed, Processes, measure
+from benchmarks.peers import PEERS, Peers
 
-ROWS: dict[str, tuple[RowFunction, ...]] = {
-    "open": OPEN,
-    "index": INDEX,
-    "read": READ,
-    "slice": SLICE,
-    "crypto": CRYPTO,
-    "bind": BIND,
-    "convert": CONVERT,
-    "stats": STATS,
-    "workers": WORKERS,
-    "show": SHOW,
-    "import": IMPORT,
-    "scale": SCALE,
+SECTIONS: dict[str, Callable[[Files], Iterator[Case]]] = {
+    "open": rows.opens,
+    "index": rows.indexes,
+    "read": rows.reads,
+    "slice": rows.slices,
+    "crypto": rows.encryption,
+    "bind": rows.nets,
+    "convert": rows.conversions,
+    "stats": rows.statistics,
+    "workers": rows.sharing,
+    "show": rows.trees,
+    "import": rows.imports,
+    "scale": rows.workers,
 }
 
 
@@ -64,40 +55,45 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # exiting also removes the files
     asked = _asked(arguments)
     if asked.rows == ["render"]:
-        found = report.read(asked.json)
+        found = Report.read(asked.json)
     else:
         found = _measured(asked)
         if asked.json:
             found.write(asked.json)
-    print(render(list(found.rows), found.full))
+    print(output.render(found.rows, found.full))
     for name, how in found.absent.items():
         print(f"not measured: {name} ({how})")
     if asked.plot:
-        plot.draw(found, asked.plot)
+        output.draw(found, asked.plot)
     if asked.markdown:
         picture = asked.plot and os.path.relpath(asked.plot, Path(asked.markdown).parent)
-        markdown.put(found, asked.markdown, picture)
+        output.put(found, asked.markdown, picture)
     if found.failed:
         sys.exit("\n".join(["some rows failed:", *found.failed]))
 
 
-def _measured(asked: argparse.Namespace) -> report.Report:
-    beside = Beside(asked.peers, asked.mindspore)
-    groups = list(ROWS) if asked.rows == ["all"] else asked.rows
+def _measured(asked: argparse.Namespace) -> Report:
+    """Measure the rows of the sections that were asked for."""
+    peers = Peers(asked.peers, asked.mindspore)
+    sections = list(SECTIONS) if asked.rows == ["all"] else asked.rows
+    measured = []
     folders = tempfile.TemporaryDirectory(prefix="lazyckpt-bench-", dir=asked.folder)
-    with folders as folder, Processes(kept=asked.quick) as processes:
-        run = Run(Checkpoints(folder, asked.size == "full"), beside, processes, asked.repeat, asked.quick)
-        chosen = {**ROWS, "scale": QUICK_SCALE} if asked.quick else ROWS
-        rows = tuple(_timed(function, run).of(group) for group in groups for function in chosen[group])
-    return report.Report(asked.size, machine.described(beside.versions()), beside.absent(), rows)
+    with folders as folder, Processes(kept=asked.quick) as started:
+        files = Files(folder, full=not asked.quick)
+        for section in sections:
+            cases = SECTIONS[section](files)
+            measured += [replace(_timed(case, peers, started, asked), group=section) for case in cases]
+    size = "small" if asked.quick else "full"
+    return Report(size, described_machine(peers.versions()), peers.absent(), tuple(measured))
 
 
-def _timed(function: RowFunction, run: Run) -> Row:
+def _timed(case: Case, peers: Peers, started: Processes, asked: argparse.Namespace) -> Row:
+    """Measure a row, and say how long that took."""
     start, used = time.perf_counter(), sum(os.times()[:4])
     try:
-        row = function(run)
-    except Failed as error:  # failed before measuring: a peer could not write its own file format
-        row = Row(getattr(function, "func", function).__name__, Figures("lazyckpt"), note=str(error))
+        row = measure(case, peers, started, asked.repeat, asked.quick)
+    except Failed as error:  # a peer could not write its own form of a file
+        row = Row(case.name, Figures("lazyckpt"), note=str(error))
     passed, used = time.perf_counter() - start, sum(os.times()[:4]) - used
     print(f"{row.name}: measured in {passed:.1f} s ({used:.1f} s of processors)", file=sys.stderr, flush=True)
     return row
@@ -115,7 +111,15 @@ def _asked(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    choices = (*ROWS, "all", "render")
+    choices = (*SECTIONS, "all", "render")
+    parser.add_argument("rows", nargs="+", choices=choices, help="which; render: measure nothing, read --json FILE")
+    parser.add_argument("--json", metavar="FILE", help="write every figure here, too")
+    parser.add_argument("--plot", metavar="FILE", help="draw a picture (.svg, .png); needs matplotlib")
+    parser.add_argument("--markdown", metavar="FILE", help="put the figures between the marks of this page")
+    parser.add_argument("--peers", type=_peers, default="all", metavar="NAMES", help="all, none, or names with commas")
+    parser.add_argument("--quick", action="store_true", help="small files and two turns: does the tool work?")
+    parser.add_argument("--repeat", type=int, metavar="N", help="turns a row (default: what suits the row)")
+    parser.add_argument("--folder", metavar="DIR", help="where the files go; removed afterwards (default: temporary)")
     parser.add_argument(
         "rows", nargs="+", choices=choices, help="what to measure; render: measure nothing, read --json FILE"
     )
@@ -148,7 +152,7 @@ def _asked(arguments: list[str] | None) -> argparse.Namespace:
     if asked.rows == ["render"] and not asked.json:
         parser.error("render needs --json FILE, the report of an earlier run")
     if asked.quick:
-        asked.size, asked.repeat = "small", asked.repeat or 2
+        asked.repeat = asked.repeat or 2
     return asked
 
 

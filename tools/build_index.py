@@ -52,7 +52,7 @@ def build(
         if executor is None and min(jobs, len(files)) > 1:
             executor = stack.enter_context(processes(min(jobs, len(files))))
         key = KeyReference(key_file, key_env)
-        results = build_indexes(files, executor=executor, force=force, key=key, progress=tell_failure)
+        results = build_indexes(files, executor=executor, force=force, key=key, progress=print_failure)
     summary = summarise(results, time.perf_counter() - start)
     if as_json:
         typer.echo(json.dumps({**summary, "results": [result._asdict() for result in results]}, indent=1))
@@ -62,8 +62,8 @@ def build(
         raise typer.Exit(1)
 
 
-def tell_failure(result: Built) -> None:
-    """Print the error of a file as soon as it arrives."""
+def print_failure(result: Built) -> None:
+    """Print a file's error as soon as it is known."""
     if result.error:
         typer.echo(f"{result.path}: {result.error}", err=True)
 

@@ -1,4 +1,4 @@
-"""Inject a fault into every system call of a writing task, and check that nothing is lost.
+"""Kill a writer, or let a system call fail, at each of its calls that change the disk, and see that nothing is lost.
 
     python tools/crashes.py                        every task, every call, every fault
     python tools/crashes.py --task index --fault KILL
@@ -71,7 +71,7 @@ class Task(NamedTuple):
 
 
 def values(generation: int) -> dict[str, np.ndarray]:
-    """Arrays in which every number is the generation."""
+    """Values that are all the number of their generation."""
     return {name: np.full(shape, generation, "float32") for name, shape in SHAPES.items()}
 
 

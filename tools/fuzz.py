@@ -10,9 +10,9 @@ is a `ValueError`); it takes at most one second (`--slowest`); all mutants toget
 by less than 200 MiB. A mutant that violates the contract is written to a file, and the exit code is 1. The same seed
 makes the same mutants (sidecars hold salts and times, so there only the changes are the same).
 
-To add a target, write a function that makes its seeds and a function that reads a mutant, and add a line to the
-`TARGETS` of a module in `fuzzing/`. A mutant differs from a seed in a few bytes, most of them at the seed's `hot`
-offsets, which are those of lengths and keys.
+A new target is a function that makes its seeds, a function that reads a mutant, and a line in the `TARGETS` of its
+module in `fuzzing/`; `fuzzing/targets.py` joins them. Mutants are made by changing a few bytes; most of the places are
+taken from a seed's `hot` ones, where lengths and keys are.
 """
 
 from __future__ import annotations
@@ -22,20 +22,9 @@ import sys
 import time
 from pathlib import Path
 
-from fuzzing import checkpoints, commands, encrypted, guided, listings, references, safetensors, sidecars, strategies
+from fuzzing import guided
 from fuzzing.running import SLOWEST, Job, fuzz, judge
-from fuzzing.target import Target
-
-TARGETS: dict[str, Target] = {
-    **checkpoints.TARGETS,
-    **safetensors.TARGETS,
-    **encrypted.TARGETS,
-    **strategies.TARGETS,
-    **listings.TARGETS,
-    **references.TARGETS,
-    **commands.TARGETS,
-    **sidecars.TARGETS,
-}
+from fuzzing.targets import TARGETS
 
 
 def main(arguments: list[str] | None = None) -> int:

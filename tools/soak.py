@@ -3,13 +3,13 @@
     python tools/soak.py                 20 minutes
     python tools/soak.py --minutes 1 --seed 7
 
-Processes (forked, spawned, from a fork server) work on the same few files: plain, encrypted, safetensors. Each process
-has several threads, which run random actions one after another. All values of a file are the same number, its
-generation. Only one saver works on a file at a time, and a shared table holds the generations that a reader may find.
-The contract: an open checkpoint keeps one generation, which was current when it was opened; only deliberate damage
-causes errors, and they are of the expected kind; nothing hangs; at its end, a process has no more descriptors and
-threads than at its start; and in the end only files and indexes are left. The tool prints one line with the number of
-actions, and the exit code is 1 if anything violated the contract.
+Processes (forked, spawned, from a fork server) work on the same few files: plain, encrypted, safetensors. Each has some
+threads, each of which does one thing after another, at random. All values of a file are one number, its generation;
+savers take turns, so a reader knows from a shared table which generations there may be. The contract: a checkpoint has
+one generation as long as it is open, and one that was there when it was opened; what is damaged on purpose gives an
+error that says so, and nothing else gives any; nothing hangs; when a process ends, it has as many descriptors and
+threads as before; and when all have ended, nothing but files and indexes is left. One line says what was done, and the
+exit code is 1 if anything broke the contract.
 """
 
 from __future__ import annotations
@@ -281,18 +281,18 @@ READING = (read_some, read_some, read_all, look, read_long, read_together, read_
 WRITING = (save, save, rebuild, remove_index, damage_index)
 
 
-def thread(house: House, seed: str, until: float, told: Counter[str], wrong: list[str]) -> None:
-    """Run random actions until the time is over."""
+def thread(house: House, seed: str, until: float, counts: Counter[str], wrong: list[str]) -> None:
+    """One thing after another."""
     pick = random.Random(seed)
     while time.monotonic() < until and len(wrong) < 5:
         act, file = pick.choice(READING if pick.random() < 0.75 else WRITING), pick.choice(FILES)
         start = time.monotonic()
         try:
             act(house, file, pick)
-            told[act.__name__] += 1
+            counts[act.__name__] += 1
         except StaleIndex:  # the index was damaged on purpose
-            told["refused"] += 1
-        except Exception:  # noqa: BLE001 (any other error violates the contract)
+            counts["refused"] += 1
+        except Exception:  # noqa: BLE001 (whatever else comes is what is looked for)
             wrong.append(f"{act.__name__} {file.name}: {traceback.format_exc()}")
         if time.monotonic() - start > LONGEST:
             wrong.append(f"{act.__name__} {file.name} took {time.monotonic() - start:.0f} s")
@@ -301,7 +301,7 @@ def thread(house: House, seed: str, until: float, told: Counter[str], wrong: lis
 def process(folder: str, seed: str, seconds: float, threads: int, answers: object) -> None:
     """Run some threads, and check for descriptors and threads that they leave."""
     house = House(Path(folder))
-    told: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     wrong: list[str] = []
     # Import every module and open one-time resources now, so that children forked beside threads need not import.
     for act, file in itertools.product((read_some, read_all, look, read_together, copy), FILES):
@@ -311,7 +311,7 @@ def process(folder: str, seed: str, seconds: float, threads: int, answers: objec
     before = len(os.listdir("/proc/self/fd")), threading.active_count()
     until = time.monotonic() + seconds
     started = [
-        threading.Thread(target=thread, args=(house, f"{seed}-{number}", until, told, wrong))
+        threading.Thread(target=thread, args=(house, f"{seed}-{number}", until, counts, wrong))
         for number in range(threads)
     ]
     for one in started:
@@ -324,14 +324,14 @@ def process(folder: str, seed: str, seconds: float, threads: int, answers: objec
     after = len(os.listdir("/proc/self/fd")), threading.active_count()
     if after[0] > before[0] or after[1] > before[1]:
         wrong.append(f"descriptors and threads: {before} before, {after} after")
-    answers.put((os.getpid(), dict(told), wrong))
+    answers.put((os.getpid(), dict(counts), wrong))
 
 
 def soak(seconds: float, processes: int, threads: int, seed: int, folder: Path) -> tuple[Counter[str], list[str]]:
     """Run rounds of processes, and kill some of them; returns the action counts and violations."""
     (folder / "generations").write_bytes(bytes(len(FILES) * _ROW.size))
     house = House(folder)
-    pick, told, wrong = random.Random(seed), Counter[str](), list[str]()
+    pick, counts, wrong = random.Random(seed), Counter[str](), list[str]()
     for file in FILES:
         save(house, file, pick)
     end = time.monotonic() + seconds
@@ -339,7 +339,7 @@ def soak(seconds: float, processes: int, threads: int, seed: int, folder: Path) 
         left = end - time.monotonic()
         if left <= 0 or wrong:
             break
-        told += _round(folder, f"{seed}-{number}", min(left, 10.0), processes, threads, wrong)
+        counts += _round(folder, f"{seed}-{number}", min(left, 10.0), processes, threads, wrong)
     known = {f"{file.name}{ending}" for file in FILES for ending in ("", ".lmdb", ".turn")} | {"generations"}
     for file in FILES:
         with contextlib.suppress(StaleIndex):
@@ -350,11 +350,11 @@ def soak(seconds: float, processes: int, threads: int, seed: int, folder: Path) 
         name for name in litter if ".lmdb." in name and not name.startswith(".")
     }:  # from a killed `damage_index`
         wrong.append(f"left behind: {sorted(litter)}")
-    return told, wrong
+    return counts, wrong
 
 
 def _round(folder: Path, seed: str, seconds: float, processes: int, threads: int, wrong: list[str]) -> Counter[str]:
-    pick, told = random.Random(seed), Counter[str]()
+    pick, counts = random.Random(seed), Counter[str]()
     answers = multiprocessing.get_context("spawn").SimpleQueue()
     running = []
     for number in range(processes):
@@ -366,7 +366,7 @@ def _round(folder: Path, seed: str, seconds: float, processes: int, threads: int
     for one in killed:
         one.join(seconds * pick.random())
         one.kill()
-        told["killed"] += 1
+        counts["killed"] += 1
     limit = time.monotonic() + seconds + 3 * LONGEST
     for one in running:
         one.join(max(0.0, limit - time.monotonic()))
@@ -378,9 +378,9 @@ def _round(folder: Path, seed: str, seconds: float, processes: int, threads: int
             wrong.append(f"a process ended with {one.exitcode}")
     while not answers.empty():
         _, done, faults = answers.get()
-        told += Counter(done)
+        counts += Counter(done)
         wrong += faults
-    return told
+    return counts
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -396,9 +396,9 @@ def main(arguments: list[str] | None = None) -> int:
         folder = Path(place, "files")
         folder.mkdir()
         start = time.monotonic()
-        told, wrong = soak(asked.minutes * 60, asked.processes, asked.threads, asked.seed, folder)
+        counts, wrong = soak(asked.minutes * 60, asked.processes, asked.threads, asked.seed, folder)
         minutes = (time.monotonic() - start) / 60
-    done = ", ".join(f"{count:,} {name}" for name, count in sorted(told.items()))
+    done = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
     print(f"{minutes:.1f} minutes, {asked.processes} processes of {asked.threads} threads: {done}; {len(wrong)} wrong")
     for text in wrong:
         print(f"  {text}")

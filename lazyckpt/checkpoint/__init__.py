@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from lazyckpt.checkpoint.access import CheckpointAccess
 from lazyckpt.checkpoint.inspection import CheckpointInspection
-from lazyckpt.checkpoint.mapping import LazyMapping
-from lazyckpt.checkpoint.stored_values import Value
+from lazyckpt.checkpoint.mapping import LazyMapping, Value
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.index import Index
 from lazyckpt.index.selection import AllNames, SomeNames
@@ -54,6 +54,11 @@ class Checkpoint(LazyMapping, CheckpointInspection):
     >>> list(ckpt)[-1]
     'note'
     """
+
+    @property
+    def _access(self) -> CheckpointAccess:
+        """What the package's own modules need of a checkpoint and users do not; see `CheckpointAccess`."""
+        return CheckpointAccess(self._stored, self._overlay)
 
     @property
     def index(self) -> Index:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lazyckpt.checkpoint.mapping import StoredValues, Value
 from lazyckpt.checkpoint.overlay import Overlay
-from lazyckpt.checkpoint.stored_values import StoredValues, Value
 from lazyckpt.index.record_runs import tensor_runs
 from lazyckpt.model.entry import Entry
 from lazyckpt.model.tensor_runs import TensorRun

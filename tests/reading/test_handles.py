@@ -21,7 +21,7 @@ from safetensors_files import file_of
 
 import lazyckpt
 from lazyckpt import KeyReference
-from lazyckpt.checkpoint.stored_values import StoredValues
+from lazyckpt.checkpoint.mapping import StoredValues
 from lazyckpt.errors import ArgumentValueError, ChangedFile, ClosedCheckpoint, MissingFile, NotPicklable
 from lazyckpt.loading import open_all, open_checkpoint
 

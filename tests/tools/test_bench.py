@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks.units import duration
+from benchmarks.output import duration
 
 ROOT = Path(__file__).parents[2]
 LIGHT = ("open", "index", "slice", "show", "import")

@@ -2,19 +2,18 @@
 
 import json
 import mmap
-from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
-from benchmarks import markdown, report
-from benchmarks.checkpoints import Checkpoints
-from benchmarks.figures import Bar, Figures, Row
-from benchmarks.measure import Turns, compare
-from benchmarks.peers import PEERS, Beside
-from benchmarks.processes import Processes, Side
-from benchmarks.run import Run
-from benchmarks.table import render
+from benchmarks import output
+from benchmarks.case import Case, Side
+from benchmarks.figures import Bar, Figures, Report, Row
+from benchmarks.files import Files
+from benchmarks.measure import Processes, measure
+from benchmarks.output import render
+from benchmarks.peers import PEERS, Peers, opening
 from benchmarks.worker import digest, private
 
 MACHINE = {
@@ -29,7 +28,7 @@ MACHINE = {
     "peers": {"h5py": "3"},
 }
 FAST, SLOW = Figures("fast", (0.1, 0.2, 0.3)), Figures("slow", (1.0, 2.0, 3.0))
-MINE = Figures("lazyckpt", (0.4, 0.3, 0.5), extra=2**20)
+MINE = Figures("lazyckpt", (0.4, 0.3, 0.5), extra_bytes=2**20)
 ROW = Row(
     "one thing",
     MINE,
@@ -40,23 +39,38 @@ ROW = Row(
 )
 
 
+class Run(NamedTuple):
+    """What rows are measured with."""
+
+    files: Files
+    peers: Peers
+    processes: Processes
+
+    def measure(self, case):
+        """A row of one turn."""
+        return measure(case, self.peers, self.processes, 1, True)
+
+    def sides(self, case):
+        """lazyckpt's side of a row, and those of the peers, whose files are written."""
+        return self.peers.sides(case, self.processes.once)
+
+
 @pytest.fixture
 def run(tmp_path):
-    """A run over small files with two peers and one turn for each row."""
+    """A run over small files, with two peers, one turn a row."""
     with Processes(kept=True) as processes:
-        yield Run(Checkpoints(str(tmp_path), full=False), Beside(("safetensors", "numpy"), None), processes, 1, True)
+        yield Run(Files(str(tmp_path), full=False), Peers(("safetensors", "numpy"), None), processes)
 
 
-def one_value(run):
-    """A row about one value, which safetensors reads from its own file format."""
-    file = run.files.parts
-    mine, peers = run.opened("value", file, ("safetensors",), name=file.names[3], how="copy")
-    return run.compare("one value", mine, peers, turns=1)
+def one_value(run, peer, place=3, fresh=False):
+    """A row about one value, which a peer reads from its own file."""
+    file = run.files["parts"]
+    return Case("one value", file, opening, {"act": "copy", "name": file.names[place]}, (peer,), turns=1, fresh=fresh)
 
 
 def test_equal_bytes_are_measured(run):
-    """A peer that returns the same bytes as lazyckpt has figures."""
-    row = one_value(run)
+    """A peer that gives lazyckpt's bytes has figures."""
+    row = run.measure(one_value(run, "safetensors"))
 
     assert row.note == ""
     assert row.ratio is not None
@@ -64,35 +78,31 @@ def test_equal_bytes_are_measured(run):
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_other_bytes_fail_the_row(run, fresh):
-    """A peer whose value differs in one bit has no figures, and the row names it."""
-    file = run.files.parts
-    mine, peers = run.opened("value", file, ("safetensors",), name=file.names[-1], how="copy")
-    path = Path(peers[0].arguments["path"])
+    """A peer whose value differs in one bit has no figures, and the row says who it was."""
+    case = one_value(run, "safetensors", place=9, fresh=fresh)
+    path = Path(run.sides(case)[1].arguments["path"])
     data = bytearray(path.read_bytes())
-    data[-1] ^= 1  # a bit of the last value
+    data[-1] ^= 1  # in the last value, layer.9.weight
     path.write_bytes(data)
-    row = run.compare("one value", mine, peers, turns=1, fresh=fresh)
+    row = run.measure(case)
 
     assert row.note == "safetensors gives OTHER BYTES than lazyckpt"
     assert row.ratio is None
 
 
 def test_failed_side_fails_the_row(run):
-    """The error of a failed peer is reported, and the figures of lazyckpt are kept."""
-    file = run.files.parts
-    mine, peers = run.opened("value", file, ("numpy",), name=file.names[3], how="copy")
-    Path(peers[0].arguments["path"], f"{file.names[3]}.npy").unlink()
-    row = run.compare("one value", mine, peers, turns=1)
+    """A peer that raises is named with its error, and lazyckpt's figures are still there."""
+    case = one_value(run, "numpy")
+    Path(run.sides(case)[1].arguments["path"], f"{case.arguments['name']}.npy").unlink()
+    row = run.measure(case)
 
     assert row.note.startswith("numpy.load: FileNotFoundError")
     assert row.mine.seconds
 
 
-def test_dead_process_fails_the_row():
-    """An interpreter that exits immediately is reported."""
-    side = Side("nobody", "opened.load", {}, (), python="/bin/false")
-    with Processes() as processes:
-        row = compare("a row", side, (), None, (), Turns(1), processes)
+def test_dead_process_fails_the_row(run):
+    """An interpreter that ends at once is named as such."""
+    row = run.measure(one_value(run, Side("nobody", opening, {}, (), python="/bin/false")))
 
     assert row.note == "nobody: the process died"
 
@@ -102,10 +112,10 @@ def test_forms_hold_the_same_values(run, name):
     """Each peer reads the values of the checkpoint from its own file format."""
     for module in PEERS[name].modules:
         pytest.importorskip(module)
-    beside = replace(run, beside=Beside((name,), None))
-    mine, (theirs,) = beside.opened("load", run.files.lenet, (name,))
-    with run.processes.having(mine) as process, run.processes.having(theirs) as other:
-        assert process.ask(check=True)["digest"] == other.ask(check=True)["digest"]
+    beside = run._replace(peers=Peers((name,), None))
+    mine, theirs = beside.sides(Case("all", run.files.lenet, opening, {"act": "load"}, (name,)))
+
+    assert run.processes.once(mine, check=True)["digest"] == run.processes.once(theirs, check=True)["digest"]
 
 
 def test_digest_tells_a_bit_a_shape_and_a_name():
@@ -131,8 +141,8 @@ def test_private_memory_grows_with_what_is_kept():
 
 
 def test_ratio_is_to_the_best_peer():
-    """The ratio uses the fastest peer that was measured."""
-    assert (ROW.best, ROW.ratio, ROW.limit_ratio) == (FAST, 2.0, 4.0)
+    """Of two peers the faster one counts; one that is not there does not."""
+    assert (ROW.best, ROW.ratio, ROW.over(ROW.limit)) == (FAST, 2.0, 4.0)
 
 
 def test_bars_are_judged_by_what_was_measured():
@@ -149,11 +159,11 @@ def test_table_says_what_is_missed():
 
 
 def test_report_is_read_back(tmp_path):
-    """A report is equal after writing and reading."""
-    made = report.Report("full", MACHINE, {"zarr": "pip install zarr"}, (ROW,))
+    """A report that is written and read again is the same."""
+    made = Report("full", MACHINE, {"zarr": "pip install zarr"}, (ROW,))
     made.write(tmp_path / "bench.json")
 
-    assert report.read(tmp_path / "bench.json") == made
+    assert Report.read(tmp_path / "bench.json") == made
     assert json.loads((tmp_path / "bench.json").read_text())["rows"][0]["best"] == "fast"
 
 
@@ -161,32 +171,32 @@ def test_report_is_read_back(tmp_path):
 def page(tmp_path):
     """A page with the figures of an earlier run."""
     page = tmp_path / "page.md"
-    page.write_text(f"# Before\n\n{markdown.BEGIN}\nold\n{markdown.END}\n\nAfter.\n")
+    page.write_text(f"# Before\n\n{output.BEGIN}\nold\n{output.END}\n\nAfter.\n")
     return page
 
 
 def test_figures_go_between_the_marks(page):
-    """New figures replace those between the markers; the rest of the page is unchanged."""
-    markdown.put(report.Report("full", MACHINE, {}, (ROW,)), page, "images/bench.svg")
+    """What stands before and after the marks stays, what stood between them goes."""
+    output.put(Report("full", MACHINE, {}, (ROW,)), page, "images/bench.svg")
     text = page.read_text()
 
-    assert text.startswith(f"# Before\n\n{markdown.BEGIN}\n")
-    assert text.endswith(f"{markdown.END}\n\nAfter.\n")
+    assert text.startswith(f"# Before\n\n{output.BEGIN}\n")
+    assert text.endswith(f"{output.END}\n\nAfter.\n")
     assert "old" not in text
     assert "](images/bench.svg)" in text
 
 
 def test_page_says_where_lazyckpt_is_slower(page):
-    """The page lists each row with a faster peer, with both times, and each missed bar."""
-    markdown.put(report.Report("full", MACHINE, {}, (ROW,)), page, None)
+    """A row whose best peer is faster is in the list, with both times, and so is the bar that it misses."""
+    output.put(Report("full", MACHINE, {}, (ROW,)), page, None)
 
     assert "- one thing: 2 x the time of fast (400 ms beside 200 ms)\n" in page.read_text()
     assert "- one thing: best peer <= 1.1 x: NOT MET (2 x)\n" in page.read_text()
 
 
 def test_page_says_of_small_files_that_they_mean_nothing(page):
-    """The page states that figures of a quick run are meaningless."""
-    markdown.put(report.Report("small", MACHINE, {}, (ROW,)), page, None)
+    """A quick run is never taken for a measurement."""
+    output.put(Report("small", MACHINE, {}, (ROW,)), page, None)
 
     assert "these figures try the tool, and mean nothing" in page.read_text()
 
@@ -196,6 +206,6 @@ def test_page_without_marks_is_left_alone(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# Nothing\n")
     with pytest.raises(ValueError, match="the figures go between them"):
-        markdown.put(report.Report("full", MACHINE, {}, (ROW,)), page, None)
+        output.put(Report("full", MACHINE, {}, (ROW,)), page, None)
 
     assert page.read_text() == "# Nothing\n"

@@ -133,10 +133,10 @@ def test_a_broken_contract_is_told(tmp_path):
         "fuzz-broken-0-4.bin": b"no value",
         "fuzz-broken-0-5.bin": b"large",
     }
-    assert re.findall(r"bin: (it took|KeyError|LazyCkptError is no ValueError|the process grew)", ended.stdout) == [
+    assert re.findall(r"bin: (it took|KeyError|LazyCkptError is not a ValueError|the process grew)", ended.stdout) == [
         "it took",
         "KeyError",
-        "LazyCkptError is no ValueError",
+        "LazyCkptError is not a ValueError",
         "the process grew",
     ]
 

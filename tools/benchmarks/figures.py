@@ -1,135 +1,103 @@
-"""What was measured, as values: the figures of each side, the bars of a row, and a row as the file of `--json` has it.
+"""Measured values: the figures of each side, the bars of a row, and a whole run as one JSON file.
 
-A row has lazyckpt's figures, those of every peer that did the same, and those of a limit: the least that the machine
-needs for it (a memcpy, OpenSSL alone, LMDB alone). The best peer is the one with the smallest median.
+A row has lazyckpt's figures, those of every peer that did the same work, and those of a limit: the least that the
+machine needs for it (a memcpy, OpenSSL alone, LMDB alone). The best peer is the one with the smallest median.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
+import os
+import platform
+import re
 import statistics
-from dataclasses import dataclass, replace
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-KINDS = ("seconds", "ratio", "limit", "extra", "peak", "private")
+PACKAGES = ("lazyckpt", "numpy", "lmdb", "cryptography", "ml_dtypes", "protobuf")
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured of one side.
-
-    Attributes:
-        label: who.
-        seconds: of each turn.
-        extra: bytes resident at most during one call in a fresh process, beyond what imports took.
-        peak: bytes resident at most during that call, all in all.
-        private: bytes of memory that a process shares with no other one, beyond what imports took.
-        note: why there are no seconds.
-    """
+    """The figures of one side."""
 
     label: str
-    seconds: tuple[float, ...] = ()
-    extra: int | None = None
-    peak: int | None = None
-    private: int | None = None
-    note: str = ""
+    seconds: tuple[float, ...] = ()  # of each turn
+    extra_bytes: int | None = None  # resident at the peak of one call in a fresh process, beyond its imports
+    peak_bytes: int | None = None  # the same, imports included
+    private_bytes: int | None = None  # that a process shares with no other, beyond its imports
+    note: str = ""  # why there are no seconds
 
     @property
     def median(self) -> float | None:
-        """Of the seconds."""
+        """Median of the seconds."""
         return statistics.median(self.seconds) if self.seconds else None
 
     def as_json(self) -> dict[str, Any]:
-        """As the file of `--json` has it."""
-        return {
-            "label": self.label,
-            "seconds": list(self.seconds),
-            "median": self.median,
-            "extra_bytes": self.extra,
-            "peak_bytes": self.peak,
-            "private_bytes": self.private,
-            "note": self.note,
-        }
+        """The figures as a JSON object."""
+        return {**asdict(self), "seconds": list(self.seconds), "median": self.median}
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> Figures:
-        """The same back."""
-        memory = (told[f"{what}_bytes"] for what in ("extra", "peak", "private"))
-        return cls(told["label"], tuple(told["seconds"]), *memory, told["note"])
+    def from_json(cls, found: dict[str, Any]) -> Figures:
+        """The figures that `as_json` gave."""
+        fields = {key: value for key, value in found.items() if key != "median"}
+        return cls(**{**fields, "seconds": tuple(found["seconds"])})
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What a row should reach at full size.
+    """What a row should reach at full size."""
 
-    Attributes:
-        what: `seconds`, `ratio` (to the best peer's time), `limit` (ratio to the limit's time), or bytes of memory:
-            `extra`, `peak`, `private`.
-        at_most: how much.
-    """
-
-    what: str
+    what: str  # `seconds`; `ratio` to the best peer; ratio to the `limit`; bytes: `extra`, `peak`, `private`
     at_most: float
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
-
-    Attributes:
-        name: what was done.
-        mine: lazyckpt's figures.
-        peers: those of whatever did the same; one without seconds is named, and not there.
-        limit: the least that it takes.
-        bars: what should be reached, at full size.
-        note: why the row could not be measured.
-        group: the subcommand that it belongs to.
-    """
+    """The figures of one row of the table."""
 
     name: str
     mine: Figures
-    peers: tuple[Figures, ...] = ()
+    peers: tuple[Figures, ...] = ()  # a peer without seconds is not installed here, or failed
     limit: Figures | None = None
     bars: tuple[Bar, ...] = ()
-    note: str = ""
-    group: str = ""
+    note: str = ""  # why the row failed
+    group: str = ""  # the section that it belongs to
+
+    @property
+    def beside(self) -> tuple[Figures, ...]:
+        """The peers, and the limit if there is one."""
+        return (*self.peers, self.limit) if self.limit else self.peers
 
     @property
     def best(self) -> Figures | None:
         """The fastest peer."""
-        return min((peer for peer in self.peers if peer.seconds), key=lambda peer: peer.median or 0.0, default=None)
+        return min((peer for peer in self.peers if peer.seconds), key=lambda peer: peer.median, default=None)
 
     @property
     def ratio(self) -> float | None:
-        """The time of lazyckpt in units of the best peer's."""
+        """The time of lazyckpt divided by the best peer's."""
         return self.over(self.best)
 
-    @property
-    def limit_ratio(self) -> float | None:
-        """The time of lazyckpt in units of the limit's."""
-        return self.over(self.limit)
-
     def over(self, other: Figures | None) -> float | None:
-        """The time of lazyckpt in units of another's."""
-        beside = other.median if other else None
-        return self.mine.median / beside if beside and self.mine.median is not None else None
+        """The time of lazyckpt divided by another side's."""
+        return self.mine.median / other.median if other and other.median and self.mine.seconds else None
 
     def found(self, bar: Bar) -> float | None:
-        """What a bar is about, as it was measured."""
-        mine = self.mine
-        told = (mine.median, self.ratio, self.limit_ratio, mine.extra, mine.peak, mine.private)
-        return dict(zip(KINDS, told, strict=True))[bar.what]
+        """The figure that a bar is about."""
+        times = {"seconds": self.mine.median, "ratio": self.ratio, "limit": self.over(self.limit)}
+        return times[bar.what] if bar.what in times else getattr(self.mine, f"{bar.what}_bytes")
 
     def met(self, bar: Bar) -> bool | None:
-        """Whether a bar is met; None if that was not measured."""
+        """Whether a bar is met; None if its figure was not measured."""
         figure = self.found(bar)
         return None if figure is None else figure <= bar.at_most
 
-    def of(self, group: str) -> Row:
-        """The same as part of a subcommand."""
-        return replace(self, group=group)
-
     def as_json(self) -> dict[str, Any]:
-        """As the file of `--json` has it."""
+        """The row as a JSON object."""
         return {
             "group": self.group,
             "row": self.name,
@@ -138,20 +106,67 @@ class Row:
             "limit": self.limit and self.limit.as_json(),
             "best": self.best and self.best.label,
             "ratio": self.ratio,
-            "limit_ratio": self.limit_ratio,
-            "bars": [{"what": bar.what, "at_most": bar.at_most, "met": self.met(bar)} for bar in self.bars],
+            "limit_ratio": self.over(self.limit),
+            "bars": [{**asdict(bar), "met": self.met(bar)} for bar in self.bars],
             "note": self.note,
         }
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> Row:
-        """The same back."""
-        return cls(
-            told["row"],
-            Figures.from_json(told["lazyckpt"]),
-            tuple(Figures.from_json(peer) for peer in told["peers"]),
-            Figures.from_json(told["limit"]) if told["limit"] else None,
-            tuple(Bar(bar["what"], bar["at_most"]) for bar in told["bars"]),
-            told["note"],
-            told["group"],
-        )
+    def from_json(cls, found: dict[str, Any]) -> Row:
+        """The row that `as_json` gave."""
+        mine, *peers = map(Figures.from_json, (found["lazyckpt"], *found["peers"]))
+        limit = found["limit"] and Figures.from_json(found["limit"])
+        bars = tuple(Bar(bar["what"], bar["at_most"]) for bar in found["bars"])
+        return cls(found["row"], mine, tuple(peers), limit, bars, found["note"], found["group"])
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of one run."""
+
+    size: str  # of the files: `small` or `full`
+    machine: dict[str, Any]  # see `described_machine`
+    absent: dict[str, str]  # the command that installs each peer that is not here
+    rows: tuple[Row, ...]
+
+    @property
+    def full(self) -> bool:
+        """Whether the files are large enough to judge bars."""
+        return self.size == "full"
+
+    @property
+    def failed(self) -> list[str]:
+        """Rows that could not be measured, or whose sides gave different bytes."""
+        return [f"{row.name}: {row.note}" for row in self.rows if row.note]
+
+    def write(self, path: str) -> None:
+        """Write the run to a JSON file."""
+        rows = [row.as_json() for row in self.rows]
+        text = json.dumps({**self.machine, "size": self.size, "absent": self.absent, "rows": rows}, indent=2)
+        Path(path).write_text(f"{text}\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: str) -> Report:
+        """Read a run that `write` wrote."""
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        rows, size, absent = found.pop("rows"), found.pop("size"), found.pop("absent")
+        return cls(size, found, absent, tuple(map(Row.from_json, rows)))
+
+
+def described_machine(peers: dict[str, str]) -> dict[str, object]:
+    """The machine, as a report has it, with the versions of the peers that are installed."""
+    from cryptography.hazmat.backends.openssl.backend import backend
+
+    processors = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", processors.read_text(encoding="utf-8")) if processors.exists() else []
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": next(filter(None, (*names, platform.processor(), platform.machine()))),
+        "processors": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "openssl": backend.openssl_version_text(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "peers": peers,
+    }

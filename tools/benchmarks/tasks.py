@@ -1,82 +1,102 @@
-"""What only lazyckpt does, and what MindSpore and numpy do of it.
-
-"Has an index" is true from the second call on: the first one builds it, and is not counted.
-"""
+"""What is timed: a task is made from its arguments, and gives a function to call; and the tasks of no reader."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from typing import Any, NamedTuple
 
-from benchmarks.task import Task, forget_index, forget_pages, remove, single
+import numpy as np
 
-_TIMES = 1000  # attributes asked for in one call
-
-
-def first_index(path: str, cold: bool = False, **decryption: Any) -> Task:
-    """Build an index that is not there yet, sidecar written and synced; `cold`: no page of the file in memory."""
-    import lazyckpt
-
-    def before() -> None:
-        forget_index(path)
-        if cold:
-            forget_pages(path)
-
-    return Task(lambda: lazyckpt.build_index(path, **decryption), before)
+Pairs = Iterable[tuple[str, Any]]
+Places = list[tuple[str, int, list[int]]]  # name, offset and shape of float32 values of a file
+# A package that was never compiled, as numpy was when it was installed, would be compiled again by each process.
+_COMPILING = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
-def index_many(paths: list[str], kind: str, workers: int) -> Task:
-    """Build the indexes of many files that have none, by workers of a kind, which are there already."""
-    from lazyckpt.index.batch import build_indexes, processes
-
-    executor: Any = None
-    if kind == "processes":
-        executor = processes(workers)
-    elif kind == "dask":
-        from distributed import Client, LocalCluster
-
-        executor = Client(LocalCluster(workers, threads_per_worker=1, dashboard_address=None))
-
-    def call() -> None:
-        failed = [result for result in build_indexes(paths, executor=executor) if result.error or result.fresh]
-        if failed:
-            raise ValueError(f"{len(failed)} files were not indexed: {failed[0]}")
-
-    def before() -> None:
-        for path in paths:
-            forget_index(path)
-
-    return Task(call, before)
+def pairs(result: Any) -> Pairs | None:
+    """The (name, array) pairs of a result, by which sides are compared; None if it has none."""
+    if isinstance(result, dict):
+        return result.items()
+    return [("", result)] if hasattr(result, "tobytes") or hasattr(result, "detach") else None
 
 
-def first_load(path: str) -> Task:
-    """Load a checkpoint that has no index yet, sidecar written and synced."""
-    import lazyckpt
+class Task(NamedTuple):
+    """A function to time."""
 
-    return Task(lambda: lazyckpt.load_checkpoint(path), lambda: forget_index(path), seen=_names)
-
-
-def first_load_all(path: str) -> Task:
-    """The same, and copy every value."""
-    import lazyckpt
-
-    return Task(
-        lambda: lazyckpt.load_checkpoint(path).load(), lambda: forget_index(path), seen=lambda result: result.items()
-    )
+    call: Callable[[], Any]
+    seen: Callable[[Any], Pairs | None] = pairs  # what sides are compared by
+    count: int = 1  # how many of what is measured one call does
+    seconds: Callable[[Any], float] | None = None  # the time that a result carries, in place of the call's
 
 
-def open_warm(path: str) -> Task:
-    """Load a checkpoint that has an index."""
-    import lazyckpt
+def calling(function: Callable[..., Any]) -> Callable[..., Task]:
+    """Make a task of a function, which is called with the task's arguments."""
+    return functools.wraps(function)(lambda **arguments: Task(functools.partial(function, **arguments)))
 
-    return Task(lambda: lazyckpt.load_checkpoint(path), seen=_names)
+
+def forget(what: str, path: str = "", paths: Iterable[str] = (), target: str = "", **_: Any) -> None:
+    """Remove the `index` beside each path, or the `target`, or drop the `pages` of a path from the page cache."""
+    removed = [f"{each}.lmdb" for each in (path, *paths)] if "index" in what else []
+    for file in filter(os.path.exists, removed + [target] * ("target" in what)):
+        os.unlink(file)
+    walked = os.walk(path) if "pages" in what else ()
+    inside = [os.path.join(folder, name) for folder, _, names in walked for name in names]
+    for file in filter(os.path.isfile, (*inside, path, f"{path}.lmdb") if "pages" in what else ()):
+        with open(file, "rb") as opened:
+            os.fsync(opened.fileno())
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def arrays(path: str, values: Places) -> Iterator[tuple[str, Any]]:
+    """Name and array of each value, over one map of the file."""
+    mapped = np.memmap(path, np.uint8, "r").view(np.ndarray)
+    for name, offset, shape in values:
+        yield name, mapped[offset : offset + 4 * math.prod(shape)].view("<f4").reshape(shape)
+
+
+@calling
+def chosen(path: str, name: str, by: str = "lazyckpt", **decryption: Any) -> Any:
+    """Open a file with a `choice_func` for one value, as is done with MindSpore, and add the value up."""
+    array = import_module(by).load_checkpoint(path, choice_func=name.__eq__, **decryption)[name].asnumpy()
+    array.sum()
+    return array
+
+
+@calling
+def index(path: str, **decryption: Any) -> Any:
+    """Build an index, sidecar written and synced."""
+    return import_module("lazyckpt").build_index(path, **decryption)
+
+
+@calling
+def convert(path: str, target: str, options: dict[str, Any], **decryption: Any) -> None:
+    """Write a checkpoint that has an index to another file, synced, its index along with it."""
+    with import_module("lazyckpt").load_checkpoint(path, block_cache=64 * 2**20, **decryption) as checkpoint:
+        checkpoint.save(target, **options)
+
+
+@calling
+def numpy_statistics(path: str, values: Places) -> dict[str, Any]:
+    """The numbers of `stats()` by numpy's own functions, in float64, over a map of the file."""
+    found = {}
+    for name, array in arrays(path, values):
+        counts = [int(np.count_nonzero(which)) for which in (array == 0, np.isnan(array), np.isinf(array))]
+        mean, std = array.mean(dtype=np.float64), array.std(dtype=np.float64)
+        norm = np.sqrt(np.square(array, dtype=np.float64).sum())
+        found[name] = (float(array.min()), float(array.max()), *counts, mean, std, norm)[:3]  # as sides are compared
+    return found
 
 
 def attributes(path: str, names: list[str]) -> Task:
-    """What an attribute of a Parameter takes."""
-    import lazyckpt
-
-    checkpoint = lazyckpt.load_checkpoint(path)
-    parameters = [checkpoint[name] for name in names][:_TIMES]
+    """Ask Parameters for their attributes."""
+    checkpoint = import_module("lazyckpt").load_checkpoint(path)
+    parameters = [checkpoint[name] for name in names]
 
     def call() -> None:
         for parameter in parameters:
@@ -88,134 +108,62 @@ def attributes(path: str, names: list[str]) -> Task:
     return Task(call, count=4 * len(parameters))
 
 
-def all_names(path: str) -> Task:
-    """Load a checkpoint that has an index, and list its names."""
-    import lazyckpt
+def index_many(paths: list[str], kind: str, workers: int = 1) -> Task:
+    """Build the indexes of many files that have none, by workers of a kind."""
+    from lazyckpt.index.batch import build_indexes, processes
 
-    return Task(lambda: list(lazyckpt.load_checkpoint(path)))
+    executor: Any = None
+    if kind == "processes":
+        executor = processes(workers)
+    elif kind == "dask":
+        dask = import_module("distributed")
+        executor = dask.Client(dask.LocalCluster(workers, threads_per_worker=1, dashboard_address=None))
 
-
-def select(path: str, prefixes: list[str]) -> Task:
-    """Narrow a checkpoint that is open to a prefix, each time another, and list the names."""
-    import itertools
-
-    import lazyckpt
-
-    checkpoint, turn = lazyckpt.load_checkpoint(path), itertools.cycle(prefixes)
-    return Task(lambda: list(checkpoint.select(next(turn))))
-
-
-def one_row(path: str, name: str, row: int) -> Task:
-    """Load a checkpoint that has an index, and add up one row of one parameter."""
-    import lazyckpt
-
-    def call() -> object:
-        return lazyckpt.load_checkpoint(path)[name][row].sum()
+    def call() -> None:
+        failed = [result for result in build_indexes(paths, executor=executor) if result.error or result.fresh]
+        if failed:
+            raise ValueError(f"{len(failed)} files were not indexed: {failed[0]}")
 
     return Task(call)
 
 
-def chosen(path: str, name: str, **decryption: Any) -> Task:
-    """Load one value with `choice_func`, as one does with MindSpore, and add it up."""
-    import lazyckpt
+def importing(code: str, whole: bool) -> Task:
+    """Run a statement in a fresh interpreter, and time the statement, or the `whole` process."""
+    timed = code if whole else f"import time; s = time.perf_counter(); {code}; print(time.perf_counter() - s)"
 
-    def call() -> Any:
-        array = lazyckpt.load_checkpoint(path, choice_func=name.__eq__, **decryption)[name].asnumpy()
-        array.sum()
-        return array
+    def call() -> str:
+        command = [sys.executable, "-c", timed]
+        return subprocess.run(command, env=_COMPILING, check=True, capture_output=True, text=True).stdout
 
-    return Task(call, seen=single)
-
-
-def iterate(path: str, **decryption: Any) -> Task:
-    """Load a checkpoint that has an index, and look at every value in file order, keeping none."""
-    import lazyckpt
-
-    def call() -> None:
-        for parameter in lazyckpt.load_checkpoint(path, **decryption).values():
-            parameter.asnumpy()
-
-    return Task(call)
+    return Task(call, seconds=None if whole else float)
 
 
-def html(path: str) -> Task:
-    """Load a checkpoint that has an index, and make the HTML that a notebook shows of it."""
-    import lazyckpt
-
-    return Task(lambda: lazyckpt.load_checkpoint(path)._repr_html_())
-
-
-def statistics(path: str) -> Task:
-    """Load a checkpoint that has an index, and measure every value."""
-    import lazyckpt
-
-    def seen(table: Any) -> list[tuple[str, Any]]:
-        return [(name, (row["min"], row["max"], row["zeros"])) for name, row in table.to_dict().items()]
-
-    return Task(lambda: lazyckpt.load_checkpoint(path).stats(), seen=seen)
-
-
-def numpy_statistics(path: str, values: list[tuple[str, int, list[int]]]) -> Task:
-    """The same numbers of float32 values by numpy's own functions, in float64, over a map of the file."""
-    import math
-
-    import numpy as np
-
-    def measured(values: Any) -> tuple[float, ...]:
-        mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
-        norm = np.sqrt(np.square(values, dtype=np.float64).sum())
-        counts = (int(np.count_nonzero(found)) for found in (values == 0, np.isnan(values), np.isinf(values)))
-        return float(values.min()), float(values.max()), *counts, mean, std, norm
-
-    def call() -> list[tuple[str, Any]]:
-        mapped = np.memmap(path, np.uint8, "r").view(np.ndarray)
-        return [
-            (name, measured(mapped[offset : offset + 4 * math.prod(shape)].view("<f4")))
-            for name, offset, shape in values
-        ]
-
-    return Task(call, seen=lambda found: [(name, each[:3]) for name, each in found])
-
-
-def convert(path: str, target: str, how: dict[str, Any], enc_key: bytes | None = None, **decryption: Any) -> Task:
-    """Write a checkpoint that has an index to another file, synced, its index along with it."""
-    import lazyckpt
-
-    def call() -> None:
-        with lazyckpt.load_checkpoint(path, block_cache=64 * 2**20, **decryption) as checkpoint:
-            checkpoint.save(target, enc_key=enc_key, **how)
-
-    return Task(call, lambda: remove(target))
-
-
-def mindspore_load(path: str, **decryption: Any) -> Task:
-    """MindSpore's load_checkpoint of everything."""
+def into_cell(path: str, names: list[str], shape: list[int], by: str = "lazyckpt") -> Task:
+    """Load a checkpoint into a MindSpore net that has these of its values; lazyckpt has an index."""
     import mindspore
 
+    loader, net = import_module(by), mindspore.nn.Cell()
+    if by == "lazyckpt":
+        loader.build_index(path).close()
+    for number, name in enumerate(names):
+        parameter = mindspore.Parameter(mindspore.Tensor(np.ones(shape, np.float32)), name)
+        net.insert_param_to_cell(f"p{number}", parameter, check_name_contain_dot=False)
     return Task(
-        lambda: mindspore.load_checkpoint(path, **decryption),
-        seen=lambda found: [(name, value.asnumpy()) for name, value in found.items()],
+        lambda: loader.load_param_into_net(net, loader.load_checkpoint(path)),
+        seen=lambda _: [(parameter.name, parameter) for parameter in net.get_parameters()],
     )
 
 
-def mindspore_names(path: str) -> Task:
-    """The same, of which only the names matter."""
-    import mindspore
+def into_module(path: str, names: list[str], shape: list[int], by: str = "lazyckpt") -> Task:
+    """Load a file into a torch module that has these of its values; lazyckpt has an index from the second call on."""
+    from torch import load, nn, ones
 
-    return Task(lambda: mindspore.load_checkpoint(path), seen=_names)
-
-
-def mindspore_chosen(path: str, name: str, **decryption: Any) -> Task:
-    """MindSpore's load_checkpoint of one value, which is added up."""
-    import mindspore
-
-    def call() -> Any:
-        array = mindspore.load_checkpoint(path, choice_func=name.__eq__, **decryption)[name].asnumpy()
-        array.sum()
-        return array
-
-    return Task(call, seen=single)
-
-
-def _names(checkpoint: Any) -> list[tuple[str, Any]]:
-    return [(name, "") for name in checkpoint]
+    layers = {name.split(".")[1]: nn.ParameterDict({"weight": nn.Parameter(ones(shape))}) for name in names}
+    module = nn.ModuleDict({"layer": nn.ModuleDict(layers)})
+    nets = import_module("lazyckpt.frameworks.torch") if by == "lazyckpt" else None
+    loads = {
+        "lazyckpt": lambda: nets.load_into(module, import_module("lazyckpt").load_checkpoint(path)),
+        "torch": lambda: module.load_state_dict(load(path, mmap=True, weights_only=True), strict=False),
+        "safetensors-torch": lambda: import_module("safetensors.torch").load_model(module, path, strict=False),
+    }
+    return Task(loads[by], lambda _: module.state_dict().items())

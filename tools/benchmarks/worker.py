@@ -1,11 +1,8 @@
 """One task in a process of its own, timed a turn at a time.
 
-    python -m benchmarks.worker
+    python -m benchmarks.worker DESCRIPTOR
 
-Each line on stdin asks for one thing, as JSON: a job (`task`, `imports`, `arguments`) is made ready; `turn` times so
-many calls; `check` is a turn of one call that also gives a digest of what came; `keep` calls so often and keeps the
-last result, whose private memory `private` tells. Each line on stdout answers one of them. Whatever else is
-printed goes to stderr.
+What comes through the pipe are requests: the name of a method of `Worker`, and its arguments. Each is answered.
 """
 
 from __future__ import annotations
@@ -13,167 +10,107 @@ from __future__ import annotations
 import gc
 import hashlib
 import importlib
-import json
-import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
-from benchmarks.task import Task, resolve
+from benchmarks.tasks import Pairs, Task, forget
 
 Answer = dict[str, Any]
 
 
 class Worker:
-    """What is asked of one process."""
+    """The requests that a process answers."""
 
-    def __init__(self) -> None:
-        self._task: Task | None = None
-        self._kept: object = None
-        self._private: int | None = None
-        self._asked: dict[str, Callable[[Any], Answer]] = {
-            "job": self._ready,
-            "turn": self._turn,
-            "check": self._check,
-            "keep": self._keep,
-            "private": self._held,
-        }
-
-    def answer(self, asked: dict[str, Any]) -> Answer:
-        """The answer to one line."""
-        ((what, argument),) = asked.items()
-        return self._asked[what](argument)
-
-    def _ready(self, job: dict[str, Any]) -> Answer:
+    def ready(self, imports: Iterable[str], task: Callable[..., Task], arguments: dict, what: str) -> Answer:
+        """Import what a task needs, note the memory that this took, and make the task ready."""
         self._task = self._kept = None
-        for name in job["imports"]:
+        self._forget = partial(forget, what, **arguments)
+        for name in imports:
             module, _, attribute = name.partition(":")
             imported = importlib.import_module(module)
             if attribute:
-                getattr(imported, attribute)  # lazyckpt imports a public name when it is first asked for
-        arguments = job["arguments"]
-        for name in ("key", "dec_key", "enc_key"):
-            if name in arguments:
-                arguments[name] = bytes.fromhex(arguments[name])
-        task = resolve(job["task"])
+                getattr(imported, attribute)  # lazyckpt imports a public name on first use
         gc.collect()
         self._private = private()
-        self._task = task(**arguments)
+        self._task: Task = task(**arguments)
         return {}
 
-    def _turn(self, calls: int) -> Answer:
-        """So many calls in a row.
-
-        The median `seconds` of one thing that a call does; the most resident memory of the process during them
-        (`peak`); that less what was resident before (`extra`). Memory is None where /proc does not tell.
-        """
-        answer = self._timed(calls)[0]
-        gc.collect()  # what is mapped still could not be taken out of the page cache, by another side that has the file
-        return answer
-
-    def _check(self, _: object) -> Answer:
-        answer, result = self._timed(1)
-        seen = self._made().seen
-        found = None if seen is None else digest(seen(result))
-        del result
+    def turn(self, calls: int, check: bool = False) -> Answer:
+        """Time so many calls: median, peak memory, `extra` beyond what was resident before; `check`: a digest, too."""
+        task, seconds, result = self._task, [], None
         gc.collect()
-        return {**answer, "digest": found}
-
-    def _timed(self, calls: int) -> tuple[Answer, object]:
-        """What `turn` answers, and what the last call gave."""
-        task = self._made()
-        gc.collect()
-        before, seconds, result = _resident("VmRSS"), [], None
-        _reset_peak()
+        before = _memory("status", "VmRSS:")
+        with suppress(OSError):  # where that fails, the peak is that since the process began
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         for _ in range(calls):
             result = None
-            task.before()
+            self._forget()
             start = time.perf_counter()
             result = task.call()
-            seconds.append((time.perf_counter() - start) / task.count)
-        peak = _resident("VmHWM")
-        extra = None if peak is None or before is None else max(0, peak - before)
-        return {"seconds": statistics.median(seconds), "peak": peak, "extra": extra}, result
+            passed = time.perf_counter() - start
+            seconds.append(task.seconds(result) if task.seconds else passed / task.count)
+        answer: Answer = {"seconds": statistics.median(seconds), "peak": _memory("status", "VmHWM:")}
+        answer["extra"] = answer["peak"] and max(0, answer["peak"] - before)
+        seen = task.seen(result) if check else None
+        answer["digest"] = None if seen is None else digest(seen)
+        seen = result = None
+        gc.collect()  # pages that are still mapped would stay in the page cache when another side wants its file cold
+        return answer
 
-    def _keep(self, calls: int) -> Answer:
-        task, start = self._made(), time.perf_counter()
+    def keep(self, calls: int) -> Answer:
+        """Time so many calls as one, keep the last result, and give the private memory beyond that after imports."""
+        start = time.perf_counter()
         for _ in range(calls):
             self._kept = None
-            self._kept = task.call()
-        return {"seconds": (time.perf_counter() - start) / calls / task.count}
-
-    def _held(self, _: object) -> Answer:
-        now = private()
-        return {"private": None if now is None or self._private is None else max(0, now - self._private)}
-
-    def _made(self) -> Task:
-        if self._task is None:
-            raise ValueError("no job was given")
-        return self._task
+            self._kept = self._task.call()
+        seconds, now = time.perf_counter() - start, private()
+        return {"seconds": seconds / calls / self._task.count, "private": now and max(0, now - self._private)}
 
 
-def digest(values: Any) -> str:
-    """Of names and the bytes of their arrays, or of anything else by its text; the order does not matter."""
+def digest(values: Pairs) -> str:
+    """A digest of names and the bytes of their arrays, or of other values by their text; the order does not matter."""
     parts = []
     for name, value in values:
         found = hashlib.sha256(str(name).encode())
-        for piece in _pieces(value):
-            found.update(piece)
+        array = value.detach().numpy() if hasattr(value, "detach") else value  # torch
+        array = array.asnumpy() if hasattr(array, "asnumpy") else array  # MindSpore
+        if hasattr(array, "tobytes"):
+            found.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+        else:
+            found.update(str(array).encode())
         parts.append(found.digest())
     return hashlib.sha256(b"".join(sorted(parts))).hexdigest()
 
 
-def _pieces(value: Any) -> Iterator[bytes | memoryview]:
-    if hasattr(value, "detach"):  # torch's
-        value = value.detach().numpy()
-    if not hasattr(value, "tobytes"):
-        yield str(value).encode()
-        return
-    import numpy as np
-
-    yield f"{value.dtype}{value.shape}".encode()
-    yield np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
-
-
 def private() -> int | None:
-    """Bytes of memory that this process shares with no other one."""
-    try:
-        with open("/proc/self/smaps_rollup", encoding="ascii", errors="replace") as rollup:
-            kinds = ("Private_Clean:", "Private_Dirty:")
-            return sum(1024 * int(line.split()[1]) for line in rollup if line.startswith(kinds))
-    except OSError:
-        return None
+    """Bytes of memory that this process shares with no other."""
+    return _memory("smaps_rollup", "Private_Clean:", "Private_Dirty:")
+
+
+def _memory(file: str, *kinds: str) -> int | None:
+    """Bytes that a file of /proc gives for these kinds of memory; None where there is no such file."""
+    with suppress(OSError), open(f"/proc/self/{file}", encoding="ascii", errors="replace") as lines:
+        return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(kinds))
 
 
 def main() -> None:
-    """Answer line by line until stdin ends."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    worker = Worker()
-    for line in sys.stdin:
-        try:
-            answer = worker.answer(json.loads(line))
-        except Exception as error:  # noqa: BLE001 (whatever it is, the parent puts it in the table)
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        answers.write(json.dumps(answer) + "\n")
-
-
-def _resident(what: str) -> int | None:
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-            return next(1024 * int(line.split()[1]) for line in status if line.startswith(what))
-    except (OSError, StopIteration):
-        return None
-
-
-def _reset_peak() -> None:
-    try:
-        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-            file.write("5")
-    except OSError:
-        pass  # then the peak is that since the process began
+    """Answer requests until the pipe ends."""
+    pipe, worker = Connection(int(sys.argv[1])), Worker()
+    with suppress(EOFError):
+        while True:
+            what, arguments = pipe.recv()
+            try:
+                answer = getattr(worker, what)(*arguments)
+            except Exception as error:  # noqa: BLE001 (whatever it is, the parent puts it in the table)
+                answer = {"error": f"{type(error).__name__}: {error}"}
+            pipe.send(answer)
 
 
 if __name__ == "__main__":

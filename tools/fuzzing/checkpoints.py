@@ -41,7 +41,7 @@ def checkpoint_seeds() -> list[Seed]:
 
 
 def _headers(data: bytes) -> list[int]:
-    """The offsets of all bytes that are not content; none of a file that is no checkpoint."""
+    """The offsets of all bytes that are not content; none of a file that is not a checkpoint."""
     try:
         extents = [extent for entry in scan(BytesSource(data), "ckpt") for extent in header_extents(entry)]
     except LazyCkptError:
@@ -74,12 +74,12 @@ def write_again(data: bytes) -> None:
     for item in items:
         ckpt.check(item)
     file = io.BytesIO()
-    told = [entry_of(found) for found in ckpt.write(PlainSink(file), items, align=64, slice_size=32)]
+    known = [entry_of(found) for found in ckpt.write(PlainSink(file), items, align=64, slice_size=32)]
     written = BytesSource(file.getvalue())
-    if told != list(scan(written, "ckpt")):
+    if known != list(scan(written, "ckpt")):
         raise Violation("the writer knows something else than a walk finds")
-    again = FileReader(without_index(written, FORMATS["ckpt"]))
-    for entry in told:
+    again = Payloads(written, FORMATS["ckpt"])
+    for entry in known:
         if not same(payloads.value(entries[entry.name]), again.value(entry)):
             raise Violation(f"{entry.name!r} is another value when it has been written")
 
@@ -113,7 +113,7 @@ def read_values(source: Source, entries: list[Entry], *others: Source, form: str
         raise refused
 
 
-# Records of an index: whatever they claim, no value comes of it but the one that the file has.
+# Records of an index: a forged one never leads to a value that the file does not have.
 
 FILE = made.checkpoint(made.MIXED)
 TRUE = list(scan(BytesSource(FILE), "ckpt"))

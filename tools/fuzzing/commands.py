@@ -1,12 +1,12 @@
-"""Command lines: whatever is typed, a command ends with 0, 1 or 2, says why, and writes nowhere but in its folder.
+"""Command lines: any command ends with 0, 1 or 2, says why, and writes nowhere but in its folder.
 
-A line is what the system hands over: words that end with a zero byte. Each is run in a folder of its own that holds
-small sound files and damaged ones, pipes, links and oddly named ones. Lines that *ask* for a place elsewhere (an
-absolute path, `..`) are not run, but for the paths in `ELSEWHERE`, which lead to nothing; nor those that start
+A line has the form that the system hands over: words that end with a zero byte. Each is run in a folder of its own
+that holds small sound files and damaged ones, pipes, links and oddly named ones. Lines that *ask* for a place elsewhere
+(an absolute path, `..`) are not run, but for the paths in `ELSEWHERE`, which lead to nothing; nor those that start
 processes (`index --jobs`), look for a cluster, or name a pipe for what may well be one.
 
-Regular expressions of `--rename` are whoever's who types them: one that takes exponential time takes it (Ctrl-C ends
-it), as in `grep -P` or `sed`. Names are short here, so that no pattern takes long.
+A regular expression of `--rename` may take exponential time, as in `grep -P` or `sed`; Ctrl-C ends it. Names are short
+here, so that no pattern takes long.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ VALUES = (
 WAITING = {"--key-file", "--key-file-b", "--new-key-file", "--names", "--csv", "plot"}
 _AWAY = re.compile(r"(^|[=:]|^-\w+)/|(^|[/=:]|^-\w+)\.\.(/|$)")
 _PROCESSES = re.compile(r"-\w*j|--j|--sc")
-_WRITING = {"convert", "extract", "plot", "references", "stats"}  # commands that may be told to replace what is there
+_WRITING = {"convert", "extract", "plot", "references", "stats"}  # commands with an option to replace existing files
 _SILENT = {"find"}  # what ends with 1 and no word, as grep does
 
 

@@ -43,26 +43,26 @@ def read_references(data: bytes) -> None:
 
 def _compare(data: bytes, checkpoint: Checkpoint, references: dict[str, Any], *, nested: bool) -> None:
     refs = references["refs"]
-    told = {key.removesuffix("/.zarray"): json.loads(refs[key]) for key in refs if key.endswith("/.zarray")}
+    nodes = {key.removesuffix("/.zarray"): json.loads(refs[key]) for key in refs if key.endswith("/.zarray")}
     # Texts of impossible characters stop numpy, and of nothing there may be any number of chunks.
-    unread = {path for path, node in told.items() if 0 in node["shape"] or "U" in node["dtype"]}
+    unread = {path for path, node in nodes.items() if 0 in node["shape"] or "U" in node["dtype"]}
     full = {key: value for key, value in refs.items() if key.removesuffix("/.zarray") not in unread}
     found = arrays({**references, "refs": full})
     left_out = json.loads(refs.get(".zattrs", "{}")).get("lazyckpt_left_out", {})
     paths = {name: path_of(name, nested=nested) for name in checkpoint if name not in left_out}
     maps = {path for name, path in paths.items() if checkpoint.entry(name).kind == MAP}  # several arrays each
-    if {path.rpartition("~")[0] if path.rpartition("~")[0] in maps else path for path in told} != set(paths.values()):
+    if {path.rpartition("~")[0] if path.rpartition("~")[0] in maps else path for path in nodes} != set(paths.values()):
         raise Violation("names and paths do not match")
     for name, path in paths.items():
         entry = checkpoint.entry(name)
         if entry.kind != TENSOR:
             continue
-        if list(entry.shape) != told[path]["shape"]:
+        if list(entry.shape) != nodes[path]["shape"]:
             raise Violation(f"{name!r} has another shape")
         content = b"".join(data[at : at + length] for at, length in entry.extents)
         if not content and path not in unread:  # a number that was saved without one
             content = checkpoint[name].asnumpy().tobytes()
-        if path not in unread and _plain(found[path].tobytes(), told[path]) != _plain(content, told[path]):
+        if path not in unread and _plain(found[path].tobytes(), nodes[path]) != _plain(content, nodes[path]):
             raise Violation(f"{name!r} has another value")
 
 

@@ -132,10 +132,10 @@ def _in_child(job: Job, mark: str, damaged: Iterator[tuple[int, bytes]], end: fl
             os._exit(0)
     os.close(writing)
     with open(reading, "rb") as pipe:
-        told = pipe.read()
+        outcome = pipe.read()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if told and status == 0:
-        return pickle.loads(told)
+    if outcome and status == 0:
+        return pickle.loads(outcome)
     (number,) = struct.unpack("<q", current[:8])
     path = keep(job, f"{mark}-{number}", batch[number][1])
     return Outcome(Counter(died=1, read=number), 0.0, 0, [f"{path}: the process died ({status})"])
@@ -162,7 +162,7 @@ def _read(target: Target, mutant: bytes) -> tuple[str, str, float]:
     except target.allowed as error:
         outcome = "refused"
         if not isinstance(error, ValueError):
-            fault = f"{type(error).__name__} is no ValueError: {error}"
+            fault = f"{type(error).__name__} is not a ValueError: {error}"
     except Exception as error:  # noqa: BLE001 (whatever else comes is what is looked for)
         outcome, fault = "broken", f"{type(error).__name__}: {error}"
     return outcome, fault, time.perf_counter() - start
@@ -171,7 +171,7 @@ def _read(target: Target, mutant: bytes) -> tuple[str, str, float]:
 def memory() -> int:
     """The most memory that the process has had, in bytes.
 
-    From where Linux keeps it for this program; what `getrusage` tells may be that of the program that started it.
+    On Linux from /proc, because `getrusage` may give the peak of the program that started this one.
     """
     try:
         return int(_STATUS.search(Path("/proc/self/status").read_bytes())[1]) * 1024

@@ -1,4 +1,4 @@
-"""Sidecars: however damaged, an open checkpoint has the values of its file, or none; forged ones, too."""
+"""Sidecars: damaged or forged, they never give a checkpoint a value that is not in its file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEEP = {f"layer{place}.weight": made.counting((place % 5, 3)) for place in range
     "n" * 1000: made.counting((3,))
 }
 SLICED = made.sliced_value("sliced", made.counting((40, 40)), [40] * 160)  # whose record has pages of its own
-HOUSES = {  # a checkpoint, and what it is opened with
+CHECKPOINTS = {  # a checkpoint, and what it is opened with
     "mixed": (made.checkpoint(made.MIXED), {}),
     "deep": (made.checkpoint(DEEP) + SLICED, {}),
     "sealed": (encryption.encrypted(PLAIN, block=1000), {"dec_key": encryption.KEY}),
@@ -34,25 +34,25 @@ _LONGEST = 200  # bytes of a summary
 
 def sidecar_seeds() -> list[Seed]:
     """The sidecars of three checkpoints. All that is not zero in them matters."""
-    return [Seed(data, [place for place, byte in enumerate(data) if byte]) for data in map(_sidecar_of, HOUSES)]
+    return [Seed(data, [place for place, byte in enumerate(data) if byte]) for data in map(_sidecar_of, CHECKPOINTS)]
 
 
 @functools.cache
 def _sidecar_of(name: str) -> bytes:
-    path, _ = _house(name)
-    load_checkpoint(str(path), **HOUSES[name][1]).close()
+    path, _ = _opened_once(name)
+    load_checkpoint(str(path), **CHECKPOINTS[name][1]).close()
     return _beside(path).read_bytes()
 
 
 @functools.cache
-def _house(name: str) -> tuple[Path, dict[str, object]]:
+def _opened_once(name: str) -> tuple[Path, dict[str, object]]:
     """A checkpoint in a folder of its own, and the values it has, as read without an index."""
     place = folder() / name
     place.mkdir()
     path = place / "net.ckpt"
-    path.write_bytes(HOUSES[name][0])
+    path.write_bytes(CHECKPOINTS[name][0])
     os.utime(path, ns=(10**18, 10**18))  # so that a mutant that was kept is still of this file
-    with load_checkpoint(str(path), index="memory", **HOUSES[name][1]) as checkpoint:
+    with load_checkpoint(str(path), index="memory", **CHECKPOINTS[name][1]) as checkpoint:
         return path, checkpoint.load()
 
 
@@ -62,11 +62,11 @@ def _beside(path: Path) -> Path:
 
 def read_beside(data: bytes) -> None:
     """Open a checkpoint with this sidecar beside it: as it is, and with checksums that fit, as a forger would."""
-    name = max(HOUSES, key=lambda name: _likeness(data, _sidecar_of(name)))
+    name = max(CHECKPOINTS, key=lambda name: _likeness(data, _sidecar_of(name)))
     refused = None
     for sidecar, believed in ((data, False), (_summed(data), True)):
         try:
-            _read_house(name, sidecar, believed=believed)
+            _read_with(name, sidecar, believed=believed)
         except LazyCkptError as error:
             refused = error
     if refused is not None:
@@ -74,14 +74,14 @@ def read_beside(data: bytes) -> None:
 
 
 def _likeness(one: bytes, other: bytes) -> int:
-    """How many pieces of two sidecars are the same: tells which checkpoint a mutant is meant for."""
+    """How many pieces of two sidecars are the same, to find the checkpoint that a mutant is meant for."""
     return sum(one[at : at + 64] == other[at : at + 64] for at in range(0, len(one), 64))
 
 
-def _read_house(name: str, sidecar: bytes, *, believed: bool) -> None:
-    path, truth = _house(name)
+def _read_with(name: str, sidecar: bytes, *, believed: bool) -> None:
+    path, truth = _opened_once(name)
     _beside(path).write_bytes(sidecar)
-    with load_checkpoint(str(path), **HOUSES[name][1]) as checkpoint:
+    with load_checkpoint(str(path), **CHECKPOINTS[name][1]) as checkpoint:
         names = list(checkpoint)
         if not believed and (names != list(truth) or len(checkpoint) != len(truth)):
             raise Violation("damage is believed: the names are not those of the file")
@@ -135,7 +135,7 @@ def _foreign_page(data: bytearray, place: int, pick: random.Random, seeds: list[
 
 
 def _clear_page(data: bytearray, place: int, _: random.Random, __: list[Seed]) -> None:
-    """What a disk gives that lost a page."""
+    """A page of zeros, as a disk gives that lost it."""
     start = place // PAGE * PAGE
     data[start : start + PAGE] = bytes(len(data[start : start + PAGE]))
 

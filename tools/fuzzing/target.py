@@ -19,8 +19,8 @@ from lazyckpt.errors import LazyCkptError
 GOLDEN = TESTS / "golden" / "files"
 SHARDED = TESTS / "golden" / "sharded"
 LARGEST_SEED = 2**16
-MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # no disk is waited for
-PLACE = "LAZYCKPT_FUZZ_FOLDER"  # where the folder is, if whoever started this process will remove it
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # so that no disk slows a run
+PLACE = "LAZYCKPT_FUZZ_FOLDER"  # where the folder is, if the process that started this one removes it
 
 
 class Seed(NamedTuple):

@@ -1,6 +1,6 @@
 """Which files a reader opens, and which it changes: Python's own audit events, heard while a block runs.
 
-What native code opens by itself (LMDB writes its drafts so) is not heard.
+Files that native code opens by itself are not heard: LMDB writes new sidecars that way.
 """
 
 from __future__ import annotations

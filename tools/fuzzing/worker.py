@@ -1,6 +1,6 @@
-"""The Python in which coverage guides mutants; run by `guided`.
+"""The process in which coverage guides mutants, started by `guided`.
 
-Half of the mutants are made by libFuzzer, half by the target's own changes. Each is judged as ever.
+Half of the mutants are made by libFuzzer, half by the target's own changes. Each is judged by `running.judge`.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ import random
 import sys
 from pathlib import Path
 
-VIOLATION = "violation: "  # what a line of the output begins with that tells of one
+VIOLATION = "violation: "  # how a line of the output begins that reports one
 MOST = 10  # violations
 
 
 def _fuzz(name: str, slowest: float, folder: Path, corpus: Path, options: list[str]) -> None:
-    """What the other Python does; it does not come back."""
+    """Fuzz a target; libFuzzer ends the process, so this never returns."""
     import atheris
 
     with atheris.instrument_imports(include=["lazyckpt"]):
-        import fuzz
+        from fuzzing.targets import TARGETS
     from fuzzing.mutation import CHANGES, LARGEST_SEED, damaged
     from fuzzing.running import Job, judge, keep
     from fuzzing.target import Seed
 
-    job = Job(name, fuzz.TARGETS[name], 0, folder, slowest)
+    job = Job(name, TARGETS[name], 0, folder, slowest)
     seeds = job.target.seeds()
     for number, seed in enumerate(seeds):
         (corpus / f"seed-{number}").write_bytes(seed.data)
