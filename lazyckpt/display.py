@@ -74,7 +74,9 @@ def table_html(
     kinds = [(" class=s", _LONGEST_SENTENCE) if column in prose else ("", _LONGEST_NAME) for column in columns]
     head = "".join(f"<th{kind}>{text(column)}</th>" for (kind, _), column in zip(kinds, columns, strict=True))
     body = "".join(
-        "<tr>" + "".join(f"<td{kind}>{text(cell, most)}</td>" for (kind, most), cell in zip(kinds, row, strict=True))
+        "<tr>"
+        + "".join(f"<td{kind}>{text(cell, most)}</td>" for (kind, most), cell in zip(kinds, row, strict=True))
+        + "</tr>"
         for row in rows
     )
     note = f"<div class=n>{text(remark)}</div>" if remark else ""

@@ -8,6 +8,7 @@ elements share a byte, and the last axis counts bytes. A string is a scalar of n
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +22,7 @@ SHAPE: Final = "lazyckpt_shape"  # the shape in elements, where the array counts
 LEFT_OUT: Final = "lazyckpt_left_out"  # of the root: name -> reason
 GROUP: Final = '{"zarr_format":2}'
 TEMPLATES: Final = ("{{", "{%", "{#")
+_BEFORE_MARK: Final = re.compile(r"\{(?=[{%#])")
 _UTF32: Final = 4  # bytes of a character
 
 Shape = tuple[int, ...]
@@ -127,7 +129,5 @@ def attributes_text(path: str, form: Form, more: dict[str, str]) -> str:
 
 def compact(data: dict[str, Any]) -> str:
     """Compact JSON that contains nothing a template engine would interpret."""
-    text = json.dumps(data, separators=(",", ":"))
-    for mark in TEMPLATES:  # these pairs of characters occur only inside strings
-        text = text.replace(mark, f"\\u007b{mark[1:]}")
-    return text
+    # These pairs of characters occur only inside strings. In a run of braces, each but the last begins a pair.
+    return _BEFORE_MARK.sub(r"\\u007b", json.dumps(data, separators=(",", ":")))

@@ -87,7 +87,7 @@ def statistics_task(payloads: Reader, ordinals: tuple[int, ...], first: int | No
 
 
 def _parts(payloads: Reader, entries: Mapping[str, Entry], ordinals: Mapping[str, int | None]) -> Iterator[_Part]:
-    """Tasks, in file order."""
+    """Tasks; the values of each are in file order."""
     together: list[str] = []
     size = 0
 

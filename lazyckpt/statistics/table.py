@@ -148,12 +148,8 @@ class Statistics(Sequence[Row]):
         Raises:
             MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. An old file stays.
         """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in self._rows:
-            writer.writerow([*({**row.to_dict(), "shape": "x".join(map(str, row.shape))}).values()])
-        return _given(text.getvalue(), path)
+        rows = ([*({**row.to_dict(), "shape": "x".join(map(str, row.shape))}).values()] for row in self._rows)
+        return _given("".join(map(_csv_line, [list(COLUMNS), *rows])), path)
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame with the names as its index.
@@ -221,14 +217,16 @@ def _cell(column: str, value: Any) -> str:
     return f"{value:.4g}"
 
 
-def _sortable(value: Any) -> Any:
-    return abs(value) if isinstance(value, complex) else value
-
-
 def _jsonable(value: Any) -> Any:
     if isinstance(value, complex):
         return [_jsonable(value.real), _jsonable(value.imag)]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _csv_line(cells: Iterable[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # it quotes a lone "\r" only if its lines end with one
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _given(text: str, path: Where | None) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -334,65 +333,3 @@ def test_damage_is_not_taken_for_a_difference(write):
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(CorruptFile, match=r"digest.*'w'"):
         lazyckpt.diff(path, other, workers=1)
-
-
-def test_a_person_sees_at_once_what_differs(compared):
-    """Signs as diff(1) has them, facts, figures, a sentence."""
-    report = compared(
-        {"w": np.array([3.0, 4.0]), "old": counting((2,)), "s": np.ones(3)},
-        {"w": np.array([3.0, 4.5]), "new": np.zeros((4,)), "s": np.ones(4)},
-    )
-    lines = str(report).splitlines()
-
-    assert lines[2:-1] == [
-        "- old  Float32 (2,)",
-        "+ new  Float64 (4,)",
-        "! s    Float64 (3,) => Float64 (4,)",
-        "~ w    Float64 (2,)  max |Δ| 0.5, relative L2 1.00e-01, cosine 0.998460, 1 of 2 differ",
-    ]
-    assert lines[-1] == "1 removed, 1 added, 1 of another shape, 1 with other values"
-    assert repr(report) == f"<Diff: {lines[-1]}>"
-
-
-def test_long_reports_are_cut(compared):
-    """Every row is in the data."""
-    report = compared({"x": np.ones(1)}, {"x": np.ones(1), **{f"w{number}": np.ones(1) for number in range(300)}})
-
-    assert len(report.to_dict()["rows"]) == 300
-    assert "… and 100 more" in str(report)
-    assert "… and 100 more" in report._repr_html_()
-
-
-def test_a_report_looks_as_the_other_tables_do(compared):
-    """In the same box, which follows dark mode; names are cut, also of what was renamed."""
-    page = compared({"a" * 200: np.ones(9)}, {"b" * 200: np.ones(9)})._repr_html_()
-
-    assert "prefers-color-scheme:dark" in page
-    assert page.count('<div class="lzc') == 1
-    assert f"{'a' * 160}… =&gt; {'b' * 160}…" in page
-
-
-def test_the_same_is_told_without_a_table(compared):
-    """Nothing but the sentence."""
-    page = compared({"w": np.ones(1)}, {"w": np.ones(1)})._repr_html_()
-
-    assert ("1 equal" in page, "<td" in page) == (True, False)
-
-
-def test_names_cannot_disturb_where_they_are_shown(compared):
-    """Neither a terminal nor a notebook."""
-    hostile = "<script>alert(1)</script>\x1b[2J\n"
-    report = compared({"w": np.ones(1)}, {"w": np.ones(1), hostile: np.ones(2)})
-    page = report._repr_html_()
-
-    assert "<script" not in page
-    assert {character for character in str(report) + page.replace("\n", "") if not character.isprintable()} == {"\n"}
-    assert "\x1b" not in str(report)
-
-
-def test_the_data_are_plain(compared):
-    """JSON takes them."""
-    data = json.loads(json.dumps(compared({"w": np.ones(2), "t": "x"}, {"w": np.zeros(2), "t": "y"}).to_dict()))
-
-    assert (data["same"], data["counts"]) == (False, {"value": 2})
-    assert data["rows"][0]["difference"]["max_abs"] == 1.0

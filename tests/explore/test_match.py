@@ -7,12 +7,11 @@ import re
 
 import numpy as np
 import pytest
-from checkpoints import LAYERS, MIXED, checkpoint, counting
+from checkpoints import MIXED, checkpoint, counting
 from opening import opened_and_traced, opened_over
 from tracing import TracingSource
 
 import lazyckpt
-from lazyckpt import cli
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.explore.match import SHOWN, Report, Row, match
 from lazyckpt.frameworks.binding import plan
@@ -35,22 +34,6 @@ NET = {
 def mixed():
     """A checkpoint with values of every kind."""
     return opened_over(BytesSource(checkpoint(MIXED)))
-
-
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Runs `lazyckpt match` on a checkpoint of LAYERS with these names: exit code, what it printed, complaints."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "net.ckpt").write_bytes(checkpoint(LAYERS))
-
-    def run(names, *options):
-        (tmp_path / "names.json").write_text(names if isinstance(names, str) else json.dumps(names))
-        with pytest.raises(SystemExit) as ended:
-            cli.app(["match", "net.ckpt", "--names", "names.json", *options])
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return run
 
 
 def vectors(*names):
@@ -333,57 +316,3 @@ def test_the_public_name():
     assert lazyckpt.match is match
     assert isinstance(match([], {}), Report)
     assert match([], {}).plan == plan([], {})
-
-
-FITTING = {name: [list(array.shape), array.dtype.name.capitalize()] for name, array in LAYERS.items()}
-
-
-def test_the_command_ends_well_if_all_fits(run):
-    """Exit code 0, and the report on stdout."""
-    code, printed, complaints = run(FITTING)
-
-    assert (code, complaints) == (0, "")
-    assert printed.endswith("\n5 loads\n")
-
-
-@pytest.mark.parametrize(
-    "names", [["conv1.weight", "head"], {"step": [[2], "Int64"]}, {"step": [[], "Float32"]}, ["conv1.weights"]]
-)
-def test_the_command_ends_badly_if_not(run, names):
-    """Exit code 1 if something is missing or refused; the report is printed all the same."""
-    code, printed, complaints = run(names)
-
-    assert (code, complaints) == (1, "")
-    assert re.search(r"1 (missing|refused)", printed)
-
-
-@pytest.mark.parametrize("names", [FITTING, list(LAYERS), ["conv1.weights", "half \ud800"]])
-def test_the_command_speaks_json(run, names):
-    """With --json it is `to_dict`, and the exit code is the same."""
-    code, printed, _ = run(names, "--json")
-    report = match(names, {name: np.asarray(array) for name, array in LAYERS.items()})
-
-    assert json.loads(printed) == report.to_dict()
-    assert code == (0 if report.fits else 1)
-
-
-@pytest.mark.parametrize("names", ["{", "5", '"conv1.weight"', "[1]", '{"step": 5}', '{"step": [5, "Int64"]}', ""])
-def test_the_command_tells_what_is_wrong_with_the_names(run, names):
-    """Exit code 1 and one line on stderr: no JSON, or no names."""
-    code, printed, complaints = run(names)
-
-    assert (code, printed) == (1, "")
-    assert complaints.startswith("lazyckpt: ")
-    assert complaints.count("\n") == 1
-
-
-def test_the_command_needs_names(capsys, tmp_path):
-    """Without --names the command is wrong: exit code 2; a file of names that is missing gives 1."""
-    (tmp_path / "net.ckpt").write_bytes(checkpoint(LAYERS))
-    with pytest.raises(SystemExit) as ended:
-        cli.app(["match", str(tmp_path / "net.ckpt")])
-    assert ended.value.code == 2
-    with pytest.raises(SystemExit) as ended:
-        cli.app(["match", str(tmp_path / "net.ckpt"), "--names", str(tmp_path / "no.json")])
-    assert ended.value.code == 1
-    assert "no.json" in capsys.readouterr().err

@@ -272,18 +272,6 @@ def test_nothing_is_written(write, tmp_path, cache_folder):
     assert not cache_folder.exists()
 
 
-def test_the_report_prints_and_exports(write):
-    """Escaped, plain, in one line a check."""
-    report = verify(write(tensor_value("<script>\x1b[2J", [2], "Float8E4M3FN", b"ab")))
-
-    assert "<script" not in report._repr_html_()
-    assert "\x1b" not in str(report) + report._repr_html_() + repr(report)
-    assert "prefers-color-scheme:dark" in report._repr_html_()
-    assert report._repr_html_().count("<tr>") == 1 + len(report.checks)
-    assert json.loads(json.dumps(report.to_dict()))["checks"][0]["outcome"] == "failed"
-    assert len(str(report).splitlines()) == 1 + len(report.checks)
-
-
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.name)
 def test_what_does_not_load_is_not_intact(path, tmp_path):
     """Every recorded file gets a report; what passes can be loaded."""

@@ -40,3 +40,8 @@ def written(values, **how):
     sink = PlainSink(file, crc=how.get("crc", False))
     entries = list(ckpt.write(sink, [item_of(name, value) for name, value in values.items()], **how))
     return file.getvalue(), entries
+
+
+def bytes_of(item):
+    """All bytes of an item's contents."""
+    return b"".join(bytes(piece) for content in item.contents for piece in content.pieces())

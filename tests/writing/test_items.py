@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from http import HTTPStatus
 
 import ml_dtypes
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from checkpoints import MIXED, checkpoint, counting, tensor_value
 from hypothesis import given
 from hypothesis import strategies as st
+from items import bytes_of
 from opening import opened_over
 
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
@@ -21,11 +21,6 @@ from lazyckpt.writing.adapters import item_of
 from lazyckpt.writing.items import WriteProgress, cast, snapshot
 
 FLOATS = ("Float16", "BFloat16", "Float32", "Float64")
-
-
-def bytes_of(item):
-    """All bytes of an item's contents."""
-    return b"".join(bytes(piece) for content in item.contents for piece in content.pieces())
 
 
 @pytest.mark.parametrize(
@@ -57,25 +52,6 @@ def test_arrays_of_any_layout_are_written_in_c_order(array):
     assert bytes_of(item_of("w", array)) == array.astype("<f4").tobytes(order="C")
 
 
-@pytest.mark.parametrize(
-    ("value", "dtype", "data"),
-    [
-        (True, "Bool", b"\1"),
-        (3, "Int64", b"\3" + bytes(7)),
-        (0.5, "Float32", np.float32(0.5).tobytes()),
-        (np.float64(2), "Float64", np.float64(2).tobytes()),
-        (HTTPStatus.OK, "Int64", b"\xc8" + bytes(7)),
-        (1e300, "Float32", np.float32(np.inf).tobytes()),
-    ],
-    ids=str,
-)
-def test_numbers_are_scalars(value, dtype, data):
-    """Python's numbers become what MindSpore makes of them; numpy's keep their type."""
-    (content,) = item_of("n", value).contents
-
-    assert (str(content.dtype), content.shape, bytes_of(item_of("n", value))) == (dtype, (), data)
-
-
 def test_an_integer_that_is_too_large_is_refused():
     """Nothing is cut off."""
     with pytest.raises(ArgumentValueError, match="64 bits"):
@@ -86,20 +62,6 @@ def test_an_integer_that_is_too_large_is_refused():
 def test_strings_are_utf_32(text):
     """A string takes four bytes a character; an empty one is a single zero."""
     assert bytes_of(item_of("s", text)) == (text or "\0").encode("utf-32-le", "surrogatepass")
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        *(None, b"x", {"a": 1}, 1j, object(), np.zeros(2, "complex128"), np.array(["w"])),
-        *([], [counting((2,))], [counting((2,))] * 6, [object()] * 3),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_what_no_file_can_hold_is_refused_by_name(value):
-    """The message names the parameter and the type."""
-    with pytest.raises(ArgumentTypeError, match="'w' cannot be saved"):
-        item_of("w", value)
 
 
 @pytest.mark.parametrize("count", [0, 1, 6])

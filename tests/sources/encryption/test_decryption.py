@@ -539,53 +539,7 @@ def test_damage_does_not_look_like_a_wrong_key(damaged):
     assert prove_key(BytesSource(b"".join(pieces)), lock_of("AES-GCM")) is None
 
 
-@pytest.mark.parametrize("mode", CBC_MODES)
-def test_a_wrong_key_of_cbc_is_told_by_the_padding(mode, seen):
-    """Opening a file with a wrong key raises after 16 bytes of each block were decrypted."""
-    with pytest.raises(WrongKey, match=r"^net\.ckpt: the key does not fit \(the blocks do not end in a valid padding"):
-        opened(TEN[mode], mode, bytes(16))
-
-    assert seen.bytes == 16 * 10
-
-
-# CBC: what is checked, and what is decrypted
-
-
-@pytest.mark.parametrize("mode", CBC_MODES)
-@pytest.mark.parametrize("length", [*range(1, 18), 31, 32, 33])
-def test_the_padding_is_taken_off(length, mode):
-    """Whatever fills the last 16 bytes, the plaintext has its own length."""
-    data = pattern(length)
-    source = opened(encrypted(data, mode), mode)
-
-    assert (source.size, bytes(source.read(0, length))) == (length, data)
-
-
-BAD_PADDINGS = [b"\0", b"\x11" * 16, b"\x02", b"\x05\x05\x03", b"\x00" * 16, b"\xff" * 16, b"\x10" * 15 + b"\x0f"]
-
-
-@pytest.mark.parametrize("mode", CBC_MODES)
-@pytest.mark.parametrize("number", [0, 2, 3])
-@pytest.mark.parametrize("padding", BAD_PADDINGS, ids=bytes.hex)
-def test_an_impossible_padding_is_told(padding, number, mode):
-    """The padding of every block is checked; the block is named with its number and its place."""
-    good = frame(pattern(32), mode)
-    bad = frame(pattern(-len(padding) % 16), mode, padding=padding)
-    pieces = [bad if place == number else good for place in range(4)]
-    place = sum(map(len, pieces[:number])) + HEADER[mode]
-    with pytest.raises(DamagedBlock) as caught:
-        opened(b"".join(pieces), mode)
-
-    assert str(caught.value) == (
-        f"net.ckpt: encrypted block {number} of 4 is damaged: its padding is impossible (at byte {place:,})"
-    )
-
-
-@pytest.mark.parametrize("mode", CBC_MODES)
-def test_a_lone_block_with_an_impossible_padding_may_be_either(mode):
-    """With one block alone a wrong key cannot be told from damage, and the message says so."""
-    with pytest.raises(WrongKey, match=r"the key does not fit .*, or the file is damaged"):
-        opened(frame(b"", mode, padding=bytes(16)), mode)
+# CBC: what is decrypted
 
 
 class _Traced:
