@@ -1,8 +1,8 @@
-"""Formats: where the parameters are in a source, and whether an index still tells the truth about it.
+"""File formats: find the parameters in a file, and verify index entries against it.
 
-`FORMATS` is the only list of them. A format offers `scan(source)`, which yields entries without reading payloads, and
-`confirm(source, entry)`, which proves one entry against the bytes as they are now. Its module is imported when a file
-of its kind is met.
+`FORMATS` is the table of formats. A format offers `scan(source)`, which yields entries without reading payloads, and
+`confirm(source, entry)`, which verifies one entry against the current bytes of the file. The module of a format is
+imported when the first file of that format is opened.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from lazyckpt.sources.base import Source
 
 
 class Format(NamedTuple):
-    """What a file format offers.
+    """The operations of a file format.
 
     Attributes:
-        find: yields what there is, reading headers only, the common case in its cheapest form.
-        confirm: raises `StaleIndex` unless the file has this entry where the entry says.
-        header_extents: the bytes that `confirm` looks at.
-        confirm_in: `confirm`, on those bytes alone.
-        stand_alike: proves many at once, all of whose bytes (which begin at an offset) are at hand; False leaves them
-            to `confirm_in`. None where headers stand apart.
-        metadata: what the file says of itself.
-        checksums: the checksum that the file tells (None if it tells none), and the one that its bytes give.
-        in_file_order: whether `find` comes by parameters in the order of their bytes.
+        find: yields the parameters, reading headers only; most of them as the cheaper `Plain`.
+        confirm: raises `StaleIndex` unless the file has the entry's header at the entry's offset.
+        header_extents: the ranges that `confirm` reads.
+        confirm_in: `confirm` on bytes that have been read.
+        stand_alike: verifies a group of small tensors in bytes that have been read; False means "use `confirm_in`".
+            None for formats that store headers apart from contents.
+        metadata: the metadata stored in the file.
+        checksums: the checksum stored in the file (None if there is none), and the checksum of its bytes.
+        in_file_order: whether `find` yields parameters in the order of their offsets.
     """
 
     find: Callable[[Source], Iterator[Plain | Entry]]
@@ -69,7 +69,7 @@ FORMATS: Final[Mapping[str, Format]] = _Formats()
 
 
 def format_of(source: Source) -> str:
-    """The format that a source is in: as its first bytes tell, or if they tell nothing, its name; else `ckpt`."""
+    """The format of a source: by its first bytes, else by its name, else `ckpt`."""
     head = bytes(source.read(0, min(HEAD, source.size)))
     named = source.name.endswith("safetensors") and not is_ckpt(head)
     return "safetensors" if is_safetensors(head) or named else "ckpt"
@@ -81,10 +81,10 @@ def scan(source: Source, name: str) -> Iterator[Entry]:
 
 
 def find(source: Source, name: str) -> Iterator[Plain | Entry]:
-    """Yield what there is in a source in the format called `name`, or tell what it is instead.
+    """Yield the parameters of a source in a format; if it has another format, the error names that.
 
     Raises:
-        WrongFormat: the bytes are of another, recognised format.
+        WrongFormat: the bytes have another format that is recognised.
         CorruptFile: the bytes break the format's rules.
     """
     try:
