@@ -81,7 +81,7 @@ def scan(source: Source, name: str) -> Iterator[Entry]:
 
 
 def find(source: Source, name: str) -> Iterator[Plain | Entry]:
-    """Yield the parameters of a source in a format; if it has another format, the error names that.
+    """Yield the parameters of a source in a format. If it has another one, the error names it.
 
     Raises:
         WrongFormat: the bytes have another format that is recognised.

@@ -1,4 +1,4 @@
-"""MindSpore's `.ckpt` format: find every parameter in a protobuf stream without its payloads.
+"""MindSpore's `.ckpt` format: find the parameters in a protobuf stream, without payloads.
 
 Strategy: a file is a sequence of Values (see `proto/checkpoint.proto`), each a tag and a tensor or a map:
 
@@ -48,7 +48,7 @@ _MAP_TENSOR: Final = 0x0A
 
 
 class Trailer(NamedTuple):
-    """The end of the protobuf stream, and the crc32 that follows it if the file was saved with `crc_check=True`."""
+    """The end of the protobuf stream, and the crc32 after it (with `crc_check=True` only)."""
 
     body: int
     crc: int | None
@@ -133,7 +133,7 @@ def confirm(source: Source, entry: Entry) -> None:
 
 
 def confirm_in(buffer: Buffer, entry: Entry) -> None:
-    """`confirm` on bytes that have been read: `buffer` is indexed by source offsets, in the header only.
+    """`confirm` on bytes that have been read. `buffer` is indexed by source offsets, in the header only.
 
     Raises:
         StaleIndex: the bytes there are not this entry's header.
@@ -247,7 +247,7 @@ class _Skipped(NamedTuple):
 
 
 def _join(buffer: Buffer, first: Plain | _Value, second: Plain | _Value) -> _Value | None:
-    """Join two adjacent Values of one tag; None if their kinds differ (then the second replaces the first).
+    """Join two adjacent Values of one tag. None if their kinds differ: then the second replaces the first.
 
     The list of pieces grows in place, so that n slices take O(n) time.
     """

@@ -112,7 +112,7 @@ def _claims(type_name: str, shape: tuple[int, ...]) -> bytes:
 
 
 def _padding(size: int) -> bytes:
-    """A field of zeros that takes `size` bytes, and more if its length needs more than one; empty for 0."""
+    """A field of zeros that takes `size` bytes; empty for 0. More, if its length needs more than one byte."""
     return b"" if not size else _PAD + varint(size - 2) + bytes(size - 2)
 
 

@@ -44,7 +44,7 @@ _Recognise = Callable[[memoryview, int, int], Plain | None]
 
 
 class _Form(NamedTuple):
-    """A value seen before, by the bytes before its name; all positions count from the start of the value."""
+    """A value seen before, known by the bytes before its name. Positions count from its start."""
 
     tag: int
     tag_end: int
@@ -70,7 +70,7 @@ def recogniser(buffer: Buffer) -> Callable[[int, int], Plain | None]:
 
 
 def _in_window(recognise: _Recognise, window: Window, position: int, end: int) -> Plain | None:
-    """Try the bytes already fetched; if the header is cut off there, fetch from its beginning and try again."""
+    """Try the bytes already fetched. If they cut the header off, fetch from its start and try again."""
     for fresh in (False, True):
         run, base = window.run_from(position, fresh)
         found = recognise(run, position - base, end - base)
@@ -163,7 +163,7 @@ def _matching(most: int) -> _Recognise:
 
 
 def stands_in(buffer: Buffer, entry: Entry) -> bool:
-    """Whether the entry's header is at the entry's offset, in MindSpore's form, with exactly the entry's claims.
+    """Whether the header at the entry's offset has MindSpore's form and the entry's claims.
 
     `buffer` needs to have no more than the header. False means "not in this form": the general walk must decide.
     """
@@ -182,7 +182,7 @@ def stands_in(buffer: Buffer, entry: Entry) -> bool:
 
 
 def stand_alike(run: memoryview, base: int, alike: Alike) -> bool:
-    """`stands_in` for a group: parses the first header, and compares the others with it, names aside.
+    """`stands_in` for a group: parses the first header, compares the others with it.
 
     Args:
         run: bytes of the file that hold all tensors of the group.

@@ -18,7 +18,7 @@ _DIM, _PACKED_DIMS, _TYPE, _CONTENT = 0x08, 0x0A, 0x12, 0x1A
 
 
 class TensorHeader:
-    """The fields of a TensorProto, gathered one by one: protobuf merges a message that is given twice."""
+    """The fields of a TensorProto, gathered one by one, as protobuf merges messages."""
 
     __slots__ = ("content", "dims", "type")
 
@@ -34,7 +34,7 @@ class TensorHeader:
 
 
 def merge_tensor(buffer: Buffer, begin: int, end: int, tensor: TensorHeader) -> None:
-    """Merge a TensorProto into `tensor`: dims are appended, other fields replaced (protobuf's merge rule)."""
+    """Merge a TensorProto into `tensor`. Protobuf's rule: append dims, replace other fields."""
     for field in fields(buffer, begin, end):
         if field.key == _DIM:
             tensor.add_dim(field.value)

@@ -1,4 +1,4 @@
-"""Detect a file's format from its first bytes, and name the formats mistaken for checkpoints.
+"""Detect a file's format by its first bytes, and name formats mistaken for checkpoints.
 
 The table of other formats is used for error messages only, when a file does not parse.
 """
@@ -81,7 +81,7 @@ _KINDS: Final = (
 
 
 def recognised(head: bytes) -> Kind | None:
-    """The format of a file that cannot be loaded, by its first bytes; None if it is not in the table."""
+    """The format of a file that cannot be loaded, by its first bytes; None if it is unknown."""
     return next((kind for kind in _KINDS if re.match(kind.mark, head, re.DOTALL)), None)
 
 

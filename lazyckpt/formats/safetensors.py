@@ -110,7 +110,7 @@ def confirm(source: Source, entry: Entry) -> None:
 
 
 def confirm_in(buffer: Buffer, entry: Entry) -> None:
-    """`confirm` on bytes that have been read: `buffer` is indexed by file offsets, in the header only."""
+    """`confirm` on bytes that have been read. `buffer` is indexed by file offsets, in the header only."""
     _confirm(buffer[0:LENGTH], buffer[entry.start : entry.start + entry.apart], entry)
 
 

@@ -1,4 +1,4 @@
-"""MindSpore's checksum of safetensors files: a crc32 over names and contents, in the order of names.
+"""MindSpore's checksum of safetensors files: a crc32 over names and contents, by name.
 
 One rule is a slip that MindSpore's reader and writer share, and so part of the format: contents become bytes by
 Python's `bytes(array)`, which turns a zero-dimensional integer n into n zero bytes. Such integers are steps, seeds and

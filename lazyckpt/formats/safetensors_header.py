@@ -1,4 +1,4 @@
-"""The JSON header of a safetensors file: parse and validate it, and keep the offset of each item.
+"""Parse and validate the JSON header of a safetensors file; keep the offset of each item.
 
 Strategy: the header is checked by the rules of the safetensors package, item by item. An item in the form that all
 writers use is matched by one regular expression; anything else (escaped names, another order, more keys, errors) is

@@ -1,4 +1,4 @@
-"""The table of dtypes: MindSpore's name, numpy's type, the safetensors name, the width in bits.
+"""The table of dtypes: MindSpore's name, numpy's type, the safetensors name, the width.
 
 To add a dtype, add a line to `DTYPES`. Types that numpy lacks come from ml_dtypes, which is imported on the first use
 of such a type: a float32 checkpoint does not pay for the import.

@@ -73,7 +73,7 @@ class Alike(NamedTuple):
         return self._rows(run, base, 0, self.header)
 
     def contents(self, run: memoryview, base: int) -> npt.NDArray[Any] | None:
-        """The values, copied into an array of shape (count, *shape); arguments and None as in `headers`."""
+        """The values, copied into an array of shape (count, *shape). Arguments and None: see `headers`."""
         rows = self._rows(run, base, self.header, self.length)
         return None if rows is None else rows.view(self.dtype.numpy).reshape(-1, *self.shape)
 
@@ -149,7 +149,7 @@ def stretch(
 
 
 def common_of(dtype: DType | None, shape: tuple[int, ...], header: int, length: int) -> Common | None:
-    """The common facts of a group; None if its contents are empty, widened or packed, or have no header."""
+    """The common facts of a group; None if contents are empty, widened, packed or headerless."""
     if dtype is None or dtype.is_packed or header <= 0 or min(shape, default=1) <= 0:
         return None
     return (dtype, shape, header, length) if length == math.prod(shape) * dtype.itemsize else None
@@ -170,7 +170,7 @@ def _common(facts: _Facts) -> Common | None:
 
 
 def neighbours(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Split entries, in their order, into lists: small tensors adjacent in the file, or a single entry.
+    """Split entries, in order, into lists of small adjacent tensors, and single entries.
 
     The bytes of a list, headers included, are one run of at most `LONGEST` bytes. The entries are not verified here.
     """

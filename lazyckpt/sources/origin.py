@@ -1,7 +1,7 @@
-"""Where an opened file came from: what marks it, and whether it is still what it was.
+"""The origin of an opened file: its fingerprint, and whether the file is still the same.
 
-An index carries the mark of the file that it was built from. For a local file that is size, time and a sample of its
-bytes; a remote object has a version of its own in the place of the time.
+An index holds the fingerprint of the file that it was built from: for a local file its size, mtime and a sample of its
+bytes; for a remote object its version in the place of the mtime.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from lazyckpt.model.entry import Fingerprint
 
 
 class ReplacedFile(Exception):
-    """Another file has come to bear the name of the one that was opened."""
+    """The path leads to another file now; the opened one can still be read."""
 
 
 class Origin(Protocol):
-    """Where bytes come from."""
+    """The origin of a source's bytes."""
 
     @property
     def path(self) -> str:
@@ -27,7 +27,7 @@ class Origin(Protocol):
 
     @property
     def version(self) -> str:
-        """What tells this version of an object from all others; empty of a local file, and if its store tells none."""
+        """The version of a remote object; empty for a local file, or if the store has none."""
 
     @property
     def mode(self) -> int:
@@ -35,25 +35,25 @@ class Origin(Protocol):
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Of the file at the moment it was opened. Cost: of a remote object, at most two small reads."""
+        """The fingerprint of the file when it was opened. Cost: at most two small reads of a remote object."""
 
     def bears(self, mark: Fingerprint) -> bool:
-        """Whether a mark is this file's."""
+        """Whether a fingerprint is the one of this file."""
 
     def check(self) -> None:
-        """See whether the file is what it was when it was opened.
+        """Check that the file is the same as when it was opened.
 
         Raises:
-            ReplacedFile: its name leads to another file now; what was opened can still be read.
-            ChangedFile: it was written to, or is gone.
+            ReplacedFile: the path leads to another file; the opened one can still be read.
+            ChangedFile: the file was modified, or is gone.
         """
 
     def walking(self) -> AbstractContextManager[object]:
-        """A `with` block in which reads need not be checked one by one, because `check` comes after it."""
+        """A `with` block in which reads are not checked one by one, because `check` follows it."""
 
 
 class LocalOrigin(NamedTuple):
-    """A file of this machine."""
+    """The origin of a local file."""
 
     path: str
     status: os.stat_result

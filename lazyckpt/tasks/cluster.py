@@ -29,7 +29,7 @@ class _Lost(Exception):
 
 
 class _Call:
-    """The arguments of a call, wrapped because dask searches plain lists and tuples for its own keys."""
+    """The arguments of a call, wrapped: dask searches plain lists and tuples for its keys."""
 
     __slots__ = ("arguments",)
 

@@ -74,7 +74,7 @@ class _Sliced:
 
 
 def runs(shape: tuple[int, ...], itemsize: int, most: int = CHUNK_BYTES) -> tuple[int, ...]:
-    """The shape of chunks that are contiguous in a C-ordered array and have at most `most` bytes (or one element).
+    """The shape of contiguous chunks of a C-ordered array with at most `most` bytes.
 
     A chunk cuts one axis: it has length 1 on all axes before that one, and the full length on all axes after it.
     """

@@ -439,10 +439,10 @@ ERRORS = {
     ),
     "bad length": (
         GCM_FILE, "AES-GCM", b"short", ArgumentValueError,
-        "a key of AES-GCM has 16 or 24 or 32 bytes, the one given has 5",
+        "a key for AES-GCM must have 16 or 24 or 32 bytes, the one given has 5",
     ),
     "bad length, SM4": (
-        SM4_FILE, "SM4-CBC", key_of(32), ArgumentValueError, "a key of SM4-CBC has 16 bytes, the one given has 32"
+        SM4_FILE, "SM4-CBC", key_of(32), ArgumentValueError, "a key for SM4-CBC must have 16 bytes, the one given has 32"
     ),
     "bad mode": (
         GCM_FILE, "aes-gcm", KEY, ArgumentValueError,
@@ -466,7 +466,7 @@ ERRORS = {
     ),
     "trailing bytes": (
         GCM_FILE + bytes(50), "AES-GCM", KEY, CorruptFile,
-        f"encrypted block {LAST + 1} is damaged: bytes that are no frame follow the one before",
+        f"encrypted block {LAST + 1} is damaged: its bytes are not a frame",
     ),
     "a trailing byte": (
         GCM_FILE + b"\0", "AES-GCM", KEY, TruncatedFile,
