@@ -1,10 +1,10 @@
-"""Fine-tune a part of a net with MindSpore: a LeNet's layers from a checkpoint, and a new head for other classes.
+"""Fine-tune a LeNet with MindSpore: load layers from a checkpoint, and train a new head.
 
-    python examples/finetune_mindspore.py                          # the LeNet that lazyckpt brings along, made images
+    python examples/finetune_mindspore.py                          # the LeNet included in lazyckpt, synthetic images
     python examples/finetune_mindspore.py LeNet5-1_32.ckpt -o tuned.ckpt --classes 4 --steps 40
 
-The old head is never read. The dense layers are trained for some steps on made images while the convolutions stay as
-they are; the result is saved, and held against the checkpoint that it came from.
+The old head is never read. The dense layers are trained for some steps on synthetic images while the convolutions are
+frozen. Then the result is saved and compared with the original checkpoint.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BATCH = 16
 
 
 class LeNet5(nn.Cell):
-    """LeNet for images of one channel, under the names of MindSpore's own."""
+    """LeNet for images of one channel, with the parameter names that MindSpore uses."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -40,14 +40,14 @@ class LeNet5(nn.Cell):
         self.flatten = nn.Flatten()
 
     def construct(self, images: ms.Tensor) -> ms.Tensor:
-        """Scores of the classes."""
+        """The scores of the classes."""
         found = self.pool(self.relu(self.conv1(images)))
         found = self.flatten(self.pool(self.relu(self.conv2(found))))
         return self.fc3(self.relu(self.fc2(self.relu(self.fc1(found)))))
 
 
 def made_images(classes: int, chance: np.random.Generator) -> tuple[ms.Tensor, ms.Tensor]:
-    """A batch of noise in which the rows that are bright tell the class."""
+    """A batch of noise in which a band of bright rows marks the class."""
     labels = chance.integers(0, classes, BATCH)
     images = chance.normal(0, 0.1, (BATCH, 1, SIDE, SIDE)).astype(np.float32)
     height = SIDE // classes
@@ -57,7 +57,7 @@ def made_images(classes: int, chance: np.random.Generator) -> tuple[ms.Tensor, m
 
 
 def train(net: LeNet5, classes: int, steps: int) -> list[float]:
-    """The loss at each step, of which every one changes what the net lets be trained."""
+    """Train the parameters that are not frozen; returns the loss at each step."""
     chance = np.random.default_rng(1)
     loss_of = nn.CrossEntropyLoss()
     optimizer = nn.Adam(net.trainable_params(), learning_rate=0.02)
@@ -71,9 +71,9 @@ def train(net: LeNet5, classes: int, steps: int) -> list[float]:
 
 
 def main() -> None:
-    """Load, train, save, compare."""
+    """Load, train, save and compare."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("checkpoint", nargs="?", help="a checkpoint of LeNet5 (the one that lazyckpt brings along)")
+    options.add_argument("checkpoint", nargs="?", help="a checkpoint of LeNet5 (default: the one included in lazyckpt)")
     options.add_argument("-o", "--output", default="tuned.ckpt", help="where to save the result")
     options.add_argument("--classes", type=int, default=4)
     options.add_argument("--steps", type=int, default=40)
@@ -83,11 +83,11 @@ def main() -> None:
     with importlib.resources.as_file(packed) as own:
         before = Path(given.checkpoint or own)
         net = LeNet5(given.classes)
-        index = "auto" if given.checkpoint else "memory"  # nothing is written beside what is installed
+        index = "auto" if given.checkpoint else "memory"  # do not write into the installed package
         with lazyckpt.load_checkpoint(before, filter_prefix=HEAD, index=index) as backbone:
             missing, _ = lazyckpt.load_param_into_net(net, backbone)
             print("loaded:", *backbone)
-        print("left as it was made:", *missing)
+        print("not loaded:", *missing)
 
         for parameter in net.get_parameters():
             parameter.requires_grad = not parameter.name.startswith(FROZEN)

@@ -1,10 +1,10 @@
-"""Load a MindSpore checkpoint into a torch net whose names and layouts are other ones.
+"""Load a MindSpore checkpoint into a torch net with different names and layouts.
 
-    python examples/to_torch.py               # makes a small checkpoint of its own
-    python examples/to_torch.py model.ckpt    # one with the names and shapes below
+    python examples/to_torch.py               # writes a small checkpoint first
+    python examples/to_torch.py model.ckpt    # a checkpoint with the names and shapes below
 
-`RULES` is the part to write for another net: how names of the one become names of the other, and which matrices lie
-the other way round. Names of normalisation layers need no rule: `norm_names=True` knows gamma and beta.
+For another net, rewrite `RULES`: they map MindSpore's names to torch's, and say which matrices to transpose. gamma and
+beta of normalisation layers need no rule for their last part: `norm_names=True` translates it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from lazyckpt.frameworks.torch import load_into
 WORDS = 50
 WIDTH = 16
 DEPTH = 2
-# MindSpore's name, torch's name, and whether the matrix is to be transposed. nn.Dense and nn.Linear agree: (out, in).
-# A layer that multiplies `x @ weight`, as many language models do, keeps (in, out).
+# MindSpore's name, torch's name, and whether to transpose the matrix. nn.Dense and nn.Linear both store (out, in).
+# A layer that computes `x @ weight`, as in many language models, stores (in, out).
 RULES = (
     (r"embedding\.embedding_table", "words.weight", False),
     (r"(layers\.\d+)\.mapping\.weight", r"\1.up.weight", True),
@@ -37,7 +37,7 @@ RULES = (
 
 
 class Layer(nn.Module):
-    """A normalised feed-forward layer beside its input."""
+    """A normalised feed-forward layer with a residual connection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,12 +46,12 @@ class Layer(nn.Module):
         self.down = nn.Linear(4 * WIDTH, WIDTH)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The same shape as x: (words, WIDTH)."""
+        """The result has the shape of x: (words, WIDTH)."""
         return x + self.down(torch.relu(self.up(self.norm(x))))
 
 
 class Net(nn.Module):
-    """Words in, vectors out."""
+    """A net that maps words to vectors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Net(nn.Module):
 
 
 def made_checkpoint(path: Path) -> None:
-    """Write a checkpoint of random numbers as a MindSpore net has them, with a value that no inference needs."""
+    """Write a random checkpoint with MindSpore's names, and a value that inference does not use."""
     chance = np.random.default_rng(3)
 
     def normal(*shape: int) -> np.ndarray:
@@ -89,7 +89,7 @@ def made_checkpoint(path: Path) -> None:
 
 
 def renamed(ckpt: lazyckpt.Checkpoint) -> Mapping[str, lazyckpt.Parameter | np.ndarray]:
-    """What the rules know, under torch's names. A transposed value is a view of the file: no value is read here."""
+    """The values that match a rule, under torch's names. Transposed values are views of the file; nothing is read."""
     found: dict[str, lazyckpt.Parameter | np.ndarray] = {}
     for name in ckpt:
         for pattern, replacement, transposed in RULES:
@@ -100,7 +100,7 @@ def renamed(ckpt: lazyckpt.Checkpoint) -> Mapping[str, lazyckpt.Parameter | np.n
 
 
 def loaded(path: Path) -> tuple[Net, list[str], list[str]]:
-    """The net with a checkpoint's values, what it did not find, and what of the checkpoint has no rule."""
+    """Load a checkpoint into a net. Returns the net, its missing names, and the unused names of the checkpoint."""
     net = Net()
     with lazyckpt.load_checkpoint(path) as ckpt:
         known = renamed(ckpt)
@@ -110,9 +110,11 @@ def loaded(path: Path) -> tuple[Net, list[str], list[str]]:
 
 
 def main() -> None:
-    """Load, and show what a net made of it gives."""
+    """Load a checkpoint, and run the net once."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("checkpoint", nargs="?", type=Path, help="a checkpoint with the names of RULES (a made one)")
+    options.add_argument(
+        "checkpoint", nargs="?", type=Path, help="a checkpoint with the names of RULES (default: a generated one)"
+    )
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = given.checkpoint or Path(folder) / "model.ckpt"

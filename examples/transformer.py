@@ -1,4 +1,4 @@
-"""Writes a checkpoint like that of a small language model, for the tour: alike layers, a table of words, notes.
+"""Write a checkpoint like that of a small language model, for the tour.
 
 python examples/transformer.py model.ckpt
 """
@@ -17,7 +17,7 @@ LAYERS = 12
 
 
 def weights() -> dict[str, np.ndarray | str]:
-    """Values by name, always the same."""
+    """The values by name; they are the same in every run."""
     chance = np.random.default_rng(2024)
 
     def normal(*shape: int, scale: float = 0.02) -> np.ndarray:
@@ -36,7 +36,7 @@ def weights() -> dict[str, np.ndarray | str]:
     values["head.weight"] = normal(WORDS, WIDTH).astype(np.float16)
     values["step"] = np.array(1_200, np.int64)
     values["note"] = "trained on nothing at all"
-    values["model.layers.7.mlp.up.weight"][3, 5] = np.nan  # type: ignore[index]  # something to be found
+    values["model.layers.7.mlp.up.weight"][3, 5] = np.nan  # type: ignore[index]  # for `stats` to find
     return values
 
 

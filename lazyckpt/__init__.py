@@ -1,11 +1,11 @@
-"""lazyckpt: open MindSpore checkpoints lazily, and read only what you look at.
+"""lazyckpt: open MindSpore checkpoints lazily, and read only the values you use.
 
 >>> import lazyckpt
 >>> ckpt = lazyckpt.load_checkpoint("lenet.ckpt")  # doctest: +SKIP
 >>> ckpt["conv2.weight"]  # doctest: +SKIP
 Parameter (name=conv2.weight, shape=(16, 6, 5, 5), dtype=Float32, requires_grad=True)
 
-Each public name is imported when it is first asked for, so that importing the package costs next to nothing.
+Each public name is imported on first use, so that importing the package is fast.
 """
 
 import importlib
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from lazyckpt import errors
     from lazyckpt.checkpoint import Checkpoint
     from lazyckpt.explore.diff import diff
+    from lazyckpt.explore.doctor import diagnose
     from lazyckpt.explore.match import match
+    from lazyckpt.explore.verify import verify
     from lazyckpt.frameworks.nets import load_param_into_net
     from lazyckpt.index import Index
     from lazyckpt.index.batch import build_indexes
@@ -35,6 +37,7 @@ __all__ = [
     "Parameter",
     "build_index",
     "build_indexes",
+    "diagnose",
     "diff",
     "errors",
     "load_checkpoint",
@@ -42,6 +45,7 @@ __all__ = [
     "match",
     "open_sharded",
     "save_checkpoint",
+    "verify",
 ]
 
 _HOMES = {
@@ -51,12 +55,14 @@ _HOMES = {
     "Parameter": "lazyckpt.parameter",
     "build_index": "lazyckpt.index.build",
     "build_indexes": "lazyckpt.index.batch",
+    "diagnose": "lazyckpt.explore.doctor",
     "diff": "lazyckpt.explore.diff",
     "load_checkpoint": "lazyckpt.loading",
     "load_param_into_net": "lazyckpt.frameworks.nets",
     "match": "lazyckpt.explore.match",
     "open_sharded": "lazyckpt.sharding.opening",
     "save_checkpoint": "lazyckpt.saving",
+    "verify": "lazyckpt.explore.verify",
 }
 
 

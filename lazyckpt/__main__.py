@@ -1,4 +1,4 @@
-"""`python -m lazyckpt`."""
+"""The entry point of `python -m lazyckpt`."""
 
 from lazyckpt.cli import main
 

@@ -1,4 +1,4 @@
-"""The demo: a LeNet that MindSpore itself saved (see tools/make_golden.py), looked at lazily."""
+"""The demo: inspect a LeNet that MindSpore saved (see tools/make_golden.py)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ FILE: Final = "LeNet5-1_32.ckpt"
 
 
 def run_demo(say: Callable[[str], object], folder: str | None = None) -> None:
-    """Copy the checkpoint to a folder, index it, list it, run the examples of MindSpore's page.
+    """Copy the checkpoint to a folder, index and list it, and run examples from MindSpore.
 
     Args:
         say: prints a line.
-        folder: where it stays; None for a temporary one, which is removed.
+        folder: the folder to keep the checkpoint in; None for a temporary folder, which is removed at the end.
 
     Raises:
-        ArgumentValueError: another file has its name there.
-        MissingFolder, UnwritableFile: it cannot be written there.
+        ArgumentValueError: the folder contains a different file with the same name.
+        MissingFolder, UnwritableFile: the checkpoint cannot be written to the folder.
     """
     with contextlib.nullcontext(folder) if folder else tempfile.TemporaryDirectory(prefix="lazyckpt-demo-") as where:
         path = os.path.join(where, FILE)
@@ -38,14 +38,14 @@ def run_demo(say: Callable[[str], object], folder: str | None = None) -> None:
         _examples(path, say)
         _what_was_read(path, say)
         if folder is None:
-            say("The folder is removed again; `lazyckpt demo .` leaves the checkpoint in this one.")
+            say("The temporary folder is removed; `lazyckpt demo .` keeps the checkpoint in the current folder.")
 
 
 def _copy(path: str) -> None:
     content = (importlib.resources.files("lazyckpt") / "demo_data" / FILE).read_bytes()
     if os.path.exists(path):
         if Path(path).read_bytes() != content:
-            raise ArgumentValueError(f"another file has the name {path}: give another folder")
+            raise ArgumentValueError(f"a different file exists at {path}: choose another folder")
         return
     with file_errors(os.path.abspath(path)):
         atomic_write(path, lambda private: Path(private).write_bytes(content))
@@ -56,7 +56,7 @@ def _index(path: str, say: Callable[[str], object]) -> None:
     index = build_index(path)
     took = time.perf_counter() - start
     size = os.path.getsize(path)
-    say(f"A LeNet5 that MindSpore 2.10 saved: {path}, {human_size(size)}.")
+    say(f"A LeNet5 saved by MindSpore 2.10: {path}, {human_size(size)}.")
     say(f"Indexed {len(index)} parameters in {took * 1e3:.1f} ms; the index is {index.path}.")
     say("")
     for entry in index.entries():
@@ -85,5 +85,5 @@ def _what_was_read(path: str, say: Callable[[str], object]) -> None:
         values = sum(entry.stored for entry in checkpoint.index.entries())
         row = checkpoint["conv1.weight"][0, 0, 0].nbytes
     say("")
-    say(f"Looked at: {row} bytes of one row. Not looked at: {human_size(values - row)} of values; the file was mapped,")
-    say("its headers were read once for the index, and nothing was copied.")
+    say(f"Read: {row} bytes of one row. Not read: {human_size(values - row)} of values. The file is memory-mapped,")
+    say("its headers were scanned once for the index, and nothing was copied.")

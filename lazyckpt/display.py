@@ -1,12 +1,13 @@
-"""What people see of a checkpoint: sizes, printable names, HTML tables for notebooks."""
+"""Formatting for display: sizes, printable names and HTML tables for notebooks."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Final
 
-_LONGEST: Final = 160  # characters of a name
+_LONGEST_NAME: Final = 160  # characters
+_LONGEST_SENTENCE: Final = 1000
 # Text against its background has a contrast of at least 4.5 (WCAG AA) in both schemes.
 STYLE: Final = """<style>
 .lzc{--fg:var(--jp-content-font-color1,var(--vscode-editor-foreground,#1f2328));
@@ -42,7 +43,8 @@ color:var(--dim);font-family:system-ui,sans-serif;font-size:12px;margin-left:.4e
 padding:.1rem .6rem .1rem 0;border:0;background:none;font-variant-numeric:tabular-nums}
 .lzc th{color:var(--dim);font-weight:500;border-bottom:1px solid var(--rule)}
 .lzc td:first-child,.lzc th:first-child{text-align:left;padding-left:.3rem}
-.lzc .f td{text-align:left;white-space:normal}
+.lzc .f td,.lzc td.s,.lzc th.s{text-align:left;white-space:normal}
+.lzc td,.lzc th{vertical-align:top}
 .lzc .w{overflow-x:auto;overflow-wrap:normal}
 @media(max-width:640px){.lzc .r{grid-template-columns:minmax(0,1fr) auto 5rem;padding:.18rem .1rem}
 .lzc .l{grid-column:1/3}.lzc .z{grid-column:3;grid-row:1}.lzc .d{grid-column:1;grid-row:2;padding-left:1.05rem}
@@ -52,47 +54,69 @@ padding:.1rem .6rem .1rem 0;border:0;background:none;font-variant-numeric:tabula
 
 
 def facts_html(title: str, facts: Iterable[tuple[str, str]]) -> str:
-    """What is known of one thing, a line each."""
+    """An HTML table of names and values, with a title."""
     rows = "".join(f"<tr><td class=x>{text(name)}</td><td>{text(value)}</td></tr>" for name, value in facts)
     return f"{opening()}<div class=h><b>{text(title)}</b></div><div class=w><table class=f>{rows}</table></div></div>"
 
 
-def table_html(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], remark: str = "") -> str:
-    """A table with a heading."""
-    head = "".join(f"<th>{text(column)}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+def table_html(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], remark: str = "", *, prose: Container[str] = ()
+) -> str:
+    """An HTML table with a title, column headings and an optional remark.
+
+    Args:
+        title: a sentence.
+        columns: their names.
+        rows: the cells, one for each column.
+        remark: shown below the table; nothing if empty.
+        prose: names of columns that hold sentences: they are left-aligned, wrap, and may be longer than names.
+    """
+    kinds = [(" class=s", _LONGEST_SENTENCE) if column in prose else ("", _LONGEST_NAME) for column in columns]
+    head = "".join(f"<th{kind}>{text(column)}</th>" for (kind, _), column in zip(kinds, columns, strict=True))
+    body = "".join(
+        "<tr>" + "".join(f"<td{kind}>{text(cell, most)}</td>" for (kind, most), cell in zip(kinds, row, strict=True))
+        for row in rows
+    )
     note = f"<div class=n>{text(remark)}</div>" if remark else ""
     return (
-        f"{opening()}<div class=h><b>{text(title)}</b></div><div class=w><table><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table></div>{note}</div>"
+        f"{opening()}<div class=h><b>{text(title, _LONGEST_SENTENCE)}</b></div><div class=w><table>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{note}</div>"
     )
 
 
-def text(raw: str, longest: int = _LONGEST) -> str:
-    """Text from a file as HTML that shows just this text: control characters told, markup escaped, ends cut."""
-    return html.escape(printable(raw if len(raw) <= longest else f"{raw[:longest]}…"))
+def text(raw: str, longest: int = _LONGEST_NAME) -> str:
+    """Untrusted text as HTML: cut to a maximum length, control characters and markup escaped."""
+    return html.escape(printable(shortened(raw, longest)))
+
+
+def shortened(raw: str, longest: int = _LONGEST_NAME) -> str:
+    """Text of at most so many characters; an ellipsis stands for what is cut off."""
+    return raw if len(raw) <= longest else f"{raw[:longest]}…"
 
 
 def opening() -> str:
-    """The style sheet, and the start of a box that it applies to."""
-    # The classes keep MathJax from typesetting names with dollar signs in them.
+    """The style sheet and the opening tag of the element that it styles."""
+    # The classes keep MathJax from typesetting names that contain dollar signs.
     return f'{STYLE}<div class="lzc tex2jax_ignore mathjax_ignore">'
 
 
 def printable(name: str) -> str:
-    """A name that cannot disturb a terminal: control characters are escaped."""
+    """A name that is safe to print in a terminal: control characters are escaped."""
     return name if name.isprintable() else repr(name)[1:-1]
 
 
 def without_controls(name: str) -> str:
-    """A name as it is, but for what moves a terminal's cursor or turns its text around; tabs and line ends stay."""
+    """Text with its non-printable characters escaped, except tabs and line ends.
+
+    This covers the characters that move the cursor of a terminal or change the direction of text.
+    """
     if name.isprintable():
         return name
     return "".join(letter if letter.isprintable() or letter in "\t\n" else repr(letter)[1:-1] for letter in name)
 
 
 def human_size(count: int) -> str:
-    """A byte count with three digits or so and a binary unit: `1.5 MiB`."""
+    """A byte count in about three digits with a binary unit, such as `1.5 MiB`."""
     size = float(count)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if size < 1024:

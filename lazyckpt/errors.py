@@ -1,15 +1,15 @@
-"""The errors lazyckpt raises: one root, and beside it the builtin type that MindSpore documents.
+"""The errors that lazyckpt raises, with the builtin base classes that MindSpore documents.
 
-Rules: a fault of the *file* is a `ValueError`, a fault of the *caller's types* is a `TypeError`, as in
-`mindspore.load_checkpoint`; everything is also a `LazyCkptError`. A message says what is wrong, where (file, byte
-offset, parameter), what was expected and what to do. No message ever carries a key.
+A problem with a file is a `ValueError`, an argument of the wrong type is a `TypeError`, as in
+`mindspore.load_checkpoint`; every error is also a `LazyCkptError`. A message says what is wrong, where (file, byte
+offset, parameter), what was expected and what to do. Messages never contain a key.
 """
 
 from __future__ import annotations
 
 
 class LazyCkptError(Exception):
-    """The root of every error that lazyckpt raises on purpose."""
+    """The base class of every error that lazyckpt raises deliberately."""
 
 
 class ArgumentTypeError(LazyCkptError, TypeError):
@@ -17,48 +17,48 @@ class ArgumentTypeError(LazyCkptError, TypeError):
 
 
 class ArgumentValueError(LazyCkptError, ValueError):
-    """An argument has the right type and an impossible value."""
+    """An argument has the right type but an invalid value."""
 
 
 class MissingFile(LazyCkptError, ValueError, FileNotFoundError):
-    """The checkpoint does not exist (a `ValueError` for MindSpore's sake, a `FileNotFoundError` for Python's)."""
+    """The checkpoint does not exist. It is a `ValueError` as in MindSpore, and also a `FileNotFoundError`."""
 
     def __new__(cls, *arguments: object) -> MissingFile:
-        """Make room as `OSError` does; libraries that pickle errors (tblib, for dask) would ask `ValueError`."""
+        """Create the object as `OSError` does. Libraries that pickle errors (tblib, used by dask) require it."""
         return FileNotFoundError.__new__(cls, *arguments)
 
 
 class UnreadableFile(LazyCkptError, ValueError):
-    """The file exists and cannot be read: permissions, a folder, a pipe, an I/O error (see `__cause__`)."""
+    """The file exists but cannot be read: permissions, a folder, a pipe or an I/O error."""
 
 
 class UnwritableFile(LazyCkptError, OSError):
-    """A file cannot be written: permissions, a full disk, an I/O error (see `__cause__`). What was there stays."""
+    """A file cannot be written: permissions, a full disk, an I/O error (see `__cause__`). The old file is kept."""
 
     def __str__(self) -> str:
         return str(self.args[-1])
 
 
 class MissingFolder(UnwritableFile, FileNotFoundError):
-    """The folder that a file should be written to does not exist."""
+    """The folder of the file to write does not exist."""
 
 
 class FileInTheWay(UnwritableFile, FileExistsError):
-    """A file that must not be replaced has the name that a file should be written under: it is the input, or there."""
+    """The path of the file to write is an existing file that must not be replaced, or the input itself."""
 
 
 class FolderInTheWay(UnwritableFile, IsADirectoryError):
-    """A folder has the name that a file should be written under."""
+    """The path of the file to write is a folder."""
 
 
 class FileFault(LazyCkptError, ValueError):
-    """Something is wrong with the bytes of a file.
+    """A problem with the contents of a file.
 
     Attributes:
-        what: the fault in one sentence, without its place.
-        file: the path, once it is known.
+        what: the problem in one sentence, without the file, offset and parameter.
+        file: the path, or None as long as it is unknown.
         offset: the byte offset (in the plaintext for encrypted files), or None.
-        parameter: the parameter concerned, or None.
+        parameter: the name of the affected parameter, or None.
     """
 
     def __init__(
@@ -89,54 +89,54 @@ def _restore(
 
 
 class CorruptFile(FileFault):
-    """The bytes break the rules of their format."""
+    """The file violates the rules of its format."""
 
 
 class TruncatedFile(CorruptFile):
-    """The file ends before the structure it announces."""
+    """The file ends inside a structure whose length it states."""
 
 
 class WrongFormat(FileFault):
-    """The file is whole, but it is something else: a Git LFS pointer, a torch archive, HDF5."""
+    """The file has another format, such as a Git LFS pointer, a torch archive or HDF5."""
 
 
 class EncryptedFile(FileFault):
-    """The file is encrypted and no key was given."""
+    """The file is encrypted, but no key was given."""
 
 
 class WrongKey(FileFault):
-    """The key does not open the file, or the mode is not the file's, or the file is not encrypted at all."""
+    """The key or the mode does not match the file, or the file is not encrypted."""
 
 
 class DamagedBlock(CorruptFile):
-    """An encrypted block does not authenticate, or its padding is impossible."""
+    """An encrypted block fails authentication, or its padding is invalid."""
 
 
 class CipherUnavailable(LazyCkptError, ValueError):
-    """The OpenSSL in use lacks a cipher."""
+    """The installed OpenSSL does not provide the cipher."""
 
 
 class ChangedFile(FileFault):
-    """The file changed between the moment it was opened or indexed and the moment it was read."""
+    """The file changed after it was opened or indexed."""
 
 
 class StaleIndex(FileFault):
-    """The index and the file disagree: the index is of another file, of another version, or forged."""
+    """The index does not match the file. It belongs to another file or another version, or it is forged."""
 
 
 class NothingLoaded(FileFault):
-    """The file holds no parameters, or none is left after the filters."""
+    """The file has no parameters, or the filters leave none."""
 
 
 class ChoiceFunctionFailed(LazyCkptError, ValueError):
-    """`choice_func` raised; its exception is the `__cause__`."""
+    """`choice_func` raised an exception, which is the `__cause__`."""
 
 
 class NetMismatch(LazyCkptError, RuntimeError):
-    """A net and a checkpoint do not fit; the net was left as it was.
+    """A checkpoint does not match a net; the net is unchanged.
 
     Attributes:
-        refusals: (parameter, reason) for everything that does not fit.
+        refusals: (parameter, reason) for each mismatch.
     """
 
     def __init__(self, message: str, refusals: tuple[tuple[str, str], ...] = ()) -> None:
@@ -145,15 +145,15 @@ class NetMismatch(LazyCkptError, RuntimeError):
 
 
 class NotPicklable(LazyCkptError, TypeError):
-    """What cannot be sent to another process: it holds a key, or bytes that are in no file."""
+    """The object cannot be pickled. It holds a key, or bytes that are not in a file."""
 
 
 class MissingPackage(LazyCkptError, ImportError):
-    """An optional package is not installed; the message says how to get it."""
+    """An optional package is not installed; the message says how to install it."""
 
 
 class WorkerDied(LazyCkptError, RuntimeError):
-    """A task killed the process that ran it, by itself and not for the first time; see `__cause__`."""
+    """A task repeatedly killed its process, even when it ran alone (see `__cause__`)."""
 
 
 class ClosedCheckpoint(LazyCkptError, ValueError):

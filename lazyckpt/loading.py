@@ -22,18 +22,16 @@ from lazyckpt.errors import (
 from lazyckpt.formats import FORMAT_NAMES, FORMATS, Format
 from lazyckpt.formats.detect import HEAD, diagnose, recognised
 from lazyckpt.index import Index
-from lazyckpt.index.build import AUTO, MEMORY, Wishes, check_place, index_in_memory
-from lazyckpt.index.selection import AllNames, ChoiceFunction, Names, Selection, SomeNames, check_prefix, choose
-from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
-from lazyckpt.model.entry import REFUSED
-from lazyckpt.reading.handles import handle_of_nothing
+from lazyckpt.index.build import AUTO, MEMORY, WHERE, IndexOptions, open_indexed
+from lazyckpt.index.open_file import OpenFile, in_memory
+from lazyckpt.index.selection import AllNames, ChoiceFunction, Selection, check_prefix, choose
+from lazyckpt.reading.reader import FileReader
 from lazyckpt.runtime import log
-from lazyckpt.sharding.weight_map import SUFFIX as LISTING
-from lazyckpt.sharding.weight_map import OpenedSet, is_listing, open_path
+from lazyckpt.sharding.weight_map import open_set
 from lazyckpt.sources import CACHE_BYTES, BytesSource, Source
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import Key, KeyReference, Secret, no_key, secret_or_late
-from lazyckpt.sources.paths import absolute, exists, is_url, resolved, shown
+from lazyckpt.sources.paths import LISTING, absolute, as_path, exists, is_listing, is_url, redact_url, resolved
 
 
 def load_checkpoint(
@@ -104,19 +102,15 @@ def load_checkpoint(
         selection = Selection(choice=choice_func, wraps_faults=False)
     _check_options(ckpt_file_name, kind_of_key, dec_mode, crc_check, remove_redundancy, format)
     path = "" if isinstance(ckpt_file_name, io.BytesIO) else _check_file(ckpt_file_name, format)
-    where = check_place(index)
+    where = as_path(index, WHERE)
     if not isinstance(block_cache, int) or block_cache < 0:
         raise ArgumentValueError(f"block_cache must be a number of bytes, at least 0, not {block_cache!r}")
-    wishes = Wishes(cache=block_cache, format=format)
     if isinstance(ckpt_file_name, io.BytesIO):
-        opened = _open_bytes(ckpt_file_name, where, format)
+        file = _open_bytes(ckpt_file_name, where, format)
     else:
-        opened = open_path(path, key, dec_mode, where, wishes)
-    try:
-        checkpoint = _made(opened, selection, crc_check)
-    except BaseException:
-        opened.close()
-        raise
+        opener = open_set if is_listing(path) else open_indexed
+        file = opener(path, key, dec_mode, where, IndexOptions(cache=block_cache, format=format))
+    checkpoint = _select(file, selection, crc_check)
     if net is not None:
         from lazyckpt.frameworks.nets import load_param_into_net
 
@@ -140,32 +134,36 @@ def open_checkpoint(
         key = secret_or_late(dec_key)
     finally:
         dec_key = None  # so that no traceback's variables show it
-    place = _existing(path)
-    wishes = Wishes(cache=block_cache, format=format_of_name(place) if is_listing(place) else "")
-    opened = open_path(place, key, dec_mode, AUTO, wishes)
-    try:
-        return _made(opened, Selection(), crc_check=False)
-    except BaseException:
-        opened.close()
-        raise
+    found = _existing(path)
+    if is_listing(found):
+        options = IndexOptions(cache=block_cache, format=format_of_name(found))
+        return _select(open_set(found, key, dec_mode, AUTO, options), Selection(), crc_check=False)
+    file = open_indexed(found, key, dec_mode, AUTO, IndexOptions(cache=block_cache))
+    return _select(file, Selection(), crc_check=False)
 
 
-def _open_bytes(data: io.BytesIO, where: str, form: str) -> OpenedSet:
-    """Bytes in memory, as a set of one file that has no index but in memory."""
+def _open_bytes(data: io.BytesIO, where: str, form: str) -> OpenFile:
+    """Bytes in memory, with an index in memory."""
     if where not in (AUTO, MEMORY):
         raise ArgumentValueError(f"bytes in memory have no place for an index: leave index at {AUTO!r}, not a path")
-    source = BytesSource(data.getvalue(), "<BytesIO>")
-    return OpenedSet(source, index_in_memory(source, form), FORMATS[form], handle_of_nothing(OpenedSet.payloads))
+    return in_memory(BytesSource(data.getvalue(), "<BytesIO>"), FORMATS[form])
 
 
-def _made(opened: OpenedSet, selection: Selection, crc_check: bool) -> Checkpoint:
-    source, index, form, _ = opened
-    if crc_check:
-        _check_crc(source, form)
-    names = _names(index, selection, source.name)
-    if not len(names):
-        raise NothingLoaded(_why_nothing(source, index, selection), file=source.name)
-    return Checkpoint(source, index, opened.payloads(), names)
+def _select(file: OpenFile, selection: Selection, crc_check: bool) -> Checkpoint:
+    """The checkpoint of an open file, which is closed if there is none."""
+    source, index = file.source, file.index
+    try:
+        if crc_check:
+            _check_crc(source, file.format)
+        if selection.specify is not None or selection.drop is not None:
+            log.info("specify_prefix and filter_prefix are deprecated in MindSpore; choice_func replaces both")
+        names = choose(index, selection, source.name)
+        if not len(names):
+            raise NothingLoaded(_why_nothing(source, index, selection), file=source.name)
+        return Checkpoint(FileReader(file), names)
+    except BaseException:
+        file.close()
+        raise
 
 
 def _check_options(
@@ -200,7 +198,7 @@ def _check_file(name: object, form: str) -> str:
         raise ArgumentTypeError(
             f"For 'load_checkpoint', the argument 'ckpt_file_name' must be a string or a path, but got {type(name)}."
         )
-    name = shown(path)
+    name = redact_url(path)
     if not name.endswith((form, f".{form}{LISTING}")):
         raise ArgumentValueError(
             f"For 'load_checkpoint', the checkpoint file's name must end as 'format' says, but got file_name:"
@@ -233,13 +231,13 @@ def _existing(path: str) -> str:
     """A file's path, links resolved; of a listing not, because a set stands beside its listing's name."""
     if "\0" in path:
         raise ArgumentValueError(f"embedded null byte in the file's name {path!r}")
-    place = absolute(path) if is_listing(path) else resolved(path)
-    if not is_url(place) and not os.path.exists(place):  # an object that is not there is told when it is opened
+    found = absolute(path) if is_listing(path) else resolved(path)
+    if not is_url(found) and not os.path.exists(found):  # a missing object is found out when it is opened
         raise MissingFile(
-            f"For 'load_checkpoint', the checkpoint file: {place} does not exist, please check whether the"
+            f"For 'load_checkpoint', the checkpoint file: {found} does not exist, please check whether the"
             " 'ckpt_file_name' is correct."
         )
-    return place
+    return found
 
 
 def _check_crc(source: Source, form: Format) -> None:
@@ -259,31 +257,6 @@ def _redundancy(checkpoint: Checkpoint, asked: bool) -> bool:
     if told != asked:
         log.warning("%s says remove_redundancy=%s: that is used, not %s", checkpoint.path, told, asked)
     return told
-
-
-def _names(index: Index, selection: Selection, file: str) -> Names:
-    if selection.specify is not None or selection.drop is not None:
-        log.info("specify_prefix and filter_prefix are deprecated in MindSpore; choice_func replaces both")
-    irregular = index.irregular()
-    if selection.keeps_all and not irregular:
-        return AllNames(index)
-    chosen = choose(index, selection, file)
-    for entry in irregular:
-        if entry.name not in chosen:
-            continue
-        if entry.kind == REFUSED:
-            raise CorruptFile(entry.reason, offset=entry.start, parameter=entry.name, file=file)
-        if PARAM_KEY_MARK in entry.name:
-            chosen[entry.name.partition(PARAM_KEY_MARK)[0]] = chosen.pop(entry.name)
-        elif len(entry.name) > MAX_PARAMETER_NAME:
-            raise CorruptFile(
-                f"its name has {len(entry.name):,} characters, a Parameter's has at most {MAX_PARAMETER_NAME:,}; leave"
-                " it out with choice_func",
-                offset=entry.start,
-                parameter=entry.name,
-                file=file,
-            )
-    return SomeNames(chosen)
 
 
 def _why_nothing(source: Source, index: Index, selection: Selection) -> str:
@@ -334,13 +307,12 @@ def open_all(
         key = secret_or_late(dec_key)
     finally:
         dec_key = None  # so that no traceback's variables show it
-    place = os.fspath(path)
-    if is_listing(place):
-        if not exists(place):
-            raise MissingFile(f"{place} does not exist, please check the name and the folder")
-        wishes = Wishes(cache=block_cache, format=format_of_name(place))
+    found = os.fspath(path)
+    options = IndexOptions(cache=block_cache)
+    if not is_listing(found):
+        file = open_indexed(resolved(found), key, dec_mode, index, options)
+    elif exists(found):
+        file = open_set(found, key, dec_mode, index, options._replace(format=format_of_name(found)))
     else:
-        place = resolved(place)
-        wishes = Wishes(cache=block_cache)
-    opened = open_path(place, key, dec_mode, index, wishes)
-    return Checkpoint(opened.source, opened.entries, opened.payloads(), AllNames(opened.entries))
+        raise MissingFile(f"{found} does not exist, please check the name and the folder")
+    return Checkpoint(FileReader(file), AllNames(file.index))

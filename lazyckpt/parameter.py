@@ -1,4 +1,4 @@
-"""`Parameter`: one tensor of a checkpoint, known by name, shape and dtype, read when looked at.
+"""`Parameter`: one lazy tensor of a checkpoint. Name, shape and dtype come from the index.
 
 The contract (tests/test_parameter.py checks each sentence):
 
@@ -20,7 +20,7 @@ from lazyckpt.display import without_controls
 from lazyckpt.model.dtypes import DType, of_array
 from lazyckpt.model.entry import Entry
 from lazyckpt.reading.decoding import dtype_of
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import Reader
 from lazyckpt.runtime.optional import optional_import
 
 if TYPE_CHECKING:
@@ -28,21 +28,26 @@ if TYPE_CHECKING:
 
 
 class Parameter:
-    """One lazy tensor. Made by `load_checkpoint`; safe for many threads.
+    """One lazy tensor of a checkpoint. Safe for many threads.
+
+    >>> weight = lazyckpt.load_checkpoint("LeNet5-1_32.ckpt")["conv1.weight"]
+    >>> weight
+    Parameter (name=conv1.weight, shape=(6, 1, 5, 5), dtype=Float32, requires_grad=True)
+    >>> weight[0, 0, 0].shape  # reads 20 bytes
+    (5,)
 
     Attributes:
-        name: the name in the file, without white space at its ends, as MindSpore has it.
-        requires_grad: True; kept for the sake of code written for MindSpore.
+        name: the name in the file, stripped of white space at its ends, as in MindSpore.
+        requires_grad: True; kept for code that was written for MindSpore.
     """
 
-    __slots__ = ("__weakref__", "_data", "_dtype", "_entry", "_payloads", "name", "requires_grad")
+    __slots__ = ("__weakref__", "_data", "_entry", "_reader", "name", "requires_grad")
 
-    def __init__(self, entry: Entry, payloads: Payloads) -> None:
+    def __init__(self, entry: Entry, reader: Reader) -> None:
         self.name = entry.name.strip()
         self.requires_grad = True
         self._entry = entry
-        self._payloads = payloads
-        self._dtype = dtype_of(entry)
+        self._reader = reader
         self._data: npt.NDArray[Any] | None = None
 
     @property
@@ -55,7 +60,7 @@ class Parameter:
         """The element type: `str()` is MindSpore's name, `.numpy` the numpy dtype. Reads nothing."""
         if self._data is not None:
             return of_array(self._data)
-        return self._dtype
+        return dtype_of(self._entry)
 
     @property
     def size(self) -> int:
@@ -83,42 +88,43 @@ class Parameter:
         return self._data is not None
 
     @property
-    def origin(self) -> tuple[Entry, Payloads] | None:
-        """Where the value lies in its file; None if it was replaced in memory. Reads nothing."""
-        return (self._entry, self._payloads) if self._data is None else None
+    def origin(self) -> tuple[Entry, Reader] | None:
+        """The entry and the reader of the value; None if it was replaced in memory. Reads nothing."""
+        return (self._entry, self._reader) if self._data is None else None
 
     def asnumpy(self, *, copy: bool = False) -> npt.NDArray[Any]:
         """The values as a numpy array.
 
         Args:
-            copy: give an aligned, writable array of its own.
+            copy: return a new, aligned, writable array.
 
         Returns:
-            For a plain local file a read-only view of the file's pages (it may be unaligned, as MindSpore leaves
-            contents), at no cost until it is looked at. From any other source, or with `copy=True`, a new array.
+            For a plain local file a read-only view of the memory-mapped file, whose pages are read on first access (it
+            may be unaligned, because MindSpore does not align values). For any other source, or with `copy=True`, a
+            new array.
 
         Raises:
-            StaleIndex: the file no longer has this parameter where the index says.
-            ChangedFile: the file shrank since it was opened.
+            StaleIndex: this parameter is no longer where the index says.
+            ChangedFile: the file has shrunk since it was opened.
 
         Cost: parses the header again (about 60 bytes); a copy allocates `nbytes`.
         """
         if self._data is not None:
             return self._data.copy() if copy else self._data
-        return self._payloads.copy(self._entry) if copy else self._payloads.view(self._entry)
+        return self._reader.copy(self._entry) if copy else self._reader.view(self._entry)
 
     def writable(self) -> npt.NDArray[Any]:
-        """The values in writable memory that nobody else sees: for handing to a framework.
+        """The values as a private, writable array, for handing to a framework.
 
-        For a large value of a plain local file a private copy-on-write map of just its pages (no copy until it is
-        written to, and the file never changes), else a copy. Raises as `asnumpy` does.
+        For a large value of a plain local file this is a private copy-on-write map of its pages (nothing is copied
+        until it is written to, and the file never changes), otherwise a copy. Raises as `asnumpy` does.
 
         Cost: parses the header again; a copy allocates `nbytes`.
         """
-        return self._data.copy() if self._data is not None else self._payloads.writable(self._entry)
+        return self._data.copy() if self._data is not None else self._reader.writable(self._entry)
 
     def to_torch(self) -> Any:
-        """The values as a torch tensor in memory of its own (see `writable`).
+        """The values as a torch tensor that shares no memory with this one (see `writable`).
 
         Raises:
             MissingPackage: torch is not installed.
@@ -132,14 +138,13 @@ class Parameter:
         return torch.to_tensor(self.writable())
 
     def to_dask(self, chunks: Any = None) -> Any:
-        """The values as a dask array whose tasks read their own part of the file.
+        """The values as a dask array, whose tasks each read their part of the file.
 
-        What travels to workers is how the file is opened (see `__reduce__`), never a value; they must see it under the
-        same path. A value that was set in memory is in the graph, as any array of numpy's is.
+        Workers receive how to open the file (see `__reduce__`), never a value; they must find it under the same path.
+        A value that was set in memory is embedded in the graph, as a numpy array is.
 
         Args:
-            chunks: as dask takes them; None for runs of the file of about 64 MiB: rows, or parts of rows that are
-                larger.
+            chunks: dask's `chunks` argument; None for runs of about 64 MiB in the file: rows, or parts of larger rows.
 
         Raises:
             MissingPackage: dask is not installed.
@@ -147,15 +152,15 @@ class Parameter:
         Returns:
             A `dask.array.Array` of this shape and numpy dtype.
 
-        Cost: reads nothing. Each task opens the file warm, unless its process has it open, and reads one chunk; a
-        slice of the array reads the bytes of the slice.
+        Cost: reads nothing. Each task opens the file with its index, unless its process has it open, and reads one
+        chunk. A slice of the array reads only the bytes of the slice.
         """
         from lazyckpt.tensors import dask
 
         return dask.to_array(self, self._token(), chunks) if self._data is None else dask.of_memory(self._data, chunks)
 
     def to_mindspore(self) -> Any:
-        """The values as a MindSpore Parameter in memory of its own (see `writable`; bfloat16 and Int4 are copied).
+        """The values as a MindSpore Parameter of its own (see `writable`; bfloat16 and Int4 are copied).
 
         Raises:
             MissingPackage: MindSpore is not installed.
@@ -168,15 +173,20 @@ class Parameter:
         return mindspore.to_parameter(self.name, self.writable(), self.dtype.name)
 
     def set_data(self, data: npt.ArrayLike) -> None:
-        """Replace the value in memory; shape and dtype follow it. The file is not touched.
+        """Replace the value in memory, with its shape and dtype. The file is not touched.
+
+        >>> bias = lazyckpt.load_checkpoint("LeNet5-1_32.ckpt")["fc3.bias"]
+        >>> bias.set_data([1.0, 2.0])
+        >>> bias.shape, str(bias.dtype)
+        ((2,), 'Float64')
 
         Args:
-            data: an array of any shape, or what numpy makes one of.
+            data: an array of any shape, or anything that `numpy.asarray` accepts.
 
         Raises:
-            ArgumentTypeError: MindSpore has no dtype for it.
+            ArgumentTypeError: MindSpore has no such dtype.
 
-        Cost: none for a little-endian array, which is kept and not copied. Reads nothing.
+        Cost: none for a little-endian array, which is kept without a copy. Reads nothing.
         """
         array = np.asarray(data)
         self._data = array.astype(of_array(array).numpy, copy=False)  # in little-endian order
@@ -185,7 +195,7 @@ class Parameter:
         """The value of a one-element parameter as a Python number.
 
         Raises:
-            ValueError: there is not exactly one element.
+            ValueError: it does not have exactly one element.
 
         Cost: as `asnumpy`.
         """
@@ -196,27 +206,27 @@ class Parameter:
         return self.asnumpy().tobytes()
 
     def stats(self) -> Statistics:
-        """Count, minimum, maximum, mean, standard deviation, L2 norm, zeros, NaNs and infinities, as a table of a row.
+        """Count, minimum, maximum, mean, standard deviation, L2 norm, zeros, NaNs and infinities: a table of one row.
 
-        Cost: reads the value once; some MiB of memory, however large it is.
+        Cost: reads the value once, with a few MiB of memory however large it is.
         """
         from lazyckpt.statistics.stream import statistics_of
 
-        return statistics_of(self._payloads, {self.name: self._entry if self._data is None else self._data})
+        return statistics_of(self._reader, {self.name: self._entry if self._data is None else self._data})
 
     def __getitem__(self, key: Any) -> Any:
         """`asnumpy()[key]`, reading only the bytes that the answer needs."""
         if self._data is not None:
             return self._data[key]
-        return self._payloads.part(self._entry, key)
+        return self._reader.part(self._entry, key)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What pickles: how the file was opened, where the value lies in it, and what was set in memory.
+        """Pickle how the file was opened, where the value is in it, and the value that was set in memory.
 
         Raises:
-            NotPicklable: the checkpoint was opened with a key that is no `KeyReference`, or from bytes in memory.
+            NotPicklable: the checkpoint was opened with a key that is not a `KeyReference`, or from bytes in memory.
         """
-        return _unpickled, (self.name, self._entry, self._payloads, self.requires_grad, self._data)
+        return _unpickled, (self.name, self._entry, self._reader, self.requires_grad, self._data)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -233,7 +243,7 @@ class Parameter:
         return int(self.item())
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        """Numpy's protocol (version 2): a view where possible, a copy where asked for or needed."""
+        """The numpy array protocol (version 2): a view where possible, a copy where requested or needed."""
         wanted = None if dtype is None else np.dtype(dtype)
         converts = wanted is not None and wanted != self.dtype.numpy
         if converts and copy is False:
@@ -242,10 +252,10 @@ class Parameter:
         return array.astype(wanted) if converts else array
 
     def __dlpack__(self, *, copy: bool | None = None, **options: Any) -> Any:
-        """DLPack, over memory that may be written to (see `writable`): who takes it may write to it.
+        """DLPack, over writable memory (see `writable`), because the consumer may write to it.
 
         Raises:
-            BufferError: the value is to be shared (`copy=False`), and lies in a file.
+            BufferError: `copy=False`, and the value is in a file, which cannot be shared.
         """
         return self._exportable(copy).__dlpack__(**options)
 
@@ -265,12 +275,13 @@ class Parameter:
         return f"Parameter (name={name}, shape={self.shape}, dtype={self.dtype}, requires_grad={self.requires_grad})"
 
     def _token(self) -> tuple[Any, ...]:
-        """What tells this value from any other, also of another version of its file."""
-        hold = self._payloads.hold
-        return (id(self._payloads) if hold is None else (hold.handle.arguments, hold.entries.fingerprint), self._entry)
+        """A key that identifies this value, and the version of its file."""
+        file = self._reader.file
+        opened = id(self._reader) if file.handle is None else (file.handle.arguments, file.index.fingerprint)
+        return opened, self._entry
 
     def _repr_html_(self) -> str:
-        """What is known without reading the value."""
+        """The facts that need no read."""
         from lazyckpt.display import facts_html, human_size
 
         extents = self._entry.all_extents
@@ -289,9 +300,9 @@ class Parameter:
 
 
 def _unpickled(
-    name: str, entry: Entry, payloads: Payloads, requires_grad: bool, data: npt.NDArray[Any] | None
+    name: str, entry: Entry, reader: Reader, requires_grad: bool, data: npt.NDArray[Any] | None
 ) -> Parameter:
-    """A parameter as it was when it was pickled."""
-    made = Parameter(entry, payloads)
+    """A parameter, as it was when it was pickled."""
+    made = Parameter(entry, reader)
     made.name, made.requires_grad, made._data = name, requires_grad, data
     return made

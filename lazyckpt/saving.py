@@ -1,8 +1,8 @@
-"""`save_checkpoint`: MindSpore's arguments, checked in MindSpore's order, and what they write.
+"""`save_checkpoint`, with MindSpore's arguments, checked in MindSpore's order.
 
-The rules are MindSpore's but for these: the old file stays until the new one is whole; contents are aligned unless
-`align=1`; the index is written along; empty tensors and plain Tensors of a dict are written too; what MindSpore writes
-and cannot load (a checksum beside a key, maps with either) is refused.
+It differs from MindSpore's in these points: the old file stays until the new one is complete; payloads are aligned
+unless `align=1`; the index is written with the file; empty tensors and plain Tensors in a dict are written too;
+combinations that MindSpore writes but cannot load are refused (a checksum with a key, a map with either).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from lazyckpt.frameworks.nets import values_of
 from lazyckpt.runtime import log
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import Secret, no_key
-from lazyckpt.sources.paths import on_this_machine
+from lazyckpt.sources.paths import require_local
 from lazyckpt.writing.adapters import is_parameter, is_tensor, item_of
 from lazyckpt.writing.export import lock_of
-from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, check, save
+from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, WriteOptions, check, save
 from lazyckpt.writing.items import Item, snapshot
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
 
@@ -50,41 +50,46 @@ def save_checkpoint(
     align: int = ALIGNMENT,
     mode: int = READ_ONLY,
 ) -> Future[None] | None:
-    """Save values to a file: `mindspore.save_checkpoint`, whole or not at all.
+    """Save values to a file atomically, with the arguments of `mindspore.save_checkpoint`.
+
+    >>> import numpy as np
+    >>> lazyckpt.save_checkpoint({"w": np.ones((2, 3), "float32"), "note": "mine"}, "new.ckpt")
+    >>> lazyckpt.load_checkpoint("new.ckpt")
+    {'w': Parameter (name=w, shape=(2, 3), dtype=Float32, requires_grad=True), 'note': <str of 4 characters>}
 
     Args:
         save_obj: a MindSpore Cell; a list of Parameters or of dicts `{"name": …, "data": Tensor}`; a dict of
-            Parameters, Tensors, arrays and strings; or a `Checkpoint`, whose values are copied a piece at a time.
-        ckpt_file_name: the file; if its name does not end in `format`, that is appended.
-        integrated_save: for a Cell in a parallel run: merge the slices of each parameter.
-        async_save: return at once and write on another thread (`True`, `"thread"` or `"process"`: the work leaves
-            Python to others). What is in memory is copied first; what lies in a file is read later, so a `Checkpoint`
-            must stay open until then. One file is written after the other.
+            Parameters, Tensors, arrays and strings; or a `Checkpoint`, whose values are copied in pieces.
+        ckpt_file_name: the file; `format` is appended as an extension unless the name ends with it.
+        integrated_save: for a Cell in a parallel run, merge the slices of each parameter.
+        async_save: return immediately and write on a background thread (`True`, `"thread"` and `"process"` mean the
+            same). Values in memory are copied before the return. Values in a file are read later, so a `Checkpoint`
+            must stay open until then. Files are written one after the other.
         append_dict: further values: numbers, bools, strings, Parameters, Tensors, Generators.
-        enc_key: encrypt with this key.
+        enc_key: the key to encrypt with.
         enc_mode: AES-GCM, AES-CBC or SM4-CBC.
-        choice_func: called with each name of `save_obj`; those for which it is true are saved.
+        choice_func: a function of the name; values of `save_obj` for which it returns true are saved.
         crc_check: store a checksum.
         format: `ckpt` or `safetensors`.
-        remove_redundancy: for safetensors: say in the file that it was saved without redundancy (or with).
-        align: contents begin at multiples of so many bytes, so that they can be mapped; MindSpore reads them all the
-            same. 1 gives MindSpore's own bytes.
-        mode: permission bits; MindSpore's files can only be read, by their owner.
+        remove_redundancy: for safetensors, record in the file whether redundancy was removed.
+        align: the alignment of payloads in bytes, so that they can be mapped. MindSpore reads files of any alignment;
+            1 writes the same bytes as MindSpore.
+        mode: permission bits. By default, as in MindSpore, the owner can read the file and nobody can write to it.
 
     Returns:
-        None; with `async_save` a Future, whose `result()` raises what went wrong (it is logged as well).
+        None, or with `async_save` a Future, whose `result()` raises the error if saving failed (it is also logged).
 
     Raises:
-        TypeError: an argument, or a value, has the wrong type (`ArgumentTypeError`).
-        ValueError: an argument has an impossible value, or the format cannot hold a value (`ArgumentValueError`).
-        OSError: the file cannot be written (`UnwritableFile`, `MissingFolder`, `FolderInTheWay`). In every case what
-            was there before stays.
+        TypeError: an argument or a value has the wrong type (`ArgumentTypeError`).
+        ValueError: an argument has an invalid value, or the format cannot hold a value (`ArgumentValueError`).
+        OSError: the file cannot be written (`UnwritableFile`, `MissingFolder`, `FolderInTheWay`). An existing file
+            is kept after every error.
 
-    Cost: reads each value once, a piece at a time; the file is synced before it is renamed, its index written along.
+    Cost: reads each value once, in pieces. Syncs the file before renaming it, and writes its index.
     """
     kind_of_key = type(enc_key)
     key = Secret(enc_key) if isinstance(enc_key, bytes) else None
-    enc_key = None  # so that no traceback's variables show it
+    enc_key = None  # keeps the key out of tracebacks that show local variables
     path = _check_file(save_obj, ckpt_file_name, format)
     if not isinstance(integrated_save, bool):
         raise ArgumentTypeError(f"The input value must be a bool, but got {type(integrated_save).__name__}.")
@@ -92,12 +97,14 @@ def save_checkpoint(
     appended = _check_append(append_dict)
     _check_options(kind_of_key, enc_mode, crc_check, format, remove_redundancy)
     chosen = _items(save_obj, integrated_save, choice_func)
-    items = list({item.name: item for item in [*chosen, *appended]}.values())  # the first place, the last value
+    items = list(
+        {item.name: item for item in [*chosen, *appended]}.values()
+    )  # a repeated name keeps its first position and its last value
     metadata = dict(_METADATA) if items else {}
     if remove_redundancy is not None and items:
         metadata[REMOVE_REDUNDANCY] = str(remove_redundancy)
     lock = lock_of(key, enc_mode) if key is not None and items else None
-    how = How(format, lock, crc_check, align, mode, metadata)
+    how = WriteOptions(format, lock, crc_check, align, mode, metadata)
     check(items, how)
     if not async_save:
         save(path, items, how)
@@ -106,7 +113,7 @@ def save_checkpoint(
     return _background_work.submit(_save_and_tell, path, copies, how)
 
 
-def _save_and_tell(path: str, items: list[Item], how: How) -> None:
+def _save_and_tell(path: str, items: list[Item], how: WriteOptions) -> None:
     try:
         save(path, items, how)
     except BaseException:
@@ -115,7 +122,7 @@ def _save_and_tell(path: str, items: list[Item], how: How) -> None:
 
 
 def _begin() -> None:
-    """A thread for saving in the background, which is waited for when Python ends."""
+    """Create the executor that saves in the background; Python waits for its thread at exit."""
     global _background_work
     _background_work = ThreadPoolExecutor(1, thread_name_prefix="lazyckpt-save")
 
@@ -123,13 +130,14 @@ def _begin() -> None:
 _background_work: ThreadPoolExecutor
 _begin()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin)  # a forked child has none of its parent's threads
+    os.register_at_fork(after_in_child=_begin)  # threads do not survive a fork
 
 
 def _items(save_obj: Any, integrated_save: bool, choice: ChoiceFunction | None) -> list[Item]:
-    """What is to be saved, in order; a name may come twice."""
+    """The items to save, in order; names may be repeated."""
     if isinstance(save_obj, Checkpoint):
-        return [save_obj.item(name, name) for name in save_obj if choice is None or choice(name)]
+        access = save_obj._access
+        return [access.item(name, name) for name in save_obj if choice is None or choice(name)]
     if isinstance(save_obj, list):
         named = [_listed(element, save_obj[0]) for element in save_obj]
     elif isinstance(save_obj, dict):
@@ -140,7 +148,7 @@ def _items(save_obj: Any, integrated_save: bool, choice: ChoiceFunction | None) 
 
 
 def _listed(element: Any, first: Any) -> tuple[str, Any]:
-    """An element of a list: all are dicts, or all are Parameters."""
+    """The name and value of a list element. The elements are either all dicts or all Parameters."""
     if not isinstance(first, dict):
         if not is_parameter(element):
             raise ArgumentTypeError(
@@ -190,7 +198,7 @@ def _check_file(save_obj: Any, name: object, form: object) -> str:
         raise ArgumentTypeError(
             f"For 'save_checkpoint', the parameter 'ckpt_file_name' must be a string or a path, but got {type(name)}."
         )
-    path = os.path.realpath(on_this_machine(path, SAVED_HERE))
+    path = os.path.realpath(require_local(path, SAVED_HERE))
     if os.path.isdir(path):
         raise FolderInTheWay(
             errno.EISDIR,
@@ -223,7 +231,7 @@ def _check_append(append_dict: Any) -> list[Item]:
 
 def _appended(name: Any, value: Any) -> Item:
     state = getattr(value, "get_state", None)
-    if callable(state) and type(value).__name__ == "Generator":  # of random numbers, MindSpore's
+    if callable(state) and type(value).__name__ == "Generator":  # MindSpore's random number generator
         value = state()
     allowed = isinstance(value, (bool, int, float, str)) and not isinstance(value, np.generic)
     if not isinstance(name, str) or not (allowed or is_tensor(value)):

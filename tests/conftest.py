@@ -1,4 +1,4 @@
-"""What holds for every test: its own cache folder, no file of its own left open, the same examples every time."""
+"""Fixtures and checks for all tests: a private cache, closed files, repeatable examples."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from hypothesis.strategies import none
 from lazyckpt import saving
 from lazyckpt.index import build
 
-# The oracle for what a file may look like is the parser that MindSpore forces. Asked for before protobuf is imported.
+# The reference parser is the pure-Python one that MindSpore selects. Must be set before protobuf is imported.
 os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
 
-# `pytest --hypothesis-profile=explore` looks for examples that nobody has seen.
-# How fast a machine is fails no test.
+# `pytest --hypothesis-profile=explore` searches for new examples.
+# A slow machine must not fail a test.
 unhurried = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-# A third of them stands for all while one works; the gate takes all (`--hypothesis-profile=same`).
+# The default runs a third of the examples; the gate runs all of them (`--hypothesis-profile=same`).
 settings.register_profile("fewer", max_examples=33, derandomize=True, **unhurried)
 settings.register_profile("same", derandomize=True, **unhurried)
 settings.register_profile("explore", max_examples=3000, **unhurried)
 settings.load_profile("fewer")
 
-# The suites beside a real framework, and in a real notebook, run where there is one.
+# Suites that need a framework or a notebook run only where it is installed.
 BESIDE = {
     "distributed": "dask",
     "mindspore": "mindspore",
@@ -47,8 +47,8 @@ PASSED = pytest.StashKey[bool]()
 
 
 def pytest_collection_finish():
-    """Leave what was imported and collected out of every later search for garbage: it stays until the end anyhow."""
-    # At its first example, Hypothesis asks who holds its random numbers, and would not find what is frozen.
+    """Freeze objects from imports and collection, so that garbage collections skip them."""
+    # On its first example, Hypothesis looks for references to its random generator, and cannot find frozen ones.
     find(none(), lambda _: True)
     gc.collect()
     gc.freeze()
@@ -56,7 +56,7 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Remember whether the test itself passed: the traceback of one that failed keeps its files open."""
+    """Record whether the test itself passed. The traceback of a failed test keeps its files open."""
     report = yield
     if report.when == "call":
         item.stash[PASSED] = report.passed
@@ -65,7 +65,7 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture
 def held():
-    """Holds up what is done in the background until `set` is called."""
+    """Blocks background saves until `set` is called."""
     gate = threading.Event()
     saving._background_work.submit(gate.wait, 20)
     yield gate
@@ -74,7 +74,7 @@ def held():
 
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path, monkeypatch):
-    """Indexes that cannot stand beside their file go here, never to the user's own cache."""
+    """A private cache folder for indexes, in place of the user's."""
     folder = tmp_path / "cache folder"
     monkeypatch.setenv("LAZYCKPT_CACHE", str(folder))
     return folder
@@ -82,7 +82,7 @@ def cache_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def walks(monkeypatch):
-    """Counts how often a file is walked: `len(walks)`."""
+    """The names of the files that are scanned, in order."""
     seen = []
 
     def scan(source, name):
@@ -96,21 +96,21 @@ def walks(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _closed_files(request, tmp_path):
-    """After a test that passed no file in its own folder is open; what a fixture opens, the fixture closes."""
+    """After a test that passed, no file in its temporary folder is open."""
     yield
     if request.node.stash.get(PASSED, False) and _open_in(tmp_path):
         gc.collect()
         assert _open_in(tmp_path) == []
 
 
-LASTING = "lazyckpt-save"  # what saves in the background waits for more
+LASTING = "lazyckpt-save"  # the thread of background saves lives on
 NOTHING = {"files": set(), "threads": set(), "processes": set()}
-PATIENCE = 10  # seconds for what is about to end, as others' threads may be
+PATIENCE = 10  # seconds to wait for threads and processes that are ending
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_left():
-    """After a module's tests there are no more descriptors, threads of lazyckpt's or processes than before."""
+    """After a module, no more descriptors, lazyckpt threads or processes exist than before."""
     before = _held()
     yield
     until = time.monotonic() + PATIENCE
@@ -121,7 +121,7 @@ def _nothing_left():
 
 
 def _held():
-    """What this process holds: open files but for pipes and terminals, threads, and child processes."""
+    """The resources of this process: files other than devices, threads, and children."""
     files = {target for target in _targets() if target.startswith("/") and not target.startswith(("/dev", "/proc"))}
     return {
         "files": files,
@@ -132,7 +132,7 @@ def _held():
 
 @pytest.fixture(scope="session")
 def entry_point():
-    """The `lazyckpt` command; `cli.app` would make it of its functions again at every call."""
+    """The `lazyckpt` command, built once. `cli.app` would build it from its functions on every call."""
     from typer.main import get_command
 
     from lazyckpt import cli
@@ -142,7 +142,7 @@ def entry_point():
 
 @pytest.fixture
 def run(entry_point, capsys):
-    """Runs a command: its exit code, what it printed, and its complaints."""
+    """Run a command; returns the exit code, stdout and stderr."""
 
     def run(*arguments):
         with pytest.raises(SystemExit) as ended:
@@ -158,7 +158,7 @@ def _open_in(folder):
 
 
 def _targets():
-    """What this process's descriptors lead to."""
+    """The targets of the open descriptors of this process."""
     if not DESCRIPTORS.exists():
         return []
     targets = []

@@ -1,4 +1,4 @@
-"""The demo: it looks at a checkpoint that MindSpore wrote, and says what MindSpore's page says."""
+"""The demo: it inspects a checkpoint from MindSpore, and prints what MindSpore documents."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_examples_give_what_mindspores_page_shows():
 
 
 def test_every_parameter_is_listed():
-    """Name, dtype, shape and size of all eight."""
+    """The list has the name, dtype, shape and size of all eight parameters."""
     rows = [line.split() for line in said() if line.startswith("  ")]
 
     assert [row[0] for row in rows] == [
@@ -42,14 +42,14 @@ def test_every_parameter_is_listed():
 
 
 def test_it_says_how_little_was_read():
-    """One row was looked at; the values of the file are larger by far."""
-    (line,) = [line for line in said() if line.startswith("Looked at")]
+    """It reports the bytes of one row as read, and the rest of the values as not read."""
+    (line,) = [line for line in said() if line.startswith("Read: ")]
 
-    assert re.match(r"Looked at: 20 bytes of one row\. Not looked at: 2\d\d KiB of values", line)
+    assert re.match(r"Read: 20 bytes of one row\. Not read: 2\d\d KiB of values", line)
 
 
 def test_it_leaves_nothing_behind(tmp_path, monkeypatch):
-    """The temporary folder is gone, and the packaged file has no index beside it."""
+    """The temporary folder is removed."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     said()
 
@@ -57,7 +57,7 @@ def test_it_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 def test_it_leaves_the_checkpoint_where_it_was_asked_to(tmp_path):
-    """With its index, and as often as it is asked."""
+    """With a folder, the checkpoint and its index stay there, and the demo can be repeated."""
     for _ in range(2):
         run_demo(lambda line: None, str(tmp_path))
 
@@ -65,10 +65,10 @@ def test_it_leaves_the_checkpoint_where_it_was_asked_to(tmp_path):
 
 
 def test_it_replaces_nothing(tmp_path):
-    """A file of somebody's that has the same name stays; a folder that is not there is told."""
+    """A different file with the same name is kept, and a missing folder is an error."""
     (tmp_path / FILE).write_bytes(b"mine")
 
-    with pytest.raises(ArgumentValueError, match="another file has the name"):
+    with pytest.raises(ArgumentValueError, match="a different file exists at"):
         run_demo(lambda line: None, str(tmp_path))
     with pytest.raises(MissingFolder, match="create it first"):
         run_demo(lambda line: None, str(tmp_path / "none"))

@@ -1,10 +1,10 @@
-"""What people see of a checkpoint: sizes and printable names."""
+"""Formatting for display: sizes and printable names."""
 
 from __future__ import annotations
 
 import pytest
 
-from lazyckpt.display import human_size, printable, without_controls
+from lazyckpt.display import human_size, printable, table_html, without_controls
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from lazyckpt.display import human_size, printable, without_controls
     ],
 )
 def test_control_characters_are_escaped(name, alone, among_others):
-    """All of them in a table; where MindSpore shows names as they are, all but tabs and line ends."""
+    """A table escapes all control characters; text that MindSpore prints as it is keeps tabs and line ends."""
     assert (printable(name), without_controls(name)) == (alone, among_others)
 
 
@@ -37,5 +37,20 @@ def test_control_characters_are_escaped(name, alone, among_others):
     ],
 )
 def test_sizes_have_about_three_digits_and_a_binary_unit(count, text):
-    """However large."""
+    """Sizes of any magnitude are short."""
     assert human_size(count) == text
+
+
+def test_cells_of_a_table_are_cut():
+    """Names at 160 characters, sentences and titles at 1,000."""
+    page = table_html("t" * 2000, ["name", "why"], [["n" * 2000, "w" * 2000]], prose={"why"})
+
+    assert [f"{letter * most}…" in page for letter, most in (("t", 1000), ("n", 160), ("w", 1000))] == [True] * 3
+
+
+def test_sentences_are_left_aligned_and_wrap():
+    """Their cells have a class of their own, numbers' have none."""
+    page = table_html("", ["count", "why"], [["1", "because"]], prose={"why"})
+
+    assert "<th>count</th><th class=s>why</th>" in page
+    assert "<td>1</td><td class=s>because</td>" in page

@@ -1,4 +1,4 @@
-"""The error tree: one root, the types that MindSpore documents beside it, messages that say where."""
+"""The error classes: one base class, MindSpore's builtin types, and messages with a position."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lazyckpt.errors import CorruptFile, FileFault, LazyCkptError
 
 ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
 FAULTS = [kind for kind in ALL if issubclass(kind, FileFault)]
-# What callers may rely on in an except clause.
+# The builtin types that callers may catch.
 ALSO = {
     "ArgumentTypeError": TypeError,
     "ArgumentValueError": ValueError,
@@ -36,7 +36,7 @@ ALSO = {
 
 @pytest.mark.parametrize("kind", ALL)
 def test_every_error_is_a_lazyckpt_error(kind):
-    """One except clause catches whatever is raised on purpose; each class says in a sentence what it means."""
+    """One except clause catches every deliberate error, and each class is described in a sentence."""
     assert issubclass(kind, LazyCkptError)
     assert kind.__doc__.strip().endswith(".") or "Attributes:" in kind.__doc__
 
@@ -51,7 +51,7 @@ def test_errors_are_what_mindspore_documents(name, types):
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_fault_of_a_file_is_a_value_error(kind):
-    """What is wrong with the bytes is never a TypeError or an OSError of the caller's."""
+    """A problem with the contents of a file is never a TypeError or an OSError."""
     assert issubclass(kind, ValueError)
     assert not issubclass(kind, (TypeError, OSError))
 
@@ -72,12 +72,12 @@ def test_a_fault_of_a_file_is_a_value_error(kind):
     ],
 )
 def test_a_fault_says_where(place, message):
-    """File, byte and parameter are told as far as they are known."""
+    """The message includes the file, offset and parameter, if they are known."""
     assert str(CorruptFile("it is damaged", **place)) == message
 
 
 def test_a_fault_may_learn_its_file_later():
-    """Parsers do not know paths: who does, adds it on the way up."""
+    """Parsers do not know the path; a caller adds it later."""
     fault = CorruptFile("it is damaged", offset=3)
     fault.file = "model.ckpt"
 
@@ -94,7 +94,7 @@ def test_a_hostile_name_does_not_fill_the_screen():
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_fault_survives_pickling(kind):
-    """Worker processes send their errors home whole."""
+    """Errors keep their type, message and attributes when they come from worker processes."""
     fault = kind("it is damaged", offset=7, parameter="w", file="model.ckpt")
     again = pickle.loads(pickle.dumps(fault))
 
@@ -103,7 +103,7 @@ def test_a_fault_survives_pickling(kind):
 
 @pytest.mark.parametrize("kind", ALL)
 def test_any_error_can_be_made_by_its_own_new(kind):
-    """As libraries do that pickle errors with their tracebacks (tblib, which dask's workers use)."""
+    """`__new__` works alone, as tblib requires, which dask uses to pickle tracebacks."""
     made = kind.__new__(kind, "no such mode")
 
     assert (type(made), made.args) == (kind, ("no such mode",))
@@ -111,7 +111,7 @@ def test_any_error_can_be_made_by_its_own_new(kind):
 
 @pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in FAULTS])
 def test_other_errors_survive_pickling(kind):
-    """Those that carry a message only, too."""
+    """Errors with only a message keep their type and message."""
     again = pickle.loads(pickle.dumps(kind("no such mode")))
 
     assert (type(again), str(again)) == (kind, "no such mode")

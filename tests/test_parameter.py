@@ -190,7 +190,7 @@ def test_writable_memory_is_private(from_bytes, opened, tmp_path, monkeypatch):
 def test_a_large_value_is_made_writable_without_a_copy(tmp_path, monkeypatch):
     """Its pages are mapped once more, privately, so that only those that are written to take memory."""
     monkeypatch.setattr(reader, "_WORTH_A_MAP", 1)
-    monkeypatch.setattr(reader.Payloads, "copy", lambda self, entry: pytest.fail("it was copied"))
+    monkeypatch.setattr(reader.FileReader, "copy", lambda self, entry: pytest.fail("it was copied"))
     path = tmp_path / "net.ckpt"
     path.write_bytes(DATA)
     with opened_over(open_source(str(path), access="mmap").source) as ckpt:

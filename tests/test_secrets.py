@@ -26,7 +26,7 @@ from lazyckpt import cli
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.index import locations
 from lazyckpt.sources.encryption.keys import KeyReference
-from lazyckpt.writing.files import How
+from lazyckpt.writing.files import WriteOptions
 from lazyckpt.writing.items import Item
 
 KEYS = {size: bytes(range(0xA1, 0xA1 + size)) for size in (16, 24, 32)}
@@ -203,7 +203,16 @@ def test_no_object_shows_the_key(mode, size, tmp_path):
     pickling = [type(thing) for thing in ours if shows(pickled(thing), key)]
     kept[0].close()
 
-    assert names >= {"Checkpoint", "Parameter", "Index", "Sidecar", "SealedCodec", "CipherKey", "Secret", "Payloads"}
+    assert names >= {
+        "Checkpoint",
+        "Parameter",
+        "StoredIndex",
+        "Sidecar",
+        "SealedCodec",
+        "CipherKey",
+        "Secret",
+        "FileReader",
+    }
     assert (printing, pickling) == ([], [])
 
 
@@ -476,7 +485,7 @@ def test_no_object_of_saving_shows_the_key(mode, size, held, tmp_path):
     """The Future of a save that waits, and all behind it, print no key and put none into a pickle."""
     key = KEYS[size]
     future = lazyckpt.save_checkpoint(SAVED, tmp_path / "net.ckpt", enc_key=key, enc_mode=mode, async_save=True)
-    waiting = [thing for thing in gc.get_objects() if type(thing) in (How, Item)]
+    waiting = [thing for thing in gc.get_objects() if type(thing) in (WriteOptions, Item)]
     things = reachable([*waiting, future])
     ours = [thing for thing in things if type(thing).__module__.startswith("lazyckpt")]
     shown = [*ours, *(thing for thing in things if isinstance(thing, (dict, list, tuple)))]
@@ -485,7 +494,7 @@ def test_no_object_of_saving_shows_the_key(mode, size, held, tmp_path):
     held.set()
     future.result(60)
 
-    assert {type(thing).__name__ for thing in ours} >= {"How", "CipherKey", "Secret", "Item", "Content"}
+    assert {type(thing).__name__ for thing in ours} >= {"WriteOptions", "CipherKey", "Secret", "Item", "Content"}
     assert (printing, pickling) == ([], [])
 
 

@@ -1,4 +1,4 @@
-"""What `import lazyckpt` offers, what it costs, and that its signatures are MindSpore's."""
+"""The public names of lazyckpt, the cost of importing it, and MindSpore's signatures."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ REQUIRED = inspect.Parameter.empty
 
 
 def public(thing):
-    """The names of a module or class that do not begin with an underscore, and what they stand for."""
+    """The names of a module or class that do not begin with an underscore, and their values."""
     return {name: value for name, value in vars(thing).items() if not name.startswith("_")}
 
 
 def test_all_is_what_is_public():
-    """`__all__` lists everything that is offered, sorted; each name can be had, is shown by `dir`, and no other is."""
+    """`__all__` is sorted and lists exactly the names that `dir` shows and that can be imported."""
     offered = {name for name, value in public(lazyckpt).items() if not isinstance(value, types.ModuleType)}
     wanted = set(lazyckpt.__all__)
 
@@ -49,7 +49,7 @@ def test_all_is_what_is_public():
 
 
 def test_importing_a_name_is_importing_the_thing():
-    """`from lazyckpt import *` gives the very classes and functions."""
+    """`from lazyckpt import *` gives the classes and functions themselves."""
     session = {}
     exec("from lazyckpt import *", session)
 
@@ -59,7 +59,7 @@ def test_importing_a_name_is_importing_the_thing():
 
 
 def test_every_public_name_is_documented():
-    """Each public class, function, method and property says what it does."""
+    """Each public class, function, method and property has a docstring."""
     things = {name: getattr(lazyckpt, name) for name in lazyckpt.__all__}
     members = {
         f"{name}.{member}": value
@@ -72,20 +72,20 @@ def test_every_public_name_is_documented():
 
 
 def test_every_error_is_a_lazyckpt_error():
-    """One `except lazyckpt.errors.LazyCkptError` catches all that is raised on purpose."""
+    """`except lazyckpt.errors.LazyCkptError` catches every deliberate error."""
     errors = [value for value in public(lazyckpt.errors).values() if isinstance(value, type)]
 
     assert [error for error in errors if not issubclass(error, lazyckpt.errors.LazyCkptError)] == []
 
 
 def imported_by(code):
-    """The modules that a fresh interpreter has after running some code."""
+    """The modules that a fresh interpreter has imported after running some code."""
     code = f"import json, sys, lazyckpt; {code}; print(json.dumps(sorted(sys.modules)))"
     return set(json.loads(subprocess.check_output([sys.executable, "-c", code], encoding="utf-8")))
 
 
 def test_importing_lazyckpt_is_cheap():
-    """The import alone loads nothing of what the package is made of."""
+    """The import alone loads no submodule."""
     loaded = imported_by("pass")
 
     assert loaded & {*HEAVY, "lmdb", "numpy"} == set()
@@ -93,7 +93,7 @@ def test_importing_lazyckpt_is_cheap():
 
 
 def test_what_opens_checkpoints_brings_in_little():
-    """No logger, no OpenSSL, no reader of another format, no LMDB: these come when there is work for them."""
+    """The logger, OpenSSL, LMDB and other formats are imported only on use."""
     loaded = imported_by("lazyckpt.load_checkpoint") - imported_by("import numpy")  # numpy 1 brings hashlib itself
 
     assert loaded & {"logging", "hashlib", "cryptography", "lmdb", "lazyckpt.formats.safetensors"} == set()
@@ -115,19 +115,19 @@ def test_protobuf_is_imported_only_where_a_strategy_is_read(tmp_path):
 
 
 def test_asking_for_every_name_is_cheap():
-    """What is offered needs no framework, no command line, and nothing else that is needed only now and then."""
+    """The public names import no framework, no command line, and no rarely used module."""
     assert imported_by("[getattr(lazyckpt, name) for name in lazyckpt.__all__]") & set(HEAVY) == set()
 
 
 def split(function):
-    """The parameters that may be given by position, with their defaults, and those that must be named."""
+    """The positional parameters with their defaults, and the keyword-only ones."""
     parameters = inspect.signature(function).parameters.values()
     by_position = {one.name: one.default for one in parameters if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD}
     return by_position, {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def test_load_checkpoint_takes_mindspores_arguments_in_mindspores_order():
-    """Every call written for MindSpore, by position or by name, means the same here; what is new must be named."""
+    """Calls written for MindSpore mean the same here. Additional arguments are keyword-only."""
     by_position, named = split(lazyckpt.load_checkpoint)
 
     assert list(by_position.items()) == [
@@ -148,7 +148,7 @@ def test_load_checkpoint_takes_mindspores_arguments_in_mindspores_order():
 
 
 def test_build_index_has_its_options_by_name():
-    """Only the file and its key may be given by position."""
+    """Only the file and its key may be positional."""
     by_position, named = split(lazyckpt.build_index)
 
     assert list(by_position.items()) == [("path", REQUIRED), ("dec_key", None), ("dec_mode", "AES-GCM")]

@@ -1,17 +1,17 @@
-"""Measure lazyckpt side by side with its peers and with the least that the machine needs, and judge its bars.
+"""Benchmark lazyckpt against its peers and the limits of the machine, and judge its bars.
 
     python tools/bench.py all --mindspore ~/ms/bin/python --json bench.json --plot bench.svg
     python tools/bench.py read slice --peers safetensors,torch
     python tools/bench.py render --json docs/benchmarks.json --plot docs/images/benchmarks.svg \
         --markdown docs/benchmarks.md
 
-Every figure is the median over turns that alternate between the sides (A B C A B C), each side in a process of its own,
-files in the page cache unless a row says "cold". Memory is that of one call in a fresh process beyond what its imports
-took; mapped pages count. Every side is asked once for the bytes that it gives: other bytes fail the row. MindSpore is
-measured in a Python of its own (`--mindspore`), which for `bind` must have what lazyckpt needs, too; the other peers
-are measured if they are installed here, and named if they are not.
+Every figure is the median over turns that alternate between the sides (A B C A B C). Each side runs in its own process,
+with the files in the page cache unless a row says "cold". Memory is the increase during one call in a fresh process
+after the imports; mapped pages count. The tool compares the bytes that the sides return, and different bytes fail the
+row. MindSpore runs in a separate Python (`--mindspore`), which for `bind` also needs the dependencies of lazyckpt. The
+other peers are measured if they are installed in this Python, and listed as absent if not.
 
-A new row is a function in `benchmarks/` and a name in the tuple at its module's end.
+To add a row, write a function in `benchmarks/`, and add its name to the tuple at the end of the module.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ ROWS: dict[str, tuple[RowFunction, ...]] = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, or take a report, and print the table."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # which takes the files away, too
+    """Measure, or read a report, and print the table."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # exiting also removes the files
     asked = _asked(arguments)
     if asked.rows == ["render"]:
         found = report.read(asked.json)
@@ -96,7 +96,7 @@ def _timed(function: RowFunction, run: Run) -> Row:
     start, used = time.perf_counter(), sum(os.times()[:4])
     try:
         row = function(run)
-    except Failed as error:  # before anything could be measured: a peer that does not write its own form
+    except Failed as error:  # failed before measuring: a peer could not write its own file format
         row = Row(getattr(function, "func", function).__name__, Figures("lazyckpt"), note=str(error))
     passed, used = time.perf_counter() - start, sum(os.times()[:4]) - used
     print(f"{row.name}: measured in {passed:.1f} s ({used:.1f} s of processors)", file=sys.stderr, flush=True)
@@ -116,25 +116,37 @@ def _asked(arguments: list[str] | None) -> argparse.Namespace:
         description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     choices = (*ROWS, "all", "render")
-    parser.add_argument("rows", nargs="+", choices=choices, help="which; render: measure nothing, read --json FILE")
-    parser.add_argument("--json", metavar="FILE", help="write every figure here, too")
-    parser.add_argument("--plot", metavar="FILE", help="draw a picture (.svg, .png); needs matplotlib")
-    parser.add_argument("--markdown", metavar="FILE", help="put the figures between the marks of this page")
-    parser.add_argument("--size", choices=("small", "full"), default="full", help="of the files; bars are for full")
-    parser.add_argument("--peers", type=_peers, default="all", metavar="NAMES", help="all, none, or names with commas")
-    parser.add_argument("--quick", action="store_true", help="small files and two turns: does the tool work?")
-    parser.add_argument("--repeat", type=int, metavar="N", help="turns a row (default: what suits the row)")
-    parser.add_argument("--folder", metavar="DIR", help="where the files go; removed afterwards (default: temporary)")
     parser.add_argument(
-        "--mindspore", metavar="PYTHON", help="a Python that has MindSpore (for bind also lazyckpt's needs)"
+        "rows", nargs="+", choices=choices, help="what to measure; render: measure nothing, read --json FILE"
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write all figures to this file")
+    parser.add_argument("--plot", metavar="FILE", help="draw a plot (.svg, .png); needs matplotlib")
+    parser.add_argument("--markdown", metavar="FILE", help="insert the figures between the markers of this page")
+    parser.add_argument(
+        "--size", choices=("small", "full"), default="full", help="the size of the files; bars apply to full"
+    )
+    parser.add_argument(
+        "--peers", type=_peers, default="all", metavar="NAMES", help="all, none, or names separated by commas"
+    )
+    parser.add_argument("--quick", action="store_true", help="use small files and two turns, to test the tool")
+    parser.add_argument(
+        "--repeat", type=int, metavar="N", help="the number of turns for each row (default: set by the row)"
+    )
+    parser.add_argument(
+        "--folder", metavar="DIR", help="the folder for the files, which are removed afterwards (default: temporary)"
+    )
+    parser.add_argument(
+        "--mindspore",
+        metavar="PYTHON",
+        help="a Python with MindSpore (for bind, also with the dependencies of lazyckpt)",
     )
     asked = parser.parse_args(arguments)
     if asked.repeat is not None and asked.repeat < 1:
         parser.error("--repeat must be at least 1")
     if len(asked.rows) > 1 and {"all", "render"} & set(asked.rows):
-        parser.error("all and render stand alone")
+        parser.error("all and render cannot be combined with other rows")
     if asked.rows == ["render"] and not asked.json:
-        parser.error("render needs --json FILE, a report that was written before")
+        parser.error("render needs --json FILE, the report of an earlier run")
     if asked.quick:
         asked.size, asked.repeat = "small", asked.repeat or 2
     return asked

@@ -1,10 +1,10 @@
-"""Build the indexes of many checkpoints, for job scripts. A run that was stopped can be started again.
+"""Build the indexes of many checkpoints in a job script. An interrupted run can be started again.
 
     python tools/build_index.py runs/ 'old/*.ckpt' last.ckpt --jobs 8
     python tools/build_index.py runs/ --scheduler tcp://host:8786       # on a dask cluster
 
-Prints a line for each file that failed to stderr, and a summary. Exit codes: 0 all files have a fresh index, 1 some
-have none, 2 there is nothing to index or the command is wrong.
+Prints a line on stderr for each failed file, and a summary. Exit codes: 0 if all files have a fresh index, 1 if some
+have none, 2 if there is nothing to index or the usage is wrong.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 @app.command()
 def build(
     paths: Annotated[list[str], typer.Argument(help="Checkpoints, folders (searched for *.ckpt), or patterns.")],
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files indexed at once.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="The number of files to index at once.")] = 1,
     scheduler: Annotated[
-        str | None, typer.Option(help="A dask scheduler, such as tcp://host:8786, whose workers see the same paths.")
+        str | None, typer.Option(help="A dask scheduler, such as tcp://host:8786. Its workers must see the same paths.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Build also indexes that are fresh.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary and every file as JSON.")] = False,
-    key_file: Annotated[str | None, typer.Option(help="A file that holds the key of encrypted checkpoints.")] = None,
-    key_env: Annotated[str | None, typer.Option(help="An environment variable that holds the key.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Rebuild indexes even if they are fresh.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only failures.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary and the results of all files as JSON.")
+    ] = False,
+    key_file: Annotated[str | None, typer.Option(help="The file that holds the key of encrypted checkpoints.")] = None,
+    key_env: Annotated[str | None, typer.Option(help="The environment variable that holds the key.")] = None,
 ) -> None:
-    """Build the index (FILE.lmdb) of every checkpoint that has no fresh one."""
+    """Build the index (FILE.lmdb) of every checkpoint without a fresh one."""
     start = time.perf_counter()
     try:
         files = find_checkpoints(paths)
@@ -61,13 +63,13 @@ def build(
 
 
 def tell_failure(result: Built) -> None:
-    """Print a file's error as soon as it is known."""
+    """Print the error of a file as soon as it arrives."""
     if result.error:
         typer.echo(f"{result.path}: {result.error}", err=True)
 
 
 def summarise(results: list[Built], seconds: float) -> dict[str, float]:
-    """How many files there were, what became of them, and what it took."""
+    """Count the files by result, and report the time."""
     failed = sum(bool(result.error) for result in results)
     fresh = sum(result.fresh for result in results)
     return {

@@ -1,13 +1,13 @@
-"""Kill what writes, or let the system refuse it, at every call it makes of the kernel; see that nothing is lost.
+"""Inject a fault into every system call of a writing task, and check that nothing is lost.
 
     python tools/crashes.py                        every task, every call, every fault
     python tools/crashes.py --task index --fault KILL
 
-Needs strace. Each task is run once to count its calls that change something on the disk; then once for each of them
-and each fault: a SIGKILL when the call begins, or an error in its place (no space, an I/O error, no permission). The
-contract: the task ends by the signal, with its result, or with one of lazyckpt's errors or an OSError; whatever is
-there then opens, with the values from before the task or with those from after it, each whole; and when the task is
-run again without a fault, its result is there and no other file is. The exit code is 1 if anything breaks it.
+Needs strace. The tool runs each task once to count the system calls that change the disk, and then once for each call
+and each fault: a SIGKILL at the start of the call, or an error in its place (no space, an I/O error, no permission).
+The contract: the task is killed, succeeds, or ends with an error of lazyckpt or an OSError; the files then open with
+either all the old values or all the new ones; and a second run without a fault succeeds and leaves no other files. The
+exit code is 1 if a trial violates the contract.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FAULTS = {"KILL": "signal=SIGKILL", "ENOSPC": "error=ENOSPC", "EIO": "error=EIO"
 SHAPES = {"layer.weight": (200, 30), "layer.bias": (30,), "step": ()}
 EXPECTED = (0, 3, -9)  # done, refused, killed
 _LINE = re.compile(rf"^(?:\d+ +)?({'|'.join(CALLS)})\(", re.MULTILINE)
-# What a task may end with: its result, or an error that is meant for a user. Anything else has a traceback and code 1.
+# A task may succeed, or end with an error meant for users (code 3). Any other exception exits with 1.
 PROGRAM = """
 import sys
 sys.path[:0] = [{tools!r}, {root!r}]
@@ -53,14 +53,14 @@ except (LazyCkptError, OSError) as error:
 
 
 class Task(NamedTuple):
-    """Something that writes.
+    """A task that writes files.
 
     Attributes:
-        prepare: makes what is there before.
-        act: does it, in a process of its own.
-        opened: what is in the folder, as a generation of values: 0 before, 1 after, None if there is nothing to open.
-        before: the generations that may be found when it was cut off.
-        files: what is in the folder when it was done.
+        prepare: creates the initial files.
+        act: performs the task, in a separate process.
+        opened: the generation of the values in the folder: 0 before, 1 after, None if there is no file.
+        before: the generations that are allowed after an interruption.
+        files: the names in the folder after success.
     """
 
     prepare: Callable[[Path], object]
@@ -71,12 +71,12 @@ class Task(NamedTuple):
 
 
 def values(generation: int) -> dict[str, np.ndarray]:
-    """Values that tell which generation they are of, each of them."""
+    """Arrays in which every number is the generation."""
     return {name: np.full(shape, generation, "float32") for name, shape in SHAPES.items()}
 
 
 def load(name: str, **options: object) -> Callable[[Path], int | None]:
-    """Opens a file as any reader would, and reads all of it."""
+    """A function that opens a file, reads all values, and returns their generation."""
 
     def opened(folder: Path) -> int | None:
         import lazyckpt
@@ -94,7 +94,7 @@ def load(name: str, **options: object) -> Callable[[Path], int | None]:
 
 
 def save(name: str, generation: int, **options: object) -> Callable[[Path], object]:
-    """Saves a generation of values."""
+    """A function that saves a generation of values."""
 
     def act(folder: Path) -> None:
         import lazyckpt
@@ -105,7 +105,7 @@ def save(name: str, generation: int, **options: object) -> Callable[[Path], obje
 
 
 def index(**options: object) -> Callable[[Path], object]:
-    """Builds an index."""
+    """A function that builds an index."""
 
     def act(folder: Path) -> None:
         import lazyckpt
@@ -116,7 +116,7 @@ def index(**options: object) -> Callable[[Path], object]:
 
 
 def without_index(generation: int, **options: object) -> Callable[[Path], object]:
-    """A file that has none."""
+    """A function that creates a file without an index."""
 
     def prepare(folder: Path) -> None:
         save("net.ckpt", generation, **options)(folder)
@@ -126,7 +126,7 @@ def without_index(generation: int, **options: object) -> Callable[[Path], object
 
 
 def replaced(folder: Path) -> None:
-    """A file whose index is that of the file before it."""
+    """Create a file with the index of an older file."""
     save("net.ckpt", 0)(folder)
     old = (folder / "net.ckpt.lmdb").read_bytes()
     save("net.ckpt", 1)(folder)
@@ -135,7 +135,7 @@ def replaced(folder: Path) -> None:
 
 
 def convert(source: str, target: str, **options: object) -> Callable[[Path], object]:
-    """Copies a file into another form."""
+    """A function that converts a file to another format."""
 
     def act(folder: Path) -> None:
         import lazyckpt
@@ -147,7 +147,7 @@ def convert(source: str, target: str, **options: object) -> Callable[[Path], obj
 
 
 def two(old: str, **options: object) -> Callable[[Path], object]:
-    """A source of generation 1 beside a target of generation 0."""
+    """A function that creates a source of generation 1 and a target of generation 0."""
 
     def prepare(folder: Path) -> None:
         save("source.ckpt", 1)(folder)
@@ -194,7 +194,7 @@ TASKS = {
 
 
 class Trial(NamedTuple):
-    """One run with a fault, and what was the matter with it, or nothing."""
+    """A run with a fault; `wrong` describes a violation of the contract, or is empty."""
 
     task: str
     fault: str
@@ -205,17 +205,17 @@ class Trial(NamedTuple):
 
 
 def strace(task: str, folder: Path, *options: str) -> tuple[int, str]:
-    """Run a task in a process of its own, under strace: its exit code, and what strace wrote."""
+    """Run a task under strace in a separate process; returns the exit code and the log."""
     program = PROGRAM.format(tools=str(ROOT / "tools"), root=str(ROOT), task=task, folder=str(folder))
     with tempfile.NamedTemporaryFile("r", prefix="strace-") as log:
-        # -B: Python itself writes no file. Output goes nowhere, so that no write is one of a message.
+        # -B keeps Python from writing .pyc files. Output is captured, so that no injected write is a message.
         command = ["strace", "-f", "-o", log.name, *options, sys.executable, "-B", "-c", program]
         ended = subprocess.run(command, capture_output=True, check=False, timeout=120)
         return ended.returncode, log.read() + ended.stderr.decode(errors="replace")
 
 
 def counted(task: str, folder: Path) -> Counter[str]:
-    """How often a task makes each call."""
+    """Count the system calls of a task by name."""
     code, log = strace(task, folder, "-e", f"trace={','.join(CALLS)}")
     if code:
         raise SystemExit(f"{task} fails without a fault:\n{log}")
@@ -223,7 +223,7 @@ def counted(task: str, folder: Path) -> Counter[str]:
 
 
 def tried(task: str, fault: str, call: str, number: int) -> Trial:
-    """Run a task with a fault at one call, and look at what is left."""
+    """Run a task with a fault at one call, and check the files that it leaves."""
     with tempfile.TemporaryDirectory(prefix="lazyckpt-crashes-") as place:
         folder = Path(place, "folder")
         folder.mkdir()
@@ -237,18 +237,18 @@ def tried(task: str, fault: str, call: str, number: int) -> Trial:
 
 def _judged(task: Task, folder: Path, code: int) -> str:
     if code not in EXPECTED and code != 128 + 9:
-        return f"it ended with {code}"
+        return f"the task ended with {code}"
     try:
         found = task.opened(folder)
-    except Exception as error:  # noqa: BLE001 (whatever it is: what is there must open)
-        return f"what is left does not open: {type(error).__name__}: {error}"
+    except Exception as error:  # noqa: BLE001 (any error means that the files do not open)
+        return f"the file does not open: {type(error).__name__}: {error}"
     if found not in task.before:
-        return f"what is left is of generation {found}"
-    return "" if code != 0 or found == 1 else f"it was done, and left generation {found}"
+        return f"the values are of generation {found}"
+    return "" if code != 0 or found == 1 else f"the task succeeded but left generation {found}"
 
 
 def _repeated(name: str, folder: Path) -> str:
-    """Run the task again, without what it may have put into the cache folder: its result, and no litter."""
+    """Run the task again with an empty cache; it must succeed and leave no other files."""
     task = TASKS[name]
     shutil.rmtree(os.environ["LAZYCKPT_CACHE"], ignore_errors=True)
     if name == "save a set" and task.opened(folder) == 1:
@@ -256,18 +256,18 @@ def _repeated(name: str, folder: Path) -> str:
     task.act(folder)
     found, left = task.opened(folder), sorted(os.listdir(folder))
     if found != 1 or left != sorted(task.files):
-        return f"run again, it leaves generation {found} and {json.dumps(left)}"
+        return f"a second run leaves generation {found} and {json.dumps(left)}"
     return ""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Try everything, print a line for each task and fault, and return the exit code."""
+    """Run all trials, print a line for each task and fault, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--task", action="append", choices=TASKS, help="what is run (default: everything)")
-    parser.add_argument("--fault", action="append", choices=FAULTS, help="what happens to it (default: everything)")
+    parser.add_argument("--task", action="append", choices=TASKS, help="a task to run (default: all)")
+    parser.add_argument("--fault", action="append", choices=FAULTS, help="a fault to inject (default: all)")
     asked = parser.parse_args(arguments)
     if shutil.which("strace") is None:
-        parser.error("strace is needed")
+        parser.error("strace is not installed")
     broken = tries = 0
     for task in asked.task or TASKS:
         with tempfile.TemporaryDirectory(prefix="lazyckpt-crashes-") as place:

@@ -1,6 +1,6 @@
-"""Print the oldest versions that pyproject.toml allows, as constraints for pip, so that it can be tested.
+"""Print the oldest versions that pyproject.toml allows, as pip constraints for testing.
 
-python tools/floors.py test > floors.txt    # of the package, and of its extra `test`
+python tools/floors.py test > floors.txt    # for the package and its extra `test`
 pip install -c floors.txt -e '.[test]'
 """
 
@@ -17,19 +17,19 @@ else:
     import tomli as tomllib
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
-# A name, extras of it that are wanted, the oldest version, further bounds, a marker.
+# The name, its extras, the oldest version, further bounds, and a marker.
 REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(?P<extras>\[[^]]*\])?>=(?P<floor>[\w.]+)(,[^;]*)?(?P<marker>;.*)?")
 
 
 def floors(project: dict, extras: list[str]) -> Iterator[str]:
-    """A constraint for each thing that the package and these extras of it need.
+    """The constraints for the dependencies of the package and of some extras.
 
     Args:
         project: the table `project` of a pyproject.toml.
-        extras: names of its optional dependencies; those that one includes are followed.
+        extras: names of optional dependencies; the extras that they include are followed.
 
     Raises:
-        ValueError: a requirement has no lower bound, so nothing says what it was tested with.
+        ValueError: a requirement has no lower bound, so the oldest version is unknown.
     """
     for requirement in [*project["dependencies"], *_wanted(project, extras)]:
         parts = REQUIREMENT.fullmatch(requirement)

@@ -1,18 +1,18 @@
-"""Throw damaged files at what reads them, and see that it reads, or refuses with the one kind of error.
+"""Fuzz the readers with damaged files: each must be read, or refused with an allowed error.
 
-    python tools/fuzz.py --count 100000                  every target, so many mutants each
-    python tools/fuzz.py --seconds 60 --target walker    one target, so long
+    python tools/fuzz.py --count 100000                  every target, with this many mutants each
+    python tools/fuzz.py --seconds 60 --target walker    one target, for this long
     python tools/fuzz.py --seconds 300 --target walker --guided    guided by coverage (needs atheris)
     python tools/fuzz.py --target walker --replay fuzz-walker-0-123.bin
 
-The contract of a target: a mutant gives values, or an error of the kinds that the target allows (`LazyCkptError`s that
-are `ValueError`s); it takes no longer than a second (`--slowest`); all of them together let the memory of the process
-grow by less than 200 MiB. A mutant that breaks it is written to a file, and the exit code is 1. The same seed makes the
-same mutants (of sidecars, which hold salts and times: the same changes).
+The contract of a target: a mutant yields values, or an error of a kind that the target allows (a `LazyCkptError` that
+is a `ValueError`); it takes at most one second (`--slowest`); all mutants together increase the memory of the process
+by less than 200 MiB. A mutant that violates the contract is written to a file, and the exit code is 1. The same seed
+makes the same mutants (sidecars hold salts and times, so there only the changes are the same).
 
-A new target is a function that makes its seeds, a function that reads a mutant, and a line in the `TARGETS` of a module
-in `fuzzing/`. Mutants are made by changing a few bytes; most of the places are taken from a seed's `hot` ones, where
-lengths and keys are.
+To add a target, write a function that makes its seeds and a function that reads a mutant, and add a line to the
+`TARGETS` of a module in `fuzzing/`. A mutant differs from a seed in a few bytes, most of them at the seed's `hot`
+offsets, which are those of lengths and keys.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TARGETS: dict[str, Target] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fuzz, print one line a target, and return the exit code."""
+    """Fuzz, print one line for each target, and return the exit code."""
     asked = _asked(arguments)
     names = asked.target or list(TARGETS)
     if asked.list:
@@ -72,7 +72,7 @@ def _guided(name: str, asked: argparse.Namespace) -> int:
     ended = guided.run(name, asked.seed, asked.seconds, asked.folder.absolute(), asked.slowest, asked.corpus)
     print(
         f"{name}: {ended.executed:,} mutants guided by coverage in {asked.seconds:.0f} s (seed {asked.seed}),"
-        f" {ended.covered:,} places of the code reached, {ended.kept:,} kept, {len(ended.violations)} violations",
+        f" {ended.covered:,} code locations reached, {ended.kept:,} kept, {len(ended.violations)} violations",
         flush=True,
     )
     for violation in [*ended.violations, *filter(None, [ended.trouble])]:
@@ -85,16 +85,20 @@ def _asked(arguments: list[str] | None) -> argparse.Namespace:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--count", type=int, metavar="N", help="mutants for each target (default 10000)")
     length.add_argument("--seconds", type=float, metavar="N", help="time for each target")
-    parser.add_argument("--seed", type=int, default=0, help="of the mutants (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the mutants (default 0)")
     parser.add_argument("--target", action="append", choices=TARGETS, help="what to fuzz (default: everything)")
-    parser.add_argument("--folder", type=Path, default=Path(), help="where mutants that break the contract go")
+    parser.add_argument("--folder", type=Path, default=Path(), help="the folder for mutants that violate the contract")
     parser.add_argument(
-        "--slowest", type=float, default=SLOWEST, metavar="SECONDS", help="that a mutant may take (default 1)"
+        "--slowest", type=float, default=SLOWEST, metavar="SECONDS", help="the time limit for a mutant (default 1)"
     )
     parser.add_argument("--list", action="store_true", help="print the names of the targets")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="read this file instead of mutants")
-    parser.add_argument("--guided", action="store_true", help="by coverage, for --seconds each; needs atheris")
-    parser.add_argument("--corpus", type=Path, metavar="DIR", help="for --guided: where mutants are kept between runs")
+    parser.add_argument(
+        "--guided", action="store_true", help="guide mutants by coverage, for --seconds each; needs atheris"
+    )
+    parser.add_argument(
+        "--corpus", type=Path, metavar="DIR", help="for --guided: the folder that keeps mutants between runs"
+    )
     asked = parser.parse_args(arguments)
     if asked.guided and asked.seconds is None:
         parser.error("--guided needs --seconds")

@@ -1,10 +1,10 @@
-"""Generate the classes in lazyckpt/formats/proto from its .proto files, or check that they are up to date.
+"""Generate the classes in lazyckpt/formats/proto, or check that they are up to date.
 
     python -m venv gen && gen/bin/pip install "grpcio-tools==1.62.3" "setuptools<81"
     gen/bin/python tools/gen_pb2.py [--check]
 
-Generated code runs on the protobuf it was generated for and on newer ones, so the compiler must be an old one: that of
-the oldest protobuf that the package promises to work with.
+Generated code runs with the protobuf version it was generated for and with newer ones, so the compiler must belong to
+the oldest protobuf version that the package supports.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# protoc registers these paths in protobuf's pool beside the messages' own names.
+# protoc registers these paths in protobuf's pool, together with the names of the messages.
 PROTOS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "lazyckpt/formats/proto").glob("*.proto"))
 GENERATED = [path.removesuffix(".proto") + ending for path in PROTOS for ending in ("_pb2.py", "_pb2.pyi")]
 COMPILER = "libprotoc 25."  # of protobuf 4.25
@@ -29,7 +29,7 @@ def main() -> None:
     check = parser.parse_args().check
     version = _protoc("--version")
     if not version.startswith(COMPILER):
-        sys.exit(f"{COMPILER}x is needed, this is {version}: install grpcio-tools 1.62")
+        sys.exit(f"the compiler must be {COMPILER}x, this is {version}: install grpcio-tools 1.62")
     with tempfile.TemporaryDirectory() as folder:
         _protoc(f"--proto_path={ROOT}", f"--python_out={folder}", f"--pyi_out={folder}", *PROTOS)
         fresh = {name: Path(folder, name).read_bytes() for name in GENERATED}
@@ -38,7 +38,7 @@ def main() -> None:
         sys.exit(f"out of date: {', '.join(stale)}" if stale else 0)
     for name in stale:
         (ROOT / name).write_bytes(fresh[name])
-    print(f"written: {', '.join(stale) or 'nothing, all is up to date'}")
+    print(f"written: {', '.join(stale) or 'nothing, everything is up to date'}")
 
 
 def _protoc(*arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""Make, with a real MindSpore, the checkpoints that the package and its tests carry.
+"""Write the checkpoint that the package includes, with a real MindSpore.
 
     python -m venv ms && ms/bin/pip install "mindspore==2.10.0" "numpy<2" && ms/bin/python tools/make_golden.py
 
@@ -23,7 +23,7 @@ SHAPES = {
 
 
 def main() -> None:
-    """Write the demo's checkpoint."""
+    """Write the checkpoint of the demo."""
     random = np.random.default_rng(20_24)
     values = [
         {"name": name, "data": ms.Tensor((random.standard_normal(shape) * 0.02).astype(np.float32))}

@@ -1,6 +1,6 @@
 """Write the table of the package's rooms into the handbook: `python tools/room_table.py`.
 
-The rooms and their order stand in tests/support/rooms.py, their subjects in the first line of each room's docstring.
+tests/support/rooms.py lists the rooms in order. The subject of a room is the first line of its docstring.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Take the pictures of docs/images anew: a checkpoint's tree as a notebook shows it, in light and in dark.
+"""Take the screenshots in docs/images: a checkpoint in a notebook, light and dark.
 
     python tools/screenshots.py
 
-Needs playwright, and a Chromium (see tests/support/page.py).
+Needs playwright and Chromium (see tests/support/page.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STYLE = "body{margin:0}@media(prefers-color-scheme:dark){body{background:#0d1117
 
 
 def main() -> None:
-    """Write the pictures."""
+    """Write the screenshots."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, page_file = Path(folder) / "model.ckpt", Path(folder) / "tree.html"
         lazyckpt.save_checkpoint(weights(), str(checkpoint))

@@ -1,15 +1,15 @@
-"""Everything at once, for long: threads and processes that open, read, save, index, damage, close, fork and die.
+"""Soak test: threads and processes that open, read, save, index, damage, fork and die.
 
     python tools/soak.py                 20 minutes
     python tools/soak.py --minutes 1 --seed 7
 
-Processes (forked, spawned, from a fork server) work on the same few files: plain, encrypted, safetensors. Each has some
-threads, each of which does one thing after another, at random. All values of a file are one number, its generation;
-savers take turns, so a reader knows from a shared table which generations there may be. The contract: a checkpoint has
-one generation as long as it is open, and one that was there when it was opened; what is damaged on purpose gives an
-error that says so, and nothing else gives any; nothing hangs; when a process ends, it has as many descriptors and
-threads as before; and when all have ended, nothing but files and indexes is left. One line tells what was done, and the
-exit code is 1 if anything broke the contract.
+Processes (forked, spawned, from a fork server) work on the same few files: plain, encrypted, safetensors. Each process
+has several threads, which run random actions one after another. All values of a file are the same number, its
+generation. Only one saver works on a file at a time, and a shared table holds the generations that a reader may find.
+The contract: an open checkpoint keeps one generation, which was current when it was opened; only deliberate damage
+causes errors, and they are of the expected kind; nothing hangs; at its end, a process has no more descriptors and
+threads than at its start; and in the end only files and indexes are left. The tool prints one line with the number of
+actions, and the exit code is 1 if anything violated the contract.
 """
 
 from __future__ import annotations
@@ -40,30 +40,30 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Newer Pythons warn of a fork beside threads, which is what is tried here.
+# Newer Pythons warn about a fork in a process with threads. Here the fork is intended.
 warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import lazyckpt  # noqa: E402 (of this tree, whatever else is installed)
+import lazyckpt  # noqa: E402 (from this tree, not from an installed version)
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex  # noqa: E402
 
 KEY = bytes(range(16))
 SHAPES = {f"layer{place}.weight": (8, 1 + place % 5) for place in range(150)} | {"large": (300, 300), "step": ()}
 NAMES = list(SHAPES)
 STARTS = ("fork", "spawn", "forkserver")
-LONGEST = 60.0  # seconds that one thing may take
-_ROW = struct.Struct("<QQ")  # the newest generation that was begun, and the newest that was finished
+LONGEST = 60.0  # seconds for one action
+_ROW = struct.Struct("<QQ")  # the newest generation begun, and the newest finished
 
 
 class File(NamedTuple):
-    """One of the files.
+    """A file that the threads work on.
 
     Attributes:
-        name: its own.
-        saving: options to save it with.
-        loading: options to load it with.
+        name: the name of the file.
+        saving: options for `save_checkpoint`.
+        loading: options for `load_checkpoint`.
     """
 
     name: str
@@ -81,11 +81,11 @@ FILES = (
 
 
 class Violation(Exception):
-    """Something that should never be seen."""
+    """The contract was violated."""
 
 
 class House:
-    """The files, and what is known of their generations. One for each process."""
+    """The files and the shared table of their generations; one object for each process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -93,15 +93,15 @@ class House:
             self._table = mmap.mmap(table.fileno(), len(FILES) * _ROW.size)
 
     def path(self, file: File) -> Path:
-        """Where a file is."""
+        """The path of a file."""
         return self.folder / file.name
 
     def generations(self, file: File) -> tuple[int, int]:
-        """The newest begun, and the newest finished."""
+        """The newest generation begun, and the newest finished."""
         return _ROW.unpack_from(self._table, FILES.index(file) * _ROW.size)
 
     def save(self, file: File, how: Callable[[int], object]) -> None:
-        """Save the next generation, while nobody else saves this file."""
+        """Save the next generation, under an exclusive lock on the file."""
         with open(self.folder / f"{file.name}.turn", "ab") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
             begun, finished = self.generations(file)
@@ -111,12 +111,12 @@ class House:
             _ROW.pack_into(self._table, place, begun + 1, begun + 1)
 
     def close(self) -> None:
-        """Let go of the table."""
+        """Close the table."""
         self._table.close()
 
     @contextlib.contextmanager
     def opened(self, file: File) -> Iterator[tuple[lazyckpt.Checkpoint, int]]:
-        """A checkpoint, and its generation, which is one that may be there."""
+        """Open a checkpoint, and check that its generation is a current one."""
         _, oldest = self.generations(file)
         with lazyckpt.load_checkpoint(str(self.path(file)), **file.loading) as checkpoint:
             newest, _ = self.generations(file)
@@ -127,22 +127,22 @@ class House:
 
 
 def values(generation: int) -> dict[str, np.ndarray]:
-    """All values of a generation."""
+    """The values of a generation."""
     return {name: np.full(shape, generation, "float32") for name, shape in SHAPES.items()}
 
 
 def check(name: str, value: object, generation: int) -> None:
-    """See that a value is of a generation, all of it."""
+    """Check that a whole value is of a generation."""
     array = np.asarray(value)
     if array.shape != SHAPES[name] or not np.all(array == generation):
         raise Violation(f"{name!r} is not of generation {generation}: {array.shape}, {np.unique(array)[:5]}")
 
 
-# What a thread does.
+# The actions of a thread.
 
 
 def read_some(house: House, file: File, pick: random.Random) -> None:
-    """Values, one after another, as views, copies and slices."""
+    """Read some values as views, copies and slices."""
     with house.opened(file) as (checkpoint, generation):
         for name in pick.sample(NAMES[:-1], 10):
             check(name, checkpoint[name].asnumpy(copy=pick.random() < 0.5), generation)
@@ -151,22 +151,22 @@ def read_some(house: House, file: File, pick: random.Random) -> None:
 
 
 def read_all(house: House, file: File, _: random.Random) -> None:
-    """All values at once, on lazyckpt's own threads."""
+    """Read all values at once, on the threads of lazyckpt."""
     with house.opened(file) as (checkpoint, generation):
         for name, value in checkpoint.load().items():
             check(name, value, generation)
 
 
 def look(house: House, file: File, _: random.Random) -> None:
-    """Names, shapes, a tree."""
+    """Check the names, and print a tree."""
     with house.opened(file) as (checkpoint, _generation):
         if sorted(checkpoint) != sorted(NAMES) or len(checkpoint.select("layer1")) != 61:
-            raise Violation(f"the names of {file.name} are not its own")
+            raise Violation(f"{file.name} has the wrong names")
         str(checkpoint.tree(depth=2))
 
 
 def read_long(house: House, file: File, pick: random.Random) -> None:
-    """The same checkpoint for a while, whatever happens to its file."""
+    """Keep reading from one open checkpoint, while its file may be replaced."""
     with house.opened(file) as (checkpoint, generation):
         for _ in range(20):
             name = pick.choice(NAMES)
@@ -175,7 +175,7 @@ def read_long(house: House, file: File, pick: random.Random) -> None:
 
 
 def read_together(house: House, file: File, pick: random.Random) -> None:
-    """One checkpoint on several threads, by asyncio; closed by one of them while the others read."""
+    """Read one checkpoint on several asyncio threads, one of which may close it meanwhile."""
 
     def read(seed: int) -> None:
         chance = random.Random(seed)
@@ -197,7 +197,7 @@ def read_together(house: House, file: File, pick: random.Random) -> None:
 
 
 def read_in_child(house: House, file: File, pick: random.Random) -> None:
-    """What was open before a fork, and the same file opened after it."""
+    """Fork, and read in the child: from the open checkpoint, and from the file opened again."""
 
     def read() -> None:
         for name in pick.sample(NAMES, 5):
@@ -224,13 +224,13 @@ def read_in_child(house: House, file: File, pick: random.Random) -> None:
 
 
 def save(house: House, file: File, _: random.Random) -> None:
-    """The next generation."""
+    """Save the next generation."""
     path = str(house.path(file))
     house.save(file, lambda generation: lazyckpt.save_checkpoint(values(generation), path, **file.saving))
 
 
 def copy(house: House, file: File, _: random.Random) -> None:
-    """A checkpoint to another name, and back again as an array of arrays would be."""
+    """Save a checkpoint under another name, and check the copy."""
     target = house.folder / f"copy-{os.getpid()}-{threading.get_ident()}.ckpt"
     with house.opened(file) as (checkpoint, generation):
         checkpoint.save(target)
@@ -242,7 +242,7 @@ def copy(house: House, file: File, _: random.Random) -> None:
 
 
 def rebuild(house: House, file: File, pick: random.Random) -> None:
-    """The index, though there is one."""
+    """Rebuild the index, even if it is fresh."""
     key = file.loading.get("dec_key")
     mode = file.loading.get("dec_mode", "AES-GCM")
     digest = "blake2b" if pick.random() < 0.3 else None
@@ -250,13 +250,13 @@ def rebuild(house: House, file: File, pick: random.Random) -> None:
 
 
 def remove_index(house: House, file: File, _: random.Random) -> None:
-    """The index, from under all that use it."""
+    """Remove the index while others may use it."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(f"{house.path(file)}.lmdb")
 
 
 def damage_index(house: House, file: File, pick: random.Random) -> None:
-    """The index: a damaged one in its place, or the very file that others read changed, or cut."""
+    """Damage the index, possibly truncate it, and replace it or change it in place."""
     path = Path(f"{house.path(file)}.lmdb")
     with contextlib.suppress(FileNotFoundError):
         data = bytearray(path.read_bytes())
@@ -282,7 +282,7 @@ WRITING = (save, save, rebuild, remove_index, damage_index)
 
 
 def thread(house: House, seed: str, until: float, told: Counter[str], wrong: list[str]) -> None:
-    """One thing after another."""
+    """Run random actions until the time is over."""
     pick = random.Random(seed)
     while time.monotonic() < until and len(wrong) < 5:
         act, file = pick.choice(READING if pick.random() < 0.75 else WRITING), pick.choice(FILES)
@@ -292,18 +292,18 @@ def thread(house: House, seed: str, until: float, told: Counter[str], wrong: lis
             told[act.__name__] += 1
         except StaleIndex:  # the index was damaged on purpose
             told["refused"] += 1
-        except Exception:  # noqa: BLE001 (whatever else comes is what is looked for)
+        except Exception:  # noqa: BLE001 (any other error violates the contract)
             wrong.append(f"{act.__name__} {file.name}: {traceback.format_exc()}")
         if time.monotonic() - start > LONGEST:
             wrong.append(f"{act.__name__} {file.name} took {time.monotonic() - start:.0f} s")
 
 
 def process(folder: str, seed: str, seconds: float, threads: int, answers: object) -> None:
-    """Some threads, and a look at what they leave behind."""
+    """Run some threads, and check for descriptors and threads that they leave."""
     house = House(Path(folder))
     told: Counter[str] = Counter()
     wrong: list[str] = []
-    # What is opened or imported once is so now: children that are forked beside threads find every module imported.
+    # Import every module and open one-time resources now, so that children forked beside threads need not import.
     for act, file in itertools.product((read_some, read_all, look, read_together, copy), FILES):
         with contextlib.suppress(StaleIndex):
             act(house, file, random.Random(0))
@@ -328,7 +328,7 @@ def process(folder: str, seed: str, seconds: float, threads: int, answers: objec
 
 
 def soak(seconds: float, processes: int, threads: int, seed: int, folder: Path) -> tuple[Counter[str], list[str]]:
-    """Run processes until the time is over; one in ten is killed. What was done, and what was wrong."""
+    """Run rounds of processes, and kill some of them; returns the action counts and violations."""
     (folder / "generations").write_bytes(bytes(len(FILES) * _ROW.size))
     house = House(folder)
     pick, told, wrong = random.Random(seed), Counter[str](), list[str]()
@@ -346,7 +346,9 @@ def soak(seconds: float, processes: int, threads: int, seed: int, folder: Path) 
             read_all(house, file, pick)
         save(house, file, pick)
     litter = {name for name in os.listdir(folder) if not name.startswith(("copy-", ".copy-"))} - known
-    if litter - {name for name in litter if ".lmdb." in name and not name.startswith(".")}:  # a killed damager's
+    if litter - {
+        name for name in litter if ".lmdb." in name and not name.startswith(".")
+    }:  # from a killed `damage_index`
         wrong.append(f"left behind: {sorted(litter)}")
     return told, wrong
 
@@ -382,12 +384,12 @@ def _round(folder: Path, seed: str, seconds: float, processes: int, threads: int
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Soak, print what was done and what was wrong, and return the exit code."""
+    """Run the test, print the counts and violations, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=20, help="how long (default 20)")
-    parser.add_argument("--processes", type=int, default=6, help="at a time (default 6)")
-    parser.add_argument("--threads", type=int, default=4, help="of each process (default 4)")
-    parser.add_argument("--seed", type=int, default=0, help="of what is done (default 0)")
+    parser.add_argument("--minutes", type=float, default=20, help="the duration (default 20)")
+    parser.add_argument("--processes", type=int, default=6, help="the number of processes at a time (default 6)")
+    parser.add_argument("--threads", type=int, default=4, help="the number of threads in each process (default 4)")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the actions (default 0)")
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="lazyckpt-soak-") as place:
         os.environ["LAZYCKPT_CACHE"] = str(Path(place, "cache"))

@@ -1,8 +1,12 @@
 """`Checkpoint`: the lazy mapping name -> value that `load_checkpoint` returns.
 
-It behaves as the dict that MindSpore returns, in file order, with two differences: values are found through the index
-and read when they are looked at, and nothing that was not looked at takes memory. Edits (`ckpt["new"] = …`, `del`,
-`pop`, `update`) live in memory and never touch the file.
+It behaves as the dict that MindSpore returns, in file order, with two differences: a value is found through the index
+and read on first use, and unused values take no memory. Edits (`ckpt["new"] = …`, `del`, `pop`, `update`) stay in
+memory and never touch the file.
+
+The class is a `LazyMapping` (the dict) and a `CheckpointInspection` (trees, tables, plots); here stands what turns its
+values into something else: arrays, other frameworks' tensors, files. The package's own modules reach the file, the
+index and the edits through `_access`.
 """
 
 from __future__ import annotations
@@ -13,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from lazyckpt.checkpoint.inspection import Viewing
-from lazyckpt.checkpoint.mapping import UNEDITED, Value
+from lazyckpt.checkpoint.inspection import CheckpointInspection
+from lazyckpt.checkpoint.mapping import LazyMapping
+from lazyckpt.checkpoint.stored_values import Value
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.index import Index
 from lazyckpt.index.selection import AllNames, SomeNames
 from lazyckpt.model.entry import MAP, TENSOR, Entry
-from lazyckpt.model.tensor_runs import Stretch
+from lazyckpt.model.tensor_runs import TensorRun
 from lazyckpt.parameter import Parameter
 from lazyckpt.reading.bulk import read_all
 from lazyckpt.runtime.workers import Progress
@@ -29,58 +34,46 @@ from lazyckpt.sources.encryption.keys import Secret
 if TYPE_CHECKING:
     from lazyckpt.references.references import References
     from lazyckpt.writing.export import Rename
-    from lazyckpt.writing.items import Item
     from lazyckpt.writing.targets import Inputs
 
 REPR_ITEMS: Final = 100
 
 
-class Checkpoint(Viewing):
+class Checkpoint(LazyMapping, CheckpointInspection):
     """A lazy, ordered mapping of a checkpoint's names to its values.
 
-    Values are `Parameter`s; a string that was saved with `append_dict` is a `str`, a map parameter a list of three
-    arrays (keys, values, status). `len`, `in`, iteration, `keys` and `repr` read no payload. The same name gives the
-    same object twice. A context manager; closing is optional, and arrays already handed out stay valid. Reading is
-    safe for many threads; editing is not.
+    A value is a `Parameter`; a string that was saved with `append_dict` is a `str`, and a map parameter is a list of
+    three arrays (keys, values, status). `len`, `in`, iteration, `keys` and `repr` read no payload. The same name gives
+    the same object each time. It is a context manager; closing is optional, and returned arrays stay valid. Reading is
+    safe from many threads; editing is not.
+
+    >>> ckpt = lazyckpt.load_checkpoint("LeNet5-1_32.ckpt")
+    >>> "conv1.weight" in ckpt, ckpt["conv1.weight"].shape
+    (True, (6, 1, 5, 5))
+    >>> ckpt["note"] = "edited in memory"
+    >>> list(ckpt)[-1]
+    'note'
     """
 
     @property
     def index(self) -> Index:
         """The index of the whole file, also where names were chosen. Reads nothing."""
-        return self._index
-
-    @property
-    def is_addressable(self) -> bool:
-        """Whether reading one value never costs work that reading its neighbour would share. Reads nothing."""
-        return self._payloads.is_addressable
+        return self._stored.index
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What a safetensors file says of itself (`__metadata__`); of a `.ckpt` nothing.
+        """The `__metadata__` of a safetensors file; empty for a `.ckpt`.
 
         Raises:
             ClosedCheckpoint: it was closed.
 
         Cost: reads the header.
         """
-        self._check_open()
-        return self._payloads.metadata()
-
-    def release(self, start: int, stop: int | None = None) -> None:
-        """Hint that bytes of the file will not be looked at again soon.
-
-        A mapped file's pages then leave this process's memory. What was handed out stays valid.
-
-        Args:
-            start: the first of these bytes, counted from the beginning of the file.
-            stop: the first byte behind them; None for the end of the file.
-
-        Cost: a call of the system. Reads nothing.
-        """
-        self._source.release(start, (self._source.size if stop is None else stop) - start)
+        self._stored.check_open()
+        return self._stored.reader.metadata()
 
     def to_mindspore(self, names: Iterable[str] | None = None) -> dict[str, Any]:
-        """MindSpore's own mapping of the values: a plain dict of its Parameters (and strings, and lists of arrays).
+        """The values as MindSpore has them: a dict of its Parameters (and strings, and lists of arrays).
 
         Args:
             names: which; None for all.
@@ -90,28 +83,29 @@ class Checkpoint(Viewing):
 
         Raises:
             MissingPackage: MindSpore is not installed.
-            KeyError: a name is not there; nothing is read then.
+            KeyError: a name does not exist; nothing is read then.
 
         Cost: reads and allocates the sum of the values; see `Parameter.to_mindspore`.
         """
         wanted = list(self if names is None else names)
+        access = self._access
         for name in wanted:
-            self.peek(name)
+            access.value_or_entry(name)
         values = ((name, self[name]) for name in wanted)
         return {name: value.to_mindspore() if isinstance(value, Parameter) else value for name, value in values}
 
     def to_dask(self, name: str, chunks: Any = None) -> Any:
-        """A value as a dask array whose tasks read their own part of the file: see `Parameter.to_dask`.
+        """A value as a dask array, whose tasks each read their part of the file: see `Parameter.to_dask`.
 
         Args:
-            name: of a parameter, or of an array that was assigned.
-            chunks: as dask takes them; None for runs of about 64 MiB.
+            name: the name of a parameter, or of an array that was assigned.
+            chunks: dask's `chunks` argument; None for runs of about 64 MiB.
 
         Returns:
             A `dask.array.Array` of the value's shape and numpy dtype.
 
         Raises:
-            KeyError: there is no such name.
+            KeyError: the name does not exist.
             ArgumentTypeError: it is a string or a map.
             MissingPackage: dask is not installed.
 
@@ -127,13 +121,17 @@ class Checkpoint(Viewing):
         raise ArgumentTypeError(f"{name!r} is a {'map' if isinstance(value, list) else type(value).__name__}, no array")
 
     def select(self, choice: str | Callable[[str], object]) -> Checkpoint:
-        """A narrower view: the names that start with a prefix, or for which a function is true.
+        """A view of some names: those that start with a prefix, or those a function accepts.
 
-        The view shares this one's values (the same objects) and takes over its edits so far. It needs this checkpoint
-        to stay open.
+        The view shares the values of this checkpoint (the same objects) and starts with a copy of its edits. It works
+        as long as this checkpoint is open.
+
+        >>> ckpt = lazyckpt.load_checkpoint("LeNet5-1_32.ckpt")
+        >>> list(ckpt.select("conv"))
+        ['conv1.weight', 'conv2.weight']
 
         Args:
-            choice: a prefix of names, or a function of a name whose truth counts.
+            choice: a prefix, or a function that takes a name and returns whether to keep it.
 
         Returns:
             A `Checkpoint` of these names, in the same order.
@@ -141,54 +139,57 @@ class Checkpoint(Viewing):
         Raises:
             ClosedCheckpoint: it was closed.
 
-        Cost: O(matches) for a prefix, a walk over the names for a function. Reads nothing.
+        Cost: O(matches) for a prefix; a walk over the names for a function. Reads nothing.
         """
-        self._check_open()
+        stored = self._stored
+        stored.check_open()
         keep: Callable[[str], object] = (lambda name: name.startswith(choice)) if isinstance(choice, str) else choice
-        if isinstance(choice, str) and isinstance(self._names, AllNames):
-            places = dict(self._index.with_prefix(choice))
+        if isinstance(choice, str) and isinstance(stored.names, AllNames):
+            ordinals = dict(stored.index.with_prefix(choice))
         else:
-            places = {name: self._names.position(name) or 0 for name in self._names if keep(name)}
-        view = self.copy()
-        view._names = SomeNames({name: place for name, place in places.items() if name not in self._removed})
-        view._removed = set()
-        view._replaced = {name: value for name, value in self._replaced.items() if name in places}
-        view._appended = {name: value for name, value in self._appended.items() if keep(name)}
-        return view
+            ordinals = {name: stored.names.position(name) or 0 for name in stored.names if keep(name)}
+        removed = self._overlay.removed
+        part = stored.narrow(SomeNames({name: ordinal for name, ordinal in ordinals.items() if name not in removed}))
+        return self._made(part, self._overlay.narrow(part, keep))
 
     def load(
         self, names: Iterable[str] | None = None, *, workers: int | None = None, progress: Progress | None = None
     ) -> dict[str, Any]:
-        """Read many values at once into memory of their own.
+        """Read many values at once, into new arrays.
+
+        >>> ckpt = lazyckpt.load_checkpoint("LeNet5-1_32.ckpt")
+        >>> {name: array.shape for name, array in ckpt.load(["fc3.bias", "fc3.weight"]).items()}
+        {'fc3.bias': (10,), 'fc3.weight': (10, 84)}
 
         Args:
             names: which; None for all.
-            workers: threads; None for as many as pay, 1 for none.
+            workers: number of threads; None to choose by the amount of data, 1 for the calling thread only.
             progress: called as `progress(done, total)` with byte counts.
 
         Returns:
             name -> aligned, writable numpy array (a str for strings, a list of arrays for maps), in the order of
-            `names`. The file is read in file order whatever that is.
+            `names`. The file is always read in file order.
 
         Raises:
-            KeyError: a name is not there; nothing is read then.
+            KeyError: a name does not exist; nothing is read then.
 
-        Cost: allocates the sum of the values. Small neighbours that are alike share pieces of memory of 4 KiB, each of
-        which stays as long as one of its values. Of all names of a plain file, a few microseconds for a small value.
+        Cost: allocates the sum of the values. Small neighbours of one shape and dtype share buffers of 4 KiB; a buffer
+        is freed with the last of its values. For all names of a plain file, a few microseconds per small value.
         """
-        known = self._in_stretches() if names is None else ((name, self.peek(name)) for name in names)
+        access = self._access
+        found = access.iter_runs() if names is None else ((name, access.value_or_entry(name)) for name in names)
         jobs: dict[str, Entry] = {}
-        stretches: list[Stretch] = []
+        stretches: list[TensorRun] = []
         values: dict[str, Any] = {}
-        for name, value in known:
-            if isinstance(value, Stretch):
+        for name, value in found:
+            if isinstance(value, TensorRun):
                 stretches.append(value)
                 values.update(dict.fromkeys(value.names))
                 continue
             values[name] = None if isinstance(value, Entry) else _own(value)
             if isinstance(value, Entry):
                 jobs[name] = value
-        values.update(read_all(self._payloads, jobs, workers, progress, stretches))
+        values.update(read_all(access.reader, jobs, workers, progress, stretches))
         return values
 
     def save(
@@ -199,23 +200,23 @@ class Checkpoint(Viewing):
         mode: int = 0o400, progress: Progress | None = None,
         in_place: bool = False, overwrite: bool = True,
     ) -> list[str]:  # fmt: skip
-        """Write values to another file (or over this one), one piece of 8 MiB in memory at a time.
+        """Write values to another file (or over this one), with 8 MiB in memory at a time.
 
         Args:
-            path: where. What is there is replaced when the new file is whole, but for a file that the values come
-                from and of which not all is written.
-            names: which values, in this order; None for all. Values edited in memory are written as they are now.
-            format: `ckpt` or `safetensors`; None for what the path ends in.
-            rename: new names: a mapping from old ones, or a function of the old one.
-            dtype: floating-point tensors are converted to this type, such as `Float16`.
+            path: the new file. An existing file is replaced once the new one is complete, unless
+                the values come from it and not all of it is written.
+            names: the values to write, in this order; None for all. Edited values are written as they are now.
+            format: `ckpt` or `safetensors`; None to choose by the file extension.
+            rename: new names: a mapping from old names, or a function of the old name.
+            dtype: convert floating-point tensors to this type, such as `Float16`.
             enc_key: encrypt a `.ckpt` with this key.
             enc_mode: AES-GCM, AES-CBC or SM4-CBC.
             crc_check: store a checksum, as MindSpore does.
-            align: each content begins at a multiple of so many bytes, so that it can be mapped; 1 for files as
-                MindSpore writes them. (Of safetensors files only the first content.)
-            max_shard_size: bytes of contents above which several files are written, with a `<path>.index.json`.
-            metadata: what a safetensors file is to say of itself; None for what this one's says, else MindSpore's
-                `{"format": "ms"}`.
+            align: start each tensor at a multiple of so many bytes, so that it can be memory-mapped; 1 for the layout
+                that MindSpore writes. (In a safetensors file this applies to the first tensor only.)
+            max_shard_size: split into several files, with a `<path>.index.json`, above so many bytes of contents.
+            metadata: the `__metadata__` of a safetensors file; None to copy this file's, or MindSpore's
+                `{"format": "ms"}` if it has none.
             mode: permission bits; MindSpore's saved files are read-only.
             progress: called as `progress(done, total)` with byte counts.
             in_place: replace the file that the values come from also by a part of what it holds. The rest is lost.
@@ -225,15 +226,16 @@ class Checkpoint(Viewing):
             The files written.
 
         Raises:
-            KeyError: a name is not there; nothing is written.
+            KeyError: a name does not exist; nothing is written.
             ValueError: the format cannot hold a value, or options contradict each other (`ArgumentValueError`).
             FileInTheWay: a file must not be replaced: see `path`, `in_place`, `overwrite`; nothing is written.
             OSError: the file cannot be written (`UnwritableFile`, `MissingFolder`, `FolderInTheWay`). In every case
-                what was there before stays.
+                the file that was there before stays.
 
-        Cost: reads the values once, in order; the index is written along. Synced to the disk before it is renamed.
+        Cost: reads the values once, in order, and writes the index at the same time. The file is synced to disk before
+        it is renamed.
         """
-        from lazyckpt.writing.export import Export, export, inherited
+        from lazyckpt.writing.export import ExportOptions, export, inherited
         from lazyckpt.writing.targets import Permission
 
         try:
@@ -241,79 +243,61 @@ class Checkpoint(Viewing):
         finally:
             enc_key = None  # so that no traceback's variables show it
         wanted = list(self if names is None else names)
+        access = self._access
         for name in wanted:
-            self.peek(name)
+            access.value_or_entry(name)
         may = Permission(overwrite, in_place)
-        how = Export(format, rename, dtype, key, enc_mode, crc_check, align, max_shard_size, mode, progress, may)
+        how = ExportOptions(format, rename, dtype, key, enc_mode, crc_check, align, max_shard_size, mode, progress, may)
         facts = inherited(self.metadata) if metadata is None else metadata
-        return export(path, wanted, self.item, how, facts, self._inputs(wanted))
+        return export(path, wanted, access.item, how, facts, self._inputs(wanted))
 
     def references(
         self, names: Iterable[str] | None = None, *, url: str | None = None, chunk_size: int | None = None,
         inline: int = 0, nested: bool = False, strict: bool = False,
     ) -> References:  # fmt: skip
-        """References (kerchunk's format) with which zarr, xarray and dask open this checkpoint in place, without it.
+        """Kerchunk references, with which zarr, xarray and dask open this checkpoint in place.
 
         Args:
-            names: which values, in this order; None for all.
-            url: where readers will find the file; of several files their folder, ending with `/`. None: where it is.
-            chunk_size: bytes that a chunk should have at most, about, so that large values are read in parallel.
-            inline: bytes up to which values are copied into the references: each saves readers a request.
-            nested: make groups of names' dots, and not arrays with dots in their names.
-            strict: refuse what cannot be expressed, and not leave it out.
+            names: the values to refer to, in this order; None for all.
+            url: the URL under which readers will find the file; for several files, their folder, ending with `/`. None
+                for the current location.
+            chunk_size: approximate maximum size of a chunk in bytes, so that large values are read in parallel.
+            inline: copy values of up to so many bytes into the references, which saves readers a request for each.
+            nested: turn the dots in names into groups, instead of keeping them in array names.
+            strict: raise for a value that zarr cannot express, instead of leaving it out.
 
         Returns:
-            What gives them as data (`to_dict()`), or writes them (`save("refs.json")`, `save("refs.parquet")`).
+            An object that gives the references as data (`to_dict()`) or writes them (`save("refs.json")`,
+            `save("refs.parquet")`).
 
         Raises:
-            EncryptedFile: there are no plain bytes to refer to.
-            KeyError: a name is not there.
-            ValueError: an option has no sense (`ArgumentValueError`).
+            EncryptedFile: an encrypted file has no plain bytes to refer to.
+            KeyError: a name does not exist.
+            ValueError: an option makes no sense (`ArgumentValueError`).
 
-        Cost: nothing yet; see `References.save`. References are of the file as it is now.
+        Cost: nothing yet; see `References.save`. The references describe the file as it is now.
         """
         from lazyckpt.references.files import Files
-        from lazyckpt.references.hierarchy import How
+        from lazyckpt.references.hierarchy import ReferenceOptions
         from lazyckpt.references.references import References
 
-        self._check_open()
-        known: Callable[[], Iterable[tuple[str, Any]]] = self._known
+        access, stored = self._access, self._stored
+        stored.check_open()
+        found: Callable[[], Iterable[tuple[str, Any]]] = access.iter_edited
         if names is not None:
-            edited = self._in_memory()
+            edited = access.edited()
             chosen = {name: edited[name] if name in edited else self.entry(name) for name in names}
-            known = chosen.items
-        files = Files(self._source, self._index.fingerprint, url)
-        return References(known, self._payloads, files, How(chunk_size, inline, nested, strict))
-
-    def item(self, name: str, new_name: str) -> Item:
-        """What is written of a value, for `save_checkpoint` and `save`.
-
-        Args:
-            name: the value's.
-            new_name: the name in the new file.
-
-        Returns:
-            Name, type, shape, and where the bytes come from.
-
-        Raises:
-            KeyError: there is no such name.
-
-        Cost: reads nothing; its pieces are read when they are written.
-        """
-        from lazyckpt.writing.adapters import item_of, stored
-
-        known = self.peek(name)
-        return stored(new_name, known, self._payloads) if isinstance(known, Entry) else item_of(new_name, known)
+            found = chosen.items
+        files = Files(stored.source, stored.index.fingerprint, url)
+        return References(found, access.reader, files, ReferenceOptions(chunk_size, inline, nested, strict))
 
     def close(self) -> None:
-        """Let go of the file and the index. Arrays already handed out stay valid. May be called twice.
+        """Close the file and the index. Returned arrays stay valid. May be called twice.
 
-        Of one that came out of a pickle the file is closed when nothing else that came from it is left. Reads nothing.
+        A checkpoint that was unpickled shares its open file with others; that file is closed with the last of them.
+        Reads nothing.
         """
-        self._closed = True
-        if not self._payloads.is_lent:
-            self._source.close()
-            self._index.close()
+        self._stored.close()
 
     def __enter__(self) -> Checkpoint:
         return self
@@ -322,8 +306,8 @@ class Checkpoint(Viewing):
         self.close()
 
     def __repr__(self) -> str:
-        """As the dict that MindSpore returns; strings and maps that were not read are described. Reads no payload."""
-        if self._closed:
+        """The repr of MindSpore's dict; unread strings and maps are only described. Reads no payload."""
+        if self._stored.is_closed:
             return f"<closed Checkpoint {self.path!r}>"
         shown: list[str] = []
         for name in self:
@@ -340,26 +324,26 @@ class Checkpoint(Viewing):
         """The files that some values come from; complete if they are one, and nothing of it but edits is left out."""
         from lazyckpt.writing.targets import Inputs
 
-        assigned = (value for value in self.edits().values() if isinstance(value, Parameter))
-        foreign = {file for value in assigned if value.origin is not None for file in value.origin[1].files}
-        own = self._payloads.files
-        complete = len(own) == 1 and foreign <= set(own) and len(self._names) == len(self._index)
+        stored, assigned = self._stored, self._overlay.edits().values()
+        origins = (value.origin for value in assigned if isinstance(value, Parameter))
+        foreign = {file for origin in origins if origin is not None for file in origin[1].files}
+        own = stored.reader.files
+        complete = len(own) == 1 and foreign <= set(own) and len(stored.names) == len(stored.index)
         return Inputs((*own, *foreign), complete and len(set(wanted)) == len(self))
 
     def _describe(self, name: str) -> str:
-        edited = self._edited(name)
-        if edited is not UNEDITED:
-            return repr(edited)
-        entry = self.entry(name)
+        entry = self._access.value_or_entry(name)
+        if not isinstance(entry, Entry):
+            return repr(entry)
         if entry.kind == TENSOR:
-            return repr(Parameter(entry, self._payloads))
+            return repr(Parameter(entry, self._stored.reader))
         if entry.kind == MAP:
             return "[" + ", ".join(f"<{array.dtype} {array.shape}>" for array in entry.arrays) + "]"
         return f"<str of {entry.stored // 4:,} characters>"
 
 
 def _own(value: Value) -> Value:
-    """A value in memory of its own."""
+    """A copy of a value that shares no memory with it."""
     if isinstance(value, Parameter):
         return value.asnumpy(copy=True)
     if isinstance(value, list):

@@ -1,14 +1,13 @@
-"""What a checkpoint shows of itself: trees, tables and pictures. The work is done in `views`, on first need."""
+"""`CheckpointInspection`: trees, tables and pictures of a checkpoint. `views` and `statistics` do the work."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from lazyckpt.checkpoint.mapping import LazyMapping, Value
+from lazyckpt.checkpoint.access import CheckpointAccess
 from lazyckpt.index.selection import AllNames
-from lazyckpt.model.entry import Entry
 from lazyckpt.parameter import Parameter
 from lazyckpt.runtime.workers import Progress
 from lazyckpt.tasks import Where
@@ -20,33 +19,42 @@ if TYPE_CHECKING:
     from lazyckpt.views.text import TreeView
 
 
-class Viewing(LazyMapping):
-    """See `Checkpoint`, whose part this is."""
+class CheckpointInspection:
+    """The part of `Checkpoint` that shows what is in it. It needs nothing of a checkpoint but its `_access`."""
+
+    @property
+    def _access(self) -> CheckpointAccess:
+        raise NotImplementedError
 
     def tree(self, depth: int | None = None) -> TreeView:
-        """The names as a tree, numbered siblings that are alike folded into one, with totals at each node.
+        """The names as a tree: identical numbered siblings are folded, and each node has totals.
+
+        >>> ckpt = lazyckpt.load_checkpoint("LeNet5-1_32.ckpt")
+        >>> print(ckpt.select("fc3").tree())  # doctest: +ELLIPSIS
+        LeNet5-1_32.ckpt  2 values · 3.3 KiB...
 
         Args:
-            depth: levels that are shown; None for as many as there is room for. `select(prefix).tree()` shows a part.
+            depth: number of levels; None to show as many as there is room for. `select(prefix).tree()` shows a part.
 
         Returns:
-            What prints as text and shows as HTML in a notebook; `to_dict()` gives plain data.
+            An object that prints as text, shows as HTML in a notebook, and has plain data in `to_dict()`.
 
-        Cost: reads no value. Up to 20,000 names are looked at each, at about 10 us; above, names that differ only in
-        numbers are counted together: half a second for a million. Totals are exact in both cases.
+        Cost: reads no value. Up to 20,000 names, about 10 us each; above that, names that differ only in their numbers
+        are counted together: half a second for a million. Totals are exact in both cases.
         """
         from lazyckpt.views.text import TreeView
 
-        return TreeView(self._outline(), depth)
+        return TreeView(_outline(self._access), depth)
 
     def summary(self) -> dict[str, Any]:
-        """Counts and bytes: in all, by dtype, of each top-level module, and the largest values. Plain data.
+        """Counts and bytes in total, by dtype and by top-level module, and the largest values, as plain data.
 
-        Cost: as `tree`; the largest values are told of checkpoints of up to 20,000 names.
+        Cost: as `tree`; the largest values are listed for checkpoints of up to 20,000 names.
         """
         from lazyckpt.views.outline import summary_of
 
-        return summary_of(self._outline(), None if self._is_large() else self._known())
+        access = self._access
+        return summary_of(_outline(access), None if _is_large(access) else access.iter_edited())
 
     def stats(
         self,
@@ -60,86 +68,89 @@ class Viewing(LazyMapping):
 
         Args:
             names: which; None for all.
-            workers: threads; None for as many as pay, 1 for none.
+            workers: number of threads; None to choose by the amount of data, 1 for the calling thread only.
             progress: called as `progress(done, total)` with byte counts.
-            scheduler: a dask `Client` or a `concurrent.futures.Executor` whose workers read the file, under the same
-                path, and measure it: tasks of about 64 MiB, also of one large value. The numbers are the same to the
-                last bit wherever numpy computes alike (another kind of processor may sum in another order). Digests
-                of values above 64 MiB are not compared then.
+            scheduler: a dask `Client` or a `concurrent.futures.Executor`. Its workers open the file under the same
+                path, and measure about 64 MiB per task; a large value is split. The numbers are the same to the last
+                bit on the same kind of processor (another kind may sum in another order). Digests of values above
+                64 MiB are not compared then.
 
         Returns:
-            A table in the order of `names`. Minimum and maximum ignore NaN; mean, deviation and norm are of the finite
-            numbers. A map has a row for each of its arrays; a string has one that says that it was not measured.
+            A table in the order of `names`. Minimum and maximum ignore NaN; mean, deviation and norm use the finite
+            numbers. A map has one row per array; a string has a row that says why it was not measured.
 
         Raises:
-            KeyError: a name is not there; nothing is read then.
+            KeyError: a name does not exist; nothing is read then.
             NotPicklable: workers cannot open it; see `__reduce__`.
 
-        Cost: reads each value once, in file order; some MiB of memory a thread, however large a tensor is (a map is
-        held whole). Of an encrypted file each block is decrypted once, but for some that may be twice.
+        Cost: reads each value once, in file order, with a few MiB of memory per thread however large a tensor is (a
+        map is held in memory). In an encrypted file each block is decrypted once, and a few of them twice.
         """
         from lazyckpt.statistics.stream import statistics_of
 
+        access = self._access
         if names is not None:
-            known = {name: self._measurable(name) for name in names}
+            values = {name: _measurable(access, name) for name in names}
         else:
-            known = {name: v.asnumpy() if isinstance(v, Parameter) else v for name, v in self._known()}
+            values = {name: _as_array(value) for name, value in access.iter_edited()}
         if scheduler is not None:
             from lazyckpt.statistics.spread import statistics_over
 
-            places = {name: self.place_of(name) for name in known}
-            return statistics_over(scheduler, self._payloads, known, places, progress)
-        return statistics_of(self._payloads, known, workers, progress)
+            ordinals = {name: access.position(name) for name in values}
+            return statistics_over(scheduler, access.reader, values, ordinals, progress)
+        return statistics_of(access.reader, values, workers, progress)
 
     @property
     def plot(self) -> Plots:
-        """Pictures: `plot.sizes()`, `plot.hist(name)`, `plot.norms()`. They need matplotlib (`lazyckpt[plot]`).
+        """Plots: `plot.sizes()`, `plot.hist(name)`, `plot.norms()`. They need matplotlib (`lazyckpt[plot]`).
 
         Cost: nothing by itself. `sizes` reads no value, `hist` one, `norms` all of them once.
         """
         from lazyckpt.views.plot_accessor import Plots
 
-        return Plots(self._outline, self._measurable, self.stats, self._payloads)
-
-    def _measurable(self, name: str) -> Any:
-        value = self.peek(name)
-        return value.asnumpy() if isinstance(value, Parameter) else value
+        access = self._access
+        return Plots(lambda: _outline(access), lambda name: _measurable(access, name), self.stats, access.reader)
 
     def _repr_html_(self) -> str:
         from lazyckpt.views.tree_html import tree_html
 
-        if self._closed:
+        access = self._access
+        if access.stored.is_closed:
             from lazyckpt.display import facts_html
 
-            return facts_html("closed checkpoint", [("path", self.path)])
-        return tree_html(self._outline())
+            return facts_html("closed checkpoint", [("path", access.stored.source.name)])
+        return tree_html(_outline(access))
 
-    def _is_large(self) -> bool:
-        from lazyckpt.views.outline import EXACT
 
-        return len(self) > EXACT
+def _as_array(value: Any) -> Any:
+    return value.asnumpy() if isinstance(value, Parameter) else value
 
-    def _outline(self) -> Outline:
-        from lazyckpt.views.outline import of_groups, of_values
 
-        self._check_open()
-        label = os.path.basename(self.path)
-        removed = len(self._removed)
-        if not self._is_large():
-            return of_values(label, self._known(), removed=removed)
-        edited = self._in_memory()
-        aside = {self._names.position(name) for name in (*self._removed, *edited)}
-        places = None if isinstance(self._names, AllNames) else {self._names.position(name) for name in self._names}
-        groups = self._index.tally(only=places, without=aside)  # type: ignore[arg-type]
-        return of_groups(label, groups, edited.items(), removed)
+def _measurable(access: CheckpointAccess, name: str) -> Any:
+    """The entry of a name, or its value in memory, a parameter as an array."""
+    return _as_array(access.value_or_entry(name))
 
-    def _in_memory(self) -> dict[str, Value]:
-        """The values that differ from the file's."""
-        changed = {name: value for name, value in self._changed().items() if self._position(name) is not None}
-        return {**changed, **self.edits()}
 
-    def _known(self) -> Iterator[tuple[str, Entry | Value]]:
-        """Names in order, with their values where these differ from the file's, else with their entries."""
-        edited = self._in_memory()
-        yield from ((name, edited.get(name, entry)) for name, entry in self._of_file())
-        yield from self._appended.items()
+def _is_large(access: CheckpointAccess) -> bool:
+    """Whether there are too many names to visit each: then they are counted in groups."""
+    from lazyckpt.views.outline import EXACT
+
+    return len(access.overlay) > EXACT
+
+
+def _outline(access: CheckpointAccess) -> Outline:
+    from lazyckpt.index.name_groups import tally
+    from lazyckpt.views.outline import of_groups, of_values
+
+    stored, removed = access.stored, access.overlay.removed
+    stored.check_open()
+    label = os.path.basename(stored.source.name)
+    if not _is_large(access):
+        return of_values(label, access.iter_edited(), removed=len(removed))
+    edited = access.edited()
+    aside = {ordinal for name in (*removed, *edited) if (ordinal := stored.position(name)) is not None}
+    seen = None
+    if not isinstance(stored.names, AllNames):
+        seen = {ordinal for name in stored.names if (ordinal := stored.position(name)) is not None}
+    groups = tally(stored.index, only=seen, without=aside)
+    return of_groups(label, groups, edited.items(), len(removed))

@@ -1,7 +1,8 @@
-"""The command line: thin functions over the API, printed for people, or as JSON for programs.
+"""The command line: thin functions over the API that print text, or JSON with `--json`.
 
-Exit codes: 0 all is well, 1 something about a file is wrong (the message says what), 2 the command itself is wrong.
-A command is a function in one of these modules; a new module is a line in the imports below.
+Exit codes: 0 success, 1 a problem with a file (the message describes it), 2 wrong usage. `diff`, `find`, `doctor` and
+`verify` use 1 for a negative result and 2 for every error. Each command is a function in one of the modules imported
+below.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import typer
 
 from lazyckpt import __version__
 from lazyckpt.cli import checking, comparing, converting, indexing, listing, matching, referencing, viewing
-from lazyckpt.cli.app import app, take_any_name, told_plainly
+from lazyckpt.cli.app import app, errors_as_exit_codes, take_any_name
 
 __all__ = [
     "app",
@@ -29,7 +30,7 @@ __all__ = [
 
 
 def main() -> None:
-    """The `lazyckpt` command."""
+    """Run the `lazyckpt` command."""
     app()
 
 
@@ -46,11 +47,11 @@ def _root(
 @app.command()
 def demo(
     folder: Annotated[
-        str | None, typer.Argument(help="Where it stays; none for a temporary folder.", show_default=False)
+        str | None, typer.Argument(help="The folder to keep it in (default: a temporary folder).", show_default=False)
     ] = None,
 ) -> None:
-    """Copy a small checkpoint written by MindSpore to a folder, index it, and look around."""
+    """Demonstrate lazyckpt on a small checkpoint. It is copied to a folder and indexed, and some examples are run."""
     from lazyckpt.demo import run_demo
 
-    with told_plainly():
+    with errors_as_exit_codes():
         run_demo(typer.echo, folder)

@@ -1,6 +1,7 @@
-"""What every command shares: the application, common options, keys, plain errors, JSON.
+"""The parts that commands share: application, common options, keys, errors and JSON.
 
-Whatever only some commands need (rich, what reads values) is imported when it is needed: a listing begins in no time.
+Modules that only some commands need (rich, the code that reads values) are imported on first use, so that a listing
+starts fast.
 """
 
 from __future__ import annotations
@@ -22,9 +23,8 @@ from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError
 from lazyckpt.index import Index
 from lazyckpt.index.build import build_index
 from lazyckpt.runtime.os_errors import READ, os_errors
-from lazyckpt.sharding.weight_map import is_listing
-from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, KeyReference, LateKey, Secret, key_from_text
-from lazyckpt.sources.paths import is_folder
+from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, DeferredKey, KeyReference, Secret, key_from_text
+from lazyckpt.sources.paths import is_folder, is_listing
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -38,7 +38,7 @@ _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
 
 app = typer.Typer(
     name="lazyckpt",
-    help="Look into MindSpore checkpoints without loading them.",
+    help="Inspect, compare and convert MindSpore checkpoints without loading them.",
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode=None,
@@ -46,30 +46,31 @@ app = typer.Typer(
 )
 
 Files = Annotated[
-    list[str], typer.Argument(help="Checkpoints, folders that hold some, or patterns like 'runs/**/*.ckpt'.")
+    list[str], typer.Argument(help="Checkpoints, folders to search, or patterns such as 'runs/**/*.ckpt'.")
 ]
-File = Annotated[str, typer.Argument(help="A checkpoint.", metavar="FILE")]
+File = Annotated[str, typer.Argument(help="The checkpoint.", metavar="FILE")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 KeyFile = Annotated[
-    str | None, typer.Option("--key-file", help="A file that holds the key of an encrypted checkpoint.", metavar="PATH")
+    str | None,
+    typer.Option("--key-file", help="The file that holds the key of an encrypted checkpoint.", metavar="PATH"),
 ]
 Strategy = Annotated[
     list[str],
     typer.Option(
-        help="FILE is a folder of rank_<N> folders, cut as this strategy file (or a folder of them) says (repeatable).",
+        help="The strategy file, or a folder of them, by which the rank_<N> folders in FILE are merged (repeatable).",
         metavar="PATH",
         show_default=False,
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace the output if it is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 KeyVariable = Annotated[
-    str | None, typer.Option("--key-env", help="An environment variable that holds the key.", metavar="NAME")
+    str | None, typer.Option("--key-env", help="The environment variable that holds the key.", metavar="NAME")
 ]
 
 
 @contextmanager
-def told_plainly(code: int = 1) -> Iterator[None]:
-    """Errors of files as one line on stderr and an exit code."""
+def errors_as_exit_codes(code: int = 1) -> Iterator[None]:
+    """Turn a lazyckpt error into one line on stderr and an exit code."""
     try:
         yield
     except LazyCkptError as error:
@@ -81,27 +82,27 @@ def told_plainly(code: int = 1) -> Iterator[None]:
 
 
 def take_any_name() -> None:
-    """Print names of files as the bytes that they are, also those that are no UTF-8, and never fail to print."""
+    """Let stdout print any file name. One that is not valid UTF-8 is printed as its original bytes."""
     codecs.register_error(_ANY_NAME, _bytes_or_escape)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors=_ANY_NAME)
 
 
 def _bytes_or_escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    """What takes the place of characters that cannot be encoded: the bytes that they stand for, else an escape."""
+    """Encoding error handler. Surrogate escapes become their original bytes, other characters an escape."""
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:
         return codecs.lookup_error("backslashreplace")(error)
 
 
-def key_of(path: str, reference: KeyReference, optional: bool = False) -> tuple[LateKey, str]:
-    """The key of a file, and its mode, as functions take them: they are found when the file has been opened.
+def key_of(path: str, reference: KeyReference, optional: bool = False) -> tuple[DeferredKey, str]:
+    """The key and mode arguments for a file; the key is read only if the file is encrypted.
 
     Args:
-        path: the file, as it was typed.
-        reference: the place of the key; without one it is asked for at a terminal.
-        optional: whether a plain file may have a key that it does not need.
+        path: the file, as the user typed it.
+        reference: where to find the key; if it is empty, the user is asked at a terminal.
+        optional: accept a key for a file that is not encrypted.
     """
 
     def find(_: str, mode: str) -> Secret:
@@ -112,32 +113,32 @@ def key_of(path: str, reference: KeyReference, optional: bool = False) -> tuple[
             key = Secret(key_from_text(typer.prompt(f"Key of {path} ({mode})", hide_input=True)))
         return key
 
-    return LateKey(find, insists=not optional and reference != NO_KEY), OWN_MODE
+    return DeferredKey(find, insists=not optional and reference != NO_KEY), OWN_MODE
 
 
 def loaded(path: str, reference: KeyReference) -> Checkpoint:
-    """A checkpoint, opened with the key that the reference leads to."""
+    """Open a checkpoint with the key from a reference."""
     from lazyckpt.loading import open_checkpoint
 
     return open_checkpoint(path, *key_of(path, reference))
 
 
 def opened_whole(path: str, reference: KeyReference) -> Checkpoint:
-    """A checkpoint with all its entries, also those that cannot be loaded."""
+    """Open a checkpoint with all its entries, including those that cannot be loaded."""
     from lazyckpt.loading import open_all
 
     return open_all(path, *key_of(path, reference))
 
 
 def indexed(path: str, reference: KeyReference, strategy: list[str]) -> Index:
-    """The index of a checkpoint, whatever its parameters are like; of several files, those of all of them."""
+    """Open the index of a checkpoint: a file, a listing, or a folder of shards or ranks."""
     if strategy or is_folder(path):
         return distributed(path, strategy, reference).index
     return loaded(path, reference).index if is_listing(path) else build_index(path, *key_of(path, reference))
 
 
 def distributed(folder: str, strategy: list[str], reference: KeyReference) -> Checkpoint:
-    """The files in a folder as one checkpoint: parts, or the slices of ranks."""
+    """Open the files in a folder as one checkpoint: shards, or the slices of ranks."""
     from lazyckpt.sharding.opening import open_sharded
     from lazyckpt.sharding.rank_folders import checkpoints_in, need, rank_files
 
@@ -146,7 +147,7 @@ def distributed(folder: str, strategy: list[str], reference: KeyReference) -> Ch
 
 
 def byte_bar() -> Progress:
-    """A progress bar that counts bytes, on stderr, gone when it is done."""
+    """A progress bar on stderr that counts bytes and disappears at the end."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -157,18 +158,18 @@ def byte_bar() -> Progress:
 
 
 def bytes_of(option: str, given: str) -> int:
-    """A number of bytes that an option tells."""
+    """Parse the value of an option as a number of bytes."""
     match = _SIZE.fullmatch(given.strip())
     if match is None:
-        raise ArgumentValueError(f"{option} {given!r}: a number of bytes is needed, such as 5GB or 512MiB")
+        raise ArgumentValueError(f"{option} {given!r}: expected a number of bytes, such as 5GB or 512MiB")
     size = float(match[1]) * _UNITS[(match[2] or "").lower()]
     if size > _MOST_BYTES:
-        raise ArgumentValueError(f"{option} {given[:40]!r}: no file has so many bytes")
+        raise ArgumentValueError(f"{option} {given[:40]!r}: no file can be this large")
     return int(size)
 
 
 def read_json(path: str) -> Any:
-    """What a JSON file holds."""
+    """Parse a JSON file."""
     try:
         with os_errors(path, READ), open(path, encoding="utf-8") as file:
             return json.load(file)
@@ -179,7 +180,7 @@ def read_json(path: str) -> Any:
 
 
 def print_report(report: Any, as_json: bool) -> None:
-    """Print what a command found: for people, or as JSON."""
+    """Print a report as text or as JSON."""
     if as_json:
         echo_json(report.to_dict())
     else:
@@ -187,12 +188,12 @@ def print_report(report: Any, as_json: bool) -> None:
 
 
 def echo_json(data: Any) -> None:
-    """Print JSON; numbers that JSON lacks (nan, inf) become strings."""
+    """Print JSON; numbers that JSON cannot express (nan, inf) become strings."""
     data = _finite(data)
     text = json.dumps(data, indent=1, ensure_ascii=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:  # half of a surrogate pair in a string, a byte of a name that is no UTF-8
+    except UnicodeEncodeError:  # an unpaired surrogate in a string, or a file name that is not valid UTF-8
         text = json.dumps(data, indent=1)
     typer.echo(text)
 
@@ -206,7 +207,7 @@ def _finite(data: Any) -> Any:
 
 
 def no_such_name(name: str, names: Any) -> LazyCkptError:
-    """An error that also names what looks like the missing name."""
+    """The error for a missing name, with up to three similar names."""
     import difflib
 
     near = difflib.get_close_matches(name, list(names)[:100_000], n=3)

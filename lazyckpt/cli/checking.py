@@ -1,4 +1,4 @@
-"""`lazyckpt doctor` and `lazyckpt verify`: what is the matter with a file, and whether all of it is as it was."""
+"""`lazyckpt doctor` and `lazyckpt verify`: diagnose a file, and check every value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lazyckpt.cli.app import AsJson, Files, KeyFile, KeyVariable, app, byte_bar, echo_json, print_report, told_plainly
+from lazyckpt.cli.app import (
+    AsJson,
+    Files,
+    KeyFile,
+    KeyVariable,
+    app,
+    byte_bar,
+    echo_json,
+    errors_as_exit_codes,
+    print_report,
+)
 from lazyckpt.index.batch import find_checkpoints
 from lazyckpt.runtime.workers import processors
 from lazyckpt.sharding.weight_map import files_of
@@ -24,16 +34,16 @@ MISUSE = 2  # exit code
 
 @app.command()
 def doctor(
-    file: Annotated[str, typer.Argument(help="Any file.", metavar="FILE")],
-    values: Annotated[bool, typer.Option("--values", help="Also read every value: are there NaNs?")] = False,
+    file: Annotated[str, typer.Argument(help="The file, in any format.", metavar="FILE")],
+    values: Annotated[bool, typer.Option("--values", help="Also read every value, and look for NaNs.")] = False,
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
-    """Tell what a file is, what is the matter with it, and what to do: exit code 1 if something is the matter."""
+    """Report what a file is, what is wrong with it, and what to do. Exits with 1 if something is wrong."""
     from lazyckpt.explore.doctor import diagnose
 
-    with told_plainly(MISUSE):
+    with errors_as_exit_codes(MISUSE):
         key = _key(KeyReference(key_file, key_env))
         with byte_bar() as bar:
             task = bar.add_task("reading", total=None, visible=values)
@@ -49,13 +59,13 @@ def doctor(
 @app.command(name="verify")
 def verify_command(
     files: Files,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files checked at once.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="The number of files to check at once.")] = 1,
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
-    """Read all of a checkpoint, and check all that can be checked: exit code 1 if something is damaged."""
-    with told_plainly(MISUSE):
+    """Read whole checkpoints and check all that can be checked. Exits with 1 unless every file is intact."""
+    with errors_as_exit_codes(MISUSE):
         paths = [part for path in find_checkpoints(files) for part in files_of(path)]
         key = _key(KeyReference(key_file, key_env))
         workers = max(1, processors() // jobs)

@@ -1,4 +1,4 @@
-"""`lazyckpt diff`: what is different in two checkpoints."""
+"""`lazyckpt diff`: compare two checkpoints."""
 
 from __future__ import annotations
 
@@ -6,42 +6,47 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lazyckpt.cli.app import AsJson, KeyFile, KeyVariable, app, byte_bar, key_of, print_report, told_plainly
+from lazyckpt.cli.app import AsJson, KeyFile, KeyVariable, app, byte_bar, errors_as_exit_codes, key_of, print_report
 from lazyckpt.sources.encryption.keys import KeyReference
 
 if TYPE_CHECKING:
     from lazyckpt.checkpoint import Checkpoint
 
-TROUBLE = 2  # exit code, as diff(1) has it
+TROUBLE = 2  # exit code, as in diff(1)
 
 
 @app.command(name="diff")
 def diff_command(
     a: Annotated[str, typer.Argument(help="The first checkpoint.", metavar="A")],
-    b: Annotated[str, typer.Argument(help="The second one.", metavar="B")],
+    b: Annotated[str, typer.Argument(help="The second checkpoint.", metavar="B")],
     names: Annotated[
-        list[str] | None, typer.Argument(help="Only these names, or patterns such as '*.bias'.", metavar="NAMES")
+        list[str] | None,
+        typer.Argument(help="Compare only these names, or patterns such as '*.bias'.", metavar="NAMES"),
     ] = None,
     names_only: Annotated[
-        bool, typer.Option("--names-only", help="Compare names, dtypes and shapes; read no value.")
+        bool, typer.Option("--names-only", help="Compare only names, dtypes and shapes; read no values.")
     ] = False,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Threads.", show_default=False)] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="The number of threads.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
     key_file_b: Annotated[
-        str | None, typer.Option("--key-file-b", help="The file with B's key, if it is another.", metavar="PATH")
+        str | None,
+        typer.Option("--key-file-b", help="The file that holds the key of B, if it differs.", metavar="PATH"),
     ] = None,
     key_env_b: Annotated[
-        str | None, typer.Option("--key-env-b", help="The variable with B's key, if it is another.", metavar="NAME")
+        str | None,
+        typer.Option("--key-env-b", help="The variable that holds the key of B, if it differs.", metavar="NAME"),
     ] = None,
 ) -> None:
-    """Compare two checkpoints: exit code 0 if they are the same, 1 if they differ, 2 if something is wrong."""
+    """Compare two checkpoints. Exits with 0 if they are equal, 1 if they differ, 2 on an error."""
     from lazyckpt.explore.diff import diff
 
     key = KeyReference(key_file, key_env)
     key_b = KeyReference(key_file_b, key_env_b)
-    with told_plainly(TROUBLE):
+    with errors_as_exit_codes(TROUBLE):
         same_key = key_b == KeyReference()
         with _opened(a, key, optional=same_key) as one, _opened(b, key if same_key else key_b, same_key) as two:
             with byte_bar() as bar:
@@ -56,7 +61,7 @@ def diff_command(
 
 
 def _opened(path: str, reference: KeyReference, optional: bool) -> Checkpoint:
-    """One side; an optional key is for the side that needs it."""
+    """Open one of the two; a plain file accepts an optional key, which may belong to the other."""
     from lazyckpt.loading import open_all
 
     return open_all(path, *key_of(path, reference, optional))

@@ -1,4 +1,4 @@
-"""`lazyckpt convert` and `lazyckpt extract`: a checkpoint, or part of it, in another file or another form."""
+"""`lazyckpt convert` and `lazyckpt extract`: write all or some values to another file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from lazyckpt.cli.app import (
     byte_bar,
     bytes_of,
     distributed,
+    errors_as_exit_codes,
     key_of,
     no_such_name,
-    told_plainly,
 )
 from lazyckpt.display import human_size
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
@@ -35,38 +35,42 @@ if TYPE_CHECKING:
 
 CACHE_BYTES: Final = 64 * 2**20  # one decrypted block: values are read in file order
 
-Out = Annotated[str, typer.Argument(help="The file to write; .ckpt or .safetensors.", metavar="OUT")]
-Include = Annotated[list[str], typer.Option(help="Only names that match this pattern (repeatable).", metavar="GLOB")]
-Exclude = Annotated[list[str], typer.Option(help="No names that match this pattern (repeatable).", metavar="GLOB")]
+Out = Annotated[str, typer.Argument(help="The file to write: .ckpt or .safetensors.", metavar="OUT")]
+Include = Annotated[
+    list[str], typer.Option(help="Keep only names that match this pattern (repeatable).", metavar="GLOB")
+]
+Exclude = Annotated[
+    list[str], typer.Option(help="Leave out names that match this pattern (repeatable).", metavar="GLOB")
+]
 Renames = Annotated[
     list[str],
     typer.Option(
         "--rename",
         help="Replace a regular expression in names, as re.sub does: '^backbone[.]=' or 'layer(\\d+)=layers.\\1'"
-        " (repeatable, in order).",
+        " (repeatable, applied in order).",
         metavar="PATTERN=REPLACEMENT",
     ),
 ]
 DType = Annotated[
-    str | None, typer.Option(help="Convert floating-point tensors to this type, such as Float16.", metavar="TYPE")
+    str | None, typer.Option(help="Convert floating-point tensors to this dtype, such as Float16.", metavar="TYPE")
 ]
-Align = Annotated[int, typer.Option(help="Bytes to whose multiples contents are brought; 1: MindSpore's own bytes.")]
+Align = Annotated[int, typer.Option(help="The alignment of payloads in bytes; 1 writes the same bytes as MindSpore.")]
 Crc = Annotated[bool, typer.Option("--crc", help="Store a checksum.")]
-Mode = Annotated[str, typer.Option(help="Permissions of the file, in octal.", metavar="MODE")]
+Mode = Annotated[str, typer.Option(help="The permissions of the file, in octal.", metavar="MODE")]
 NewKeyFile = Annotated[
     str | None, typer.Option("--new-key-file", help="Encrypt with the key in this file.", metavar="PATH")
 ]
 NewKeyVariable = Annotated[
-    str | None, typer.Option("--new-key-env", help="Encrypt with the key in this variable.", metavar="NAME")
+    str | None, typer.Option("--new-key-env", help="Encrypt with the key in this environment variable.", metavar="NAME")
 ]
-EncMode = Annotated[str, typer.Option(help="AES-GCM, AES-CBC or SM4-CBC.", metavar="MODE")]
+EncMode = Annotated[str, typer.Option(help="The encryption mode: AES-GCM, AES-CBC or SM4-CBC.", metavar="MODE")]
 InPlace = Annotated[
     bool,
-    typer.Option("--in-place", help="Let OUT be FILE itself, also where not all of it is kept: the rest is lost."),
+    typer.Option("--in-place", help="Allow OUT to be FILE, even if some values are left out and thereby lost."),
 ]
 ShardSize = Annotated[
     str | None,
-    typer.Option(help="Write several files of at most so many bytes (5GB, 512MiB) and an index.json.", metavar="SIZE"),
+    typer.Option(help="Write shards of at most this size (5GB, 512MiB) and a listing (.index.json).", metavar="SIZE"),
 ]
 
 
@@ -91,11 +95,11 @@ def convert(
     key_env: KeyVariable = None,
     strategy: Strategy = [],
 ) -> None:
-    """Write a checkpoint in another form: .ckpt or .safetensors, plain or encrypted, renamed, cast, in parts.
+    """Convert a checkpoint to .ckpt or .safetensors. The copy can be encrypted, renamed, cast or divided into shards.
 
-    One piece of 8 MiB is in memory at a time. OUT appears when it is whole; until then whatever is there stays.
+    Values are copied in pieces of 8 MiB. An existing OUT needs --force, and is replaced once the new file is complete.
     """
-    with told_plainly(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
         names = _matching(list(checkpoint), include, exclude)
         new_key = KeyReference(new_key_file, new_key_env).read()
         _write(
@@ -120,8 +124,8 @@ def extract(
     key_env: KeyVariable = None,
     strategy: Strategy = [],
 ) -> None:
-    """Write some parameters of a checkpoint to a file of their own; only they are read."""
-    with told_plainly(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
+    """Write some parameters to another file, reading only these."""
+    with errors_as_exit_codes(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
         wanted: dict[str, None] = {}
         for name in names:
             found = [name] if name in checkpoint else fnmatch.filter(checkpoint, name)
@@ -162,7 +166,7 @@ def _matching(names: list[str], include: list[str], exclude: list[str]) -> list[
     dropped = [re.compile(fnmatch.translate(pattern)) for pattern in exclude]
     kept = [name for name in kept if not any(pattern.match(name) for pattern in dropped)]
     if not kept:
-        raise LazyCkptError(f"no name is left of {len(names):,}: check --include and --exclude")
+        raise LazyCkptError(f"none of the {len(names):,} names is left: check --include and --exclude")
     return kept
 
 
@@ -173,7 +177,7 @@ def _renaming(given: list[str]) -> Callable[[str], str] | None:
     for rule in given:
         pattern, equals, replacement = rule.partition("=")
         if not equals:
-            raise ArgumentValueError(f"--rename {rule!r}: PATTERN=REPLACEMENT is needed")
+            raise ArgumentValueError(f"--rename {rule!r}: expected PATTERN=REPLACEMENT")
         try:
             rules.append((re.compile(pattern), replacement))
         except (re.error, OverflowError, RecursionError) as error:
@@ -196,5 +200,5 @@ def _permissions(given: str) -> int:
     except ValueError:
         mode = -1
     if not 0 <= mode <= 0o777:
-        raise ArgumentValueError(f"--mode {given!r}: permissions in octal are needed, such as 400 or 644")
+        raise ArgumentValueError(f"--mode {given!r}: expected permissions in octal, such as 400 or 644")
     return mode

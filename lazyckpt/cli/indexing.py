@@ -1,4 +1,4 @@
-"""`lazyckpt index`: build indexes of one checkpoint or of many."""
+"""`lazyckpt index`: build the indexes of one or more checkpoints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Final, NamedTuple
 
 import typer
 
-from lazyckpt.cli.app import Files, KeyFile, KeyVariable, app, byte_bar, key_of, told_plainly
+from lazyckpt.cli.app import Files, KeyFile, KeyVariable, app, byte_bar, errors_as_exit_codes, key_of
 from lazyckpt.display import human_size
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.index.batch import Built, build_indexes, find_checkpoints, processes
@@ -22,7 +22,7 @@ DIGEST: Final = "blake2b"
 
 
 class Indexing(NamedTuple):
-    """How indexes are to be built."""
+    """Options for building indexes."""
 
     force: bool
     digest: str | None
@@ -32,25 +32,25 @@ class Indexing(NamedTuple):
 @app.command()
 def index(
     files: Files,
-    force: Annotated[bool, typer.Option("--force", help="Build also indexes that are fresh.")] = False,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files indexed at once.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Rebuild indexes even if they are fresh.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="The number of files to index at once.")] = 1,
     scheduler: Annotated[
         str | None,
         typer.Option(
-            help="A dask scheduler, such as tcp://host:8786, whose workers see the same paths.", metavar="ADDRESS"
+            help="A dask scheduler, such as tcp://host:8786. Its workers must see the same paths.", metavar="ADDRESS"
         ),
     ] = None,
     digest: Annotated[
-        bool, typer.Option("--digest", help="Also store a digest of every value (reads them all): see diff, verify.")
+        bool, typer.Option("--digest", help="Also store digests for diff and verify. Reads all values.")
     ] = False,
     upload: Annotated[
-        bool, typer.Option("--upload", help="Put the indexes of objects elsewhere beside them, for all who read them.")
+        bool, typer.Option("--upload", help="Upload the index of each remote file next to it, for all its readers.")
     ] = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
-    """Build the index (FILE.lmdb) of checkpoints, so that every later open is instant."""
-    with told_plainly():
+    """Build the index (FILE.lmdb) of each checkpoint. Every later open is then instant."""
+    with errors_as_exit_codes():
         paths = [part for path in find_checkpoints(files) for part in files_of(path)]
         key = KeyReference(key_file, key_env)
         how = Indexing(force, DIGEST if digest else None, key)
@@ -84,7 +84,7 @@ def _index_one(path: str, how: Indexing) -> Built:
 
 
 def _uploaded(result: Built) -> Built:
-    """What became of a file, its index uploaded if it has one."""
+    """Upload the index of a result, if it has one; a failure becomes the error of the result."""
     if result.error or result.sidecar is None:
         return result
     try:
@@ -94,7 +94,7 @@ def _uploaded(result: Built) -> Built:
 
 
 def _workers(jobs: int, scheduler: str | None) -> AbstractContextManager[Where]:
-    """What indexes: a cluster, processes, or this one."""
+    """The executor for many files: a cluster, a pool of processes, or None for this process."""
     if scheduler is not None:
         from lazyckpt.tasks.cluster import connected
 

@@ -1,4 +1,4 @@
-"""`lazyckpt ls`, `show` and `find`: what is in a checkpoint, and which checkpoint has it."""
+"""`lazyckpt ls`, `show` and `find`: list parameters, show one, search for a name."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lazyckpt.cli.app import (
     Strategy,
     app,
     echo_json,
+    errors_as_exit_codes,
     indexed,
     no_such_name,
     opened_whole,
-    told_plainly,
 )
 from lazyckpt.display import human_size, printable
 from lazyckpt.explore.find import entries_like, entry_named, known_names
@@ -36,13 +36,13 @@ SORTS: Final[dict[str, Callable[[Entry], Any]]] = {
 }
 FIRST_VALUES: Final = 8
 MEASURED: Final = ("min", "max", "mean", "std", "norm", "zeros", "nan", "inf")
-_BATCH: Final = 512  # rows that are given one width, and printed at once
-_NOTHING_FOUND: Final = 1  # exit codes, as grep(1) has them
+_BATCH: Final = 512  # rows that are aligned and printed together
+_NOTHING_FOUND: Final = 1  # exit codes, as in grep(1)
 _TROUBLE: Final = 2
 
 
 def complete_name(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of the file that was named before, for a shell; from a fresh index only."""
+    """Shell completion: the names in the file typed before, read from a fresh index only."""
     return known_names(str(ctx.params.get("file") or ""), incomplete)
 
 
@@ -52,19 +52,20 @@ def ls(
     prefix: Annotated[
         str,
         typer.Argument(
-            help="Only names that start with this, or match a pattern such as '*.bias'.", autocompletion=complete_name
+            help="List only names with this prefix, or matching a pattern such as '*.bias'.",
+            autocompletion=complete_name,
         ),
     ] = "",
-    sort: Annotated[str, typer.Option(help="file, name or size.")] = "file",
+    sort: Annotated[str, typer.Option(help="The order: file, name or size.")] = "file",
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
     strategy: Strategy = [],
 ) -> None:
-    """List the parameters of a checkpoint: name, dtype, shape, size. No value is read."""
+    """List the name, dtype, shape and size of each parameter. Reads no values."""
     if sort not in SORTS:
-        raise typer.BadParameter(f"one of {', '.join(SORTS)} is needed", param_hint="--sort")
-    with told_plainly():
+        raise typer.BadParameter(f"expected one of {', '.join(SORTS)}", param_hint="--sort")
+    with errors_as_exit_codes():
         found = indexed(file, KeyReference(key_file, key_env), strategy)
         entries: Iterable[Entry] = entries_like(found, prefix)
         if sort != "file":
@@ -78,13 +79,13 @@ def ls(
 @app.command()
 def show(
     file: File,
-    name: Annotated[str, typer.Argument(help="A parameter.", metavar="NAME", autocompletion=complete_name)],
+    name: Annotated[str, typer.Argument(help="The parameter.", metavar="NAME", autocompletion=complete_name)],
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
-    """Show one parameter: where it is, its first values, its statistics."""
-    with told_plainly(), opened_whole(file, KeyReference(key_file, key_env)) as checkpoint:
+    """Show the entry, first values and statistics of a parameter."""
+    with errors_as_exit_codes(), opened_whole(file, KeyReference(key_file, key_env)) as checkpoint:
         entry = entry_named(checkpoint.index, name)
         if entry is None:
             raise no_such_name(name, checkpoint)
@@ -100,16 +101,18 @@ def show(
 @app.command()
 def find(
     pattern: Annotated[str, typer.Argument(help="A name, or a pattern such as '*.bias'.", metavar="PATTERN")],
-    files: Annotated[list[str], typer.Argument(help="Checkpoints, folders, patterns of files.", metavar="FILES…")],
-    names_only: Annotated[bool, typer.Option("--files", "-l", help="Print only which files have it.")] = False,
+    files: Annotated[list[str], typer.Argument(help="Checkpoints, folders or patterns of paths.", metavar="FILES…")],
+    names_only: Annotated[
+        bool, typer.Option("--files", "-l", help="Print only the paths of files that have it.")
+    ] = False,
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
-    """Tell which checkpoints have a parameter: exit code 0 if any has, 1 if none, 2 if a file could not be read."""
+    """Search checkpoints for a parameter. Exits with 0 if one has it, 1 if none has, 2 if a file cannot be read."""
     count, troubles = 0, 0
     rows: list[dict[str, Any]] = []
-    with told_plainly(_TROUBLE):
+    with errors_as_exit_codes(_TROUBLE):
         last = ""
         for path, entry, error in find_names(pattern, find_checkpoints(files), KeyReference(key_file, key_env)):
             if entry is None:
@@ -132,7 +135,7 @@ def find(
 
 
 def describe(entry: Entry) -> dict[str, Any]:
-    """What is known of a parameter without reading its value, as plain data."""
+    """An entry as plain data; reads no value."""
     offset = entry.all_extents[0].offset if entry.all_extents else None
     facts: dict[str, Any] = {"name": entry.name, "kind": entry.kind}
     if entry.dtype is not None:
@@ -145,7 +148,7 @@ def describe(entry: Entry) -> dict[str, Any]:
 
 
 def _print_listing(entries: Iterator[Entry]) -> None:
-    """Rows as they come; each batch is as wide as the widest name so far."""
+    """Print rows as they arrive; each batch is aligned to the widest name so far."""
     coloured = sys.stdout.isatty()
     count = total = width = 0
     while batch := list(islice(entries, _BATCH)):

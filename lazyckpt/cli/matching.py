@@ -1,4 +1,4 @@
-"""`lazyckpt match`: what would load into a net."""
+"""`lazyckpt match`: compare a checkpoint with the names, shapes and dtypes of a net."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from lazyckpt.cli.app import AsJson, File, KeyFile, KeyVariable, app, loaded, print_report, read_json, told_plainly
+from lazyckpt.cli.app import (
+    AsJson,
+    File,
+    KeyFile,
+    KeyVariable,
+    app,
+    errors_as_exit_codes,
+    loaded,
+    print_report,
+    read_json,
+)
 from lazyckpt.sources.encryption.keys import KeyReference
 
 
@@ -16,17 +26,22 @@ def match_command(
     names: Annotated[
         str,
         typer.Option(
-            help="JSON: a list of names, or an object of name: [shape, dtype].", metavar="PATH", show_default=False
+            help="A JSON file: a list of names, or an object of name: [shape, dtype].",
+            metavar="PATH",
+            show_default=False,
         ),
     ],
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
-    """Tell what would load, be converted, be missing or stay unused; exit code 1 if not everything would load."""
+    """Compare a checkpoint with the parameters of a net.
+
+    Reports which values would load, be converted, be missing or stay unused. Exits with 1 unless all would load.
+    """
     from lazyckpt.explore.match import match
 
-    with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         report = match(read_json(names), checkpoint)
     print_report(report, as_json)
     if not report.fits:

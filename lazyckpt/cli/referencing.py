@@ -1,4 +1,4 @@
-"""`lazyckpt references`: a file with which zarr, xarray and dask open a checkpoint in place."""
+"""`lazyckpt references`: references with which zarr, xarray and dask read a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lazyckpt.cli.app import File, Force, Strategy, app, bytes_of, told_plainly
+from lazyckpt.cli.app import File, Force, Strategy, app, bytes_of, errors_as_exit_codes
 from lazyckpt.errors import EncryptedFile, LazyCkptError
 
 if TYPE_CHECKING:
     from lazyckpt.checkpoint import Checkpoint
 
-_TOLD: Final = 20  # names that were left out and are told of
+_TOLD: Final = 20  # names that are left out and listed on stderr
 
 
 @app.command()
 def references(
     file: File,
     output: Annotated[
-        str, typer.Option("--output", "-o", help="What to write: refs.json, or a folder refs.parquet.", metavar="PATH")
+        str, typer.Option("--output", "-o", help="The output: refs.json, or a folder refs.parquet.", metavar="PATH")
     ],
     include: Annotated[
-        list[str], typer.Option(help="Only names that match this pattern (repeatable).", metavar="GLOB")
+        list[str], typer.Option(help="Keep only names that match this pattern (repeatable).", metavar="GLOB")
     ] = [],
     url: Annotated[
         str | None,
         typer.Option(
-            help="Where readers will find FILE, such as s3://bucket/net.ckpt; of several files their folder, ending"
-            " with '/'. Else where it is now.",
+            help="The URL of FILE for readers, such as s3://bucket/net.ckpt, or for several files that of their folder,"
+            " ending with '/' (default: the current path).",
             metavar="URL",
             show_default=False,
         ),
@@ -39,26 +39,26 @@ def references(
     chunk: Annotated[
         str | None,
         typer.Option(
-            help="Cut large values into chunks of at most about so many bytes (64MiB), to be read in parallel.",
+            help="Divide large values into chunks of about this size (64MiB) at most, for parallel reads.",
             metavar="SIZE",
             show_default=False,
         ),
     ] = None,
     inline: Annotated[
-        str, typer.Option(help="Copy values of up to so many bytes into the references.", metavar="SIZE")
+        str, typer.Option(help="Copy values of up to this size into the references.", metavar="SIZE")
     ] = "0",
-    nested: Annotated[bool, typer.Option("--nested", help="Make groups of the dots in names.")] = False,
+    nested: Annotated[bool, typer.Option("--nested", help="Turn dotted names into nested groups.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail if a value cannot be expressed, and do not leave it out.")
+        bool, typer.Option("--strict", help="Fail if a value cannot be expressed, instead of leaving it out.")
     ] = False,
     force: Force = False,
     strategy: Strategy = [],
 ) -> None:
-    """Write references (kerchunk's) with which zarr, xarray and dask open FILE in place, without lazyckpt.
+    """Write kerchunk references to a checkpoint. With them, zarr, xarray and dask open FILE in place, without lazyckpt.
 
-    No value is read. What zarr cannot express is left out and told of.
+    Reads no values. Values that zarr cannot express are left out and listed on stderr.
     """
-    with told_plainly(), _opened(file, strategy) as checkpoint:
+    with errors_as_exit_codes(), _opened(file, strategy) as checkpoint:
         names = [name for name in checkpoint if any(fnmatch.fnmatchcase(name, one) for one in include)]
         if include and not names:
             raise LazyCkptError("no name matches --include")
@@ -76,7 +76,7 @@ def references(
 
 
 def _opened(path: str, strategy: list[str]) -> Checkpoint:
-    """A checkpoint with all its entries; never asks for a key."""
+    """Open a checkpoint with all its entries. An encrypted file is an error, without asking for a key."""
     from lazyckpt.references.files import REFUSED
 
     try:

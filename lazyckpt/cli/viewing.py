@@ -1,4 +1,4 @@
-"""`lazyckpt tree`, `stats` and `plot`: a checkpoint as a tree, as a table of numbers, as a picture."""
+"""`lazyckpt tree`, `stats` and `plot`: a checkpoint as a tree, a table or a plot."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from lazyckpt.cli.app import (
     app,
     byte_bar,
     echo_json,
+    errors_as_exit_codes,
     indexed,
     loaded,
     no_such_name,
-    told_plainly,
 )
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.runtime.os_errors import WRITE, os_errors
@@ -37,15 +37,15 @@ from lazyckpt.writing.targets import check_report
 @app.command()
 def tree(
     file: File,
-    prefix: Annotated[str, typer.Argument(help="Only names that start with this.")] = "",
-    depth: Annotated[int | None, typer.Option(min=1, help="Levels that are shown.", show_default=False)] = None,
+    prefix: Annotated[str, typer.Argument(help="Show only names with this prefix.")] = "",
+    depth: Annotated[int | None, typer.Option(min=1, help="The number of levels to show.", show_default=False)] = None,
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
     strategy: Strategy = [],
 ) -> None:
-    """Show the names as a tree: numbered siblings that are alike once, totals at each node. No value is read."""
-    with told_plainly():
+    """Show the names as a tree with totals. Numbered siblings that are alike are shown once. Reads no values."""
+    with errors_as_exit_codes():
         found = indexed(file, KeyReference(key_file, key_env), strategy)
         view = TreeView(of_index(os.path.basename(file), found, prefix), depth)
         if as_json:
@@ -58,26 +58,31 @@ def tree(
 def stats(
     file: File,
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names, or patterns like 'fc*.weight'; none for all.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="Names, or patterns such as 'fc*.weight' (default: all).", show_default=False),
     ] = None,
     sort: Annotated[
-        str | None, typer.Option(help=f"A column: {', '.join(COLUMNS)}.", metavar="COLUMN", show_default=False)
+        str | None, typer.Option(help=f"Sort by a column: {', '.join(COLUMNS)}.", metavar="COLUMN", show_default=False)
     ] = None,
     as_json: AsJson = False,
     csv: Annotated[
-        str | None, typer.Option(help="Write a CSV file instead; - prints it.", metavar="PATH", show_default=False)
+        str | None,
+        typer.Option(help="Write CSV to this file instead; - prints it.", metavar="PATH", show_default=False),
     ] = None,
     force: Force = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
-    """Measure values: minimum, maximum, mean, standard deviation, L2 norm, zeros, NaNs, infinities."""
+    """Compute statistics of values.
+
+    The columns are minimum, maximum, mean, standard deviation, L2 norm, zeros, NaNs and infinities.
+    """
     if sort is not None and sort not in COLUMNS:
-        raise typer.BadParameter(f"one of {', '.join(COLUMNS)} is needed", param_hint="--sort")
-    with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
+        raise typer.BadParameter(f"expected one of {', '.join(COLUMNS)}", param_hint="--sort")
+    with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         wanted = chosen(checkpoint, names)
         if csv is not None and csv != "-":
-            check_report(csv, checkpoint.payloads.files, overwrite=force)
+            check_report(csv, checkpoint._access.reader.files, overwrite=force)
         with (bar := byte_bar()):
             task = bar.add_task(os.path.basename(file), total=None)
             table = checkpoint.stats(wanted, progress=lambda done, total: bar.update(task, completed=done, total=total))
@@ -93,7 +98,7 @@ def stats(
 
 
 class Picture(str, Enum):
-    """What can be drawn."""
+    """The plots that the command draws."""
 
     sizes = "sizes"
     hist = "hist"
@@ -102,23 +107,23 @@ class Picture(str, Enum):
 
 @app.command()
 def plot(
-    picture: Annotated[Picture, typer.Argument(help="Where bytes are, how values are distributed, L2 norms.")],
+    picture: Annotated[Picture, typer.Argument(help="The plot: sizes of tensors, a histogram, or L2 norms.")],
     file: File,
     output: Annotated[
-        str, typer.Option("--output", "-o", help="The picture's file: .png, .svg, .pdf.", metavar="PATH")
+        str, typer.Option("--output", "-o", help="The image to write: .png, .svg or .pdf.", metavar="PATH")
     ],
-    name: Annotated[str | None, typer.Argument(help="The parameter, for hist.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help="The parameter (hist only).", show_default=False)] = None,
     force: Force = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
 ) -> None:
-    """Draw a picture into a file: `sizes` reads no value, `hist` reads one, `norms` reads all. Needs matplotlib."""
+    """Save a plot to a file. `sizes` reads no values, `hist` reads one, `norms` reads all. Needs matplotlib."""
     if (name is None) == (picture is Picture.hist):
-        raise typer.BadParameter("hist needs a NAME, and nothing else takes one", param_hint="NAME")
-    with told_plainly(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
+        raise typer.BadParameter("hist needs a NAME; sizes and norms take none", param_hint="NAME")
+    with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
         if name is not None and name not in checkpoint:
             raise no_such_name(name, checkpoint)
-        check_report(output, checkpoint.payloads.files, overwrite=force)
+        check_report(output, checkpoint._access.reader.files, overwrite=force)
         figure = getattr(checkpoint.plot, picture.value)(*([] if name is None else [name]))
         try:
             with os_errors(output, WRITE):
@@ -128,10 +133,10 @@ def plot(
 
 
 def chosen(names: Iterable[str], wanted: list[str] | None) -> list[str] | None:
-    """The names that are asked for, in the order of the patterns, each once; None for all.
+    """The selected names, in the order of the patterns, each once; None for all.
 
     Raises:
-        LazyCkptError: a name is not there, or nothing matches a pattern.
+        LazyCkptError: a name does not exist, or a pattern matches nothing.
     """
     if not wanted:
         return None

@@ -1,1 +1,1 @@
-"""Looking at a checkpoint: for people."""
+"""Reports about checkpoints: differences, matches with a net, diagnosis, verification, search."""

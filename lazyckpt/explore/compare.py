@@ -1,9 +1,9 @@
-"""How far two values of one shape are apart, read side by side.
+"""The distance between two values of one shape.
 
-Strategy: first the bytes are compared, up to the first that differ, which costs no arithmetic and settles the common
-case. Only values that differ are read for figures: both sides in steps of 2^17 elements, in double precision, so that
-the size of a value does not matter. Integers are subtracted exactly. Sums of squares of doubles are kept beside a power
-of two, so that neither very large nor very small numbers fall out of range.
+Strategy: first compare the bytes, up to the first that differ, which needs no arithmetic and settles the common case.
+Only values that differ are read for figures: both sides in steps of 2^17 elements, in double precision, so that memory
+does not grow with the size of a value. Integers are subtracted exactly. Each sum of squares is kept with a power of two
+as its scale, so that it neither overflows nor underflows.
 """
 
 from __future__ import annotations
@@ -16,34 +16,33 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lazyckpt.checkpoint import Checkpoint
+from lazyckpt.checkpoint.access import CheckpointAccess
 from lazyckpt.model.dtypes import DType
 from lazyckpt.model.entry import MAP, MAP_PARTS, STRING, TENSOR, Entry
-from lazyckpt.reading.handles import hold_of
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import Reader
 from lazyckpt.writing.items import Content, Item, stored
 
-STEP: Final = 2**17  # elements that are looked at together
-_SAFE: Final = 300  # powers of two whose squares a double holds with room to spare
+STEP: Final = 2**17  # elements per step
+_SAFE: Final = 300  # a double holds the sum of squares of numbers up to 2^300
 _BIGGEST_INT64: Final = "u8"  # the one integer type that int64 cannot hold
 AnyArray = npt.NDArray[Any]
-_SMALL: Final = 2**16  # bytes of a tensor that is read at once
-_LONGEST_TEXT: Final = 40  # characters of a string that are told
-Types = tuple[tuple[DType | None, tuple[int, ...]], ...]  # of the arrays that make up a value: one, three of a map
+_SMALL: Final = 2**16  # bytes; a tensor up to this size is read at once
+_LONGEST_TEXT: Final = 40  # characters of a string that are shown
+Types = tuple[tuple[DType | None, tuple[int, ...]], ...]  # one per array: a map has three
 
 
 class Difference(NamedTuple):
-    """How far two values are apart.
+    """The distance between two values.
 
     Attributes:
-        differing: elements that differ. Of one type: whose bits differ, so that NaNs of the same bits are equal and
-            0.0 and -0.0 are not; of two types: whose numbers differ, NaNs being equal.
-        size: elements in all.
+        differing: number of elements that differ. With equal dtypes, bits are compared: NaNs with the same bits are
+            equal, 0.0 and -0.0 are not. With different dtypes, numbers are compared, and NaNs are equal.
+        size: number of elements.
         max_abs: the largest absolute difference of two finite elements; None if there are none.
-        relative_l2: the L2 norm of the difference over that of the first value, of elements that are finite on both
-            sides; None if only the first value is zero there.
-        cosine: the cosine of the angle between the two, likewise; None if either is zero.
-        nonfinite: differing elements of which at least one is NaN or infinite.
+        relative_l2: the L2 norm of the difference divided by that of the first value, over elements that are finite on
+            both sides; None if only the first value is zero there.
+        cosine: the cosine of the angle between the two, over the same elements; None if either is zero.
+        nonfinite: number of differing pairs with a NaN or an infinity.
     """
 
     differing: int
@@ -55,12 +54,12 @@ class Difference(NamedTuple):
 
 
 def compare(one: Content, two: Content) -> Difference | None:
-    """How far two arrays of one shape are apart; None if they are equal.
+    """The distance between two arrays of one shape; None if they are equal.
 
     Raises:
-        ValueError: of the files, as `Payloads.stored` does.
+        ValueError: a file is damaged or has changed.
 
-    Cost: reads equal values once, others up to twice, in pieces of 8 MiB of each at once.
+    Cost: reads equal values once, others up to twice, with 8 MiB of each in memory.
     """
     if one.dtype is two.dtype and same_bytes(one, two):
         return None
@@ -72,7 +71,7 @@ def compare(one: Content, two: Content) -> Difference | None:
 
 
 def same_bytes(one: Content, two: Content) -> bool:
-    """Whether two contents are the same bytes. Cost: reads both up to the first step that differs."""
+    """Whether two contents have the same bytes. Cost: reads both up to the first step that differs."""
     if one.nbytes != two.nbytes:
         return False
     pairs = _paired(_raw(one), _raw(two), 8 * STEP)
@@ -90,7 +89,7 @@ def _raw(content: Content) -> Iterator[AnyArray]:
 
 
 def _arrays(content: Content) -> Iterator[AnyArray]:
-    """Elements of a content, flat; of a packed type one by one, of a string its characters."""
+    """The elements of a content, flat: packed ones are unpacked, a string gives its characters."""
     for piece in content.pieces():
         data = np.frombuffer(piece, np.uint8)
         if content.dtype is None:
@@ -102,7 +101,7 @@ def _arrays(content: Content) -> Iterator[AnyArray]:
 
 
 def _paired(one: Iterable[AnyArray], two: Iterable[AnyArray], step: int = STEP) -> Iterator[tuple[AnyArray, AnyArray]]:
-    """Two rows of pieces, cut at the same places."""
+    """Pieces of two iterables, cut at the same elements."""
     ones, twos = iter(one), iter(two)
     nothing = np.empty(0, np.uint8)
     left, right = next(ones, nothing), next(twos, nothing)
@@ -116,7 +115,7 @@ def _paired(one: Iterable[AnyArray], two: Iterable[AnyArray], step: int = STEP) 
 
 
 class _Sums:
-    """What is known of two values so far."""
+    """Running sums over the elements of two values."""
 
     def __init__(self) -> None:
         self.differing = self._size = self._nonfinite = 0
@@ -124,7 +123,7 @@ class _Sums:
         self._dot, self._first, self._second, self._change = (_Total() for _ in range(4))
 
     def add(self, left: AnyArray, right: AnyArray, exact: bool) -> None:
-        """Take the next elements of both."""
+        """Add the next elements of both."""
         self._size += left.size
         with np.errstate(invalid="ignore", over="ignore", under="ignore"):
             one, two = _wide(left), _wide(right)
@@ -153,9 +152,9 @@ class _Sums:
         self._change.add(_dot(change, change), 2 * (third + power))
 
     def difference(self) -> Difference:
-        """The figures."""
+        """The figures of all elements so far."""
         (dot, at), (first, one), (second, two), (change, gap) = (
-            total.told() for total in (self._dot, self._first, self._second, self._change)
+            total.scaled() for total in (self._dot, self._first, self._second, self._change)
         )
         relative = (
             _times_power(math.sqrt(change) / math.sqrt(first), (gap - one) // 2) if first else None if change else 0.0
@@ -170,24 +169,24 @@ class _Sums:
 
 
 class _Total:
-    """A sum of numbers of any size, each with the power of two that it is to be multiplied by."""
+    """A sum of scaled numbers: each is `number * 2**power`, which may be out of a double's range."""
 
     def __init__(self) -> None:
         self._parts: dict[int, float] = {}
 
     def add(self, number: float, power: int) -> None:
-        if number:  # a zero has no size, and must not decide that of the sum
+        if number:  # the power of a zero must not become that of the sum
             self._parts[power] = self._parts.get(power, 0.0) + number
 
-    def told(self) -> tuple[float, int]:
-        """The sum as a number and the even power of two that it is to be multiplied by."""
+    def scaled(self) -> tuple[float, int]:
+        """The sum as a number and an even power of two."""
         top = max(self._parts, default=0)
         top += top % 2
         return sum(math.ldexp(number, power - top) for power, number in self._parts.items()), top
 
 
 def _power(array: AnyArray) -> int:
-    """The power of two by which real numbers should be divided before they are squared; 0 if their squares are safe."""
+    """The power of two to divide real numbers by before squaring them; 0 if their squares are in range."""
     if array.dtype.kind != "f":
         return 0
     power = math.frexp(float(np.abs(array).max()))[1]
@@ -200,18 +199,18 @@ def _scaled(array: AnyArray) -> tuple[AnyArray, int]:
 
 
 def _dot(one: AnyArray, two: AnyArray) -> float:
-    """The scalar product; not by BLAS, whose sums depend on how many threads it has."""
+    """The scalar product. Not by BLAS, whose result depends on the number of threads."""
     left = one.conj() if one.dtype.kind == "c" else one
     return float(np.einsum("i,i->", left, two).real)
 
 
 def _wide(array: AnyArray) -> AnyArray:
-    """Elements in double precision."""
+    """The elements in double precision."""
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
 
 
 def _exact_gap(left: AnyArray, right: AnyArray) -> int | None:
-    """The largest difference of integers, which a double may not hold; None for others, and for uint64 beside int64."""
+    """The largest difference of integers, exactly; None for other types, and for uint64 with int64."""
     kinds = {left.dtype.kind, right.dtype.kind}
     if not kinds <= {"b", "i", "u"}:
         return None
@@ -231,11 +230,11 @@ def _times_power(number: float, power: int) -> float:
         return math.inf
 
 
-Read = tuple[Difference | None, str]  # how far two values are apart, and what else is to be said
+Read = tuple[Difference | None, str]  # the distance, and a note
 
 
-class Side(NamedTuple):
-    """What is known of a value before it is read."""
+class ComparedValue(NamedTuple):
+    """One side of a comparison: the facts about a value before it is read, and ways to read it."""
 
     name: str
     kind: str
@@ -244,12 +243,12 @@ class Side(NamedTuple):
     digest: bytes
     reason: str
     item: Callable[[], Item]
-    content: Callable[[], bytes] | None = None  # of a small tensor, if nothing else is to be checked of it
+    content: Callable[[], bytes] | None = None  # of a small tensor without a digest, which is compared at once
     is_of_file: bool = True
 
     @property
     def described(self) -> str:
-        """Its facts, for people."""
+        """Kind, dtype and shape as text."""
         if self.kind == TENSOR:
             return f"{self.types[0][0]} {self.types[0][1]}"
         if self.kind == MAP:
@@ -260,44 +259,44 @@ class Side(NamedTuple):
 class Pair(NamedTuple):
     """Two values whose contents must be read."""
 
-    outcome: str  # what they are if the contents do not differ: `equal`, or `dtype`
-    a: Side
-    b: Side
+    outcome: str  # the outcome if the contents do not differ: `equal`, or `dtype`
+    a: ComparedValue
+    b: ComparedValue
 
 
-def side_of(checkpoint: Checkpoint, name: str, known: Any) -> Side:
-    """A value of a checkpoint, of which this is known."""
+def compared_value(checkpoint: CheckpointAccess, name: str, known: Any) -> ComparedValue:
+    """A value of a checkpoint, given its entry or the value in memory."""
     if isinstance(known, Entry):
-        return side_of_entry(checkpoint.payloads, name, known)
+        return compared_entry(checkpoint.reader, name, known)
     item = checkpoint.item(name, name)
     types = tuple((content.dtype, content.shape) for content in item.contents)
     types = ((None, ()),) if item.kind == STRING else types
-    return Side(name, item.kind, types, item.nbytes, b"", "", lambda: item, is_of_file=False)
+    return ComparedValue(name, item.kind, types, item.nbytes, b"", "", lambda: item, is_of_file=False)
 
 
-def side_of_entry(payloads: Payloads, name: str, entry: Entry) -> Side:
-    """A value as it is in its file."""
+def compared_entry(payloads: Reader, name: str, entry: Entry) -> ComparedValue:
+    """A value in a file."""
     types = tuple((array.dtype, array.shape) for array in entry.arrays) or ((entry.dtype, entry.shape),)
     is_small = entry.kind == TENSOR and entry.stored <= _SMALL and not entry.digest
-    return Side(
+    return ComparedValue(
         name, entry.kind, types, entry.stored, entry.digest, entry.reason, lambda: stored(name, entry, payloads),
         (lambda: payloads.view(entry).tobytes()) if is_small else None,
     )  # fmt: skip
 
 
-def read_task(one: Payloads, two: Payloads, pairs: list[tuple[str, int, int]]) -> list[Read]:
-    """What a worker does: read pairs that are given by what they are if alike, and their places in both indexes."""
-    ours, theirs = hold_of(one).entries, hold_of(two).entries
+def read_task(one: Reader, two: Reader, pairs: list[tuple[str, int, int]]) -> list[Read]:
+    """The task of a worker: compare pairs, each given as an outcome if equal and the ordinals in both indexes."""
+    ours, theirs = one.file.index, two.file.index
     found = []
     for outcome, a, b in pairs:
         left, right = ours.at(a), theirs.at(b)
-        pair = Pair(outcome, side_of_entry(one, left.name, left), side_of_entry(two, right.name, right))
+        pair = Pair(outcome, compared_entry(one, left.name, left), compared_entry(two, right.name, right))
         found.append(read(pair))
     return found
 
 
 def read(pair: Pair) -> Read:
-    """How far two values are apart, and what else is to be said."""
+    """The distance between two values, and a note."""
     if _are_alike_at_once(pair):
         return None, ""
     one, two = pair.a.item(), pair.b.item()
@@ -312,7 +311,7 @@ def read(pair: Pair) -> Read:
 
 
 def _are_alike_at_once(pair: Pair) -> bool:
-    """Whether two values are small, and the same."""
+    """Whether two values are small and have the same bytes."""
     a, b = pair.a.content, pair.b.content
     return pair.outcome == "equal" and a is not None and b is not None and a() == b()
 

@@ -1,9 +1,9 @@
-"""`diff`: what is different in two checkpoints.
+"""`diff`: the differences between two checkpoints.
 
-Strategy: one walk over the names of both pairs them up. What the indexes tell (kind, dtype, shape, and digests where
-both sides have them) is not read again; what is left is read side by side, in the first file's order, one piece of a
-few MiB of each at a time. Names that only one side has are then held against each other, to find what was merely
-renamed: by digests, else by content, of which a value's first piece is read, and the rest only where that is alike.
+Strategy: one walk over both indexes pairs the names. Facts in the indexes (kind, dtype, shape, and digests if both
+sides have them) decide without a read. The other pairs are read side by side, in the first file's order, a few MiB of
+each at a time. Names that only one side has are then compared with each other, to find renamed values: by digest, or
+else by content, where the rest of a value is read only if its first piece is equal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from lazyckpt.checkpoint import Checkpoint
-from lazyckpt.explore.compare import Pair, Read, Side, read, read_task, same_bytes, side_of
+from lazyckpt.explore.compare import ComparedValue, Pair, Read, compared_value, read, read_task, same_bytes
 from lazyckpt.explore.diff_report import OUTCOMES, Diff, Row
 from lazyckpt.explore.find import matcher
 from lazyckpt.loading import open_all
@@ -25,9 +25,9 @@ from lazyckpt.runtime.workers import Progress, worker_count
 from lazyckpt.sources.paths import is_url
 from lazyckpt.tasks import Where, run
 
-MOST_RENAMES: Final = 10_000  # values, on both sides together, that are read to find out whether they were renamed
-_BATCH: Final = 2048  # pairs that are handed out to threads at once
-_TASK_BYTES: Final = 2**26  # of the first checkpoint that one task reads
+MOST_RENAMES: Final = 10_000  # values, on both sides together, up to which renamed ones are looked for by reading
+_BATCH: Final = 2048  # pairs given to threads at once
+_TASK_BYTES: Final = 2**26  # bytes of the first checkpoint per task
 
 
 def diff(
@@ -40,31 +40,37 @@ def diff(
     progress: Progress | None = None,
     scheduler: Where = None,
 ) -> Diff:
-    """Tell what is different in two checkpoints.
+    """Find the differences between two checkpoints.
+
+    >>> import numpy as np
+    >>> for name, bias in (("a.ckpt", 0), ("b.ckpt", 1)):
+    ...     lazyckpt.save_checkpoint({"w": np.ones(3), "b": np.full(2, bias)}, name)
+    >>> print(lazyckpt.diff("a.ckpt", "b.ckpt").summary())
+    1 with other values, 1 equal
 
     Args:
-        a: the first: an open `Checkpoint` (values edited in memory count as they are now), or a path.
-        b: the second. Encrypted files must be opened by the caller, who has the key.
-        names: which names to compare, names or patterns such as `'*.bias'`; None for all.
-        values: False to compare names, kinds, dtypes and shapes, and digests where both indexes have them: then no
-            value is read.
-        workers: threads; None for as many as pay, 1 for none.
-        progress: called as `progress(done, total)` with bytes of the first checkpoint, those passed over counted.
-        scheduler: a dask `Client` or a `concurrent.futures.Executor` whose workers read both files, under the same
-            paths, and compare values: each whole, so that the report is the same. Values in memory are compared here,
-            and what was renamed is looked for here.
+        a: the first: an open `Checkpoint` (with its edits in memory), or a path.
+        b: the second. Open an encrypted file yourself, with its key.
+        names: the names to compare, as names or patterns such as `'*.bias'`; None for all.
+        values: False to read no value, and to compare only names, kinds, dtypes, shapes, and digests that both indexes
+            have.
+        workers: number of threads; None to choose by the amount of data, 1 for the calling thread only.
+        progress: called as `progress(done, total)` with bytes of the first checkpoint, including those not read.
+        scheduler: a dask `Client` or a `concurrent.futures.Executor`. Its workers open both files under the same paths
+            and compare whole values, so the report is the same. Values in memory are compared in this process, which
+            also looks for renamed values.
 
     Returns:
-        A report that prints, renders in notebooks, and exports. `.same` tells whether nothing is different.
+        A report that prints, renders in notebooks, and exports. `.same` is true if there is no difference.
 
     Raises:
-        ValueError: a file is missing, damaged, encrypted, or no checkpoint.
+        ValueError: a file is missing, damaged, encrypted, or not a checkpoint.
         NotPicklable: workers cannot open a checkpoint that the caller opened; see `Checkpoint.__reduce__`.
 
-    Cost: a walk over both indexes. Values whose digests are in both indexes are not read unless they differ; of the
-    rest equal ones are read once, others up to twice, with 8 MiB of each side in memory at a time (a thread). One file
-    beside itself, also by another link, is not read at all. To find what was renamed, up to 10,000 values that only
-    one side has are read: 8 MiB of each, and all of those that are alike there.
+    Cost: a walk over both indexes. Values with digests in both indexes are read only if the digests differ. Of the
+    rest, equal values are read once, others up to twice, with 8 MiB of each side in memory per thread. A file compared
+    with itself, also through a link, is not read at all. To find renamed values, up to 10,000 values that only one side
+    has are read: 8 MiB of each, and more only if that is equal to another.
     """
     with contextlib.ExitStack() as stack:
         one, two = (_opened(side, stack) for side in (a, b))
@@ -80,9 +86,9 @@ def _opened(given: Any, stack: contextlib.ExitStack) -> Checkpoint:
 
 
 def _is_one_file(one: Checkpoint, two: Checkpoint) -> bool:
-    """Whether both are views of one unchanged file, under whatever names, as it stands in it."""
+    """Whether both show one unchanged file, unedited, under any path."""
     with contextlib.suppress(OSError):
-        whole = all(side.is_whole for side in (one, two))
+        whole = all(side._access.is_unedited for side in (one, two))
         return whole and _is_one_path(one.path, two.path) and one.index.fingerprint == two.index.fingerprint
     return False
 
@@ -105,6 +111,7 @@ class _Comparison:
         scheduler: Where,
     ) -> None:
         self._one, self._two = one, two
+        self._left, self._right = one._access, two._access
         self._wanted = wanted
         self._values = values
         self._workers = workers
@@ -115,13 +122,13 @@ class _Comparison:
         self._rows: list[Row] = []
 
     def report(self) -> Diff:
-        """Compare, and tell."""
-        removed: list[Side] = []
+        """Compare everything, and return the report."""
+        removed: list[ComparedValue] = []
         pairs = self._walk(removed)
         while batch := list(islice(pairs, _BATCH)):
             self._compare(batch)
-            for side in (self._one, self._two):
-                side.release(0)
+            for side in (self._left, self._right):
+                side.drop_pages()
         added = self._added(len(removed))
         renamed = self._renamed(removed, added)
         gone, new = {a.name for a, _ in renamed}, {b.name for _, b in renamed}
@@ -130,32 +137,32 @@ class _Comparison:
         self._rows += [Row(b.name, "added", "", b.described) for b in added if b.name not in new]
         order = list(OUTCOMES)
         rows = sorted(self._rows, key=lambda row: order.index(row.outcome))
-        self._tell(self._one.index.fingerprint.size - self._done)
+        self._advance(self._one.index.fingerprint.size - self._done)
         return Diff(self._one.path, self._two.path, tuple(rows), self._equal, self._uncompared)
 
-    def _walk(self, removed: list[Side]) -> Iterator[Pair]:
-        """The pairs that must be read; what is told without reading is noted on the way."""
+    def _walk(self, removed: list[ComparedValue]) -> Iterator[Pair]:
+        """Yield the pairs that must be read; the others are put into the report."""
         self._paired = 0
-        others = self._two.known()
+        others = self._right.iter_entries()
         ahead = next(others, None)
-        for name, known in self._one.known():
+        for name, known in self._left.iter_entries():
             if self._wanted is not None and not self._wanted(name):
                 continue
-            if ahead is not None and ahead[0] == name:  # both in one order, as two states of one model are
+            if ahead is not None and ahead[0] == name:  # same order on both sides, the common case: no look-up
                 other: Any = ahead[1]
                 ahead = next(others, None)
             elif name in self._two:
-                other = self._two.peek(name)
+                other = self._right.value_or_entry(name)
             else:
-                removed.append(side_of(self._one, name, known))
+                removed.append(compared_value(self._left, name, known))
                 continue
             self._paired += 1
-            pair = self._judge(side_of(self._one, name, known), side_of(self._two, name, other))
+            pair = self._decide(compared_value(self._left, name, known), compared_value(self._right, name, other))
             if pair is not None:
                 yield pair
 
-    def _judge(self, a: Side, b: Side) -> Pair | None:
-        """What is known of two values without reading them; the pair if that is not all."""
+    def _decide(self, a: ComparedValue, b: ComparedValue) -> Pair | None:
+        """Compare two values by their facts; return the pair if that does not decide."""
         outcome = _unlike(a, b)
         if outcome in ("refused", "kind", "shape"):
             reasons = {f"{side.reason}" for side in (a, b) if side.reason}
@@ -170,28 +177,28 @@ class _Comparison:
             self._rows.append(Row(a.name, "value", a.described, b.described, note="their digests differ"))
         else:
             self._uncompared += 1
-        self._tell(a.nbytes)
+        self._advance(a.nbytes)
         return None
 
     def _compare(self, pairs: list[Pair]) -> None:
-        """Read pairs, and note what came out."""
-        for pair, (difference, note) in zip(pairs, self._run(pairs), strict=True):
-            outcome = "value" if pair.outcome == "equal" and (difference or note) else pair.outcome
+        """Read pairs, and put the outcomes into the report."""
+        for pair, (difference, reason) in zip(pairs, self._run(pairs), strict=True):
+            outcome = "value" if pair.outcome == "equal" and (difference or reason) else pair.outcome
             if outcome == "equal":
                 self._equal += 1
             else:
-                told = note or ("" if difference else "the values are equal")
+                note = reason or ("" if difference else "the values are equal")
                 self._rows.append(
-                    Row(pair.a.name, outcome, pair.a.described, pair.b.described, difference=difference, note=told)
+                    Row(pair.a.name, outcome, pair.a.described, pair.b.described, difference=difference, note=note)
                 )
-            self._tell(pair.a.nbytes)
+            self._advance(pair.a.nbytes)
 
     def _run(self, pairs: list[Pair]) -> Iterator[Read]:
         if self._scheduler is not None:
             yield from self._sent(pairs)
             return
         workers = worker_count(self._workers, nbytes=sum(pair.a.nbytes for pair in pairs))
-        if workers <= 1 or not (self._one.is_addressable and self._two.is_addressable):
+        if workers <= 1 or not (self._left.is_addressable and self._right.is_addressable):
             yield from map(read, pairs)
             return
         from concurrent.futures import ThreadPoolExecutor
@@ -200,7 +207,7 @@ class _Comparison:
             yield from pool.map(read, pairs)
 
     def _sent(self, pairs: list[Pair]) -> list[Read]:
-        """What workers find of pairs that are in files, and what is found here of the others."""
+        """Compare pairs on workers if both values are in files, the others here."""
         found: dict[int, Read] = {}
         batches: list[list[int]] = []
         size = 0
@@ -213,7 +220,7 @@ class _Comparison:
                 size = 0
             batches[-1].append(number)
             size += pair.a.nbytes
-        one, two = self._one.payloads, self._two.payloads
+        one, two = self._left.reader, self._right.reader
         calls = [(one, two, [self._place(pairs[number]) for number in batch]) for batch in batches]
         labels = [pairs[batch[0]].a.name for batch in batches]
         for outcome in run(read_task, calls, self._scheduler, labels):
@@ -221,46 +228,48 @@ class _Comparison:
         return [found[number] for number in range(len(pairs))]
 
     def _place(self, pair: Pair) -> tuple[str, int, int]:
-        places = self._one.place_of(pair.a.name), self._two.place_of(pair.b.name)
-        return pair.outcome, places[0] or 0, places[1] or 0
+        ordinals = self._left.position(pair.a.name), self._right.position(pair.b.name)
+        return pair.outcome, ordinals[0] or 0, ordinals[1] or 0
 
-    def _added(self, missing: int) -> list[Side]:
+    def _added(self, missing: int) -> list[ComparedValue]:
         if self._wanted is None and len(self._two) == self._paired and not missing:
             return []
         return [
-            side_of(self._two, name, known)
-            for name, known in self._two.known()
+            compared_value(self._right, name, known)
+            for name, known in self._right.iter_entries()
             if (self._wanted is None or self._wanted(name)) and name not in self._one
         ]
 
-    def _renamed(self, removed: list[Side], added: list[Side]) -> list[tuple[Side, Side]]:
-        """Which of the names that only one side has stand for the same content."""
-        marks = {_mark(side) for side in removed} & {_mark(side) for side in added}
-        lists = [[side for side in sides if _mark(side) in marks and side.nbytes] for sides in (removed, added)]
+    def _renamed(
+        self, removed: list[ComparedValue], added: list[ComparedValue]
+    ) -> list[tuple[ComparedValue, ComparedValue]]:
+        """Pair names that only one side has, by equal content."""
+        shared = {_facts(side) for side in removed} & {_facts(side) for side in added}
+        lists = [[side for side in sides if _facts(side) in shared and side.nbytes] for sides in (removed, added)]
         has_digests = all(side.digest for side in chain(*lists))
         if not has_digests and (not self._values or sum(map(len, lists)) > MOST_RENAMES):
             return []
-        waiting: dict[Any, list[Side]] = {}
+        waiting: dict[Any, list[ComparedValue]] = {}
         for b in lists[1]:
-            waiting.setdefault((_mark(b), b.digest if has_digests else _beginning(b)), []).append(b)
+            waiting.setdefault((_facts(b), b.digest if has_digests else _beginning(b)), []).append(b)
         found = []
         for a in lists[0]:
-            alike = waiting.get((_mark(a), a.digest if has_digests else _beginning(a)), [])
+            alike = waiting.get((_facts(a), a.digest if has_digests else _beginning(a)), [])
             for place, b in enumerate(alike):
                 if has_digests or _is_same(a, b):
                     found.append((a, alike.pop(place)))
                     break
         return found
 
-    def _tell(self, count: int) -> None:
+    def _advance(self, count: int) -> None:
         self._done += count
         if self._progress is not None and count > 0:
             total = self._one.index.fingerprint.size
             self._progress(min(self._done, total), total)
 
 
-def _unlike(a: Side, b: Side) -> str:
-    """In what two values differ, as far as their headers tell, or nothing."""
+def _unlike(a: ComparedValue, b: ComparedValue) -> str:
+    """The outcome that the facts alone decide; empty if they are equal."""
     if REFUSED in (a.kind, b.kind):
         return "refused"
     if a.kind != b.kind or len(a.types) != len(b.types):
@@ -270,17 +279,17 @@ def _unlike(a: Side, b: Side) -> str:
     return "dtype" if [dtype for dtype, _ in a.types] != [dtype for dtype, _ in b.types] else ""
 
 
-def _have_digests(a: Side, b: Side) -> bool:
-    """Whether both have digests of the same form of content."""
+def _have_digests(a: ComparedValue, b: ComparedValue) -> bool:
+    """Whether both have digests that can be compared."""
     return bool(a.digest and b.digest) and len(a.digest) == len(b.digest) and a.nbytes == b.nbytes
 
 
-def _mark(side: Side) -> Any:
-    """What must be alike for two values to be the same."""
+def _facts(side: ComparedValue) -> Any:
+    """The facts that must be equal for two values to be equal."""
     return side.kind, side.types, side.nbytes
 
 
-def _beginning(side: Side) -> bytes:
+def _beginning(side: ComparedValue) -> bytes:
     """A hash of the first piece of each array."""
     digest = hashlib.blake2b(digest_size=16)
     for content in side.item().contents:
@@ -289,5 +298,5 @@ def _beginning(side: Side) -> bytes:
     return digest.digest()
 
 
-def _is_same(a: Side, b: Side) -> bool:
+def _is_same(a: ComparedValue, b: ComparedValue) -> bool:
     return all(map(same_bytes, a.item().contents, b.item().contents))

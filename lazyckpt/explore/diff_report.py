@@ -1,4 +1,4 @@
-"""`Diff`: what is different in two checkpoints, as a report that prints, renders and exports."""
+"""`Diff`: the differences between two checkpoints, as a report that prints, renders and exports."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.display import printable
+from lazyckpt.display import printable, shortened, table_html
 from lazyckpt.explore.compare import Difference
 
 SHOWN: Final = 200  # rows of a report that are printed
-# What can be said of a name, in the order in which it is told, with the sign that stands before it.
+# The outcomes in the order of the report, each with the sign before its line.
 OUTCOMES: Final = {
     "removed": "-",
     "added": "+",
@@ -21,6 +21,7 @@ OUTCOMES: Final = {
     "value": "~",
     "refused": "?",
 }
+_COLUMNS: Final = ("outcome", "name", "detail")
 _WORDS: Final = {
     "kind": "of another kind",
     "shape": "of another shape",
@@ -36,11 +37,11 @@ class Row(NamedTuple):
     Attributes:
         name: in the first checkpoint; of what was added, in the second.
         outcome: a key of `OUTCOMES`.
-        before: what it is in the first checkpoint, such as `Float32 (10, 84)`; empty if it is not there.
-        after: what it is in the second.
-        new_name: the name in the second checkpoint of what was renamed, else empty.
-        difference: how far the values are apart, where they were compared and differ.
-        note: more in words.
+        before: dtype and shape in the first checkpoint, such as `Float32 (10, 84)`; empty if it is not in it.
+        after: the same in the second.
+        new_name: the name in the second checkpoint if it was renamed, else empty.
+        difference: the distance between the values, if they were compared and differ.
+        note: an explanation, or empty.
     """
 
     name: str
@@ -54,14 +55,14 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Diff:
-    """What is different in two checkpoints. Prints as a table, renders in notebooks.
+    """The differences between two checkpoints. Prints as a table, renders in notebooks.
 
     Attributes:
         a: the first checkpoint's path.
         b: the second's.
-        rows: what is different: in the order of `OUTCOMES`, then of the file.
-        equal: how many values are equal.
-        uncompared: how many have the same name, dtype and shape, and were not compared further.
+        rows: the differences, in the order of `OUTCOMES`, then of the file.
+        equal: number of equal values.
+        uncompared: number of values with the same name, dtype and shape whose contents were not compared.
         same_file: whether both are one file, so that nothing had to be read.
     """
 
@@ -74,14 +75,17 @@ class Diff:
 
     @property
     def same(self) -> bool:
-        """Whether nothing is different, as far as it was compared (see `uncompared`)."""
+        """Whether there is no difference, as far as it was compared (see `uncompared`)."""
         return not self.rows
 
     def counts(self) -> dict[str, int]:
-        """How many rows there are of each outcome, and how many values are equal or were not compared."""
+        """The number of rows of each outcome, and of values that are equal or were not compared."""
         found = Counter(row.outcome for row in self.rows)
-        told = {outcome: found[outcome] for outcome in OUTCOMES} | {"equal": self.equal, "uncompared": self.uncompared}
-        return {outcome: count for outcome, count in told.items() if count}
+        counts = {outcome: found[outcome] for outcome in OUTCOMES} | {
+            "equal": self.equal,
+            "uncompared": self.uncompared,
+        }
+        return {outcome: count for outcome, count in counts.items() if count}
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data."""
@@ -93,15 +97,15 @@ class Diff:
         return {**head, "counts": self.counts(), "rows": rows}
 
     def summary(self) -> str:
-        """One sentence: how many of each outcome, and the largest change."""
+        """One sentence: the number of each outcome, and the largest change."""
         if self.same_file:
             return f"the same file: {self.equal:,} values, nothing to compare"
         counts = self.counts()
-        told = [f"{counts[outcome]:,} {_WORDS.get(outcome, outcome)}" for outcome in OUTCOMES if outcome in counts]
-        told += [f"{self.equal:,} equal"] if self.equal or not (told or self.uncompared) else []
-        told += [f"{self.uncompared:,} whose values were not compared"] if self.uncompared else []
+        parts = [f"{counts[outcome]:,} {_WORDS.get(outcome, outcome)}" for outcome in OUTCOMES if outcome in counts]
+        parts += [f"{self.equal:,} equal"] if self.equal or not (parts or self.uncompared) else []
+        parts += [f"{self.uncompared:,} whose values were not compared"] if self.uncompared else []
         largest = self._largest()
-        return ", ".join(told) + (f". Largest change: {printable(largest.name)}" if largest is not None else "")
+        return ", ".join(parts) + (f". Largest change: {printable(largest.name)}" if largest is not None else "")
 
     def __str__(self) -> str:
         if self.same:
@@ -118,19 +122,13 @@ class Diff:
         return f"<Diff: {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        import html
-
-        body = "".join(
-            f"<tr><td>{row.outcome}</td><td><code>{html.escape(printable(_title(row)))}</code></td>"
-            f"<td>{html.escape(printable(_detail(row)))}</td></tr>"
-            for row in self.rows[:SHOWN]
-        )
-        more = f"<p>… and {len(self.rows) - SHOWN:,} more</p>" if len(self.rows) > SHOWN else ""
-        table = f"<table><tr><th>outcome</th><th>name</th><th>detail</th></tr>{body}</table>" if self.rows else ""
-        return f"<p>{html.escape(self.summary())}</p>{table}{more}"
+        left = len(self.rows) - SHOWN
+        rows = ((row.outcome, _short_title(row), _detail(row)) for row in self.rows[:SHOWN])
+        more = f"… and {left:,} more" if left > 0 else ""
+        return table_html(self.summary(), _COLUMNS if self.rows else (), rows, more, prose=_COLUMNS)
 
     def _largest(self) -> Row | None:
-        """The row whose values moved furthest, relative to their size, if there are several."""
+        """The row with the largest relative change, if several have one."""
         moved = [row for row in self.rows if row.difference is not None and row.difference.relative_l2 is not None]
         return max(moved, key=lambda row: row.difference.relative_l2 or 0.0, default=None) if len(moved) > 1 else None  # type: ignore[union-attr]
 
@@ -139,17 +137,21 @@ def _title(row: Row) -> str:
     return f"{row.name} => {row.new_name}" if row.new_name else row.name
 
 
+def _short_title(row: Row) -> str:
+    return " => ".join(shortened(name) for name in (row.name, row.new_name) if name)
+
+
 def _detail(row: Row) -> str:
     facts = row.before if row.before == row.after else " => ".join(filter(None, (row.before, row.after)))
     parts = [facts]
     if row.difference is not None:
-        parts.append(told(row.difference))
+        parts.append(in_words(row.difference))
     if row.note:
         parts.append(row.note)
     return "  ".join(filter(None, parts))
 
 
-def told(difference: Difference) -> str:
+def in_words(difference: Difference) -> str:
     """A difference in words."""
     parts = []
     if difference.max_abs is not None:

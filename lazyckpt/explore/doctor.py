@@ -1,9 +1,8 @@
-"""`diagnose`: what a file is, whether it is whole, and what to do about it.
+"""`diagnose`: identify a file, find its faults, and suggest what to do.
 
-Strategy: from the outside to the inside, as far as the file lets one: its place and permissions, its first bytes, the
-frames of an encrypted one, the headers (walked in the file itself, not believed from an index), the sidecars that stand
-beside it, and, on request, the values. Each step adds facts and findings; a fault ends the way, not the report. Nothing
-is written, and nothing is raised for a fault of a file.
+Strategy: from the outside to the inside, as far as the file allows: path and permissions, first bytes, frames of an
+encrypted file, headers (walked in the file, not taken from an index), sidecars, and, on request, values. Each step adds
+facts and findings. A fault ends the walk, and becomes a finding: none is raised. Nothing is written.
 """
 
 from __future__ import annotations
@@ -32,26 +31,27 @@ from lazyckpt.errors import (
 from lazyckpt.explore.compare import STEP
 from lazyckpt.explore.doctor_report import Diagnosis, Finding, by_level
 from lazyckpt.explore.index_status import Sidecar, sidecars_of
-from lazyckpt.explore.inventory import ALIGNMENTS, Contents, Some, last_whole, missing_from
+from lazyckpt.explore.inventory import ALIGNMENTS, Inventory, Sample, last_whole, missing_from
 from lazyckpt.formats import FORMATS, Format, find, format_of
 from lazyckpt.formats.ckpt import scan_range, trailer
 from lazyckpt.formats.detect import DESCRIPTIONS, HEAD, is_text, recognised
 from lazyckpt.formats.safetensors import CRC
+from lazyckpt.index.open_file import without_index
 from lazyckpt.index.store import MAX_PARAMETER_NAME
 from lazyckpt.model.entry import TENSOR, Entry, entry_of
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import FileReader, Reader
 from lazyckpt.runtime.workers import Progress
-from lazyckpt.sharding.weight_map import is_listing, parts_of
+from lazyckpt.sharding.weight_map import parts_of
 from lazyckpt.sources import Source, open_source
 from lazyckpt.sources.encryption.cipher import Mode, encryption_of
 from lazyckpt.sources.encryption.decryption import DecryptedSource, open_encrypted
-from lazyckpt.sources.encryption.frames import hop
+from lazyckpt.sources.encryption.frames import read_frame_headers
 from lazyckpt.sources.encryption.keys import Key, Secret, secret_of
-from lazyckpt.sources.encryption.sequential import swept
+from lazyckpt.sources.encryption.sequential import sequential_view
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, NOT_FILES, file_system, open_local
-from lazyckpt.sources.paths import given, on_this_machine
+from lazyckpt.sources.paths import as_path, is_listing, require_local
 
-# What to do about a fault, by its type; the first that fits.
+# Advice by type of error; the first match counts.
 _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (MissingFile, "check the name and the folder"),
     (EncryptedFile, "give the key (--key-file or --key-env; key=… in Python) to look further"),
@@ -67,36 +67,40 @@ _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
 def diagnose(
     path: str | os.PathLike[str], key: Key | None = None, *, values: bool = False, progress: Progress | None = None
 ) -> Diagnosis:
-    """Tell what a file is, and what is the matter with it.
+    """Identify any file, and report its faults with advice.
+
+    >>> report = lazyckpt.diagnose("LeNet5-1_32.ckpt")
+    >>> report.healthy, report.what
+    (True, 'a MindSpore checkpoint')
 
     Args:
-        path: any file; a checkpoint or not.
-        key: of an encrypted checkpoint, or a `KeyReference`. Its mode is found in the file.
-        values: also read every value, to look for NaNs and infinities.
+        path: any file, a checkpoint or not.
+        key: the key of an encrypted checkpoint, or a `KeyReference`. The mode is read from the file.
+        values: also read every value, to find NaNs and infinities.
         progress: called as `progress(done, total)` with bytes while values are read.
 
     Returns:
-        A report that prints, renders in notebooks, and exports. `.healthy` tells whether nothing is the matter.
+        A report that prints, renders in notebooks, and exports. `.healthy` is true if nothing is wrong.
 
     Raises:
-        ArgumentTypeError, ArgumentValueError: `path` is no path, or `key` no bytes. Nothing is raised for a fault of
-            the file.
+        ArgumentTypeError, ArgumentValueError: `path` is not a path, or `key` is not a key. A fault of the file is part
+            of the report, and is not raised.
 
-    Cost: headers are walked, about 6 us a parameter and 200 bytes of memory; no payload is read without `values`. An
-    AES-GCM file whose key is given is decrypted once. Nothing is written.
+    Cost: walks the headers: about 6 us and 200 bytes of memory per parameter. No payload is read without `values`. An
+    AES-GCM file is decrypted once if its key is given. Nothing is written.
     """
     try:
         secret = secret_of(key)
     finally:
         key = None  # so that no traceback's variables show it
-    local = on_this_machine(given(path), "only files of this machine can be examined; verify reads others, too")
-    patient = _Patient(local, secret, values, progress)
-    patient.examine()
-    return Diagnosis(patient.path, patient.what, patient.facts, by_level(patient.findings))
+    local = require_local(as_path(path), "only files of this machine can be examined; verify reads others, too")
+    examination = _Examination(local, secret, values, progress)
+    examination.examine()
+    return Diagnosis(examination.path, examination.what, examination.facts, by_level(examination.findings))
 
 
-class _Patient:
-    """A file, and what is known of it so far."""
+class _Examination:
+    """One run of `diagnose`: the file, and the facts and findings so far."""
 
     def __init__(self, path: str, key: Secret | None, values: bool, progress: Progress | None) -> None:
         self.path = path
@@ -108,7 +112,7 @@ class _Patient:
         self._progress = progress
 
     def examine(self) -> None:
-        """Look at everything that can be looked at."""
+        """Examine everything that can be examined."""
         try:
             if self._is_file() and not self._is_listing():
                 self._open()
@@ -119,13 +123,13 @@ class _Patient:
         self.findings.append(Finding(level, what, advice))
 
     def _fault(self, error: BaseException, level: str = "fatal") -> None:
-        """A fault as a finding."""
+        """Add a fault as a finding."""
         if isinstance(error, FileFault):
             error.file = None
         self._find(level, str(error) or type(error).__name__, _advice_for(type(error)))
 
     def _is_file(self) -> bool:
-        """The place, from the outside."""
+        """Examine the path; return whether it leads to a file."""
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
@@ -160,7 +164,7 @@ class _Patient:
         self.what = "the listing of a checkpoint in several files"
         parts = parts_of(self.path)
         self.facts["parts"] = len(parts)
-        missing = Some()
+        missing = Sample()
         for part in parts:
             if not os.path.exists(part):
                 missing.add(os.path.basename(part))
@@ -170,7 +174,7 @@ class _Patient:
         return True
 
     def _open(self) -> None:
-        """The first bytes, and what they lead to."""
+        """Examine the first bytes, and go on with the format they indicate."""
         raw = open_local(os.path.realpath(self.path)).source
         try:
             head = bytes(raw.read(0, min(HEAD, raw.size)))
@@ -205,19 +209,19 @@ class _Patient:
         self._encrypted(mode)
 
     def _name(self, form: str) -> None:
-        """The file's name, by which loaders go."""
+        """Examine the extension, which loaders require."""
         if not self.path.endswith(form) and not any(finding.level == "fatal" for finding in self.findings):
             advice = f"rename it, or give it a second name: ln FILE FILE.{form}"
             self._find("error", f"its name does not end in .{form}: load_checkpoint refuses it", advice)
 
     def _sidecars(self) -> None:
-        """The indexes, before anything is opened with a key."""
+        """Examine the sidecars, before anything is opened with a key."""
         found = sidecars_of(os.path.realpath(self.path))
         self.facts["index"] = [str(sidecar) for sidecar in found] or "none yet: the first load writes it"
         for sidecar in found:
-            self._judge(sidecar)
+            self._sidecar(sidecar)
 
-    def _judge(self, sidecar: Sidecar) -> None:
+    def _sidecar(self, sidecar: Sidecar) -> None:
         if sidecar.state in ("stale", "damaged"):
             advice = "nothing: the next load builds it again (or: lazyckpt index --force)"
             self._find("note", f"the index {sidecar.path} is {sidecar.state}: {sidecar.why}", advice)
@@ -227,7 +231,7 @@ class _Patient:
         if self._key is None:
             raw = open_local(path).source
             try:
-                self.facts["blocks"] = len(hop(raw, mode))
+                self.facts["blocks"] = len(read_frame_headers(raw, mode))
             finally:
                 raw.close()
             what = "it is encrypted; its blocks are whole, and nothing else can be looked at without the key"
@@ -251,20 +255,20 @@ class _Patient:
             opened.source.close()
 
     def _contents(self, source: Source, name: str) -> None:
-        """The headers, and the values if they are wanted."""
-        contents = Contents()
+        """Walk the headers, and read the values if requested."""
+        inventory = Inventory()
         entries: list[Entry] = []
         try:
-            with swept(source) as sweep:
+            with sequential_view(source) as sweep:
                 found = find(sweep, name)
-                contents.take(self._kept(found, entries) if self._values else found)
+                inventory.take(self._kept(found, entries) if self._values else found)
         except WrongFormat as error:
             self.what, _, advice = error.what.removeprefix("this is ").partition(": ")
             self._find("fatal", "it is no checkpoint", advice)
             return
         except CorruptFile as error:
-            self._where(source, name, contents, error)
-        self._tell(source, name, contents)
+            self._where(source, name, inventory, error)
+        self._report(source, name, inventory)
         if self._values and entries:
             self._look_at_values(source, FORMATS[name], entries)
 
@@ -274,10 +278,10 @@ class _Patient:
             entries.append(entry_of(one))
             yield one
 
-    def _where(self, source: Source, name: str, contents: Contents, error: CorruptFile) -> None:
-        """Where a file breaks off."""
+    def _where(self, source: Source, name: str, inventory: Inventory, error: CorruptFile) -> None:
+        """Add where a damaged file breaks off."""
         is_plain = "encryption" not in self.facts
-        if is_plain and not contents.parameters and not isinstance(error, TruncatedFile):
+        if is_plain and not inventory.parameters and not isinstance(error, TruncatedFile):
             self.what = "a file of an unknown kind"
             if name != "ckpt":  # of a .ckpt the reader says so itself
                 error.what = f"it is no checkpoint, or damaged from its beginning on: {error.what}"
@@ -285,45 +289,45 @@ class _Patient:
         self.facts["broken at"] = error.offset
         if name != "ckpt":
             return
-        whole = last_whole(source, contents.stop, error.offset or 0)
+        whole = last_whole(source, inventory.stop, error.offset or 0)
         with contextlib.suppress(LazyCkptError):
-            contents.take(scan_range(source, contents.stop, whole))  # what the walk had not told yet
-        self.facts["last whole parameter"] = contents.last
+            inventory.take(scan_range(source, inventory.stop, whole))  # parameters that the walk had not yielded yet
+        self.facts["last whole parameter"] = inventory.last
         if isinstance(error, TruncatedFile):
             missing = missing_from(source, whole)
             if missing:
                 self.facts["bytes missing"] = f"at least {missing:,}"
 
-    def _tell(self, source: Source, name: str, contents: Contents) -> None:
-        """What the walk found."""
-        self.facts["parameters"] = contents.parameters
-        self.facts["values"] = f"{human_size(contents.nbytes)} ({contents.nbytes:,} bytes)"
-        self.facts["kinds"] = dict(contents.kinds)
-        self.facts["dtypes"] = dict(contents.dtypes)
-        if contents.tensors:
-            told = ", ".join(f"{contents.aligned[size]:,} at a multiple of {size}" for size in ALIGNMENTS)
-            self.facts["aligned"] = f"of {contents.tensors:,} tensors {told} bytes"
+    def _report(self, source: Source, name: str, inventory: Inventory) -> None:
+        """Add what the walk found."""
+        self.facts["parameters"] = inventory.parameters
+        self.facts["values"] = f"{human_size(inventory.nbytes)} ({inventory.nbytes:,} bytes)"
+        self.facts["kinds"] = dict(inventory.kinds)
+        self.facts["dtypes"] = dict(inventory.dtypes)
+        if inventory.tensors:
+            counts = ", ".join(f"{inventory.aligned[size]:,} at a multiple of {size}" for size in ALIGNMENTS)
+            self.facts["aligned"] = f"of {inventory.tensors:,} tensors {counts} bytes"
         broken = any(finding.level == "fatal" for finding in self.findings)
         crc = None if broken else _crc(source, name)
         self.facts["crc"] = "none" if crc is None else f"{crc} ('lazyckpt verify' compares it)"
-        for level, some, one, many, advice in _oddities(contents):
+        for level, some, one, many, advice in _oddities(inventory):
             if some.count:
                 self._find(level, f"{one if some.count == 1 else f'{some.count:,} {many}'}: {some}", advice)
-        gap = contents.unowned
+        gap = inventory.unowned
         if gap:
             self._find("note", f"{gap:,} bytes between parameters belong to none", "nothing: loaders pass over them")
-        if not contents.parameters and not broken:
+        if not inventory.parameters and not broken:
             self._find("fatal", "there is no parameter in it", "get or save it again")
 
     def _look_at_values(self, source: Source, form: Format, entries: list[Entry]) -> None:
-        """NaNs and infinities."""
-        payloads = Payloads(source, form)
-        strange = Some()
+        """Count NaNs and infinities."""
+        reader = FileReader(without_index(source, form))
+        strange = Sample()
         done, total = 0, sum(entry.stored for entry in entries)
         for entry in sorted(entries, key=lambda entry: entry.place):
             if entry.kind == TENSOR and entry.dtype is not None and entry.dtype.numpy.kind not in "biu":
                 try:
-                    nans, infinities = _strangers(payloads, entry)
+                    nans, infinities = _strangers(reader, entry)
                 except LazyCkptError as error:
                     self._fault(error, "error")
                     continue
@@ -344,28 +348,28 @@ def _advice_for(kind: type[BaseException]) -> str:
     return next((text for known, text in _ADVICE if issubclass(kind, known)), "")
 
 
-def _oddities(contents: Contents) -> tuple[tuple[str, Some, str, str, str], ...]:
-    """(level, which, of one, of several, advice) of everything that may be odd."""
+def _oddities(inventory: Inventory) -> tuple[tuple[str, Sample, str, str, str], ...]:
+    """(level, sample, phrase for one, phrase for several, advice) for each kind of oddity."""
     leave_out = "leave it out when loading (choice_func)"
     return (
-        ("error", contents.refused, "a parameter cannot be loaded", "parameters cannot be loaded", leave_out),
+        ("error", inventory.refused, "a parameter cannot be loaded", "parameters cannot be loaded", leave_out),
         (
             "error",
-            contents.long_names,
+            inventory.long_names,
             f"a name has more than {MAX_PARAMETER_NAME:,} characters",
             f"names have more than {MAX_PARAMETER_NAME:,} characters",
             leave_out,
         ),
         (
             "warning",
-            contents.replaced,
+            inventory.replaced,
             "a value is replaced by a later one of the same name",
             "values are replaced by later ones of the same names",
             "save it again (lazyckpt convert), which leaves them out",
         ),
         (
             "note",
-            contents.marked,
+            inventory.marked,
             "a name is shortened when it is loaded, as MindSpore does",
             "names are shortened when they are loaded, as MindSpore does",
             "",
@@ -374,17 +378,17 @@ def _oddities(contents: Contents) -> tuple[tuple[str, Some, str, str, str], ...]
 
 
 def _crc(source: Source, name: str) -> str | None:
-    """The checksum that a file tells."""
+    """The checksum stored in a file."""
     if name == "safetensors":
         return FORMATS[name].metadata(source).get(CRC)
     crc = trailer(source).crc
     return None if crc is None else f"{crc:#010x}"
 
 
-def _strangers(payloads: Payloads, entry: Entry) -> tuple[int, int]:
-    """How many NaNs and infinities a tensor holds. Cost: reads it, 8 MiB at a time."""
+def _strangers(reader: Reader, entry: Entry) -> tuple[int, int]:
+    """The number of NaNs and infinities in a tensor. Cost: reads it, 8 MiB at a time."""
     nans = infinities = 0
-    for piece in payloads.pieces(entry):
+    for piece in reader.pieces(entry):
         for start in range(0, piece.size, STEP):
             part = piece[start : start + STEP]
             wide = part if part.dtype.kind in "fc" else part.astype(np.float32)

@@ -1,4 +1,4 @@
-"""`Diagnosis`: what a file is and what is the matter with it, as a report that prints, renders and exports."""
+"""`Diagnosis`: the facts and findings about a file, as a report that prints, renders and exports."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.display import printable
+from lazyckpt.display import printable, table_html
 
-# How serious a finding is, most serious first.
+# Severities of findings, most serious first.
 LEVELS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "fatal": "nothing of it can be loaded",
@@ -18,17 +18,19 @@ LEVELS: Final[Mapping[str, str]] = MappingProxyType(
         "note": "worth knowing",
     }
 )
-BRIEF: Final = ("parameters", "values", "blocks", "index", "crc")  # facts that are printed of a healthy file
+BRIEF: Final = ("parameters", "values", "blocks", "index", "crc")  # facts printed for a healthy file
+_FINDINGS: Final = ("level", "finding", "advice")
+_FACTS: Final = ("fact", "value")
 _SICK: Final = ("fatal", "error", "warning")
 
 
 class Finding(NamedTuple):
-    """One thing that was found.
+    """One finding about a file.
 
     Attributes:
         level: a key of `LEVELS`.
-        what: in one sentence.
-        advice: what to do about it; empty if nothing is to be done.
+        what: one sentence.
+        advice: what to do; empty if nothing needs to be done.
     """
 
     level: str
@@ -38,13 +40,13 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Diagnosis:
-    """What a file is, and what is the matter with it. Prints, renders in notebooks.
+    """The result of `diagnose`. Prints, renders in notebooks.
 
     Attributes:
         path: the file.
-        what: what it is, in a few words.
-        facts: what is known of it, by name: plain data.
-        findings: what was found, most serious first.
+        what: the kind of file, in a few words.
+        facts: facts by name, as plain data.
+        findings: the findings, most serious first.
     """
 
     path: str
@@ -54,7 +56,7 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing is the matter."""
+        """Whether there is no finding above a note."""
         return not any(finding.level in _SICK for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,8 +72,8 @@ class Diagnosis:
         return f"{printable(self.path)}: {self.what}; {verdict}"
 
     def __str__(self) -> str:
-        """The report; of a healthy file the facts that matter."""
-        facts = self._told()
+        """The report; for a healthy file only the `BRIEF` facts."""
+        facts = self._facts_in_words()
         if self.healthy:
             facts = {name: text for name, text in facts.items() if name in BRIEF}
         width = max(map(len, facts), default=0)
@@ -81,22 +83,20 @@ class Diagnosis:
             lines += [f"{'':<7}  -> {printable(finding.advice)}"] if finding.advice else []
         return "\n".join([self.summary(), *lines])
 
-    def _told(self) -> dict[str, str]:
-        """The facts that say something, in words."""
+    def _facts_in_words(self) -> dict[str, str]:
+        """The facts that are not empty, as text."""
         return {name: _text(value) for name, value in self.facts.items() if value not in ("", None, [], {})}
 
     def __repr__(self) -> str:
         return f"<Diagnosis: {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        import html
-
-        def row(*cells: str) -> str:
-            return "<tr>" + "".join(f"<td>{html.escape(printable(cell))}</td>" for cell in cells) + "</tr>"
-
-        facts = "".join(row(name, text) for name, text in self._told().items())
-        found = "".join(row(*finding) for finding in self.findings)
-        return f"<p>{html.escape(self.summary())}</p><table>{facts}</table><table>{found}</table>"
+        facts = table_html(
+            "Facts" if self.findings else self.summary(), _FACTS, self._facts_in_words().items(), prose=_FACTS
+        )
+        if not self.findings:
+            return facts
+        return table_html(self.summary(), _FINDINGS, self.findings, prose=_FINDINGS) + facts
 
 
 def by_level(findings: list[Finding]) -> tuple[Finding, ...]:

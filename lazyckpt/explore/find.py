@@ -1,4 +1,4 @@
-"""Which names there are: in one index by prefix or pattern, and in many checkpoints at once."""
+"""Search for names by prefix or pattern, in one index or in many checkpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from lazyckpt.errors import FileFault, LazyCkptError
 from lazyckpt.index import Index
-from lazyckpt.index.build import existing
+from lazyckpt.index.build import open_fresh
 from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.model.entry import Entry
 from lazyckpt.sources import open_source
@@ -21,11 +21,11 @@ _SIGNS: Final = frozenset("*?[")
 
 
 class Found(NamedTuple):
-    """A parameter that was looked for, or why a file could not be looked through.
+    """A parameter that was found, or the fault of a file that could not be searched.
 
     Attributes:
         path: the file.
-        entry: what the file says of the parameter; None if the file has a fault.
+        entry: the entry of the parameter; None if the file has a fault.
         error: the fault, without the path, or empty.
     """
 
@@ -35,18 +35,18 @@ class Found(NamedTuple):
 
 
 def find(pattern: str, paths: Iterable[str | os.PathLike[str]], key: KeyReference = NO_KEY) -> Iterator[Found]:
-    """Look for a name in many checkpoints.
+    """Search many checkpoints for a name.
 
     Args:
         pattern: a name, or a pattern such as `'*.bias'`.
         paths: the files.
-        key: where the key of those that are encrypted is.
+        key: where to find the key of encrypted files.
 
     Yields:
-        What is found, file by file, in file order; nothing is raised for a fault of a file.
+        The matches, file by file, in file order. A fault of a file is yielded, not raised.
 
-    Cost: indexes that are not there are built. A name is looked up; a pattern that begins with something plain costs
-    its matches, any other a walk over the names. No payload is read.
+    Cost: missing indexes are built. A name costs a look-up; a pattern with a literal prefix costs its matches, any
+    other a walk over the names. No payload is read.
     """
     from lazyckpt.loading import open_all
 
@@ -62,9 +62,9 @@ def find(pattern: str, paths: Iterable[str | os.PathLike[str]], key: KeyReferenc
 
 
 def entries_like(index: Index, text: str) -> Iterator[Entry]:
-    """The entries whose names start with a text or, if it is a pattern, match it; in file order.
+    """The entries whose names start with a text, or match it if it is a pattern, in file order.
 
-    Cost: that of the matches of what stands before the pattern's first sign; without that a walk over all.
+    Cost: O(names with the literal prefix); without a prefix, a walk over all.
     """
     if not text:
         yield from index.entries()
@@ -79,7 +79,7 @@ def entries_like(index: Index, text: str) -> Iterator[Entry]:
 
 
 def entry_named(index: Index, name: str) -> Entry | None:
-    """The entry of a name, which may be the one that MindSpore gives it; None if there is none."""
+    """The entry of a name in the file, or of the shortened name that MindSpore uses; None if neither exists."""
     found = index.get(name)
     if found is None:
         marked = index.with_prefix(name + PARAM_KEY_MARK)
@@ -88,18 +88,18 @@ def entry_named(index: Index, name: str) -> Entry | None:
 
 
 def known_names(path: str, prefix: str, most: int = 100) -> list[str]:
-    """Names that start with a prefix, from an index that is there; none if there is no fresh one. Never raises.
+    """Names that start with a prefix, from an existing fresh index; empty without one. Never raises.
 
-    For completing names in a shell: nothing is built, no key is asked for.
+    For shell completion: no index is built, and no key is requested.
     """
     try:
         opened = open_source(resolved(path))
         try:
-            found = existing(opened)
+            found = open_fresh(opened)
             if found is None:
                 return []
-            with_prefix = found.entries.with_prefix(prefix)[:most]
-            found.entries.close()
+            with_prefix = found.index.with_prefix(prefix)[:most]
+            found.index.close()
             return [name for name, _ in with_prefix]
         finally:
             opened.source.close()
@@ -121,12 +121,12 @@ def _fits(name: str, text: str, pattern: re.Pattern[str] | None) -> bool:
 
 
 def is_pattern(text: str) -> bool:
-    """Whether a text has any of a pattern's signs: `*`, `?`, `[`."""
+    """Whether a text contains a wildcard: `*`, `?` or `[`."""
     return bool(_SIGNS & set(text))
 
 
 def matcher(wanted: Iterable[str]) -> Callable[[str], bool]:
-    """Whether a name is one of those wanted, or matches one of the patterns among them (`*`, `?`, `[abc]`)."""
+    """A function that accepts the given names, and names that match a given pattern (`*`, `?`, `[abc]`)."""
     names = set(wanted)
     patterns = [re.compile(fnmatch.translate(text)) for text in sorted(names) if is_pattern(text)]
     return lambda name: name in names or any(pattern.match(name) for pattern in patterns)

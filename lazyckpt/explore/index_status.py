@@ -1,4 +1,4 @@
-"""The indexes that stand ready for a file: where, and whether they are still of this file. Nothing is built."""
+"""The existing sidecars of a file, and whether each is fresh, stale or damaged. Builds nothing."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from typing import NamedTuple
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.formats import format_of
 from lazyckpt.index import locations
+from lazyckpt.index.footer import OtherVersion
 from lazyckpt.index.lmdb_pages import Pages
-from lazyckpt.index.records import BadRecord, OtherVersion
+from lazyckpt.index.records import BadRecord
 from lazyckpt.index.sidecar import Sidecar as Store
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sources.local import open_local
 
 
 class Sidecar(NamedTuple):
-    """One index.
+    """An existing sidecar.
 
     Attributes:
         path: where it is.
         state: `fresh`, `stale`, `damaged` or `unreadable`.
-        why: in words, unless it is fresh.
-        parameters: how many it has.
-        sealed: whether only the file's key opens it.
+        why: the reason, unless it is fresh.
+        parameters: number of parameters.
+        sealed: whether the file's key is needed to open it.
         digests: whether it has a digest of every value.
     """
 
@@ -34,8 +35,8 @@ class Sidecar(NamedTuple):
     digests: bool = False
 
     def __str__(self) -> str:
-        told = [self.state, *(["sealed"] if self.sealed else []), *(["with digests"] if self.digests else [])]
-        return f"{self.path} ({', '.join(told)})"
+        parts = [self.state, *(["sealed"] if self.sealed else []), *(["with digests"] if self.digests else [])]
+        return f"{self.path} ({', '.join(parts)})"
 
 
 def sidecars_of(path: str) -> list[Sidecar]:
@@ -45,13 +46,13 @@ def sidecars_of(path: str) -> list[Sidecar]:
         path: the file, links resolved.
 
     Raises:
-        MissingFile, UnreadableFile: there is no file to compare them with.
+        MissingFile, UnreadableFile: the file itself cannot be opened.
 
     Cost: opens the file and the indexes; reads 8 KiB.
     """
     local = open_local(path)
     try:
-        now = local.fingerprint, format_of(local.source)
+        now = local.origin.fingerprint, format_of(local.source)
     finally:
         local.source.close()
     found = (_looked_at(candidate, *now) for candidate in (locations.beside(path), locations.cached(path)))
@@ -59,7 +60,7 @@ def sidecars_of(path: str) -> list[Sidecar]:
 
 
 def damage_of(path: str) -> str:
-    """What is damaged in an index, or nothing.
+    """The damage in a sidecar; empty if there is none.
 
     Cost: reads it once, a page at a time: 0.2 s for a million parameters.
     """

@@ -1,4 +1,4 @@
-"""What the headers of a checkpoint tell, gathered in one walk: how many values of which kind, and what is odd."""
+"""`Inventory`: counts of a checkpoint's values by kind and dtype, and its oddities, from one walk over the headers."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from lazyckpt.formats.protobuf_wire import LENGTH, fields, read_varint
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
 from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Plain, entry_of
 from lazyckpt.sources import Source
-from lazyckpt.sources.window import look
+from lazyckpt.sources.window import as_buffer
 
-ALIGNMENTS: Final = (4, 16, 64)  # bytes: a float's, SSE's, a cache line's
-NAMED: Final = 5  # examples of each oddity that are kept
+ALIGNMENTS: Final = (4, 16, 64)  # bytes: of a float, an SSE register, a cache line
+NAMED: Final = 5  # examples kept of each oddity
 _MARK: Final = PARAM_KEY_MARK.encode()
 
 
-class Some:
-    """How many there are of something, and the first few of them."""
+class Sample:
+    """A count, with the first few examples."""
 
     def __init__(self) -> None:
         self.count = 0
         self.first: list[str] = []
 
     def add(self, text: str) -> None:
-        """One more."""
+        """Count one more."""
         self.count += 1
         if len(self.first) < NAMED:
             self.first.append(text)
@@ -38,19 +38,19 @@ class Some:
         return ", ".join(text if len(text) <= 200 else text[:200] + "…" for text in self.first) + more
 
 
-class Contents:
-    """What a walk over a file has found so far.
+class Inventory:
+    """Counts over the values that a walk has found so far.
 
     Attributes:
-        parameters: values, those that are replaced by a later one of their name counted.
+        parameters: number of values, including those that a later one of the same name replaces.
         nbytes: their bytes in the file.
-        dtypes: how many tensors there are of each dtype.
-        kinds: how many values there are of each kind.
-        aligned: how many tensors begin at a multiple of 4, 16 and 64 bytes.
-        tensors: how many have any bytes.
+        dtypes: number of tensors by dtype.
+        kinds: number of values by kind.
+        aligned: number of tensors that start at a multiple of 4, 16 and 64 bytes.
+        tensors: number of tensors that are not empty.
         unowned: bytes between values that belong to none.
-        stop: where the last value ends.
-        last: its name.
+        stop: the end of the last value.
+        last: the name of the last value.
         refused, replaced, long_names, marked: the oddities.
     """
 
@@ -60,11 +60,11 @@ class Contents:
         self.kinds: Counter[str] = Counter()
         self.aligned: Counter[int] = Counter()
         self.last = ""
-        self.refused, self.replaced, self.long_names, self.marked = Some(), Some(), Some(), Some()
+        self.refused, self.replaced, self.long_names, self.marked = Sample(), Sample(), Sample(), Sample()
         self._names: set[bytes] = set()
 
     def take(self, found: Iterable[Plain | Entry]) -> None:
-        """Walk. What was found before an error is kept."""
+        """Count all values of a walk. Counts made before an error are kept."""
         for one in found:
             if isinstance(one, Plain):
                 name, dtype, _, offset, length, start, stop, apart = one
@@ -109,9 +109,9 @@ class Contents:
 
 
 def last_whole(source: Source, stop: int, broken: int) -> int:
-    """Where the last whole parameter before `broken` ends; `stop` is the end of one before it."""
+    """The end of the last complete parameter before `broken`; `stop` is the end of an earlier one."""
     with contextlib.suppress(CorruptFile, IndexError):
-        for field in fields(look(source), stop, trailer(source).body):
+        for field in fields(as_buffer(source), stop, trailer(source).body):
             if field.end > broken:
                 break
             stop = field.end
@@ -119,8 +119,8 @@ def last_whole(source: Source, stop: int, broken: int) -> int:
 
 
 def missing_from(source: Source, start: int) -> int:
-    """Bytes that the parameter at `start` announces and that are not there; 0 if that is unknown."""
-    buffer = look(source)
+    """The number of bytes missing from the parameter at `start`; 0 if unknown."""
+    buffer = as_buffer(source)
     try:
         key, position = read_varint(buffer, start, source.size)
         length, begin = read_varint(buffer, position, source.size)

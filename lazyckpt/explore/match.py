@@ -1,7 +1,7 @@
-"""`match`: what loading a checkpoint into a net would do, before anything is done.
+"""`match`: a dry run of loading a checkpoint into a net.
 
-The report is a binding plan made readable: one row a parameter, with what it would take and how, near names for what
-is missing, and a hint when one prefix explains it. No value is read.
+The report is a binding plan made readable: one row per parameter, with the value it would take and how, similar names
+for missing ones, and a hint if one prefix explains them. No value is read.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.display import printable
+from lazyckpt.display import printable, shortened, table_html
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.frameworks.binding import Plan, Target, plan
-from lazyckpt.frameworks.candidates import Offers
+from lazyckpt.frameworks.candidates import Candidates
 from lazyckpt.frameworks.nets import targets_of
 
 SHOWN: Final = 200  # rows of a report that are printed
-_CLOSE: Final = 0.75  # how alike names must be to be worth mentioning
-_COMPARED: Final = 2000  # unused names of a checkpoint that a missing one is compared with
-_COMPARISONS: Final = 10_000  # of names in all: about half a second
+_COLUMNS: Final = ("outcome", "name", "detail")
+_CLOSE: Final = 0.75  # similarity, from 0 to 1, above which a name is suggested
+_COMPARED: Final = 2000  # unused names that a missing one is compared with
+_COMPARISONS: Final = 10_000  # of names, in all: about half a second
 
 
 class Row(NamedTuple):
@@ -39,12 +40,12 @@ class Row(NamedTuple):
 
 
 class Report:
-    """What would load, be converted, be missing, stay unused. Prints as a table, renders in notebooks.
+    """The result of `match`: what would load, be converted, be missing or stay unused. Prints, renders in notebooks.
 
     Attributes:
         plan: the binding plan behind it.
-        rows: the lines, in the net's order, then what is unused.
-        hint: a sentence about a prefix that would explain what is missing, or empty.
+        rows: one per parameter, in the net's order, then the unused values.
+        hint: a sentence about a prefix that would explain the missing names, or empty.
     """
 
     def __init__(self, what: Plan, rows: list[Row], hint: str) -> None:
@@ -58,7 +59,7 @@ class Report:
         return not (self.plan.missing or self.plan.refusals)
 
     def counts(self) -> dict[str, int]:
-        """How many lines there are of each outcome."""
+        """The number of rows of each outcome."""
         return dict(Counter(row.outcome for row in self.rows))
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,7 +75,7 @@ class Report:
         return "\n".join([*lines, self.summary()])
 
     def summary(self) -> str:
-        """One sentence: how many of each outcome, and the hint."""
+        """One sentence: the number of each outcome, and the hint."""
         total = ", ".join(f"{count:,} {outcome}" for outcome, count in self.counts().items()) or "nothing to match"
         return total + (f". {self.hint}" if self.hint else "")
 
@@ -82,17 +83,10 @@ class Report:
         return f"<Report: {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        import html
-
-        body = "".join(
-            f"<tr><td>{row.outcome}</td><td><code>{html.escape(printable(row.name))}</code></td>"
-            f"<td>{html.escape(self._detail(row))}</td></tr>"
-            for row in self.rows[:SHOWN]
-        )
-        return (
-            f"<p>{html.escape(self.summary())}</p>"
-            f"<table><tr><th>outcome</th><th>name</th><th>detail</th></tr>{body}</table>"
-        )
+        left = len(self.rows) - SHOWN
+        rows = ((row.outcome, shortened(row.name), self._detail(row)) for row in self.rows[:SHOWN])
+        more = f"… and {left:,} more" if left > 0 else ""
+        return table_html(self.summary(), _COLUMNS if self.rows else (), rows, more, prose=_COLUMNS)
 
     def _detail(self, row: Row) -> str:
         origin = f"<- {row.source}  " if row.source and row.source != row.name else ""
@@ -100,26 +94,31 @@ class Report:
 
 
 def match(net_or_names: Any, ckpt: Mapping[str, Any], *, strict_load: bool = False) -> Report:
-    """Tell what loading a checkpoint into a net would do. Nothing is changed and no value is read.
+    """Report what loading a checkpoint into a net would do, without doing it. No value is read.
+
+    >>> ckpt = lazyckpt.load_checkpoint("LeNet5-1_32.ckpt")
+    >>> report = lazyckpt.match({"fc3.bias": ((10,), "Float16"), "fc4.bias": ((10,), "Float32")}, ckpt)
+    >>> [(row.outcome, row.name) for row in report.rows[:2]]
+    [('casts', 'fc3.bias'), ('missing', 'fc4.bias')]
 
     Args:
-        net_or_names: a MindSpore Cell, a torch Module, or a mapping from names to (shape, dtype), where the dtype is a
-            name of MindSpore's such as `Float32`; a list of names is compared by name alone.
+        net_or_names: a MindSpore Cell, a torch Module, or a mapping from names to (shape, dtype), where the dtype is
+            MindSpore's name, such as `Float32`; a list of names is compared by name alone.
         ckpt: a `Checkpoint`, or a dict of Parameters.
         strict_load: as for `load_param_into_net`.
 
     Returns:
-        The report, one row a parameter of the net, then what would stay unused. It prints as a table.
+        A report with one row per parameter of the net, then the values that would stay unused. It prints as a table.
 
     Raises:
-        ArgumentTypeError: `net_or_names` is none of these, or `ckpt` holds something that can never be bound.
+        ArgumentTypeError: `net_or_names` is none of these, or `ckpt` holds a value of an unknown type.
 
-    Cost: look-ups for the net's names, a walk over the checkpoint's.
+    Cost: a look-up for each name of the net, and a walk over the names of the checkpoint.
     """
-    offers = Offers(ckpt)
+    candidates = Candidates(ckpt)
     targets = _targets(net_or_names)
-    what = plan(targets, offers, strict_load)
-    return Report(what, _rows(targets, what), _hint(what, offers))
+    what = plan(targets, candidates, strict_load)
+    return Report(what, _rows(targets, what), _hint(what, candidates))
 
 
 def _targets(given: Any) -> list[Target]:
@@ -147,7 +146,7 @@ def _rows(targets: list[Target], what: Plan) -> list[Row]:
     rows: dict[str, Row] = {}
     for pair in what.pairs:
         outcome = "squeezes" if pair.squeezes else "casts" if pair.casts else "loads"
-        change = f"{pair.offer.dtype} {pair.offer.shape}"
+        change = f"{pair.candidate.dtype} {pair.candidate.shape}"
         if pair.casts or pair.squeezes:
             change += f" -> {pair.target.dtype} {pair.target.shape}"
         rows[pair.target.name] = Row(pair.target.name, outcome, pair.source, change)
@@ -164,7 +163,7 @@ def _rows(targets: list[Target], what: Plan) -> list[Row]:
 
 
 def _near(missing: tuple[str, ...], unused: list[str]) -> Iterator[list[str]]:
-    """For each missing name the unused ones that look like it, as long as it does not take too long."""
+    """Similar unused names for each missing one, within a limit of comparisons."""
     import difflib
 
     candidates = unused[:_COMPARED]
@@ -174,13 +173,15 @@ def _near(missing: tuple[str, ...], unused: list[str]) -> Iterator[list[str]]:
         yield difflib.get_close_matches(name, candidates, n=2, cutoff=_CLOSE) if compared <= _COMPARISONS else []
 
 
-def _hint(what: Plan, offers: Offers) -> str:
-    """A prefix on the net's side, which MindSpore's rules never take off, if it explains what is missing."""
+def _hint(what: Plan, candidates: Candidates) -> str:
+    """A hint if a prefix of the net's names, which MindSpore never removes, explains the missing ones."""
     for name in what.missing[:1]:
         parts = name.split(".")
         for cut in range(1, len(parts)):
             prefix, rest = ".".join(parts[:cut]) + ".", ".".join(parts[cut:])
-            if rest in offers:
-                explained = sum(other.startswith(prefix) and other[len(prefix) :] in offers for other in what.missing)
+            if rest in candidates:
+                explained = sum(
+                    other.startswith(prefix) and other[len(prefix) :] in candidates for other in what.missing
+                )
                 return f"{explained:,} of them are in the checkpoint without the prefix {prefix!r} of the net's names"
     return ""

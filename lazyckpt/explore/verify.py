@@ -1,10 +1,9 @@
-"""`verify`: read all of a file, and check everything that there is to check it against.
+"""`verify`: read a whole file, and make every check that it allows.
 
-Strategy: positional reads, so that a bad disk is an error and not a signal. The headers are walked in the file itself
-(the walk over an AES-GCM file authenticates its blocks on the way) and held against its index, if it has a fresh one.
-Then the contents are read, on threads: they are compared with the file's checksum and with the index's digests, where
-there are any, at the same time, and otherwise just read. A fault ends its own check, not the others, wherever these can
-still be made.
+Strategy: positional reads, so that a bad disk gives an error and not a signal. The headers are walked in the file (in
+an AES-GCM file this authenticates the blocks) and compared with the index, if it is fresh. Then the contents are read
+on threads, and compared with the file's checksum and the index's digests, as far as they exist. A fault ends its own
+check; the others continue if they can.
 """
 
 from __future__ import annotations
@@ -19,23 +18,24 @@ from typing import Any, Final, TypeVar
 
 from lazyckpt.errors import CorruptFile, DamagedBlock, FileFault, LazyCkptError, StaleIndex, WrongKey
 from lazyckpt.explore.index_status import damage_of, sidecars_of
-from lazyckpt.explore.inventory import Contents, Some
+from lazyckpt.explore.inventory import Inventory, Sample
 from lazyckpt.explore.verify_report import Check, Verification
 from lazyckpt.formats import FORMATS, find, format_of
 from lazyckpt.formats.ckpt import trailer
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import Index
-from lazyckpt.index.build import Wishes, existing
+from lazyckpt.index.build import IndexOptions, open_fresh
+from lazyckpt.index.open_file import without_index
 from lazyckpt.model.entry import Entry, Plain, entry_of
-from lazyckpt.reading.reader import PIECE, Payloads
+from lazyckpt.reading.reader import PIECE, FileReader, Reader
 from lazyckpt.runtime.workers import Progress, worker_count
-from lazyckpt.sources import CACHE_BYTES, BaseSource, Opened, Source, open_source
+from lazyckpt.sources import CACHE_BYTES, BaseSource, RawFile, Source, open_source
 from lazyckpt.sources.encryption.decryption import GcmSource, open_encrypted
-from lazyckpt.sources.encryption.keys import OWN_MODE, Key, LateKey, Secret, secret_of
-from lazyckpt.sources.encryption.sequential import swept
-from lazyckpt.sources.paths import given, resolved
+from lazyckpt.sources.encryption.keys import OWN_MODE, DeferredKey, Key, Secret, secret_of
+from lazyckpt.sources.encryption.sequential import sequential_view
+from lazyckpt.sources.paths import as_path, resolved
 
-_BATCH: Final = 2048  # tasks handed out to threads at once
+_BATCH: Final = 2048  # tasks given to threads at once
 _T = TypeVar("_T")
 
 
@@ -46,30 +46,36 @@ def verify(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Verification:
-    """Check a checkpoint as far as that can be done, by reading all of it.
+    """Read all of a checkpoint, and make every check that it allows.
+
+    >>> report = lazyckpt.verify("LeNet5-1_32.ckpt")
+    >>> report.intact
+    True
+    >>> [check.name for check in report.checks if check.outcome == "passed"]
+    ['headers', 'gaps']
 
     Args:
         path: a `.ckpt` or safetensors file.
-        key: of an encrypted one, or a `KeyReference`. Its mode is found in the file.
-        workers: threads; None for as many as pay.
+        key: the key of an encrypted file, or a `KeyReference`. The mode is read from the file.
+        workers: number of threads; None for one per processor, up to 8.
         progress: called as `progress(done, total)` with bytes, from any thread, one call at a time.
 
     Returns:
-        A report that prints, renders in notebooks, and exports. `.intact` tells whether no check failed; what could not
-        be checked is said, too: a plain file without checksum and digests has nothing to check its contents against.
+        A report that prints, renders in notebooks, and exports. `.intact` is true if no check failed. Checks that were
+        not possible are listed as well: without a checksum or digests, there is nothing to compare contents with.
 
     Raises:
-        ArgumentTypeError, ArgumentValueError: `path` is no path, or `key` no bytes. Nothing is raised for a fault of
-            the file.
+        ArgumentTypeError, ArgumentValueError: `path` is not a path, or `key` is not a key. A fault of the file is part
+            of the report, and is not raised.
 
-    Cost: reads the file once, pieces of 8 MiB in memory (a thread). What has both a checksum and digests is read by
+    Cost: reads the file once, with 8 MiB in memory per thread. A file that has both a checksum and digests is read for
     both at the same time; an AES-GCM file with digests is decrypted twice. Nothing is written.
     """
     try:
         secret = secret_of(key)
     finally:
         key = None  # so that no traceback's variables show it
-    run = _Run(given(path), worker_count(workers), progress)
+    run = _Run(as_path(path), worker_count(workers), progress)
     run.all(secret)
     return Verification(run.path, run.size, time.perf_counter() - run.began, tuple(run.checks))
 
@@ -89,15 +95,15 @@ class _Run:
         self._turn = threading.Lock()
 
     def all(self, key: Secret | None) -> None:
-        """Make every check that can be made."""
-        opened: Opened | None = None
+        """Make every check that is possible."""
+        opened: RawFile | None = None
         try:
-            late_key = LateKey(lambda file, mode: key)  # which a plain file does not need
+            late_key = DeferredKey(lambda file, mode: key)  # a plain file does not ask for it
             opened = open_source(resolved(self.path), late_key, OWN_MODE, access="pread")
-            self.size = opened.fingerprint.size
+            self.size = opened.origin.fingerprint.size
             self._opened(opened, format_of(opened.source))
         except (LazyCkptError, OSError, ValueError) as error:
-            self._add("opened", "failed", _told(error))
+            self._add("opened", "failed", _message(error))
         finally:
             if opened is not None:
                 opened.source.close()
@@ -105,79 +111,79 @@ class _Run:
     def _add(self, name: str, outcome: str, detail: str) -> None:
         self.checks.append(Check(name, outcome, detail))
 
-    def _judged(self, name: str) -> bool:
+    def _has(self, name: str) -> bool:
         return any(check.name == name for check in self.checks)
 
-    def _opened(self, opened: Opened, form: str) -> None:
+    def _opened(self, opened: RawFile, form: str) -> None:
         source: Source = opened.source
-        found = existing(opened, Wishes(format=form, cache=0))
-        index = None if found is None else found.entries
+        found = open_fresh(opened, IndexOptions(format=form, cache=0))
+        index = None if found is None else found.index
         try:
             if opened.lock is not None:
                 source = open_encrypted(opened.source, opened.lock, None, CACHE_BYTES)
-            told = _crc(source, form)
+            stored = _crc(source, form)
             digests = index is not None and index.has_digests
             tagged = isinstance(source, GcmSource)
-            self._passes = tagged + (told is not None) + digests or 1
+            self._passes = tagged + (stored is not None) + digests or 1
             for damage in self._damage(opened, index):
                 self._add("index", "failed", f"{damage}; whoever meets it has it built again (lazyckpt index --force)")
             if self._headers(source, form, index):
                 believed = not any(check.name == "index" and check.outcome == "failed" for check in self.checks)
-                self._contents(source, opened.source, form, told, index if digests and believed else None)
-            self._tell(self._passes * self.size - self._done)
+                self._contents(source, opened.source, form, stored, index if digests and believed else None)
+            self._advance(self._passes * self.size - self._done)
         finally:
             if index is not None:
                 index.close()
 
     @staticmethod
-    def _damage(opened: Opened, index: Index | None) -> list[str]:
-        """What is damaged in the index that is used, or in those that cannot be."""
+    def _damage(opened: RawFile, index: Index | None) -> list[str]:
+        """The damage in the index in use, or in sidecars that cannot be used; at most one."""
         if index is not None:
             sidecars = [] if index.path is None else [(index.path, damage_of(index.path))]
-        elif opened.is_remote:
+        elif opened.origin.is_remote:
             sidecars = []
         else:
-            sidecars = [(each.path, each.why) for each in sidecars_of(opened.path) if each.state == "damaged"]
+            sidecars = [(each.path, each.why) for each in sidecars_of(opened.origin.path) if each.state == "damaged"]
         return [f"the index {path} is damaged ({why})" for path, why in sidecars if why][:1]
 
     def _headers(self, source: Source, form: str, index: Index | None) -> bool:
-        """Walk the file; whether that came to its end."""
-        contents = Contents()
+        """Walk the headers; return whether the walk reached the end of the file."""
+        inventory = Inventory()
         agreement = _Agreement(index)
         try:
-            with swept(source) as sweep:
-                contents.take(agreement.watched(self._counted(find(sweep, form), isinstance(source, GcmSource))))
+            with sequential_view(source) as sweep:
+                inventory.take(agreement.watched(self._counted(find(sweep, form), isinstance(source, GcmSource))))
         except DamagedBlock as error:
             if isinstance(source, GcmSource):
                 self._blocks(source)
             else:
-                self._add("blocks", "failed", _told(error))
+                self._add("blocks", "failed", _message(error))
             return False
-        except StaleIndex as error:  # the index contradicts itself: what the file says is another matter
-            if not self._judged("index"):
-                self._add("index", "failed", _told(error))
+        except StaleIndex as error:  # the index contradicts itself; the file may still be good
+            if not self._has("index"):
+                self._add("index", "failed", _message(error))
             return self._headers(source, form, None)
-        except WrongKey:  # told of the whole file: nothing of it was checked
+        except WrongKey:  # concerns the whole file: nothing was checked
             raise
         except (LazyCkptError, OSError) as error:
-            self._add("headers", "failed", _told(error))
+            self._add("headers", "failed", _message(error))
             return False
         self._encryption(source)
-        some = contents.refused
-        if not contents.parameters:
+        some = inventory.refused
+        if not inventory.parameters:
             self._add("headers", "failed", "there is no parameter in it")
             return False
         if some.count:
-            self._add("headers", "failed", f"{some.count:,} of {contents.parameters:,} cannot be loaded: {some}")
+            self._add("headers", "failed", f"{some.count:,} of {inventory.parameters:,} cannot be loaded: {some}")
         else:
-            self._add("headers", "passed", f"{contents.parameters:,} parameters, all of them possible")
-        gap = contents.unowned + (max(0, trailer(source).body - contents.stop) if form == "ckpt" else 0)
-        again = f"; {contents.replaced.count:,} are replaced by later ones" if contents.replaced.count else ""
+            self._add("headers", "passed", f"{inventory.parameters:,} parameters, all of them possible")
+        gap = inventory.unowned + (max(0, trailer(source).body - inventory.stop) if form == "ckpt" else 0)
+        again = f"; {inventory.replaced.count:,} are replaced by later ones" if inventory.replaced.count else ""
         if gap:
             self._add("gaps", "failed", f"{gap:,} bytes belong to no parameter{again}")
         else:
             self._add("gaps", "passed", f"nothing lies between parameters{again}")
-        if not self._judged("index"):
+        if not self._has("index"):
             self.checks += agreement.checks()
         return True
 
@@ -185,7 +191,7 @@ class _Run:
         done = 0
         for one in found:
             if counts and one.stop - done >= PIECE:
-                self._tell(one.stop - done)
+                self._advance(one.stop - done)
                 done = one.stop
             yield one
 
@@ -197,8 +203,8 @@ class _Run:
             self._add("blocks", "passed", f"the padding of all {len(table):,} blocks is possible")
 
     def _blocks(self, source: GcmSource) -> None:
-        """Find all damaged blocks of a file that has one."""
-        damaged = Some()
+        """Find all damaged blocks, after one was found."""
+        damaged = Sample()
 
         def check(number: int) -> str:
             try:
@@ -212,16 +218,16 @@ class _Run:
                 damaged.add(text)
         self._add("blocks", "failed", f"{damaged.count:,} of {len(source.table):,} do not authenticate: {damaged}")
 
-    def _contents(self, source: Source, raw: Source, form: str, told: int | None, index: Index | None) -> None:
-        """Read the contents, and compare them with whatever there is."""
-        payloads = Payloads(source, FORMATS[form])
+    def _contents(self, source: Source, raw: Source, form: str, stored: int | None, index: Index | None) -> None:
+        """Read the contents, and compare them with the checksum and digests, if there are any."""
+        reader = FileReader(without_index(source, FORMATS[form]))
         with ThreadPoolExecutor(1, thread_name_prefix="lazyckpt") as aside:
-            crc = None if told is None else aside.submit(self._checksum, _Watched(source, self._tell), form)
-            bad = Some()
+            crc = None if stored is None else aside.submit(self._checksum, _Watched(source, self._advance), form)
+            bad = Sample()
             if index is not None:
 
                 def digest(entry: Entry) -> str:
-                    return self._digest(payloads, entry)
+                    return self._digest(reader, entry)
 
                 for text in self._map(digest, index.entries()):
                     if text:
@@ -232,13 +238,13 @@ class _Run:
             failed = f"{bad.count:,} of {len(index):,} values are not those that were indexed: {bad}"
             passed = f"all {len(index):,} values are those that were indexed"
             self._add("digests", "failed" if bad.count else "passed", failed if bad.count else passed)
-        if isinstance(source, GcmSource) or told is not None or index is not None:
+        if isinstance(source, GcmSource) or stored is not None or index is not None:
             return
         try:
             for count in self._map(self._reader(raw), range(0, raw.size, PIECE)):
-                self._tell(count)
+                self._advance(count)
         except (LazyCkptError, OSError) as error:
-            self._add("contents", "failed", _told(error))
+            self._add("contents", "failed", _message(error))
             return
         self._add(
             "contents",
@@ -249,21 +255,21 @@ class _Run:
 
     def _checksum(self, source: Source, form: str) -> Check:
         try:
-            told, found = FORMATS[form].checksums(source)
+            stored, found = FORMATS[form].checksums(source)
         except (LazyCkptError, OSError) as error:
-            return Check("crc", "failed", _told(error))
-        if told != found:
-            return Check("crc", "failed", f"the file says {told:#010x}, its bytes give {found:#010x}")
+            return Check("crc", "failed", _message(error))
+        if stored != found:
+            return Check("crc", "failed", f"the file says {stored:#010x}, its bytes give {found:#010x}")
         return Check("crc", "passed", f"{found:#010x}")
 
-    def _digest(self, payloads: Payloads, entry: Entry) -> str:
-        """The name of a value that is not the one that was indexed, or nothing."""
+    def _digest(self, reader: Reader, entry: Entry) -> str:
+        """The name of a value if it differs from the indexed one, else an empty string."""
         try:
             if entry.digest:
-                for piece in _stored(payloads, entry):
-                    self._tell(piece)
+                for piece in _stored(reader, entry):
+                    self._advance(piece)
         except (CorruptFile, OSError) as error:
-            return f"{entry.name!r} ({_told(error)})"
+            return f"{entry.name!r} ({_message(error)})"
         except FileFault:
             return f"{entry.name!r} (its header is another)"
         return ""
@@ -279,7 +285,7 @@ class _Run:
             while batch := list(islice(items, _BATCH)):
                 yield from pool.map(task, batch)
 
-    def _tell(self, count: int) -> None:
+    def _advance(self, count: int) -> None:
         if self._progress is None or count <= 0:
             return
         with self._turn:
@@ -289,15 +295,15 @@ class _Run:
 
 
 class _Agreement:
-    """Whether an index has what a walk finds."""
+    """Compares the entries of an index with those that a walk finds."""
 
     def __init__(self, index: Index | None) -> None:
         self._index = index
-        self._unlike = Some()
+        self._unlike = Sample()
         self._found = 0
 
     def watched(self, found: Iterable[Plain | Entry]) -> Iterator[Plain | Entry]:
-        """What is found, held against the index on its way."""
+        """Yield what is found, after comparing it with the index."""
         if self._index is None:
             yield from found
             return
@@ -322,7 +328,7 @@ class _Agreement:
                 self._found += 1
 
     def checks(self) -> list[Check]:
-        """What came out."""
+        """The outcome."""
         if self._index is None:
             return [Check("index", "unchecked", "there is no fresh index (of a sealed one: that this key opens)")]
         missing = len(self._index) - self._found
@@ -336,28 +342,28 @@ class _Agreement:
 class _Watched(BaseSource):
     """A source whose reads are counted."""
 
-    def __init__(self, source: Source, told: Callable[[int], object]) -> None:
+    def __init__(self, source: Source, counted: Callable[[int], object]) -> None:
         self.name, self.size = source.name, source.size
         self.window, self.window_limit = max(1, source.window), source.window_limit
         self._source = source
-        self._told = told
+        self._counted = counted
 
     def _view(self, offset: int, length: int) -> memoryview:
-        self._told(length)
+        self._counted(length)
         return self._source.read(offset, length)
 
     def _fill(self, offset: int, destination: memoryview) -> None:
-        self._told(destination.nbytes)
+        self._counted(destination.nbytes)
         self._source.read_into(offset, destination)
 
 
-def _stored(payloads: Payloads, entry: Entry) -> Iterator[int]:
+def _stored(reader: Reader, entry: Entry) -> Iterator[int]:
     """Read a value, and compare it with its digest; the bytes of each piece."""
     if entry.arrays:  # a map's are compared as a whole
-        payloads.value(entry)
+        reader.value(entry)
         yield entry.stored
     else:
-        yield from (piece.nbytes for piece in payloads.stored(entry))
+        yield from (piece.nbytes for piece in reader.stored(entry))
 
 
 def _is_like(entry: Entry, indexed: Entry) -> bool:
@@ -365,7 +371,7 @@ def _is_like(entry: Entry, indexed: Entry) -> bool:
 
 
 def _crc(source: Source, form: str) -> int | None:
-    """The checksum that a file tells; None if it tells none, or is too damaged to tell it."""
+    """The checksum stored in a file; None if there is none, or damage hides it."""
     try:
         if form == "ckpt":
             return trailer(source).crc
@@ -374,8 +380,8 @@ def _crc(source: Source, form: str) -> int | None:
         return None
 
 
-def _told(error: BaseException) -> str:
-    """A fault, without the file's name."""
+def _message(error: BaseException) -> str:
+    """The message of an error, without the file's name."""
     if isinstance(error, FileFault):
         error.file = None
     return str(error) or type(error).__name__

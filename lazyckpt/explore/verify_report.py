@@ -1,4 +1,4 @@
-"""`Verification`: what was checked of a file, what came out, and what could not be checked."""
+"""`Verification`: the checks of a file and their outcomes, as a report that prints, renders and exports."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from lazyckpt.display import human_size, printable
+from lazyckpt.display import human_size, printable, table_html
 
-# What can come out, with the word that is printed.
+# Outcomes, with the word that is printed.
 OUTCOMES: Final[Mapping[str, str]] = MappingProxyType({"passed": "ok", "failed": "FAILED", "unchecked": "not checked"})
+_COLUMNS: Final = ("check", "outcome", "detail")
 
 
 class Check(NamedTuple):
-    """One thing that was checked, or could not be.
+    """One check that was made, or was not possible.
 
     Attributes:
         name: `opened`, `blocks`, `headers`, `gaps`, `index`, `crc`, `digests` or `contents`.
         outcome: a key of `OUTCOMES`.
-        detail: in one sentence.
+        detail: one sentence.
     """
 
     name: str
@@ -29,13 +30,13 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verification:
-    """What was checked of a file. Prints, renders in notebooks.
+    """The result of `verify`. Prints, renders in notebooks.
 
     Attributes:
         path: the file.
-        size: its bytes.
-        seconds: what it took.
-        checks: in the order in which they were made.
+        size: of the file, in bytes.
+        seconds: the time it took.
+        checks: the checks, in the order in which they were made.
     """
 
     path: str
@@ -45,7 +46,7 @@ class Verification:
 
     @property
     def intact(self) -> bool:
-        """Whether no check failed. What could not be checked is in `checks`, too."""
+        """Whether no check failed. Checks that were not possible are in `checks`, too."""
         return not any(check.outcome == "failed" for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,11 +77,5 @@ class Verification:
         return f"<Verification: {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        import html
-
-        rows = "".join(
-            f"<tr><td>{check.name}</td><td>{OUTCOMES[check.outcome]}</td>"
-            f"<td>{html.escape(printable(check.detail))}</td></tr>"
-            for check in self.checks
-        )
-        return f"<p>{html.escape(self.summary())}</p><table>{rows}</table>"
+        rows = ((check.name, OUTCOMES[check.outcome], check.detail) for check in self.checks)
+        return table_html(self.summary(), _COLUMNS, rows, prose=_COLUMNS)

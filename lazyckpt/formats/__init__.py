@@ -1,8 +1,8 @@
 """File formats: find the parameters in a file, and verify index entries against it.
 
 `FORMATS` is the table of formats. A format offers `scan(source)`, which yields entries without reading payloads, and
-`confirm(source, entry)`, which verifies one entry against the current bytes of the file. The module of a format is
-imported when the first file of that format is opened.
+`verify_header(source, entry)`, which verifies one entry against the current bytes of the file. The module of a format
+is imported when the first file of that format is opened.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lazyckpt.errors import CorruptFile, WrongFormat
 from lazyckpt.formats.detect import ENDINGS, FORMAT_NAMES, HEAD, diagnose, is_ckpt, is_safetensors
 from lazyckpt.formats.protobuf_wire import Buffer
 from lazyckpt.model.entry import Entry, Extent, Plain, entry_of
-from lazyckpt.model.tensor_runs import Alike
+from lazyckpt.model.tensor_runs import UniformGroup
 from lazyckpt.sources.base import Source
 
 
@@ -23,22 +23,24 @@ class Format(NamedTuple):
     """The operations of a file format.
 
     Attributes:
+        name: `ckpt` or `safetensors`.
         find: yields the parameters, reading headers only; most of them as the cheaper `Plain`.
-        confirm: raises `StaleIndex` unless the file has the entry's header at the entry's offset.
-        header_extents: the ranges that `confirm` reads.
-        confirm_in: `confirm` on bytes that have been read.
-        stand_alike: verifies a group of small tensors in bytes that have been read; False means "use `confirm_in`".
-            None for formats that store headers apart from contents.
+        verify_header: raises `StaleIndex` unless the file has the entry's header at the entry's offset.
+        header_extents: the ranges that `verify_header` reads.
+        verify_header_in: `verify_header` on bytes that have been read.
+        matches_uniform: verifies a group of small tensors in bytes that have been read; False means "use
+            `verify_header_in`". None for formats that store headers apart from contents.
         metadata: the metadata stored in the file.
         checksums: the checksum stored in the file (None if there is none), and the checksum of its bytes.
         in_file_order: whether `find` yields parameters in the order of their offsets.
     """
 
+    name: str
     find: Callable[[Source], Iterator[Plain | Entry]]
-    confirm: Callable[[Source, Entry], None]
+    verify_header: Callable[[Source, Entry], None]
     header_extents: Callable[[Entry], list[Extent]]
-    confirm_in: Callable[[Buffer, Entry], None]
-    stand_alike: Callable[[memoryview, int, Alike], bool] | None
+    verify_header_in: Callable[[Buffer, Entry], None]
+    matches_uniform: Callable[[memoryview, int, UniformGroup], bool] | None
     metadata: Callable[[Source], Mapping[str, str]]
     checksums: Callable[[Source], tuple[int | None, int]]
     in_file_order: bool
@@ -59,8 +61,8 @@ class _Formats(dict[str, Format]):
             raise KeyError(name)
         form = importlib.import_module(f"lazyckpt.formats.{name}")
         found = self[name] = Format(
-            form.find, form.confirm, form.header_extents, form.confirm_in, getattr(form, "stand_alike", None),
-            form.metadata, form.checksums, name in _BY_OFFSET,
+            name, form.find, form.verify_header, form.header_extents, form.verify_header_in,
+            getattr(form, "matches_uniform", None), form.metadata, form.checksums, name in _BY_OFFSET,
         )  # fmt: skip
         return found
 

@@ -26,17 +26,17 @@ from typing import Final, NamedTuple
 
 from lazyckpt.errors import CorruptFile, LazyCkptError, StaleIndex
 from lazyckpt.formats.ckpt_encoder import TRAILER, TRAILER_MARK
-from lazyckpt.formats.ckpt_fast_path import TAG, VALUE, recogniser, stand_alike, stands_in
+from lazyckpt.formats.ckpt_fast_path import TAG, VALUE, matches_canonical, matches_uniform, recogniser
 from lazyckpt.formats.ckpt_header import TensorHeader, impossible, merge_tensor, read_text, stale
 from lazyckpt.formats.protobuf_wire import Buffer, fields
 from lazyckpt.model.dtypes import BY_NUMPY_NAME, IN_CKPT
 from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Plain, entry_of
 from lazyckpt.sources.base import Source
-from lazyckpt.sources.window import look
+from lazyckpt.sources.window import as_buffer
 
 __all__ = [
-    "Trailer", "checksums", "confirm", "confirm_in", "find", "header_extents", "metadata", "scan", "scan_range",
-    "stand_alike", "trailer",
+    "Trailer", "checksums", "find", "header_extents", "matches_uniform", "metadata", "scan", "scan_range",
+    "trailer", "verify_header", "verify_header_in",
 ]  # fmt: skip
 
 _CHUNK: Final = 2**20
@@ -89,7 +89,7 @@ def scan(source: Source) -> Iterator[Entry]:
 
 def find(source: Source) -> Iterator[Plain | Entry]:
     """`scan` for the index builder: tensors with one extent come as the cheaper `Plain`."""
-    return _Walk().found(look(source), 0, trailer(source).body)
+    return _Scanner().found(as_buffer(source), 0, trailer(source).body)
 
 
 def metadata(source: Source) -> Mapping[str, str]:  # noqa: ARG001 (there is nothing to read)
@@ -116,7 +116,7 @@ def checksums(source: Source) -> tuple[int | None, int]:
     return stored, crc
 
 
-def confirm(source: Source, entry: Entry) -> None:
+def verify_header(source: Source, entry: Entry) -> None:
     """Verify that the file has the entry's header at the entry's offset.
 
     The header is parsed again and must give an equal entry, so an old or forged index cannot lead to the bytes of
@@ -129,20 +129,20 @@ def confirm(source: Source, entry: Entry) -> None:
     """
     if not 0 <= entry.start <= entry.stop <= source.size:
         raise stale(entry)
-    confirm_in(look(source), entry)
+    verify_header_in(as_buffer(source), entry)
 
 
-def confirm_in(buffer: Buffer, entry: Entry) -> None:
-    """`confirm` on bytes that have been read. `buffer` is indexed by source offsets, in the header only.
+def verify_header_in(buffer: Buffer, entry: Entry) -> None:
+    """`verify_header` on bytes that have been read. `buffer` is indexed by source offsets, in the header only.
 
     Raises:
         StaleIndex: the bytes there are not this entry's header.
     """
-    if stands_in(buffer, entry):
+    if matches_canonical(buffer, entry):
         return
     found: list[Entry] = []
     try:
-        for other in map(entry_of, _Walk().found(buffer, entry.start, entry.stop)):
+        for other in map(entry_of, _Scanner().found(buffer, entry.start, entry.stop)):
             found.append(other)
             if len(found) > 1:
                 break
@@ -153,7 +153,7 @@ def confirm_in(buffer: Buffer, entry: Entry) -> None:
 
 
 def header_extents(entry: Entry) -> list[Extent]:
-    """The ranges of an entry that are not content: those that `confirm_in` reads."""
+    """The ranges of an entry that are not content: those that `verify_header_in` reads."""
     gaps, position = [], entry.start
     for offset, length in sorted(entry.all_extents):
         gaps.append(Extent(position, offset - position))
@@ -166,10 +166,10 @@ def scan_range(source: Source, start: int, stop: int) -> Iterator[Entry]:
     """`scan` for the Values between two offsets."""
     if not 0 <= start <= stop <= source.size:
         raise StaleIndex(f"bytes {start:,} to {stop:,} are not inside the file's {source.size:,}")
-    return map(entry_of, _Walk().found(look(source), start, stop))
+    return map(entry_of, _Scanner().found(as_buffer(source), start, stop))
 
 
-class _Walk:
+class _Scanner:
     """One pass over a stream; remembers the current tag for error messages."""
 
     def __init__(self) -> None:
@@ -263,7 +263,7 @@ def _opened(buffer: Buffer, value: Plain | _Value) -> _Value:
     if isinstance(value, _Value):
         return value
     field = next(fields(buffer, value.start, value.stop))
-    return _Walk().value(buffer, field.start, field.begin, field.end)
+    return _Scanner().value(buffer, field.start, field.begin, field.end)
 
 
 def _entry(value: _Value) -> Entry:

@@ -24,8 +24,8 @@ from lazyckpt.formats.ckpt_header import TensorHeader, impossible, merge_tensor
 from lazyckpt.formats.protobuf_wire import Buffer
 from lazyckpt.model.dtypes import IN_CKPT, DType
 from lazyckpt.model.entry import TENSOR, Entry, Plain
-from lazyckpt.model.tensor_runs import Alike
-from lazyckpt.sources.window import Patch, Window
+from lazyckpt.model.tensor_runs import UniformGroup
+from lazyckpt.sources.window import SparseBuffer, Window
 
 VALUE: Final = 0x0A
 TAG: Final = 0x0A
@@ -83,8 +83,8 @@ def _in_window(recognise: _Recognise, window: Window, position: int, end: int) -
 
 def _recogniser(most: int) -> _Recognise:
     """See `recogniser`; remembers up to `most` headers. Thread-safe."""
-    alike: dict[bytes, _Form] = {}
-    matched, new, form_of = _matching(most), tuple.__new__, alike.get
+    uniform: dict[bytes, _Form] = {}
+    matched, new, form_of = _matching(most), tuple.__new__, uniform.get
     reach = 0
 
     def recognise(buffer: memoryview, position: int, end: int) -> Plain | None:
@@ -105,9 +105,9 @@ def _recogniser(most: int) -> _Recognise:
             return found
         reach = tag = _varint_end(head, _varint_end(head, 1) + 1)
         tag_end = tag + len(found.name)
-        if len(alike) >= most:
-            alike.clear()
-        alike[head[:tag]] = _Form(
+        if len(uniform) >= most:
+            uniform.clear()
+        uniform[head[:tag]] = _Form(
             tag, tag_end, head[tag_end:content], found.dtype, found.shape, content, found.length, found.stop - position
         )
         return found
@@ -162,14 +162,14 @@ def _matching(most: int) -> _Recognise:
     return recognise
 
 
-def stands_in(buffer: Buffer, entry: Entry) -> bool:
+def matches_canonical(buffer: Buffer, entry: Entry) -> bool:
     """Whether the header at the entry's offset has MindSpore's form and the entry's claims.
 
     `buffer` needs to have no more than the header. False means "not in this form": the general walk must decide.
     """
     if isinstance(buffer, memoryview):
         run, base = buffer, 0
-    elif isinstance(buffer, Patch):
+    elif isinstance(buffer, SparseBuffer):
         run, base = buffer.run_at(entry.start)
     else:
         return False
@@ -181,26 +181,35 @@ def stands_in(buffer: Buffer, entry: Entry) -> bool:
     return found == (entry.name.encode(), entry.dtype, entry.shape, offset - base, length, start, stop, 0)
 
 
-def stand_alike(run: memoryview, base: int, alike: Alike) -> bool:
-    """`stands_in` for a group: parses the first header, compares the others with it.
+def matches_uniform(run: memoryview, base: int, uniform: UniformGroup) -> bool:
+    """`matches_canonical` for a group: parses the first header, compares the others with it.
 
     Args:
         run: bytes of the file that hold all tensors of the group.
         base: the offset of these bytes in the file.
-        alike: the tensors.
+        uniform: the tensors.
     """
-    headers = alike.headers(run, base)
+    headers = uniform.headers(run, base)
     if headers is None:
         return False
-    name, start, size = alike.names[0], alike.starts[0] - base, alike.header
-    stop = start + size + alike.length
-    if _remembering(run, start, stop) != (name, alike.dtype, alike.shape, start + size, alike.length, start, stop, 0):
+    name, start, size = uniform.names[0], uniform.starts[0] - base, uniform.header
+    stop = start + size + uniform.length
+    if _remembering(run, start, stop) != (
+        name,
+        uniform.dtype,
+        uniform.shape,
+        start + size,
+        uniform.length,
+        start,
+        stop,
+        0,
+    ):
         return False
     first = headers[0].tobytes()
     tag = _varint_end(first, _varint_end(first, 1) + 1)
     before, behind = first[:tag], first[tag + len(name) :]
     # Every header must be the first one with another name of the same length: one comparison of all headers at once.
-    expected: bytes = before + (behind + before).join(alike.names) + behind
+    expected: bytes = before + (behind + before).join(uniform.names) + behind
     return headers.tobytes() == expected
 
 

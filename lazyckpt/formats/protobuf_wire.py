@@ -21,9 +21,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from lazyckpt.errors import CorruptFile, TruncatedFile
-from lazyckpt.sources.window import Patch, Window
+from lazyckpt.sources.window import SparseBuffer, Window
 
-Buffer = memoryview | Window | Patch
+Buffer = memoryview | Window | SparseBuffer
 
 VARINT: Final = 0
 FIXED64: Final = 1

@@ -23,8 +23,8 @@ from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Extent, Plain, entry_of
 from lazyckpt.sources.base import Source
 
 __all__ = [
-    "CRC", "LENGTH", "METADATA", "checksums", "confirm", "confirm_in", "find", "header_extents", "metadata",
-    "read_header",
+    "CRC", "LENGTH", "METADATA", "checksums", "find", "header_extents", "metadata", "read_header",
+    "verify_header", "verify_header_in",
 ]  # fmt: skip
 
 CRC: Final = "crc_num"  # the metadata key of MindSpore's checksum
@@ -96,7 +96,7 @@ def checksums(source: Source) -> tuple[int | None, int]:
     return None if stored is None else _number(stored), crc
 
 
-def confirm(source: Source, entry: Entry) -> None:
+def verify_header(source: Source, entry: Entry) -> None:
     """Verify that the file's header has the entry's item at the entry's offset.
 
     Cost: reads the item again, and the first 8 bytes of the file, which hold the size of the header.
@@ -106,20 +106,20 @@ def confirm(source: Source, entry: Entry) -> None:
     """
     if not LENGTH <= entry.start <= entry.start + entry.apart <= source.size or source.size < LENGTH:
         raise stale(entry)
-    _confirm(source.read(0, LENGTH), source.read(entry.start, entry.apart), entry)
+    _verify(source.read(0, LENGTH), source.read(entry.start, entry.apart), entry)
 
 
-def confirm_in(buffer: Buffer, entry: Entry) -> None:
-    """`confirm` on bytes that have been read. `buffer` is indexed by file offsets, in the header only."""
-    _confirm(buffer[0:LENGTH], buffer[entry.start : entry.start + entry.apart], entry)
+def verify_header_in(buffer: Buffer, entry: Entry) -> None:
+    """`verify_header` on bytes that have been read. `buffer` is indexed by file offsets, in the header only."""
+    _verify(buffer[0:LENGTH], buffer[entry.start : entry.start + entry.apart], entry)
 
 
 def header_extents(entry: Entry) -> list[Extent]:
-    """The ranges that `confirm_in` reads."""
+    """The ranges that `verify_header_in` reads."""
     return [Extent(0, LENGTH), Extent(entry.start, entry.apart)]
 
 
-def _confirm(length: bytes | memoryview, item: bytes | memoryview, entry: Entry) -> None:
+def _verify(length: bytes | memoryview, item: bytes | memoryview, entry: Entry) -> None:
     base = LENGTH + int.from_bytes(length, "little")
     found = item_at(item, entry.start)
     if found is None or entry.start + entry.apart >= base:

@@ -1,1 +1,1 @@
-"""Nets of other frameworks: leaves that are imported when one of their functions is called, and only then."""
+"""Loading into nets of MindSpore and torch. Each framework is imported only when one of its functions is called."""

@@ -1,19 +1,19 @@
-"""Which value of a checkpoint goes into which parameter of a net, and as what: MindSpore's rules, as a pure function.
+"""MindSpore's rules for matching the values of a checkpoint with the parameters of a net, as a pure function.
 
 `plan` sees names, shapes and dtypes of both sides and never a value, so that a whole net is checked before anything
 changes. The rules are those of `mindspore.load_param_into_net`:
 
-- A parameter takes the value of its own name. A string, or a map for a parameter that is no map, is passed over; the
+- A parameter takes the value of its own name. A string is passed over, and so is a map if the parameter is not one; the
   parameter is then neither loaded nor reported as missing.
-- Loose: while parameters are missing, the first name of the checkpoint that ends with the name of the first missing
-  parameter that has one gives a prefix; all missing parameters whose name behind that prefix is in the checkpoint take
-  those values (which the report still counts as unused, as MindSpore does).
-- Shapes must be equal, or the checkpoint's may go on with ones. Dtypes must be equal, or (loose only) both be floats,
-  or both signed integers; then values are converted as numpy converts them.
+- If not strict: take the first missing parameter whose name is the end of a name in the checkpoint. The first such name
+  gives a prefix. Every missing parameter for which `prefix + name` is in the checkpoint takes that value (which is
+  still reported as unused, as in MindSpore). Repeat while parameters are missing.
+- Shapes must be equal; the checkpoint's may have extra ones at its end. Dtypes must be equal, or, if not strict, both
+  floats or both signed integers; then values are converted as numpy does.
 
-Better than MindSpore on purpose: a net that cannot be bound is left untouched; extra ones are only taken off if the
-rest of the shape is equal, and the net keeps its own shape; prefixes are found among tensors, and for parameters that
-take one.
+It differs from MindSpore on purpose in three points: a net that does not fit is left untouched; extra ones are removed
+only if the rest of the shape is equal, and the net keeps its shape; prefixes come from tensors only, and serve only
+parameters that take one.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ CASTABLE: Final = (
     frozenset({"Float16", "Float32", "Float64", "BFloat16"}),
     frozenset({"Int8", "Int16", "Int32", "Int64", "Int4"}),
 )
-_FEW: Final = 32  # endings that are cheaper to compare with every name than to sort all names for
-NEVER_MISSED: Final = "accu_grads"  # gradients under accumulation are not reported as missing
+_FEW: Final = 32  # up to so many endings, comparing each with every name is cheaper than sorting the names
+NEVER_MISSED: Final = "accu_grads"  # prefix of accumulated gradients, which MindSpore does not report as missing
 
 
 class Target(NamedTuple):
@@ -41,8 +41,8 @@ class Target(NamedTuple):
         shape: its dimensions.
         dtype: MindSpore's name of its element type.
         is_map: whether it is a map parameter.
-        may_miss: whether nobody minds if the checkpoint does not have it.
-        takes_any: whether only its name is known, so that every tensor fits.
+        may_miss: whether it is not reported if the checkpoint lacks it.
+        takes_any: whether only its name is known, so that any tensor fits.
     """
 
     name: str
@@ -53,20 +53,20 @@ class Target(NamedTuple):
     takes_any: bool = False
 
 
-class Offer(NamedTuple):
+class Candidate(NamedTuple):
     """A value of a checkpoint.
 
     Attributes:
         kind: `tensor`, `string` or `map`.
         shape: the dimensions of a tensor.
         dtype: MindSpore's name of its element type; empty for strings and maps.
-        place: where it lies in the file, in bytes; -1 for a value in memory.
+        offset: of its first byte in the file; -1 for a value in memory.
     """
 
     kind: str
     shape: tuple[int, ...] = ()
     dtype: str = ""
-    place: int = -1
+    offset: int = -1
 
 
 class Pair(NamedTuple):
@@ -75,19 +75,19 @@ class Pair(NamedTuple):
     Attributes:
         target: the parameter.
         source: the value's name in the checkpoint.
-        offer: the value.
+        candidate: the value.
         casts: whether its dtype is converted.
-        squeezes: whether ones are taken off the end of its shape.
+        squeezes: whether ones are removed from the end of its shape.
     """
 
     target: Target
     source: str
-    offer: Offer
+    candidate: Candidate
     casts: bool = False
     squeezes: bool = False
 
 
-class Refusal(NamedTuple):
+class Mismatch(NamedTuple):
     """A parameter that cannot take the value meant for it, and why."""
 
     name: str
@@ -96,68 +96,68 @@ class Refusal(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What binding would do.
+    """The outcome of matching a net with a checkpoint.
 
     Attributes:
-        pairs: what goes where, in the net's order.
-        missing: names in the net that nothing is found for, in the net's order (MindSpore's `param_not_load`).
-        unused: names in the checkpoint that no parameter of that very name takes, in its order (`ckpt_not_load`).
-        passed_over: names of parameters whose value is a string, or a map though they are none.
-        refusals: what makes binding impossible.
-        prefixes: prefixes that were taken off names of the checkpoint, in the order found.
+        pairs: parameters with their values, in the net's order.
+        missing: names in the net without a value, in the net's order (MindSpore's `param_not_load`).
+        unused: names in the checkpoint that no parameter of the same name takes, in its order (`ckpt_not_load`).
+        passed_over: names of parameters whose value is a string, or a map although they are not.
+        refusals: mismatches, each of which makes loading impossible.
+        prefixes: prefixes removed from names of the checkpoint, in the order found.
     """
 
     pairs: tuple[Pair, ...]
     missing: tuple[str, ...]
     unused: tuple[str, ...]
     passed_over: tuple[str, ...]
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[Mismatch, ...]
     prefixes: tuple[str, ...]
 
 
-def plan(targets: Iterable[Target], offers: Mapping[str, Offer], strict: bool = False) -> Plan:
+def plan(targets: Iterable[Target], candidates: Mapping[str, Candidate], strict: bool = False) -> Plan:
     """Pair the parameters of a net with the values of a checkpoint.
 
     Args:
         targets: the net's parameters, in its order.
-        offers: the checkpoint's values by name, in its order.
+        candidates: the checkpoint's values by name, in its order.
         strict: no prefixes, no conversions.
 
-    Cost: O(targets) look-ups, and one pass over the names of `offers` (two if something is missing, and a sort of them
-    if much is).
+    Cost: O(targets) look-ups, and one pass over the names of `candidates`; two if any is missing, and a sort of the
+    names if many are.
     """
     targets = list(targets)
-    judge = _Judge(strict)
+    matcher = _Matcher(strict)
     taken: set[str] = set()
     missing: list[Target] = []
     passed_over = []
     for target in targets:
-        offer = offers.get(target.name)
-        if offer is None:
+        candidate = candidates.get(target.name)
+        if candidate is None:
             if not target.may_miss and not target.name.startswith(NEVER_MISSED):
                 missing.append(target)
-        elif (offer.kind == MAP) if target.is_map else (offer.kind == TENSOR):
-            judge.consider(target, target.name, offer)
+        elif (candidate.kind == MAP) if target.is_map else (candidate.kind == TENSOR):
+            matcher.consider(target, target.name, candidate)
             if not target.is_map:
                 taken.add(target.name)
         else:
             passed_over.append(target.name)
     prefixes: list[str] = []
     if missing and not strict:
-        missing, prefixes = _without_prefixes(missing, offers, judge)
-    unused = tuple(name for name in offers if name not in taken)
+        missing, prefixes = _without_prefixes(missing, candidates, matcher)
+    unused = tuple(name for name in candidates if name not in taken)
     if prefixes:
-        order = {target.name: place for place, target in enumerate(targets)}
-        judge.pairs.sort(key=lambda pair: order[pair.target.name])
+        order = {target.name: ordinal for ordinal, target in enumerate(targets)}
+        matcher.pairs.sort(key=lambda pair: order[pair.target.name])
     names = tuple(target.name for target in missing)
-    return Plan(tuple(judge.pairs), names, unused, tuple(passed_over), tuple(judge.refusals), tuple(prefixes))
+    return Plan(tuple(matcher.pairs), names, unused, tuple(passed_over), tuple(matcher.refusals), tuple(prefixes))
 
 
 def refuse(what: Plan) -> None:
-    """Raise what makes a plan impossible.
+    """Raise an error if a plan has mismatches.
 
     Raises:
-        NetMismatch: it has refusals; the message tells them all, up to a limit.
+        NetMismatch: it has; the message lists the first ten.
     """
     if not what.refusals:
         return
@@ -170,52 +170,52 @@ def refuse(what: Plan) -> None:
     )
 
 
-class _Judge:
-    """Decides whether a value fits a parameter, and collects the verdicts."""
+class _Matcher:
+    """Decides whether a value fits a parameter, and collects pairs and mismatches."""
 
     def __init__(self, strict: bool) -> None:
         self._strict = strict
         self.pairs: list[Pair] = []
-        self.refusals: list[Refusal] = []
+        self.refusals: list[Mismatch] = []
 
-    def consider(self, target: Target, source: str, offer: Offer) -> None:
-        alike = offer.shape == target.shape and offer.dtype == target.dtype
+    def consider(self, target: Target, source: str, candidate: Candidate) -> None:
+        alike = candidate.shape == target.shape and candidate.dtype == target.dtype
         if alike or target.is_map or target.takes_any:
-            self.pairs.append(Pair(target, source, offer))
+            self.pairs.append(Pair(target, source, candidate))
             return
-        reason = self._misfit(target, offer)
+        reason = self._misfit(target, candidate)
         if reason:
-            self.refusals.append(Refusal(target.name, source, reason))
+            self.refusals.append(Mismatch(target.name, source, reason))
         else:
-            casts, squeezes = offer.dtype != target.dtype, offer.shape != target.shape
-            self.pairs.append(Pair(target, source, offer, casts, squeezes))
+            casts, squeezes = candidate.dtype != target.dtype, candidate.shape != target.shape
+            self.pairs.append(Pair(target, source, candidate, casts, squeezes))
 
-    def _misfit(self, target: Target, offer: Offer) -> str:
-        shape, rest = offer.shape[: len(target.shape)], offer.shape[len(target.shape) :]
+    def _misfit(self, target: Target, candidate: Candidate) -> str:
+        shape, rest = candidate.shape[: len(target.shape)], candidate.shape[len(target.shape) :]
         if shape != target.shape or any(dim != 1 for dim in rest):
             return (
-                f"it should have the same shape: {target.shape} in the net, {offer.shape} in the checkpoint; check"
+                f"it should have the same shape: {target.shape} in the net, {candidate.shape} in the checkpoint; check"
                 " whether the checkpoint is the right one, and the batch size and the like of the net"
             )
-        if offer.dtype == target.dtype or (not self._strict and castable(offer.dtype, target.dtype)):
+        if candidate.dtype == target.dtype or (not self._strict and castable(candidate.dtype, target.dtype)):
             return ""
-        hint = "; strict_load=False would convert it" if castable(offer.dtype, target.dtype) else ""
-        return f"it should have the same type: {target.dtype} in the net, {offer.dtype} in the checkpoint{hint}"
+        hint = "; strict_load=False would convert it" if castable(candidate.dtype, target.dtype) else ""
+        return f"it should have the same type: {target.dtype} in the net, {candidate.dtype} in the checkpoint{hint}"
 
 
 def castable(one: str, other: str) -> bool:
-    """Whether values of one dtype are converted to another when loading loosely."""
+    """Whether values of one dtype are converted to another, if not strict."""
     return any({one, other} <= family for family in CASTABLE)
 
 
 def _without_prefixes(
-    missing: list[Target], offers: Mapping[str, Offer], judge: _Judge
+    missing: list[Target], candidates: Mapping[str, Candidate], matcher: _Matcher
 ) -> tuple[list[Target], list[str]]:
-    """MindSpore's removal of prefixes: what is still missing, and the prefixes taken off."""
+    """Match missing parameters by prefix; return those still missing, and the prefixes."""
     lacking = {target.name for target in missing if target.name and not target.is_map}
-    endings = _Endings(offers, lacking)
+    endings = _Endings(candidates, lacking)
     found: list[str] = []
-    stop = missing[0].name  # MindSpore passes over a prefix that happens to equal the first missing name
+    stop = missing[0].name  # MindSpore skips a prefix that equals the first missing name
     for name in [target.name for target in missing]:
         prefix = endings.prefix_of(name) if name in lacking else None
         if prefix is None or prefix == stop:
@@ -223,7 +223,7 @@ def _without_prefixes(
         found.append(prefix)
         behind = [target for target in missing if target.name in lacking and endings.is_tensor(prefix + target.name)]
         for target in behind:
-            judge.consider(target, prefix + target.name, offers[prefix + target.name])
+            matcher.consider(target, prefix + target.name, candidates[prefix + target.name])
         loaded = {target.name for target in behind}
         lacking -= loaded
         missing = [target for target in missing if target.is_map or target.name not in loaded]
@@ -231,22 +231,22 @@ def _without_prefixes(
 
 
 class _Endings:
-    """Finds the first tensor of many values whose name ends with a given text, in O(log n + matches)."""
+    """Finds the first tensor whose name ends with a text, in O(log n + matches)."""
 
-    def __init__(self, offers: Mapping[str, Offer], wanted: set[str]) -> None:
-        """Only endings that are `wanted` will be asked for."""
-        self._offers = offers
+    def __init__(self, candidates: Mapping[str, Candidate], wanted: set[str]) -> None:
+        """Index names by their ends; only the `wanted` ends can be searched for."""
+        self._candidates = candidates
         few = tuple(wanted) if len(wanted) <= _FEW else ("",)
-        names = (name for name in offers if name.endswith(few))
-        self._backwards = sorted((name[::-1], place) for place, name in enumerate(names))
+        names = (name for name in candidates if name.endswith(few))
+        self._backwards = sorted((name[::-1], ordinal) for ordinal, name in enumerate(names))
 
     def is_tensor(self, name: str) -> bool:
         """Whether there is a tensor of that name."""
-        offer = self._offers.get(name)
-        return offer is not None and offer.kind == TENSOR
+        candidate = self._candidates.get(name)
+        return candidate is not None and candidate.kind == TENSOR
 
     def prefix_of(self, ending: str) -> str | None:
-        """What stands before `ending` in the name of the first tensor that ends so; None if there is none."""
+        """The text before `ending` in the name of the first tensor that ends with it; None if none does."""
         for _, backwards in sorted(self._ending_with(ending[::-1])):
             name = backwards[::-1]
             if self.is_tensor(name):
@@ -255,7 +255,7 @@ class _Endings:
 
     def _ending_with(self, wanted: str) -> Iterator[tuple[int, str]]:
         for at in range(bisect.bisect_left(self._backwards, (wanted, -1)), len(self._backwards)):
-            backwards, place = self._backwards[at]
+            backwards, ordinal = self._backwards[at]
             if not backwards.startswith(wanted):
                 return
-            yield place, backwards
+            yield ordinal, backwards

@@ -1,7 +1,7 @@
-"""The checkpoint's side of binding: any mapping of names to values, seen without its values.
+"""The candidates for a net's parameters: kind, shape and dtype of every value of a mapping, none of them read.
 
-A `Checkpoint` is looked up through its index; a plain dict may hold our Parameters, MindSpore's, arrays, strings and
-lists, mixed.
+The values of a `Checkpoint` are found through its index. A plain dict may hold our Parameters, MindSpore's, arrays,
+strings and lists.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import numpy as np
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentTypeError
-from lazyckpt.frameworks.binding import Offer, Pair
+from lazyckpt.frameworks.binding import Candidate, Pair
 from lazyckpt.model.dtypes import DTYPES, of_array
 from lazyckpt.model.entry import MAP, STRING, TENSOR, Entry
 from lazyckpt.parameter import Parameter
 
-_RELEASED_AT_ONCE: Final = 2**20  # bytes of a file
+_RELEASED_AT_ONCE: Final = 2**20  # bytes of a file after which pages are dropped
 
 
-class Offers(Mapping[str, Offer]):
-    """What a mapping offers, by name, in its order. Reads no value."""
+class Candidates(Mapping[str, Candidate]):
+    """The values of a mapping as candidates, by name, in its order. Reads no value."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
+        self._access = values._access if isinstance(values, Checkpoint) else None
 
     def __len__(self) -> int:
         return len(self._values)
@@ -36,49 +37,47 @@ class Offers(Mapping[str, Offer]):
     def __contains__(self, name: object) -> bool:
         return name in self._values
 
-    def __getitem__(self, name: str) -> Offer:
-        if isinstance(self._values, Checkpoint):
-            known = self._values.peek(name)
-            return offer_of_entry(known) if isinstance(known, Entry) else offer_of(known)
-        return offer_of(self._values[name])
+    def __getitem__(self, name: str) -> Candidate:
+        found = self._values[name] if self._access is None else self._access.value_or_entry(name)
+        return candidate_of_entry(found) if isinstance(found, Entry) else candidate_of(found)
 
 
-def offer_of_entry(entry: Entry) -> Offer:
-    """What an entry of an index offers."""
-    return Offer(entry.kind, entry.shape, "" if entry.dtype is None else entry.dtype.name, entry.place)
+def candidate_of_entry(entry: Entry) -> Candidate:
+    """A value that lies in a file."""
+    return Candidate(entry.kind, entry.shape, "" if entry.dtype is None else entry.dtype.name, entry.place)
 
 
-def offer_of(value: Any) -> Offer:
-    """What a value in memory offers.
+def candidate_of(value: Any) -> Candidate:
+    """A value in memory.
 
     Raises:
-        ArgumentTypeError: it is nothing that can be bound.
+        ArgumentTypeError: a value of its type cannot be loaded into a net.
     """
     if isinstance(value, str):
-        return Offer(STRING)
+        return Candidate(STRING)
     if isinstance(value, list):
-        return Offer(MAP)
+        return Candidate(MAP)
     if isinstance(value, Parameter):
-        return Offer(TENSOR, value.shape, value.dtype.name)
+        return Candidate(TENSOR, value.shape, value.dtype.name)
     if isinstance(value, np.ndarray):
-        return Offer(TENSOR, value.shape, of_array(value).name)
+        return Candidate(TENSOR, value.shape, of_array(value).name)
     if hasattr(value, "asnumpy") and hasattr(value, "shape"):  # a Parameter of MindSpore's
-        return Offer(TENSOR, tuple(int(dim) for dim in value.shape), str(value.dtype))
+        return Candidate(TENSOR, tuple(int(dim) for dim in value.shape), str(value.dtype))
     raise ArgumentTypeError(f"a {type(value).__name__} cannot be bound to a parameter")
 
 
 def check_values(values: Any, allowed: tuple[type, ...]) -> None:
-    """Make sure that a mapping can be bound; a `Checkpoint` is not walked.
+    """Check that a mapping can be loaded into a net; a `Checkpoint` is not walked.
 
     Raises:
-        ArgumentTypeError: it is no mapping, a key is no string, or a value is of no allowed type.
+        ArgumentTypeError: it is not a mapping, a key is not a string, or the type of a value is not allowed.
     """
     if not isinstance(values, (dict, Checkpoint)):
         raise ArgumentTypeError(
             f"For 'load_param_into_net', the argument 'parameter_dict' should be a dict or a Checkpoint, but got"
             f" {type(values)}."
         )
-    edited = values.edits() if isinstance(values, Checkpoint) else values
+    edited = values._access.assigned() if isinstance(values, Checkpoint) else values
     for name, value in edited.items():
         if not isinstance(name, str) or not isinstance(value, allowed):
             raise ArgumentTypeError(
@@ -88,25 +87,25 @@ def check_values(values: Any, allowed: tuple[type, ...]) -> None:
 
 
 def in_file_order(pairs: Iterable[Pair], values: Mapping[str, Any]) -> Iterator[tuple[Pair, Any]]:
-    """Pairs with their values, in the order in which these lie in the file; those in memory come first.
+    """Yield pairs with their values: first those in memory, then those in the file, in file order.
 
-    The pages of a mapped file that are behind are let go of, so that one value at a time is in memory.
+    Pages of a mapped file are dropped after use, so that only one value at a time is in memory.
     """
     passed = 0
-    file = values if isinstance(values, Checkpoint) else None
-    for pair in sorted(pairs, key=lambda pair: pair.offer.place):
-        if file is not None and pair.offer.place - passed >= _RELEASED_AT_ONCE:
-            file.release(passed, pair.offer.place)
-            passed = pair.offer.place
+    file = values._access if isinstance(values, Checkpoint) else None
+    for pair in sorted(pairs, key=lambda pair: pair.candidate.offset):
+        if file is not None and pair.candidate.offset - passed >= _RELEASED_AT_ONCE:
+            file.drop_pages(passed, pair.candidate.offset)
+            passed = pair.candidate.offset
         yield pair, values[pair.source]
     if file is not None:
-        file.release(passed)
+        file.drop_pages(passed)
 
 
 def dtype_named(name: str) -> np.dtype[np.generic]:
-    """The numpy dtype behind a name of MindSpore's.
+    """The numpy dtype of a MindSpore dtype name.
 
     Raises:
-        KeyError: there is none.
+        KeyError: the name is unknown.
     """
     return DTYPES[name].numpy

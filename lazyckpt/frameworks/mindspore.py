@@ -1,8 +1,7 @@
-"""MindSpore nets: finding their parameters and filling them.
+"""MindSpore nets: list their parameters, and load values into them.
 
-Strategy: a net is bound by its own parameters, in the order in which their values lie in the file; one value is alive
-at a time. It is read (and converted) into memory of its own, the parameter takes that memory over, and what the
-parameter held before is let go: the peak is the net and one value.
+Strategy: values are loaded in file order, one at a time. Each is read (and converted) into a new buffer, which the
+parameter takes over in place of its old one. So peak memory is the net and one value.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from mindspore.experimental import MapParameter
 
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.frameworks.binding import Pair, Plan, Target, plan, refuse
-from lazyckpt.frameworks.candidates import Offers, check_values, dtype_named, in_file_order
+from lazyckpt.frameworks.candidates import Candidates, check_values, dtype_named, in_file_order
 from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.parameter import Parameter
 from lazyckpt.runtime import log
@@ -29,20 +28,20 @@ BINDABLE: Final = (Parameter, mindspore.Parameter, str, list)
 
 
 def is_cell(net: object) -> bool:
-    """Whether something is a MindSpore net."""
+    """Whether a value is a MindSpore net."""
     return isinstance(net, nn.Cell)
 
 
 def targets(net: Any) -> list[Target]:
-    """The parameters of a net, as binding sees them."""
+    """The parameters of a net, as targets of `binding.plan`."""
     return list(_by_target(net))
 
 
 def check_arguments(net: Any, parameter_dict: Any) -> None:
-    """Make sure that there is a net and something to load.
+    """Check the types of the arguments.
 
     Raises:
-        ArgumentTypeError: `net` is no Cell, or `parameter_dict` no mapping of names to values.
+        ArgumentTypeError: `net` is not a Cell, or `parameter_dict` is not a mapping of names to values.
     """
     if not is_cell(net):
         raise ArgumentTypeError(f"For 'load_param_into_net', the argument 'net' should be a Cell, but got {type(net)}.")
@@ -56,7 +55,7 @@ def load(
     if remove_redundancy:
         return _by_mindspore(net, parameter_dict, strict_load)
     parameters = _by_target(net)
-    what = plan(parameters, Offers(parameter_dict), strict_load)
+    what = plan(parameters, Candidates(parameter_dict), strict_load)
     refuse(what)
     _apply(parameters, what, parameter_dict)
     _report(what)
@@ -64,7 +63,7 @@ def load(
 
 
 def values(net: Any, integrated_save: bool) -> list[tuple[str, Any]]:
-    """The parameters of a net with the names that they have in files, in the net's order."""
+    """The parameters of a net by their names in files, in the net's order."""
     found = [parameter for _, parameter in net.parameters_and_names()]
     if any(parameter.param_info.is_param_init for parameter in found) or net.parameter_layout_dict:
         return _merged_by_mindspore(net, integrated_save)
@@ -75,20 +74,20 @@ def values(net: Any, integrated_save: bool) -> list[tuple[str, Any]]:
 
 
 def _saved_name(parameter: Any) -> str:
-    """A parameter that is cached carries its key in its name."""
+    """The name in a file; a cached parameter carries its key in its name."""
     name: str = parameter.name
     return f"{name}{PARAM_KEY_MARK}{parameter.key}" if parameter.cache_enable else name
 
 
 def _merged_by_mindspore(net: Any, integrated_save: bool) -> list[tuple[str, Any]]:
-    """In a parallel run parameters are slices: MindSpore gathers them itself."""
+    """In a parallel run parameters are slices, which MindSpore gathers."""
     from mindspore.train.serialization import _convert_cell_to_param_list
 
     return [(one["name"], one["data"]) for one in _convert_cell_to_param_list(net, integrated_save, None, None)]
 
 
 def _by_target(net: Any) -> dict[Target, list[Any]]:
-    """The net's parameters as binding sees them. Several that have all in common take the same value."""
+    """The parameters by target. Several parameters may have equal targets; they take the same value."""
     found = [parameter for _, parameter in net.parameters_and_names()]
     parallel = any(parameter.param_info.is_param_init for parameter in found)
     by_target: dict[Target, list[Any]] = {}
@@ -109,7 +108,7 @@ def _apply(parameters: Mapping[Target, list[Any]], what: Plan, values: Mapping[s
         if pair.casts:
             log.warning(
                 "The type of %s:%s in 'parameter_dict' is different from the type of it in 'net':%s: it is converted",
-                pair.source, pair.offer.dtype, pair.target.dtype,
+                pair.source, pair.candidate.dtype, pair.target.dtype,
             )  # fmt: skip
         for parameter in parameters[pair.target]:
             _bind(parameter, pair, value)
@@ -126,7 +125,7 @@ def _bind(parameter: Any, pair: Pair, value: Any) -> None:
 
 
 def _converted(value: Any, pair: Pair) -> npt.NDArray[Any]:
-    """The value as the net wants it, in memory of its own."""
+    """A copy of the value in the net's dtype and shape."""
     array = _read(value) if isinstance(value, Parameter) else _raw(value)
     if pair.casts:
         with np.errstate(all="ignore"):
@@ -135,14 +134,14 @@ def _converted(value: Any, pair: Pair) -> npt.NDArray[Any]:
 
 
 def _read(value: Parameter) -> npt.NDArray[Any]:
-    """The values in memory of their own, and where it can be had no more of it than they have bytes: nets keep it."""
+    """A copy of the values in a buffer no larger than needed, if possible, because nets keep it."""
     lies = value.origin
     made = np.empty(value.shape, value.dtype.numpy)
     return made if lies is not None and lies[1].fill(lies[0], made) else value.asnumpy(copy=True)
 
 
 def _raw(value: Any) -> npt.NDArray[Any]:
-    """A copy of a MindSpore Parameter's values, also of dtypes that its numpy cannot show."""
+    """A copy of a MindSpore Parameter's values, also for dtypes that its `asnumpy` does not support."""
     name = str(value.dtype)
     if name in BY_BYTES:
         shape = tuple(int(dim) for dim in value.shape)
@@ -151,8 +150,8 @@ def _raw(value: Any) -> npt.NDArray[Any]:
 
 
 def _by_mindspore(net: Any, values: Mapping[str, Any], strict: bool) -> tuple[list[str], list[str]]:
-    """Loading with redundancy removed is a parallel run's business: MindSpore does it itself."""
-    if get_group_size() == 1:  # MindSpore finds this out when the net is changed already
+    """Let MindSpore load with redundancy removed, which only parallel runs need."""
+    if get_group_size() == 1:  # MindSpore raises this only after it has changed the net
         raise ArgumentTypeError(
             "The deduplication feature for loading checkpoint can only be used in parallel scenarios, but got"
             " stand_alone."

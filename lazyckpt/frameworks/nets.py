@@ -1,4 +1,4 @@
-"""Nets, whatever framework they are of: `load_param_into_net`, and what a net's parameters are."""
+"""`load_param_into_net`, and the parameters of nets of any framework."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ def load_param_into_net(
 ) -> tuple[list[str], list[str]]:
     """Load values into a MindSpore net: `mindspore.load_param_into_net`, lazily.
 
-    The net is checked as a whole before anything changes; then each of its parameters is given its value, in file
-    order, one value at a time.
+    Names, shapes and dtypes are checked before anything changes. Then each parameter is given its value, in file order,
+    one value at a time.
 
-    Names, shapes and dtypes are checked as a whole before anything changes. Values are not: to know that every byte is
-    good, all would have to be read twice. So where one proves damaged while it is read (`DamagedBlock`, `ChangedFile`,
-    `StaleIndex`, `CorruptFile`), the net keeps the values that were filled in before it. Fill it again from a good
-    file, or be sure beforehand: `lazyckpt verify FILE` reads everything, and `parameter_dict.load()` gives all values
-    or an error.
+    Values are not checked in advance, because each would have to be read twice. If one turns out to be damaged while it
+    is read (`DamagedBlock`, `ChangedFile`, `StaleIndex`, `CorruptFile`), the net keeps the values that were loaded
+    before it. Load again from a good file, or check beforehand: `lazyckpt verify FILE` reads everything, and
+    `parameter_dict.load()` gives all values or an error.
 
     Args:
         net: a Cell.
         parameter_dict: a `Checkpoint`, or a dict of Parameters (ours, MindSpore's, or both).
-        strict_load: no prefixes are taken off names, no dtypes converted.
-        remove_redundancy: for parallel runs; left to MindSpore's own logic.
+        strict_load: remove no prefixes from names, and convert no dtypes.
+        remove_redundancy: for parallel runs; MindSpore does the loading then.
 
     Returns:
-        The lists param_not_load and ckpt_not_load, names of the net that nothing was found for, and names of the
-        checkpoint that no parameter of that very name took.
+        Two lists, param_not_load and ckpt_not_load. They hold the names in the net without a value, and the names in
+        the checkpoint that no parameter of the same name took.
 
     Raises:
         TypeError: an argument has the wrong type (`ArgumentTypeError`).
-        ValueError: `remove_redundancy` is no bool (`ArgumentValueError`), as in MindSpore.
+        ValueError: `remove_redundancy` is not a bool (`ArgumentValueError`), as in MindSpore.
         RuntimeError: shapes or dtypes do not fit (`NetMismatch`); the net is left as it was.
         ValueError: a value cannot be read; see above.
 
-    Cost: reads the values that are used, once; peak memory is the net and one value.
+    Cost: reads each value that is used once; peak memory is the net and one value.
     """
     mindspore = _framework("mindspore")
     if mindspore is None:
@@ -56,7 +55,7 @@ def load_param_into_net(
 
 
 def _framework(name: str) -> Any:
-    """Our leaf for a framework that the program has imported already (else no net can be its), or None."""
+    """Our module for a framework, if the program has imported the framework (otherwise no net can be its)."""
     if name not in sys.modules:
         return None
     leaf: ModuleType
@@ -68,7 +67,7 @@ def _framework(name: str) -> Any:
 
 
 def targets_of(net: Any) -> list[Target] | None:
-    """The parameters of a net of any framework, as binding sees them; None if it is no net."""
+    """The parameters of a net of any framework; None if it is not a net."""
     mindspore, torch = _framework("mindspore"), _framework("torch")
     if mindspore is not None and mindspore.is_cell(net):
         return list(mindspore.targets(net))
@@ -78,7 +77,7 @@ def targets_of(net: Any) -> list[Target] | None:
 
 
 def values_of(net: Any, integrated_save: bool = True) -> list[tuple[str, Any]] | None:
-    """What is saved of a MindSpore net: its parameters under the names they have in files; None if it is no Cell."""
+    """The parameters of a MindSpore net by their names in files; None if it is not a Cell."""
     mindspore = _framework("mindspore")
     if mindspore is None or not mindspore.is_cell(net):
         return None

@@ -1,8 +1,7 @@
-"""torch modules, filled from a checkpoint by MindSpore's rules.
+"""torch modules: load a checkpoint into them by MindSpore's rules.
 
-Strategy: the module's state dict is the net's side of `binding.plan`; each value is read in file order, straight into
-the tensor that the module already has where that can be, else into an array, converted as numpy converts, and copied.
-One value is alive at a time.
+Strategy: the module's state dict gives the targets of `binding.plan`. Values are read in file order, one at a time:
+directly into the module's tensor where possible, otherwise into an array, which numpy converts and torch copies.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import nn
 
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.frameworks.binding import Pair, Target, plan, refuse
-from lazyckpt.frameworks.candidates import Offers, check_values, dtype_named, in_file_order
+from lazyckpt.frameworks.candidates import Candidates, check_values, dtype_named, in_file_order
 from lazyckpt.parameter import Parameter
 from lazyckpt.tensors.torch import to_tensor
 
@@ -37,7 +36,7 @@ NAMES: Final = {
         if hasattr(torch, name)
     },
 }
-# What MindSpore calls the parameters of normalisation layers, and what torch calls them.
+# Parameters of normalisation layers: MindSpore's names and torch's.
 NORM_NAMES: Final[Mapping[str, str]] = {
     "weight": "gamma",
     "bias": "beta",
@@ -49,12 +48,12 @@ _NOT_IN_MINDSPORE: Final = "num_batches_tracked"
 
 
 def is_module(net: object) -> bool:
-    """Whether something is a torch module."""
+    """Whether a value is a torch module."""
     return isinstance(net, nn.Module)
 
 
 def targets(module: nn.Module, norm_names: bool = False) -> list[Target]:
-    """The parameters and buffers of a module, as binding sees them."""
+    """The parameters and buffers of a module, as targets of `binding.plan`."""
     return [target for target, _ in _targets(module, norm_names)]
 
 
@@ -63,30 +62,30 @@ def load_into(
 ) -> tuple[list[str], list[str]]:
     """Load a checkpoint into a torch module: `load_param_into_net` for torch.
 
-    Names, shapes and dtypes are checked as a whole before anything changes. Values are not: to know that every byte is
-    good, all would have to be read twice. So where one proves damaged while it is read (`DamagedBlock`, `ChangedFile`,
-    `StaleIndex`, `CorruptFile`), the module keeps the values that were filled in before it, and of a file that was cut
-    off what could still be read of that one. Fill it again from a good file, or be sure beforehand: `lazyckpt verify
-    FILE` reads everything, and `parameter_dict.load()` gives all values or an error.
+    Names, shapes and dtypes are checked before anything changes. Values are not checked in advance, because each would
+    have to be read twice. If one turns out to be damaged while it is read (`DamagedBlock`, `ChangedFile`, `StaleIndex`,
+    `CorruptFile`), the module keeps the values that were loaded before it, and, if the file was cut off, the readable
+    part of that one. Load again from a good file, or check beforehand: `lazyckpt verify FILE` reads everything, and
+    `parameter_dict.load()` gives all values or an error.
 
     Args:
         module: the module; its state dict is filled in place.
         parameter_dict: a `Checkpoint`, or a dict of Parameters or numpy arrays.
-        strict_load: no prefixes are taken off names, no dtypes converted.
-        norm_names: normalisation layers are called as in MindSpore: `gamma`, `beta`, `moving_mean`,
+        strict_load: remove no prefixes from names, and convert no dtypes.
+        norm_names: the checkpoint uses MindSpore's names for normalisation layers: `gamma`, `beta`, `moving_mean`,
             `moving_variance`.
 
     Returns:
-        Names of the module that nothing was found for, and names of the checkpoint that were not used.
+        The names in the module without a value, and the names in the checkpoint that were not used.
 
     Raises:
         ArgumentTypeError: an argument has the wrong type.
-        ArgumentValueError: the module is on the meta device, where there is nothing to fill.
+        ArgumentValueError: the module is on the meta device, where tensors have no memory.
         NetMismatch: shapes or dtypes do not fit; the module is left as it was.
         FileFault: a value cannot be read; see above.
 
-    Cost: reads the values that are used, once, in file order; memory for one value at a time, and none for a value of a
-    plain file on this machine that goes into a contiguous tensor of the processor's memory and is not converted.
+    Cost: reads each value that is used once, in file order, with memory for one value at a time. A value of a plain
+    local file needs none if it goes unconverted into a contiguous CPU tensor.
     """
     if not is_module(module):
         raise ArgumentTypeError(f"a torch.nn.Module is needed, not {type(module)}")
@@ -94,7 +93,7 @@ def load_into(
     pairs = _targets(module, norm_names)
     if any(tensor.is_meta for _, tensor in pairs):
         raise ArgumentValueError("the module is on the meta device: give it memory first, with to_empty(device=…)")
-    what = plan([target for target, _ in pairs], Offers(parameter_dict), strict_load)
+    what = plan([target for target, _ in pairs], Candidates(parameter_dict), strict_load)
     refuse(what)
     tensors = {target.name: tensor for target, tensor in pairs}
     for pair, value in in_file_order(what.pairs, parameter_dict):
@@ -106,7 +105,7 @@ def _targets(module: nn.Module, norm_names: bool) -> list[tuple[Target, torch.Te
     norms = {name for name, part in module.named_modules() if isinstance(part, _NORMS)} if norm_names else set()
     found = []
     for name, tensor in module.state_dict().items():
-        if not isinstance(tensor, torch.Tensor):  # what a module keeps as its extra state
+        if not isinstance(tensor, torch.Tensor):  # the extra state of a module
             continue
         path, _, last = name.rpartition(".")
         known = f"{path}.{NORM_NAMES.get(last, last)}".lstrip(".") if path in norms else name
@@ -127,12 +126,12 @@ def _copy(tensor: torch.Tensor, pair: Pair, value: Any) -> None:
 
 
 def _is_filled(tensor: torch.Tensor, value: Any) -> bool:
-    """Whether a tensor could be filled straight from the file: then it has been."""
+    """Read a value directly into a tensor, if possible; return whether that was done."""
     lies = value.origin if isinstance(value, Parameter) else None
     if lies is None or tensor.device.type != "cpu" or not tensor.is_contiguous():
         return False
     entry, payloads = lies
     flat = tensor.detach().reshape(-1)
     with torch.no_grad():
-        flat[:0].zero_()  # torch does not see what comes, but counts this: a backward pass may need what was there
+        flat[:0].zero_()  # raises the version counter: a backward pass may need the old values
     return payloads.fill(entry, flat.view(torch.uint8).numpy())

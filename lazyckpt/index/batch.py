@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lazyckpt.errors import FileFault, LazyCkptError, MissingFile
 from lazyckpt.formats import ENDINGS
-from lazyckpt.index.build import Wishes, open_indexed
+from lazyckpt.index.build import IndexOptions, open_indexed
 from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, KeyReference, late
 from lazyckpt.sources.paths import absolute, matches, resolved
 from lazyckpt.tasks import Outcome, Where, run
@@ -123,11 +123,11 @@ def build_one(path: str, force: bool, digest: str | None = None, key: KeyReferen
     start = time.perf_counter()
     size = 0
     try:
-        found = open_indexed(resolved(path), late(key), OWN_MODE, wishes=Wishes(force, digest))
-        size, where, count = found.entries.fingerprint.size, found.entries.path, len(found.entries)
-        found.close()
+        file = open_indexed(resolved(path), late(key), OWN_MODE, options=IndexOptions(force, digest))
+        size, where, count = file.index.fingerprint.size, file.index.path, len(file.index)
+        file.close()
     except (LazyCkptError, OSError) as error:
         if isinstance(error, FileFault):
             error.file = None
         return Built(path, str(error), None, 0, size, time.perf_counter() - start)
-    return Built(path, "", where, count, size, time.perf_counter() - start, found.fresh)
+    return Built(path, "", where, count, size, time.perf_counter() - start, file.was_indexed)

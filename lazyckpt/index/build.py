@@ -1,71 +1,53 @@
-"""From a file to its index: found fresh, or built in one pass and put in its place.
+"""From a file to its index: an existing one that is fresh, or one built in a single pass and put in its place.
 
-Strategy: places are tried in order (beside the file, then the user's cache folder; see `place`). A sidecar is used if
-it can be opened and carries the file's fingerprint; anything else (older, foreign, damaged) is rebuilt, not trusted
-and not fatal; so is one that proves damaged later, while it is read (see `mending`). If no place can be written the
-index is built in memory, and the log says so; likewise if the file is replaced meanwhile, of which the place beside it
-belongs to the new one.
+Locations are tried in order: beside the file, then the user's cache folder (see `locations`). A sidecar is used if it
+can be opened and carries the file's fingerprint. Any other one (older, foreign, damaged) is built again: it is neither
+trusted nor fatal. A sidecar that proves damaged later, while it is read, is built again too (see `stored`). If no
+location can be written, the index is built in memory, and the log says so. If the file is replaced during indexing, the
+index is also kept in memory only, because the path beside it now belongs to the new file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from types import ModuleType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from lazyckpt.errors import ArgumentValueError, StaleIndex
 from lazyckpt.formats import FORMATS, find, format_of
 from lazyckpt.index import Index, locations
-from lazyckpt.index.mending import MendingStore
-from lazyckpt.index.records import BadRecord, Meta
+from lazyckpt.index.footer import Meta
+from lazyckpt.index.open_file import Handle, OpenFile
+from lazyckpt.index.records import BadRecord
 from lazyckpt.index.schema import PLAIN_CODEC, Codec
 from lazyckpt.index.sidecar import Sidecar
-from lazyckpt.index.store import MemoryStore, Store
-from lazyckpt.model.entry import Entry, Fingerprint, Plain, entry_of
+from lazyckpt.index.store import MemoryStore
+from lazyckpt.index.stored import StoredIndex
+from lazyckpt.model.entry import Entry, Plain, entry_of
 from lazyckpt.runtime import log
 from lazyckpt.runtime.atomic_write import atomic_write
 from lazyckpt.runtime.workers import Progress
-from lazyckpt.sources import CACHE_BYTES, Opened, Source, open_source, reopen
+from lazyckpt.sources import CACHE_BYTES, RawFile, Source, open_source, reopen
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
-from lazyckpt.sources.encryption.keys import AnySecret, Key, secret_or_late
+from lazyckpt.sources.encryption.keys import NO_KEY, AnySecret, Key, Secret, secret_or_late
 from lazyckpt.sources.origin import ReplacedFile
-from lazyckpt.sources.paths import given, resolved
+from lazyckpt.sources.paths import as_path, resolved
 
 AUTO: Final = "auto"
 MEMORY: Final = "memory"
+WHERE: Final = "index must be 'auto', 'memory' or a path"  # of an argument that is none of them
 DIGESTS: Final = (None, "blake2b")
 _RUN: Final = 1024  # entries between two calls of `progress`
 _DENSE: Final = 2**16  # bytes a parameter, below which a file is read as a whole anyway
 _RELEASE_EVERY: Final = 2**25  # bytes of headers and payloads walked past
 
 
-class Found(NamedTuple):
-    """An opened file's index, the file's plain bytes, its format, and whether the index was there already."""
-
-    entries: Index
-    source: Source
-    format: str
-    fresh: bool = False
-
-    def close(self) -> None:
-        """Let go of both."""
-        self.source.close()
-        self.entries.close()
-
-
-class _Stored(NamedTuple):
-    """A store, the file's plain bytes as it pins them, and whether it was there already."""
-
-    store: Sidecar | MemoryStore
-    source: Source
-    fresh: bool = False
-
-
-class Wishes(NamedTuple):
+class IndexOptions(NamedTuple):
     """How an index should be: see `build_index`. `format` is the file's; empty for what its bytes tell."""
 
     force: bool = False
@@ -76,7 +58,7 @@ class Wishes(NamedTuple):
     format: str = ""
 
 
-DEFAULTS: Final = Wishes()
+DEFAULTS: Final = IndexOptions()
 
 
 def build_index(
@@ -122,252 +104,250 @@ def build_index(
         key = secret_or_late(dec_key)
     finally:
         dec_key = None  # so that no traceback's variables show it
-    where = AUTO if index_path is None else check_place(index_path)
+    where = AUTO if index_path is None else as_path(index_path, WHERE)
     if digest not in DIGESTS:
         raise ArgumentValueError(f"digest must be one of {DIGESTS}, not {digest!r}")
-    wishes = Wishes(force, digest, sealed, progress)
-    found = open_indexed(resolved(os.fspath(path)), key, dec_mode, where, wishes)
-    found.source.close()
-    return found.entries
-
-
-def check_place(where: object) -> str:
-    """An `index=` argument as a string.
-
-    Raises:
-        ArgumentTypeError: it is no path.
-    """
-    return given(where, "index must be 'auto', 'memory' or a path")
+    options = IndexOptions(force, digest, sealed, progress)
+    file = open_indexed(resolved(os.fspath(path)), key, dec_mode, where, options)
+    file.source.close()
+    return file.index
 
 
 def open_indexed(
-    path: str, key: AnySecret = None, dec_mode: str = DEFAULT_MODE, where: str = AUTO, wishes: Wishes = DEFAULTS
-) -> Found:
-    """Open a file together with its index, which is found fresh, or built.
+    path: str, key: AnySecret = None, dec_mode: str = DEFAULT_MODE, where: str = AUTO, options: IndexOptions = DEFAULTS
+) -> OpenFile:
+    """Open a file together with its index: a fresh one, or one that is built.
 
     Args:
         path: the file, links resolved.
         key: of an encrypted file.
         dec_mode: its mode.
         where: `auto`, `memory` or a path.
-        wishes: how the index is to be.
+        options: how the index is to be.
 
     Raises, Cost: as `build_index`. Nothing stays open then.
     """
-    opened = open_source(path, key, dec_mode, cache=wishes.cache)
+    raw = open_source(path, key, dec_mode, cache=options.cache)
     try:
-        return obtain(opened, where, wishes)
+        file = open_or_build(raw, where, options)
     except BaseException:
-        opened.source.close()
+        raw.source.close()
         raise
+    return replace(file, handle=handle_of(open_again, path, key, dec_mode, where, options))
 
 
-def obtain(opened: Opened, where: str = AUTO, wishes: Wishes = DEFAULTS) -> Found:
-    """The index of an opened file: fresh from its place, or built. See `build_index`."""
-    wishes = _settled(wishes, opened)
-    store, source, fresh = _store_of(opened, where, wishes)
-    mending = MendingStore(store, partial(_anew, opened, where, wishes)) if isinstance(store, Sidecar) else store
-    return Found(Index(mending), source, wishes.format, fresh)
+def open_again(path: str, dec_mode: str, where: str, options: IndexOptions, key: Secret | None) -> OpenFile:
+    """`open_indexed`, called by a handle."""
+    return open_indexed(path, key, dec_mode, where, options)
 
 
-def _store_of(opened: Opened, where: str, wishes: Wishes) -> _Stored:
+def handle_of(
+    opener: Callable[..., OpenFile], path: str, key: AnySecret, dec_mode: str, where: str, options: IndexOptions
+) -> Handle:
+    """The handle of what was opened by path: another process, in whatever folder it runs, opens the same again."""
+    location = where if where in (AUTO, MEMORY) else os.path.abspath(where)
+    again = options._replace(force=False, progress=None)
+    return Handle(opener, (path, dec_mode, location, again), NO_KEY if key is None else key.reference)
+
+
+def open_or_build(raw: RawFile, where: str = AUTO, options: IndexOptions = DEFAULTS) -> OpenFile:
+    """A raw file with its index: a fresh one from its location, or one that is built. See `build_index`."""
+    if not options.format:
+        options = _with_format(options, raw)
     if where not in (AUTO, MEMORY):
-        locations.check_replaceable(where, opened)
+        locations.check_replaceable(where, raw)
     if where != MEMORY:
-        if not wishes.force:
-            found = _first_fresh(locations.known(opened) if where == AUTO else [where], opened, wishes)
+        if not options.force:
+            found = _first_fresh(locations.known(raw) if where == AUTO else [where], raw, where, options)
             if found is not None:
                 return found
-        found = _kept(locations.writable(opened) if where == AUTO else [where], opened, where, wishes)
+        locations_tried = locations.writable(raw) if where == AUTO else [where]
+        found = _build_at_first_writable(locations_tried, raw, where, options)
         if found is not None:
             return found
-    source = _plain(opened, wishes)
-    with _entries(opened, source, wishes) as entries:
-        store = MemoryStore(entries, _facts(opened, wishes))
-    return _Stored(store, source)
+    source = _plain(raw, options)
+    with _entries(raw, source, options) as entries:
+        store = MemoryStore(entries, _metadata(raw, options))
+    return OpenFile(source, FORMATS[options.format], StoredIndex(store), raw.origin)
 
 
-def _anew(opened: Opened, where: str, wishes: Wishes, damaged: Sidecar) -> Store:
-    """What takes the place of a sidecar that proved damaged: found there if another process built it, or built.
+def open_fresh(raw: RawFile, options: IndexOptions = DEFAULTS) -> OpenFile | None:
+    """A raw file with its fresh index, if it has one. Nothing is built, or repaired.
+
+    Raises:
+        WrongKey: the key is not the one that the index was built with, nor does it open the file.
+    """
+    return _first_fresh(locations.known(raw), raw, None, _with_format(options, raw))
+
+
+def _open_file(
+    sidecar: Sidecar, source: Source, raw: RawFile, where: str | None, options: IndexOptions, was_indexed: bool
+) -> OpenFile:
+    rebuild = None if where is None else partial(_rebuild, raw, where, options)
+    index = StoredIndex(sidecar, rebuild)
+    return OpenFile(source, FORMATS[options.format], index, raw.origin, was_indexed=was_indexed)
+
+
+def _rebuild(raw: RawFile, where: str, options: IndexOptions, damaged: Sidecar) -> StoredIndex:
+    """The index that takes the place of a damaged sidecar: another process built it meanwhile, or it is built now.
 
     Raises:
         StaleIndex: the file is another now.
         MissingFile, …: as `build_index`.
     """
-    now = reopen(opened)
+    now = reopen(raw)
     try:
-        if not now.origin.bears(opened.fingerprint):
-            raise StaleIndex("the file was changed or replaced since it was opened", file=opened.path)
-        sealed = damaged.meta.sealed or opened.lock is None
-        again = wishes._replace(force=damaged.in_place, digest=None, sealed=sealed, progress=None)
-        return _store_of(now, where, again).store
+        if not now.origin.matches(raw.origin.fingerprint):
+            raise StaleIndex("the file was changed or replaced since it was opened", file=raw.origin.path)
+        sealed = damaged.meta.sealed or raw.lock is None
+        again = options._replace(force=damaged.in_place, digest=None, sealed=sealed, progress=None)
+        return cast("StoredIndex", open_or_build(now, where, again).index)
     finally:
         now.source.close()
 
 
-def existing(opened: Opened, wishes: Wishes = DEFAULTS) -> Found | None:
-    """The fresh index of an opened file, if it has one. Nothing is built.
-
-    Raises:
-        WrongKey: the key is not the one that the index was built with, nor does it open the file.
-    """
-    wishes = _settled(wishes, opened)
-    found = _first_fresh(locations.known(opened), opened, wishes)
-    return None if found is None else Found(Index(found.store), found.source, wishes.format, fresh=True)
+def _with_format(options: IndexOptions, raw: RawFile) -> IndexOptions:
+    """The options, with the format that the file is in."""
+    if options.format:
+        return options
+    return options._replace(format="ckpt" if raw.lock is not None else format_of(raw.source))
 
 
-def _settled(wishes: Wishes, opened: Opened) -> Wishes:
-    """The wishes, with the format that the file is in."""
-    if wishes.format:
-        return wishes
-    return wishes._replace(format="ckpt" if opened.lock is not None else format_of(opened.source))
-
-
-def _kept(candidates: list[str], opened: Opened, where: str, wishes: Wishes) -> _Stored | None:
-    """An index that is built and kept at the first place that can be written, or None."""
-    for candidate in candidates:
+def _build_at_first_writable(candidates: list[str], raw: RawFile, where: str, options: IndexOptions) -> OpenFile | None:
+    """The file with an index that is built at the first location that can be written; None if there is none."""
+    for location in candidates:
         try:
-            return _build(candidate, opened, wishes)
+            return _build(location, raw, where, options)
         except ReplacedFile:
-            log.info("%s was replaced while it was indexed: what was opened is indexed in memory", opened.path)
+            log.info("%s was replaced while it was indexed: what was opened is indexed in memory", raw.origin.path)
             return None
         except OSError as error:
             if where != AUTO:
-                raise ArgumentValueError(f"the index cannot be written to {candidate}: {error}") from error
-            log.info("no index at %s: %s", candidate, error)
-    log.warning("no place to keep the index of %s: it is built in memory and will be built again", opened.path)
+                raise ArgumentValueError(f"the index cannot be written to {location}: {error}") from error
+            log.info("no index at %s: %s", location, error)
+    log.warning("no place to keep the index of %s: it is built in memory and will be built again", raw.origin.path)
     return None
 
 
-def index_in_memory(source: Source, form: str) -> Index:
-    """The index of bytes that are in no file, in a format.
+def _first_fresh(candidates: Iterable[str], raw: RawFile, where: str | None, options: IndexOptions) -> OpenFile | None:
+    for location in candidates:
+        try:
+            sidecar = Sidecar(location)
+        except OSError:  # the usual case: there is none
+            continue
+        except BadRecord as error:
+            log.info("the index %s is not used: %s", location, error)
+            continue
+        try:
+            source = _source_for(sidecar, raw, options)
+        except StaleIndex as error:
+            log.info("the index %s is not used: %s", location, error.what)
+            sidecar.close()
+            continue
+        return _open_file(sidecar, source, raw, where, options, was_indexed=True)
+    return None
+
+
+def _source_for(sidecar: Sidecar, raw: RawFile, options: IndexOptions) -> Source:
+    """The file's plain bytes, in the frames that this index has pinned.
 
     Raises:
-        CorruptFile, WrongFormat: the bytes are none of that format.
-    """
-    mark = Fingerprint(source.size, 0, bytes(16))
-    return Index(MemoryStore(find(source, form), Meta(mark, format=form)))
-
-
-def _first_fresh(candidates: Iterable[str], opened: Opened, wishes: Wishes) -> _Stored | None:
-    return next(filter(None, (_fresh(candidate, opened, wishes) for candidate in candidates)), None)
-
-
-def _fresh(path: str, opened: Opened, wishes: Wishes) -> _Stored | None:
-    try:
-        store = Sidecar(path)
-    except OSError:
-        return None
-    except BadRecord as error:
-        log.info("the index %s is not used: %s", path, error)
-        return None
-    try:
-        source = _source_for(store, opened, wishes)
-    except StaleIndex as error:
-        log.info("the index %s is not used: %s", path, error.what)
-        store.close()
-        return None
-    return _Stored(store, source, fresh=True)
-
-
-def _source_for(store: Sidecar, opened: Opened, wishes: Wishes) -> Source:
-    """The file's plain bytes as this index pins them.
-
-    Raises:
-        StaleIndex: the index is not this file's, or lacks what is wished for.
+        StaleIndex: the index is not this file's, or lacks what is asked for.
         WrongKey: the key is not the one that the index was built with, nor does it open the file.
     """
-    meta = store.meta
-    known = locations.is_known(store.path, opened) and meta.fingerprint.size == opened.source.size
-    if not (known or opened.origin.bears(meta.fingerprint)) or meta.format != wishes.format:
+    meta = sidecar.meta
+    # An object's version is compared first: its fingerprint costs two requests.
+    is_known = bool(raw.origin.version) and locations.is_of_version(sidecar.path, raw)
+    is_known &= meta.fingerprint.size == raw.source.size
+    if not (is_known or raw.origin.matches(meta.fingerprint)) or meta.format != options.format:
         raise StaleIndex("it is of an older or of another file")
-    if (wishes.digest is not None and not meta.digests) or (meta.sealed and opened.lock is None):
+    if (options.digest is not None and not meta.digests) or (meta.sealed and raw.lock is None):
         raise StaleIndex("it does not have what is wanted")
-    if opened.lock is None:
-        return opened.source
-    unlocked: Source = _locked().unlock(store, opened.source, opened.lock, wishes.cache)
+    if raw.lock is None:
+        return raw.source
+    unlocked: Source = _sealing().unlock(sidecar, raw.source, raw.lock, options.cache)
     return unlocked
 
 
-def _plain(opened: Opened, wishes: Wishes) -> Source:
+def _plain(raw: RawFile, options: IndexOptions) -> Source:
     """The file's plain bytes, without an index."""
-    if opened.lock is None:
-        return opened.source
-    decrypted: Source = _locked().open_encrypted(opened.source, opened.lock, None, wishes.cache)
+    if raw.lock is None:
+        return raw.source
+    decrypted: Source = _sealing().open_encrypted(raw.source, raw.lock, None, options.cache)
     return decrypted
 
 
-def _locked() -> ModuleType:
-    """What only encrypted files need."""
-    from lazyckpt.index import sealing as locked
+def _sealing() -> ModuleType:
+    """The module that only encrypted files need."""
+    from lazyckpt.index import sealing
 
-    return locked
+    return sealing
 
 
-def _build(path: str, opened: Opened, wishes: Wishes) -> _Stored:
+def _build(path: str, raw: RawFile, where: str, options: IndexOptions) -> OpenFile:
     from lazyckpt.index.write import write
 
-    source: Any = _plain(opened, wishes)  # of an encrypted file, one with a table
-    facts = _facts(opened, wishes)
+    source: Any = _plain(raw, options)  # of an encrypted file, one with a table
+    facts = _metadata(raw, options)
     codec: Codec = PLAIN_CODEC
     frames = None
-    if opened.lock is not None:
-        sealing = _locked().Sealing(opened.lock, wishes.sealed)
+    if raw.lock is not None:
+        sealing = _sealing().Sealing(raw.lock, options.sealed)
         facts, codec, frames = sealing.facts(facts), sealing.codec, sealing.frames(source.table)
 
     def fill(private: str) -> None:
         nonlocal facts
-        with _entries(opened, source, wishes) as entries:
+        with _entries(raw, source, options) as entries:
             facts = write(private, entries, facts, codec, frames)
-        opened.origin.check()
+        raw.origin.check()
 
     os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-    atomic_write(path, fill, mode=opened.origin.mode & 0o666 | 0o400)
+    atomic_write(path, fill, mode=raw.origin.mode & 0o666 | 0o400)
     try:
-        store = Sidecar(path)
+        sidecar = Sidecar(path)
     except BadRecord as error:
         raise OSError(f"what was written cannot be read back: {error}") from error
-    if store.meta != facts:  # another index came to its place
-        store.close()
+    if sidecar.meta != facts:  # another process put an index there meanwhile
+        sidecar.close()
         raise ReplacedFile(path)
-    store.unlock(codec)
-    locations.forget_others(path, opened)
-    return _Stored(store, source)
+    sidecar.unlock(codec)
+    locations.forget_others(path, raw)
+    return _open_file(sidecar, source, raw, where, options, was_indexed=False)
 
 
-def _facts(opened: Opened, wishes: Wishes) -> Meta:
-    return Meta(opened.fingerprint, digests=wishes.digest is not None, format=wishes.format)
+def _metadata(raw: RawFile, options: IndexOptions) -> Meta:
+    return Meta(raw.origin.fingerprint, digests=options.digest is not None, format=options.format)
 
 
 @contextlib.contextmanager
-def _entries(opened: Opened, source: Source, wishes: Wishes) -> Iterator[Iterator[Plain | Entry]]:
+def _entries(raw: RawFile, source: Source, options: IndexOptions) -> Iterator[Iterator[Plain | Entry]]:
     """The entries of a source; when the `with` block ends, all of an authenticated file has been verified."""
-    walked = contextlib.nullcontext(source) if opened.lock is None else _locked().swept(source)
-    with opened.origin.walking(), walked as sweep:
-        entries: Iterator[Plain | Entry] = chain.from_iterable(_runs(sweep, wishes))
-        if wishes.digest is not None:
+    walked = contextlib.nullcontext(source) if raw.lock is None else _sealing().sequential_view(source)
+    with raw.origin.walking(), walked as sweep:
+        entries: Iterator[Plain | Entry] = chain.from_iterable(_runs(sweep, options))
+        if options.digest is not None:
             entries = (_digested(source, entry_of(found)) for found in entries)
         yield entries
 
 
-def _runs(source: Source, wishes: Wishes) -> Iterator[list[Plain | Entry]]:
+def _runs(source: Source, options: IndexOptions) -> Iterator[list[Plain | Entry]]:
     """The entries, many at a time; in between says how far the walk is, and lets go of the pages left behind."""
     released = done = 0
-    entries = find(source, wishes.format)
-    in_order = FORMATS[wishes.format].in_file_order
-    progress = wishes.progress
-    source.scattered(wishes.digest is None)
+    entries = find(source, options.format)
+    in_order = FORMATS[options.format].in_file_order
+    progress = options.progress
+    source.advise_random(options.digest is None)
     while run := list(islice(entries, _RUN)):
         yield run
         passed, done = done, run[-1].stop if in_order else done + sum(map(_stored, run))
         if done - passed < _DENSE * len(run):  # headers lie close together: what is around one is wanted, too
-            source.scattered(False)
+            source.advise_random(False)
         if in_order and done - released >= _RELEASE_EVERY:
-            source.release(released, done - released)
+            source.drop_pages(released, done - released)
             released = done
         if progress is not None:
             progress(done, source.size)
-    source.scattered(False)
+    source.advise_random(False)
     if progress is not None:
         progress(source.size, source.size)
 
@@ -381,5 +361,5 @@ def _digested(source: Source, entry: Entry) -> Entry:
 
     digest = digest_of(source, entry)
     for extent in entry.all_extents:
-        source.release(*extent)
+        source.drop_pages(*extent)
     return entry._replace(digest=digest)

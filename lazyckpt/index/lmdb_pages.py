@@ -15,7 +15,7 @@ gives an error, never a signal.
 
 CRC-32 finds any damage of up to 32 bits in a row, a page in another's place, and all but one of four billion of other
 accidents. It is no seal: whoever may write the file can compute it. What they write must then still pass for a tree
-(`tree`), for records (`record`), and for what the checkpoint itself says (`formats.confirm`).
+(`tree`), for records (`record`), and for what the checkpoint itself says (`formats.verify_header`).
 """
 
 from __future__ import annotations

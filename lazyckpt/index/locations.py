@@ -1,9 +1,9 @@
-"""Where sidecars live.
+"""The locations of sidecars.
 
-A sidecar stands beside its checkpoint as `<checkpoint>.lmdb`. Where the folder cannot be written, or lies on a network
-file system (where LMDB should not write; a sidecar that was put there is read all the same), it stands in the user's
-cache folder under a hash of the checkpoint's path; so do those of objects elsewhere, under hashes of the URL and of the
-object's version. What stands beside an object is brought there, once.
+A sidecar stands beside its checkpoint as `<checkpoint>.lmdb`. If that folder cannot be written, or lies on a network
+file system (where LMDB should not write, though a sidecar that was put there is read), the sidecar stands in the user's
+cache folder under a hash of the checkpoint's path. The sidecar of a remote object stands there too, under hashes of the
+URL and of the object's version; one that was published beside the object is downloaded once.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from lazyckpt.index.schema import SUFFIX
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.runtime import log
 from lazyckpt.runtime.atomic_write import temporary
-from lazyckpt.sources import Opened
+from lazyckpt.sources import RawFile
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system
-from lazyckpt.sources.paths import download, is_url, shown, upload
+from lazyckpt.sources.paths import download, is_url, redact_url, upload
 
 CACHE_VARIABLE: Final = "LAZYCKPT_CACHE"
 _MAGIC: Final = (0xBEEFC0DE).to_bytes(4, sys.byteorder)  # LMDB's, in the first of its meta pages
 _LMDB_MAGIC: Final = slice(16, 20)
 
 
-def known(opened: Opened) -> Iterator[str]:
-    """Where an index of this file may stand, the likeliest place first. Some are brought here only when asked for."""
-    if not opened.is_remote:
-        yield beside(opened.path)
-    far = cached(opened.path, opened.origin.version)
+def known(raw: RawFile) -> Iterator[str]:
+    """Where an index of this file may stand, the likeliest location first. The last is downloaded on demand."""
+    if not raw.origin.is_remote:
+        yield beside(raw.origin.path)
+    far = cached(raw.origin.path, raw.origin.version)
     yield far
-    if opened.is_remote and _brought(opened, far):
+    if raw.origin.is_remote and _download(raw, far):
         yield far
 
 
-def writable(opened: Opened) -> list[str]:
-    """Where an index of this file may be put."""
-    far = cached(opened.path, opened.origin.version)
-    return [far] if opened.is_remote or on_network(opened.path) else [beside(opened.path), far]
+def writable(raw: RawFile) -> list[str]:
+    """Where an index of this file may be written, the best location first."""
+    far = cached(raw.origin.path, raw.origin.version)
+    return [far] if raw.origin.is_remote or on_network(raw.origin.path) else [beside(raw.origin.path), far]
 
 
-def check_replaceable(path: str, opened: Opened) -> None:
+def check_replaceable(path: str, raw: RawFile) -> None:
     """Refuse to put the index of a file over that file, or over another one that is no index.
 
     Raises:
@@ -62,37 +62,37 @@ def check_replaceable(path: str, opened: Opened) -> None:
             tail = file.read(len(TAIL_MAGIC))
     except OSError:  # nothing is there, or nothing that can be read: writing says why
         return
-    own = any(file.identity == (status.st_dev, status.st_ino) for file in opened.source.files)
+    own = any(file.identity == (status.st_dev, status.st_ino) for file in raw.source.files)
     # Either end is enough: a damaged index is replaced, as a sound one is.
     if own or (status.st_size and head[_LMDB_MAGIC] != _MAGIC and tail != TAIL_MAGIC):
         what = "the checkpoint itself" if own else "no index"
         raise FileInTheWay(errno.EEXIST, f"{path} is {what}: give another path for the index, or index='auto'")
 
 
-def is_known(sidecar: str | None, opened: Opened) -> bool:
-    """Whether an index is this very file's because of the place where it stands."""
-    version = opened.origin.version
-    return bool(version) and sidecar == cached(opened.path, version)
+def is_of_version(sidecar: str | None, raw: RawFile) -> bool:
+    """Whether the location of an index says that it is of this version of the object."""
+    version = raw.origin.version
+    return bool(version) and sidecar == cached(raw.origin.path, version)
 
 
-def forget_others(sidecar: str, opened: Opened) -> None:
+def forget_others(sidecar: str, raw: RawFile) -> None:
     """Remove the indexes of other versions of an object, when there is one of this version."""
-    if opened.is_remote:
+    if raw.origin.is_remote:
         import glob
 
-        for other in glob.glob(f"{glob.escape(cached(opened.path).removesuffix(SUFFIX))}*{SUFFIX}"):
+        for other in glob.glob(f"{glob.escape(cached(raw.origin.path).removesuffix(SUFFIX))}*{SUFFIX}"):
             if other != sidecar:
                 with contextlib.suppress(OSError):
                     os.unlink(other)
 
 
 def beside(path: str) -> str:
-    """The sidecar's place beside the checkpoint."""
+    """The location beside the checkpoint."""
     return path + SUFFIX
 
 
 def cached(path: str, version: str = "") -> str:
-    """The sidecar's place in the user's cache folder (`LAZYCKPT_CACHE`, else the platform's)."""
+    """The location in the user's cache folder (`LAZYCKPT_CACHE`, else the platform's)."""
     folder = os.environ.get(CACHE_VARIABLE)
     if not folder:
         import platformdirs
@@ -109,9 +109,9 @@ def on_network(path: str) -> bool:
     return file_system(os.path.dirname(path) or ".") in NETWORK_FILE_SYSTEMS
 
 
-def _brought(opened: Opened, target: str) -> bool:
-    """Whether an index stood beside an object, was this object's, and is at `target` now."""
-    url = beside_url(opened.path)
+def _download(raw: RawFile, target: str) -> bool:
+    """Whether an index of this version stood beside the object, and was downloaded to `target`."""
+    url = beside_url(raw.origin.path)
     if url is None:
         return False
     try:
@@ -120,14 +120,14 @@ def _brought(opened: Opened, target: str) -> bool:
             download(url, made.path)
             store = Sidecar(made.path)
             store.close()
-            if not opened.origin.bears(store.meta.fingerprint):
-                log.info("the index %s is of an older or of another object", shown(url))
+            if not raw.origin.matches(store.meta.fingerprint):
+                log.info("the index %s is of an older or of another object", redact_url(url))
                 return False
             made.commit(0o600)
-            forget_others(target, opened)
+            forget_others(target, raw)
             return True
     except (OSError, LazyCkptError, BadRecord) as error:
-        log.info("no index at %s: %s", shown(url), error)
+        log.info("no index at %s: %s", redact_url(url), error)
         return False
 
 
@@ -145,7 +145,9 @@ def publish(sidecar: str, url: str) -> str:
     """
     target = beside_url(url) if is_url(url) else None
     if target is None:
-        raise ArgumentValueError(f"{shown(url)} has no place elsewhere for its index: only objects at plain URLs do")
+        raise ArgumentValueError(
+            f"{redact_url(url)} has no place elsewhere for its index: only objects at plain URLs do"
+        )
     upload(sidecar, target)
     return target
 

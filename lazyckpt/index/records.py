@@ -1,4 +1,4 @@
-"""How entries and an index's own facts are written as bytes.
+"""How entries are written as bytes.
 
 All numbers are little-endian. A record is
 
@@ -10,7 +10,7 @@ All numbers are little-endian. A record is
 where `rest` is, for a map, its arrays, each `dtype u8 | ndim u8 | extents u32 | dims | extents`; for a refused entry,
 the reason as UTF-8; for a tensor whose header stands apart from its content, that header's length u32. Decoding checks
 the record's own form (a tensor, and nothing else, has a dtype; no dimension is negative) and nothing else: what it says
-about the file is compared with the file itself (`formats.confirm`) before a byte is handed out.
+about the file is compared with the file itself (`formats.verify_header`) before a byte is handed out.
 """
 
 from __future__ import annotations
@@ -21,10 +21,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from lazyckpt.model.dtypes import BY_CODE, DType
-from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Fingerprint, Plain
-
-MAGIC: Final = b"lazyckpt"
-SCHEMA: Final = 4  # any change of what is written here or of the sidecar's keys is a new number
+from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Plain
 
 _KINDS: Final = {TENSOR: 0, STRING: 1, MAP: 2, REFUSED: 3}
 _APART: Final = 4  # a tensor whose header stands apart
@@ -40,74 +37,10 @@ _SINGLE: Final = struct.Struct("<QQQQ")
 _APART_REST: Final = struct.Struct("<QQQQII")  # `_SINGLE`, and the rest of a tensor whose header stands apart
 _REST: Final = struct.Struct("<I")
 _ARRAY: Final = struct.Struct("<BBI")
-_META: Final = struct.Struct("<8sHHQQQ16s16s16s16s")
-_TIME: Final = 16  # bytes
-_DIGESTS: Final = 1  # flags
-_SEALED: Final = 2
-_FORMATS: Final = {"ckpt": 0, "safetensors": 4}  # flags, too
-_FORMAT_OF: Final = {flag: name for name, flag in _FORMATS.items()}
-_FORMAT_BITS: Final = 4
 
 
 class BadRecord(ValueError):
     """Bytes that are no record: the index is damaged or of another version."""
-
-
-class OtherVersion(BadRecord):
-    """An index that another version of lazyckpt wrote."""
-
-
-class Meta(NamedTuple):
-    """What an index says of itself.
-
-    Attributes:
-        fingerprint: of the file it was built from.
-        parameters: how many there are.
-        irregular: how many of them need a look before they may be loaded by name (refused ones, names that MindSpore
-            renames or cannot hold).
-        digests: whether records carry digests of their contents.
-        sealed: whether names and records are hidden.
-        salt: of a sidecar of an encrypted file, else zeros.
-        check: tells whether a key is that file's; else zeros.
-        format: the file's.
-    """
-
-    fingerprint: Fingerprint
-    parameters: int = 0
-    irregular: int = 0
-    digests: bool = False
-    sealed: bool = False
-    salt: bytes = bytes(16)
-    check: bytes = bytes(16)
-    format: str = "ckpt"
-
-
-def encode_meta(meta: Meta) -> bytes:
-    """The bytes of an index's own facts."""
-    mark = meta.fingerprint
-    flags = _DIGESTS * meta.digests | _SEALED * meta.sealed | _FORMATS[meta.format]
-    time = mark.mtime_ns.to_bytes(_TIME, "little", signed=True)  # files may be older than 1970, or of any time at all
-    facts = (meta.parameters, meta.irregular, mark.size, time, mark.sample)
-    return _META.pack(MAGIC, SCHEMA, flags, *facts, meta.salt, meta.check)
-
-
-def decode_meta(data: bytes) -> Meta:
-    """The inverse of `encode_meta`.
-
-    Raises:
-        OtherVersion: another version's.
-        BadRecord: another program's, or damaged.
-    """
-    if len(data) != _META.size:
-        raise BadRecord("no lazyckpt index, or another version's")
-    magic, schema, flags, parameters, irregular, size, time, sample, salt, check = _META.unpack(data)
-    if magic != MAGIC:
-        raise BadRecord("no lazyckpt index")
-    if schema != SCHEMA:
-        raise OtherVersion(f"schema {schema}, this version reads {SCHEMA}")
-    mark = Fingerprint(size, int.from_bytes(time, "little", signed=True), sample)
-    form = _FORMAT_OF[flags & _FORMAT_BITS]
-    return Meta(mark, parameters, irregular, bool(flags & _DIGESTS), bool(flags & _SEALED), salt, check, form)
 
 
 def encode(entry: Entry, name: bytes) -> bytes:

@@ -10,21 +10,21 @@ import struct
 from typing import Final
 
 from lazyckpt.errors import StaleIndex
-from lazyckpt.index.records import Meta
+from lazyckpt.index.footer import Meta
 from lazyckpt.index.schema import FRAMES, NAMES, PLAIN_CODEC, Codec
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.sources import Source
 from lazyckpt.sources.encryption.cipher import CipherKey, RecordCipher
 from lazyckpt.sources.encryption.decryption import open_encrypted, prove_key
 from lazyckpt.sources.encryption.frames import FrameTable
-from lazyckpt.sources.encryption.sequential import swept
+from lazyckpt.sources.encryption.sequential import sequential_view
 
 SALT: Final = 16
 CHECK: Final = 16
 _PURPOSE: Final = b"lazyckpt sidecar 1"
 _NUMBER: Final = struct.Struct("<Q")
 _PAD: Final = 64
-__all__ = ["Sealing", "open_encrypted", "swept", "unlock"]
+__all__ = ["Sealing", "open_encrypted", "sequential_view", "unlock"]
 
 
 class SealedCodec:

@@ -1,8 +1,8 @@
-"""Which names of a checkpoint are loaded: MindSpore's prefixes and `choice_func`, as pure functions of names.
+"""The names of a checkpoint that are loaded: MindSpore's prefixes and `choice_func`.
 
-The rules, from MindSpore: `specify_prefix` keeps the names that start with any of its prefixes, then `filter_prefix`
-drops those that start with any of its own; when either is given `choice_func` is not asked. All see the name as it
-stands in the file. `choice_func` is called once a name, in file order, as soon as the checkpoint is opened.
+MindSpore's rules: `specify_prefix` keeps the names that start with any of its prefixes, then `filter_prefix` drops the
+names that start with any of its own. If either is given, `choice_func` is not called. All of them see the name as it
+stands in the file. `choice_func` is called once for each name, in file order, when the checkpoint is opened.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChoiceFunctionFailed
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChoiceFunctionFailed, CorruptFile
 from lazyckpt.index import Index
+from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
+from lazyckpt.model.entry import REFUSED
 
 ChoiceFunction = Callable[[str], object]
 Prefixes = tuple[str, ...]
 
 
 class Selection(NamedTuple):
-    """What `load_checkpoint` was asked to keep; all None for everything.
+    """The names that `load_checkpoint` keeps; all fields are None if it keeps all names.
 
     Attributes:
         specify: prefixes of names to keep.
         drop: prefixes of names to leave out.
-        choice: tells of each name whether to keep it.
-        wraps_faults: whether what `choice` raises is told as a fault of loading (MindSpore: of `.ckpt` files only).
+        choice: a function of a name that is true if the name is kept.
+        wraps_faults: whether errors of `choice` become errors of loading (in MindSpore for `.ckpt` files only).
     """
 
     specify: Prefixes | None = None
@@ -74,35 +76,65 @@ def check_prefix(prefix: object) -> Prefixes | None:
     return prefixes
 
 
-def choose(index: Index, selection: Selection, file: str) -> dict[str, int]:
-    """The chosen names with their places, in file order.
+def choose(index: Index, selection: Selection, file: str) -> Names:
+    """The chosen names, as MindSpore loads them, in file order.
 
-    Cost: O(matches log n) when only `specify_prefix` is given, else one walk over all names.
+    Args:
+        index: of the file.
+        selection: what was asked for.
+        file: the file's name, for messages.
 
     Raises:
         ChoiceFunctionFailed: `choice_func` raised an Exception, which is the cause. (KeyboardInterrupt passes.)
+        CorruptFile: a chosen parameter cannot be loaded by its name.
+
+    Cost: none for all names; O(matches log n) when only `specify_prefix` is given, else one walk over all names.
     """
+    irregular = index._irregular()
+    if selection.keeps_all and not irregular:
+        return AllNames(index)
+    chosen = _chosen(index, selection, file)
+    for entry in irregular:
+        if entry.name not in chosen:
+            continue
+        if entry.kind == REFUSED:
+            raise CorruptFile(entry.reason, offset=entry.start, parameter=entry.name, file=file)
+        if PARAM_KEY_MARK in entry.name:
+            chosen[entry.name.partition(PARAM_KEY_MARK)[0]] = chosen.pop(entry.name)
+        elif len(entry.name) > MAX_PARAMETER_NAME:
+            raise CorruptFile(
+                f"its name has {len(entry.name):,} characters, a Parameter's has at most {MAX_PARAMETER_NAME:,}; leave"
+                " it out with choice_func",
+                offset=entry.start,
+                parameter=entry.name,
+                file=file,
+            )
+    return SomeNames(chosen)
+
+
+def _chosen(index: Index, selection: Selection, file: str) -> dict[str, int]:
+    """The chosen names with their ordinals."""
     if selection.specify is not None and selection.drop is None:
         return _with_prefixes(index, selection.specify)
     return dict(_kept(index, selection, file))
 
 
 def _with_prefixes(index: Index, prefixes: Prefixes) -> dict[str, int]:
-    found = {place: name for prefix in prefixes for name, place in index.with_prefix(prefix)}
-    return {found[place]: place for place in sorted(found)}
+    found = {ordinal: name for prefix in prefixes for name, ordinal in index.with_prefix(prefix)}
+    return {found[ordinal]: ordinal for ordinal in sorted(found)}
 
 
 def _kept(index: Index, selection: Selection, file: str) -> Iterator[tuple[str, int]]:
     specify, drop, choice, wraps = selection
     if specify is not None or drop is not None:
         choice = None
-    for place, name in enumerate(index):
+    for ordinal, name in enumerate(index):
         if specify is not None and not name.startswith(specify):
             continue
         if drop is not None and name.startswith(drop):
             continue
         if choice is None or (_asked(choice, name, file) if wraps else choice(name)):
-            yield name, place
+            yield name, ordinal
 
 
 def _asked(choice: ChoiceFunction, name: str, file: str) -> bool:
@@ -116,12 +148,12 @@ def _asked(choice: ChoiceFunction, name: str, file: str) -> bool:
 
 
 class Names(Protocol):
-    """Names of the file, in file order, with their places in the index."""
+    """Names of the file, in file order, with their ordinals in the index."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[str]: ...
     def position(self, name: str) -> int | None:
-        """The place of a name, or None."""
+        """The ordinal of a name, or None."""
 
 
 class AllNames:
@@ -139,10 +171,10 @@ class AllNames:
 
 
 class SomeNames:
-    """Chosen names, or names under which entries are known here.
+    """Chosen names, under which entries are loaded.
 
     Attributes:
-        places: each with its place in the index.
+        places: each with its ordinal in the index.
     """
 
     def __init__(self, places: dict[str, int]) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
-from lazyckpt.index.footer import read_summary
+from lazyckpt.index.footer import read_footer
 from lazyckpt.index.lmdb_pages import Pages
 from lazyckpt.index.lmdb_tree import OUTSIDE, Leaf, Tree
 from lazyckpt.index.records import BadRecord, NameStarts, OddRecord, names_of
@@ -29,9 +29,11 @@ from lazyckpt.index.schema import (
     FRAMES,
     IRREGULAR,
     LONGEST_PLAIN_NAME,
+    NAMES,
     PLACE,
     PLAIN_CODEC,
     RECORD_KEY,
+    RECORDS,
     Codec,
     record_key,
 )
@@ -57,7 +59,7 @@ class Sidecar:
         self._path = path
         self._codec: Codec = PLAIN_CODEC
         pages = Pages(path)
-        root, self.meta = read_summary(pages.summary)
+        root, self.meta = read_footer(pages.summary)
         tree = Tree(pages, root)
         besides = tree.entries - 2 * self.meta.parameters - self.meta.irregular
         if besides not in (1, 2) or tree.entries * _SMALLEST_NODE > pages.page_size * pages.count:
@@ -90,18 +92,21 @@ class Sidecar:
     def position(self, name: str) -> int | None:
         """See `Store.position`."""
         try:
-            place = self._get(self._codec.name_key(name.encode()))
+            raw = name.encode()
         except UnicodeEncodeError:
             return None
-        return None if place is None else self._place(place)
+        # The usual key, made here: a look-up is short, and a call of the codec would lengthen it.
+        is_short = self._codec.in_name_order and len(raw) <= LONGEST_PLAIN_NAME
+        ordinal = self._get(NAMES + raw if is_short else self._codec.name_key(raw))
+        return None if ordinal is None else self._ordinal(ordinal)
 
     def record(self, position: int) -> bytes:
         """See `Store.record`."""
-        key = record_key(position)
+        key = RECORD_KEY.pack(RECORDS, position)
         record = self._get(key)
         if record is None:
             raise self._damaged(f"there is no record {position}")
-        return self._opened(key, record)
+        return self._opened(key, record) if self._codec.can_seal else record
 
     def records(self, first: int, count: int) -> list[bytes]:
         """See `Store.records`."""
@@ -132,7 +137,7 @@ class Sidecar:
         if self._codec.in_name_order:
             start = self._codec.name_key(prefix.encode(errors="surrogatepass"))[: 1 + LONGEST_PLAIN_NAME]
             with self._read() as tree:
-                return sorted(self._place(tree.value(leaf, number)) for leaf, number in _starting(tree, start))
+                return sorted(self._ordinal(tree.value(leaf, number)) for leaf, number in _starting(tree, start))
         places = []
         for first in range(0, self.meta.parameters, _RUN):
             records = self.records(first, _RUN)
@@ -142,7 +147,7 @@ class Sidecar:
     def irregular(self) -> list[int]:
         """See `Store.irregular`."""
         with self._read() as tree:
-            return [self._place(leaf.key(number)[1:]) for leaf, number in _starting(tree, IRREGULAR)]
+            return [self._ordinal(leaf.key(number)[1:]) for leaf, number in _starting(tree, IRREGULAR)]
 
     def _leaves(self, tree: Tree, first: int, count: int) -> Iterator[tuple[Leaf, int, int]]:
         """The leaves that hold up to `count` records from place `first` on, and of each the nodes that do."""
@@ -192,11 +197,11 @@ class Sidecar:
             raise self._damaged("a record was not sealed with this key")
         return value
 
-    def _place(self, data: bytes) -> int:
-        place = int.from_bytes(data, "big")
-        if len(data) != PLACE.size or place >= self.meta.parameters:
+    def _ordinal(self, data: bytes) -> int:
+        ordinal = int.from_bytes(data, "big")
+        if len(data) != PLACE.size or ordinal >= self.meta.parameters:
             raise self._damaged("a name has no place")
-        return place
+        return ordinal
 
     def _closed(self) -> ClosedCheckpoint:
         return ClosedCheckpoint(f"the index {self._path} was closed")

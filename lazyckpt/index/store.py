@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final, Protocol, TypeGuard, cast
 
-from lazyckpt.index.records import Meta, encode, encode_plain, encode_run, names_of
+from lazyckpt.index.footer import Meta
+from lazyckpt.index.records import encode, encode_plain, encode_run, names_of
 from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Plain, entry_of
 
 PARAM_KEY_MARK: Final = ".__param_key__"  # MindSpore renames such parameters after loading

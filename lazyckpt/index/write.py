@@ -17,8 +17,7 @@ from typing import Final
 
 import lmdb
 
-from lazyckpt.index.footer import finish
-from lazyckpt.index.records import Meta, encode_meta
+from lazyckpt.index.footer import Meta, encode_meta, finish
 from lazyckpt.index.schema import (
     FACTS,
     FRAMES,

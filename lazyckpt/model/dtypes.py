@@ -19,7 +19,7 @@ import numpy.typing as npt
 from lazyckpt.errors import ArgumentTypeError
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class DType:
     """One element type; `str()` gives MindSpore's name. Each type is one object, so compare with `is`.
 
@@ -37,7 +37,8 @@ class DType:
     code: int
     in_ckpt: bool = True
 
-    @property
+    # Computed once for each type, because every look at a value asks for them.
+    @functools.cached_property
     def itemsize(self) -> int:
         """Bytes of one element in memory: at least 1, also for types narrower than a byte."""
         return max(1, self.bits // 8)
@@ -51,10 +52,13 @@ class DType:
         """Bytes that `count` elements take in a file."""
         return -(-count * self.bits // 8)
 
-    @property
+    @functools.cached_property
     def numpy(self) -> np.dtype[np.generic]:
         """The numpy dtype (from ml_dtypes where numpy has none), little-endian."""
-        return _numpy_dtype(self._numpy)
+        module, _, attribute = self._numpy.rpartition(".")
+        if module:
+            return np.dtype(cast("type[np.generic]", getattr(importlib.import_module(module), attribute)))
+        return np.dtype(self._numpy)
 
     @property
     def is_numpys_own(self) -> bool:
@@ -83,14 +87,6 @@ class DType:
 
     def __reduce__(self) -> tuple[object, ...]:
         return _by_name, (self.name,)
-
-
-@functools.cache
-def _numpy_dtype(name: str) -> np.dtype[np.generic]:
-    module, _, attribute = name.rpartition(".")
-    if module:
-        return np.dtype(cast("type[np.generic]", getattr(importlib.import_module(module), attribute)))
-    return np.dtype(name)
 
 
 # `code` is what index records store: never reuse or renumber one.

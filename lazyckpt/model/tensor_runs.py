@@ -1,7 +1,7 @@
 """Runs of small adjacent tensors, handled together with a few numpy calls.
 
 Strategy: layers repeat, so a checkpoint has many small tensors that are adjacent in the file. Such a run of bytes is a
-`Stretch`. Within it, tensors with the same dtype, shape, header length and name length form a group (`Alike`): they
+`TensorRun`. Within it, tensors with the same dtype, shape, header length and name length form a `UniformGroup`: they
 differ in their offsets and names only. A group keeps the common facts once, and the offsets and names as lists. numpy
 then gathers all headers of a group as the rows of one array, for one comparison, and all contents as the rows of
 another, for one copy. Everything here is what the index claims; the format verifies it before a value is returned.
@@ -29,7 +29,7 @@ _K = TypeVar("_K")
 _Rows = npt.NDArray[np.uint8]
 
 
-class Alike(NamedTuple):
+class UniformGroup(NamedTuple):
     """A group of small tensors of one run that differ only in name and offset.
 
     Attributes:
@@ -86,7 +86,7 @@ class Alike(NamedTuple):
         return rows
 
 
-class Stretch(NamedTuple):
+class TensorRun(NamedTuple):
     """A run of small tensors that are adjacent in the file.
 
     Attributes:
@@ -100,7 +100,7 @@ class Stretch(NamedTuple):
     start: int
     stop: int
     names: list[str]
-    groups: list[Alike]
+    groups: list[UniformGroup]
     others: dict[int, Entry]
 
     @property
@@ -111,20 +111,20 @@ class Stretch(NamedTuple):
     def sizes(self) -> list[int]:
         """Bytes of each content."""
         sizes = dict.fromkeys(range(len(self.names)), 0)
-        for alike in self.groups:
-            sizes.update(dict.fromkeys(alike.numbers, alike.length))
+        for uniform in self.groups:
+            sizes.update(dict.fromkeys(uniform.numbers, uniform.length))
         sizes.update((number, entry.stored) for number, entry in self.others.items())
         return list(sizes.values())
 
 
-def stretch(
+def tensor_run(
     names: list[bytes],
     starts: list[int],
     stop: int,
     groups: Mapping[_K, list[int]],
     common: Callable[[_K], Common | None],
     entry: Callable[[int], Entry],
-) -> Stretch:
+) -> TensorRun:
     """Build a run from tensors that have been grouped.
 
     Args:
@@ -138,14 +138,14 @@ def stretch(
     Raises:
         UnicodeDecodeError: a name is not UTF-8.
     """
-    made, others = list[Alike](), dict[int, Entry]()
+    made, others = list[UniformGroup](), dict[int, Entry]()
     for key, numbers in groups.items():
         said = common(key) if len(numbers) >= FEWEST else None
         if said is None:
             others.update((number, entry(number)) for number in numbers)
         else:
-            made.append(Alike(*said, numbers, [names[n] for n in numbers], [starts[n] for n in numbers]))
-    return Stretch(starts[0], stop, [name.decode() for name in names], made, others)
+            made.append(UniformGroup(*said, numbers, [names[n] for n in numbers], [starts[n] for n in numbers]))
+    return TensorRun(starts[0], stop, [name.decode() for name in names], made, others)
 
 
 def common_of(dtype: DType | None, shape: tuple[int, ...], header: int, length: int) -> Common | None:
@@ -155,14 +155,14 @@ def common_of(dtype: DType | None, shape: tuple[int, ...], header: int, length: 
     return (dtype, shape, header, length) if length == math.prod(shape) * dtype.itemsize else None
 
 
-def stretch_of(entries: list[Entry]) -> Stretch:
+def run_of(entries: list[Entry]) -> TensorRun:
     """The run of entries that are adjacent in this order; each is small and has one extent."""
     names, groups = [entry.name.encode() for entry in entries], defaultdict[_Facts, list[int]](list)
     for number, (name, entry) in enumerate(zip(names, entries, strict=True)):
         _, _, dtype, shape, ((offset, length),), start, stop = entry[:7]
         groups[dtype, shape, offset - start, length, stop - offset - length, len(name)].append(number)
     starts = [entry.start for entry in entries]
-    return stretch(names, starts, entries[-1].stop, groups, _common, entries.__getitem__)
+    return tensor_run(names, starts, entries[-1].stop, groups, _common, entries.__getitem__)
 
 
 def _common(facts: _Facts) -> Common | None:

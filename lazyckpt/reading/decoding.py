@@ -25,11 +25,6 @@ def dtype_of(entry: Entry) -> DType:
     return entry.dtype
 
 
-def array_of(entry: Entry, content: memoryview) -> AnyArray:
-    """The array that a tensor's content in one piece is."""
-    return np.frombuffer(content, dtype_of(entry).numpy).reshape(entry.shape)
-
-
 def elements(entry: Entry, data: npt.NDArray[np.uint8]) -> AnyArray:
     """Stored bytes (whole elements) as a flat array of their values; of a string as they are."""
     if entry.dtype is None:
@@ -62,7 +57,7 @@ def text_of(entry: Entry, data: bytes, file: str) -> str:
         ) from None
 
 
-def check_sense(entry: Entry, source: Source) -> None:
+def validate_bounds(entry: Entry, source: Source) -> None:
     """Refuse an entry that no file can hold, before room is made for its value."""
     if len(entry.extents) == 1 and not entry.arrays and _is_sound(entry, source.size):
         return
@@ -85,7 +80,7 @@ def check_sense(entry: Entry, source: Source) -> None:
 
 
 def _is_sound(entry: Entry, size: int) -> bool:
-    """`check_sense` for a tensor in one piece, of a file of `size` bytes; False leaves it to the general rule."""
+    """`validate_bounds` for a tensor in one piece, of a file of `size` bytes; False leaves it to the general rule."""
     (offset, length), dtype, shape = entry.extents[0], entry.dtype, entry.shape
     inside = 0 <= entry.start <= offset <= offset + length <= entry.stop <= size
     return inside and dtype is not None and min(shape, default=0) >= 0 and length == dtype.stored_size(math.prod(shape))

@@ -1,11 +1,10 @@
-"""Handles: how a checkpoint was opened, so that another process can open it again.
+"""Pickled readers: another process opens the checkpoint again, from the handle of its file.
 
-What is pickled of a checkpoint, or of one of its values, is its handle (a function, and arguments that are plain
-values), the mark of the file as it was, and never a byte of the file or of a key: a key travels as the place where it
-is found. Whoever opened a checkpoint gives it its handle, so that nothing here needs to know how that is done.
+A checkpoint, or one of its values, is pickled as the handle of its file (`open_file.Handle`) and the fingerprint of the
+file as it was. No byte of the file or of a key is pickled: a key travels as the place where it is found.
 
-What comes out of a pickle opens nothing before it is used. In a process all that came with the same handle and the same
-mark shares one open file, which is closed when the last of it is gone. Safe for many threads, and across fork.
+An unpickled reader opens nothing before it is used. In a process all readers with the same handle and the same
+fingerprint share one open file, which is closed when the last of them is gone. Safe for many threads, and across fork.
 """
 
 from __future__ import annotations
@@ -13,14 +12,12 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Hashable
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 from lazyckpt.errors import ChangedFile, NotPicklable
-from lazyckpt.index import Index
+from lazyckpt.index.open_file import Handle, OpenFile
 from lazyckpt.model.entry import Fingerprint
-from lazyckpt.sources import Source
-from lazyckpt.sources.encryption.keys import NO_KEY, AnySecret, KeyReference, LateKey
 
 _NO_FILE: Final = "it was not opened from a file: open it from one, or send arrays (asnumpy)"
 _KEY: Final = (
@@ -30,123 +27,73 @@ _KEY: Final = (
 _STRIPES: Final = 16  # handles that can be opened at the same time
 
 
-class Handle(NamedTuple):
-    """How a checkpoint was opened.
+class Reopenable(Protocol):
+    """A reader of an open file."""
 
-    Attributes:
-        opener: opens it again: called with `arguments` and the key, or None; gives what reads its values.
-        arguments: plain values.
-        key: where its key is.
-        refusal: why it cannot be opened again, or an empty string.
-    """
-
-    opener: Callable[..., Held]
-    arguments: tuple[Hashable, ...] = ()
-    key: KeyReference = NO_KEY
-    refusal: str = ""
+    file: OpenFile
 
 
-class Hold(NamedTuple):
-    """What is open: a checkpoint's bytes and index, and how they were opened.
-
-    Attributes:
-        handle: how.
-        source: the bytes.
-        entries: the index of all of them.
-    """
-
-    handle: Handle
-    source: Source
-    entries: Index
+_Kind = Callable[[OpenFile], Reopenable]  # the reader's class, which takes the open file
 
 
-class Held(Protocol):
-    """What reads values, and keeps a file open for that."""
-
-    hold: Hold | None
-
-
-def handle_of(opener: Callable[..., Held], arguments: tuple[Hashable, ...], key: AnySecret) -> Handle:
-    """The handle of what was opened with a key, or with none; of a key that was handed over, one that refuses."""
-    if isinstance(key, LateKey):
-        key = key.found
-    if key is None:
-        return Handle(opener, arguments)
-    return Handle(opener, arguments, key.reference or NO_KEY, "" if key.reference is not None else _KEY)
-
-
-def handle_of_nothing(opener: Callable[..., Held]) -> Handle:
-    """The handle of what is in no file."""
-    return Handle(opener, refusal=_NO_FILE)
-
-
-def hold_of(held: Held) -> Hold:
-    """What is open for something that reads values.
+def reduced(reader: Reopenable) -> tuple[Any, ...]:
+    """The pickle of a reader: see `object.__reduce__`.
 
     Raises:
-        NotPicklable: that is not known.
+        NotPicklable: its file cannot be opened again.
     """
-    if held.hold is None:
-        raise NotPicklable(f"this checkpoint cannot be pickled: {_NO_FILE}")
-    return held.hold
+    handle = reader.file.handle
+    refusal = _NO_FILE if handle is None else _KEY if handle.key is None else ""
+    if refusal:
+        raise NotPicklable(f"this checkpoint cannot be pickled: {refusal}")
+    return LazyReader, (type(reader), handle, _fingerprint(reader.file))
 
 
-def reduced(held: Held) -> tuple[Any, ...]:
-    """What is pickled of something that reads values: see `object.__reduce__`.
-
-    Raises:
-        NotPicklable: it cannot be opened again.
-    """
-    hold = hold_of(held)
-    if hold.handle.refusal:
-        raise NotPicklable(f"this checkpoint cannot be pickled: {hold.handle.refusal}")
-    return Later, (hold.handle, _mark(hold))
+def _fingerprint(file: OpenFile) -> Fingerprint:
+    """The fingerprint that must be the same when it is opened again: the store's own, where it names versions."""
+    return file.source.fingerprint or file.index.fingerprint
 
 
-def _mark(hold: Hold) -> Fingerprint:
-    """What must be the same when it is opened again: what the source says of its version, else what the index does."""
-    return hold.source.mark or hold.entries.fingerprint
+class LazyReader:
+    """A reader that came out of a pickle; it opens its file on first use.
 
-
-class Later:
-    """What reads values, of a file that is opened when the first of them is asked for.
-
-    So that who merely passes a pickle on (as the scheduler of a cluster does) needs no file.
+    So a process that only passes a pickle on (as the scheduler of a cluster does) needs no file.
     """
 
     is_lent = True
 
-    def __init__(self, handle: Handle, mark: Fingerprint) -> None:
+    def __init__(self, kind: _Kind, handle: Handle, fingerprint: Fingerprint) -> None:
         """Take what `reduced` gave."""
-        self._how = handle, mark
+        self._how = kind, handle, fingerprint
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever it is asked for is that of the file, which is opened here.
+        """Open the file, and be its reader from then on.
 
         Raises:
             ChangedFile: the file is another now.
             MissingFile, …: as when it was opened first.
         """
-        if name.startswith("__") or name in ("_how", "_held"):
+        if name.startswith("__") or name in ("_how", "_reader"):
             raise AttributeError(name)
-        held = self.__dict__.get("_held")
-        if held is None:
-            held = self._held = reopened(*self._how)
-        return getattr(held, name)
+        reader = self.__dict__.get("_reader")
+        if reader is None:
+            reader = self._reader = reopened(*self._how)
+        return getattr(reader, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Later, self._how
+        return LazyReader, self._how
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Later:
+    def __deepcopy__(self, memo: dict[int, Any]) -> LazyReader:
         return self  # nothing in it changes
 
 
-def reopened(handle: Handle, mark: Fingerprint) -> Held:
-    """Open a checkpoint again, or find it open.
+def reopened(kind: _Kind, handle: Handle, fingerprint: Fingerprint) -> Reopenable:
+    """The reader of a file that is opened again, or that is open in this process already.
 
     Args:
-        handle: how.
-        mark: of the file as it must be.
+        kind: the reader's class.
+        handle: how the file is opened.
+        fingerprint: of the file as it must be.
 
     Raises:
         ChangedFile: it is another now.
@@ -154,34 +101,33 @@ def reopened(handle: Handle, mark: Fingerprint) -> Held:
 
     Cost: opening it with its index; nothing if it is open here already.
     """
-    with _turns[hash(handle) % _STRIPES]:
-        found: Held | None = _shared.get((handle, mark))
+    with _locks[hash(handle) % _STRIPES]:
+        found: Reopenable | None = _shared.get((handle, fingerprint))
         if found is None:
-            found = _shared[handle, mark] = _opened(handle, mark)
+            found = _shared[handle, fingerprint] = kind(_opened(handle, fingerprint))
         return found
 
 
-def _opened(handle: Handle, mark: Fingerprint) -> Held:
-    held = handle.opener(*handle.arguments, handle.key.read())
-    hold = hold_of(held)
-    if _mark(hold) != mark:
-        hold.source.close()
-        hold.entries.close()
+def _opened(handle: Handle, fingerprint: Fingerprint) -> OpenFile:
+    key = None if handle.key is None else handle.key.read()
+    file = handle.opener(*handle.arguments, key)
+    if _fingerprint(file) != fingerprint:
+        file.close()
         raise ChangedFile(
             "the file is not the one that it was when its handle was pickled: open it again, and send that",
-            file=hold.source.name,
+            file=file.source.name,
         )
-    return held
+    return file
 
 
-def _anew() -> None:
-    """Locks that nobody holds: those of a parent may be held by threads that a fork left behind."""
-    global _turns
-    _turns = tuple(threading.Lock() for _ in range(_STRIPES))
+def _new_locks() -> None:
+    """Free locks for a forked child: threads that the fork left behind may hold the parent's."""
+    global _locks
+    _locks = tuple(threading.Lock() for _ in range(_STRIPES))
 
 
-_turns: tuple[threading.Lock, ...] = ()
-_anew()
+_locks: tuple[threading.Lock, ...] = ()
+_new_locks()
 _shared: weakref.WeakValueDictionary[tuple[Handle, Fingerprint], Any] = weakref.WeakValueDictionary()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_anew)
+    os.register_at_fork(after_in_child=_new_locks)

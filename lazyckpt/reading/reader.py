@@ -1,67 +1,69 @@
-"""From an entry to its value: the only code that touches payload bytes.
+"""From an entry to its value: the only code that reads payload bytes.
 
-Rules. A tensor in one piece of an addressable source is a view of it. Anything else is a `Fetch`: an array made for
-the value, the requests that fill it straight from the source (with the header's bytes beside them, so that a block is
-decrypted or a range requested once), and what is left to do when they are filled. Nothing is handed out before the
-header, as it stands in the file, has given the very entry again. A slice asks for the runs of bytes that it needs and
-no others (neighbours closer than 4 KiB are read together).
+A tensor in one piece of an addressable source is a view of it. Every other value is a `PendingRead`: an array for the
+value, the requests that fill it straight from the source, and the check to run when they are filled. The header's bytes
+are among the requests, so that a block is decrypted, or a range fetched, once. No value is returned before its header,
+as it stands in the file now, has given the same entry again. A slice requests the runs of bytes that it needs, and no
+others (gaps of less than 4 KiB are read with them, see `ranges.coalesce`).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 
-from lazyckpt.formats import Format
 from lazyckpt.formats.digest import Digesting
+from lazyckpt.index.open_file import OpenFile
 from lazyckpt.model.entry import STRING, Entry, is_plain
-from lazyckpt.model.tensor_runs import Alike, Stretch, neighbours, stretch_of
+from lazyckpt.model.tensor_runs import TensorRun, UniformGroup, neighbours, run_of
 from lazyckpt.reading.allocation import AnyArray, aligned, copied, shared
-from lazyckpt.reading.decoding import array_of, bytes_of, check_sense, dtype_of, elements, text_of
-from lazyckpt.reading.handles import Hold, reduced
-from lazyckpt.reading.requests import Fetch, Proof, gather, requests_for, within
+from lazyckpt.reading.decoding import bytes_of, dtype_of, elements, text_of, validate_bounds
+from lazyckpt.reading.handles import reduced
+from lazyckpt.reading.requests import HeaderCheck, PendingRead, gather, requests_for, within
 from lazyckpt.reading.slicing import Key, Plan, plan
-from lazyckpt.reading.view_cache import Repeated
-from lazyckpt.sources.base import LocalFile, Source
-from lazyckpt.sources.window import Patch
+from lazyckpt.reading.view_cache import ViewCache
+from lazyckpt.sources.base import LocalFile
+from lazyckpt.sources.window import SparseBuffer
 
 PIECE: Final = 2**23  # bytes of a large value that are looked at together when it is passed over
 _WORTH_A_MAP: Final = 2**20  # bytes of a value from which a map of its own is cheaper than a copy
 _SMALL: Final = 2**16  # bytes of a value below which what surrounds a copy costs more than the copy
 _LONGEST_HEADER: Final = 2**20  # bytes of unknown fields beyond which a header is looked at in place
 
-_Proven = tuple[list[tuple[Alike, AnyArray]], dict[int, Entry]]
+Proven = tuple[list[tuple[UniformGroup, AnyArray]], dict[int, Entry]]
 
 
-class Payloads:
-    """Values of one checkpoint. Safe for many threads. Pickled as how the file was opened (see `handles`).
+class Reader(ABC):
+    """Reads the values of one checkpoint, given their entries.
+
+    Safe for many threads. Pickled as the way in which the file was opened (see `handles`).
 
     Attributes:
-        hold: what is open, and how it was opened; None if that is not known.
-        is_lent: whether it came out of a pickle, and others read with it.
+        file: the open file.
+        is_lent: whether it came out of a pickle, and shares its open file with others.
     """
 
     is_lent = False
 
-    def __init__(self, source: Source, form: Format, hold: Hold | None = None) -> None:
-        self._source = source
-        self._form = form
-        self._repeated = Repeated(source)
-        self.hold = hold
+    def __init__(self, file: OpenFile) -> None:
+        self.file = file
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reduced(self)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Payloads:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Reader:
         return self  # nothing in it changes
 
     @property
     def files(self) -> tuple[LocalFile, ...]:
         """The files of this machine that values are read from. Reads nothing."""
-        return self._source.files
+        return self.file.source.files
 
+    @abstractmethod
     def view(self, entry: Entry) -> AnyArray:
         """A tensor's values: a read-only view where there is one, else a new array.
 
@@ -70,24 +72,14 @@ class Payloads:
             ChangedFile: the file shrank.
             DamagedBlock: a block of an encrypted file does not authenticate.
         """
-        if not self._is_view(entry):
-            return self.copy(entry)
-        self._form.confirm(self._source, entry)
-        return array_of(entry, self._source.read(*entry.extents[0]))
 
+    @abstractmethod
     def copy(self, entry: Entry) -> AnyArray:
-        """A tensor's values in an aligned, writable array of their own."""
-        if entry.dtype is not None and not entry.digest and self._is_view(entry):
-            if entry.stored >= _SMALL:  # its header comes in with it
-                check_sense(entry, self._source)
-                self._source.expect(entry.start, entry.stop - entry.start, alone=True)
-            self._form.confirm(self._source, entry)
-            return copied(entry.shape, entry.dtype, self._source.read(*entry.extents[0]))
-        made: AnyArray = self._run(self._tensor(entry))
-        return made
+        """A tensor's values in an aligned, writable array of their own. Raises as `view` does."""
 
+    @abstractmethod
     def fill(self, entry: Entry, target: AnyArray) -> bool:
-        """Put a tensor's values into an array of its shape and dtype, in C order, if nothing comes in between.
+        """Put a tensor's values into an array of its shape and dtype, in C order, if no step comes in between.
 
         Returns:
             Whether it was done: only of a value in one piece of an addressable source, with no digest to be compared.
@@ -96,50 +88,29 @@ class Payloads:
             StaleIndex: as for `view`; the target is as it was.
             ChangedFile: the file shrank; the target may be filled in part.
         """
-        if entry.dtype is None or entry.digest or not self._is_view(entry):
-            return False
-        check_sense(entry, self._source)
-        self._form.confirm(self._source, entry)
-        self._source.read_into(entry.extents[0].offset, bytes_of(target))
-        return True
 
+    @abstractmethod
     def writable(self, entry: Entry) -> AnyArray:
         """A tensor's values in writable memory of their own: a copy-on-write map of its pages, or a copy."""
-        if entry.nbytes >= _WORTH_A_MAP and self._is_view(entry):
-            self._form.confirm(self._source, entry)
-            data = self._source.private(*entry.extents[0])
-            if data is not None:
-                return array_of(entry, data)
-        return self.copy(entry)
 
+    @abstractmethod
     def part(self, entry: Entry, key: Key) -> Any:
         """`view(entry)[key]`, at the cost of the bytes that the answer needs."""
-        again = self._repeated.again(entry)
-        if again is not None:
-            return again[key]
-        if self._is_view(entry):
-            return self._repeated.first(entry, self.view)[key]
-        if not is_plain(entry) or not entry.extents:
-            return self.view(entry)[key]
-        check_sense(entry, self._source)
-        planned = plan(entry.shape, dtype_of(entry).itemsize, key)
-        if planned is None:
-            return self.view(entry)[key]
-        return self._run(self._part(entry, planned))
 
+    @abstractmethod
     def value(self, entry: Entry) -> AnyArray | str | list[AnyArray]:
         """The value of an entry of any kind, in memory of its own.
 
         Raises:
             CorruptFile: a string is not UTF-32.
         """
-        if entry.dtype is not None:
-            return self.copy(entry)
-        made: AnyArray | str | list[AnyArray] = self._run(self._fetch(entry))
-        return made
+
+    @abstractmethod
+    def values(self, entries: list[Entry]) -> list[AnyArray | str | list[AnyArray]]:
+        """The values of several entries, with one read of the source (each encrypted block is visited once)."""
 
     def pieces(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[AnyArray]:
-        """A tensor's or a string's values in C order, a piece at a time: for whoever passes over large values once.
+        """A tensor's or a string's values in C order, a piece at a time, for one pass over a large value.
 
         Args:
             entry: of a tensor, or of a string (whose pieces are bytes).
@@ -155,15 +126,16 @@ class Payloads:
         stored = self.stored(entry, size, first, count)
         return (elements(entry, np.frombuffer(data, np.uint8)) for data in stored)
 
+    @abstractmethod
     def piece_count(self, entry: Entry, size: int = PIECE) -> int:
         """How many pieces there are."""
-        return -(-entry.stored // _whole(size))
 
+    @abstractmethod
     def stored(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[memoryview]:
         """A tensor's or a string's bytes as they stand in the file, a piece at a time; arguments as for `pieces`.
 
         The header is proven before the first piece. If the index has a digest of the content, and all of it is asked
-        for, damage is told after the last one: what was made of the pieces must not be kept then.
+        for, damage is raised after the last piece: what was made of the pieces must not be kept then.
 
         Yields:
             Whole elements each. Pages of a mapped file leave this process's memory when the next piece is asked for.
@@ -172,8 +144,137 @@ class Payloads:
             StaleIndex, ChangedFile, DamagedBlock: as for `view`.
             CorruptFile: the content is not the one that was indexed.
         """
-        check_sense(entry, self._source)
-        self._form.confirm(self._source, entry)
+
+    @abstractmethod
+    def stored_at(self, entry: Entry, start: int, length: int) -> memoryview:
+        """Bytes of a value as they are stored, in whatever extents. Its header must have been proven."""
+
+    @abstractmethod
+    def read_run(self, tensor_run: TensorRun) -> list[Any]:
+        """The values of a run of an addressable source, each in an aligned, writable array.
+
+        Raises:
+            StaleIndex, ChangedFile: as for `view`.
+        """
+
+    @abstractmethod
+    def proven(self, tensor_run: TensorRun) -> Proven:
+        """The groups of a run of an addressable source that can be proven at once.
+
+        Returns:
+            Groups, and of each the values as one array of shape (how many, *shape) in memory of its own; and the
+            entries of all other tensors by their numbers, of which nothing has been proven.
+
+        Raises:
+            ChangedFile: the file shrank.
+        """
+
+    @abstractmethod
+    def drop_pages(self, tensor_run: TensorRun) -> None:
+        """Let the pages of a run leave this process's memory."""
+
+    @abstractmethod
+    def prove(self, entries: list[Entry]) -> None:
+        """Make sure that the file has entries where the index says, with one read of the source. Reads headers only.
+
+        Pages of a mapped file leave this process's memory again.
+
+        Raises:
+            StaleIndex: it does not.
+        """
+
+    @abstractmethod
+    def boxes(self, entry: Entry) -> tuple[tuple[tuple[int, ...], Entry], ...]:
+        """The parts that a value is made of: where each begins in the whole, and its entry."""
+
+    def metadata(self) -> Mapping[str, str]:
+        """The file's own metadata. Cost: reads a safetensors file's header again."""
+        return self.file.format.metadata(self.file.source)
+
+    @property
+    def is_addressable(self) -> bool:
+        """Whether reading one value never costs work that reading its neighbour would share."""
+        return self.file.source.is_addressable
+
+
+class FileReader(Reader):
+    """Reads values that each lie in one file."""
+
+    def __init__(self, file: OpenFile) -> None:
+        super().__init__(file)
+        self._source = file.source
+        self._form = file.format
+
+    @cached_property
+    def _views(self) -> ViewCache:
+        return ViewCache(self._source)
+
+    def view(self, entry: Entry) -> AnyArray:
+        """See `Reader.view`."""
+        if not self._is_view(entry):
+            return self.copy(entry)
+        self._form.verify_header(self._source, entry)
+        return _array_over(self._source.read(*entry.extents[0]), entry)
+
+    def copy(self, entry: Entry) -> AnyArray:
+        """See `Reader.copy`."""
+        if entry.dtype is not None and not entry.digest and self._is_view(entry):
+            if entry.stored >= _SMALL:  # its header comes in with it
+                validate_bounds(entry, self._source)
+                self._source.prefetch(entry.start, entry.stop - entry.start, alone=True)
+            self._form.verify_header(self._source, entry)
+            return copied(entry.shape, entry.dtype, self._source.read(*entry.extents[0]))
+        made: AnyArray = self._run(self._tensor(entry))
+        return made
+
+    def fill(self, entry: Entry, target: AnyArray) -> bool:
+        """See `Reader.fill`."""
+        if entry.dtype is None or entry.digest or not self._is_view(entry):
+            return False
+        validate_bounds(entry, self._source)
+        self._form.verify_header(self._source, entry)
+        self._source.read_into(entry.extents[0].offset, bytes_of(target))
+        return True
+
+    def writable(self, entry: Entry) -> AnyArray:
+        """See `Reader.writable`."""
+        if entry.nbytes >= _WORTH_A_MAP and self._is_view(entry):
+            self._form.verify_header(self._source, entry)
+            data = self._source.map_private(*entry.extents[0])
+            if data is not None:
+                return _array_over(data, entry)
+        return self.copy(entry)
+
+    def part(self, entry: Entry, key: Key) -> Any:
+        """See `Reader.part`."""
+        again = self._views.again(entry)
+        if again is not None:
+            return again[key]
+        if self._is_view(entry):
+            return self._views.first(entry, self.view)[key]
+        if not is_plain(entry) or not entry.extents:
+            return self.view(entry)[key]
+        validate_bounds(entry, self._source)
+        planned = plan(entry.shape, dtype_of(entry).itemsize, key)
+        if planned is None:
+            return self.view(entry)[key]
+        return self._run(self._part(entry, planned))
+
+    def value(self, entry: Entry) -> AnyArray | str | list[AnyArray]:
+        """See `Reader.value`."""
+        if entry.dtype is not None:
+            return self.copy(entry)
+        made: AnyArray | str | list[AnyArray] = self._run(self._fetch(entry))
+        return made
+
+    def piece_count(self, entry: Entry, size: int = PIECE) -> int:
+        """See `Reader.piece_count`."""
+        return -(-entry.stored // _whole(size))
+
+    def stored(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[memoryview]:
+        """See `Reader.stored`."""
+        validate_bounds(entry, self._source)
+        self._form.verify_header(self._source, entry)
         step = _whole(size)
         stop = entry.stored if count is None else min(entry.stored, (first + count) * step)
         is_all = first == 0 and stop == entry.stored
@@ -183,88 +284,69 @@ class Payloads:
             check.update(data)
             yield data
             for offset, request in within(entry.extents, done, data):
-                self._source.release(offset, request.nbytes)
+                self._source.drop_pages(offset, request.nbytes)
         check.finish()
 
     def stored_at(self, entry: Entry, start: int, length: int) -> memoryview:
-        """Bytes of a value as they are stored, wherever its extents are. Its header must have been proven."""
-        if self._source.window == 0 and len(entry.extents) == 1:
+        """See `Reader.stored_at`."""
+        if self._source.is_addressable and len(entry.extents) == 1:
             offset = entry.extents[0].offset + start
-            self._source.expect(offset, length)
+            self._source.prefetch(offset, length)
             return self._source.read(offset, length)
         data = np.empty(length, np.uint8).data
         self._source.read_many(within(entry.extents, start, data))
         return data
 
     def values(self, entries: list[Entry]) -> list[AnyArray | str | list[AnyArray]]:
-        """The values of several entries, with one read of the source (each encrypted block is visited once)."""
+        """See `Reader.values`."""
         groups = neighbours(entries)
-        if self._source.window == 0:
+        if self._source.is_addressable:
             return [value for group in groups for value in self._at_hand(group)]
         fetches = [self._fetch(group[0]).alone() if len(group) == 1 else self._together(group) for group in groups]
         self._source.read_many([request for fetch in fetches for request in fetch.requests])
         return [value for fetch in fetches for value in fetch.finish()]
 
-    def proven(self, stretch: Stretch) -> _Proven:
-        """What can be proven at once of a stretch of an addressable source.
+    def read_run(self, tensor_run: TensorRun) -> list[Any]:
+        """See `Reader.read_run`."""
+        return self._cut(tensor_run, self._source.read(tensor_run.start, tensor_run.stop - tensor_run.start))
 
-        Returns:
-            Groups, and of each the values as one array of shape (how many, *shape) in memory of its own; and the
-            entries of all other tensors by their numbers, of which nothing has been proven.
+    def proven(self, tensor_run: TensorRun) -> Proven:
+        """See `Reader.proven`."""
+        return self._proven(tensor_run, self._source.read(tensor_run.start, tensor_run.stop - tensor_run.start))
 
-        Raises:
-            ChangedFile: the file shrank.
-        """
-        return self._proven(stretch, self._source.read(stretch.start, stretch.stop - stretch.start))
-
-    def release(self, stretch: Stretch) -> None:
-        """Let the pages of a stretch leave this process's memory."""
-        self._source.release(stretch.start, stretch.stop - stretch.start)
+    def drop_pages(self, tensor_run: TensorRun) -> None:
+        """See `Reader.drop_pages`."""
+        self._source.drop_pages(tensor_run.start, tensor_run.stop - tensor_run.start)
 
     def prove(self, entries: list[Entry]) -> None:
-        """Make sure that the file has entries where the index says, with one read of the source. Reads headers only.
-
-        Pages of a mapped file leave this process's memory again.
-
-        Raises:
-            StaleIndex: it does not.
-        """
-        proofs = [self._proof(entry) for entry in entries]
+        """See `Reader.prove`."""
+        proofs = [self._header_check(entry) for entry in entries]
         self._source.read_many([request for proof in proofs for request in proof.requests])
         for proof in proofs:
             proof.check()
         if entries:
             start = min(entry.start for entry in entries)
-            self._source.release(start, max(entry.stop for entry in entries) - start)
+            self._source.drop_pages(start, max(entry.stop for entry in entries) - start)
 
     def boxes(self, entry: Entry) -> tuple[tuple[tuple[int, ...], Entry], ...]:
-        """The parts that a value is made of: where each begins in the whole, and its entry. Here always one."""
+        """See `Reader.boxes`: here always one."""
         return (((0,) * len(entry.shape), entry),)
 
-    def metadata(self) -> Mapping[str, str]:
-        """What the file says of itself. Cost: reads a safetensors file's header again."""
-        return self._form.metadata(self._source)
-
-    @property
-    def is_addressable(self) -> bool:
-        """Whether reading one value never costs work that reading its neighbour would share."""
-        return self._source.window == 0
-
-    def _run(self, fetch: Fetch) -> Any:
+    def _run(self, fetch: PendingRead) -> Any:
         self._source.read_many(fetch.requests)
         return fetch.finish()
 
     def _is_view(self, entry: Entry) -> bool:
-        return self._source.window == 0 and len(entry.extents) == 1 and is_plain(entry)
+        return self._source.is_addressable and len(entry.extents) == 1 and is_plain(entry)
 
-    def _fetch(self, entry: Entry) -> Fetch:
+    def _fetch(self, entry: Entry) -> PendingRead:
         if entry.kind == STRING:
             return self._string(entry)
         return self._tensor(entry) if entry.dtype is not None else self._arrays(entry)
 
-    def _tensor(self, entry: Entry) -> Fetch:
+    def _tensor(self, entry: Entry) -> PendingRead:
         dtype = dtype_of(entry)
-        proof = self._proof(entry)
+        proof = self._header_check(entry)
         if not entry.extents:  # an empty tensor, which the format cannot tell from a scalar
             return proof.then([], lambda: np.zeros(entry.shape, dtype.numpy))
         if not is_plain(entry):
@@ -279,58 +361,54 @@ class Payloads:
         made = aligned(entry.shape, dtype)
         return proof.then(requests_for(entry.extents, made), lambda: made)
 
-    def _together(self, group: list[Entry]) -> Fetch:
+    def _together(self, group: list[Entry]) -> PendingRead:
         """Neighbours (see `neighbours`), read as one run of bytes; `finish` gives their values as a list.
 
         Ten objects for each of many values would cost the garbage collector more than the values take to read.
         """
         run = np.empty(group[-1].stop - group[0].start, np.uint8).data
-        return Fetch([(group[0].start, run)], lambda: self._cut(stretch_of(group), run))
+        return PendingRead([(group[0].start, run)], lambda: self._cut(run_of(group), run))
 
     def _at_hand(self, group: list[Entry]) -> list[Any]:
         """The same of an addressable source. Large values are read, which in bulk beats copying them from a map."""
         if len(group) == 1:
             entry = group[0]
             return [self.value(entry) if entry.stored < _SMALL else self._run(self._fetch(entry))]
-        return self.stretch(stretch_of(group))
+        return self.read_run(run_of(group))
 
-    def stretch(self, stretch: Stretch) -> list[Any]:
-        """The values of a stretch of an addressable source, each in an aligned, writable array.
-
-        Raises:
-            StaleIndex, ChangedFile: as for `view`.
-        """
-        return self._cut(stretch, self._source.read(stretch.start, stretch.stop - stretch.start))
-
-    def _cut(self, stretch: Stretch, run: memoryview) -> list[Any]:
+    def _cut(self, tensor_run: TensorRun, run: memoryview) -> list[Any]:
         """The values of a stretch whose bytes are at hand."""
-        patch = Patch([(stretch.start, run)])
-        made: list[Any] = [None] * len(stretch.names)
-        groups, others = self._proven(stretch, run)
-        for alike, values in groups:
-            for number, value in zip(alike.numbers, shared(values), strict=True):
+        patch = SparseBuffer([(tensor_run.start, run)])
+        made: list[Any] = [None] * len(tensor_run.names)
+        groups, others = self._proven(tensor_run, run)
+        for uniform, values in groups:
+            for number, value in zip(uniform.numbers, shared(values), strict=True):
                 made[number] = value
         for number, entry in others.items():
-            self._form.confirm_in(patch, entry)
-            offset, length = entry.extents[0].offset - stretch.start, entry.extents[0].length
+            self._form.verify_header_in(patch, entry)
+            offset, length = entry.extents[0].offset - tensor_run.start, entry.extents[0].length
             made[number] = copied(entry.shape, dtype_of(entry), run[offset : offset + length])
         return made
 
-    def _proven(self, stretch: Stretch, run: memoryview) -> _Proven:
+    def _proven(self, tensor_run: TensorRun, run: memoryview) -> Proven:
         """See `proven`, of bytes at hand."""
-        groups, others, stand_alike = list[tuple[Alike, AnyArray]](), dict(stretch.others), self._form.stand_alike
-        for alike in stretch.groups:
-            is_proven = stand_alike is not None and stand_alike(run, stretch.start, alike)
-            values = alike.contents(run, stretch.start) if is_proven else None
+        groups, others, matches_uniform = (
+            list[tuple[UniformGroup, AnyArray]](),
+            dict(tensor_run.others),
+            self._form.matches_uniform,
+        )
+        for uniform in tensor_run.groups:
+            is_proven = matches_uniform is not None and matches_uniform(run, tensor_run.start, uniform)
+            values = uniform.contents(run, tensor_run.start) if is_proven else None
             if values is None:
-                others |= alike.entries()
+                others |= uniform.entries()
             else:
-                groups.append((alike, values))
+                groups.append((uniform, values))
         return groups, others
 
-    def _arrays(self, entry: Entry) -> Fetch:
+    def _arrays(self, entry: Entry) -> PendingRead:
         """Keys, values and status of a map."""
-        proof = self._proof(entry)
+        proof = self._header_check(entry)
         made = [aligned(array.shape, array.dtype) for array in entry.arrays]
         requests = [
             request
@@ -339,13 +417,13 @@ class Payloads:
         ]
         return proof.then(requests, lambda: made)
 
-    def _string(self, entry: Entry) -> Fetch:
-        proof = self._proof(entry)
+    def _string(self, entry: Entry) -> PendingRead:
+        proof = self._header_check(entry)
         data = np.empty(entry.stored, np.uint8)
         return proof.then(requests_for(entry.extents, data), lambda: text_of(entry, data.tobytes(), self._source.name))
 
-    def _part(self, entry: Entry, planned: Plan) -> Fetch:
-        proof = self._proof(entry)
+    def _part(self, entry: Entry, planned: Plan) -> PendingRead:
+        proof = self._header_check(entry)
         answer = np.empty(planned.shape, dtype_of(entry).numpy)
         requests, scatter = gather(entry.extents, planned, bytes_of(answer))
 
@@ -355,19 +433,29 @@ class Payloads:
 
         return proof.then(requests, finish, whole=False)
 
-    def _proof(self, entry: Entry) -> Proof:
+    def _header_check(self, entry: Entry) -> HeaderCheck:
         """How to prove an entry, before anything is made for it.
 
         Raises:
             StaleIndex: it contradicts itself or the file's size.
         """
-        check_sense(entry, self._source)
-        gaps = () if self._source.window == 0 else self._form.header_extents(entry)
+        validate_bounds(entry, self._source)
+        gaps = () if self._source.is_addressable else self._form.header_extents(entry)
         if not gaps or sum(gap.length for gap in gaps) > _LONGEST_HEADER:
-            self._form.confirm(self._source, entry)
-            return Proof(entry, self._source.name, [], lambda: None)
+            self._form.verify_header(self._source, entry)
+            return HeaderCheck(entry, self._source.name, [], lambda: None)
         pieces = [(gap.offset, memoryview(bytearray(gap.length))) for gap in gaps]
-        return Proof(entry, self._source.name, list(pieces), lambda: self._form.confirm_in(Patch(pieces), entry))
+        return HeaderCheck(
+            entry, self._source.name, list(pieces), lambda: self._form.verify_header_in(SparseBuffer(pieces), entry)
+        )
+
+
+def _array_over(content: memoryview, entry: Entry) -> AnyArray:
+    """The array of a tensor over its bytes, which are not copied."""
+    dtype = entry.dtype
+    if dtype is None:
+        raise TypeError(f"{entry.name!r} is a {entry.kind}, not a tensor")
+    return np.frombuffer(content, dtype.numpy).reshape(entry.shape)
 
 
 def _whole(size: int) -> int:

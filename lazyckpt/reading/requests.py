@@ -17,18 +17,18 @@ from lazyckpt.sources.base import Request
 from lazyckpt.sources.ranges import coalesce
 
 
-class Fetch(NamedTuple):
+class PendingRead(NamedTuple):
     """A value on its way: `requests` must be filled, then `finish` proves the header and gives the value."""
 
     requests: list[Request]
     finish: Callable[[], Any]
 
-    def alone(self) -> Fetch:
+    def alone(self) -> PendingRead:
         """The same, whose `finish` gives a list of the one value."""
-        return Fetch(self.requests, lambda: [self.finish()])
+        return PendingRead(self.requests, lambda: [self.finish()])
 
 
-class Proof(NamedTuple):
+class HeaderCheck(NamedTuple):
     """Header bytes to be read, and the check of them."""
 
     entry: Entry
@@ -36,7 +36,7 @@ class Proof(NamedTuple):
     requests: list[Request]
     check: Callable[[], None]
 
-    def then(self, requests: list[Request], value: Callable[[], Any], *, whole: bool = True) -> Fetch:
+    def then(self, requests: list[Request], value: Callable[[], Any], *, whole: bool = True) -> PendingRead:
         """A fetch that gives `value()` once the header is proven, and the content if the index has a digest of it."""
 
         def finish() -> Any:
@@ -48,7 +48,7 @@ class Proof(NamedTuple):
                 check.finish()
             return value()
 
-        return Fetch([*self.requests, *requests], finish)
+        return PendingRead([*self.requests, *requests], finish)
 
 
 def requests_for(extents: tuple[Extent, ...], target: AnyArray) -> list[Request]:

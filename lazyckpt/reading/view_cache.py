@@ -13,7 +13,7 @@ import numpy as np
 
 from lazyckpt.model.entry import Entry
 from lazyckpt.reading.allocation import AnyArray
-from lazyckpt.reading.decoding import check_sense, dtype_of
+from lazyckpt.reading.decoding import dtype_of, validate_bounds
 from lazyckpt.sources.base import Source
 
 _SHORT: Final = 1024  # bytes of a header that are compared rather than parsed
@@ -34,7 +34,7 @@ class _Proven(NamedTuple):
     trailer: bytes
 
 
-class Repeated:
+class ViewCache:
     """The views of one addressable source. Safe for many threads."""
 
     def __init__(self, source: Source) -> None:
@@ -45,7 +45,7 @@ class Repeated:
         """A tensor's values, if it was proven before and its header still is what it was then.
 
         Raises:
-            ChangedFile: see `Payloads.view`.
+            ChangedFile: see `Reader.view`.
         """
         known = self._proven.get(id(entry))
         if known is None or known.entry is not entry:
@@ -65,7 +65,7 @@ class Repeated:
             proven: proves an entry, and gives a view of it.
 
         Raises:
-            StaleIndex, ChangedFile: see `Payloads.view`.
+            StaleIndex, ChangedFile: see `Reader.view`.
         """
         seen = None if entry.apart else self._seen(entry)
         array = proven(entry)
@@ -77,7 +77,7 @@ class Repeated:
 
     def _seen(self, entry: Entry) -> _Proven | None:
         """A tensor with its header as it is; None if that is too long to be compared each time."""
-        check_sense(entry, self._source)
+        validate_bounds(entry, self._source)
         start, size, (offset, length) = entry.start, entry.stop - entry.start, entry.extents[0]
         if size - length > _SHORT:
             return None

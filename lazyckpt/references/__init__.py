@@ -1,1 +1,1 @@
-"""References: a file that tells zarr, xarray and dask where in a checkpoint every value lies, in kerchunk's format."""
+"""Kerchunk references, with which zarr, xarray and dask read the values of a checkpoint in place."""

@@ -1,7 +1,6 @@
-"""Which file a byte of a checkpoint lies in, and under what URL that file is to be found by others.
+"""The files of a checkpoint by offset, and the URLs under which readers of references will find them.
 
-References are for whoever reads plain bytes: of an encrypted file there are none. A URL that a template engine would
-look into is refused: nothing that is written may be interpreted.
+References lead to plain bytes, so an encrypted file has none. A URL that a template engine would interpret is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChangedFile, 
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.references.metadata import TEMPLATES
 from lazyckpt.sources import Source
-from lazyckpt.sources.concatenated import JoinedSource
+from lazyckpt.sources.concatenated import ConcatenatedSource
 from lazyckpt.sources.encryption.decryption import DecryptedSource
 
 REFUSED: Final = (
@@ -26,7 +25,7 @@ REFUSED: Final = (
 
 
 class File(NamedTuple):
-    """A plain file: its URL, and where its bytes are among those of the checkpoint."""
+    """A plain file: its URL, and the range of its bytes within the checkpoint."""
 
     url: str
     base: int
@@ -34,10 +33,10 @@ class File(NamedTuple):
 
 
 class Files:
-    """The files of a checkpoint, by the places of their bytes.
+    """The files of a checkpoint, by offset.
 
     Attributes:
-        inputs: those of them that are of this machine, and those that say how they belong together.
+        inputs: the local ones, and the files that describe how they belong together.
     """
 
     def __init__(self, source: Source, mark: Fingerprint, url: str | None = None) -> None:
@@ -51,7 +50,7 @@ class Files:
         Raises:
             EncryptedFile: a file is encrypted.
             ArgumentValueError: a URL is impossible, or missing.
-            ArgumentTypeError: it is no string.
+            ArgumentTypeError: it is not a string.
         """
         if url is not None and not isinstance(url, str):
             raise ArgumentTypeError(f"url must be a string, not {type(url).__name__}")
@@ -61,8 +60,8 @@ class Files:
         base = 0
         for part in parts:
             name = os.path.relpath(part.name, folder) if folder else os.path.basename(part.name)
-            told = _here(part.name) if url is None else _there(url, name, alone=len(parts) == 1)
-            self._files.append(File(_uninterpreted(told), base, base + part.size))
+            found = _here(part.name) if url is None else _there(url, name, alone=len(parts) == 1)
+            self._files.append(File(_uninterpreted(found), base, base + part.size))
             base += part.size
         self._bases = [file.base for file in self._files]
         self._paths = [part.name for part in parts]
@@ -70,7 +69,7 @@ class Files:
         self.inputs = source.files
 
     def check(self) -> None:
-        """Make sure that the files under their names are still those that were opened.
+        """Check that the files under their names are still those that were opened.
 
         Raises:
             ChangedFile: one is not.
@@ -92,7 +91,7 @@ class Files:
 
 
 def _plain(source: Source) -> Iterator[Source]:
-    if isinstance(source, JoinedSource):
+    if isinstance(source, ConcatenatedSource):
         for part in source.parts:
             yield from _plain(part)
     elif isinstance(source, DecryptedSource):
@@ -102,7 +101,7 @@ def _plain(source: Source) -> Iterator[Source]:
 
 
 def _here(name: str) -> str:
-    """The URL of a file that is known by its path, or by a URL already."""
+    """The URL of a file, given its path or its URL."""
     if "://" in name:
         return name
     if not os.path.isabs(name):

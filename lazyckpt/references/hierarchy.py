@@ -1,10 +1,9 @@
-"""From entries to nodes of a zarr hierarchy: the middle between an index and a file of references.
+"""Turn entries into nodes of a zarr hierarchy, which are then written as references.
 
-Strategy: entries come in order, some hundred at a time, and the header of each is proven to stand in the file before
-anything is told of it; when all are told, the files under their names must still be those that were opened. Each entry
-becomes an array (a map three), whose chunks are told one by one; so nothing but what was left out is remembered. No
-payload is read, unless small values are to be copied (`inline`), or chunks that lie across the border of two pieces
-must be.
+Strategy: entries come in order, some hundred at a time. The header of each is verified in the file before its node is
+yielded, and at the end the files under their names must still be the opened ones. Each entry becomes an array (a map
+three), and chunks are yielded one by one, so that only the names left out are kept in memory. No payload is read,
+except to copy small values (`inline`) and chunks across the border of two pieces.
 """
 
 from __future__ import annotations
@@ -16,21 +15,21 @@ from typing import Any, Final, NamedTuple
 
 from lazyckpt.errors import ArgumentValueError
 from lazyckpt.model.entry import MAP, MAP_PARTS, REFUSED, TENSOR, Entry, Extent
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import Reader
 from lazyckpt.references import chunks, metadata
 from lazyckpt.references.files import Files
 from lazyckpt.references.metadata import GROUP, Form, Inexpressible, form_of
 from lazyckpt.references.names import parents, path_of
 
-_BATCH: Final = 512  # entries whose headers are proven at once
-_MARK: Final = b"base64:"  # how copied content is announced; content that begins so itself would be taken for it
+_BATCH: Final = 512  # entries whose headers are verified at once
+_MARK: Final = b"base64:"  # prefix of copied content; content that starts with it would be misread
 Known = Callable[[], Iterable[tuple[str, Any]]]
-Boxes = Sequence[tuple[chunks.Shape, Entry]]  # where each begins in the whole
+Boxes = Sequence[tuple[chunks.Shape, Entry]]  # start of each within the whole
 Reference = tuple[str, int, int] | bytes  # a URL, an offset, a length; or the content itself
 
 
-class How(NamedTuple):
-    """What references are to be like: see `Checkpoint.references`."""
+class ReferenceOptions(NamedTuple):
+    """Options of `Checkpoint.references`."""
 
     chunk_size: int | None = None
     inline: int = 0
@@ -42,12 +41,12 @@ class Node(NamedTuple):
     """An array or a group.
 
     Attributes:
-        path: where it is in the hierarchy; empty for the whole.
-        is_array: which of the two.
+        path: in the hierarchy; empty for the root.
+        is_array: whether it is an array.
         text: its `.zarray` or `.zgroup`.
-        attributes: its `.zattrs`, or nothing.
-        chunks: of an array, keys and references, to be walked once.
-        total: how many of them.
+        attributes: its `.zattrs`, or empty.
+        chunks: keys and references of an array, to be iterated once.
+        total: number of chunks.
     """
 
     path: str
@@ -59,30 +58,30 @@ class Node(NamedTuple):
 
 
 class Walk:
-    """One passage over a checkpoint.
+    """One walk over a checkpoint.
 
     Attributes:
-        left_out: name -> why it is not there, of what came so far.
+        left_out: name -> reason, for the values left out so far.
     """
 
-    def __init__(self, known: Known, payloads: Payloads, files: Files, how: How) -> None:
+    def __init__(self, known: Known, payloads: Reader, files: Files, options: ReferenceOptions) -> None:
         self.left_out: dict[str, str] = {}
         self._known = known
         self._payloads = payloads
         self._files = files
-        self._how = how
+        self._options = options
         self._groups: dict[str, None] = {}
 
     def nodes(self) -> Iterator[Node]:
-        """Every node; groups before what is in them, the attributes of the whole last.
+        """Yield every node: groups before their members, and the attributes of the root last.
 
         Raises:
-            ArgumentValueError: nested names contradict each other; or, if `strict`, something must be left out.
-            StaleIndex: the file does not have an entry.
-            ChangedFile: another file has its name.
+            ArgumentValueError: nested names contradict each other; or, if `strict`, a value must be left out.
+            StaleIndex: the file does not match an entry.
+            ChangedFile: another file has its name now.
         """
         yield Node("", False, GROUP)
-        if self._how.nested:
+        if self._options.nested:
             self._groups = {group: None for name, _ in self._known() for group in parents(self._path(name))}
             yield from (Node(group, False, GROUP) for group in self._groups)
         known = iter(self._known())
@@ -98,10 +97,10 @@ class Walk:
             yield Node("", False, "", text)
 
     def _path(self, name: str) -> str:
-        return path_of(name, nested=self._how.nested)
+        return path_of(name, nested=self._options.nested)
 
     def _found(self, name: str, value: Any) -> tuple[Entry, Boxes] | None:
-        """A value's entry and its parts, if references can lead to it."""
+        """The entry of a value and its parts; None if references cannot express it."""
         if not isinstance(value, Entry):
             self._leave_out(name, "it was changed in memory, and is not in the file: save the checkpoint first")
         elif value.kind == REFUSED:
@@ -111,7 +110,7 @@ class Walk:
         return None
 
     def _leave_out(self, name: str, why: str) -> None:
-        if self._how.strict:
+        if self._options.strict:
             raise ArgumentValueError(f"no reference can be made to {name!r}: {why}")
         self.left_out[name] = why
 
@@ -133,34 +132,34 @@ class Walk:
         return made
 
     def _parts(self, path: str, entry: Entry) -> list[Node]:
-        """The arrays of a map, of which the last may be missing.
+        """The arrays of a map; the last ones may be missing.
 
         Raises:
-            Inexpressible: there is none, or one too many.
+            Inexpressible: it has none, or too many.
         """
         if not 1 <= len(entry.arrays) <= len(MAP_PARTS):
             raise Inexpressible(f"a map has 1 to {len(MAP_PARTS)} arrays, this one {len(entry.arrays)}")
-        told = zip(MAP_PARTS, entry.arrays, strict=False)
-        return [self._part(path, entry.name, part, *array) for part, array in told]
+        named = zip(MAP_PARTS, entry.arrays, strict=False)
+        return [self._part(path, entry.name, part, *array) for part, array in named]
 
     def _part(self, path: str, name: str, part: str, *array: Any) -> Node:
-        """One of the arrays of a map: beside the others, under a path that no name has."""
+        """One array of a map, under a path that no name has."""
         dtype, shape, extents = array
         one = Entry(name, TENSOR, dtype, shape, extents, 0, 0)
-        told = {metadata.NAME: name, metadata.PART: part}
-        return self._array(f"{path}~{part}", one, [((0,) * len(shape), one)], told)
+        attributes = {metadata.NAME: name, metadata.PART: part}
+        return self._array(f"{path}~{part}", one, [((0,) * len(shape), one)], attributes)
 
-    def _array(self, path: str, entry: Entry, boxes: Boxes, told: dict[str, str]) -> Node:
-        """An array of a tensor or a string.
+    def _array(self, path: str, entry: Entry, boxes: Boxes, more: dict[str, str]) -> Node:
+        """The array of a tensor or a string.
 
         Raises:
-            Inexpressible: zarr has no way to say it.
+            Inexpressible: zarr cannot express it.
         """
         form = form_of(entry)
         placed = [(form.scaled(start), box) for start, box in boxes]
         grid, shape = self._grid(form, placed)
         text = metadata.array_text(form.dtype, shape, grid.chunk)
-        attributes = metadata.attributes_text(path, form, told)
+        attributes = metadata.attributes_text(path, form, more)
         count = math.prod(grid.counts) * len(boxes)
         return Node(path, True, text, attributes, self._chunks(path, grid, placed), count)
 
@@ -169,8 +168,8 @@ class Walk:
         first = boxes[0][1]
         lengths = tuple(extent.length for extent in first.extents)
         shape = form.scaled(first.shape) if len(boxes) > 1 else form.shape
-        most = self._how.chunk_size
-        if first.stored <= self._how.inline:
+        most = self._options.chunk_size
+        if first.stored <= self._options.inline:
             most = None
         for start, box in boxes[1:]:
             regular = all(at % size == 0 for at, size in zip(start, shape, strict=True) if size)
@@ -186,7 +185,7 @@ class Walk:
         return grid, form.shape
 
     def _room(self, extents: tuple[Extent, ...]) -> int:
-        """Bytes that the file has after a value."""
+        """The number of bytes after a value in its file."""
         if not extents:
             return 0
         offset, length = extents[-1]
@@ -207,7 +206,7 @@ class Walk:
         offset = runs[0].offset
         file = self._files.at(offset)
         is_one = len(runs) == 1 and offset + grid.nbytes <= file.stop
-        if not is_one or box.stored <= self._how.inline:
+        if not is_one or box.stored <= self._options.inline:
             content = bytes(self._payloads.stored_at(box, done, sum(run.length for run in runs)))
             if not content.startswith(_MARK):
                 return content.ljust(grid.nbytes, b"\0")

@@ -1,9 +1,9 @@
-"""References as JSON: kerchunk's version 1, with no templates, metadata of all arrays in one place besides.
+"""References as JSON: kerchunk's version 1, without templates, with consolidated metadata.
 
     {"version": 1, "refs": {".zgroup": "…", "<path>/.zarray": "…", "<path>/0.0": [url, offset, length], …,
                             ".zmetadata": "…"}}
 
-Everything is written as it comes. What `.zmetadata` repeats is kept in a temporary file until then.
+Nodes are written as they come. The consolidated copy of the metadata is kept in a temporary file until the end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import IO, Any, Final
 from lazyckpt.references.hierarchy import Node, Reference
 from lazyckpt.references.metadata import compact
 
-_quoted: Final = json.encoder.encode_basestring_ascii  # what `json.dumps` does with a string
+_quoted: Final = json.encoder.encode_basestring_ascii  # as `json.dumps` quotes a string
 _TOGETHER: Final = ('{"metadata":{', '},"zarr_consolidated_format":1}')
 
 

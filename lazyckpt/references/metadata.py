@@ -1,8 +1,8 @@
-"""What zarr (format 2) is told of an array: its type, shape and chunks, and attributes that say what is not told so.
+"""The zarr v2 metadata of an array: dtype, shape, chunks, plus attributes for what v2 cannot express.
 
-zarr knows numpy's own types. Others are given as unsigned integers of the same width, with their real name in an
-attribute: `getattr(ml_dtypes, array.attrs["lazyckpt_dtype"])` is the type to view the values as. Of types narrower than
-a byte two elements lie in one, and the last axis counts bytes. A string is a scalar of numpy's type for text, `<U…`.
+zarr supports numpy's own dtypes. Others are written as unsigned integers of the same width, with their real name in an
+attribute: view the values as `getattr(ml_dtypes, array.attrs["lazyckpt_dtype"])`. Of dtypes narrower than a byte, two
+elements share a byte, and the last axis counts bytes. A string is a scalar of numpy's text dtype, `<U…`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, Final, NamedTuple
 from lazyckpt.model.dtypes import DType
 from lazyckpt.model.entry import STRING, Entry
 
-NAME: Final = "lazyckpt_name"  # a parameter's name, where its path is another
+NAME: Final = "lazyckpt_name"  # a parameter's name, if its path differs
 PART: Final = "lazyckpt_part"  # which of the three arrays of a map it is
 DTYPE: Final = "lazyckpt_dtype"  # ml_dtypes' name of a type that zarr lacks
 SHAPE: Final = "lazyckpt_shape"  # the shape in elements, where the array counts bytes
-LEFT_OUT: Final = "lazyckpt_left_out"  # of the whole: name -> why it is not there
+LEFT_OUT: Final = "lazyckpt_left_out"  # of the root: name -> reason
 GROUP: Final = '{"zarr_format":2}'
 TEMPLATES: Final = ("{{", "{%", "{#")
 _UTF32: Final = 4  # bytes of a character
@@ -27,18 +27,18 @@ Shape = tuple[int, ...]
 
 
 class Inexpressible(Exception):
-    """zarr has no way to say it; the message tells why."""
+    """zarr cannot express a value; the message gives the reason."""
 
 
 class Form(NamedTuple):
-    """How a value appears in zarr.
+    """The representation of a value in zarr.
 
     Attributes:
-        dtype: numpy's name of the type.
+        dtype: numpy's name of the dtype.
         itemsize: bytes of an element.
         shape: of the array.
-        attributes: what else is to be known.
-        packed: elements that share one along the last axis.
+        attributes: facts that dtype and shape do not express.
+        packed: number of values in one element along the last axis.
     """
 
     dtype: str
@@ -48,10 +48,10 @@ class Form(NamedTuple):
     packed: int = 1
 
     def scaled(self, shape: Shape) -> Shape:
-        """A shape or place in elements as one in the array's.
+        """Convert a shape or a position in values to one in elements of the array.
 
         Raises:
-            Inexpressible: it lies within a byte.
+            Inexpressible: it is inside a byte.
         """
         if self.packed == 1:
             return shape
@@ -61,10 +61,10 @@ class Form(NamedTuple):
 
 
 def form_of(entry: Entry) -> Form:
-    """How a tensor or a string appears.
+    """The representation of a tensor or a string.
 
     Raises:
-        Inexpressible: it cannot.
+        Inexpressible: it has none.
     """
     dtype, shape = entry.dtype, entry.shape
     if entry.kind == STRING or dtype is None:
@@ -76,8 +76,8 @@ def form_of(entry: Entry) -> Form:
         packed = 8 // dtype.bits
         if not shape or shape[-1] % packed:
             raise Inexpressible(f"its rows do not end where bytes do ({packed} elements of {dtype} share one)")
-        told = {DTYPE: dtype.numpy_name, SHAPE: list(shape)}
-        return Form("|u1", 1, (*shape[:-1], shape[-1] // packed), told, packed)
+        attributes = {DTYPE: dtype.numpy_name, SHAPE: list(shape)}
+        return Form("|u1", 1, (*shape[:-1], shape[-1] // packed), attributes, packed)
     if entry.extents and entry.stored != entry.nbytes:  # bfloat16 kept as float32, which has all of its values
         return Form("<f4", 4, shape, {DTYPE: dtype.numpy_name})
     name, attributes = _type_of(dtype)
@@ -112,21 +112,22 @@ def array_text(dtype: str, shape: Shape, chunk: Shape) -> str:
 def attributes_text(path: str, form: Form, more: dict[str, str]) -> str:
     """An array's `.zattrs`.
 
-    Each axis has a name of its own (no path has a colon, so none is that of a variable): sizes never contradict.
+    Each axis has a unique name, so that xarray never finds two sizes for one. No path has a colon, so the name is never
+    that of a variable.
 
     Args:
         path: of the array.
-        form: how it appears.
-        more: what else is to be told.
+        form: its representation.
+        more: further attributes.
     """
     axes = ",".join([f'"{path}:{axis}"' for axis in range(len(form.shape))])  # a path needs no escapes
-    told = {**form.attributes, **more} if more else form.attributes
-    return f'{{"_ARRAY_DIMENSIONS":[{axes}]' + (f",{compact(told)[1:]}" if told else "}")
+    others = {**form.attributes, **more} if more else form.attributes
+    return f'{{"_ARRAY_DIMENSIONS":[{axes}]' + (f",{compact(others)[1:]}" if others else "}")
 
 
 def compact(data: dict[str, Any]) -> str:
-    """JSON in as few characters as may be, with nothing in it that a template engine would look into."""
+    """Compact JSON that contains nothing a template engine would interpret."""
     text = json.dumps(data, separators=(",", ":"))
-    for mark in TEMPLATES:  # two such characters stand beside each other within strings only
+    for mark in TEMPLATES:  # these pairs of characters occur only inside strings
         text = text.replace(mark, f"\\u007b{mark[1:]}")
     return text

@@ -1,4 +1,4 @@
-"""`References`: what `Checkpoint.references` returns. Nothing is read before data or a file are asked for."""
+"""`References`: the result of `Checkpoint.references`, which reads nothing before it is exported."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import Reader
 from lazyckpt.references import json_writer, parquet_writer
 from lazyckpt.references.files import Files
-from lazyckpt.references.hierarchy import How, Known, Walk
+from lazyckpt.references.hierarchy import Known, ReferenceOptions, Walk
 from lazyckpt.runtime.atomic_write import file_errors, temporary
 from lazyckpt.writing.targets import check_report
 
@@ -21,13 +21,13 @@ _BUFFER: Final = 2**20
 class References:
     """References to the values of a checkpoint, for zarr, xarray and dask. Made by `Checkpoint.references`."""
 
-    def __init__(self, known: Known, payloads: Payloads, files: Files, how: How) -> None:
+    def __init__(self, known: Known, payloads: Reader, files: Files, options: ReferenceOptions) -> None:
         """Check options.
 
         Raises:
-            ArgumentTypeError, ArgumentValueError: an option has no sense.
+            ArgumentTypeError, ArgumentValueError: an option makes no sense.
         """
-        for what, number, least in (("chunk_size", how.chunk_size, 1), ("inline", how.inline, 0)):
+        for what, number, least in (("chunk_size", options.chunk_size, 1), ("inline", options.inline, 0)):
             if not isinstance(number, int) and not (number is None and what == "chunk_size"):
                 raise ArgumentTypeError(f"{what} must be a number of bytes, not {type(number).__name__}")
             if number is not None and number < least:
@@ -35,12 +35,12 @@ class References:
         self._known = known
         self._payloads = payloads
         self._files = files
-        self._how = how
+        self._options = options
 
     def to_dict(self) -> dict[str, Any]:
-        """The references as plain data: what `fsspec.filesystem("reference", fo=…)` takes.
+        """The references as plain data, for `fsspec.filesystem("reference", fo=…)`.
 
-        What was left out is in the attribute `lazyckpt_left_out` of the whole.
+        The attribute `lazyckpt_left_out` of the root lists the values left out.
 
         Raises:
             ValueError: see `save`.
@@ -53,24 +53,24 @@ class References:
         """Write the references to a file: JSON, or a folder of Parquet files.
 
         Args:
-            path: where; it ends with `.json`, `.parquet` or `.parq`. What is there is replaced when the new one is
-                whole, but for the checkpoint's own files.
-            overwrite: whether something that is there may be replaced.
+            path: ends with `.json`, `.parquet` or `.parq`. Old references are replaced once the new ones are complete.
+                The checkpoint's own files are never replaced.
+            overwrite: whether an existing file may be replaced.
 
         Returns:
-            What was left out: name -> why.
+            The values left out: name -> reason.
 
         Raises:
-            ArgumentValueError: the ending is another; names cannot be nested (in Parquet none can); `strict`, and
-                something is left out.
-            StaleIndex: the file does not have a value where the index says.
-            ChangedFile: it was changed or replaced since it was opened.
-            FileInTheWay: the path is one of the checkpoint's own files, or is there and must stay.
-            OSError: it cannot be written.
+            ArgumentValueError: the extension is another; names cannot be nested (in Parquet none can); `strict`, and
+                a value must be left out.
+            StaleIndex: a value is not where the index says.
+            ChangedFile: the file was changed or replaced since it was opened.
+            FileInTheWay: the path is one of the checkpoint's own files, or exists and must not be replaced.
+            OSError: the references cannot be written.
             LazyCkptError: packages that write Parquet are not installed.
 
-        Cost: reads the header of each value (the values themselves only as far as they are copied); one batch of
-        entries in memory for JSON, all metadata for Parquet.
+        Cost: reads the header of each value (values only if they are copied), with one batch of entries in memory for
+        JSON, and all metadata for Parquet.
         """
         target = os.path.realpath(os.fspath(path))
         ending = os.path.splitext(target)[1]
@@ -80,7 +80,7 @@ class References:
         return _WRITERS[ending](self, target)
 
     def _walk(self) -> Walk:
-        return Walk(self._known, self._payloads, self._files, self._how)
+        return Walk(self._known, self._payloads, self._files, self._options)
 
     def _save_json(self, path: str) -> dict[str, str]:
         walk = self._walk()
@@ -91,7 +91,7 @@ class References:
         return walk.left_out
 
     def _save_parquet(self, path: str) -> dict[str, str]:
-        if self._how.nested:
+        if self._options.nested:
             raise ArgumentValueError("readers of Parquet know no groups: leave the names flat, or write JSON")
         counted, walk = self._walk(), self._walk()
         most = max((node.total for node in counted.nodes()), default=0)

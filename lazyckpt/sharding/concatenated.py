@@ -1,4 +1,4 @@
-"""The indexes of several files as one index, over the files read as one source."""
+"""Several files as one: the concatenation of their indexes, and of what their format offers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lazyckpt.formats.protobuf_wire import Buffer
 from lazyckpt.index import Index
 from lazyckpt.model.entry import Entry, Extent, Fingerprint, Plain, moved
 from lazyckpt.sources.base import Source
-from lazyckpt.sources.concatenated import JoinedSource
-from lazyckpt.sources.window import Patch
+from lazyckpt.sources.concatenated import ConcatenatedSource
+from lazyckpt.sources.window import SparseBuffer
 
 
-class JoinedIndex(Index):
-    """A read-only mapping name -> Entry: the parts' entries, part by part, with places in the whole.
+class ConcatenatedIndex(Index):
+    """A read-only mapping name -> Entry: the parts' entries, part by part, with offsets in the whole.
 
-    A name that several parts have is that of the first, unless `homes` says otherwise.
+    If several parts have a name, the first part's counts, unless `homes` says otherwise.
     """
 
     def __init__(self, parts: Sequence[Index], bases: Sequence[int], homes: Mapping[str, int] | None = None) -> None:
@@ -42,11 +42,7 @@ class JoinedIndex(Index):
     @property
     def fingerprint(self) -> Fingerprint:
         """Of all files together."""
-        import hashlib
-
-        marks = [part.fingerprint for part in self._parts]
-        sample = hashlib.blake2b(repr(list(map(tuple, marks))).encode(), digest_size=16).digest()
-        return Fingerprint(sum(mark.size for mark in marks), max(mark.mtime_ns for mark in marks), sample)
+        return combined_fingerprint([part.fingerprint for part in self._parts])
 
     @property
     def has_digests(self) -> bool:
@@ -55,15 +51,6 @@ class JoinedIndex(Index):
 
     def __len__(self) -> int:
         return self._firsts[-1]
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self.position(name) is not None
-
-    def __getitem__(self, name: str) -> Entry:
-        position = self.position(name) if isinstance(name, str) else None
-        if position is None:
-            raise KeyError(name)
-        return self.at(position, name)
 
     def __iter__(self) -> Iterator[str]:
         return chain.from_iterable(self._parts)
@@ -76,14 +63,6 @@ class JoinedIndex(Index):
         for part, base in zip(self._parts, self._bases, strict=True):
             for entry in part.entries():
                 yield moved(entry, base)
-
-    def runs(self) -> Iterator[list[bytes]]:
-        """See `Index.runs`; places in records are those in their own file."""
-        return chain.from_iterable(part.runs() for part in self._parts)
-
-    def stretches(self) -> Iterator[Entry]:
-        """See `Index.stretches`: here there are none."""
-        return self.entries()
 
     def position(self, name: str) -> int | None:
         """See `Index.position`."""
@@ -102,17 +81,9 @@ class JoinedIndex(Index):
     def with_prefix(self, prefix: str) -> list[tuple[str, int]]:
         """See `Index.with_prefix`."""
         return [
-            (name, first + place)
+            (name, first + ordinal)
             for part, first in zip(self._parts, self._firsts, strict=False)
-            for name, place in part.with_prefix(prefix)
-        ]
-
-    def irregular(self) -> list[Entry]:
-        """See `Index.irregular`."""
-        return [
-            moved(entry, base)
-            for part, base in zip(self._parts, self._bases, strict=True)
-            for entry in part.irregular()
+            for name, ordinal in part.with_prefix(prefix)
         ]
 
     def close(self) -> None:
@@ -120,30 +91,49 @@ class JoinedIndex(Index):
         for part in self._parts:
             part.close()
 
+    def _record_batches(self) -> Iterator[list[bytes]]:
+        return chain.from_iterable(part._record_batches() for part in self._parts)  # offsets are those in each file
 
-def joined(form: Format, source: JoinedSource) -> Format:
-    """What `form` offers of each part, by places in the whole.
+    def _irregular(self) -> list[Entry]:
+        return [
+            moved(entry, base)
+            for part, base in zip(self._parts, self._bases, strict=True)
+            for entry in part._irregular()
+        ]
 
-    Metadata are those of all parts together, the last one's where they differ; checksums those of the first part that
-    tells a wrong one.
+
+def combined_fingerprint(fingerprints: Sequence[Fingerprint]) -> Fingerprint:
+    """The fingerprint of several files together."""
+    import hashlib
+
+    sample = hashlib.blake2b(repr(list(map(tuple, fingerprints))).encode(), digest_size=16).digest()
+    latest = max((each.mtime_ns for each in fingerprints), default=0)
+    return Fingerprint(sum(each.size for each in fingerprints), latest, sample)
+
+
+def concatenated_format(form: Format, source: ConcatenatedSource) -> Format:
+    """A format for the concatenation of parts, which finds the part of each entry by its offset.
+
+    The metadata are those of all parts together (the last part's where they differ), the checksums those of the first
+    part whose stored checksum is wrong.
     """
 
     def base_of(entry: Entry) -> int:
         return source.bases[source.part_at(entry.start)]
 
-    def confirm(_: Source, entry: Entry) -> None:
+    def verify_header(_: Source, entry: Entry) -> None:
         number = source.part_at(entry.start)
-        form.confirm(source.parts[number], moved(entry, -source.bases[number]))
+        form.verify_header(source.parts[number], moved(entry, -source.bases[number]))
 
     def header_extents(entry: Entry) -> list[Extent]:
         base = base_of(entry)
         return [Extent(offset + base, length) for offset, length in form.header_extents(moved(entry, -base))]
 
-    def confirm_in(buffer: Buffer, entry: Entry) -> None:
+    def verify_header_in(buffer: Buffer, entry: Entry) -> None:
         base = base_of(entry)
-        if not isinstance(buffer, Patch):
+        if not isinstance(buffer, SparseBuffer):
             raise TypeError("the bytes of one header are needed, not a whole source")
-        form.confirm_in(buffer.moved(-base), moved(entry, -base))
+        form.verify_header_in(buffer.moved(-base), moved(entry, -base))
 
     def metadata(_: Source) -> dict[str, str]:
         return {name: text for part in source.parts for name, text in form.metadata(part).items()}
@@ -161,6 +151,10 @@ def joined(form: Format, source: JoinedSource) -> Format:
         raise TypeError("parts are indexed one by one")
 
     return form._replace(
-        find=find, confirm=confirm, header_extents=header_extents, confirm_in=confirm_in, metadata=metadata,
+        find=find,
+        verify_header=verify_header,
+        header_extents=header_extents,
+        verify_header_in=verify_header_in,
+        metadata=metadata,
         checksums=checksums,
-    )  # fmt: skip
+    )

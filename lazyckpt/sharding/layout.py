@@ -11,10 +11,11 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from lazyckpt.model.entry import Entry
 from lazyckpt.sharding.strategy import MOST_RANKS, Layout
 
 
-class Cut(NamedTuple):
+class Partition(NamedTuple):
     """How a tensor is cut, as a formula: its size does not grow with the number of ranks.
 
     Attributes:
@@ -59,6 +60,13 @@ class Cut(NamedTuple):
         return (_digits(number, self.parts) for number in range(math.prod(self.parts)))
 
 
+class Box(NamedTuple):
+    """A part of a tensor: where it begins in the whole, and the entry that has its values."""
+
+    start: tuple[int, ...]
+    entry: Entry
+
+
 class ImpossibleLayout(ValueError):
     """A layout that is no cut into boxes, or contradicts itself."""
 
@@ -69,7 +77,7 @@ def devices_of(layout: Layout) -> int:
 
 
 @functools.lru_cache(4096)  # parameters share their layouts
-def cut_of(layout: Layout) -> Cut:
+def partition_of(layout: Layout) -> Partition:
     """How a layout cuts a tensor.
 
     Raises:
@@ -91,7 +99,7 @@ def cut_of(layout: Layout) -> Cut:
         parts[0] *= again
     if layout.rows:
         _check_rows(layout, parts[0] if parts else 0)
-    return Cut(tuple(parts), devices, tuple(map(tuple, axes)), spare, again)
+    return Partition(tuple(parts), devices, tuple(map(tuple, axes)), spare, again)
 
 
 def box_of(layout: Layout, place: tuple[int, ...], shard: tuple[int, ...]) -> tuple[int, ...]:
@@ -110,7 +118,7 @@ def box_of(layout: Layout, place: tuple[int, ...], shard: tuple[int, ...]) -> tu
     return tuple(number * size for number, size in zip(place, shard, strict=True))
 
 
-def whole_of(layout: Layout, cut: Cut, shard: tuple[int, ...]) -> tuple[int, ...]:
+def whole_of(layout: Layout, cut: Partition, shard: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of the whole tensor, of which a part has the shape `shard`."""
     if layout.rows:
         rows = max(start + size for start, size in zip(layout.starts, layout.rows, strict=True))

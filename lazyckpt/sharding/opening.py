@@ -1,8 +1,8 @@
 """`open_sharded`: many files as one checkpoint.
 
-Strategy: files are opened one by one, each with an index of its own, and joined into one source. Parts hold different
-parameters: their names are put together. Ranks hold slices of the same parameters: a strategy tells how these make up
-the whole (`merged`), and a read touches the slices that it needs (`assembly`).
+Files are opened one by one, each with an index of its own, and concatenated to one source. Parts hold different
+parameters: their names are put together. Ranks hold slices of the same parameters: a strategy says how these make up
+the whole (`shard_index`), and a read touches the slices that it needs (`shard_reader`).
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile, NothingLoaded
 from lazyckpt.formats import FORMATS, Format
 from lazyckpt.index import Index
-from lazyckpt.index.build import AUTO, MEMORY, Found, Wishes, open_indexed
+from lazyckpt.index.build import AUTO, MEMORY, IndexOptions, open_indexed
+from lazyckpt.index.open_file import Handle, OpenFile
 from lazyckpt.index.selection import AllNames, Names, SomeNames
-from lazyckpt.reading.handles import Handle, Hold, handle_of
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import FileReader, Reader
 from lazyckpt.runtime import log
 from lazyckpt.sharding import replicas
-from lazyckpt.sharding.concatenated import JoinedIndex, joined
+from lazyckpt.sharding.concatenated import ConcatenatedIndex, concatenated_format
 from lazyckpt.sharding.rank_folders import checkpoints_in, listed, need, rank_files
-from lazyckpt.sharding.shard_index import MergedIndex, Merger, Rank
-from lazyckpt.sharding.shard_reader import MergedPayloads
+from lazyckpt.sharding.shard_index import Rank, ShardedIndex, ShardResolver
+from lazyckpt.sharding.shard_reader import ShardReader
 from lazyckpt.sharding.strategy import Strategy, read_strategy, strategy_files
 from lazyckpt.sources import CACHE_BYTES
-from lazyckpt.sources.concatenated import JoinedSource
+from lazyckpt.sources.concatenated import ConcatenatedSource
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
-from lazyckpt.sources.encryption.keys import AnySecret, Key, Secret, secret_or_late
+from lazyckpt.sources.encryption.keys import NO_KEY, AnySecret, Key, Secret, secret_or_late
 from lazyckpt.sources.local import local_files
 from lazyckpt.sources.paths import absolute, is_folder, resolved
 
@@ -80,7 +80,8 @@ def open_sharded(
         raise ArgumentValueError(f"collisions must be one of {', '.join(COLLISIONS)}, not {collisions!r}")
     paths = tuple(map(resolved, listed(folder_or_files)))
     layouts = None if strategy is None else tuple(map(absolute, listed(strategy)))
-    return _opened(_Asked(paths, layouts, dec_mode, index, whole, collisions, block_cache), key, check)
+    reader, names = _opened(_Asked(paths, layouts, dec_mode, index, whole, collisions, block_cache), key, check)
+    return Checkpoint(reader, names)
 
 
 class _Asked(NamedTuple):
@@ -95,11 +96,12 @@ class _Asked(NamedTuple):
     cache: int
 
 
-def _reopened(asked: _Asked, key: Secret | None) -> Payloads:
-    return _opened(asked, key, check=False).payloads
+def _open_again(asked: _Asked, key: Secret | None) -> OpenFile:
+    """`open_sharded`, called by a handle."""
+    return _opened(asked, key, check=False)[0].file
 
 
-def _opened(asked: _Asked, key: AnySecret, check: bool) -> Checkpoint:
+def _opened(asked: _Asked, key: AnySecret, check: bool) -> tuple[Reader, Names]:
     how = _How(asked, key)
     paths, strategy = asked.paths, asked.strategy
     folder = paths[0] if len(paths) == 1 and is_folder(paths[0]) else None
@@ -124,97 +126,96 @@ class _How(NamedTuple):
     asked: _Asked
     key: AnySecret
 
-    def open(self, path: str) -> Found:
+    def open(self, path: str) -> OpenFile:
         """A file with its index."""
         asked = self.asked
-        return open_indexed(path, self.key, asked.dec_mode, asked.where, Wishes(cache=asked.cache))
+        return open_indexed(path, self.key, asked.dec_mode, asked.where, IndexOptions(cache=asked.cache))
 
     @property
     def handle(self) -> Handle:
         """How other processes open all of them again."""
-        return handle_of(_reopened, (self.asked,), self.key)
+        return Handle(_open_again, (self.asked,), NO_KEY if self.key is None else self.key.reference)
 
 
-def _united(name: str, files: list[str], how: _How, collisions: str) -> Checkpoint:
+def _united(name: str, files: list[str], how: _How, collisions: str) -> tuple[Reader, Names]:
     """Parts that hold different names."""
-    parts: list[Found] = []
+    parts: list[OpenFile] = []
     try:
         parts.extend(map(how.open, files))  # so that what was opened before a fault is closed
-        indexes = [found.entries for found in parts]
-        whole = JoinedSource(name, [found.source for found in parts])
-        index = JoinedIndex(indexes, whole.bases)
-        one = joined(_one_format(zip(files, parts, strict=True)), whole)
+        indexes = [part.index for part in parts]
+        whole = ConcatenatedSource(name, [part.source for part in parts])
+        index = ConcatenatedIndex(indexes, whole.bases)
+        form = concatenated_format(_one_format(zip(files, parts, strict=True)), whole)
         names = _names(index, indexes, files, collisions)
     except BaseException:
         _close(parts)
         raise
-    return Checkpoint(whole, index, Payloads(whole, one, Hold(how.handle, whole, index)), names)
+    return FileReader(OpenFile(whole, form, index, handle=how.handle)), names
 
 
-def _names(index: JoinedIndex, indexes: list[Index], files: list[str], collisions: str) -> Names:
-    places: dict[str, int] = {}
+def _names(index: ConcatenatedIndex, indexes: list[Index], files: list[str], collisions: str) -> Names:
+    ordinals: dict[str, int] = {}
     homes: dict[str, str] = {}
-    place = -1
-    for file, entries in zip(files, indexes, strict=True):
-        for name in entries:
-            place += 1
+    ordinal = -1
+    for file, part in zip(files, indexes, strict=True):
+        for name in part:
+            ordinal += 1
             elsewhere = homes.setdefault(name, file)
             if elsewhere != file and collisions == "refuse":
                 raise CorruptFile(
                     f"it is in {elsewhere} and in {file}; collisions='first' or 'last' takes one", parameter=name
                 )
             if elsewhere == file or collisions == "last":
-                places[name] = place
-    if not places:
+                ordinals[name] = ordinal
+    if not ordinals:
         raise NothingLoaded("there is no parameter in any of the files", file=files[0])
-    return AllNames(index) if len(places) == len(index) else SomeNames(places)
+    return AllNames(index) if len(ordinals) == len(index) else SomeNames(ordinals)
 
 
-def _merged(folder: str, files: dict[int, str], strategy: Strategy, how: _How, check: bool) -> Checkpoint:
+def _merged(folder: str, files: dict[int, str], strategy: Strategy, how: _How, check: bool) -> tuple[Reader, Names]:
     """Ranks that hold slices."""
-    parts: dict[str, Found] = {}
+    parts: dict[str, OpenFile] = {}
     ranks: dict[int, Rank] = {}
     try:
         base = 0
         for number, file in files.items():
             try:
-                found = how.open(file)
+                opened = how.open(file)
             except LazyCkptError as error:
                 why = str(error)
                 log.warning("the file of rank %d cannot be read, what only it has will not load: %s", number, why)
                 ranks[number] = Rank(file, None, base, why)
                 continue
-            parts[file] = found
-            ranks[number] = Rank(file, found.entries, base)
-            base += found.source.size
+            parts[file] = opened
+            ranks[number] = Rank(file, opened.index, base)
+            base += opened.source.size
         if not parts:
             raise MissingFile(f"no rank's file in {folder} can be read: {next(iter(ranks.values())).fault}")
         strategies = [file for path in how.asked.strategy or () for file in strategy_files(path)]
-        whole = JoinedSource(folder, [found.source for found in parts.values()], local_files(strategies))
-        merger = Merger(ranks, strategy)
-        index = MergedIndex(merger, ranks)
-        one = joined(_one_format(parts.items()), whole)
+        whole = ConcatenatedSource(folder, [part.source for part in parts.values()], local_files(strategies))
+        resolver = ShardResolver(ranks, strategy)
+        index = ShardedIndex(resolver, ranks)
+        form = concatenated_format(_one_format(parts.items()), whole)
         if not len(index):
             raise NothingLoaded("there is no parameter in any rank's file", file=folder)
         if check:
-            replicas.compare_copies(merger, index, whole)
+            replicas.compare_copies(resolver, index, whole)
     except BaseException:
         _close(parts.values())
         raise
-    payloads = MergedPayloads(whole, one, merger.boxes_of, Hold(how.handle, whole, index))
-    return Checkpoint(whole, index, payloads, AllNames(index))
+    return ShardReader(OpenFile(whole, form, index, handle=how.handle)), AllNames(index)
 
 
-def _one_format(parts: Iterable[tuple[str, Found]]) -> Format:
+def _one_format(parts: Iterable[tuple[str, OpenFile]]) -> Format:
     forms: dict[str, str] = {}
-    for file, found in parts:
-        forms.setdefault(found.format, file)
+    for file, part in parts:
+        forms.setdefault(part.format.name, file)
     if len(forms) > 1:
         told = ", ".join(f"{file} is {form}" for form, file in forms.items())
         raise ArgumentValueError(f"all files must be of one format: {told}")
     return FORMATS[next(iter(forms), "ckpt")]
 
 
-def _close(parts: Iterable[Found]) -> None:
-    for found in parts:
-        found.close()
+def _close(parts: Iterable[OpenFile]) -> None:
+    for part in parts:
+        part.close()

@@ -9,13 +9,13 @@ from lazyckpt.formats.digest import digest_of
 from lazyckpt.index import Index
 from lazyckpt.model.entry import REFUSED, Entry
 from lazyckpt.sharding.layout import ImpossibleLayout
-from lazyckpt.sharding.shard_index import Merger
+from lazyckpt.sharding.shard_index import ShardResolver
 from lazyckpt.sources import Source
 
 _TOLD: Final = 10  # problems in one message
 
 
-def compare_copies(merger: Merger, index: Index, source: Source) -> None:
+def compare_copies(resolver: ShardResolver, index: Index, source: Source) -> None:
     """Compare every copy of every slice with the one that is read.
 
     Raises:
@@ -23,18 +23,18 @@ def compare_copies(merger: Merger, index: Index, source: Source) -> None:
 
     Cost: reads all files, 1 MiB at a time.
     """
-    problems = [f"{name!r}: {problem}" for name in index for problem in _problems(merger, name, source)]
+    problems = [f"{name!r}: {problem}" for name in index for problem in _problems(resolver, name, source)]
     if problems:
         more = f"; and {len(problems) - _TOLD:,} more" if len(problems) > _TOLD else ""
         raise CorruptFile("; ".join(problems[:_TOLD]) + more, file=source.name)
 
 
-def _problems(merger: Merger, name: str, source: Source) -> list[str]:
-    entry = merger.entry(name)
+def _problems(resolver: ShardResolver, name: str, source: Source) -> list[str]:
+    entry = resolver.entry(name)
     if entry.kind == REFUSED:
         return [entry.reason]
     try:
-        copies = merger.copies(name)
+        copies = resolver.copies(name)
     except ImpossibleLayout as error:
         return [str(error)]
     found = []

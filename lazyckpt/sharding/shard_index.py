@@ -1,9 +1,9 @@
-"""The names of a distributed checkpoint, and where the boxes of each are: found in headers, when they are asked for.
+"""`ShardedIndex`: the names of a distributed checkpoint, and the boxes of each, resolved on first access.
 
-Rules, those of MindSpore's own merging where it is right: a name of several pipeline stages is the lowest stage's; of
-ranks that hold the same box the lowest one that has it is read; a name that the strategy does not know is whole in
-every file, and the lowest rank's counts. What cannot be put together becomes a refused entry that says why, so that
-the rest still loads.
+The rules are those of MindSpore's own merging, where that is right. If several pipeline stages have a name, the lowest
+stage counts. If several ranks hold the same box, the lowest rank that has it is read. A name that the strategy does not
+know is whole in every file, and the lowest rank counts. A value that cannot be put together becomes a refused entry
+that says why, so that the others still load.
 """
 
 from __future__ import annotations
@@ -11,39 +11,41 @@ from __future__ import annotations
 import functools
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from lazyckpt.index import Index
 from lazyckpt.index.records import encode
 from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Fingerprint, moved
-from lazyckpt.sharding.layout import Cut, ImpossibleLayout, box_of, cut_of, devices_of, whole_of
-from lazyckpt.sharding.shard_reader import Box
+from lazyckpt.sharding.concatenated import combined_fingerprint
+from lazyckpt.sharding.layout import Box, ImpossibleLayout, Partition, box_of, devices_of, partition_of, whole_of
 from lazyckpt.sharding.strategy import Layout, Strategy
 
-_RUN: Final = 4096  # entries whose records are made at once
+_BATCH: Final = 4096  # entries whose records are made at once
 _LAYOUTS: Final = 64  # whose parts are remembered: a model has some ten layouts, and many parameters of each
 _NAMED: Final = 5  # ranks in one message
 
 
-class Rank(NamedTuple):
+@dataclass(frozen=True)
+class Rank:
     """The file of one rank.
 
     Attributes:
         file: its path.
-        entries: its index; None if the file cannot be read.
+        index: None if the file cannot be read.
         base: where its bytes begin in the joined source.
         fault: why it cannot be read.
     """
 
     file: str
-    entries: Index | None
+    index: Index | None
     base: int = 0
     fault: str = ""
 
 
-class Merger:
-    """Finds what the ranks hold of a name. Remembers what it found."""
+class ShardResolver:
+    """Resolves a name to the boxes that ranks hold of it, and remembers the result."""
 
     def __init__(self, ranks: Mapping[int, Rank], strategy: Strategy) -> None:
         self.boxes: dict[str, tuple[Box, ...]] = {}
@@ -57,7 +59,7 @@ class Merger:
 
     def names(self) -> list[str]:
         """All names, in the order in which the ranks' files have them."""
-        indexes = [rank.entries for _, rank in sorted(self._ranks.items()) if rank.entries is not None]
+        indexes = [rank.index for _, rank in sorted(self._ranks.items()) if rank.index is not None]
         return list(dict.fromkeys(name for index in indexes for name in index))
 
     def entry(self, name: str) -> Entry:
@@ -98,7 +100,7 @@ class Merger:
         raise ImpossibleLayout("no rank has it")
 
     def _merged(self, name: str, stage: int, layout: Layout) -> Entry:
-        cut = cut_of(layout)
+        cut = partition_of(layout)
         first = stage * devices_of(layout)
         held = self._held_parts(layout, first)
         chosen: list[tuple[tuple[int, ...], int, Entry]] = []
@@ -126,9 +128,9 @@ class Merger:
 
     def _held(self, number: int, name: str) -> Entry | None:
         rank = self._ranks.get(number)
-        if rank is None or rank.entries is None or name not in rank.entries:
+        if rank is None or rank.index is None or name not in rank.index:
             return None
-        return moved(rank.entries[name], rank.base)
+        return moved(rank.index[name], rank.base)
 
     def _check_alike(self, rank: int, model: Entry, other: int, entry: Entry, uneven: bool) -> None:
         """Make sure that two slices can be of one tensor."""
@@ -141,7 +143,7 @@ class Merger:
         if model.shape[uneven:] != entry.shape[uneven:] or len(model.shape) != len(entry.shape):
             raise ImpossibleLayout(f"its slice has the shape {model.shape} in {mine}, {entry.shape} in {theirs}")
 
-    def _why_missing(self, cut: Cut, first: int, place: tuple[int, ...]) -> str:
+    def _why_missing(self, cut: Partition, first: int, place: tuple[int, ...]) -> str:
         reasons = []
         holders = cut.holders_of(place)
         for number in islice((first + local for local in holders), _NAMED):
@@ -156,7 +158,7 @@ class Merger:
 
 def _held_parts(ranks: tuple[int, ...], layout: Layout, first: int) -> dict[tuple[int, ...], list[int]]:
     """The ranks that hold each part, of those that there are. `first` is the first rank of the pipeline stage."""
-    cut = cut_of(layout)
+    cut = partition_of(layout)
     begin, end = bisect_left(ranks, first), bisect_left(ranks, first + devices_of(layout))
     parts: dict[tuple[int, ...], list[int]] = {}
     for rank in ranks[begin:end]:
@@ -164,14 +166,14 @@ def _held_parts(ranks: tuple[int, ...], layout: Layout, first: int) -> dict[tupl
     return parts
 
 
-class MergedIndex(Index):
-    """A read-only mapping name -> Entry of whole values. Finds each when it is asked for."""
+class ShardedIndex(Index):
+    """A read-only mapping name -> Entry of whole values, each of which is resolved on first access."""
 
-    def __init__(self, merger: Merger, ranks: Mapping[int, Rank]) -> None:
-        self._merger = merger
+    def __init__(self, resolver: ShardResolver, ranks: Mapping[int, Rank]) -> None:
+        self._resolver = resolver
         self._ranks = [rank for _, rank in sorted(ranks.items())]
-        self._names = merger.names()
-        self._places = {name: place for place, name in enumerate(self._names)}
+        self._names = resolver.names()
+        self._ordinals = {name: ordinal for ordinal, name in enumerate(self._names)}
 
     @property
     def path(self) -> None:
@@ -181,11 +183,7 @@ class MergedIndex(Index):
     @property
     def fingerprint(self) -> Fingerprint:
         """Of all files together."""
-        import hashlib
-
-        marks = [rank.entries.fingerprint for rank in self._ranks if rank.entries is not None]
-        sample = hashlib.blake2b(repr(list(map(tuple, marks))).encode(), digest_size=16).digest()
-        return Fingerprint(sum(mark.size for mark in marks), max((mark.mtime_ns for mark in marks), default=0), sample)
+        return combined_fingerprint([rank.index.fingerprint for rank in self._ranks if rank.index is not None])
 
     @property
     def has_digests(self) -> bool:
@@ -195,13 +193,10 @@ class MergedIndex(Index):
     def __len__(self) -> int:
         return len(self._names)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._places
-
     def __getitem__(self, name: str) -> Entry:
-        if name not in self._places:
+        if name not in self._ordinals:
             raise KeyError(name)
-        return self._merger.entry(name)
+        return self._resolver.entry(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -211,36 +206,31 @@ class MergedIndex(Index):
 
     def entries(self) -> Iterator[Entry]:
         """See `Index.entries`."""
-        return map(self._merger.entry, self._names)
+        return map(self._resolver.entry, self._names)
 
-    def runs(self) -> Iterator[list[bytes]]:
-        """See `Index.runs`: records made of entries."""
-        entries = self.entries()
-        while run := [encode(entry, entry.name.encode()) for entry in islice(entries, _RUN)]:
-            yield run
-
-    def stretches(self) -> Iterator[Entry]:
-        """See `Index.stretches`: here there are none."""
-        return self.entries()
+    def boxes_of(self, name: str) -> tuple[Box, ...]:
+        """The boxes of a name; none of a value that lies in one place. Cost: a look-up in each rank, the first time."""
+        return self._resolver.boxes_of(name)
 
     def position(self, name: str) -> int | None:
         """See `Index.position`."""
-        return self._places.get(name)
+        return self._ordinals.get(name)
 
-    def at(self, position: int, name: str | None = None) -> Entry:  # noqa: ARG002 (names and places are one here)
+    def at(self, position: int, name: str | None = None) -> Entry:  # noqa: ARG002 (an ordinal leads to its own name)
         """See `Index.at`."""
-        return self._merger.entry(self._names[position])
+        return self._resolver.entry(self._names[position])
 
     def with_prefix(self, prefix: str) -> list[tuple[str, int]]:
         """See `Index.with_prefix`."""
-        return [(name, place) for name, place in self._places.items() if name.startswith(prefix)]
-
-    def irregular(self) -> list[Entry]:
-        """Refused values are told when they are asked for."""
-        return []
+        return [(name, ordinal) for name, ordinal in self._ordinals.items() if name.startswith(prefix)]
 
     def close(self) -> None:
         """See `Index.close`."""
         for rank in self._ranks:
-            if rank.entries is not None:
-                rank.entries.close()
+            if rank.index is not None:
+                rank.index.close()
+
+    def _record_batches(self) -> Iterator[list[bytes]]:
+        entries = self.entries()
+        while batch := [encode(entry, entry.name.encode()) for entry in islice(entries, _BATCH)]:
+            yield batch

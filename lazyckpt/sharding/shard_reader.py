@@ -1,58 +1,50 @@
-"""Whole tensors out of boxes that lie in many files: reads touch the boxes that the answer needs, and no others.
+"""`ShardReader`: whole tensors from boxes that lie in many files; a read touches only the boxes that it needs.
 
-Strategy: a merged tensor's entry is known by its name; its boxes are entries of the joined files, read by the ordinary
-code (and so confirmed, decrypted, checked as any other). A slice of the whole is cut into slices of boxes: along every
-axis an index or a range of the whole is, within a box, an index or a range again.
+The boxes of a tensor are found by its name. They are entries of the concatenated files, and are read by a `FileReader`
+(so they are proven, decrypted and checked as all entries are). A slice of the whole is cut into slices of boxes: along
+each axis, an index or a range of the whole is an index or a range within a box.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from lazyckpt.errors import CorruptFile
-from lazyckpt.formats import Format
+from lazyckpt.index.open_file import OpenFile
 from lazyckpt.model.entry import REFUSED, Entry
+from lazyckpt.model.tensor_runs import TensorRun
 from lazyckpt.reading.allocation import aligned
 from lazyckpt.reading.decoding import dtype_of
-from lazyckpt.reading.handles import Hold
-from lazyckpt.reading.reader import PIECE, Payloads
+from lazyckpt.reading.reader import PIECE, FileReader, Proven, Reader
 from lazyckpt.reading.slicing import Axis, picked
-from lazyckpt.sources import Source
+from lazyckpt.sharding.layout import Box
+from lazyckpt.sharding.shard_index import ShardedIndex
 
 AnyArray = npt.NDArray[Any]
 
 
-class Box(NamedTuple):
-    """A part of a tensor: where it begins in the whole, and the entry that has its values."""
-
-    start: tuple[int, ...]
-    entry: Entry
-
-
-class MergedPayloads(Payloads):
+class ShardReader(Reader):
     """Values of a checkpoint some of whose tensors lie in boxes. Safe for many threads."""
 
-    def __init__(
-        self, source: Source, form: Format, boxes: Callable[[str], tuple[Box, ...]], hold: Hold | None = None
-    ) -> None:
-        """Take the joined files, and what gives the boxes of a name (none of a value that lies in one place)."""
-        super().__init__(source, form, hold)
-        self._parts = Payloads(source, form)  # by what lies in the files; this one goes by whole names
-        self._boxes = boxes
+    def __init__(self, file: OpenFile) -> None:
+        """Take the concatenated files, whose index is a `ShardedIndex`."""
+        super().__init__(file)
+        self._parts = FileReader(file)  # reads entries of single files; this reader takes entries of whole values
+        self._boxes = cast("ShardedIndex", file.index).boxes_of
 
     def view(self, entry: Entry) -> AnyArray:
-        """See `Payloads.view`: of a tensor in one box a view, else a new array."""
+        """See `Reader.view`: of a tensor in one box a view, else a new array."""
         boxes = self._found(entry)
         if not boxes:
             return self._parts.view(entry)
         return self._parts.view(boxes[0].entry) if len(boxes) == 1 else self.copy(entry)
 
     def copy(self, entry: Entry) -> AnyArray:
-        """See `Payloads.copy`."""
+        """See `Reader.copy`."""
         boxes = self._found(entry)
         if not boxes:
             return self._parts.copy(entry)
@@ -60,25 +52,25 @@ class MergedPayloads(Payloads):
             return self._parts.copy(boxes[0].entry)
         made = aligned(entry.shape, dtype_of(entry))
         for box in boxes:
-            made[_place(box)] = self._parts.view(box.entry)
+            made[_slices(box)] = self._parts.view(box.entry)
         return made
 
     def fill(self, entry: Entry, target: AnyArray) -> bool:
-        """See `Payloads.fill`."""
+        """See `Reader.fill`."""
         boxes = self._found(entry)
         if not boxes:
             return self._parts.fill(entry, target)
         return len(boxes) == 1 and self._parts.fill(boxes[0].entry, target)
 
     def writable(self, entry: Entry) -> AnyArray:
-        """See `Payloads.writable`."""
+        """See `Reader.writable`."""
         boxes = self._found(entry)
         if not boxes:
             return self._parts.writable(entry)
         return self._parts.writable(boxes[0].entry) if len(boxes) == 1 else self.copy(entry)
 
     def part(self, entry: Entry, key: Any) -> Any:
-        """See `Payloads.part`: reads what the answer needs of the boxes that it meets."""
+        """See `Reader.part`: reads what the answer needs of the boxes that it meets."""
         boxes = self._found(entry)
         if not boxes:
             return self._parts.part(entry, key)
@@ -98,24 +90,24 @@ class MergedPayloads(Payloads):
         return shaped[()] if found.is_scalar else shaped
 
     def value(self, entry: Entry) -> AnyArray | str | list[AnyArray]:
-        """See `Payloads.value`."""
+        """See `Reader.value`."""
         return self.copy(entry) if self._found(entry) else self._parts.value(entry)
 
     def values(self, entries: list[Entry]) -> list[AnyArray | str | list[AnyArray]]:
-        """See `Payloads.values`."""
+        """See `Reader.values`."""
         whole = [entry for entry in entries if not self._found(entry)]
         read = dict(zip((entry.name for entry in whole), self._parts.values(whole), strict=True))
         return [read[entry.name] if entry.name in read else self.copy(entry) for entry in entries]
 
     def piece_count(self, entry: Entry, size: int = PIECE) -> int:
-        """See `Payloads.piece_count`."""
+        """See `Reader.piece_count`."""
         boxes = self._found(entry)
         if len(boxes) < 2:
             return self._parts.piece_count(boxes[0].entry if boxes else entry, size)
         return -(-entry.shape[0] // _rows(entry, size))
 
     def stored(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[memoryview]:
-        """See `Payloads.stored`: as if the whole tensor stood in one place. Pieces are of whole rows."""
+        """See `Reader.stored`: as if the whole tensor stood in one place. Pieces are of whole rows."""
         boxes = self._found(entry)
         if len(boxes) < 2:
             yield from self._parts.stored(boxes[0].entry if boxes else entry, size, first, count)
@@ -127,12 +119,32 @@ class MergedPayloads(Payloads):
             yield piece.reshape(-1).view(np.uint8).data
 
     def boxes(self, entry: Entry) -> tuple[tuple[tuple[int, ...], Entry], ...]:
-        """See `Payloads.boxes`: of a tensor that ranks share, theirs."""
-        return self._found(entry) or super().boxes(entry)
+        """See `Reader.boxes`: of a tensor that ranks share, theirs."""
+        return self._found(entry) or self._parts.boxes(entry)
+
+    def stored_at(self, entry: Entry, start: int, length: int) -> memoryview:
+        """See `Reader.stored_at`."""
+        return self._parts.stored_at(entry, start, length)
+
+    def read_run(self, tensor_run: TensorRun) -> list[Any]:
+        """See `Reader.read_run`."""
+        return self._parts.read_run(tensor_run)
+
+    def proven(self, tensor_run: TensorRun) -> Proven:
+        """See `Reader.proven`."""
+        return self._parts.proven(tensor_run)
+
+    def drop_pages(self, tensor_run: TensorRun) -> None:
+        """See `Reader.drop_pages`."""
+        self._parts.drop_pages(tensor_run)
+
+    def prove(self, entries: list[Entry]) -> None:
+        """See `Reader.prove`."""
+        self._parts.prove(entries)
 
     def _found(self, entry: Entry) -> tuple[Box, ...]:
         if entry.kind == REFUSED:
-            raise CorruptFile(entry.reason, parameter=entry.name, file=self._source.name)
+            raise CorruptFile(entry.reason, parameter=entry.name, file=self.file.source.name)
         return self._boxes(entry.name)
 
 
@@ -141,7 +153,7 @@ def _rows(entry: Entry, size: int) -> int:
     return max(1, size // max(1, entry.nbytes // max(1, entry.shape[0])))
 
 
-def _place(box: Box) -> tuple[slice, ...]:
+def _slices(box: Box) -> tuple[slice, ...]:
     return tuple(slice(begin, begin + size) for begin, size in zip(box.start, box.entry.shape, strict=True))
 
 

@@ -1,12 +1,11 @@
-"""Sets: a checkpoint in several files, named in a `<name>.<format>.index.json` as other libraries write it.
+"""A checkpoint in several files, listed in a `<name>.<format>.index.json` as other libraries write it.
 
     {"metadata": {…}, "weight_map": {"name": "model-00001-of-00002.safetensors", …}}
 
-Strategy: each file has an index of its own; together they are read as one source with one index. The listing is held
-against the files: a name must be where the listing says, and nowhere else. What a file holds and the listing does not
-mention is part of the checkpoint all the same, as in transformers, which loads files whole. Parts stand beside the
-listing and nowhere else; where it is a symbolic link (as in the cache of the Hugging Face Hub), beside the link,
-or else beside what it leads to.
+Each file has an index of its own; together they are read as one source with one index. The listing is compared with
+the files: a name must be where the listing says, and nowhere else. A name that the listing lacks is part of the
+checkpoint all the same, as in transformers, which loads files whole. The files must stand beside the listing. If the
+listing is a symbolic link (as in the cache of the Hugging Face Hub), they stand beside the link or beside its target.
 """
 
 from __future__ import annotations
@@ -14,71 +13,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile
-from lazyckpt.formats import FORMATS, Format
+from lazyckpt.formats import FORMATS
 from lazyckpt.index import Index
-from lazyckpt.index.build import AUTO, MEMORY, Found, Wishes, open_indexed
-from lazyckpt.reading.handles import Handle, Hold, handle_of
-from lazyckpt.reading.reader import Payloads
-from lazyckpt.sharding.concatenated import JoinedIndex, joined
-from lazyckpt.sources import Source
-from lazyckpt.sources.concatenated import JoinedSource
+from lazyckpt.index.build import AUTO, MEMORY, IndexOptions, handle_of, open_indexed
+from lazyckpt.index.open_file import OpenFile
+from lazyckpt.sharding.concatenated import ConcatenatedIndex, concatenated_format
+from lazyckpt.sources.concatenated import ConcatenatedSource
 from lazyckpt.sources.encryption.keys import AnySecret, Secret
 from lazyckpt.sources.local import local_files
-from lazyckpt.sources.paths import absolute, folder_of, is_url, join, read, resolved
+from lazyckpt.sources.paths import absolute, folder_of, is_listing, is_url, join, read, resolved
 
-SUFFIX: Final = ".index.json"
 _WEIGHT_MAP: Final = "weight_map"
 
 
-class OpenedSet(NamedTuple):
-    """The files of a set as one, or a file as a set of one, and how they are opened again (None if they cannot be)."""
-
-    source: Source
-    entries: Index
-    format: Format
-    handle: Handle | None = None
-
-    def payloads(self) -> Payloads:
-        """What reads the values."""
-        hold = None if self.handle is None else Hold(self.handle, self.source, self.entries)
-        return Payloads(self.source, self.format, hold)
-
-    def close(self) -> None:
-        """Let go of files and indexes."""
-        self.source.close()
-        self.entries.close()
-
-
-def is_listing(path: str) -> bool:
-    """Whether a name is that of a set's listing."""
-    return path.endswith(SUFFIX)
-
-
-def open_path(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
-    """Open a file, links resolved, or what a listing names. Raises, Cost: as `build_index`, or as `open_set`."""
-    if is_listing(path):
-        opened = open_set(path, key, dec_mode, where, wishes)
-        return opened._replace(handle=_handle(absolute(path), key, dec_mode, where, wishes))
-    found = open_indexed(path, key, dec_mode, where, wishes)
-    form = FORMATS[found.format]
-    return OpenedSet(found.source, found.entries, form, _handle(path, key, dec_mode, where, wishes))
-
-
-def _handle(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishes) -> Handle:
-    """How other processes, in whatever folder they are, open a path again."""
-    place = where if where in (AUTO, MEMORY) else os.path.abspath(where)
-    again = Wishes(digest=wishes.digest, sealed=wishes.sealed, cache=wishes.cache, format=wishes.format)
-    return handle_of(_reopened, (path, dec_mode, place, again), key)
-
-
-def _reopened(path: str, dec_mode: str, where: str, wishes: Wishes, key: Secret | None) -> Payloads:
-    return open_path(path, key, dec_mode, where, wishes).payloads()
-
-
-def open_set(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishes) -> OpenedSet:
+def open_set(path: str, key: AnySecret, dec_mode: str, where: str, options: IndexOptions) -> OpenFile:
     """Open the files that a listing names.
 
     Args:
@@ -86,7 +37,7 @@ def open_set(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishe
         key: of encrypted parts.
         dec_mode: their mode.
         where: `auto` or `memory`: each part has an index of its own.
-        wishes: how these are to be; `wishes.format` is the parts'.
+        options: how these are to be; `options.format` is the parts'.
 
     Raises:
         CorruptFile: the listing is none, leads out of its folder, or contradicts the files.
@@ -99,24 +50,30 @@ def open_set(path: str, key: AnySecret, dec_mode: str, where: str, wishes: Wishe
         raise ArgumentValueError(f"a set has an index for each part: index must be {AUTO!r} or {MEMORY!r}, not a path")
     homes = read_listing(path)
     files = sorted(set(homes.values()))
-    parts: list[Found] = []
+    parts: list[OpenFile] = []
     folder = _folder(path, files)
     try:
         for file in files:
             part = join(folder, file)
             if not is_url(part) and not os.path.exists(part):
                 raise MissingFile(f"{path}: its part {file} does not exist: get it, too")
-            parts.append(open_indexed(resolved(part), key, dec_mode, where, wishes))
-        indexes = [found.entries for found in parts]
+            parts.append(open_indexed(resolved(part), key, dec_mode, where, options))
+        indexes = [opened.index for opened in parts]
         _compare(path, homes, dict(zip(files, indexes, strict=True)))
     except BaseException:
-        for found in parts:
-            found.close()
+        for opened in parts:
+            opened.close()
         raise
-    whole = JoinedSource(path, [found.source for found in parts], local_files([path]))
+    whole = ConcatenatedSource(path, [opened.source for opened in parts], local_files([path]))
     numbers = {file: number for number, file in enumerate(files)}
-    entries = JoinedIndex(indexes, whole.bases, {name: numbers[file] for name, file in homes.items()})
-    return OpenedSet(whole, entries, joined(FORMATS[wishes.format], whole))
+    index = ConcatenatedIndex(indexes, whole.bases, {name: numbers[file] for name, file in homes.items()})
+    form = concatenated_format(FORMATS[options.format], whole)
+    return OpenFile(whole, form, index, handle=handle_of(_open_again, absolute(path), key, dec_mode, where, options))
+
+
+def _open_again(path: str, dec_mode: str, where: str, options: IndexOptions, key: Secret | None) -> OpenFile:
+    """`open_set`, called by a handle."""
+    return open_set(path, key, dec_mode, where, options)
 
 
 def parts_of(path: str) -> list[str]:

@@ -9,25 +9,23 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, WrongKey
-from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sources.base import BaseSource, BytesSource, Source
-from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, MODES, CipherKey, encryption_of
-from lazyckpt.sources.encryption.keys import OWN_MODE, AnySecret, LateKey
+from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, MAGIC_LENGTH, MODE_OF_MAGIC, MODES, CipherKey
+from lazyckpt.sources.encryption.keys import OWN_MODE, AnySecret, DeferredKey
 from lazyckpt.sources.local import open_local
-from lazyckpt.sources.origin import LocalOrigin, Origin
+from lazyckpt.sources.origin import Origin
 from lazyckpt.sources.paths import is_url
 
 CACHE_BYTES: Final = 256 * 2**20  # default size of the cache of decrypted blocks
-_MARK: Final = 4  # first bytes of a file, which identify its encryption
 
-__all__ = ["CACHE_BYTES", "BaseSource", "BytesSource", "Opened", "Source", "open_source", "reopen"]
+__all__ = ["CACHE_BYTES", "BaseSource", "BytesSource", "RawFile", "Source", "open_source", "reopen"]
 
 
-class Opened(NamedTuple):
-    """An opened file.
+class RawFile(NamedTuple):
+    """An open file with its bytes as they are on disk: encrypted, if it is.
 
     Attributes:
-        source: the bytes of the file, still encrypted if it is.
+        source: the bytes.
         origin: where it came from.
         lock: its key and mode; None for a plain file.
     """
@@ -36,21 +34,6 @@ class Opened(NamedTuple):
     origin: Origin
     lock: CipherKey | None
 
-    @property
-    def path(self) -> str:
-        """The path with all links resolved, or the URL."""
-        return self.origin.path
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether it is a remote object."""
-        return is_url(self.origin.path)
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """The fingerprint of the file when it was opened."""
-        return self.origin.fingerprint
-
 
 def open_source(
     path: str,
@@ -58,7 +41,7 @@ def open_source(
     dec_mode: str = DEFAULT_MODE,
     access: str = "auto",
     cache: int = CACHE_BYTES,
-) -> Opened:
+) -> RawFile:
     """Open a file, or an object at a URL, for random access.
 
     Args:
@@ -79,19 +62,19 @@ def open_source(
     """
     raw, origin, head = _open(path, access, cache)
     try:
-        return Opened(raw, origin, _lock(raw, head, key, dec_mode))
+        return RawFile(raw, origin, _lock(raw, head, key, dec_mode))
     except BaseException:
         raw.close()
         raise
 
 
-def reopen(opened: Opened) -> Opened:
+def reopen(opened: RawFile) -> RawFile:
     """Open the file that has this path now, with the same key; it may be a different file.
 
     Raises:
         MissingFile, UnreadableFile: there is nothing to read.
     """
-    raw, origin, _ = _open(opened.path, "auto", 0)
+    raw, origin, _ = _open(opened.origin.path, "auto", 0)
     return opened._replace(source=raw, origin=origin)
 
 
@@ -99,9 +82,8 @@ def _open(path: str, access: str, cache: int) -> tuple[Source, Origin, bytes]:
     """Choose and open the source for a path: the source, its origin, and its first bytes."""
     if is_url(path):
         raw, origin = _open_remote(path, cache)
-        return raw, origin, bytes(raw.read(0, min(_MARK, raw.size)))
-    local = open_local(path, access)
-    return local.source, LocalOrigin(path, local.status, local.fingerprint), local.head
+        return raw, origin, bytes(raw.read(0, min(MAGIC_LENGTH, raw.size)))
+    return open_local(path, access)
 
 
 def _open_remote(url: str, cache: int) -> tuple[Source, Origin]:
@@ -111,8 +93,8 @@ def _open_remote(url: str, cache: int) -> tuple[Source, Origin]:
 
 
 def _lock(raw: Source, head: bytes, key: AnySecret, mode_name: str) -> CipherKey | None:
-    found = encryption_of(head[:_MARK])
-    if isinstance(key, LateKey):
+    found = MODE_OF_MAGIC.get(head[:MAGIC_LENGTH])
+    if isinstance(key, DeferredKey):
         if found is None and key.insists and raw.size:
             raise _no_use(raw)
         key = None if found is None else key.of(raw.name, found.name)

@@ -37,21 +37,22 @@ class Source(Protocol):
     Attributes:
         name: the name in messages: a path or a URL.
         size: number of bytes.
-        window: how many bytes to fetch at once while headers are scanned. 0 means *addressable*: `read` of any range
-            copies nothing, and reads nothing until the bytes are used.
+        is_addressable: whether `read` of any range copies nothing, and reads nothing until the view is used.
+        window: how many bytes to fetch at once while headers are scanned; 0 if it is addressable.
         window_limit: how far the window may grow while headers are close together (0: it does not grow).
-        mark: the fingerprint of the version that was opened, for remote objects whose store has versions.
-        ahead: how many later headers to fetch together with one (0: none).
+        fingerprint: of the version that was opened, if the store names versions; None for all other sources.
+        prefetch_depth: how many later ranges to fetch together with one (0: none).
     """
 
     name: str
     size: int
+    is_addressable: bool
     window: int
     window_limit: int
-    ahead: int
+    prefetch_depth: int
 
     @property
-    def mark(self) -> Fingerprint | None:
+    def fingerprint(self) -> Fingerprint | None:
         """See `Source`."""
 
     @property
@@ -81,22 +82,22 @@ class Source(Protocol):
             ChangedFile: as for `read`.
         """
 
-    def expect(self, offset: int, length: int, alone: bool = False) -> None:
+    def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
         """Hint that all of this range will be read soon, so that it can be read from disk at once.
 
         `alone` hints that nothing around the range will be read next.
         """
 
-    def scattered(self, whether: bool) -> None:
+    def advise_random(self, whether: bool) -> None:
         """Hint that reads will be small and far apart (or no longer): no read-ahead."""
 
-    def private(self, offset: int, length: int) -> memoryview | None:
+    def map_private(self, offset: int, length: int) -> memoryview | None:
         """A writable, private view of a range, or None; writes never reach the source.
 
         Cost: one map of the range; only pages that are written to take memory.
         """
 
-    def release(self, offset: int, length: int) -> None:
+    def drop_pages(self, offset: int, length: int) -> None:
         """Hint that this range will not be read again soon, so that its pages may leave memory."""
 
     def close(self) -> None:
@@ -111,12 +112,13 @@ class BaseSource:
 
     name: str
     size: int
+    is_addressable: bool = False
     window: int = 4096
     window_limit: int = 0
-    ahead: int = 0
+    prefetch_depth: int = 0
 
     @property
-    def mark(self) -> Fingerprint | None:
+    def fingerprint(self) -> Fingerprint | None:
         """See `Source`."""
         return None
 
@@ -141,18 +143,18 @@ class BaseSource:
         for offset, destination in requests:
             self.read_into(offset, destination)
 
-    def expect(self, offset: int, length: int, alone: bool = False) -> None:
-        """See `Source.expect`."""
+    def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
+        """See `Source.prefetch`."""
 
-    def scattered(self, whether: bool) -> None:
-        """See `Source.scattered`."""
+    def advise_random(self, whether: bool) -> None:
+        """See `Source.advise_random`."""
 
-    def private(self, offset: int, length: int) -> memoryview | None:  # noqa: ARG002 (most sources have none)
-        """See `Source.private`."""
+    def map_private(self, offset: int, length: int) -> memoryview | None:  # noqa: ARG002 (most sources have none)
+        """See `Source.map_private`."""
         return None
 
-    def release(self, offset: int, length: int) -> None:
-        """See `Source.release`."""
+    def drop_pages(self, offset: int, length: int) -> None:
+        """See `Source.drop_pages`."""
 
     def close(self) -> None:
         """See `Source.close`."""
@@ -164,7 +166,7 @@ class BaseSource:
             )
 
     def _view(self, offset: int, length: int) -> memoryview:
-        data = room(length)
+        data = allocate(length)
         if length:
             self._fill(offset, data)
         return data.toreadonly()
@@ -173,7 +175,7 @@ class BaseSource:
         raise NotImplementedError
 
 
-def room(size: int) -> memoryview:
+def allocate(size: int) -> memoryview:
     """Allocate writable, uninitialised bytes. Cheaper than a bytearray: no zeroing, and huge pages from numpy."""
     return np.empty(size, np.uint8).data
 
@@ -189,6 +191,7 @@ def copy(destination: memoryview, data: memoryview) -> None:
 class BytesSource(BaseSource):
     """A source over bytes in memory. Addressable."""
 
+    is_addressable = True
     window = 0
 
     def __init__(self, data: bytes | bytearray | memoryview, name: str = "<bytes>") -> None:

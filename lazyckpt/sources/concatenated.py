@@ -12,7 +12,7 @@ from itertools import accumulate
 from lazyckpt.sources.base import BaseSource, LocalFile, Request, Source
 
 
-class JoinedSource(BaseSource):
+class ConcatenatedSource(BaseSource):
     """The parts, one after the other. Addressable if all parts are; a range across a border is copied.
 
     Attributes:
@@ -33,6 +33,7 @@ class JoinedSource(BaseSource):
         self._maps = tuple(maps)
         self.bases = (0, *accumulate(part.size for part in parts))[:-1]
         self.size = sum(part.size for part in parts)
+        self.is_addressable = all(part.is_addressable for part in parts)
         self.window = max((part.window for part in parts), default=0)
         self.window_limit = max((part.window_limit for part in parts), default=0)
 
@@ -55,21 +56,21 @@ class JoinedSource(BaseSource):
         for number, wanted in by_part.items():
             self.parts[number].read_many(wanted)
 
-    def expect(self, offset: int, length: int, alone: bool = False) -> None:
-        """See `Source.expect`."""
+    def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
+        """See `Source.prefetch`."""
         for number, inside, _, count in self._split(offset, length):
-            self.parts[number].expect(inside, count, alone)
+            self.parts[number].prefetch(inside, count, alone)
 
-    def private(self, offset: int, length: int) -> memoryview | None:
-        """See `Source.private`: only of a range in one part."""
+    def map_private(self, offset: int, length: int) -> memoryview | None:
+        """See `Source.map_private`: only of a range in one part."""
         for number, inside, _, count in self._split(offset, length):
-            return self.parts[number].private(inside, count) if count == length else None
+            return self.parts[number].map_private(inside, count) if count == length else None
         return None
 
-    def release(self, offset: int, length: int) -> None:
-        """See `Source.release`."""
+    def drop_pages(self, offset: int, length: int) -> None:
+        """See `Source.drop_pages`."""
         for number, inside, _, count in self._split(offset, length):
-            self.parts[number].release(inside, count)
+            self.parts[number].drop_pages(inside, count)
 
     def close(self) -> None:
         """See `Source.close`."""

@@ -21,14 +21,16 @@ import struct
 import sys
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from lazyckpt.errors import ChangedFile, ClosedCheckpoint
+from lazyckpt.errors import ChangedFile, ClosedCheckpoint, LazyCkptError
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.runtime import log
-from lazyckpt.runtime.os_errors import READ, os_errors, translated
+from lazyckpt.runtime.os_errors import READ, translated
 from lazyckpt.sources.base import BaseSource, BytesSource, LocalFile, Source
+from lazyckpt.sources.origin import ReplacedFile
 
 _MOST_PRIVATE_MAPS: Final = 128  # each holds a descriptor, and a process has about a thousand
 _WORTH_EXPECTING: Final = 2**20  # bytes from which one `madvise` call costs less than the page faults
@@ -82,6 +84,7 @@ def _advise(opened: mmap.mmap, advice: tuple[int, ...], start: int, size: int) -
 class MmapSource(BaseSource):
     """A file read through a read-only memory map. Addressable: reading copies nothing."""
 
+    is_addressable = True
     window = 0
 
     def __init__(self, name: str, descriptor: int, status: os.stat_result) -> None:
@@ -98,13 +101,20 @@ class MmapSource(BaseSource):
         self._private: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
         self._identity = (status.st_dev, status.st_ino)
 
+    def read(self, offset: int, length: int) -> memoryview:
+        """See `Source.read`."""
+        # As in the base class, but without the call of `_check`: every slice of a mapped value comes here.
+        if offset < 0 or length < 0 or offset + length > self.size:
+            self._check(offset, length)
+        return self._view(offset, length)
+
     @property
     def files(self) -> tuple[LocalFile, ...]:
         """See `Source.files`."""
         return (LocalFile(self.name, self._identity),)
 
-    def private(self, offset: int, length: int) -> memoryview | None:
-        """See `Source.private`. Each holds a descriptor, so only so many are given out at a time."""
+    def map_private(self, offset: int, length: int) -> memoryview | None:
+        """See `Source.map_private`. Each holds a descriptor, so only so many are given out at a time."""
         if self._map is None or len(self._private) >= _MOST_PRIVATE_MAPS:
             return None
         start = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
@@ -123,7 +133,7 @@ class MmapSource(BaseSource):
         self._private.add(made)
         return memoryview(made)[offset - start :]
 
-    def release(self, offset: int, length: int) -> None:
+    def drop_pages(self, offset: int, length: int) -> None:
         """Drop the pages of the range from this process; they stay in the page cache."""
         start = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
         pages = (offset + length - start) // mmap.PAGESIZE
@@ -146,7 +156,7 @@ class MmapSource(BaseSource):
             )
         return whole[offset : offset + length]
 
-    def expect(self, offset: int, length: int, alone: bool = False) -> None:
+    def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
         """Read and map all pages of a range in one call, not by a page fault for every 64 KiB.
 
         Needs Linux 5.14 or newer; older kernels ignore the hint.
@@ -165,8 +175,8 @@ class MmapSource(BaseSource):
         if alone:
             _advise(opened, _AS_EVER, 0, self.size)
 
-    def scattered(self, whether: bool) -> None:
-        """See `Source.scattered`: a page fault then reads one page, not hundreds of KiB around it."""
+    def advise_random(self, whether: bool) -> None:
+        """See `Source.advise_random`: a fault then reads one page, not the hundreds of KiB around it."""
         opened = self._map
         if opened is not None and hasattr(mmap, "MADV_RANDOM"):
             opened.madvise(mmap.MADV_RANDOM if whether else mmap.MADV_NORMAL)
@@ -240,28 +250,48 @@ class PreadSource(BaseSource):
         opened.fill(offset, destination, self)
 
 
-class Local(NamedTuple):
-    """An opened local file.
+class LocalOrigin(NamedTuple):
+    """See `Origin`, for a local file."""
 
-    Attributes:
-        source: the bytes of the file.
-        status: the result of `fstat` when it was opened.
-        head: its first bytes, up to 4 KiB.
-        sample: the hash of both ends (see `hash_of_ends`).
-    """
-
-    source: Source
+    path: str
     status: os.stat_result
-    head: bytes
-    sample: bytes
+    fingerprint: Fingerprint
+    version: str = ""
+    is_remote: bool = False
 
     @property
-    def fingerprint(self) -> Fingerprint:
-        """The fingerprint of the file when it was opened."""
-        return Fingerprint(self.status.st_size, self.status.st_mtime_ns, self.sample)
+    def mode(self) -> int:
+        """See `Origin.mode`."""
+        return self.status.st_mode & 0o777
+
+    def matches(self, fingerprint: Fingerprint) -> bool:
+        """See `Origin.matches`."""
+        return fingerprint == self.fingerprint
+
+    def check(self) -> None:
+        """See `Origin.check`."""
+        now = os.stat(self.path)
+        if (now.st_dev, now.st_ino) != (self.status.st_dev, self.status.st_ino):
+            raise ReplacedFile(self.path)
+        if (now.st_size, now.st_mtime_ns) != (self.status.st_size, self.status.st_mtime_ns):
+            raise ChangedFile(
+                "the file changed while it was being indexed; try again when it is written", file=self.path
+            )
+
+    def walking(self) -> AbstractContextManager[object]:
+        """See `Origin.walking`: reads of a map are checked by themselves."""
+        return nullcontext()
 
 
-def open_local(path: str, access: str = "auto") -> Local:
+class OpenLocalFile(NamedTuple):
+    """A local file that is open: its bytes, its origin, and its first bytes (up to 4 KiB)."""
+
+    source: Source
+    origin: LocalOrigin
+    head: bytes
+
+
+def open_local(path: str, access: str = "auto") -> OpenLocalFile:
     """Open a regular file for random access.
 
     Args:
@@ -274,17 +304,25 @@ def open_local(path: str, access: str = "auto") -> Local:
 
     Cost: one open, one stat, one map, and two reads of 4 KiB with `pread`: no page of the map is touched.
     """
-    with os_errors(path, READ, "the checkpoint file:"):
+    descriptor = -1
+    # Without `os_errors`: every open comes here, and seldom has an error to translate.
+    try:
         # O_NONBLOCK: opening a pipe would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise _not_regular(path, status.st_mode)
-            head = os.pread(descriptor, SAMPLED, 0)
-            last = os.pread(descriptor, SAMPLED, status.st_size - SAMPLED) if status.st_size > SAMPLED else head
-            return Local(_choose(path, descriptor, status, access), status, head, hash_of_ends(head, last))
-        finally:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _not_regular(path, status.st_mode)
+        head = os.pread(descriptor, SAMPLED, 0)
+        last = os.pread(descriptor, SAMPLED, status.st_size - SAMPLED) if status.st_size > SAMPLED else head
+        fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, hash_of_ends(head, last))
+        origin = LocalOrigin(path, status, fingerprint)
+        return OpenLocalFile(_choose(path, descriptor, status, access), origin, head)
+    except LazyCkptError:  # some of these are OSErrors, too
+        raise
+    except OSError as error:
+        raise translated(error, path, READ, "the checkpoint file:") from error
+    finally:
+        if descriptor >= 0:
             os.close(descriptor)
 
 

@@ -6,11 +6,9 @@ bytes; for a remote object its version in the place of the mtime.
 
 from __future__ import annotations
 
-import os
-from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, Protocol
+from contextlib import AbstractContextManager
+from typing import Protocol
 
-from lazyckpt.errors import ChangedFile
 from lazyckpt.model.entry import Fingerprint
 
 
@@ -26,6 +24,10 @@ class Origin(Protocol):
         """The path with all links resolved, or the URL."""
 
     @property
+    def is_remote(self) -> bool:
+        """Whether it is an object at a URL."""
+
+    @property
     def version(self) -> str:
         """The version of a remote object; empty for a local file, or if the store has none."""
 
@@ -37,7 +39,7 @@ class Origin(Protocol):
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of the file when it was opened. Cost: at most two small reads of a remote object."""
 
-    def bears(self, mark: Fingerprint) -> bool:
+    def matches(self, fingerprint: Fingerprint) -> bool:
         """Whether a fingerprint is the one of this file."""
 
     def check(self) -> None:
@@ -50,35 +52,3 @@ class Origin(Protocol):
 
     def walking(self) -> AbstractContextManager[object]:
         """A `with` block in which reads are not checked one by one, because `check` follows it."""
-
-
-class LocalOrigin(NamedTuple):
-    """The origin of a local file."""
-
-    path: str
-    status: os.stat_result
-    fingerprint: Fingerprint
-    version: str = ""
-
-    @property
-    def mode(self) -> int:
-        """See `Origin.mode`."""
-        return self.status.st_mode & 0o777
-
-    def bears(self, mark: Fingerprint) -> bool:
-        """See `Origin.bears`."""
-        return mark == self.fingerprint
-
-    def check(self) -> None:
-        """See `Origin.check`."""
-        now = os.stat(self.path)
-        if (now.st_dev, now.st_ino) != (self.status.st_dev, self.status.st_ino):
-            raise ReplacedFile(self.path)
-        if (now.st_size, now.st_mtime_ns) != (self.status.st_size, self.status.st_mtime_ns):
-            raise ChangedFile(
-                "the file changed while it was being indexed; try again when it is written", file=self.path
-            )
-
-    def walking(self) -> AbstractContextManager[object]:
-        """See `Origin.walking`: reads of a map are checked by themselves."""
-        return nullcontext()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
 _LOCAL: Final = re.compile(r"(?:file|local)://")
 _QUERY: Final = re.compile(r"(https?://[^?#\s'\"]*)[?#][^\s'\"]*")
+LISTING: Final = ".index.json"  # the end of a name that lists the files of a checkpoint
 # What web servers answer, as the system's error numbers.
 _STATUSES: Final = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT, 410: errno.ENOENT}
 _WEB: Final = re.compile(r"https?://")
@@ -44,12 +45,17 @@ def is_web(path: str) -> bool:
     return bool(_WEB.match(path))
 
 
-def shown(text: str) -> str:
+def is_listing(path: str) -> bool:
+    """Whether a name is that of the listing of a checkpoint in several files."""
+    return path.endswith(LISTING)
+
+
+def redact_url(text: str) -> str:
     """Remove the query from web addresses in a text: a signed URL is a key."""
     return _QUERY.sub(r"\1", text) if "://" in text else text
 
 
-def given(path: object, what: str = "a path is needed") -> str:
+def as_path(path: object, what: str = "a path is needed") -> str:
     """A path or URL argument as a string.
 
     Raises:
@@ -86,11 +92,13 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     try:
         import fsspec
     except ImportError:
-        raise ArgumentValueError(f"{shown(url)} is a URL, which needs fsspec: pip install 'lazyckpt[remote]'") from None
+        raise ArgumentValueError(
+            f"{redact_url(url)} is a URL, which needs fsspec: pip install 'lazyckpt[remote]'"
+        ) from None
     try:
         found: tuple[AbstractFileSystem, str] = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
-        raise ArgumentValueError(f"{shown(url)} cannot be opened: {shown(str(error))}") from None
+        raise ArgumentValueError(f"{redact_url(url)} cannot be opened: {redact_url(str(error))}") from None
     return found
 
 
@@ -109,7 +117,7 @@ def fs_errors(url: str) -> Iterator[None]:
     except LazyCkptError:
         raise
     except Exception as error:  # noqa: BLE001 (all of it is raised again)
-        raise translated(_as_os_error(error, url), shown(url), READ) from None
+        raise translated(_as_os_error(error, url), redact_url(url), READ) from None
 
 
 def _as_os_error(error: Exception, url: str) -> OSError:
@@ -118,18 +126,18 @@ def _as_os_error(error: Exception, url: str) -> OSError:
     number = _STATUSES.get(status, 0) if isinstance(status, int) else 0
     if not number and isinstance(error, OSError):
         number = number_of(error)
-    why = shown(str(error).replace(url, shown(url))) or "no reason was given"
+    why = redact_url(str(error).replace(url, redact_url(url))) or "no reason was given"
     return OSError(number, f"{type(error).__name__}: {why}")
 
 
-def on_this_machine(path: str, why: str) -> str:
+def require_local(path: str, why: str) -> str:
     """A local path, without `file://`.
 
     Raises:
         ArgumentValueError: it is a URL; the message gives the reason why a path is needed.
     """
     if is_url(path):
-        raise ArgumentValueError(f"{shown(path)} is a URL: {why}")
+        raise ArgumentValueError(f"{redact_url(path)} is a URL: {why}")
     local = _LOCAL.match(path)
     return path[local.end() :] if local else path
 
@@ -234,7 +242,7 @@ def upload(path: str, url: str) -> None:
     try:
         fs.put_file(path, inside)
     except Exception as error:  # noqa: BLE001 (raised again)
-        raise translated(_as_os_error(error, url), shown(url), WRITE) from None
+        raise translated(_as_os_error(error, url), redact_url(url), WRITE) from None
 
 
 def matches(pattern: str, endings: tuple[str, ...]) -> list[str]:

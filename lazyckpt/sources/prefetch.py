@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from lazyckpt.sources.base import Source, room
+from lazyckpt.sources.base import Source, allocate
 
 _TOLERANCE: Final = 16  # bytes by which two distances may differ and still match
 _SLACK: Final = 64  # bytes fetched before a predicted offset, in case the header comes earlier
@@ -51,7 +51,7 @@ def foreseen(steps: list[int], most: int) -> list[int]:
     return known[len(steps) :]
 
 
-class Foresight:
+class Prefetcher:
     """Fetches ranges of a source, some of them before they are requested."""
 
     def __init__(self, source: Source) -> None:
@@ -80,14 +80,14 @@ class Foresight:
     def _fetched(self, offset: int, length: int) -> memoryview:
         place, end = offset, offset + length
         ahead: list[tuple[int, memoryview]] = []
-        for step in foreseen(list(self._steps), self._source.ahead):
+        for step in foreseen(list(self._steps), self._source.prefetch_depth):
             place += step
             start = max(end, place - _SLACK)
             stop = min(place + self._source.window, self._source.size)
             if start < stop:
-                ahead.append((start, room(stop - start)))
+                ahead.append((start, allocate(stop - start)))
                 end = stop
-        run = room(length)
+        run = allocate(length)
         self._source.read_many([(offset, run), *ahead])
         self._ready = deque((start, data.toreadonly()) for start, data in ahead)
         return run.toreadonly()

@@ -54,7 +54,7 @@ def spans(wanted: list[tuple[int, int]], gap: int, longest: int) -> list[tuple[i
     return [(first, min(first + longest, stop)) for start, stop in runs for first in range(start, stop, longest)]
 
 
-class KeptRanges:
+class RangeCache:
     """LRU cache of fetched ranges, within a budget of bytes. Thread-safe."""
 
     def __init__(self, budget: int) -> None:

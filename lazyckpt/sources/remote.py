@@ -28,8 +28,8 @@ from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sources.base import BaseSource, Request
 from lazyckpt.sources.encryption.cipher import encryption_of
 from lazyckpt.sources.local import SAMPLED, hash_of_ends
-from lazyckpt.sources.paths import filesystem, fs_errors, shown
-from lazyckpt.sources.ranges import KeptRanges, spans
+from lazyckpt.sources.paths import filesystem, fs_errors, redact_url
+from lazyckpt.sources.ranges import RangeCache, spans
 
 HEAD_BYTES: Final = 2**16  # fetched when an object is opened
 WINDOW: Final = 2**13  # bytes fetched for one header …
@@ -105,7 +105,7 @@ class RemoteObject:
             MissingFile, UnreadableFile, ArgumentValueError: there is nothing to read.
         """
         self.path = url
-        self.name = shown(url)
+        self.name = redact_url(url)
         self._turn = threading.Lock()
         self._walks = 0
         self.facts = self._connect()
@@ -130,13 +130,15 @@ class RemoteObject:
             raise UnreadableFile(f"{self.name} cannot be read: the store does not report its size")
         return facts
 
+    is_remote = True
+
     @property
     def version(self) -> str:
         """See `Origin.version`."""
         return f"{self.facts.size} {self.facts.version}" if self.facts.version else ""
 
     @property
-    def mark(self) -> Fingerprint | None:
+    def version_fingerprint(self) -> Fingerprint | None:
         """The version as a fingerprint without a sample; None if there is none."""
         return Fingerprint(self.facts.size, _number(self.facts.version), bytes(16)) if self.facts.version else None
 
@@ -145,12 +147,12 @@ class RemoteObject:
         """See `Origin.fingerprint`: the version takes the place of the mtime."""
         return Fingerprint(self.facts.size, _number(self.facts.version), self._sample())
 
-    def bears(self, mark: Fingerprint) -> bool:
-        """See `Origin.bears`: by version; or by size and sample, for the index of an uploaded file."""
-        if mark.size != self.facts.size:
+    def matches(self, fingerprint: Fingerprint) -> bool:
+        """See `Origin.matches`: by version; or by size and sample, for the index of an uploaded file."""
+        if fingerprint.size != self.facts.size:
             return False
         known = _number(self.facts.version)
-        return (known != 0 and mark.mtime_ns == known) or mark.sample == self._sample()
+        return (known != 0 and fingerprint.mtime_ns == known) or fingerprint.sample == self._sample()
 
     def check(self) -> None:
         """See `Origin.check`. Cost: one request."""
@@ -261,18 +263,18 @@ class RemoteSource(BaseSource):
 
     window = WINDOW
     window_limit = WINDOW_LIMIT
-    ahead = AT_ONCE
+    prefetch_depth = AT_ONCE
 
     def __init__(self, remote: RemoteObject, budget: int) -> None:
         self.name = remote.name
         self.size = remote.facts.size
         self._remote: RemoteObject | None = remote
-        self._kept = KeptRanges(budget)
+        self._kept = RangeCache(budget)
 
     @property
-    def mark(self) -> Fingerprint | None:
-        """See `Source.mark`."""
-        return self._open().mark
+    def fingerprint(self) -> Fingerprint | None:
+        """See `Source.fingerprint`."""
+        return self._open().version_fingerprint
 
     def read_many(self, requests: Iterable[Request]) -> None:
         """See `Source.read_many`. Cost: up to 128 MiB of memory in addition to the destinations."""

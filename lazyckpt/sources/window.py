@@ -1,9 +1,9 @@
 """Indexable bytes over a source, for code that parses headers.
 
-`look(source)` returns an object that can be indexed (`b[i]`, `b[i:j]`) as if the whole source were in memory. For an
-addressable source that is a view of all of it. For other sources it is a `Window`, which fetches `source.window` bytes
-at a time and keeps the last fetch, so that a scan costs about one read for each header and reads no payload. While
-headers are so close together that the next one begins where the last fetch ended, fetches grow, up to
+`as_buffer(source)` returns an object that can be indexed (`b[i]`, `b[i:j]`) as if the whole source were in memory. For
+an addressable source that is a view of all of it. For other sources it is a `Window`, which fetches `source.window`
+bytes at a time and keeps the last fetch, so that a scan costs about one read for each header and reads no payload.
+While headers are so close together that the next one begins where the last fetch ended, fetches grow, up to
 `source.window_limit`. While they are far apart, the next headers are predicted and fetched together, if the source
 asks for that (see `prefetch`).
 """
@@ -14,7 +14,7 @@ from bisect import bisect_right
 from typing import overload
 
 from lazyckpt.sources.base import Source
-from lazyckpt.sources.prefetch import Foresight
+from lazyckpt.sources.prefetch import Prefetcher
 
 
 class Window:
@@ -25,7 +25,7 @@ class Window:
         self._start = 0
         self._run = memoryview(b"")
         self._reach = source.window
-        self._foresight = Foresight(source) if source.ahead else None
+        self._prefetcher = Prefetcher(source) if source.prefetch_depth else None
 
     def __len__(self) -> int:
         return self._source.size
@@ -69,23 +69,23 @@ class Window:
         length = min(max(needed, self._reach), self._source.size - offset)
         if length < needed:
             raise IndexError(offset)
-        if self._foresight is None or close:
+        if self._prefetcher is None or close:
             self._run = self._source.read(offset, length)
         else:
-            self._run = self._foresight.run(offset, needed, length)
+            self._run = self._prefetcher.run(offset, needed, length)
         self._start = offset
         return 0
 
 
-def look(source: Source) -> memoryview | Window:
+def as_buffer(source: Source) -> memoryview | Window:
     """The whole source as an indexable object.
 
     Cost: none here; a `Window` reads `source.window` bytes or more for each index outside the last range.
     """
-    return source.read(0, source.size) if source.window == 0 else Window(source)
+    return source.read(0, source.size) if source.is_addressable else Window(source)
 
 
-class Patch:
+class SparseBuffer:
     """Ranges of a source that have been read, indexable by source offsets."""
 
     def __init__(self, pieces: list[tuple[int, memoryview]]) -> None:
@@ -93,9 +93,9 @@ class Patch:
         self._pieces = pieces
         self._offsets = [offset for offset, _ in pieces]
 
-    def moved(self, by: int) -> Patch:
+    def moved(self, by: int) -> SparseBuffer:
         """The same ranges, with `by` added to each offset."""
-        return Patch([(offset + by, piece) for offset, piece in self._pieces])
+        return SparseBuffer([(offset + by, piece) for offset, piece in self._pieces])
 
     def run_at(self, position: int) -> tuple[memoryview, int]:
         """The range that contains a position, and its offset; an empty range if there is none."""

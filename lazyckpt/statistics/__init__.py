@@ -1,1 +1,1 @@
-"""Values in a few numbers: measured a piece at a time, gathered in a table."""
+"""Statistics of values: computed a piece at a time, and collected in a table."""

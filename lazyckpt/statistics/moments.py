@@ -1,6 +1,6 @@
-"""Numbers in a few numbers: measured a piece at a time, pieces put together exactly enough. Pure.
+"""Count, extremes, mean, variance and norm of numbers that come in pieces. Pure functions.
 
-Sums are float64, of blocks that stay in the processor's cache. Mean and spread of two parts are put together by the
+Sums are float64, over blocks that fit into the processor's cache. Means and variances of two parts are combined by the
 formula of Chan, Golub and LeVeque, which loses nothing to cancellation however large the mean is. Minimum and maximum
 of integers are exact integers.
 """
@@ -15,27 +15,27 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-SPAN: Final = 8  # pieces that are put together before they are added to those before them
+SPAN: Final = 8  # pieces that are combined before they are added to the total
 _BLOCK: Final = 2**16  # elements: half a MiB of float64
-_LONGEST_ROW: Final = 4096  # elements, above which numpy adds up the squares of a row otherwise than alone
+_LONGEST_ROW: Final = 4096  # elements; above, numpy sums the squares of a row in another order than those of an array
 Number = int | float
 Array = npt.NDArray[Any]
 
 
 class Moments(NamedTuple):
-    """What is known of some numbers. NaN and infinities are counted and take no part in `mean`, `spread`, `square`.
+    """The moments of some numbers. NaNs and infinities are counted, and left out of `mean`, `spread` and `square`.
 
     Attributes:
-        count: how many numbers, all of them.
-        finite: how many of them are neither NaN nor infinite.
-        low: the smallest but for NaN (an infinity counts); None if there is none, and of complex numbers.
-        high: the largest, likewise.
-        mean: of the finite ones.
+        count: number of all numbers.
+        finite: number of those that are neither NaN nor infinite.
+        low: the smallest, NaN aside (an infinity counts); None for complex numbers, and if there is none.
+        high: the largest, in the same way.
+        mean: of the finite numbers.
         spread: the sum of squared distances from the mean.
         square: the sum of squares.
-        zeros: how many are zero.
-        nan: how many are NaN.
-        inf: how many are infinite.
+        zeros: number of zeros.
+        nan: number of NaNs.
+        inf: number of infinities.
     """
 
     count: int = 0  # type: ignore[assignment]  # as numpy and everybody calls it
@@ -51,7 +51,7 @@ class Moments(NamedTuple):
 
     @property
     def std(self) -> float:
-        """Standard deviation of the finite numbers (of all that there are, not of a sample)."""
+        """Standard deviation of the finite numbers, as a whole population."""
         return math.sqrt(self.spread / self.finite) if self.finite else math.nan
 
     @property
@@ -69,7 +69,7 @@ def measure(pieces: Iterable[Array]) -> Moments:
     Args:
         pieces: arrays of one numeric dtype, of any shape.
 
-    Cost: a few passes over each piece while it is in the cache; some MiB of memory.
+    Cost: a few passes over each piece while it is in the cache; a few MiB of memory.
     """
     total, room = NOTHING, _Room()
     with np.errstate(invalid="ignore", over="ignore"):  # of infinities, and of squares too large for float64
@@ -81,12 +81,12 @@ def measure(pieces: Iterable[Array]) -> Moments:
 
 
 def measure_each(values: Array) -> list[Moments]:
-    """The moments of each of many small arrays: bit for bit what `measure` gives for each.
+    """The moments of each of many small arrays: to the last bit those that `measure` gives for each.
 
     Args:
-        values: of shape (how many, *shape), none of them empty.
+        values: an array of shape (number of arrays, *shape); none is empty.
 
-    Cost: a few passes over some hundred of them while they are in the cache; some MiB of memory.
+    Cost: a few passes over some hundred arrays while they are in the cache; a few MiB of memory.
     """
     rows, room, found = values.reshape(len(values), -1), _Room(), list[Moments]()
     size = rows.shape[1]
@@ -100,7 +100,7 @@ def measure_each(values: Array) -> list[Moments]:
 
 
 def measure_by_spans(pieces: Iterable[Array]) -> Moments:
-    """The same of pieces without end, `SPAN` at a time: bit for bit what spans give that are measured elsewhere.
+    """The moments of any number of pieces, `SPAN` at a time: to the last bit those of spans measured separately.
 
     Args:
         pieces: as for `measure`, none of them empty.
@@ -112,7 +112,7 @@ def measure_by_spans(pieces: Iterable[Array]) -> Moments:
 
 
 def together(one: Moments, two: Moments) -> Moments:
-    """The moments of all numbers of both."""
+    """The moments of two parts combined."""
     if not one.count or not two.count:
         return two if not one.count else one
     finite = one.finite + two.finite
@@ -130,10 +130,10 @@ def together(one: Moments, two: Moments) -> Moments:
 
 
 class _Room:
-    """Memory that blocks take turns in.
+    """A float64 buffer that blocks reuse.
 
-    dask has its workers give back to the system what is freed (`MALLOC_TRIM_THRESHOLD_`): new memory for every block
-    would be new pages for every block, and take four times as long.
+    dask makes its workers return freed memory to the system (`MALLOC_TRIM_THRESHOLD_`). New memory for every block
+    would mean new pages for every block, which takes four times as long.
     """
 
     def __init__(self) -> None:
@@ -142,8 +142,8 @@ class _Room:
         self._marks = np.empty(_BLOCK, np.bool_)
 
     def wide(self, block: Array) -> npt.NDArray[np.float64]:
-        """The same numbers in float64, until the next block's."""
-        if block.dtype.kind not in "biuf":  # of ml_dtypes, which come to float64 by float32
+        """The numbers in float64; valid until the next call."""
+        if block.dtype.kind not in "biuf":  # of ml_dtypes, which converts to float64 through float32
             block = self._filled(self._narrow, block)
         return self._filled(self._wide, block)
 
@@ -200,7 +200,7 @@ def _of_rows(rows: Array, room: _Room) -> list[Moments]:
 
 
 def _finite(wide: npt.NDArray[np.float64], size: int, low: Number | None, high: Number | None, room: _Room) -> Moments:
-    """Of one or more finite numbers, which are overwritten."""
+    """The moments of one or more finite numbers, which are overwritten."""
     zeros = room.zeros(wide)
     square = _square(wide)
     mean = float(wide.sum()) / size
@@ -209,7 +209,7 @@ def _finite(wide: npt.NDArray[np.float64], size: int, low: Number | None, high: 
 
 
 def _square(numbers: npt.NDArray[np.float64]) -> float:
-    """The sum of squares; not by BLAS, whose threads are in the way of those that read."""
+    """The sum of squares. Not by BLAS, whose threads compete with those that read."""
     return float(np.einsum("i,i->", numbers, numbers))
 
 

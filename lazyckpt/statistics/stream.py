@@ -1,4 +1,4 @@
-"""Statistics of many values of a file: in file order, a few MiB in memory, on threads where that pays."""
+"""Statistics of many values of a file: in file order, with a few MiB in memory, on threads if there is enough work."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from lazyckpt.model.dtypes import BY_NUMPY_NAME
 from lazyckpt.model.entry import MAP, MAP_PARTS, REFUSED, STRING, TENSOR, Entry
-from lazyckpt.model.tensor_runs import FEWEST, neighbours, stretch_of
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.model.tensor_runs import FEWEST, neighbours, run_of
+from lazyckpt.reading.reader import Reader
 from lazyckpt.runtime.workers import Progress, worker_count
 from lazyckpt.statistics.moments import NOTHING, measure, measure_by_spans, measure_each
 from lazyckpt.statistics.table import Row, Statistics
@@ -21,23 +21,23 @@ Known = Any  # an Entry, or a value in memory
 
 
 def statistics_of(
-    payloads: Payloads, known: dict[str, Known], workers: int | None = None, progress: Progress | None = None
+    payloads: Reader, known: dict[str, Known], workers: int | None = None, progress: Progress | None = None
 ) -> Statistics:
     """Measure values.
 
     Args:
-        payloads: where the values of entries come from.
+        payloads: reads the values of entries.
         known: name -> entry, or value in memory (an array, or a list of arrays).
-        workers: threads; None for as many as pay.
+        workers: number of threads; None to choose by the amount of data.
         progress: called as `progress(done, total)` with byte counts, after each value.
 
     Returns:
-        A row for each tensor and for each array of a map, in the order of `known`. What is no number has a row that
-        says why it was not measured.
+        A row for each tensor and for each array of a map, in the order of `known`. A value without numbers has a row
+        that says why it was not measured.
 
-    Cost: reads every value once, in file order. A tensor of any size takes some MiB of memory a thread; a map is held
-    whole. Of an encrypted file values are taken together up to 64 MiB, so that each block is decrypted once, but for
-    those at borders, which may be twice.
+    Cost: reads every value once, in file order. A tensor of any size needs a few MiB of memory per thread; a map is
+    held in memory. In an encrypted file values are grouped up to 64 MiB, so that each block is decrypted once, and
+    those at the borders of groups up to twice.
     """
     order = sorted(known.items(), key=lambda item: item[1].place if isinstance(item[1], Entry) else -1)
     sizes = [value.stored if isinstance(value, Entry) else getattr(value, "nbytes", 0) for _, value in order]
@@ -53,8 +53,8 @@ def statistics_of(
     return Statistics(row for name in known for row in found[name])
 
 
-def rows_in_order(payloads: Payloads, order: list[tuple[str, Known]], workers: int) -> Iterator[list[Row]]:
-    """The rows of each value, with reads shared where that pays."""
+def rows_in_order(payloads: Reader, order: list[tuple[str, Known]], workers: int) -> Iterator[list[Row]]:
+    """The rows of each value; values that share a block or a request are read together."""
     if not payloads.is_addressable:
         for batch in _batches(order):
             yield from _of_batch(payloads, batch)
@@ -70,29 +70,29 @@ def rows_in_order(payloads: Payloads, order: list[tuple[str, Known]], workers: i
 
 
 def _neighbours(order: list[tuple[str, Known]]) -> Iterator[list[tuple[str, Known]]]:
-    """Small tensors that follow one another in the file together, all else alone."""
+    """Group small tensors that follow one another in the file; every other value is alone."""
     items = iter(order)
     for is_entry, run in groupby((value for _, value in order), lambda value: isinstance(value, Entry)):
         for group in neighbours(run) if is_entry else ([value] for value in run):
             yield list(islice(items, len(group)))
 
 
-def _of_neighbours(payloads: Payloads, group: list[tuple[str, Known]]) -> list[list[Row]]:
-    """The rows of each; those of tensors that are alike are measured together."""
+def _of_neighbours(payloads: Reader, group: list[tuple[str, Known]]) -> list[list[Row]]:
+    """The rows of each tensor; those of one dtype and shape are measured together."""
     if len(group) < FEWEST:
         return [rows_of(payloads, name, value) for name, value in group]
-    stretch = stretch_of([value for _, value in group])
-    proven, others = payloads.proven(stretch)
+    tensor_run = run_of([value for _, value in group])
+    proven, others = payloads.proven(tensor_run)
     rows = {number: rows_of(payloads, group[number][0], entry) for number, entry in others.items()}
-    for alike, values in proven:
-        for number, moments in zip(alike.numbers, measure_each(values), strict=True):
-            rows[number] = [Row(group[number][0], alike.dtype.name, alike.shape, moments)]
-    payloads.release(stretch)
+    for uniform, values in proven:
+        for number, moments in zip(uniform.numbers, measure_each(values), strict=True):
+            rows[number] = [Row(group[number][0], uniform.dtype.name, uniform.shape, moments)]
+    payloads.drop_pages(tensor_run)
     return [rows[number] for number in range(len(group))]
 
 
 def _batches(order: list[tuple[str, Known]]) -> Iterator[list[tuple[str, Known]]]:
-    """Neighbours that are fetched together; what is too large for that, alone."""
+    """Group neighbours to be fetched together; a value that is too large is alone."""
     batch: list[tuple[str, Known]] = []
     size = 0
     for item in order:
@@ -106,7 +106,7 @@ def _batches(order: list[tuple[str, Known]]) -> Iterator[list[tuple[str, Known]]
         yield batch
 
 
-def _of_batch(payloads: Payloads, batch: list[tuple[str, Known]]) -> Iterator[list[Row]]:
+def _of_batch(payloads: Reader, batch: list[tuple[str, Known]]) -> Iterator[list[Row]]:
     together = len(batch) > 1
     wanted = [value for _, value in batch if isinstance(value, Entry) and value.kind in (TENSOR, MAP)]
     fetched = iter(payloads.values(wanted) if together else ())
@@ -117,7 +117,7 @@ def _of_batch(payloads: Payloads, batch: list[tuple[str, Known]]) -> Iterator[li
             yield rows_of(payloads, name, value)
 
 
-def rows_of(payloads: Payloads, name: str, value: Known) -> list[Row]:
+def rows_of(payloads: Reader, name: str, value: Known) -> list[Row]:
     """The rows of one value: see `statistics_of`."""
     if not isinstance(value, Entry):
         return rows_in_memory(name, value)
@@ -130,11 +130,11 @@ def rows_of(payloads: Payloads, name: str, value: Known) -> list[Row]:
 
 
 def rows_in_memory(name: str, value: Any) -> list[Row]:
-    """The rows of a value in memory: of an array one, of a list of arrays one each, of others why there is none."""
+    """The rows of a value in memory: one for an array, one per array of a list, else the reason why there is none."""
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "OSUMm":
             return [Row(name, str(value.dtype), value.shape, NOTHING, "no numbers")]
-        dtype = BY_NUMPY_NAME.get(value.dtype.name, value.dtype)  # what no checkpoint holds is measured, too
+        dtype = BY_NUMPY_NAME.get(value.dtype.name, value.dtype)  # dtypes that no checkpoint holds are measured, too
         return [Row(name, str(dtype), value.shape, measure([value]))]
     if isinstance(value, list) and value and all(isinstance(part, np.ndarray) for part in value):
         labels = MAP_PARTS if len(value) == len(MAP_PARTS) else range(len(value))

@@ -24,10 +24,10 @@ Where = str | os.PathLike[str]
 
 
 class Row(NamedTuple):
-    """One value in numbers.
+    """The statistics of one value.
 
     Attributes:
-        name: the parameter's; of an array of a map with `[keys]`, `[values]` or `[status]` behind it.
+        name: of the parameter; `[keys]`, `[values]` or `[status]` is appended for an array of a map.
         dtype: MindSpore's name.
         shape: the dimensions.
         moments: the numbers (see `Moments`).
@@ -41,12 +41,12 @@ class Row(NamedTuple):
     skipped: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """All columns; those that mean nothing here are None."""
+        """All columns; None where a column does not apply."""
         return {column: read(self) for column, read in COLUMNS.items()}
 
 
 def _number(read: Callable[[Moments], Any], needs: str = "finite") -> Callable[[Row], Any]:
-    """A column that is None where there are no numbers that it could be of."""
+    """A column that is None if there are no numbers to compute it from."""
     return lambda row: None if row.skipped or not getattr(row.moments, needs) else read(row.moments)
 
 
@@ -74,9 +74,9 @@ _LEFT: Final = {"name", "dtype", "shape"}
 
 
 class Statistics(Sequence[Row]):
-    """Rows, one a value, in the order that was asked for. Immutable.
+    """A table of statistics: one row per value, in the order of the request. Immutable.
 
-    `min` and `max` ignore NaN; `mean`, `std` and `norm` are of the finite numbers; `nan` and `inf` count the others.
+    `min` and `max` ignore NaN; `mean`, `std` and `norm` use the finite numbers; `nan` and `inf` count the others.
     """
 
     def __init__(self, rows: Iterable[Row]) -> None:
@@ -89,7 +89,7 @@ class Statistics(Sequence[Row]):
         return iter(self._rows)
 
     def __getitem__(self, key: Any) -> Any:
-        """A row by its name or place; a slice gives a table."""
+        """A row by its name or its ordinal; a slice gives a table."""
         if isinstance(key, slice):
             return Statistics(self._rows[key])
         if isinstance(key, str):
@@ -104,10 +104,10 @@ class Statistics(Sequence[Row]):
 
         Args:
             by: a column.
-            descending: largest first; None for numbers so and words not.
+            descending: largest first; None to sort numbers so, and words the other way.
 
         Raises:
-            ArgumentValueError: there is no such column.
+            ArgumentValueError: the column does not exist.
         """
         if by not in COLUMNS:
             raise ArgumentValueError(f"there is no column {by!r}; one of {', '.join(COLUMNS)} is needed")
@@ -128,10 +128,10 @@ class Statistics(Sequence[Row]):
         """A JSON list of objects; infinities are the strings `inf` and `-inf`.
 
         Args:
-            path: a file to write it to, whole or not at all; None to return it.
+            path: a file to write it to, atomically; None to return it.
 
         Raises:
-            MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. What was there stays.
+            MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. An old file stays.
         """
         return _given(json.dumps(self.plain(), indent=1, ensure_ascii=False), path)
 
@@ -140,13 +140,13 @@ class Statistics(Sequence[Row]):
         return [{key: _jsonable(value) for key, value in row.to_dict().items()} for row in self._rows]
 
     def to_csv(self, path: Where | None = None) -> str | None:
-        """A table with a heading; shapes as `2x3`, empty cells for what is not known.
+        """CSV with a heading; shapes as `2x3`, and empty cells where a column does not apply.
 
         Args:
-            path: a file to write it to, whole or not at all; None to return it.
+            path: a file to write it to, atomically; None to return it.
 
         Raises:
-            MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. What was there stays.
+            MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. An old file stays.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -186,7 +186,7 @@ class Statistics(Sequence[Row]):
 
     def _lines(self) -> list[str]:
         cells = [list(PRINTED), *self._cells()]
-        widths = [max(len(row[place]) for row in cells) for place in range(len(PRINTED))]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(PRINTED))]
         return [
             "  ".join(
                 f"{cell:<{width}}" if column in _LEFT else f"{cell:>{width}}"

@@ -1,1 +1,1 @@
-"""What people look at: trees, tables and pictures of values, from what is known of them. Imports no checkpoint."""
+"""Trees, tables and plots, made of entries and values. Knows no `Checkpoint`."""

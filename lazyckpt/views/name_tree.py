@@ -1,4 +1,4 @@
-"""Names as a tree: split at dots, numbered siblings that are alike folded into one, totals at each node. Pure.
+"""Build a tree of names: split at dots, fold identical numbered siblings, sum at each node. Pure functions.
 
     model.layers.0.attention.weight           model                    97 parameters, 1.5 GiB
     model.layers.0.mlp.weight                   layers
@@ -7,8 +7,8 @@
     model.norm.weight                               mlp.weight
                                                 norm.weight
 
-Siblings are alike when their names differ in a number at their end and all below them has the same names, dtypes,
-shapes and sizes. A branch that does not fork is one node (`attention.weight`).
+Siblings are folded if their names differ only in a number at the end, and everything below them has the same names,
+dtypes, shapes and sizes. A branch that does not fork is one node (`attention.weight`).
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-ITSELF: Final = "(itself)"  # the value of a name that others begin with
-DEEPEST: Final = 24  # components; what follows stays in one
+ITSELF: Final = "(itself)"  # label of a value whose name is also a prefix of others
+DEEPEST: Final = 24  # components; the rest of a name stays one component
 _NUMBERED: Final = re.compile(r"(.*?)(0|[1-9][0-9]{0,14})", re.DOTALL)
-_RANGES: Final = 3  # written out before only the first and the last number are
+_RANGES: Final = 3  # ranges; with more, only the first and the last number are shown
 
 
 class Leaf(NamedTuple):
-    """One value, or several that are only known together.
+    """One value, or several that were counted together.
 
     Attributes:
-        dtype: of its elements, in words.
-        shape: in words.
+        dtype: of its elements, as text.
+        shape: as text.
         nbytes: of all.
-        note: what else is to be said.
-        amount: how many.
+        note: a remark, or empty.
+        amount: number of values.
     """
 
     dtype: str
@@ -46,14 +46,14 @@ class Node(NamedTuple):
     """A node of the finished tree.
 
     Attributes:
-        label: what its name adds to its parent's; of folded siblings the range of numbers.
-        amount: values at and below it, of all folded siblings together.
+        label: the part of the name below its parent; for folded siblings the range of numbers.
+        amount: number of values at and below it, in all folded siblings together.
         nbytes: their bytes.
         dtype: of a leaf, else empty.
-        shape: of a leaf (of one of those folded), else empty.
-        note: what else is to be said.
-        alike: how many siblings are folded here.
-        children: in the order of the file.
+        shape: of a leaf (of one of the folded ones), else empty.
+        note: a remark, or empty.
+        alike: number of siblings folded here.
+        children: in file order.
     """
 
     label: str
@@ -67,7 +67,7 @@ class Node(NamedTuple):
 
 
 class _Draft:
-    """A node on its way: children by label, and the value that has just this name."""
+    """A node under construction: children by label, and the value of exactly this name."""
 
     __slots__ = ("children", "leaves")
 
@@ -77,7 +77,7 @@ class _Draft:
 
 
 def grow(leaves: Iterable[tuple[str, Leaf]], label: str = "") -> Node:
-    """The tree of named leaves. Several leaves may have one name. Cost: O(leaves), some microseconds each."""
+    """The tree of named leaves. Several leaves may have one name. Cost: a few microseconds per leaf."""
     top = _Draft()
     for name, leaf in leaves:
         here = top
@@ -114,14 +114,14 @@ def _folded(nodes: Sequence[Node], seen: dict[object, int]) -> list[Node]:
 
 
 def _numbered(label: str) -> tuple[str, int | None, str]:
-    """A label as what stands before its number, the number, and what stands after it (a branch that does not fork)."""
+    """Split a label into the text before its number, the number, and the text after it (in an unforked branch)."""
     first, dot, rest = label.partition(".")
     found = _NUMBERED.fullmatch(first)
     return (found[1], int(found[2]), dot + rest) if found else (label, None, "")
 
 
 def _likeness(node: Node, seen: dict[object, int]) -> int:
-    """A number that nodes share when they are alike in all but their own label."""
+    """A number that is equal for nodes that differ only in their own label."""
     below = tuple((child.label, _likeness(child, seen)) for child in node.children)
     return seen.setdefault((node.amount, node.nbytes, node.dtype, node.shape, node.note, node.alike, below), len(seen))
 
@@ -142,7 +142,7 @@ def _times(node: Node, by: int) -> Node:
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers in few characters: `0–3,7`; of more than three ranges only the ends: `0…62`."""
+    """Ascending numbers as short text: `0–3,7`; more than three ranges give only the ends: `0…62`."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
@@ -155,17 +155,17 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 def pruned(root: Node, *, depth: int | None = None, rows: int, breadth: int) -> Node:
-    """A tree with few enough rows to be shown: wide levels are cut, deep ones left out; totals stay.
+    """A tree small enough to show: wide levels are cut, and deep ones left out; totals stay.
 
     Args:
         root: the whole tree.
-        depth: levels below the root; None for as many as there is room for.
-        rows: nodes in all, the root not counted.
-        breadth: children of a node.
+        depth: levels below the root; None for as many as fit.
+        rows: maximum number of nodes, without the root.
+        breadth: maximum number of children of a node.
 
     Returns:
-        The same root. A node whose children are left out has none, and still its totals; of children that are cut the
-        last one stands for all the others.
+        The new root. A node whose children are left out keeps its totals. Where children are cut, the last one
+        represents all the others.
     """
     shown: dict[int, int] = {}  # by identity: how many children
     queue = deque([(root, 0)])
@@ -193,5 +193,5 @@ def _kept(node: Node, shown: dict[int, int]) -> Node:
 
 
 def size_of_tree(node: Node) -> int:
-    """How many nodes there are below one."""
+    """The number of nodes below one."""
     return sum(1 + size_of_tree(child) for child in node.children)

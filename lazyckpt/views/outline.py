@@ -1,4 +1,4 @@
-"""From what is known of values (entries, values in memory, groups that were counted) to a tree. Reads no payload."""
+"""Build a tree from entries, values in memory, or counted groups. Reads no payload."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import numpy as np
 
 from lazyckpt.display import human_size
 from lazyckpt.index import Index
-from lazyckpt.index.name_groups import CUT, NUMBER, Group
+from lazyckpt.index.name_groups import CUT, NUMBER, Group, tally
 from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Entry
 from lazyckpt.parameter import Parameter
 from lazyckpt.views.name_tree import Leaf, Node, grow
 
-EXACT: Final = 20_000  # parameters up to which each is looked at
-MOST_SHAPES: Final = 12  # of summarised values, above which shapes are only counted
+EXACT: Final = 20_000  # parameters; above, they are counted in groups
+MOST_SHAPES: Final = 12  # of summarised values; above, shapes are only counted
 EDITED: Final = "in memory"
 _KINDS: Final = {STRING: "str", MAP: "map", REFUSED: "refused"}
 LARGEST: Final = 10
 
 
 class Outline(NamedTuple):
-    """What a tree shows.
+    """A tree, and the facts for its headline.
 
     Attributes:
-        root: of the whole tree; its label is what was opened.
-        is_exact: whether each name stands in it; else numbers in names are `*`, and totals are right all the same.
-        edited: how many values are in memory only.
-        removed: how many of the file's names were taken out.
+        root: of the whole tree; its label is the name of the file.
+        is_exact: whether it has every name; otherwise numbers in names are `*`, and totals are still exact.
+        edited: number of values that are only in memory.
+        removed: number of the file's names that were taken out.
     """
 
     root: Node
@@ -38,15 +38,15 @@ class Outline(NamedTuple):
     removed: int = 0
 
     def headline(self) -> str:
-        """The tree in a few words: what is shown and how much it is."""
+        """The totals in a few words."""
         root = self.root
-        told = [f"{root.amount:,} {'value' if root.amount == 1 else 'values'}", human_size(root.nbytes)]
-        told += [f"{self.edited:,} set in memory"] if self.edited else []
-        told += [f"{self.removed:,} taken out"] if self.removed else []
-        return " · ".join(told)
+        parts = [f"{root.amount:,} {'value' if root.amount == 1 else 'values'}", human_size(root.nbytes)]
+        parts += [f"{self.edited:,} set in memory"] if self.edited else []
+        parts += [f"{self.removed:,} taken out"] if self.removed else []
+        return " · ".join(parts)
 
     def remark(self) -> str:
-        """What must be known to read the tree, or nothing."""
+        """An explanation for readers of a summarised tree; empty for an exact one."""
         if self.is_exact:
             return ""
         return (
@@ -56,7 +56,7 @@ class Outline(NamedTuple):
 
 
 def of_values(label: str, known: Iterable[tuple[str, Entry | Any]], *, removed: int = 0) -> Outline:
-    """The outline of names with their entries or, where they are in memory, their values."""
+    """The outline of names with their entries, or their values in memory."""
     edited = 0
 
     def leaves() -> Iterable[tuple[str, Leaf]]:
@@ -78,25 +78,25 @@ def of_groups(label: str, groups: Iterable[Group], added: Iterable[tuple[str, An
 
 
 def of_index(label: str, index: Index, prefix: str = "") -> Outline:
-    """The outline of a file, whether or not its parameters can be loaded.
+    """The outline of a file, including parameters that cannot be loaded.
 
     Args:
-        label: what to call it.
-        index: the file's.
+        label: the label of the root.
+        index: of the file.
         prefix: only names that begin with it.
     """
     if prefix:
         found = index.with_prefix(prefix)
         if len(found) > EXACT:
-            return of_groups(label, index.tally(only={place for _, place in found}))
+            return of_groups(label, tally(index, only={place for _, place in found}))
         return of_values(label, ((name, index.at(place)) for name, place in found))
     if len(index) > EXACT:
-        return of_groups(label, index.tally())
+        return of_groups(label, tally(index))
     return of_values(label, ((entry.name, entry) for entry in index.entries()))
 
 
 def leaf_of(value: Entry | Any) -> Leaf:
-    """What a tree shows of an entry, or of a value in memory."""
+    """The leaf for an entry, or for a value in memory."""
     if isinstance(value, Entry):
         return _leaf_of_entry(value)
     if isinstance(value, Parameter):
@@ -122,7 +122,7 @@ def _leaf_of_entry(entry: Entry) -> Leaf:
 
 
 def _leaves_of_groups(groups: Iterable[Group]) -> Iterator[tuple[str, Leaf]]:
-    """A leaf for each group; one for all of a name and dtype that have too many shapes."""
+    """A leaf for each group; groups of one name and dtype with too many shapes share a leaf."""
     alike: dict[tuple[str, str], list[Group]] = {}
     for group in groups:
         dtype = group.dtype.name if group.dtype is not None else _KINDS.get(group.kind, group.kind)
@@ -146,8 +146,8 @@ def summary_of(outline: Outline, known: Iterable[tuple[str, Any]] | None) -> dic
     """Counts and bytes of an outline.
 
     Args:
-        outline: of everything.
-        known: names with their entries or values, of which the largest are told; None to leave them out.
+        outline: the whole outline.
+        known: names with their entries or values, to list the largest; None to leave those out.
     """
     root = outline.root
     dtypes: dict[str, dict[str, int]] = {}

@@ -1,4 +1,4 @@
-"""`ckpt.plot`: what a picture needs, gathered; drawn by `plots`, which is imported when a picture is asked for."""
+"""`ckpt.plot`: collects the data for a plot; `plots`, which draws it, is imported on first use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.model.entry import TENSOR, Entry
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import Reader
 from lazyckpt.runtime.optional import optional_import
 from lazyckpt.statistics.stream import rows_of
 from lazyckpt.statistics.table import Statistics
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class Plots:
-    """Pictures of a checkpoint: matplotlib Figures, which a notebook shows and `savefig` writes. Needs matplotlib."""
+    """Plots of a checkpoint, as matplotlib Figures, which notebooks show and `savefig` writes. Needs matplotlib."""
 
     def __init__(
         self,
         outline: Callable[[], Outline],
         peek: Callable[[str], Any],
         stats: Callable[[Iterable[str] | None], Statistics],
-        payloads: Payloads,
+        payloads: Reader,
     ) -> None:
         """Not for users: see `Checkpoint.plot`."""
         self._outline = outline
@@ -36,7 +36,7 @@ class Plots:
         self._payloads = payloads
 
     def sizes(self) -> Figure:
-        """A treemap of where the bytes are. Reads no value.
+        """A treemap of sizes in bytes. Reads no value.
 
         Raises:
             MissingPackage: matplotlib is not installed.
@@ -47,12 +47,12 @@ class Plots:
         return plots.sizes_picture(self._outline())
 
     def hist(self, name: str) -> Figure:
-        """How the numbers of one tensor are distributed.
+        """A histogram of the numbers of one tensor.
 
         Raises:
             MissingPackage: matplotlib is not installed.
-            KeyError: there is no such name.
-            ArgumentTypeError: it is no tensor.
+            KeyError: the name does not exist.
+            ArgumentTypeError: it is not a tensor.
 
         Cost: reads the value twice, a few MiB at a time.
         """
@@ -69,14 +69,14 @@ class Plots:
         return plots.hist_picture(name, row.dtype, row.shape, row.moments, self._pieces(value))
 
     def norms(self, names: Iterable[str] | None = None) -> Figure:
-        """The L2 norms of values in the order of the file.
+        """The L2 norms of values, in file order.
 
         Args:
             names: which; None for all.
 
         Raises:
             MissingPackage: matplotlib is not installed.
-            KeyError: a name is not there; nothing is read then.
+            KeyError: a name does not exist; nothing is read then.
 
         Cost: reads each value once, as `Checkpoint.stats`.
         """

@@ -1,6 +1,6 @@
-"""Pictures: where the bytes are, how values are distributed, how large they are. The one place that needs matplotlib.
+"""Plots with matplotlib: a treemap of sizes, a histogram of values, L2 norms.
 
-Figures stand alone: no window opens, no global setting is read or changed but matplotlib's own defaults.
+Figures are independent of pyplot: no window opens, and no global setting is changed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DPI: Final = 110
 INK: Final = "#24292f"
 FAINT: Final = "#6e7781"
 RULE: Final = "#d8dee4"
-# Dark enough for white text (contrast 4.5 and more), and told apart by people who do not see all colours.
+# Dark enough for white text (contrast of 4.5 and more), and distinct for people with colour blindness.
 COLOURS: Final = ("#2f6db3", "#b3541e", "#3f7d3a", "#8250df", "#a13d63", "#0b7285", "#7d5a00", "#57606a")
 BINS: Final = 80
 BARS: Final = 40  # values above which norms are points
@@ -71,14 +71,14 @@ def sizes_picture(outline: Outline) -> Picture:
 
 
 def hist_picture(name: str, dtype: str, shape: tuple[int, ...], moments: Moments, pieces: Iterable[Array]) -> Picture:
-    """A histogram of a value's finite numbers; of complex ones, of their magnitudes.
+    """A histogram of a value's finite numbers, or of the magnitudes of complex ones.
 
     Args:
         name: the value's.
-        dtype: its type, in words.
+        dtype: its type, as text.
         shape: its dimensions.
-        moments: what is known of its numbers.
-        pieces: the numbers, a piece at a time: they are read once.
+        moments: its moments.
+        pieces: its numbers, a piece at a time; they are read once.
     """
     told = [dtype, shape_text(shape), *_in_words(moments)]
     if not moments.finite:
@@ -108,7 +108,7 @@ def hist_picture(name: str, dtype: str, shape: tuple[int, ...], moments: Moments
 
 
 def norms_picture(label: str, rows: Sequence[Row]) -> Picture:
-    """L2 norms in the order of the file: a bar each, or points coloured by the ends of names where there are many."""
+    """L2 norms in file order, as bars, or if there are many, as points coloured by the ends of names."""
     known = [row for row in rows if not row.skipped and row.moments.count]
     if not known:
         figure, axes = _empty(3.6, label)
@@ -189,7 +189,7 @@ def _draw(axes: Axes, node: Node, box: Box, colour: str, level: int) -> None:
 
 
 def _label(axes: Axes, node: Node, box: Box, *, one_line: bool = False) -> None:
-    """Name and size inside a rectangle, as much of them as fits; nothing if that is too little to tell."""
+    """Name and size inside a rectangle, as far as they fit; nothing if too little would fit."""
     size = 7.5
     unit = size / 72 / (7.6 / 100)  # height of a character in the picture's own units
     fits = int((box.width - 1.2) / (unit * _CHARACTER))
@@ -210,7 +210,7 @@ def _label(axes: Axes, node: Node, box: Box, *, one_line: bool = False) -> None:
 
 
 def _edges(dtype: str, moments: Moments) -> npt.NDArray[np.float64]:
-    """Borders of bins: whole numbers where there are few, else from the smallest to the largest finite number."""
+    """The borders of the bins: whole numbers if there are few, else from the smallest to the largest finite number."""
     low, high = _bounds(moments)
     if _is_whole(dtype, moments):
         return np.arange(low - 0.5, high + 1.0)
@@ -228,7 +228,7 @@ def _is_whole(dtype: str, moments: Moments) -> bool:
 
 
 def _bounds(moments: Moments) -> tuple[float, float]:
-    """Where a histogram begins and ends: the bounds, or (with infinities, or of complex numbers) some deviations."""
+    """The range of a histogram: the extremes, or (with infinities, or for complex numbers) a few deviations."""
     if moments.low is not None and moments.high is not None and math.isfinite(moments.low + moments.high):
         return float(moments.low), float(moments.high)
     if isinstance(moments.mean, complex):
@@ -293,7 +293,7 @@ def _end(name: str) -> str:
 
 
 def _cut(text: str, longest: int = _LONGEST_TITLE) -> str:
-    """A text that fits; of a long one the end, which tells more than the beginning."""
+    """The text, cut to fit; its end is kept, which says more than the beginning."""
     shown = printable(text)
     return shown if len(shown) <= longest else f"…{shown[-longest:]}"
 

@@ -18,7 +18,7 @@ _LONGEST_LABEL: Final = 100
 
 
 class Line(NamedTuple):
-    """One node: guides, label, dtype, shape, size, share of the whole, and what else is to be said."""
+    """One line of a tree: guides, label, dtype, shape, size, share of the whole, and a remark."""
 
     guide: str
     label: str
@@ -73,7 +73,7 @@ class TreeView:
         return tree_html(self._outline, self._depth)
 
     def to_dict(self) -> dict[str, Any]:
-        """The tree as plain data, to the depth that was asked for; nothing else is cut."""
+        """The tree as plain data, to the requested depth; nothing else is cut."""
         root = self._outline.root
         return {
             "exact": self._outline.is_exact,

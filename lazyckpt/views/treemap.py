@@ -1,7 +1,7 @@
-"""A treemap's layout: rectangles whose areas are to each other as sizes are. Pure.
+"""The layout of a treemap: rectangles with areas proportional to sizes. Pure functions.
 
-The algorithm is that of Bruls, Huizing and van Wijk, "Squarified treemaps": a row of rectangles along the shorter side
-of the room that is left takes the next size as long as that makes its worst rectangle more like a square.
+The algorithm is that of Bruls, Huizing and van Wijk, "Squarified treemaps": a row of rectangles is laid along the
+shorter side of the remaining area, and takes the next size as long as that makes its worst rectangle more square.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ class Box(NamedTuple):
     height: float
 
     def inset(self, by: float, top: float = 0.0) -> Box:
-        """A smaller one inside, `by` away from each side and a further `top` from the upper one."""
+        """A smaller rectangle inside: `by` from each side, and a further `top` from the upper one."""
         width, height = max(0.0, self.width - 2 * by), max(0.0, self.height - 2 * by - top)
         return Box(self.x + by, self.y + by, width, height)
 
 
 def squarified(sizes: Sequence[float], room: Box) -> list[Box]:
-    """A rectangle for each size, which together fill the room.
+    """A rectangle for each size, which together fill an area.
 
     Args:
-        sizes: none negative; a size of 0 gets a rectangle without area. Largest first looks best.
-        room: what is filled.
+        sizes: not negative; a size of 0 gets a rectangle without area. Largest first looks best.
+        room: the area to fill.
 
     Returns:
         Rectangles in the order of `sizes`.
@@ -49,7 +49,7 @@ def squarified(sizes: Sequence[float], room: Box) -> list[Box]:
 
 
 def _row(areas: Sequence[float], first: int, side: float) -> int:
-    """How many areas from `first` on make the best row along a side."""
+    """The number of areas from `first` on that make the best row along a side."""
     if side <= 0:
         return len(areas) - first
     taken = 1
@@ -72,7 +72,7 @@ def _worst(total: float, low: float, high: float, side: float) -> float:
 
 
 def _placed(areas: Sequence[float], room: Box) -> tuple[list[Box], Box]:
-    """Rectangles of a row along the shorter side, and the room that is left."""
+    """The rectangles of a row along the shorter side, and the remaining area."""
     total = sum(areas)
     boxes: list[Box] = []
     if room.width >= room.height:

@@ -1,1 +1,1 @@
-"""From values to files: what is to be written, how each format writes it, and how the file comes to its place."""
+"""Write values to files: items, the encoders of each format, and atomic replacement."""

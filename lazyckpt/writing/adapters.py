@@ -1,4 +1,4 @@
-"""From whatever stands for a parameter's value to what is written of it."""
+"""Turn values of any supported type into items to be written."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ __all__ = ["content_of", "item_of", "stored"]
 
 
 def item_of(name: str, value: Any) -> Item:
-    """What is written of a value.
+    """The item for a value.
 
     Args:
-        name: as it will stand in the file.
+        name: the name in the new file.
         value: a Parameter (ours or MindSpore's), a Tensor of MindSpore or torch, a numpy array or scalar, a bool, int
             or float, a str, or a list of a map's three arrays.
 
@@ -57,7 +57,7 @@ def content_of(value: Any) -> Content:
     """The content of a value that is an array of some kind.
 
     Raises:
-        ArgumentTypeError: it is none, or has a dtype that cannot be written.
+        ArgumentTypeError: it is not an array, or its dtype cannot be written.
     """
     if isinstance(value, Parameter):
         return array_content(value.asnumpy())
@@ -78,13 +78,13 @@ def _three(value: list[Any]) -> list[Any]:
 
 
 def is_tensor(value: object) -> bool:
-    """Whether a value is a Parameter of ours, or a Parameter or Tensor of MindSpore's."""
+    """Whether a value is our Parameter, or MindSpore's Parameter or Tensor."""
     theirs = _mindspore()
     return isinstance(value, Parameter) or (theirs is not None and theirs.is_tensor(value))
 
 
 def is_parameter(value: object) -> bool:
-    """Whether a value is a Parameter, ours or MindSpore's."""
+    """Whether a value is a Parameter of ours or of MindSpore."""
     theirs = _mindspore()
     return isinstance(value, Parameter) or (theirs is not None and theirs.is_parameter(value))
 
@@ -108,12 +108,12 @@ def _of_torch(value: Any) -> Content | None:
         return None
     try:
         return array_content(torch.to_array(value))
-    except (TypeError, RuntimeError) as error:  # no dtype of numpy's, sparse, without data
+    except (TypeError, RuntimeError) as error:  # a dtype that numpy lacks, a sparse tensor, or one without data
         raise ArgumentTypeError(str(error)) from None
 
 
 def _mindspore() -> Any:
-    """Our leaf for MindSpore's tensors if the program has imported it (else no value can be one), or None."""
+    """Our module for MindSpore's tensors, if the program has imported MindSpore (otherwise no value can be one)."""
     if "mindspore" not in sys.modules:
         return None
     leaf: ModuleType

@@ -1,7 +1,7 @@
-"""A MindSpore `.ckpt`, written item by item; what is written is told as the entries that a walk would find.
+"""Encode a MindSpore `.ckpt` item by item, yielding the entries that a walk over the file would find.
 
 A tensor of more than 512 MiB is written in slices, as MindSpore does: several Values of one name, each with the whole
-shape. Unlike MindSpore's, an empty tensor is written too.
+shape. Unlike in MindSpore, empty tensors are written, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lazyckpt.model.entry import MAP, STRING, TENSOR, Array, Entry, Extent, Plai
 from lazyckpt.writing.items import MAP_ARRAYS, Content, Item
 from lazyckpt.writing.sink import Sink
 
-LONGEST_VALUE: Final = 2**31 - 2**16  # bytes of a Value that protobuf can hold, with room for its header
+LONGEST_VALUE: Final = 2**31 - 2**16  # bytes of content in one protobuf message, with room for its header
 _TYPE_OF_STRINGS: Final = "str"
 
 
@@ -35,11 +35,11 @@ def write(
     """Write a whole stream, and yield each item's entry once it is written.
 
     Args:
-        sink: where to.
-        items: in order, no name twice, all checked (`check`).
-        align: each tensor's content begins at a multiple of so many bytes of the stream.
-        crc: end with the checksum that the sink has kept.
-        slice_size: bytes of content of a slice; None for 512 MiB.
+        sink: receives the bytes.
+        items: in order, with distinct names, all checked by `check`.
+        align: start each tensor's content at a multiple of so many bytes of the stream.
+        crc: end with the checksum that the sink has computed.
+        slice_size: maximum bytes of content in a slice; None for 512 MiB.
     """
     for item in items:
         yield _map(sink, item) if item.kind == MAP else _tensor(sink, item, align, slice_size or SLICE)
@@ -51,10 +51,10 @@ def write(
 
 
 def check(item: Item) -> None:
-    """Refuse what the format cannot hold.
+    """Check that the format can hold an item.
 
     Raises:
-        ArgumentValueError: the name is no Unicode, or the value too long for the format.
+        ArgumentValueError: the name is not valid Unicode, or the value does not fit.
     """
     try:
         item.name.encode()
@@ -94,7 +94,7 @@ def _tensor(sink: Sink, item: Item, align: int, slice_size: int) -> Plain | Entr
                 left = next(pieces)
             sink.write(left[:length])
             left, length = left[length:], length - len(left[:length])
-    for left in pieces:  # to its end, where its source may find that it is damaged
+    for left in pieces:  # exhaust it: only at its end the source may find that it is damaged
         sink.write(left)
     if item.kind == TENSOR and content.dtype is not None and len(extents) == 1:
         return Plain(tag, content.dtype, content.shape, *extents[0], start, sink.position)

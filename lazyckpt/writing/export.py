@@ -1,4 +1,4 @@
-"""Writing a checkpoint's values to other files: which, under what names, as what type, in what form."""
+"""Write a checkpoint's values to other files: selected, renamed, converted, in either format."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lazyckpt.runtime import log
 from lazyckpt.runtime.workers import Progress
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, MODES, CipherKey
 from lazyckpt.sources.encryption.keys import Secret
-from lazyckpt.sources.paths import on_this_machine
-from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, How, save, save_set
+from lazyckpt.sources.paths import require_local
+from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, WriteOptions, save, save_set
 from lazyckpt.writing.items import Item, cast
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
 from lazyckpt.writing.targets import Inputs, Permission, check_targets
@@ -25,8 +25,8 @@ _MINDSPORE: Final = {"format": "ms"}
 Rename = Mapping[str, str] | Callable[[str], str]
 
 
-class Export(NamedTuple):
-    """How values are to be written: see `Checkpoint.save`."""
+class ExportOptions(NamedTuple):
+    """Options of `Checkpoint.save`."""
 
     format: str | None = None
     rename: Rename | None = None
@@ -42,16 +42,16 @@ class Export(NamedTuple):
 
 
 def export(
-    path: str | os.PathLike[str], names: Collection[str], item: Callable[[str, str], Item], wanted: Export,
+    path: str | os.PathLike[str], names: Collection[str], item: Callable[[str, str], Item], wanted: ExportOptions,
     metadata: Mapping[str, str], inputs: Inputs,
 ) -> list[str]:  # fmt: skip
     """Write values to a file, or to a set of them.
 
     Args:
-        path: where.
-        names: which, in order.
-        item: makes an item of a name, to be written under another.
-        wanted: how.
+        path: the file.
+        names: the values, in order.
+        item: makes the item for a name, given the name in the new file.
+        wanted: options.
         metadata: of a safetensors file.
         inputs: the files that the values come from.
 
@@ -64,11 +64,11 @@ def export(
     target = os.fspath(path)
     if not isinstance(target, str):
         raise ArgumentTypeError(f"a path is a string, not {type(target).__name__}")
-    target = on_this_machine(target, SAVED_HERE)
+    target = require_local(target, SAVED_HERE)
     form = format_of(target, wanted.format)
     lock = lock_of(wanted.enc_key, wanted.enc_mode) if wanted.enc_key is not None else None
     items = _Items(names, item, wanted.rename, None if wanted.dtype is None else float_dtype(wanted.dtype))
-    how = How(form, lock, wanted.crc_check, wanted.align, wanted.mode, metadata)
+    how = WriteOptions(form, lock, wanted.crc_check, wanted.align, wanted.mode, metadata)
 
     def allowed(paths: Sequence[str]) -> None:
         loses = wanted.dtype is not None and any(map(inputs.hold, paths)) and items.narrows()
@@ -84,28 +84,28 @@ def export(
 
 
 def inherited(metadata: Mapping[str, str]) -> Mapping[str, str]:
-    """What a new file says of itself unless told otherwise: what the old one says, but for how that was saved."""
+    """The default metadata of a new file: a copy of the old file's, without the flag of how that one was saved."""
     return {name: text for name, text in metadata.items() if name != REMOVE_REDUNDANCY} or _MINDSPORE
 
 
 def format_of(path: str, given: str | None) -> str:
-    """The format to write: the one that is given, else the one that the file's name ends in.
+    """The format to write: the given one, or else that of the file extension.
 
     Raises:
-        ArgumentValueError: there is no such format, or the name tells none.
+        ArgumentValueError: the format is unknown, or the extension is.
     """
-    told = given if given is not None else next((form for form in FORMAT_NAMES if path.endswith(f".{form}")), None)
-    if told not in FORMAT_NAMES:
+    chosen = given if given is not None else next((form for form in FORMAT_NAMES if path.endswith(f".{form}")), None)
+    if chosen not in FORMAT_NAMES:
         what = f"format {given!r}" if given is not None else f"format of {path!r}"
         raise ArgumentValueError(f"the {what} is unknown: it must be 'ckpt' or 'safetensors'")
-    return told
+    return chosen
 
 
 def lock_of(key: Secret, mode: str) -> CipherKey:
-    """What encrypts with a key.
+    """The key and mode to encrypt with.
 
     Raises:
-        ArgumentValueError: there is no such mode, or no key of it has that length.
+        ArgumentValueError: the mode is unknown, or the length of the key does not fit it.
     """
     if mode not in MODES:
         raise ArgumentValueError(f"Encrypt failed: enc_mode must be one of {', '.join(MODES)}, not {mode!r}")
@@ -113,10 +113,10 @@ def lock_of(key: Secret, mode: str) -> CipherKey:
 
 
 def float_dtype(name: str) -> DType:
-    """A floating-point dtype by its name, in whatever case.
+    """A floating-point dtype by its name, in upper or lower case.
 
     Raises:
-        ArgumentValueError: there is none of this name.
+        ArgumentValueError: the name is unknown.
     """
     floats = {dtype.name.lower(): dtype for dtype in DTYPES.values() if _is_float(dtype)}
     found = floats.get(str(name).lower())
@@ -126,7 +126,7 @@ def float_dtype(name: str) -> DType:
 
 
 class _Items(Collection[Item]):
-    """Items, made anew each time they are walked, so that a million of them take no memory."""
+    """A collection that makes its items on each iteration, so that a million of them take no memory."""
 
     def __init__(
         self, names: Collection[str], item: Callable[[str, str], Item], rename: Rename | None, dtype: DType | None
@@ -170,7 +170,7 @@ class _Items(Collection[Item]):
 
 
 def _is_float(dtype: DType | None) -> bool:
-    """Whether values of a type may be converted; 8 bits and less mean something only with a scale beside them."""
+    """Whether values of a dtype may be converted. Floats of 8 bits and less need a scale to mean anything."""
     return dtype is not None and dtype.bits >= 16 and "Float" in dtype.name
 
 

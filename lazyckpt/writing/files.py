@@ -1,9 +1,9 @@
-"""Files of values, written whole or not at all, each with its index.
+"""Write files of values atomically, each with its index.
 
-Strategy: everything that can be refused is refused before the first byte is written. A file is written under a private
-name, one piece in memory at a time, synced, and renamed over what was there: whoever has the old file mapped keeps it.
-Its index is written along, from what the writer knows (a safetensors file's from its header), and takes its place right
-after the file; if that fails, only the index is lost.
+Strategy: all checks are made before the first byte is written. A file is written under a private name, with one piece
+in memory at a time, synced, and renamed over the old one: processes that have the old file mapped keep it. The index is
+written at the same time, from what the writer knows (for safetensors, from the header), and is renamed right after the
+file; if that fails, only the index is lost.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from lazyckpt.errors import (
 from lazyckpt.formats import find
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import locations
-from lazyckpt.index.records import Meta
+from lazyckpt.index.footer import Meta
 from lazyckpt.model.entry import MAP, Fingerprint
 from lazyckpt.runtime.atomic_write import atomic_write, file_errors, temporary
 from lazyckpt.runtime.workers import Progress
 from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.local import open_local
 from lazyckpt.writing import ckpt, safetensors
-from lazyckpt.writing.items import Count, Item, Items
-from lazyckpt.writing.sidecar import Follower, following
+from lazyckpt.writing.items import Item, Items, WriteProgress
+from lazyckpt.writing.sidecar import SidecarBuilder, open_sidecar_builder
 from lazyckpt.writing.sink import EncryptingSink, PlainSink
 
 SAVED_HERE: Final = "files are written on this machine: give a path, then upload what was written"
 READ_ONLY: Final = 0o400  # MindSpore's mode for what it saves
 ALIGNMENT: Final = 64
 MOST_ALIGNMENT: Final = 4096
-SET_SUFFIX: Final = ".index.json"  # of the file that names the parts of a set, as others call it
+SET_SUFFIX: Final = ".index.json"  # of the file that lists the parts of a set, as in other tools
 _CHECKS: Final = {"ckpt": ckpt.check, "safetensors": safetensors.check}
 _BATCH: Final = 4096  # entries
 _BUFFER: Final = 2**20
 
 
-class How(NamedTuple):
-    """How a file is to be written.
+class WriteOptions(NamedTuple):
+    """Options for writing a file.
 
     Attributes:
         format: `ckpt` or `safetensors`.
         lock: the key and the mode to encrypt with, or None.
         crc: whether to store a checksum.
-        align: bytes to a multiple of which contents are brought.
+        align: start contents at multiples of so many bytes.
         mode: permission bits.
         metadata: of a safetensors file.
     """
@@ -64,32 +64,32 @@ class How(NamedTuple):
     metadata: Mapping[str, str] = MappingProxyType({})
 
 
-def save(path: str, items: Items, how: How, progress: Progress | None = None) -> None:
+def save(path: str, items: Items, how: WriteOptions, progress: Progress | None = None) -> None:
     """Write one file.
 
     Args:
-        path: where; links are followed.
+        path: the file; links are followed.
         items: in order.
         how: format and options.
         progress: called as `progress(done, total)` with bytes of contents.
 
     Raises:
         ArgumentValueError: the format cannot hold an item, two items have one name, or options contradict each other.
-        MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. What was there stays.
+        MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. An old file stays.
     """
     check(items, how)
-    _save(path, Count(_reads(items, how), progress).of(items), how)
+    _save(path, WriteProgress(_reads(items, how), progress).of(items), how)
 
 
 def save_set(
-    path: str, items: Items, how: How, limit: int, progress: Progress | None = None,
+    path: str, items: Items, how: WriteOptions, limit: int, progress: Progress | None = None,
     allowed: Callable[[Sequence[str]], object] = lambda _: None,
 ) -> list[str]:  # fmt: skip
-    """Write a file, or as many parts as it takes that none has more than `limit` bytes of contents (or one value).
+    """Write one file, or parts of at most `limit` bytes of contents each (or one value, if that is larger).
 
-    Parts are named `<stem>-00001-of-00003.<ending>` and listed in `<path>.index.json`, which is written last. If that
-    fails, the parts go again; a process that is killed leaves those that it had finished, each of them whole, and no
-    listing. They are replaced when the same set is saved again.
+    Parts are named `<stem>-00001-of-00003.<ending>` and listed in `<path>.index.json`, which is written last. On an
+    error the parts are removed. A process that is killed leaves the parts it had finished, each complete, and no
+    listing; they are replaced when the same set is saved again.
 
     Args:
         path: where.
@@ -103,7 +103,7 @@ def save_set(
         The files written.
 
     Raises:
-        ArgumentValueError: as `save`; or there is a set of this name.
+        ArgumentValueError: as `save`; or a set of this name exists.
     """
     check(items, how)
     parts = _divided(items, limit)
@@ -117,7 +117,7 @@ def save_set(
     stem, ending = os.path.splitext(path)
     names = [f"{stem}-{number:05}-of-{len(parts):05}{ending}" for number in range(1, len(parts) + 1)]
     allowed([*names, listing])
-    count = Count(_reads(items, how), progress)
+    count = WriteProgress(_reads(items, how), progress)
     new = [name for name in names if not os.path.exists(name)]
     made: list[str] = []
     try:
@@ -135,8 +135,8 @@ def save_set(
     return [*made, listing]
 
 
-def check(items: Items, how: How) -> None:
-    """Refuse what cannot be written, or could not be read again.
+def check(items: Items, how: WriteOptions) -> None:
+    """Check that items can be written, and read again.
 
     Raises:
         ArgumentTypeError, ArgumentValueError: see `save`.
@@ -168,9 +168,9 @@ def check(items: Items, how: How) -> None:
             )
 
 
-def _save(path: str, items: Items, how: How) -> None:
+def _save(path: str, items: Items, how: WriteOptions) -> None:
     path = os.path.realpath(path)
-    with file_errors(path), temporary(path) as made, following(path, how.mode, how.lock) as index:
+    with file_errors(path), temporary(path) as made, open_sidecar_builder(path, how.mode, how.lock) as index:
         with open(made.path, "r+b", buffering=_BUFFER) as file:
             facts, frames = _WRITERS[how.format](file, items, how, index)
         index.finish(facts, frames)
@@ -178,9 +178,9 @@ def _save(path: str, items: Items, how: How) -> None:
         index.commit()
 
 
-def _write_ckpt(file: BinaryIO, items: Items, how: How, index: Follower) -> tuple[Meta, bytes | None]:
+def _write_ckpt(file: BinaryIO, items: Items, how: WriteOptions, index: SidecarBuilder) -> tuple[Meta, bytes | None]:
     sink = PlainSink(file, crc=how.crc) if how.lock is None else EncryptingSink(file, how.lock)
-    # Encrypted contents are decrypted into memory of their own, which is aligned anyway.
+    # Encrypted contents are decrypted into new memory, which is aligned anyway.
     written = ckpt.write(sink, items, align=how.align if how.lock is None else 1, crc=how.crc)
     while batch := list(islice(written, _BATCH)):
         index.add(batch)
@@ -190,7 +190,7 @@ def _write_ckpt(file: BinaryIO, items: Items, how: How, index: Follower) -> tupl
     return Meta(_fingerprint(file)), None
 
 
-def _write_safetensors(file: BinaryIO, items: Items, how: How, index: Follower) -> tuple[Meta, None]:
+def _write_safetensors(file: BinaryIO, items: Items, how: WriteOptions, index: SidecarBuilder) -> tuple[Meta, None]:
     order = sorted(items, key=lambda item: item.place)
     placed = safetensors.layout(order)
     metadata = safetensors.described(order, how.metadata)
@@ -214,16 +214,16 @@ _WRITERS: Final = {"ckpt": _write_ckpt, "safetensors": _write_safetensors}
 def _fingerprint(file: BinaryIO) -> Fingerprint:
     local = open_local(file.name)
     local.source.close()
-    return local.fingerprint
+    return local.origin.fingerprint
 
 
-def _reads(items: Items, how: How) -> int:
-    """Bytes of contents that will be read: twice, where a header holds a checksum of what follows it."""
+def _reads(items: Items, how: WriteOptions) -> int:
+    """Bytes of contents that will be read: twice the size, if the header holds a checksum of the contents."""
     return sum(item.nbytes for item in items) * (2 if how.crc and how.format == "safetensors" else 1)
 
 
 def _divided(items: Items, limit: int) -> list[list[Item]]:
-    """Items in as few runs as keep each within the limit, in order."""
+    """Items in as few runs as possible, each within the limit, in order."""
     parts: list[list[Item]] = [[]]
     size = 0
     for item in items:
@@ -239,7 +239,7 @@ def _write_json(path: str, data: object) -> None:
     text = json.dumps(data, indent=2, ensure_ascii=False)
     try:
         content = text.encode()
-    except UnicodeEncodeError:  # the name of a file is no UTF-8: it is escaped, and read as it was
+    except UnicodeEncodeError:  # a file name that is not UTF-8: escaped in JSON, and the same after reading
         content = json.dumps(data, indent=2).encode()
     with open(path, "wb") as file:
         file.write(content + b"\n")

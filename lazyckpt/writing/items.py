@@ -1,7 +1,7 @@
-"""What is to be written: a name, and one array (three for a map) whose bytes come a piece at a time.
+"""Items to be written: a name, and one array (three for a map) whose bytes come in pieces.
 
-Strategy: an item knows its header's facts at once and its content on request, so that a file of any size is written
-with one piece in memory. Where the content comes from is closed over: an array, a value of another checkpoint, a
+Strategy: an item has the facts for its header now and its content on request, so that a file of any size is written
+with one piece in memory. The source of the content is hidden in a closure: an array, a value of another checkpoint, a
 framework's tensor.
 """
 
@@ -18,7 +18,7 @@ from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.model.dtypes import DType, of_array
 from lazyckpt.model.entry import MAP, STRING, TENSOR, Entry
 from lazyckpt.reading.decoding import bytes_of
-from lazyckpt.reading.reader import PIECE, Payloads
+from lazyckpt.reading.reader import PIECE, Reader
 from lazyckpt.runtime.workers import Progress
 
 AnyArray = npt.NDArray[Any]
@@ -34,8 +34,8 @@ class Content(NamedTuple):
         dtype: the element type; None for the characters of a string.
         shape: the dimensions.
         nbytes: of all pieces together.
-        pieces: gives the bytes, little-endian, in C order.
-        lasts: whether the bytes will be the same whenever they are asked for: they lie in a file.
+        pieces: yields the bytes, little-endian, in C order.
+        lasts: whether the bytes are the same at any later time, because they are in a file.
     """
 
     dtype: DType | None
@@ -45,10 +45,10 @@ class Content(NamedTuple):
     lasts: bool = False
 
     def whole(self) -> Iterator[memoryview]:
-        """The pieces, to the last: how many bytes come is how many were announced.
+        """Yield the pieces, and check that they have the announced number of bytes.
 
         Raises:
-            ArgumentValueError: it is not; what was written of them must not be kept.
+            ArgumentValueError: they do not; the file that they were written to must be discarded.
         """
         left = self.nbytes
         for piece in self.pieces():
@@ -61,13 +61,13 @@ class Content(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One parameter on its way to a file.
+    """One parameter to be written.
 
     Attributes:
-        name: as it will stand in the file.
+        name: the name in the new file.
         kind: `tensor`, `string` or `map`.
-        contents: one; of a map keys, values and status, again and again if it is written in slices.
-        place: where it lies in the file that it comes from: the order in which reading is cheapest.
+        contents: one; for a map keys, values and status, repeated for each slice.
+        place: the offset in the source file, which gives the cheapest order of reading.
     """
 
     name: str
@@ -87,13 +87,13 @@ def tensor(name: str, content: Content) -> Item:
 
 
 def string(name: str, text: str) -> Item:
-    """A string, kept as UTF-32; an empty one as one zero, as numpy keeps it."""
+    """A string, encoded as UTF-32; an empty one as a single zero, as in numpy."""
     data = (text or "\0").encode("utf-32-le", "surrogatepass")
     return Item(name, STRING, (Content(None, (0,), len(data), lambda: iter([memoryview(data)])),))
 
 
 def map_of(name: str, slices: Sequence[Sequence[AnyArray]]) -> Item:
-    """A map: keys, values and status; several of each if it is written in slices."""
+    """A map: keys, values and status, several of each if it is written in slices."""
     return Item(name, MAP, tuple(array_content(array) for arrays in slices for array in arrays))
 
 
@@ -101,7 +101,7 @@ def array_content(array: AnyArray) -> Content:
     """The content of a numpy array of any layout and byte order.
 
     Raises:
-        ArgumentTypeError: there is no dtype for it.
+        ArgumentTypeError: MindSpore has no such dtype.
     """
     dtype = of_array(array)
 
@@ -118,15 +118,15 @@ def array_content(array: AnyArray) -> Content:
 
 
 def bytes_content(dtype: DType, shape: tuple[int, ...], data: Callable[[], bytes | memoryview]) -> Content:
-    """The content of a value that can only be had as bytes, all at once."""
+    """The content of a value that gives its bytes only as a whole."""
     return Content(dtype, shape, math.prod(shape) * dtype.itemsize, lambda: _cut(memoryview(data())))
 
 
-def stored(name: str, entry: Entry, payloads: Payloads) -> Item:
+def stored(name: str, entry: Entry, payloads: Reader) -> Item:
     """A value of a checkpoint, to be written under `name`.
 
     Raises:
-        ArgumentValueError: the file's claims about it are impossible.
+        ArgumentValueError: its entry contradicts itself.
     """
     if entry.kind == MAP:
         if len(entry.arrays) != MAP_ARRAYS:
@@ -167,10 +167,10 @@ def stored(name: str, entry: Entry, payloads: Payloads) -> Item:
 
 
 def number_content(value: bool | float) -> Content:
-    """The content of one of Python's numbers: Bool, Int64 or Float32 (infinite if it must), as MindSpore makes it.
+    """The content of a Python number: Bool, Int64, or Float32 (infinite if out of range), as in MindSpore.
 
     Raises:
-        ArgumentValueError: an integer that 64 bits cannot hold.
+        ArgumentValueError: the integer does not fit into 64 bits.
     """
     kind = next(dtype for kind, dtype in _SCALARS.items() if isinstance(value, kind))
     try:
@@ -180,13 +180,13 @@ def number_content(value: bool | float) -> Content:
         raise ArgumentValueError(f"{value} does not fit into 64 bits") from None
 
 
-def cast(item: Item, dtype: DType, told: Callable[[str, int], object]) -> Item:
-    """A tensor of another element type, converted a piece at a time as numpy's `astype` does.
+def cast(item: Item, dtype: DType, on_overflow: Callable[[str, int], object]) -> Item:
+    """A tensor converted to another dtype, a piece at a time, as numpy's `astype` does.
 
     Args:
         item: a tensor.
         dtype: the new type.
-        told: called with the name and how many finite values became infinite, if any did.
+        on_overflow: called with the name and the number of finite values that became infinite, if any.
     """
     (content,) = item.contents
     if content.dtype is None or content.dtype is dtype:
@@ -195,7 +195,7 @@ def cast(item: Item, dtype: DType, told: Callable[[str, int], object]) -> Item:
 
     def pieces() -> Iterator[memoryview]:
         lost = 0
-        # numpy tells of an overflow at no cost; ml_dtypes does not, so there it is looked for.
+        # numpy reports an overflow at no cost; ml_dtypes does not, so infinities are counted.
         overflows = [] if old.kind == new.kind == "f" else [True]
         for piece in content.pieces():
             before = np.frombuffer(piece, old)
@@ -205,14 +205,14 @@ def cast(item: Item, dtype: DType, told: Callable[[str, int], object]) -> Item:
                 lost += int(np.count_nonzero(~np.isfinite(after))) - int(np.count_nonzero(~np.isfinite(before)))
             yield bytes_of(after)
         if lost > 0:
-            told(item.name, lost)
+            on_overflow(item.name, lost)
 
     size = math.prod(content.shape) * dtype.itemsize
     return item._replace(contents=(Content(dtype, content.shape, size, pieces, content.lasts),))
 
 
 def snapshot(item: Item) -> Item:
-    """An item that stays as it is now, whatever becomes of the memory that it looks at. Copies what is in memory."""
+    """A copy of an item that later changes in memory do not affect. Contents in a file are not copied."""
     return item._replace(contents=tuple(map(_snapshot, item.contents)))
 
 
@@ -227,11 +227,11 @@ def _cut(data: memoryview) -> Iterator[memoryview]:
     return (data[start : start + PIECE] for start in range(0, data.nbytes, PIECE))
 
 
-Items = Collection[Item]  # iterated more than once; may make its items each time
+Items = Collection[Item]  # iterated more than once; it may make its items on each iteration
 
 
-class Count:
-    """Bytes that are written, of all that will be."""
+class WriteProgress:
+    """Counts the bytes read from items, and reports them."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self._done = 0
@@ -239,11 +239,11 @@ class Count:
         self._progress = progress
 
     def of(self, items: Items) -> Items:
-        """The items; what is read of them is counted."""
+        """The same items, whose reads are counted."""
         return items if self._progress is None else _Counted(items, self.add)
 
     def add(self, nbytes: int) -> None:
-        """So many more."""
+        """Add to the count, and report it."""
         self._done += nbytes
         if self._progress is not None:
             self._progress(self._done, self._total)

@@ -1,10 +1,10 @@
-"""A safetensors file: the header first, then every tensor at the place that the header gives it.
+"""Encode a safetensors file: the header first, then every tensor at its offset.
 
     length u64 | JSON header, padded with spaces | contents without gaps
 
-Strategy: names, dtypes and shapes are known before any content, so the header is made first; contents may then come in
-whatever order is cheap to read. The order of tensors (by dtype, then by name) and the JSON are those of the safetensors
-package, so the same values give the same file.
+Strategy: names, dtypes and shapes are known before any content, so the header is made first; contents may then be
+written in the order that is cheapest to read. The order of tensors (by dtype, then by name) and the JSON are those of
+the safetensors package, so equal values give equal files.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from lazyckpt.writing.items import Item
 
 REMOVE_REDUNDANCY: Final = "remove_redundancy"
 _INT4: Final = "Int4"
-_UNIT: Final = 8  # bytes to which a header is padded at least
-# From the last to the first among those of one width, as the package orders them.
+_UNIT: Final = 8  # bytes; a header is padded to a multiple of this or more
+# Among dtypes of one width the last comes first, as in the package.
 _ORDER: Final = (
     *("BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"),
     *("I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64", "U64"),
@@ -33,10 +33,10 @@ _RANK: Final = {name: -rank for rank, name in enumerate(_ORDER)}
 
 
 def check(item: Item) -> None:
-    """Refuse what the format cannot hold.
+    """Check that the format can hold an item.
 
     Raises:
-        ArgumentValueError: a string, a map, or a name that the format keeps for itself or that is no Unicode.
+        ArgumentValueError: it is a string or a map, or its name is reserved or not valid Unicode.
     """
     if item.kind != TENSOR:
         raise ArgumentValueError(
@@ -51,11 +51,11 @@ def check(item: Item) -> None:
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Refuse metadata that the format cannot hold.
+    """Check that the format can hold metadata.
 
     Raises:
-        ArgumentTypeError: a name or what is told under it is no text.
-        ArgumentValueError: it is no Unicode.
+        ArgumentTypeError: a key or a value is not a string.
+        ArgumentValueError: it is not valid Unicode.
     """
     for text in (*metadata, *metadata.values()):
         if not isinstance(text, str):
@@ -67,31 +67,31 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
 
 
 def layout(items: Iterable[Item]) -> list[Item]:
-    """Items in the order in which their contents stand in the file."""
+    """Items in the order of their contents in the file."""
     return sorted(items, key=lambda item: (_rank(_dtype(item)), item.name.encode()))
 
 
 def _rank(dtype: DType) -> tuple[bool, int, int]:
-    """The widest come first, so that all are aligned; Bool is the last, as in the package."""
+    """Sort key of a dtype: the widest first, so that all are aligned; Bool last, as in the package."""
     return dtype.safetensors == "BOOL", -dtype.bits, _RANK.get(dtype.safetensors, 0)
 
 
 def described(items: Iterable[Item], given: Mapping[str, str]) -> dict[str, str]:
-    """A file's metadata: what is given, without what was true of another file, and which integers are Int4."""
+    """The given metadata, without entries that describe another file, plus the names of Int4 tensors."""
     kept = {name: text for name, text in given.items() if name != CRC and text != _INT4}
     return kept | {item.name: _INT4 for item in items if _dtype(item).name == _INT4}
 
 
 def header(items: Sequence[Item], metadata: Mapping[str, str], align: int = 1) -> bytes:
-    """All that stands before the contents.
+    """The length field and the JSON header.
 
     Args:
-        items: as `layout` gives them.
-        metadata: for `__metadata__`; none is written if it is empty.
-        align: the first content begins at a multiple of so many bytes (8 at least).
+        items: in the order of `layout`.
+        metadata: for `__metadata__`, which is left out if this is empty.
+        align: start the first content at a multiple of so many bytes (at least 8).
 
     Raises:
-        ArgumentValueError: it is longer than any reader of the format takes.
+        ArgumentValueError: it is longer than readers of the format accept.
     """
     table: dict[str, object] = {METADATA: dict(metadata)} if metadata else {}
     offset = 0
@@ -113,10 +113,10 @@ def write(file: BinaryIO, items: Sequence[Item], head: bytes, order: Iterable[It
     """Write a whole file.
 
     Args:
-        file: an empty one, which can be sought in.
-        items: as `layout` gives them.
+        file: an empty, seekable file.
+        items: in the order of `layout`.
         head: their header.
-        order: the same items in the order in which they are to be read.
+        order: the same items in the order of reading.
     """
     file.write(head)
     places, offset = {}, len(head)
@@ -132,7 +132,7 @@ def write(file: BinaryIO, items: Sequence[Item], head: bytes, order: Iterable[It
 
 
 def checksum(items: Iterable[Item]) -> int:
-    """MindSpore's crc32 of a file: over names and contents, in the order of names. Reads every content."""
+    """MindSpore's crc32 of a file: over names and contents, sorted by name. Reads every content."""
     crc = 0
     for item in sorted(items, key=lambda item: item.name):
         content = item.contents[0]

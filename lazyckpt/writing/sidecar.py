@@ -1,4 +1,4 @@
-"""The index of a file, written along with it by whoever writes the file."""
+"""Write the sidecar while the checkpoint is being saved."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from lazyckpt.index import locations
-from lazyckpt.index.records import Meta
+from lazyckpt.index.footer import Meta
 from lazyckpt.index.write import SidecarWriter
 from lazyckpt.model.entry import Entry, Plain
 from lazyckpt.runtime import log
@@ -16,8 +16,8 @@ from lazyckpt.sources.encryption.frames import table_of
 from lazyckpt.writing.sink import EncryptingSink
 
 
-class Follower:
-    """The index of a file that is being written. Its own faults are logged, and end it alone."""
+class SidecarBuilder:
+    """Builds the sidecar of a file that is being written. An OSError ends only the sidecar, and is logged."""
 
     def __init__(self, mode: int, lock: CipherKey | None) -> None:
         self._mode = mode & 0o666 | 0o400
@@ -30,7 +30,7 @@ class Follower:
             self._sealing = Sealing(lock)
 
     def start(self, stack: contextlib.ExitStack, path: str) -> None:
-        """Begin the file in which the index is kept."""
+        """Create the temporary sidecar."""
         with self._forgiven():
             made = stack.enter_context(temporary(path))
             codec = () if self._sealing is None else (self._sealing.codec,)
@@ -38,25 +38,25 @@ class Follower:
             self._temporary = made
 
     def add(self, entries: list[Plain | Entry]) -> None:
-        """Take the next entries."""
+        """Add the next entries."""
         if self._writer is not None:
             with self._forgiven():
                 self._writer.add(entries)
 
     def seal(self, facts: Meta, sink: EncryptingSink) -> tuple[Meta, bytes | None]:
-        """What the index of an encrypted file keeps besides."""
+        """The facts and the table of frames for the sidecar of an encrypted file."""
         if self._sealing is None:
             return facts, None
         return self._sealing.facts(facts), self._sealing.frames(table_of(sink.frames))
 
     def finish(self, facts: Meta, frames: bytes | None) -> None:
-        """Write the rest."""
+        """Write the rest of the sidecar."""
         if self._writer is not None:
             with self._forgiven():
                 self._writer.finish(facts, frames)
 
     def commit(self) -> None:
-        """Put it beside its file, which is in its place."""
+        """Rename it into place, after its file."""
         if self._temporary is not None:
             with self._forgiven():
                 self._temporary.commit(self._mode)
@@ -71,10 +71,10 @@ class Follower:
 
 
 @contextlib.contextmanager
-def following(path: str, mode: int, lock: CipherKey | None) -> Iterator[Follower]:
-    """An index that is written along with the file at `path`; it has the same mode, and is sealed with its key."""
+def open_sidecar_builder(path: str, mode: int, lock: CipherKey | None) -> Iterator[SidecarBuilder]:
+    """Build the sidecar of the file at `path`, with the same permissions, sealed with its key."""
     with contextlib.ExitStack() as stack:
-        index = Follower(mode, lock)
+        index = SidecarBuilder(mode, lock)
         if not locations.on_network(path):
             index.start(stack, locations.beside(path))
         yield index

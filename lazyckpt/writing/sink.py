@@ -1,8 +1,8 @@
-"""Where a stream of bytes goes: a file as it is, or a file in encrypted blocks.
+"""Sinks for a stream of bytes: a plain file, or a file of encrypted blocks.
 
-A sink counts what it is given (`position`), keeps a running crc32 if asked to, and never holds more than a piece.
-An encrypted block is written while it is being encrypted; its header, which needs the tag and the length, is put
-before it when it is full.
+A sink counts bytes (`position`), computes a crc32 if requested, and holds at most one piece in memory. An encrypted
+block is written while it is being encrypted; its header, which needs the tag and the length, is filled in when the
+block is full.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any, BinaryIO, Final, Protocol
 from lazyckpt.sources.encryption.cipher import BLOCK, CipherKey
 from lazyckpt.sources.encryption.frames import FRAME_PLAINTEXT, Frame, header_of, header_size
 
-_TAIL: Final = 32  # bytes that `tail` remembers
+_TAIL: Final = 32  # bytes in `tail`
 _STEP: Final = 2**20  # bytes encrypted at once
 
 
 class Sink(Protocol):
-    """What a stream is written to.
+    """The protocol of a sink.
 
     Attributes:
         position: bytes written so far.
-        crc: their crc32, if it was asked for; else 0.
-        tail: the last few of them.
+        crc: their crc32 if requested, else 0.
+        tail: the last bytes written.
     """
 
     position: int
@@ -35,11 +35,11 @@ class Sink(Protocol):
         """Write some bytes."""
 
     def finish(self) -> None:
-        """Write what is still held back; nothing is written after it."""
+        """Write the buffered rest; nothing may be written after it."""
 
 
 class PlainSink:
-    """A file, as it is."""
+    """A plain file."""
 
     def __init__(self, file: BinaryIO, *, crc: bool = False) -> None:
         self.position = 0
@@ -61,10 +61,10 @@ class PlainSink:
 
 
 class EncryptingSink:
-    """A file in encrypted blocks.
+    """A file of encrypted blocks.
 
     Attributes:
-        frames: the blocks that are finished.
+        frames: the finished blocks.
     """
 
     def __init__(self, file: BinaryIO, lock: CipherKey, frame_size: int | None = None) -> None:
@@ -100,7 +100,7 @@ class EncryptingSink:
 
 
 def _last(before: bytes, data: bytes | memoryview) -> bytes:
-    """The last bytes of a stream to which some were added."""
+    """The new tail, after some bytes were added."""
     return bytes(data[-_TAIL:]) if len(data) >= _TAIL else (before + bytes(data))[-_TAIL:]
 
 

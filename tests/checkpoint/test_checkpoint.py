@@ -457,19 +457,13 @@ def test_load_sees_edits(ckpt):
     assert not np.shares_memory(loaded["new"], mine)
 
 
-def test_a_name_can_be_peeked_at():
-    """The edited value if there is one, else the entry: nothing is read, and nothing is made."""
-    source = TracingSource(DATA)
-    ckpt = opened_and_traced(source)
-    ckpt["step"] = "done"
-    ckpt["new"] = 1
-    del ckpt["mask"]
+def test_it_shows_what_users_use():
+    """A dict's methods, and what a checkpoint is for: nothing of the machinery."""
+    of_a_dict = {name for name in dir(dict) if not name.startswith("_")} - {"fromkeys"}
+    own = {"close", "entry", "index", "load", "metadata", "path", "plot", "references", "save", "select", "stats",
+           "summary", "to_dask", "to_mindspore", "tree"}  # fmt: skip
 
-    assert (ckpt.peek("step"), ckpt.peek("new"), ckpt.peek("note")) == ("done", 1, ckpt.entry("note"))
-    assert ckpt.edits() == {"step": "done", "new": 1}
-    with pytest.raises(KeyError):
-        ckpt.peek("mask")
-    assert source.reads == []
+    assert {name for name in dir(lazyckpt.Checkpoint) if not name.startswith("_")} == of_a_dict | own
 
 
 def test_a_notebook_completes_names(ckpt):

@@ -49,9 +49,9 @@ from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.encryption.cipher import MODES as OURS
 from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.encryption.decryption import open_encrypted
-from lazyckpt.sources.encryption.frames import hop
+from lazyckpt.sources.encryption.frames import read_frame_headers
 from lazyckpt.sources.encryption.keys import Secret
-from lazyckpt.sources.encryption.sequential import swept
+from lazyckpt.sources.encryption.sequential import sequential_view
 
 PLAIN = checkpoint(MIXED)
 OTHER = bytes(range(50, 66))
@@ -216,7 +216,7 @@ def test_a_value_of_cbc_decrypts_little_more_than_itself(mode, seen, tmp_path):
 def walked(file):
     """The entries of an AES-GCM file in memory, all of whose blocks were verified."""
     source = open_encrypted(BytesSource(file, "net.ckpt"), CipherKey(OURS["AES-GCM"], Secret(KEY)))
-    with swept(source) as sweep:
+    with sequential_view(source) as sweep:
         return list(scan(sweep, "ckpt"))
 
 
@@ -399,7 +399,7 @@ def test_a_table_of_blocks_cannot_be_forged(sealed, tmp_path):
     """It is sealed with the key even if names are in clear: a table that moves a block is not believed."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, block=BLOCK))
     lazyckpt.build_index(path, KEY, sealed=sealed).close()
-    table = hop(BytesSource(encrypted(DEEP_PLAIN, block=BLOCK)), OURS["AES-GCM"]).to_bytes()
+    table = read_frame_headers(BytesSource(encrypted(DEEP_PLAIN, block=BLOCK)), OURS["AES-GCM"]).to_bytes()
     rows = [table[start : start + 64] for start in range(0, len(table), 64)]
     forged = b"".join(row[:16] + rows[number][16:] for row, number in zip(rows, SWAPPED, strict=True))
     forge(path, lambda transaction: transaction.put(FRAMES, forged))
@@ -627,6 +627,6 @@ def test_a_child_reads_on_whatever_other_threads_were_doing(tmp_path):
 
     with opened(path) as ckpt:
         truth = ckpt["layer11.weight"].tobytes()
-        with ckpt._source._blocks._turn:
+        with ckpt._access.stored.source._blocks._turn:
             child = forked(read)
         assert ended(child) == 0

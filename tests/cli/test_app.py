@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it exits with, and that no error is a traceback."""
+"""The command line: its output and exit codes, and errors without a traceback."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMMANDS = sorted(command.name or command.callback.__name__ for command in cli.a
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """The current folder, with a checkpoint of values of all kinds, an encrypted one, and its key in a file."""
+    """The current folder, with a checkpoint of every kind of value, an encrypted one, and a key."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "net.ckpt").write_bytes(checkpoint(MIXED))
@@ -38,7 +38,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_version_is_the_packages(run):
-    """`lazyckpt --version` prints it."""
+    """`lazyckpt --version` prints the version of the package."""
     assert run("--version") == (0, f"lazyckpt {lazyckpt.__version__}\n", "")
 
 
@@ -51,7 +51,7 @@ def test_the_module_can_be_run():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_says_what_it_does(command, run):
-    """Its help has a sentence, and so has the list of commands."""
+    """The help of every command has a sentence, and so has its row in the list of commands."""
     code, printed, _ = run(command, "--help")
 
     assert code == 0
@@ -60,12 +60,12 @@ def test_every_command_says_what_it_does(command, run):
 
 
 def test_without_a_command_there_is_help(run):
-    """Typing just the name shows what there is."""
+    """`lazyckpt` without arguments prints its usage."""
     assert "Usage" in "".join(run()[1:])
 
 
 def test_a_key_is_never_an_argument(run):
-    """No command takes a key itself: it would stand in the shell's history and in the list of processes."""
+    """No command takes a key itself. It would end up in the shell history and the process list."""
     for command in COMMANDS:
         options = set(re.findall(r"--[a-z-]+", run(command, "--help")[1]))
 
@@ -73,7 +73,7 @@ def test_a_key_is_never_an_argument(run):
 
 
 def test_index_builds_the_index(run, folder):
-    """It says how many parameters there are and where the index is."""
+    """`index` prints the number of parameters and the path of the index."""
     code, printed, complaints = run("index", "net.ckpt")
 
     assert (code, complaints.strip()) == (0, "")
@@ -83,7 +83,7 @@ def test_index_builds_the_index(run, folder):
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_index_takes_many_files(jobs, run, folder):
-    """A damaged one costs exit code 1 and a complaint; the others have their index."""
+    """A damaged file causes exit code 1 and a message; the other files are indexed."""
     (folder / "bad.ckpt").write_bytes(b"\xff" * 50)
     (folder / "two.ckpt").write_bytes(checkpoint(LAYERS))
     code, printed, complaints = run("index", "bad.ckpt", "net.ckpt", "two.ckpt", "--jobs", jobs)
@@ -95,7 +95,7 @@ def test_index_takes_many_files(jobs, run, folder):
 
 
 def test_index_can_be_forced(run, folder):
-    """A fresh index is left alone, unless it is to be built again."""
+    """A fresh index is kept, unless `--force` is given."""
     run("index", "net.ckpt")
     before = os.stat("net.ckpt.lmdb").st_ino
     run("index", "net.ckpt")
@@ -107,7 +107,7 @@ def test_index_can_be_forced(run, folder):
 
 
 def test_index_of_encrypted_files_takes_a_key_from_a_file(run):
-    """For many files as for one; without the key the encrypted one fails."""
+    """`--key-file` works for one file and for many; without a key, the encrypted file fails."""
     assert run("index", "secret.ckpt", "--key-file", "key")[0] == 0
     assert run("index", "secret.ckpt", "net.ckpt", "--key-file", "key", "--force")[0] == 0
     code, _, complaints = run("index", "secret.ckpt", "net.ckpt", "--force")
@@ -117,7 +117,7 @@ def test_index_of_encrypted_files_takes_a_key_from_a_file(run):
 
 
 def test_ls_lists_every_parameter(run):
-    """Name, type, shape and size in columns, in file order, and the sum."""
+    """`ls` prints names, types, shapes and sizes in columns, in file order, and a total."""
     code, printed, complaints = run("ls", "net.ckpt")
     rows = [re.split(r"  +", line.strip()) for line in printed.splitlines()]
 
@@ -148,22 +148,22 @@ def test_ls_lists_every_parameter(run):
     ],
 )  # fmt: skip
 def test_ls_can_be_narrowed_and_sorted(options, names, run):
-    """By prefix; by file order, name or size."""
+    """`ls` takes a prefix, and sorts by file order, name or size."""
     printed = run("ls", "net.ckpt", *options, "--json")[1]
 
     assert [facts["name"] for facts in json.loads(printed)] == names
 
 
 def test_ls_refuses_another_order(run):
-    """A wrong option is a wrong command: exit code 2."""
+    """An invalid option is a usage error, with exit code 2."""
     code, _, complaints = run("ls", "net.ckpt", "--sort", "colour")
 
     assert code == 2
-    assert "one of file, name, size is needed" in complaints
+    assert "expected one of file, name, size" in complaints
 
 
 def test_ls_as_json_has_what_the_index_has(run):
-    """For programs: plain data, one object a parameter."""
+    """`ls --json` prints an object for each parameter."""
     told = {facts["name"]: facts for facts in json.loads(run("ls", "net.ckpt", "--json")[1])}
     index = lazyckpt.build_index("net.ckpt")
 
@@ -185,7 +185,7 @@ def test_ls_as_json_has_what_the_index_has(run):
 
 
 def test_ls_shows_refused_parameters(run, folder):
-    """With the reason, where a load would stop."""
+    """`ls` shows parameters that cannot be loaded, with the reason."""
     (folder / "odd.ckpt").write_bytes(tensor_value("q", [2], "Float8E4M3FN", b"ab"))
 
     assert re.search(r"^q +refused +the dtype 'Float8E4M3FN' is unknown", run("ls", "odd.ckpt")[1])
@@ -193,7 +193,7 @@ def test_ls_shows_refused_parameters(run, folder):
 
 
 def test_names_cannot_disturb_a_terminal(run, folder):
-    """Control characters in names and strings are printed as escapes."""
+    """Control characters in names and strings are escaped."""
     (folder / "odd.ckpt").write_bytes(
         array_value("w\x1b[2J\n", counting((2,))) + string_value("s", "a\x1b]0;title\x07\n")
     )
@@ -205,7 +205,7 @@ def test_names_cannot_disturb_a_terminal(run, folder):
 
 
 def test_ls_of_many_parameters_is_complete(run, folder):
-    """However long the list, every name is in it once."""
+    """A long list has every name once."""
     names = [f"layer{number}.weight" for number in range(1500)]
     (folder / "many.ckpt").write_bytes(b"".join(array_value(name, counting((1,))) for name in names))
     printed = run("ls", "many.ckpt")[1]
@@ -214,12 +214,12 @@ def test_ls_of_many_parameters_is_complete(run, folder):
 
 
 def facts_of(printed):
-    """What `show` printed, as a dict."""
+    """The output of `show` as a dict."""
     return dict(re.split(r" {2,}", line, maxsplit=1) for line in printed.splitlines())
 
 
 def test_show_tells_of_a_tensor(run):
-    """Where it is, its first values, and its statistics."""
+    """`show` prints the entry of a tensor, its first values and its statistics."""
     code, printed, _ = run("show", "net.ckpt", "fc.weight")
     facts = facts_of(printed)
 
@@ -248,14 +248,14 @@ def test_show_tells_of_a_tensor(run):
     ],
 )
 def test_show_as_json_has_values_of_every_kind(name, shown, run):
-    """Numbers stay numbers, text stays text."""
+    """In JSON, numbers are numbers, and text is text."""
     told = json.loads(run("show", "net.ckpt", name, "--json")[1])
 
     assert {key: told[key] for key in shown} == shown
 
 
 def test_show_copes_with_what_json_lacks(run, folder):
-    """Infinities, what is no number, half a surrogate pair and an empty tensor: valid JSON, and no warning."""
+    """Infinities, NaNs, unpaired surrogates and empty tensors give valid JSON."""
     values = array_value("w", np.array([np.nan, np.inf, -np.inf, 0], "float32")) + string_value("s", "a\ud800")
     (folder / "odd.ckpt").write_bytes(values + array_value("nothing", np.zeros((0, 3), "float32")))
     told = [
@@ -274,14 +274,14 @@ def test_show_copes_with_what_json_lacks(run, folder):
 
 
 def test_show_finds_a_parameter_under_the_name_that_mindspore_gives_it(run):
-    """Names with a mark are renamed on loading; what is shown is the entry in the file."""
+    """Marked names are renamed on loading; `show` prints the name in the file."""
     shutil.copy(FILES / "param_key.ckpt", "marked.ckpt")
 
     assert json.loads(run("show", "marked.ckpt", "emb", "--json")[1])["name"] == "emb.__param_key__3"
 
 
 def test_a_wrong_name_brings_the_nearest_ones(run):
-    """One line on stderr, exit code 1."""
+    """An unknown name gives one line with similar names on stderr, and exit code 1."""
     code, printed, complaints = run("show", "net.ckpt", "conv1.wieght")
 
     assert (code, printed, complaints.count("\n")) == (1, "", 1)
@@ -304,7 +304,7 @@ def test_a_wrong_name_brings_the_nearest_ones(run):
     ],
 )  # fmt: skip
 def test_a_fault_is_one_line_and_exit_code_1(arguments, complaint, run, folder):
-    """No traceback, nothing on stdout."""
+    """Errors are one line on stderr, without a traceback and without output on stdout."""
     (folder / "text.ckpt").write_bytes(b"this is no checkpoint at all\n\n" * 3)
     code, printed, complaints = run(*arguments)
 
@@ -314,7 +314,7 @@ def test_a_fault_is_one_line_and_exit_code_1(arguments, complaint, run, folder):
 
 @pytest.mark.parametrize("how", ["--key-file", "--key-env", "prompt"])
 def test_encrypted_checkpoints_are_read_with_a_key_from_elsewhere(how, run, monkeypatch):
-    """From a file, from a variable, or typed at a terminal without being shown; the mode is found in the file."""
+    """The key comes from a file, a variable or a hidden prompt; the mode is detected."""
     monkeypatch.setenv("SECRET_KEY", f"hex:{KEY.hex()}")
     options = {"--key-file": ["--key-file", "key"], "--key-env": ["--key-env", "SECRET_KEY"], "prompt": []}[how]
     asked = []
@@ -332,7 +332,7 @@ def test_encrypted_checkpoints_are_read_with_a_key_from_elsewhere(how, run, monk
 
 
 def test_match_tells_what_would_load(run, folder):
-    """Exit code 0 if all of the names would find their parameter, else 1."""
+    """`match` exits with 0 if all names would load, else with 1."""
     (folder / "all.json").write_text(
         json.dumps({name: [list(array.shape), array.dtype.name.capitalize()] for name, array in LAYERS.items()})
     )
@@ -347,7 +347,7 @@ def test_match_tells_what_would_load(run, folder):
 
 
 def test_the_demo_runs(run):
-    """It says what it does."""
+    """`demo` prints the examples that it runs."""
     code, printed, complaints = run("demo")
 
     assert (code, complaints) == (0, "")
@@ -355,7 +355,7 @@ def test_the_demo_runs(run):
 
 
 def test_a_reader_that_goes_away_is_no_error(folder):
-    """`lazyckpt ls … | head -1` ends quietly."""
+    """`lazyckpt ls … | head -1` ends without an error message."""
     Path("many.ckpt").write_bytes(b"".join(array_value(f"layer{n}.weight", counting((1,))) for n in range(6000)))
     with subprocess.Popen(
         [sys.executable, "-m", "lazyckpt", "ls", "many.ckpt"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -369,7 +369,7 @@ def test_a_reader_that_goes_away_is_no_error(folder):
 
 
 def test_tree_shows_a_tree(run):
-    """Names at their dots, with totals; a prefix and a depth narrow it."""
+    """`tree` splits names at dots; a prefix and a depth limit the output."""
     code, printed, _ = run("tree", "net.ckpt")
     labels = [line.split()[1] for line in printed.splitlines()[1:] if line[0] in "├└"]
 
@@ -378,7 +378,7 @@ def test_tree_shows_a_tree(run):
 
 
 def test_tree_as_json_is_complete(run):
-    """Counts and bytes of each node."""
+    """`tree --json` has the count and bytes of each node."""
     found = json.loads(run("tree", "net.ckpt", "--json")[1])
 
     assert (found["count"], found["exact"]) == (len(MIXED), True)
@@ -386,7 +386,7 @@ def test_tree_as_json_is_complete(run):
 
 
 def test_tree_shows_refused_parameters(run, folder):
-    """What cannot be loaded can be looked at."""
+    """`tree` shows parameters that cannot be loaded."""
     (folder / "bad.ckpt").write_bytes(tensor_value("bad", [2], "Float32", b"123") + array_value("ok", counting((2,))))
     code, printed, _ = run("tree", "bad.ckpt")
 
@@ -395,7 +395,7 @@ def test_tree_shows_refused_parameters(run, folder):
 
 
 def test_stats_measures_names_and_patterns(run):
-    """In the order that was asked for, or sorted."""
+    """`stats` prints rows in the requested order, or sorted."""
     asked = run("stats", "net.ckpt", "step", "conv1.*")[1].splitlines()[1:]
     by_norm = run("stats", "net.ckpt", "step", "conv1.*", "--sort", "norm")[1].splitlines()[1:]
 
@@ -404,7 +404,7 @@ def test_stats_measures_names_and_patterns(run):
 
 
 def test_stats_as_json_and_as_csv(run, folder):
-    """For programs; strings say why they have no numbers."""
+    """`stats` writes JSON and CSV; for strings, it gives the reason for missing numbers."""
     rows = json.loads(run("stats", "net.ckpt", "--json")[1])
     code, printed, _ = run("stats", "net.ckpt", "--csv", "out.csv")
 
@@ -414,14 +414,14 @@ def test_stats_as_json_and_as_csv(run, folder):
 
 
 def test_stats_prints_csv(run, folder):
-    """`-` stands for the standard output, as elsewhere; the text is the file's."""
+    """`--csv -` prints to stdout the text that it would write to a file."""
     run("stats", "net.ckpt", "--csv", "out.csv")
 
     assert run("stats", "net.ckpt", "--csv", "-")[:2] == (0, (folder / "out.csv").read_text())
 
 
 def test_stats_tells_what_is_not_there(run):
-    """A name, a column, a folder."""
+    """A missing name, column or folder is an error."""
     assert "did you mean 'step'" in run("stats", "net.ckpt", "stepp")[2]
     assert run("stats", "net.ckpt", "--sort", "size")[0] == 2
     assert "cannot be written" in run("stats", "net.ckpt", "--csv", "no/such/folder.csv")[2]
@@ -429,6 +429,6 @@ def test_stats_tells_what_is_not_there(run):
 
 @pytest.mark.parametrize("command", ["tree", "stats"])
 def test_looking_at_an_encrypted_file_takes_a_key(command, run):
-    """From a file, as everywhere."""
+    """`tree` and `stats` take a key from a file."""
     assert run(command, "secret.ckpt", "--key-file", "key")[0] == 0
     assert run(command, "secret.ckpt")[0] == 1

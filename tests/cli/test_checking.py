@@ -1,4 +1,4 @@
-"""`lazyckpt doctor` and `lazyckpt verify`: what they print, and what they exit with."""
+"""`lazyckpt doctor` and `lazyckpt verify`: their output and exit codes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lazyckpt.explore.verify import verify
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """The current folder, with checkpoints in all states of health."""
+    """The current folder, with intact and damaged checkpoints, and other files."""
     monkeypatch.chdir(tmp_path)
     body = checkpoint(LAYERS)
     files = {
@@ -57,7 +57,7 @@ def folder(tmp_path, monkeypatch):
     ],
 )
 def test_the_doctors_exit_code(arguments, code, run):
-    """0 healthy, 1 something is the matter, 2 a wrong command."""
+    """0 for a healthy file, 1 for a problem, 2 for wrong usage."""
     got, printed, complaints = run("doctor", *arguments)
 
     assert got == code
@@ -65,7 +65,7 @@ def test_the_doctors_exit_code(arguments, code, run):
 
 
 def test_the_doctor_says_what_to_do(run):
-    """One recommendation a finding."""
+    """`doctor` prints a recommendation for a finding."""
     printed = run("doctor", "pointer.ckpt")[1]
 
     assert printed.startswith("pointer.ckpt: a Git LFS pointer, not the file it stands for; fatal")
@@ -73,7 +73,7 @@ def test_the_doctor_says_what_to_do(run):
 
 
 def test_the_diagnosis_as_json(run):
-    """Whole, as the API has it."""
+    """`doctor --json` prints the diagnosis of the API."""
     told = json.loads(run("doctor", "odd.ckpt", "--json")[1])
 
     assert told == json.loads(json.dumps(diagnose("odd.ckpt").to_dict()))
@@ -99,7 +99,7 @@ def test_the_diagnosis_as_json(run):
     ],
 )
 def test_the_exit_code_of_verify(arguments, code, run):
-    """0 intact, 1 damaged or not to be checked, 2 a wrong command."""
+    """0 for intact files, 1 for damaged or unreadable ones, 2 for wrong usage."""
     got, printed, complaints = run("verify", *arguments)
 
     assert got == code
@@ -108,7 +108,7 @@ def test_the_exit_code_of_verify(arguments, code, run):
 
 @pytest.mark.parametrize("jobs", ["1", "3"])
 def test_many_files_are_verified_in_order(jobs, run):
-    """Folders and patterns, too; one verdict each."""
+    """`verify` accepts patterns, and prints one verdict for each file, in order."""
     printed = run("verify", "w*.ckpt", "good.ckpt", "plain.ckpt", "--jobs", jobs)[1]
     verdicts = [line for line in printed.splitlines() if not line.startswith(" ")]
 
@@ -120,7 +120,7 @@ def test_many_files_are_verified_in_order(jobs, run):
 
 
 def test_the_parts_of_a_set_are_verified(run):
-    """Each file that its listing names."""
+    """`verify` on a listing checks each of its files."""
     with lazyckpt.load_checkpoint("good.ckpt") as opened:
         opened.save("set.safetensors", max_shard_size=1000)
     code, printed, _ = run("verify", "set.safetensors.index.json")
@@ -130,7 +130,7 @@ def test_the_parts_of_a_set_are_verified(run):
 
 
 def test_verifications_as_json(run):
-    """A list, as the API has them."""
+    """`verify --json` prints a list of the reports of the API."""
     told = json.loads(run("verify", "good.ckpt", "wrong.ckpt", "--json")[1])
     expected = [verify(name).to_dict() for name in ("good.ckpt", "wrong.ckpt")]
     for report in (*told, *expected):

@@ -1,4 +1,4 @@
-"""`lazyckpt diff`, and what spares it reading: `lazyckpt index --digest`."""
+"""`lazyckpt diff`, and the digests that make it faster (`lazyckpt index --digest`)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def folder(tmp_path, monkeypatch):
     ],
 )
 def test_the_exit_code_is_that_of_diff(arguments, code, run):
-    """0 the same, 1 different, 2 trouble, with one line of complaint."""
+    """0 for equal, 1 for different, 2 for an error, which is printed."""
     got, printed, complaints = run("diff", *arguments)
 
     assert got == code
@@ -57,7 +57,7 @@ def test_the_exit_code_is_that_of_diff(arguments, code, run):
 
 
 def test_what_differs_is_printed(run):
-    """One line a name, then a sentence."""
+    """`diff` prints one line for each difference, and a summary."""
     printed = run("diff", "a.ckpt", "b.ckpt")[1]
 
     assert "\n~ step  Int64 ()  max |Δ| 1, relative L2 5.88e-02, cosine 1.000000, 1 of 1 differ\n" in printed
@@ -65,7 +65,7 @@ def test_what_differs_is_printed(run):
 
 
 def test_the_report_as_json(run):
-    """Whole, as the API has it."""
+    """`diff --json` prints the report of the API."""
     told = json.loads(run("diff", "a.ckpt", "b.ckpt", "--json")[1])
 
     assert (told["same"], told["counts"]) == (False, {"value": 1, "equal": 7})
@@ -74,7 +74,7 @@ def test_the_report_as_json(run):
 
 @pytest.mark.parametrize("files", [["a.ckpt"], ["a.ckpt", "b.ckpt"], ["a.ckpt", "b.ckpt", "--jobs", "2"]])
 def test_digests_are_stored_on_request(files, run):
-    """With one file or several; an index without them is built again."""
+    """`--digest` works for one file or several, and rebuilds an index without digests."""
     run("index", *files)
     assert run("index", *files, "--digest")[0] == 0
     index = lazyckpt.build_index("a.ckpt")

@@ -1,4 +1,4 @@
-"""`lazyckpt convert` and `lazyckpt extract`: what they write, and how they say no."""
+"""`lazyckpt convert` and `lazyckpt extract`: the files that they write, and their errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 import lazyckpt
 from lazyckpt.sources.encryption.decryption import GcmSource
 
-NO_MAP = ["--exclude", "table"]  # MindSpore loads none from an encrypted file
+NO_MAP = ["--exclude", "table"]  # MindSpore loads no map from an encrypted file
 TENSORS = {name: value for name, value in MIXED.items() if isinstance(value, np.ndarray)}
 
 
@@ -30,14 +30,14 @@ def folder(tmp_path, monkeypatch):
 
 
 def loaded(path, **options):
-    """Every value of a file."""
+    """Load every value of a file."""
     form = "safetensors" if "safetensors" in path else "ckpt"
     with lazyckpt.load_checkpoint(path, format=form, **options) as ckpt:
         return ckpt.load()
 
 
 def test_a_checkpoint_is_converted_to_safetensors(run):
-    """Strings and maps, which that format cannot hold, are left out by pattern; the rest is equal."""
+    """Excluded strings and maps are left out; all other values are equal."""
     code, told, _ = run("convert", "net.ckpt", "net.safetensors", "--exclude", "note", "--exclude", "[et][ma][pb]*")
 
     assert (code, re.findall(r"net\.safetensors: .*|\d+ parameters", told)) == (
@@ -50,7 +50,7 @@ def test_a_checkpoint_is_converted_to_safetensors(run):
 
 
 def test_what_a_format_cannot_hold_is_told(run):
-    """Nothing is dropped without a word, and nothing is written."""
+    """A value that the format cannot hold is an error, and nothing is written."""
     code, _, complaint = run("convert", "net.ckpt", "net.safetensors")
 
     assert code == 1
@@ -59,7 +59,7 @@ def test_what_a_format_cannot_hold_is_told(run):
 
 
 def test_a_checkpoint_comes_back_from_safetensors(run):
-    """Through the other format and back, tensors are what they were."""
+    """Tensors are unchanged after a conversion to safetensors and back."""
     run("convert", "net.ckpt", "net.safetensors", "--include", "*.*", "--include", "step")
     code, _, _ = run("convert", "net.safetensors", "back.ckpt")
 
@@ -71,7 +71,7 @@ def test_a_checkpoint_comes_back_from_safetensors(run):
 
 @pytest.mark.parametrize("mode", ["AES-GCM", "AES-CBC", "SM4-CBC"])
 def test_a_checkpoint_is_encrypted_and_decrypted(mode, run, monkeypatch):
-    """With a new key from the environment, and back with it; with `--align 1` the bytes are MindSpore's."""
+    """An encrypted file is decrypted again; with `--align 1`, to MindSpore's bytes."""
     monkeypatch.setenv("THE_KEY", f"hex:{KEY.hex()}")
     run("convert", "net.ckpt", "secret.ckpt", "--new-key-env", "THE_KEY", "--enc-mode", mode, *NO_MAP)
     code, _, _ = run("convert", "secret.ckpt", "plain.ckpt", "--key-env", "THE_KEY", "--align", "1")
@@ -82,7 +82,7 @@ def test_a_checkpoint_is_encrypted_and_decrypted(mode, run, monkeypatch):
 
 
 def test_a_checkpoint_is_given_another_key(run, monkeypatch, tmp_path):
-    """Re-encryption is one command; the old key no longer opens the result."""
+    """One command re-encrypts a file; the old key no longer opens the result."""
     monkeypatch.setenv("THE_KEY", f"hex:{KEY.hex()}")
     (tmp_path / "new.key").write_bytes(bytes(32))
     run("convert", "net.ckpt", "secret.ckpt", "--new-key-env", "THE_KEY", *NO_MAP)
@@ -94,14 +94,14 @@ def test_a_checkpoint_is_given_another_key(run, monkeypatch, tmp_path):
 
 
 def test_names_are_replaced_by_regular_expressions(run):
-    """Rules apply in order, each to the result of the one before."""
+    """Rename rules apply in order, each to the result of the previous one."""
     run("convert", "net.ckpt", "new.ckpt", "--rename", r"^conv(\d)\.=body.\1.", "--rename", "weight$=w")
 
     assert list(loaded("new.ckpt"))[:3] == ["body.1.w", "body.1.bias", "fc.w"]
 
 
 def test_two_values_of_one_name_are_refused(run):
-    """A rule that makes names meet is told before anything is written."""
+    """Rules that give two values the same name are an error, before anything is written."""
     code, _, complaint = run("convert", "net.ckpt", "new.ckpt", "--rename", "^.*$=same")
 
     assert (code, "two values would have the name 'same'" in complaint) == (1, True)
@@ -109,7 +109,7 @@ def test_two_values_of_one_name_are_refused(run):
 
 
 def test_floats_are_converted(run):
-    """Floating-point tensors become the new type, others stay."""
+    """`--dtype` converts floating-point tensors, and no others."""
     run("convert", "net.ckpt", "half.ckpt", "--dtype", "bfloat16")
 
     assert {name: str(value.dtype) for name, value in loaded("half.ckpt").items() if name in TENSORS} == {
@@ -122,7 +122,7 @@ def test_floats_are_converted(run):
 
 
 def test_a_checkpoint_is_written_in_parts(run):
-    """Each part is told; the listing opens them all."""
+    """`--max-shard-size` writes shards, and a listing that opens them all."""
     code, told, _ = run("convert", "net.ckpt", "parts.ckpt", "--max-shard-size", "1KB")
 
     assert code == 0
@@ -131,7 +131,7 @@ def test_a_checkpoint_is_written_in_parts(run):
 
 
 def test_a_checksum_and_permissions_are_as_asked(run):
-    """`--crc` stores a sum that a check accepts, `--mode` sets permissions."""
+    """`--crc` stores a valid checksum, and `--mode` sets the permissions."""
     run("convert", "net.ckpt", "sum.ckpt", "--crc", "--mode", "640", "--exclude", "table")
 
     assert oct(os.stat("sum.ckpt").st_mode & 0o777) == "0o640"
@@ -141,7 +141,7 @@ def test_a_checksum_and_permissions_are_as_asked(run):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--rename", "abc"], "PATTERN=REPLACEMENT is needed"),
+        (["--rename", "abc"], "expected PATTERN=REPLACEMENT"),
         (["--rename", "(=x"], "missing"),
         (["--rename", r"(a)|b=\2"], "invalid group reference"),
         (["--mode", "999"], "octal"),
@@ -149,12 +149,12 @@ def test_a_checksum_and_permissions_are_as_asked(run):
         (["--max-shard-size", "0"], "max_shard_size"),
         (["--dtype", "int8"], "no floating-point type"),
         (["--align", "3"], "power of two"),
-        (["--include", "nothing*"], "no name is left of 8"),
+        (["--include", "nothing*"], "none of the 8 names is left"),
         (["--new-key-env", "NOT_THERE"], "NOT_THERE.*not set"),
     ],
 )
 def test_options_that_make_no_sense_are_told(options, complaint, run):
-    """One line says what is wrong; the exit code is 1, and nothing is written."""
+    """An invalid option gives an error with exit code 1, and nothing is written."""
     code, _, told = run("convert", "net.ckpt", "out.ckpt", *options)
 
     assert code == 1
@@ -163,14 +163,14 @@ def test_options_that_make_no_sense_are_told(options, complaint, run):
 
 
 def test_the_format_is_told_by_the_name(run):
-    """Another ending is refused with what is possible."""
+    """An unknown extension is an error that lists the valid ones."""
     code, _, complaint = run("convert", "net.ckpt", "net.pth")
 
     assert (code, "must be 'ckpt' or 'safetensors'" in complaint) == (1, True)
 
 
 def test_some_parameters_are_extracted(run):
-    """By name and by pattern, in the file's order, each once."""
+    """`extract` takes names and patterns, and writes each value once, in file order."""
     code, told, _ = run("extract", "net.ckpt", "fc.weight", "conv1.*", "conv1.bias", "-o", "some.ckpt")
 
     assert (code, "3 parameters" in told) == (0, True)
@@ -179,7 +179,7 @@ def test_some_parameters_are_extracted(run):
 
 
 def test_a_name_that_is_not_there_is_told(run):
-    """With what looks like it; nothing is written."""
+    """An unknown name is an error with a suggestion, and nothing is written."""
     code, _, complaint = run("extract", "net.ckpt", "conv1.wieght", "-o", "some.ckpt")
 
     assert (code, "did you mean 'conv1.weight'" in complaint) == (1, True)
@@ -187,7 +187,7 @@ def test_a_name_that_is_not_there_is_told(run):
 
 
 def test_only_what_is_extracted_is_read(run, monkeypatch):
-    """Of an encrypted file only the blocks that hold the values are decrypted."""
+    """From an encrypted file, `extract` decrypts only the blocks that hold the values."""
     monkeypatch.setenv("THE_KEY", f"hex:{KEY.hex()}")
     monkeypatch.setattr("lazyckpt.writing.sink.FRAME_PLAINTEXT", 256)
     run("convert", "net.ckpt", "secret.ckpt", "--new-key-env", "THE_KEY", *NO_MAP)
@@ -205,7 +205,7 @@ SHARDED = GOLDEN / "sharded" / "mixed_2x4"
 
 
 def test_ranks_are_merged_into_one_file(run, tmp_path):
-    """A folder of ranks with its strategy is converted as any checkpoint, and listed with whole shapes."""
+    """A folder of ranks with a strategy is converted and listed with full shapes."""
     shutil.copytree(SHARDED, tmp_path / "ranks")
     code, _, _ = run("convert", "ranks", "whole.ckpt", "--strategy", "ranks/strategy.ckpt")
     _, listed, _ = run("ls", "ranks", "--strategy", "ranks/strategy.json")
@@ -219,7 +219,7 @@ def test_ranks_are_merged_into_one_file(run, tmp_path):
 
 
 def test_ranks_without_a_strategy_are_told(run, tmp_path):
-    """The complaint says what is needed."""
+    """Without a strategy, the error asks for one."""
     shutil.copytree(SHARDED, tmp_path / "ranks")
     code, _, complaint = run("convert", "ranks", "whole.ckpt")
 

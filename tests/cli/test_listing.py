@@ -1,4 +1,4 @@
-"""`lazyckpt find`, patterns for `ls`, `show` beside what is refused, and completion."""
+"""`lazyckpt find`, patterns for `ls`, `show` with refused parameters, and completion."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def folder(tmp_path, monkeypatch):
     [("*.bias", ["conv1.bias"]), ("conv1.*", ["conv1.weight", "conv1.bias"]), ("?ask", ["mask"]), ("x*", [])],
 )
 def test_ls_takes_patterns(pattern, names, run):
-    """Beside prefixes."""
+    """`ls` accepts patterns as well as prefixes."""
     assert [facts["name"] for facts in json.loads(run("ls", "net.ckpt", pattern, "--json")[1])] == names
 
 
 def test_find_tells_which_file_has_what(run):
-    """One line each; faults on stderr."""
+    """`find` prints one line for each match."""
     code, printed, complaints = run("find", "conv1.bias", "net.ckpt", "odd.ckpt")
 
     assert (code, complaints) == (0, "")
@@ -61,19 +61,19 @@ def test_find_tells_which_file_has_what(run):
     ],
 )
 def test_the_exit_code_of_find(arguments, code, run):
-    """0 found, 1 nowhere, 2 trouble, as grep has it."""
+    """As in grep: 0 for a match, 1 for none, 2 for an error."""
     assert run("find", *arguments)[0] == code
 
 
 def test_find_can_print_files_alone_or_json(run):
-    """Each file once; or all that is known."""
+    """`--files` prints each file once; `--json` prints all facts."""
     assert run("find", "*", "net.ckpt", "odd.ckpt", "--files")[1] == "net.ckpt\nodd.ckpt\n"
     told = json.loads(run("find", "q", "net.ckpt", "odd.ckpt", "--json")[1])
     assert [(facts["file"], facts["kind"]) for facts in told] == [("odd.ckpt", "refused")]
 
 
 def test_show_works_beside_what_is_refused(run):
-    """And shows the refused one itself, with the reason."""
+    """`show` works in a file with a refused parameter, and shows the reason for that one."""
     assert json.loads(run("show", "odd.ckpt", "conv1.bias", "--json")[1])["first"] == [1.0, 1.0, 1.0]
     code, printed, _ = run("show", "odd.ckpt", "q")
     assert code == 0
@@ -81,7 +81,7 @@ def test_show_works_beside_what_is_refused(run):
 
 
 def test_show_takes_a_file_of_any_name(run):
-    """Whatever it ends in."""
+    """`show` accepts a file with any extension."""
     shutil.copy(FILES / "base.ckpt", "net.bin")
     with lazyckpt.load_checkpoint("net.ckpt") as opened:
         name = next(iter(opened))
@@ -92,7 +92,7 @@ def test_show_takes_a_file_of_any_name(run):
 
 @pytest.mark.parametrize("command", ["ls", "show"])
 def test_names_are_completed_from_a_fresh_index(command, monkeypatch):
-    """As bash asks for them; without an index there are none, and none is built."""
+    """Completion offers the names of a fresh index. Without one it offers none, and builds none."""
 
     def asked():
         answer = subprocess.run(

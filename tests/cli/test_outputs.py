@@ -1,4 +1,4 @@
-"""What commands do with files that are there already: none is replaced unasked, and none that is read by accident."""
+"""Existing files: commands replace them only on request, and never an input by accident."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from checkpoints import counting
 import lazyckpt
 
 VALUES = {"a.w": counting((50, 4)), "a.b": counting((7,)), "b.w": counting((30,))}
-# Commands, with the file that each is to write; those of extra packages have tests of their own.
+# Commands by name, as functions of the file to write. Commands that need extra packages have other tests.
 COMMANDS = {
     "convert": lambda out: ["convert", "net.ckpt", out],
     "extract": lambda out: ["extract", "net.ckpt", "a.*", "--out", out],
@@ -36,7 +36,7 @@ def content(path="net.ckpt"):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_file_that_is_there_is_replaced_only_with_force(run, command):
-    """Without `--force` it stays, and the error says what to type; a new file needs nothing."""
+    """Without `--force`, an existing file is kept, and the error suggests the option."""
     out = f"out.{ENDINGS[command]}"
     arguments = COMMANDS[command](out)
     with open(out, "w") as file:
@@ -70,7 +70,7 @@ def test_a_file_that_is_there_is_replaced_only_with_force(run, command):
     ids=" ".join,
 )
 def test_no_command_destroys_what_it_reads(run, arguments, force):
-    """`--force` is no leave to lose values."""
+    """`--force` does not allow losing values of the input."""
     os.link("net.ckpt", "hard.ckpt")
     os.symlink("net.ckpt", "link.ckpt")
     os.symlink("net.ckpt", "link.png")
@@ -85,7 +85,7 @@ def test_no_command_destroys_what_it_reads(run, arguments, force):
 
 
 def test_a_part_replaces_the_whole_in_place(run):
-    """`--in-place` says it all: no `--force` is needed with it."""
+    """`--in-place` works without `--force`."""
     code, told, _ = run("extract", "net.ckpt", "a.*", "-o", "net.ckpt", "--in-place")
 
     with lazyckpt.load_checkpoint("net.ckpt") as ckpt:
@@ -93,7 +93,7 @@ def test_a_part_replaces_the_whole_in_place(run):
 
 
 def test_in_place_is_no_leave_to_replace_other_files(run):
-    """It is about the input alone."""
+    """`--in-place` applies only to the input."""
     with open("other.ckpt", "w") as file:
         file.write("something")
     code, _, complaint = run("convert", "net.ckpt", "other.ckpt", "--in-place")
@@ -103,7 +103,7 @@ def test_in_place_is_no_leave_to_replace_other_files(run):
 
 
 def test_all_of_a_checkpoint_is_written_over_it(run):
-    """`convert A A` asks for `--force`, and for no more if every value is kept."""
+    """`convert A A` needs only `--force` if every value is kept."""
     refused, _, complaint = run("convert", "net.ckpt", "net.ckpt", "--rename", "^a=c")
     forced, _, _ = run("convert", "net.ckpt", "net.ckpt", "--rename", "^a=c", "--force")
 
@@ -113,7 +113,7 @@ def test_all_of_a_checkpoint_is_written_over_it(run):
 
 
 def test_parts_that_are_there_are_replaced_only_with_force(run):
-    """Each of several outputs counts."""
+    """`--force` is needed if any of several output files exists."""
     with open("out-00002-of-00002.ckpt", "w") as file:
         file.write("something")
     arguments = ["convert", "net.ckpt", "out.ckpt", "--max-shard-size", "800"]
@@ -126,7 +126,7 @@ def test_parts_that_are_there_are_replaced_only_with_force(run):
 
 
 def test_a_picture_that_is_there_is_kept(run):
-    """`plot`, too, asks for `--force`, before it draws."""
+    """`plot` checks for an existing file before drawing."""
     with open("out.png", "w") as file:
         file.write("something")
     code, _, complaint = run("plot", "sizes", "net.ckpt", "-o", "out.png")

@@ -1,4 +1,4 @@
-"""The command line takes safetensors files and sets of files without being told what they are."""
+"""The command line detects safetensors files and listings by itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ANY = ["model.safetensors", "model.bin", "misnamed.ckpt", "model.safetensors.ind
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """The current folder: the same tensors in a file of three names, and in a set of two."""
+    """The current folder: the same tensors in a file under three names, and in a set."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     for name in ANY[:3]:
@@ -30,7 +30,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ANY)
 def test_ls_lists_it(name, run):
-    """Names, dtypes and shapes, whatever the file is called."""
+    """`ls` prints names, dtypes and shapes for any file name."""
     code, printed, _ = run("ls", name, "--json", "--sort", "name")
 
     assert code == 0
@@ -41,7 +41,7 @@ def test_ls_lists_it(name, run):
 
 @pytest.mark.parametrize("name", ANY)
 def test_show_shows_values(name, run):
-    """The first of them are those that were saved."""
+    """`show` prints the first values as they were saved."""
     code, printed, _ = run("show", name, "b.weight", "--json")
 
     assert (code, json.loads(printed)["first"]) == (0, TENSORS["b.weight"].reshape(-1).tolist())
@@ -49,7 +49,7 @@ def test_show_shows_values(name, run):
 
 @pytest.mark.parametrize("name", ANY)
 def test_match_matches_it(name, run, folder):
-    """Against a net described in JSON."""
+    """`match` compares the file with a net described in JSON."""
     (folder / "net.json").write_text(json.dumps({"a.bias": [[4], "Float16"], "b.weight": [[2, 3], "Float32"]}))
     code, _, _ = run("match", name, "--names", "net.json")
 
@@ -58,14 +58,14 @@ def test_match_matches_it(name, run, folder):
 
 @pytest.mark.parametrize("name", ANY[:3])
 def test_index_builds_its_index(name, run):
-    """Beside it, and says how many parameters it has."""
+    """`index` writes the index next to the file, and prints the number of parameters."""
     code, printed, _ = run("index", name)
 
     assert (code, f"{name}: 2 parameters" in printed, os.path.exists(f"{name}.lmdb")) == (0, True, True)
 
 
 def test_index_of_a_listing_is_that_of_its_files(run):
-    """Each gets its own."""
+    """`index` on a listing builds an index for each of its files."""
     code, printed, _ = run("index", ANY[3])
 
     assert (code, printed.count("1 parameters")) == (0, 2)
@@ -76,7 +76,7 @@ def test_index_of_a_listing_is_that_of_its_files(run):
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_folder_is_searched_for_both_formats(jobs, run, folder):
-    """Files of both endings are indexed, each by its bytes."""
+    """A folder is searched for both extensions, and the format is detected from the content."""
     (folder / "parts" / "net.ckpt").write_bytes(checkpoint(LAYERS))
     (folder / "parts" / "net.safetensors").write_bytes(file_of(TENSORS))
     code, printed, _ = run("index", "parts", "--jobs", jobs)
@@ -86,7 +86,7 @@ def test_a_folder_is_searched_for_both_formats(jobs, run, folder):
 
 
 def test_a_file_that_is_neither_is_told(run, folder):
-    """As a fault of one line, by every command."""
+    """Every command reports a file in an unknown format."""
     (folder / "noise.bin").write_bytes(b"\xff" * 100)
     codes = [run(*command)[0] for command in (["ls", "noise.bin"], ["show", "noise.bin", "w"], ["index", "noise.bin"])]
 

@@ -1,4 +1,4 @@
-"""README and handbook are true: their Python runs, so do their commands, and what they link to is there."""
+"""README and handbook are correct: their Python and commands run, and their links work."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from documents import ENGLISH, PAGES, ROOT, blocks, commands, furnish
 import lazyckpt
 from lazyckpt import cli
 
-# Pages whose blocks need a store or a cluster, and the suites that run them beside real ones.
+# Pages that need an object store or a cluster, and the suites that run their blocks.
 ELSEWHERE = {"docs/remote.md": "interop/remote/test_docs.py", "docs/scale.md": "interop/dask/test_cluster.py"}
-# What .ci/run does: the README's commands, the set-up of a developer, the wheel, the handbook.
+# Commands that .ci/run covers: those of the README, the developer setup, the wheel, the handbook.
 BY_THE_GATE = {
     "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/lazyckpt demo",
     "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/python -m pytest -q -n auto",
@@ -32,7 +32,7 @@ BY_THE_GATE = {
     "pip install -e '.[docs]'",
     "mkdocs build --strict",
 }
-BY_HAND = {  # a quarter of an hour; the tool's own tests and the gate run it in small
+BY_HAND = {  # takes a quarter of an hour; the tests of the tool and the gate run small versions
     "python3 -m venv bench && bench/bin/pip install -e . torch safetensors h5py 'zarr>=3' tensorizer matplotlib",
     "python3.11 -m venv ms && ms/bin/pip install mindspore==2.10.0 'numpy<2' -e .",
     (
@@ -48,7 +48,7 @@ LINK = re.compile(r"""(?:\]\(|src=\"|srcset=\"|href=\")(?!https?:|#)([^)"#\s]+)"
 
 @pytest.fixture
 def furnished(tmp_path, monkeypatch):
-    """Makes what a page speaks of, in the folder in which its code runs."""
+    """Creates the files that a page uses, in the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     return lambda name: furnish(name, tmp_path, monkeypatch)
@@ -56,7 +56,7 @@ def furnished(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_left():
-    """No thread of lazyckpt's own is left; frameworks keep theirs, and fonts. Files are looked after page by page."""
+    """No thread of lazyckpt is left; threads of frameworks may be. Open files are checked for each page."""
     yield
     assert [
         thread.name
@@ -67,18 +67,18 @@ def _nothing_left():
 
 @pytest.fixture
 def session():
-    """The names of a page's session; when it is over nothing of it is kept open."""
+    """The variables in the session of a page. Open checkpoints and indexes are closed at the end."""
     names = {"__name__": "page"}
     yield names
     for value in names.values():
         if isinstance(value, (lazyckpt.Checkpoint, lazyckpt.Index)):
             value.close()
     names.clear()
-    vars(builtins).pop("_", None)  # the last value that a session with prompts showed
+    vars(builtins).pop("_", None)  # the last value displayed in a session with prompts
 
 
 def test_there_is_something_to_run():
-    """The README and the guides have examples, and what is run elsewhere is there."""
+    """Pages with Python and commands exist, and so do the suites for the other pages."""
     assert {"README.md", "docs/start.md", "docs/guides/nets.md", "docs/migration.md"} <= set(WITH_PYTHON)
     assert COMMANDS
     assert [suite for suite in ELSEWHERE.values() if not (ROOT / "tests" / suite).is_file()] == []
@@ -86,9 +86,9 @@ def test_there_is_something_to_run():
 
 @pytest.mark.parametrize("name", WITH_PYTHON)
 def test_its_python_runs(name, furnished, session, capsys):
-    """The blocks of a page follow each other as in one session; those with prompts also print what they say.
+    """The blocks of a page run as one session. Blocks with prompts print the output that is shown.
 
-    What imports a framework that is not installed is compiled only.
+    A block that imports a framework that is not installed is only compiled.
     """
     furnished(name)
     for number, block in enumerate(blocks(PAGES[name], "python", "pycon")):
@@ -100,16 +100,16 @@ def test_its_python_runs(name, furnished, session, capsys):
             assert runner.run(example, clear_globs=False).failed == 0, capsys.readouterr().out
             session.update(example.globs)
         else:
-            exec(compile(block, f"{name}, block {number}", "exec"), session)  # its own text
+            exec(compile(block, f"{name}, block {number}", "exec"), session)  # the repository's own text
 
 
 @pytest.mark.parametrize(("name", "command"), COMMANDS)
 def test_its_commands_run(name, command, furnished, capsys):
-    """Each ends with exit code 0."""
+    """Every command exits with 0."""
     furnished(name)
     program, *arguments = shlex.split(command.partition("|")[0], comments=True)
     if program == "lazyckpt":
-        if arguments[0] == "convert":  # a reader has what a page speaks of, but not yet what this line writes
+        if arguments[0] == "convert":  # the output does not exist yet
             Path(arguments[2]).unlink(missing_ok=True)
         with pytest.raises(SystemExit) as ended:
             cli.app(arguments)
@@ -123,7 +123,7 @@ def test_its_commands_run(name, command, furnished, capsys):
 
 
 def test_every_line_of_shell_is_run_somewhere():
-    """Here, in the suites of stores and clusters, by the gate, or (tools) in the tool's own tests."""
+    """Every line of shell runs here, in another suite, in the gate, or in the tests of a tool."""
     lines = {line for text in ENGLISH.values() for block in blocks(text, "sh") for line in block.splitlines()}
     run_here = {line for text in ENGLISH.values() for line in commands(text)}
     tools = {line for line in lines if line.startswith("python tools/")}
@@ -133,7 +133,7 @@ def test_every_line_of_shell_is_run_somewhere():
 
 @pytest.mark.parametrize("name", PAGES)
 def test_what_it_shows_and_links_to_is_there(name):
-    """Pictures and files of this repository."""
+    """Linked images and files exist in the repository."""
     folder = (ROOT / name).parent
     links = {link for link in LINK.findall(PAGES[name]) if not (folder / link).is_file()}
 
@@ -141,14 +141,14 @@ def test_what_it_shows_and_links_to_is_there(name):
 
 
 def test_every_page_is_in_the_navigation():
-    """And what the navigation names is there."""
+    """The navigation lists exactly the pages that exist."""
     listed = set(re.findall(r"^ +- .*?: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
 
     assert {f"docs/{page}" for page in listed} == set(ENGLISH) - {"README.md"}
 
 
 def test_every_python_file_that_is_named_is_there():
-    """Tests, tools and modules that pages speak of by their paths."""
+    """Tests, tools, modules and notebooks that are named by path exist."""
     named = {
         (page, path)
         for page, text in ENGLISH.items()

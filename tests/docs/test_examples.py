@@ -1,4 +1,4 @@
-"""The examples that need nothing but the package, and the list of all of them."""
+"""The examples that need only lazyckpt, and the list of all examples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LISTED = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_example_is_listed_with_a_command_that_runs_it():
-    """The list has a line for each file, whose command names the file."""
+    """The list has a line for each file, with a command that names the file."""
     files = {path.name for path in EXAMPLES.iterdir() if path.is_file()} - {"README.md"}
     lines = re.findall(r"^\| \[([\w.]+)\]\(\1\) \|.*\| `[^`]*examples/\1[^`]*` \|$", LISTED, re.MULTILINE)
 
@@ -21,7 +21,7 @@ def test_every_example_is_listed_with_a_command_that_runs_it():
 
 
 def test_the_checkpoint_of_the_tour_is_written_to_where_one_says(tmp_path):
-    """A file with twelve layers, and its index beside it."""
+    """The example writes a checkpoint of twelve layers to the given path."""
     ended = run([sys.executable, "transformer.py"], "model.ckpt", folder=tmp_path)
 
     assert ended == (0, "", "")

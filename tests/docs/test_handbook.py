@@ -1,4 +1,4 @@
-"""The handbook leaves nothing out: every argument, difference, command and public name is in it."""
+"""The handbook is complete: it has every argument, difference, command and public name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOOK = ROOT / "tools" / "site" / "command_line.py"
 
 @pytest.fixture(scope="module")
 def hook():
-    """What writes the page of commands when the handbook is built."""
+    """The mkdocs hook that writes the page of commands."""
     spec = importlib.util.spec_from_file_location("command_line", HOOK)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -27,7 +27,7 @@ def hook():
 
 
 def section(text, title):
-    """What stands under a heading of the second level."""
+    """The text under a second-level heading."""
     return re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)[1]
 
 
@@ -37,28 +37,28 @@ def first_cells(table):
 
 
 def slugs(text):
-    """The anchors of a page's headings."""
+    """The anchors of the headings of a page."""
     titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower()) for title in titles}
 
 
 @pytest.mark.parametrize("name", ["load_checkpoint", "load_param_into_net", "save_checkpoint"])
 def test_the_migration_page_has_every_argument(name):
-    """In the order of the signature."""
+    """The page lists the arguments in the order of the signature."""
     assert first_cells(section(MIGRATION, name)) == list(inspect.signature(getattr(lazyckpt, name)).parameters)
 
 
 def test_the_migration_page_has_every_intentional_difference():
-    """Whatever recorded call of MindSpore may end otherwise here."""
+    """Every recorded call that may have another result here is listed."""
     calls = [line.split()[0] for line in ALLOWED.splitlines() if line.strip()]
 
     assert sorted(first_cells(section(MIGRATION, "Intentional differences"))) == sorted(calls)
 
 
 def test_the_page_of_commands_has_every_commands_help(hook, run):
-    """Word by word as the command prints it."""
+    """The page has the help of each command, as the command prints it."""
     helps = hook.helps()
-    printed = {name: "".join(run(name, "--help")[1].split()) for name in helps}  # lines are broken elsewhere
+    printed = {name: "".join(run(name, "--help")[1].split()) for name in helps}  # lines break at other positions
 
     assert sorted(helps) == sorted(re.findall(r"^ {2}(\w+) ", run("--help")[1].partition("Commands:")[2], re.MULTILINE))
     assert {name: "".join(text.split()[2:]) for name, text in helps.items()} == {
@@ -67,7 +67,7 @@ def test_the_page_of_commands_has_every_commands_help(hook, run):
 
 
 def test_the_page_of_commands_is_written_where_its_mark_is(hook):
-    """And other pages are left as they are."""
+    """The hook fills the page with the marker, and does not change other pages."""
     page = hook.on_page_markdown(ENGLISH["docs/command-line.md"])
 
     assert "\n## `lazyckpt verify`\n\n```text\nUsage: lazyckpt verify" in page
@@ -75,14 +75,14 @@ def test_the_page_of_commands_is_written_where_its_mark_is(hook):
 
 
 def test_the_reference_has_every_public_name():
-    """Each once."""
+    """Every public name is listed once."""
     shown = re.findall(r"^::: lazyckpt\.(\w+)$", ENGLISH["docs/reference.md"], re.MULTILINE)
 
     assert sorted(shown) == sorted(lazyckpt.__all__)
 
 
 def test_links_of_the_readme_lead_to_headings_that_are_there():
-    """Those of the handbook are checked when it is built."""
+    """README links point to existing headings; mkdocs checks those of the handbook."""
     links = re.findall(r"\]\((docs/[^)#]+)#([^)]+)\)", PAGES["README.md"])
 
     assert [link for link in links if link[1] not in slugs(PAGES[link[0]])] == []
@@ -90,5 +90,5 @@ def test_links_of_the_readme_lead_to_headings_that_are_there():
 
 
 def test_the_table_of_rooms_is_that_of_the_package():
-    """The rooms in their order, each with its own first line; `python tools/room_table.py` writes it."""
+    """The page has the table of rooms that `python tools/room_table.py` writes."""
     assert table() in PAGES["docs/concepts/data.md"]

@@ -1,4 +1,4 @@
-"""What a release says of itself is said once: version, licence, types, and the oldest of what it needs."""
+"""Release metadata is consistent: version, date, types, and oldest dependencies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def field(name):
 
 
 def test_the_version_is_one(run):
-    """The command, the citation and the changelog have the package's own."""
+    """The command, the citation and the changelog have the version of the package."""
     code, printed, _ = run("--version")
     newest = re.search(
         rf"^## \[?([\d.]+)\]? - {DATE}$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
@@ -38,7 +38,7 @@ def test_the_version_is_one(run):
 
 
 def test_the_metadata_has_the_same_version():
-    """What pip says is installed, where it was built from this source."""
+    """The installed metadata has the version of the source, unless lazyckpt is not installed."""
     try:
         installed = importlib.metadata.version("lazyckpt")
     except importlib.metadata.PackageNotFoundError:
@@ -48,17 +48,17 @@ def test_the_metadata_has_the_same_version():
 
 
 def test_the_citation_has_the_day_of_the_newest_release():
-    """As the changelog tells it."""
+    """The date in the citation is that of the newest release in the changelog."""
     newest = re.search(rf"^## .* - ({DATE})$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert field("date-released") == newest[1]
 
 
 def test_numpy_1_is_enough_where_mindspore_is():
-    """Installing lazyckpt brings no numpy 2 to the Pythons that MindSpore is built for: its wheels need numpy 1."""
+    """lazyckpt does not require numpy 2 for Pythons with MindSpore wheels, which need numpy 1."""
     needed = {
         package: [text for text in importlib.metadata.requires(package) or [] if re.match(r"numpy\b.*>=\s*2", text)]
-        for package in ("lazyckpt", "ml_dtypes")  # all others do without numpy
+        for package in ("lazyckpt", "ml_dtypes")  # no other dependency needs numpy
     }
     always = {name: found for name, texts in needed.items() if (found := [text for text in texts if ";" not in text])}
 
@@ -66,12 +66,12 @@ def test_numpy_1_is_enough_where_mindspore_is():
 
 
 def test_types_are_shipped():
-    """The marker is there that type checkers ask for."""
+    """The package includes the marker for type checkers."""
     assert (Path(lazyckpt.__file__).parent / "py.typed").is_file()
 
 
 def test_the_consumer_uses_every_public_name():
-    """So type checkers see all of them."""
+    """The consumer uses every public name, so that type checkers check them all."""
     names = {
         node.id for node in ast.walk(ast.parse(CONSUMER.read_text(encoding="utf-8"))) if isinstance(node, ast.Name)
     }
@@ -80,7 +80,7 @@ def test_the_consumer_uses_every_public_name():
 
 
 def test_the_consumer_runs(tmp_path):
-    """What it tells type checkers is also so."""
+    """The code that type checkers check also runs."""
     shutil.copy(LENET, tmp_path / "net.ckpt")
     ended = subprocess.run(
         [sys.executable, CONSUMER, "net.ckpt"],
@@ -92,7 +92,7 @@ def test_the_consumer_runs(tmp_path):
 
 
 def test_floors_are_the_oldest_versions_that_are_allowed():
-    """Of the package and of the extras that are named, and of those that they include."""
+    """The floors cover the package, the named extras, and the extras that they include."""
     project = {
         "name": "lazyckpt",
         "dependencies": ["numpy>=1.26"],
@@ -108,6 +108,6 @@ def test_floors_are_the_oldest_versions_that_are_allowed():
 
 
 def test_a_requirement_without_a_lower_bound_is_refused():
-    """Nothing would say what it was tested with."""
+    """Without a lower bound, the oldest version is unknown, which is an error."""
     with pytest.raises(ValueError, match="'numpy' has no lower bound"):
         list(floors({"name": "x", "dependencies": ["numpy"], "optional-dependencies": {}}, []))

@@ -1,4 +1,4 @@
-"""What the documents on reliability and security claim is held by tests that are there."""
+"""The tests named in the documents on reliability and security exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMED = sorted({found for text in TEXTS for found in re.findall(r"tests/[\w/]+(?
 
 @pytest.mark.parametrize("named", NAMED)
 def test_every_test_that_is_named_is_there(named):
-    """A file or a folder of tests, or a function in one."""
+    """A named file, folder or test function exists."""
     file, _, function = named.partition("::")
     path = ROOT / file
 
@@ -28,7 +28,7 @@ def test_every_test_that_is_named_is_there(named):
 
 @pytest.mark.parametrize(("title", "least"), [("Checks", 8), ("Differences from MindSpore", 10)])
 def test_every_row_of_a_table_has_a_test(title, least):
-    """No row of it is only a claim."""
+    """Every row of the table names a test."""
     table = TEXTS[0].partition(f"## {title}")[2].partition("\n## ")[0]
     rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
 

@@ -1,4 +1,4 @@
-"""The Chinese pages keep step with their English sources."""
+"""The Chinese pages match their English sources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRANSLATED = [
 
 @pytest.fixture
 def translations(tmp_path):
-    """The tool, over a folder with one page and its translation."""
+    """The tool, applied to a folder with one page and its translation."""
     spec = importlib.util.spec_from_file_location("translations", TOOL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -33,22 +33,22 @@ def translations(tmp_path):
 
 
 def headings(text):
-    """The levels of a page's headings, in order."""
+    """The levels of the headings of a page, in order."""
     return [len(marks) for marks in re.findall(r"^(#+) ", FENCE.sub("", text), re.MULTILINE)]
 
 
 def rows(text):
-    """How many rows each table of a page has, and in how many columns."""
+    """The number of column separators in each table row of a page."""
     return [line.count(" | ") for line in FENCE.sub("", text).splitlines() if line.startswith("|")]
 
 
 def test_the_pages_of_users_are_in_chinese():
-    """And no page is a translation of nothing."""
+    """Every page for users has a translation, and every translation has a source."""
     assert set(CHINESE) == {name.removesuffix(".md") + ".zh.md" for name in TRANSLATED}
 
 
 def test_no_page_is_behind():
-    """The tool says which page is, and what to do."""
+    """The tool lists no outdated page."""
     told = subprocess.run([sys.executable, TOOL], capture_output=True, encoding="utf-8", check=False)
 
     assert (told.returncode, told.stdout) == (0, "")
@@ -56,13 +56,13 @@ def test_no_page_is_behind():
 
 @pytest.mark.parametrize("name", CHINESE)
 def test_code_is_the_same_in_both_languages(name):
-    """Block by block: what runs in one page runs in the other."""
+    """Code blocks are identical in both languages."""
     assert FENCE.findall(CHINESE[name]) == FENCE.findall(ENGLISH[name.replace(".zh.md", ".md")])
 
 
 @pytest.mark.parametrize("name", CHINESE)
 def test_nothing_is_left_out(name):
-    """Headings have the same levels, tables the same rows and columns."""
+    """Headings have the same levels, and tables have the same rows and columns."""
     english = ENGLISH[name.replace(".zh.md", ".md")]
 
     assert (headings(CHINESE[name]), rows(CHINESE[name])) == (headings(english), rows(english))
@@ -70,7 +70,7 @@ def test_nothing_is_left_out(name):
 
 @pytest.mark.parametrize("name", CHINESE)
 def test_headings_have_the_english_anchors(name):
-    """So that a link to a part of a page leads there in both languages."""
+    """Links to a section work in both languages."""
     english = re.findall(r"^#+ (.*)$", FENCE.sub("", ENGLISH[name.replace(".zh.md", ".md")]), re.MULTILINE)
     slugs = [re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in english]
 
@@ -78,7 +78,7 @@ def test_headings_have_the_english_anchors(name):
 
 
 def test_a_page_is_behind_until_it_is_stamped_and_when_its_source_changes(translations):
-    """White space alone is no change."""
+    """Changes of white space do not make a page outdated."""
     source, page = (translations.ROOT / "docs" / name for name in ("a.md", "a.zh.md"))
     unstamped = translations.pages_behind()
     translations.stamp(page)

@@ -191,8 +191,8 @@ def test_digests_spare_reading(write):
     with open_all(paths[0]) as one, open_all(paths[1]) as two:
         seen = []
         for side in (one, two):
-            read = side.payloads.stored
-            side.payloads.stored = lambda entry, *how, read=read: seen.append(entry.name) or read(entry, *how)
+            read = side._access.reader.stored
+            side._access.reader.stored = lambda entry, *how, read=read: seen.append(entry.name) or read(entry, *how)
         report, names_only = lazyckpt.diff(one, two), lazyckpt.diff(one, two, values=False)
 
     assert set(seen) == {"step"}
@@ -225,7 +225,7 @@ def test_a_rename_is_held_against_all_of_the_content(compared, monkeypatch):
     """Values whose beginnings are alike may differ further on."""
     from lazyckpt.reading import reader
 
-    monkeypatch.setattr(reader.Payloads.stored, "__defaults__", (1024,))
+    monkeypatch.setattr(reader.FileReader.stored, "__defaults__", (1024,))
     old, new = pattern(8000), bytearray(pattern(8000))
     new[-1] ^= 1
 
@@ -363,6 +363,22 @@ def test_long_reports_are_cut(compared):
     assert "… and 100 more" in report._repr_html_()
 
 
+def test_a_report_looks_as_the_other_tables_do(compared):
+    """In the same box, which follows dark mode; names are cut, also of what was renamed."""
+    page = compared({"a" * 200: np.ones(9)}, {"b" * 200: np.ones(9)})._repr_html_()
+
+    assert "prefers-color-scheme:dark" in page
+    assert page.count('<div class="lzc') == 1
+    assert f"{'a' * 160}… =&gt; {'b' * 160}…" in page
+
+
+def test_the_same_is_told_without_a_table(compared):
+    """Nothing but the sentence."""
+    page = compared({"w": np.ones(1)}, {"w": np.ones(1)})._repr_html_()
+
+    assert ("1 equal" in page, "<td" in page) == (True, False)
+
+
 def test_names_cannot_disturb_where_they_are_shown(compared):
     """Neither a terminal nor a notebook."""
     hostile = "<script>alert(1)</script>\x1b[2J\n"
@@ -370,7 +386,7 @@ def test_names_cannot_disturb_where_they_are_shown(compared):
     page = report._repr_html_()
 
     assert "<script" not in page
-    assert {character for character in str(report) + page if not character.isprintable()} == {"\n"}
+    assert {character for character in str(report) + page.replace("\n", "") if not character.isprintable()} == {"\n"}
     assert "\x1b" not in str(report)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -316,6 +318,19 @@ def test_hostile_names_cannot_disturb(told):
 
     assert "<script" not in report._repr_html_()
     assert "\x1b" not in str(report) + report._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("data", "headings"), [(b"PK\3\4" + bytes(60), ["level", "fact"]), (checkpoint(LAYERS), ["fact"])]
+)
+def test_a_report_looks_as_the_other_tables_do(data, headings, told):
+    """Findings, if there are any, then facts, in boxes that follow dark mode; advice is not cut."""
+    report = told(data)
+    page = report._repr_html_()
+
+    assert re.findall("<th class=s>(level|fact)<", page) == headings
+    assert page.count("prefers-color-scheme:dark") == page.count('<div class="lzc') == len(headings)
+    assert [html.escape(finding.advice) in page for finding in report.findings] == [True] * len(report.findings)
 
 
 def test_what_is_no_path_is_a_mistake():

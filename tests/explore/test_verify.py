@@ -278,6 +278,8 @@ def test_the_report_prints_and_exports(write):
 
     assert "<script" not in report._repr_html_()
     assert "\x1b" not in str(report) + report._repr_html_() + repr(report)
+    assert "prefers-color-scheme:dark" in report._repr_html_()
+    assert report._repr_html_().count("<tr>") == 1 + len(report.checks)
     assert json.loads(json.dumps(report.to_dict()))["checks"][0]["outcome"] == "failed"
     assert len(str(report).splitlines()) == 1 + len(report.checks)
 

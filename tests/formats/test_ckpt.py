@@ -36,18 +36,19 @@ from lazyckpt.formats import FORMATS
 from lazyckpt.formats.ckpt import (
     TRAILER,
     checksums,
-    confirm,
-    confirm_in,
     header_extents,
     scan,
     scan_range,
     trailer,
+    verify_header,
+    verify_header_in,
 )
+from lazyckpt.index.open_file import without_index
 from lazyckpt.model.dtypes import DTYPES, IN_CKPT
 from lazyckpt.model.entry import Extent
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import FileReader
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.window import Patch
+from lazyckpt.sources.window import SparseBuffer
 
 
 def scanned(data):
@@ -106,7 +107,7 @@ def fault(data):
 def test_any_bytes_give_entries_or_one_kind_of_error(data):
     """Nothing but a CorruptFile comes of bytes that are no checkpoint; the values of entries can all be read."""
     source = BytesSource(data)
-    payloads = Payloads(source, FORMATS["ckpt"])
+    payloads = FileReader(without_index(source, FORMATS["ckpt"]))
     kind = CorruptFile
     try:
         for entry in scan(source):
@@ -150,7 +151,7 @@ def test_a_confirmation_reads_no_payload(data):
     found = list(scan(source))
     source.reads = []
     for entry in found:
-        confirm(source, entry)
+        verify_header(source, entry)
 
     assert source.looked_at() & {place for entry in found for place in places(entry.all_extents)} == set()
 
@@ -441,7 +442,7 @@ def test_a_claim_that_does_not_hold_is_refused(data, reason):
 def test_a_claim_takes_no_memory_before_it_is_proven(data):
     """Whatever a file of a few bytes says of its size, scanning it and reading its values stays small."""
     source = BytesSource(data)
-    payloads = Payloads(source, FORMATS["ckpt"])
+    payloads = FileReader(without_index(source, FORMATS["ckpt"]))
     tracemalloc.start()
     try:
         for entry in scan(source):
@@ -521,8 +522,8 @@ def test_every_entry_is_confirmed_where_it_was_found(data, window):
     for entry in scan(source):
         pieces = [(offset, memoryview(data)[offset : offset + length]) for offset, length in header_extents(entry)]
 
-        assert confirm(source, entry) is None
-        assert confirm_in(Patch(pieces), entry) is None
+        assert verify_header(source, entry) is None
+        assert verify_header_in(SparseBuffer(pieces), entry) is None
 
 
 @given(files)
@@ -539,7 +540,7 @@ def test_a_digest_is_not_the_headers_business():
     """Entries of an index with digests are confirmed as those without."""
     data = array_value("w", counting((3,)))
 
-    assert confirm(BytesSource(data), only(data)._replace(digest=bytes(32))) is None
+    assert verify_header(BytesSource(data), only(data)._replace(digest=bytes(32))) is None
 
 
 BASE = scanned(checkpoint(MIXED))[0]
@@ -577,7 +578,7 @@ def test_an_entry_that_says_anything_else_is_stale(changes, window):
     source = TracingSource(data, window) if window else BytesSource(data)
 
     with pytest.raises(StaleIndex, match="rebuild it"):
-        confirm(source, BASE._replace(**changes))
+        verify_header(source, BASE._replace(**changes))
 
 
 def test_an_entry_of_a_changed_header_is_stale():
@@ -590,7 +591,7 @@ def test_an_entry_of_a_changed_header_is_stale():
             changed = bytearray(data)
             changed[place] ^= 1 << bit
             try:
-                confirm(BytesSource(changed), entry)
+                verify_header(BytesSource(changed), entry)
                 confirmed.append((place, bit))
             except StaleIndex:
                 continue
@@ -604,7 +605,7 @@ def test_an_entry_of_a_changed_content_is_confirmed():
     entry = only(bytes(data))
     data[entry.extents[0].offset] ^= 0xFF
 
-    assert confirm(BytesSource(data), entry) is None
+    assert verify_header(BytesSource(data), entry) is None
 
 
 def test_an_entry_is_not_confirmed_in_other_bytes():
@@ -612,7 +613,7 @@ def test_an_entry_is_not_confirmed_in_other_bytes():
     entry = only(array_value("w", counting((2, 3))))
 
     with pytest.raises(StaleIndex):
-        confirm_in(Patch([(entry.start, memoryview(b"\x0a"))]), entry)
+        verify_header_in(SparseBuffer([(entry.start, memoryview(b"\x0a"))]), entry)
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 5), (5, 4), (0, 10**9), (10**9, 10**9)])

@@ -26,11 +26,11 @@ from items import values, written
 from tracing import TracingSource
 
 from lazyckpt.errors import CorruptFile, StaleIndex
-from lazyckpt.formats.ckpt import confirm_in, header_extents, scan
+from lazyckpt.formats.ckpt import header_extents, scan, verify_header_in
 from lazyckpt.formats.ckpt_fast_path import recogniser
 from lazyckpt.model.entry import entry_of
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.window import Patch, look
+from lazyckpt.sources.window import SparseBuffer, as_buffer
 
 
 def recognised(data, start=0, stop=None):
@@ -135,13 +135,13 @@ def test_an_entry_is_proven_as_by_the_general_walk(data, place, other):
             if entry.stop <= len(changed):
                 pieces = [(offset, memoryview(changed)[offset:][:size]) for offset, size in header_extents(entry)]
                 assert proven(memoryview(changed), entry) == proven(TracingSource(changed, window=1), entry)
-                assert proven(Patch(pieces), entry) == proven(TracingSource(changed, window=1), entry)
+                assert proven(SparseBuffer(pieces), entry) == proven(TracingSource(changed, window=1), entry)
 
 
 def proven(buffer, entry):
     """Whether an entry is found where it says."""
     try:
-        confirm_in(look(buffer) if isinstance(buffer, TracingSource) else buffer, entry)
+        verify_header_in(as_buffer(buffer) if isinstance(buffer, TracingSource) else buffer, entry)
     except StaleIndex:
         return False
     return True
@@ -224,7 +224,7 @@ def test_a_header_in_hand_is_recognised_without_a_read():
     """When the window holds the whole header nothing more is fetched, though the content lies beyond."""
     data = array_value("w", counting((1000,)))
     source = TracingSource(data, window=100)
-    found = recogniser(look(source))(0, len(data))
+    found = recogniser(as_buffer(source))(0, len(data))
 
     assert [entry_of(found)] == walked(data)
     assert source.reads == [(0, 100)]
@@ -234,7 +234,7 @@ def test_pieces_are_left_to_the_walk():
     """In pieces of a header, as a proof has them, nothing is recognised."""
     data = array_value("w", counting((2,)))
 
-    assert recogniser(Patch([(0, memoryview(data))]))(0, len(data)) is None
+    assert recogniser(SparseBuffer([(0, memoryview(data))]))(0, len(data)) is None
 
 
 def test_claims_are_remembered_by_their_bytes():

@@ -11,7 +11,7 @@ from tracing import TracingSource
 
 from lazyckpt.errors import CorruptFile, TruncatedFile
 from lazyckpt.formats.protobuf_wire import FIXED32, FIXED64, LENGTH, START_GROUP, VARINT, fields, read_varint, signed
-from lazyckpt.sources.window import look
+from lazyckpt.sources.window import as_buffer
 
 UNKNOWN = 77  # a field that no message has
 TOO_LONG = b"\xff" * 10 + b"\x01"
@@ -104,7 +104,7 @@ def test_contents_are_not_looked_at():
     """The bytes of a chunk are hopped over: through a window of one byte only keys and lengths are read."""
     data = chunk(3, pattern(1000)) + number(1, 5) + chunk(2, pattern(500))
     source = TracingSource(data)
-    found = list(fields(look(source), 0, len(data)))
+    found = list(fields(as_buffer(source), 0, len(data)))
 
     assert [(field.begin, field.end) for field in found] == [(3, 1003), (1004, 1005), (1008, 1508)]
     assert source.looked_at() == {0, 1, 2, 1003, 1004, 1005, 1006, 1007}
@@ -193,7 +193,7 @@ def test_what_is_refused_by_itself_is_refused_in_a_window(data):
     with pytest.raises(CorruptFile) as expected:
         walk(data)
     with pytest.raises(CorruptFile) as caught:
-        list(fields(look(TracingSource(data)), 0, len(data)))
+        list(fields(as_buffer(TracingSource(data)), 0, len(data)))
 
     assert str(caught.value) == str(expected.value)
 

@@ -17,12 +17,13 @@ from tracing import TracingSource, places
 
 from lazyckpt.errors import CorruptFile, StaleIndex, TruncatedFile
 from lazyckpt.formats import FORMATS, format_of
-from lazyckpt.formats.safetensors import confirm, metadata, read_header
+from lazyckpt.formats.safetensors import metadata, read_header, verify_header
+from lazyckpt.index.open_file import without_index
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import Extent
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import FileReader
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.window import Patch
+from lazyckpt.sources.window import SparseBuffer
 
 FORM = FORMATS["safetensors"]
 ARRAYS = {
@@ -98,7 +99,7 @@ def test_every_dtype_is_read(dtype):
     stored = bytes(range(16, 16 + mine.stored_size(4)))
     (entry,) = entries_of(raw({"w": item(dtype, [2, 2], 0, len(stored))}, stored))
     source = BytesSource(raw({"w": item(dtype, [2, 2], 0, len(stored))}, stored))
-    array = Payloads(source, FORM).copy(entry)
+    array = FileReader(without_index(source, FORM)).copy(entry)
     codes = bytes(half for byte in stored for half in (byte & 15, byte >> 4)) if mine.is_packed else stored
 
     assert (entry.kind, str(entry.dtype), entry.shape) == ("tensor", mine.name, (2, 2))
@@ -264,7 +265,7 @@ def test_files_of_the_package_are_read(arrays):
     arrays.pop("__metadata__", None)
     data = safetensors.numpy.save(arrays)
     source = BytesSource(data)
-    read = {entry.name: Payloads(source, FORM).view(entry) for entry in FORM.scan(source)}
+    read = {entry.name: FileReader(without_index(source, FORM)).view(entry) for entry in FORM.scan(source)}
 
     assert list(read) == sorted(arrays)
     assert all((read[name] == arrays[name]).all() and read[name].shape == arrays[name].shape for name in arrays)
@@ -275,9 +276,9 @@ def test_an_entry_is_proven_by_its_item():
     data = file_of(ARRAYS, {"q": "Int4"})
     source = BytesSource(data)
     for entry in FORM.scan(source):
-        confirm(source, entry)
+        verify_header(source, entry)
         pieces = [(at, memoryview(data)[at : at + size]) for at, size in FORM.header_extents(entry)]
-        FORM.confirm_in(Patch(pieces), entry)
+        FORM.verify_header_in(SparseBuffer(pieces), entry)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +302,7 @@ def test_a_forged_entry_is_noticed(change):
     entry = next(entry for entry in FORM.scan(source) if entry.name == "a.bias")
 
     with pytest.raises(StaleIndex):
-        confirm(source, entry._replace(**change))
+        verify_header(source, entry._replace(**change))
 
 
 def test_a_header_that_grew_is_noticed():
@@ -311,7 +312,7 @@ def test_a_header_that_grew_is_noticed():
     grown = (int.from_bytes(data[:8], "little") + 8).to_bytes(8, "little") + data[8:] + bytes(8)
 
     with pytest.raises(StaleIndex):
-        confirm(BytesSource(grown), entry)
+        verify_header(BytesSource(grown), entry)
 
 
 def test_a_file_is_known_by_its_beginning():
@@ -326,4 +327,4 @@ def test_bfloat16_is_read_as_ml_dtypes_has_it():
     array = np.array([1, -2], ml_dtypes.bfloat16)
     source = BytesSource(raw({"w": item("BF16", [2], 0, 4)}, array.tobytes()))
 
-    assert (Payloads(source, FORM).view(next(FORM.scan(source))) == array).all()
+    assert (FileReader(without_index(source, FORM)).view(next(FORM.scan(source))) == array).all()

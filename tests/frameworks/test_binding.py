@@ -10,7 +10,7 @@ from mindspore_binding import DTYPES, FLOATS, SIGNED, TABLE, TEXT, Refused, bind
 
 from lazyckpt.errors import NetMismatch
 from lazyckpt.frameworks import binding
-from lazyckpt.frameworks.binding import Offer, Target, castable, plan, refuse
+from lazyckpt.frameworks.binding import Candidate, Target, castable, plan, refuse
 from lazyckpt.model import dtypes
 from lazyckpt.model.entry import MAP, STRING, TENSOR
 
@@ -22,10 +22,10 @@ def targets(net):
     return [Target(name, *described) for name, described in net.items()]
 
 
-def offers(values):
+def candidates(values):
     """The values of a checkpoint that is given as name -> (shape, dtype), `TEXT` or `TABLE`."""
-    kinds = {TEXT: Offer(STRING), TABLE: Offer(MAP)}
-    return {name: kinds.get(value) or Offer(TENSOR, *value) for name, value in values.items()}
+    kinds = {TEXT: Candidate(STRING), TABLE: Candidate(MAP)}
+    return {name: kinds.get(value) or Candidate(TENSOR, *value) for name, value in values.items()}
 
 
 def vectors(*names):
@@ -35,7 +35,7 @@ def vectors(*names):
 
 def planned(net, values, strict=False):
     """The plan for a net and a checkpoint as they are described above."""
-    return plan(targets(net), offers(values), strict)
+    return plan(targets(net), candidates(values), strict)
 
 
 def loads(what):
@@ -83,7 +83,7 @@ def test_accumulated_gradients_are_not_missed():
 
 def test_what_may_be_missing_is_not_missed():
     """Nor of parameters that may be missing, which no prefix is looked for either."""
-    what = plan([Target("w", *VECTOR, may_miss=True)], offers(vectors("x.w")))
+    what = plan([Target("w", *VECTOR, may_miss=True)], candidates(vectors("x.w")))
 
     assert what[:3] == ((), (), ("x.w",))
 
@@ -98,7 +98,9 @@ def test_strings_and_maps_are_passed_over(value):
 
 def test_maps_go_to_map_parameters():
     """A map parameter takes a map, of any shape and dtype, which is still counted as unused, as MindSpore does."""
-    what = plan([Target("m", (2, 2), "Float32", is_map=True), Target("w", *VECTOR)], offers({"m": TABLE, "w": VECTOR}))
+    what = plan(
+        [Target("m", (2, 2), "Float32", is_map=True), Target("w", *VECTOR)], candidates({"m": TABLE, "w": VECTOR})
+    )
 
     assert (loads(what), what.missing, what.unused) == ({"m": "m", "w": "w"}, (), ("m",))
 
@@ -106,7 +108,7 @@ def test_maps_go_to_map_parameters():
 @pytest.mark.parametrize("value", [TEXT, VECTOR])
 def test_map_parameters_take_nothing_else(value):
     """A map parameter whose name has a tensor or a string is passed over."""
-    what = plan([Target("m", *VECTOR, is_map=True)], offers({"m": value}))
+    what = plan([Target("m", *VECTOR, is_map=True)], candidates({"m": value}))
 
     assert what == ((), (), ("m",), ("m",), (), ())
 
@@ -114,7 +116,7 @@ def test_map_parameters_take_nothing_else(value):
 def test_no_prefix_is_found_for_map_parameters():
     """A map parameter stays missing if only a longer name ends with its own, and does not keep others from theirs."""
     net = [Target("m", *VECTOR, is_map=True), Target("w", *VECTOR)]
-    what = plan(net, offers(vectors("x.m", "x.w")))
+    what = plan(net, candidates(vectors("x.m", "x.w")))
 
     assert (loads(what), what.missing, what.prefixes) == ({"w": "x.w"}, ("m",), ("x.",))
 
@@ -246,7 +248,7 @@ def test_parameters_that_share_a_name_all_take_the_value():
     values = {"w": ((2, 1, 1), "Float32")}
 
     for behind in ("w", "x.w"):
-        what = plan(net, offers({behind: values["w"]}))
+        what = plan(net, candidates({behind: values["w"]}))
 
         assert [pair.target for pair in what.pairs] == net
         assert (what.missing, what.refusals) == ((), ())
@@ -255,7 +257,7 @@ def test_parameters_that_share_a_name_all_take_the_value():
 def test_a_parameter_of_which_only_the_name_is_known_takes_any_tensor():
     """Shape and dtype do not matter, nor does the prefix; strings are passed over all the same."""
     net = [Target(name, (), "", takes_any=True) for name in ("a", "b", "c")]
-    what = plan(net, offers({"a": ((2, 3), "Float64"), "x.b": ((4,), "Bool"), "c": TEXT}))
+    what = plan(net, candidates({"a": ((2, 3), "Float64"), "x.b": ((4,), "Bool"), "c": TEXT}))
 
     assert [(pair.source, pair.casts, pair.squeezes) for pair in what.pairs] == [
         ("a", False, False),
@@ -309,8 +311,8 @@ def test_plans_are_what_mindspores_algorithm_gives(case):
         assert (loads(what), list(what.missing), list(what.unused)) == expected
 
 
-class CountingOffers(dict):
-    """Offers that count how often they are looked at."""
+class CountingCandidates(dict):
+    """Candidates that count how often they are looked at."""
 
     looks = 0
 
@@ -327,7 +329,7 @@ class CountingOffers(dict):
 def test_the_cost_grows_with_the_names_not_with_their_product():
     """100,000 parameters, one of them missing, cost about one look each: names are not compared with names."""
     names = [f"layers.{number // 10}.block.{number % 10}.weight" for number in range(100_000)]
-    known = CountingOffers(offers(vectors(*names[:-1], "other")))
+    known = CountingCandidates(candidates(vectors(*names[:-1], "other")))
     what = plan(targets(vectors(*names)), known)
 
     assert what.missing == (names[-1],)
@@ -337,7 +339,7 @@ def test_the_cost_grows_with_the_names_not_with_their_product():
 def test_the_cost_of_a_prefix_is_a_few_looks_a_name():
     """100,000 parameters behind one prefix are found with a few looks each."""
     names = [f"layers.{number}.weight" for number in range(100_000)]
-    known = CountingOffers(offers(vectors(*(f"net.{name}" for name in names))))
+    known = CountingCandidates(candidates(vectors(*(f"net.{name}" for name in names))))
     what = plan(targets(vectors(*names)), known)
 
     assert what.prefixes == ("net.",)

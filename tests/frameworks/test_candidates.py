@@ -1,4 +1,4 @@
-"""The checkpoint's side of binding: what a mapping offers, told without its values, and handed out in file order."""
+"""The checkpoint's side of binding: candidates by name, without their values, and values in file order."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tracing import TracingSource
 
 import lazyckpt
 from lazyckpt.errors import ArgumentTypeError
-from lazyckpt.frameworks.binding import Offer, Pair, Target
-from lazyckpt.frameworks.candidates import Offers, check_values, dtype_named, in_file_order, offer_of
+from lazyckpt.frameworks.binding import Candidate, Pair, Target
+from lazyckpt.frameworks.candidates import Candidates, candidate_of, check_values, dtype_named, in_file_order
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import MAP, STRING, TENSOR
 from lazyckpt.parameter import Parameter
@@ -42,37 +42,39 @@ class RecordingSource(BytesSource):
         super().__init__(data)
         self.released = []
 
-    def release(self, offset, length):
-        """See `Source.release`."""
+    def drop_pages(self, offset, length):
+        """See `Source.drop_pages`."""
         self.released.append((offset, length))
 
 
 def pairs_of(ckpt, names):
     """Pairs for these names of a checkpoint, in this order."""
-    offers = Offers(ckpt)
-    return [Pair(Target(name, offers[name].shape, offers[name].dtype), name, offers[name]) for name in names]
+    candidates = Candidates(ckpt)
+    return [
+        Pair(Target(name, candidates[name].shape, candidates[name].dtype), name, candidates[name]) for name in names
+    ]
 
 
 def test_a_checkpoint_offers_what_its_index_tells():
     """Kinds, shapes and dtypes, in file order, without reading a byte."""
     source = TracingSource(checkpoint(MIXED))
     ckpt = opened_and_traced(source)
-    offers = Offers(ckpt)
+    candidates = Candidates(ckpt)
 
-    assert len(offers) == len(MIXED)
-    assert [(name, offer[:3]) for name, offer in offers.items()] == [
+    assert len(candidates) == len(MIXED)
+    assert [(name, candidate[:3]) for name, candidate in candidates.items()] == [
         (name, (TENSOR, value.shape, value.dtype.name.capitalize()) if name in LAYERS else (KINDS[name], (), ""))
         for name, value in MIXED.items()
     ]
-    assert [offer.place for offer in offers.values()] == [ckpt.entry(name).start for name in MIXED]
+    assert [candidate.offset for candidate in candidates.values()] == [ckpt.entry(name).start for name in MIXED]
     assert source.reads == []
 
 
 def test_names_that_are_not_there_offer_nothing():
     """Neither by look-up nor by `in`."""
-    offers = Offers(opened_over(BytesSource(checkpoint(LAYERS))))
+    candidates = Candidates(opened_over(BytesSource(checkpoint(LAYERS))))
 
-    assert (offers.get("fc"), "fc" in offers, "fc.weight" in offers) == (None, False, True)
+    assert (candidates.get("fc"), "fc" in candidates, "fc.weight" in candidates) == (None, False, True)
 
 
 def test_edits_are_offered():
@@ -83,13 +85,13 @@ def test_edits_are_offered():
     ckpt["conv1.bias"].set_data(counting((4,), "int32"))
     ckpt["moved"] = ckpt.pop("fc.weight")
     del ckpt["mask"]
-    offers = Offers(ckpt)
+    candidates = Candidates(ckpt)
 
-    assert list(offers) == ["conv1.weight", "conv1.bias", "step", "note", "empty", "table", "moved"]
-    assert offers["note"].kind == STRING
-    assert offers["step"] == Offer(TENSOR, (2, 3), "UInt8")
-    assert offers["conv1.bias"] == Offer(TENSOR, (4,), "Int32")
-    assert offers["moved"] == Offer(TENSOR, (10, 84), "Float32")
+    assert list(candidates) == ["conv1.weight", "conv1.bias", "step", "note", "empty", "table", "moved"]
+    assert candidates["note"].kind == STRING
+    assert candidates["step"] == Candidate(TENSOR, (2, 3), "UInt8")
+    assert candidates["conv1.bias"] == Candidate(TENSOR, (4,), "Int32")
+    assert candidates["moved"] == Candidate(TENSOR, (10, 84), "Float32")
 
 
 def test_a_dict_may_hold_values_of_any_kind():
@@ -102,14 +104,14 @@ def test_a_dict_may_hold_values_of_any_kind():
         "text": "text",
         "map": [np.zeros(1)] * 3,
     }
-    offers = Offers(values)
+    candidates = Candidates(values)
 
-    assert [offers[name] for name in ("conv1.weight", "theirs", "array", "text", "map")] == [
-        Offer(TENSOR, (6, 1, 5, 5), "Float32"),
-        Offer(TENSOR, (2, 3), "Float16"),
-        Offer(TENSOR, (3,), "UInt16"),
-        Offer(STRING),
-        Offer(MAP),
+    assert [candidates[name] for name in ("conv1.weight", "theirs", "array", "text", "map")] == [
+        Candidate(TENSOR, (6, 1, 5, 5), "Float32"),
+        Candidate(TENSOR, (2, 3), "Float16"),
+        Candidate(TENSOR, (3,), "UInt16"),
+        Candidate(STRING),
+        Candidate(MAP),
     ]
     assert source.reads == []
 
@@ -118,7 +120,7 @@ def test_a_dict_may_hold_values_of_any_kind():
 def test_what_can_never_be_bound_is_refused(value):
     """Numbers, bytes, and arrays that MindSpore has no dtype for."""
     with pytest.raises(ArgumentTypeError):
-        offer_of(value)
+        candidate_of(value)
 
 
 @pytest.mark.parametrize("values", [{}, OrderedDict(w="text"), {"w": "text", "m": [1]}])
@@ -181,7 +183,7 @@ def test_what_is_behind_is_let_go_of():
     ckpt = opened_over(source)
     seen = []
     for pair, _ in in_file_order(pairs_of(ckpt, lengths), ckpt):
-        assert sum(length for _, length in source.released) <= pair.offer.place
+        assert sum(length for _, length in source.released) <= pair.candidate.offset
         seen.append(pair.source)
     starts = [ckpt.entry(name).start for name in ("c", "e")]
 
@@ -216,6 +218,6 @@ def test_every_dtype_has_a_numpy_dtype():
 def test_looking_into_offers_logs_nothing(caplog):
     """Warnings are the business of binding."""
     caplog.set_level(logging.DEBUG)
-    dict(Offers(opened_over(BytesSource(tensor_value("w", [2], "Int4", b"\0\1")))))
+    dict(Candidates(opened_over(BytesSource(tensor_value("w", [2], "Int4", b"\0\1")))))
 
     assert caplog.records == []

@@ -1,4 +1,4 @@
-"""Hostile command lines: numbers without measure, patterns without sense, names that are no text."""
+"""Hostile command lines: huge numbers, invalid patterns, names that are not valid UTF-8."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from checkpoints import LAYERS, checkpoint
 import lazyckpt
 
 ROOT = os.path.dirname(os.path.dirname(lazyckpt.__file__))
-LATIN = os.fsdecode(b"mod\xe8le.ckpt")  # a name of bytes that are no UTF-8
+LATIN = os.fsdecode(b"mod\xe8le.ckpt")  # not valid UTF-8
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def printed(*arguments):
-    """What a command prints to a pipe, as bytes; it succeeds."""
+    """The bytes that a successful command writes to a pipe."""
     command = [sys.executable, "-m", "lazyckpt", *arguments]
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": ROOT}, stdout=subprocess.PIPE, check=True).stdout
 
@@ -40,31 +40,31 @@ def printed(*arguments):
     ],
 )
 def test_a_size_beyond_all_files_is_an_error(command, size, run):
-    """It becomes no infinity, and no number that Python refuses to read."""
+    """A huge size is an error, not infinity and not a failed conversion."""
     code, _, told = run(*command, size)
 
-    assert (code, told.count("\n"), "no file has so many bytes" in told) == (1, 1, True)
+    assert (code, told.count("\n"), "no file can be this large" in told) == (1, 1, True)
 
 
 @pytest.mark.parametrize(
     "pattern", ["a{9999999999999999999}", "(" * 2000 + ")" * 2000, "(", "(?L)a", "(?P<é", "(?<=a+)b"]
 )
 def test_a_pattern_that_cannot_be_used_is_an_error(pattern, run):
-    """Whatever Python's regular expressions raise, of too large a number and of too deep a nest, too."""
+    """Every exception of Python's regular expressions becomes an error of the option."""
     code, _, told = run("convert", "net.ckpt", "out.ckpt", "--rename", f"{pattern}=x")
 
     assert (code, told.startswith("lazyckpt: --rename")) == (1, True)
 
 
 def test_a_files_name_is_printed_as_the_bytes_that_it_is(folder):
-    """Also one that is no UTF-8, so that other programs find the file by it."""
+    """A file name that is not valid UTF-8 is printed so that other programs find the file."""
     os.rename("net.ckpt", LATIN)
 
     assert printed("find", "fc.weight", ".", "--files") == b"./mod\xe8le.ckpt\n"
 
 
 def test_json_is_text_whatever_a_file_is_called(folder):
-    """Bytes that are no UTF-8 are escaped."""
+    """Bytes that are not valid UTF-8 are escaped in JSON."""
     os.rename("net.ckpt", LATIN)
 
     (row,) = json.loads(printed("find", "fc.weight", ".", "--json"))

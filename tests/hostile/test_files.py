@@ -1,4 +1,4 @@
-"""Files that change under a reader, bear odd times, or are no files; and names that nobody should give."""
+"""Files that change while open, have unusual times or are not regular; hostile names."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ def file(tmp_path, form):
 
 
 def written(path, form, by=0):
-    """A checkpoint with these values, or with others."""
+    """Write a checkpoint of `VALUES`, with `by` added to every value."""
     data = checkpoint({name: value + by for name, value in VALUES.items()})
     path.write_bytes(data if form == "plain" else encrypted(data, form, block=9000))
     return path
 
 
 def loaded(file, form):
-    """How much its values differ from `VALUES`: one number for all of them."""
+    """The difference of the loaded values from `VALUES`, which is the same for all of them."""
     with lazyckpt.load_checkpoint(str(file), **FORMS[form]) as ckpt:
         (by,) = {float(number) for name, value in ckpt.load().items() for number in np.unique(value - VALUES[name])}
         return by
 
 
-# What happens to a file while it is open.
+# Changes to an open file.
 
 
 def test_a_file_that_is_appended_to_is_read_as_it_was(file, form):
-    """Who has it open does not notice."""
+    """Appended bytes do not affect an open checkpoint."""
     with lazyckpt.load_checkpoint(str(file), **FORMS[form]) as ckpt:
         with open(file, "ab") as more:
             more.write(b"\0" * 100_000)
@@ -74,9 +74,9 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("size", [0, 1, 5000, 20_000])
 def test_a_file_that_is_cut_is_an_error_by_every_way_of_reading(way, size, file, form):
-    """A view, a copy, a slice, many at once: an error where bytes are missing, never a signal or another value.
+    """Missing bytes are an error in every way of reading, never a signal or a wrong value.
 
-    Of an encrypted file there may be blocks in memory, which are as good as they were.
+    The value of an encrypted file may still be right, because decrypted blocks may be in memory.
     """
 
     def read():
@@ -92,7 +92,7 @@ def test_a_file_that_is_cut_is_an_error_by_every_way_of_reading(way, size, file,
 
 
 def test_a_file_that_is_replaced_is_read_on_and_the_new_one_opened(file, form, tmp_path):
-    """By a rename, as everything that saves does it."""
+    """After a rename, an open checkpoint keeps the old values, and a new one has the new ones."""
     with lazyckpt.load_checkpoint(str(file), **FORMS[form]) as ckpt:
         os.replace(written(tmp_path / "new", form, by=100), file)
 
@@ -101,7 +101,7 @@ def test_a_file_that_is_replaced_is_read_on_and_the_new_one_opened(file, form, t
 
 
 def test_a_file_that_is_removed_is_read_on(file, form):
-    """Its bytes stay until the last reader closes it."""
+    """An open checkpoint keeps a removed file readable."""
     with lazyckpt.load_checkpoint(str(file), **FORMS[form]) as ckpt:
         os.unlink(file)
         os.unlink(f"{file}.lmdb")
@@ -114,7 +114,7 @@ def test_a_file_that_is_removed_is_read_on(file, form):
 
 @pytest.mark.parametrize("time", [-(10**18), -1, 0, 1, 4 * 10**18, 2**63 - 1])
 def test_a_file_of_any_time_has_an_index(time, file, form):
-    """Before 1970, at its beginning, in the far future: the index is kept, and found again."""
+    """An index is kept and found for files from before 1970 and from the far future."""
     os.utime(file, ns=(time, time))
     cold = loaded(file, form)
     before = os.stat(f"{file}.lmdb").st_mtime_ns
@@ -126,7 +126,7 @@ def test_a_file_of_any_time_has_an_index(time, file, form):
 
 @pytest.mark.parametrize("by", [-1, 1, -(10**15), 10**15])
 def test_a_clock_that_jumps_makes_no_old_index_new(by, file, form, tmp_path):
-    """A file that takes another's place with an earlier or a later time is indexed anew, if only that differs."""
+    """A replacement file is indexed again if only its time differs, earlier or later."""
     assert loaded(file, form) == 0
     time = os.stat(file).st_mtime_ns
     new = written(tmp_path / "new", form, by=100)
@@ -137,7 +137,7 @@ def test_a_clock_that_jumps_makes_no_old_index_new(by, file, form, tmp_path):
 
 
 def test_an_index_older_than_its_file_is_as_good_as_any(file, form):
-    """What counts is what it says of the file, not when it was written."""
+    """Only the fingerprint in the index counts, not the time of the index."""
     assert loaded(file, form) == 0
     os.utime(f"{file}.lmdb", ns=(1, 1))
 
@@ -149,7 +149,7 @@ def test_an_index_older_than_its_file_is_as_good_as_any(file, form):
 
 
 def test_hard_links_have_indexes_of_their_own(file, form, tmp_path):
-    """Two names of one file; when one is replaced, the other keeps what it has."""
+    """When one of two hard links is replaced, the other keeps its index and values."""
     other = tmp_path / "other.ckpt"
     os.link(file, other)
     assert (loaded(file, form), loaded(other, form)) == (0, 0)
@@ -159,7 +159,7 @@ def test_hard_links_have_indexes_of_their_own(file, form, tmp_path):
 
 
 def test_a_symbolic_link_may_be_led_elsewhere(file, form, tmp_path):
-    """What it leads to is opened, with that file's index; as for `latest.ckpt`."""
+    """A symbolic link opens its current target, with the index of the target."""
     other, link = written(tmp_path / "other.ckpt", form, by=100), tmp_path / "latest.ckpt"
     link.symlink_to(file)
     found = [loaded(link, form)]
@@ -172,7 +172,7 @@ def test_a_symbolic_link_may_be_led_elsewhere(file, form, tmp_path):
 
 
 def test_the_name_of_a_file_need_not_be_utf8(form, tmp_path):
-    """Nor that of its folder: it is indexed, loaded and saved like any other."""
+    """A file and a folder whose names are not valid UTF-8 can be indexed, loaded and saved."""
     place = tmp_path / os.fsdecode(b"caf\xe9")
     place.mkdir()
     file = written(place / os.fsdecode(b"mod\xe8le.ckpt"), form)
@@ -187,7 +187,7 @@ def test_the_name_of_a_file_need_not_be_utf8(form, tmp_path):
 
 @pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
 def test_the_names_of_a_sets_parts_need_not_be_utf8(ending, file, form, tmp_path):
-    """Its listing names them all the same."""
+    """A listing holds file names that are not valid UTF-8."""
     base = os.fsdecode(b"mod\xe8le.") + ending
     with lazyckpt.load_checkpoint(str(file), **FORMS[form]) as ckpt:
         written = ckpt.save(tmp_path / base, max_shard_size=20_000)
@@ -207,7 +207,7 @@ def test_the_names_of_a_sets_parts_need_not_be_utf8(ending, file, form, tmp_path
     ],
 )
 def test_no_listing_and_no_strategy_is_waited_for(name, read, tmp_path):
-    """A pipe in the place of one, which nobody may ever write to, is an error."""
+    """A pipe in place of a listing or strategy is an error, instead of blocking."""
     os.mkfifo(tmp_path / name)
 
     with pytest.raises(UnreadableFile, match="not a regular file"):
@@ -231,7 +231,7 @@ def named(tmp_path):
 
 
 def test_any_name_leads_to_its_value(named):
-    """Line ends, NULs, control characters, nothing at all: cold, warm, and when it has been written again."""
+    """Values with unusual names load with a new index, with a stored one, and after saving."""
     for _ in ("cold", "warm"):
         with lazyckpt.load_checkpoint(str(named)) as ckpt:
             assert {name: float(ckpt[name].asnumpy()[0]) for name in ckpt} == {
@@ -243,7 +243,7 @@ def test_any_name_leads_to_its_value(named):
 
 
 def test_no_name_reaches_the_terminal_as_it_is(named):
-    """`repr`, a tree, a table: control characters are escaped wherever a person may look."""
+    """`repr`, the tree and the statistics escape control characters."""
     with lazyckpt.load_checkpoint(str(named)) as ckpt:
         shown = [*(repr(ckpt[name]) for name in NAMES), repr(ckpt), str(ckpt.tree()), str(ckpt.stats())]
 
@@ -254,7 +254,7 @@ def test_no_name_reaches_the_terminal_as_it_is(named):
     "command", [["ls"], ["tree"], ["stats"], ["doctor"], ["verify"], ["show", "\x1b[2J\x1b[31mred"]]
 )
 def test_no_command_prints_a_name_as_it_is(command, named):
-    """Nothing that a file says can move the cursor or change a colour."""
+    """No command prints the escape sequences of a file to a terminal."""
     program = f"import sys; sys.path.insert(0, {ROOT!r}); from lazyckpt.cli import main; main()"
     arguments = [sys.executable, "-c", program, command[0], str(named), *command[1:]]
     run = subprocess.run(arguments, capture_output=True, check=False)
@@ -265,7 +265,7 @@ def test_no_command_prints_a_name_as_it_is(command, named):
 
 @pytest.mark.parametrize("name", ["n" * 10_000, "é" * 5000])
 def test_a_name_of_ten_thousand_bytes_is_an_error_or_left_out(name, tmp_path):
-    """No Parameter can have it, as in MindSpore; the rest loads, and the index keeps it."""
+    """As in MindSpore, no Parameter can have such a name. The index keeps it, and the rest loads."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(checkpoint({name: counting((2,)), "sound": counting((3,))}))
     with pytest.raises(LazyCkptError, match="characters"):
@@ -277,7 +277,7 @@ def test_a_name_of_ten_thousand_bytes_is_an_error_or_left_out(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["\ud800", "a\udfff", "n" * 10**6, "\0", 7, None, b"w0", ("w0",)])
 def test_a_name_that_no_file_can_have_is_not_there(name, file, form):
-    """Lone surrogates, a million letters, no string at all: absent, and no other error."""
+    """Names that are impossible or not strings are absent, and raise KeyError."""
     with lazyckpt.load_checkpoint(str(file), **FORMS[form]) as ckpt:
         assert name not in ckpt
         with pytest.raises(KeyError):

@@ -1,4 +1,4 @@
-"""A disk that is full, for real: whatever is written there is whole or is not there, and what was there stays."""
+"""A disk that is really full: files are complete or absent, and existing files are kept."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from lazyckpt.errors import ArgumentValueError, UnwritableFile
 from lazyckpt.explore.index_status import sidecars_of
 from lazyckpt.index import locations
 
-STEP = 4096  # free bytes from one try to the next
+STEP = 4096  # the increase of free bytes between trials
 SHAPES = {**{f"layer{number}.weight": (20, 5) for number in range(60)}, "head": (50, 60), "step": ()}
 
 
 def values_of(generation):
-    """Values that tell which file they are from."""
+    """Arrays in which every number is the generation."""
     return {name: np.full(shape, generation, np.float32) for name, shape in SHAPES.items()}
 
 
 @pytest.fixture
 def disk(tmp_path):
-    """Where the small disk is mounted."""
+    """The mount point of the small disk."""
     folder = tmp_path / "disk"
     folder.mkdir()
     return folder
 
 
 def generation_of(path, **options):
-    """Which file is there: every value of it is of one generation."""
+    """The generation of a file, after checking that all its values have it."""
     with lazyckpt.load_checkpoint(str(path), **options) as ckpt:
         found = ckpt.load()
     assert {name: value.shape for name, value in found.items()} == SHAPES
@@ -46,12 +46,12 @@ def generation_of(path, **options):
 
 
 def saves(form, **options):
-    """Saves arrays."""
+    """A function that saves arrays."""
     return form, lambda path, source: lazyckpt.save_checkpoint(values_of(2), path, format=form, **options)
 
 
 def copies(form, **options):
-    """Writes another checkpoint."""
+    """A function that saves another checkpoint."""
 
     def write(path, source):
         with lazyckpt.load_checkpoint(str(source)) as ckpt:
@@ -79,7 +79,7 @@ OPENING = {
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_full_disk_takes_a_file_whole_or_leaves_the_old_one(writer, disk, tmp_path):
-    """With every number of pages free, from none to enough: a typed error and the old file, or the new file."""
+    """With any free space, saving gives the new file, or a typed error and the old file."""
     form, write = WRITERS[writer]
     lazyckpt.save_checkpoint(values_of(2), tmp_path / "source.ckpt")
 
@@ -108,9 +108,9 @@ def test_a_full_disk_takes_a_file_whole_or_leaves_the_old_one(writer, disk, tmp_
 
 
 def test_a_set_is_complete_or_not_there(disk):
-    """Parts that were written before the disk was full are taken away again; there is no listing.
+    """If the disk fills up, the shards already written are removed, and no listing is written.
 
-    Between enough for none and enough for all it depends on whose indexes found room before.
+    Between too little and enough space, the outcome depends on the space that earlier indexes take.
     """
 
     def act(folder):
@@ -138,7 +138,7 @@ def test_a_set_is_complete_or_not_there(disk):
 
 @pytest.mark.parametrize("method", ["to_csv", "to_json"])
 def test_a_full_disk_takes_a_table_whole_or_leaves_the_old_one(method, disk):
-    """With every number of pages free, from none to enough: a typed error and the old text, or the new text."""
+    """With any free space, a table is written, or there is a typed error and the old text."""
     with lazyckpt.load_checkpoint(_saved_at(disk.parent / "net.ckpt")) as ckpt:
         table = ckpt.stats()
     text = getattr(table, method)()
@@ -171,7 +171,7 @@ def _saved_at(path):
 
 @pytest.mark.parametrize("command", [["convert"], ["extract"], ["references"]])
 def test_a_command_says_that_the_disk_is_full(command, disk, tmp_path, capfd):
-    """In one line, with exit code 1; the old file stays."""
+    """The command prints one line and exits with 1; the old file is kept."""
     source = tmp_path / "source.ckpt"
     lazyckpt.save_checkpoint(values_of(2), source)
     arguments = {
@@ -185,7 +185,7 @@ def test_a_command_says_that_the_disk_is_full(command, disk, tmp_path, capfd):
         out.write_bytes(b"old")
         leave(folder, 0)
         try:
-            cli.app([command[0], *(str(out) if part == "OUT" else part for part in arguments)])
+            cli.app([command[0], "--force", *(str(out) if part == "OUT" else part for part in arguments)])
         except SystemExit as ended:
             return ended.code, out.read_bytes(), names_on(folder) == [out.name]
 
@@ -204,7 +204,7 @@ FILES = {"plain": (PLAIN, {}), "sealed": (encrypted(PLAIN, block=8192), {"dec_ke
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("digest", [None, "blake2b"], ids=["", "digests"])
 def test_an_index_that_does_not_fit_is_kept_in_the_cache(kind, digest, disk, cache_folder):
-    """Or beside its file, where there is room: whole, with all names, and nothing half written."""
+    """The index is complete, next to its file if there is space, else in the cache."""
     data, options = FILES[kind]
 
     def act(folder):
@@ -234,7 +234,7 @@ def test_an_index_that_does_not_fit_is_kept_in_the_cache(kind, digest, disk, cac
 
 @pytest.mark.parametrize("kind", FILES)
 def test_with_a_full_cache_too_an_index_is_in_memory(kind, disk, monkeypatch):
-    """The values are the file's; neither place holds anything but the file."""
+    """The values are right, and no partial index is left in either folder."""
     data, options = FILES[kind]
 
     def act(folder):
@@ -252,7 +252,7 @@ def test_with_a_full_cache_too_an_index_is_in_memory(kind, disk, monkeypatch):
 
 @pytest.mark.parametrize("kind", FILES)
 def test_an_index_that_cannot_be_replaced_stays(kind, disk, tmp_path):
-    """At a path that was asked for, a full disk is an error, and the old index is as it was."""
+    """With an explicit index path, a full disk is an error, and the old index is unchanged."""
     data, options = FILES[kind]
     path = tmp_path / "net.ckpt"
     path.write_bytes(data)
@@ -272,7 +272,7 @@ def test_an_index_that_cannot_be_replaced_stays(kind, disk, tmp_path):
 
 
 def test_a_damaged_index_on_a_full_disk_is_built_again_elsewhere(disk):
-    """Whoever met the damage reads on; the next one finds the index in the cache, or builds it there."""
+    """Reads continue after the damage, and the new index is in the cache."""
 
     def act(folder):
         path = folder / "net.ckpt"
@@ -280,7 +280,7 @@ def test_a_damaged_index_on_a_full_disk_is_built_again_elsewhere(disk):
         index = lazyckpt.build_index(path)
         sidecar = folder / "net.ckpt.lmdb"
         os.chmod(sidecar, 0o600)
-        with open(sidecar, "r+b") as file:  # not cut, which would make room
+        with open(sidecar, "r+b") as file:  # keeps the size, because truncation would free space
             file.write(bytes(os.path.getsize(sidecar)))
         leave(folder, 0)
         names = list(index)
@@ -292,7 +292,7 @@ def test_a_damaged_index_on_a_full_disk_is_built_again_elsewhere(disk):
 
 
 def test_many_files_are_told_of_one_by_one(disk):
-    """To `build_indexes` a full disk is no error of a file: the indexes are in the cache."""
+    """`build_indexes` does not fail on a full disk, because the indexes are in the cache."""
 
     def act(folder):
         paths = [folder / f"net{number}.ckpt" for number in range(3)]

@@ -1,4 +1,4 @@
-"""Files larger than the machine's memory: MindSpore 2.10 refuses them; here only what is looked at is read."""
+"""Files larger than memory, which MindSpore 2.10 refuses and lazyckpt opens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import lazyckpt
 
 @pytest.fixture
 def huge(tmp_path):
-    """A checkpoint of twice the memory that there is, most of it a hole; it takes some KiB of the disk."""
+    """A sparse checkpoint of twice the size of the physical memory."""
     size = 2 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     head = number(1, size) + chunk(2, b"Int8") + b"\x1a" + varint(size)
     inner = chunk(1, b"huge") + b"\x12" + varint(len(head) + size) + head
@@ -26,7 +26,7 @@ def huge(tmp_path):
 
 
 def test_a_file_of_twice_the_memory_is_opened_and_its_ends_are_read(huge):
-    """Cold and warm; whatever lies between is not touched."""
+    """It opens with and without an index, and its ends are readable."""
     path, size = huge
     for _ in ("cold", "warm"):
         with lazyckpt.load_checkpoint(str(path)) as ckpt:

@@ -1,4 +1,4 @@
-"""Hostile safetensors files: what the package refuses is refused here, too."""
+"""Hostile safetensors files: lazyckpt refuses what the safetensors package refuses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from safetensors_files import raw
 import lazyckpt
 from lazyckpt.errors import CorruptFile
 
-# Headers that lack a zero, and the contents that they then announce.
+# Headers with a placeholder for a zero, and the payloads that match them.
 OFFSET = ('{"w": {"dtype": "F32", "shape": [2], "data_offsets": [%s, 8]}}', b"\0" * 8)
 DIMENSION = ('{"w": {"dtype": "F32", "shape": [%s], "data_offsets": [0, 0]}}', b"")
 
@@ -17,7 +17,7 @@ DIMENSION = ('{"w": {"dtype": "F32", "shape": [%s], "data_offsets": [0, 0]}}', b
 @pytest.mark.parametrize(("header", "contents"), [OFFSET, DIMENSION])
 @pytest.mark.parametrize("zero", ["-0", "0.0", "-0.0", "0e0", "00", "+0", "false", '"0"'])
 def test_a_zero_that_is_no_size_is_refused(zero, header, contents, tmp_path):
-    """Neither as an offset nor as a dimension: not minus zero, and nothing with a fraction."""
+    """A zero offset or dimension has one valid spelling, without a sign, fraction or quotes."""
     file = tmp_path / "net.safetensors"
     file.write_bytes(raw(header % "0", contents))
     lazyckpt.load_checkpoint(str(file), format="safetensors").close()

@@ -1,7 +1,7 @@
-"""Hostile sidecars: whatever stands where an index should, a checkpoint has the values of its file, or says why not.
+"""Hostile sidecars: a checkpoint gives the values of its file, or an error.
 
-What is damaged is found and built again, or is an error. What is forged by somebody who can write the folder, with
-checksums that fit, may hide a name or claim one; it never gives a value but the one that the file has under that name.
+Damage is detected, and leads to a rebuild or an error. A forger who can write to the folder, with matching checksums,
+may hide a name or claim one, but can never make a name yield another value than the file has under it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import lazyckpt
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.explore.index_status import sidecars_of
 from lazyckpt.index import write
-from lazyckpt.index.records import Meta, decode, decode_meta, encode, encode_meta
+from lazyckpt.index.footer import Meta, decode_meta, encode_meta
+from lazyckpt.index.records import decode, encode
 from lazyckpt.index.schema import FACTS, IRREGULAR, PLACE, PLAIN_CODEC, record_key
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import Extent, Fingerprint
@@ -35,13 +36,13 @@ KINDS = {"plain": {}, "sealed": {"dec_key": KEY}}
 
 @pytest.fixture(params=KINDS)
 def kind(request):
-    """Of a plain checkpoint, or of an encrypted one."""
+    """The kind of sidecar: of a plain checkpoint, or of an encrypted one."""
     return request.param
 
 
 @pytest.fixture
 def file(tmp_path, kind):
-    """A checkpoint with its sidecar, and its options in `OPTIONS`."""
+    """A checkpoint with a sidecar."""
     path = tmp_path / "net.ckpt"
     data = checkpoint(VALUES)
     path.write_bytes(data if kind == "plain" else encrypted(data, block=4000))
@@ -51,14 +52,14 @@ def file(tmp_path, kind):
 
 @pytest.fixture
 def sidecar(file):
-    """Its sidecar's path, which may be written to."""
+    """The path of the sidecar, made writable."""
     path = file.with_name("net.ckpt.lmdb")
     path.chmod(0o600)
     return path
 
 
 def values_of(file, kind):
-    """All that a checkpoint says; the type of the error, if it says that."""
+    """All values of a checkpoint, or None after a lazyckpt error."""
     try:
         with lazyckpt.load_checkpoint(str(file), **KINDS[kind]) as ckpt:
             names, entries = list(ckpt), [ckpt.entry(name).shape for name in ckpt]
@@ -75,7 +76,7 @@ TRUTH = {name: value.tobytes() for name, value in VALUES.items()}
 
 
 def other_files(path):
-    """The sidecar of a file with the same names and other values."""
+    """Use the sidecar of a file with the same names and other values."""
     other = path.with_name("other.ckpt")
     other.write_bytes(checkpoint({name: value + 1 for name, value in VALUES.items()}))
     lazyckpt.build_index(other).close()
@@ -83,7 +84,7 @@ def other_files(path):
 
 
 def of_an_older_version(path):
-    """What earlier versions wrote: an LMDB file with nothing behind it, and another number in its facts."""
+    """Use a sidecar of an earlier version: an LMDB file without a footer."""
     path.unlink()
     facts = bytearray(encode_meta(Meta(Fingerprint(0, 0, bytes(16)))))
     facts[8] = 2
@@ -92,7 +93,7 @@ def of_an_older_version(path):
 
 
 def in_its_place(make):
-    """Something else under its name."""
+    """A function that replaces the sidecar with something else."""
 
     def change(path):
         path.unlink()
@@ -102,9 +103,9 @@ def in_its_place(make):
 
 
 def listening(path):
-    """A socket."""
+    """Create a socket."""
     here = os.getcwd()
-    os.chdir(path.parent)  # the name of a socket is short
+    os.chdir(path.parent)  # the path of a socket has a length limit
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(path.name)
     os.chdir(here)
@@ -129,7 +130,7 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 def test_what_is_no_index_of_this_file_is_not_used(place, file, sidecar, kind):
-    """Another's, an older version's, nothing, noise, a pipe, a device, a loop of links: the values are the file's."""
+    """A sidecar of another file or version, or anything else in its place, is not used."""
     PLACES[place](sidecar)
 
     assert values_of(file, kind) == TRUTH
@@ -137,7 +138,7 @@ def test_what_is_no_index_of_this_file_is_not_used(place, file, sidecar, kind):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_damaged_sidecar_is_built_again(seed, file, sidecar, kind):
-    """Bits flipped, pages exchanged, cleared or torn: all names and all values are there, and the sidecar is whole."""
+    """After bit flips and exchanged, cleared or torn pages, all names and values are right."""
     chance = random.Random(seed)
     data = bytearray(sidecar.read_bytes())
     pages = len(data) // PAGE
@@ -158,11 +159,11 @@ def test_a_damaged_sidecar_is_built_again(seed, file, sidecar, kind):
 
 
 def test_a_sidecar_cut_at_any_page_is_built_again(file, sidecar, kind):
-    """What is missing at its end is known when it is opened."""
+    """A truncated sidecar is detected when it is opened."""
     data = sidecar.read_bytes()
     found = []
     for length in [*range(0, len(data), PAGE), len(data) - 1]:
-        sidecar.unlink()  # the last one may be open still
+        sidecar.unlink()  # the previous one may still be open
         sidecar.write_bytes(data[:length])
         found.append(values_of(file, kind))
 
@@ -180,7 +181,7 @@ WHILE_OPEN = {
 
 @pytest.mark.parametrize("change", WHILE_OPEN)
 def test_a_sidecar_that_is_damaged_while_it_is_open_is_built_again(change, file, sidecar, kind):
-    """No signal comes of it, and no wrong value: who met the damage reads on, and who opens next finds a sound one."""
+    """Damage to an open sidecar leads to a rebuild, without a signal or a wrong value."""
     with lazyckpt.load_checkpoint(str(file), **KINDS[kind]) as ckpt:
         WHILE_OPEN[change](sidecar)
         outcomes = {outcome(ckpt, name) for name in VALUES}
@@ -189,19 +190,19 @@ def test_a_sidecar_that_is_damaged_while_it_is_open_is_built_again(change, file,
 
 
 def outcome(ckpt, name):
-    """Whether a value is the file's; None if there is an error in its place."""
+    """Whether a value equals that of the file; None after a lazyckpt error."""
     try:
         return bool(np.array_equal(ckpt[name].asnumpy(), VALUES[name]))
     except LazyCkptError:
         return None
 
 
-# Forgery, of a sidecar in clear: checksums fit, and records say what they like.
+# Forgery of a plain sidecar: the checksums match, and the records hold false claims.
 
 
 @pytest.fixture
 def forge(tmp_path):
-    """Makes a checkpoint whose sidecar was changed by a function, with checksums that fit."""
+    """Makes a checkpoint with a forged sidecar: changed by a function, with matching checksums."""
 
     def forge(change):
         path = tmp_path / "net.ckpt"
@@ -215,7 +216,7 @@ def forge(tmp_path):
 
 
 def with_entry(place, **changes):
-    """A forger who changes the record at a place."""
+    """A forger that changes the record at an ordinal."""
 
     def change(transaction):
         key = record_key(place)
@@ -247,18 +248,18 @@ CLAIMS = {
 
 
 def moved(extent, by):
-    """An extent further on."""
+    """An extent moved by some bytes."""
     return Extent(extent.offset + by, extent.length)
 
 
 def halves(extent):
-    """An extent in two."""
+    """An extent in two parts."""
     return Extent(extent.offset, 24), Extent(extent.offset + 24, 24)
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_a_forged_record_gives_an_error_and_no_value(claim, forge):
-    """Whatever it says of a value, the header in the file says otherwise; the values beside it are what they are."""
+    """A record that contradicts the header in the file is an error. Other values are unaffected."""
     with lazyckpt.load_checkpoint(str(forge(CLAIMS[claim]))) as ckpt:
         outcomes = [outcome(ckpt, name) for name in VALUES]
         ckpt.tree()
@@ -269,19 +270,19 @@ def test_a_forged_record_gives_an_error_and_no_value(claim, forge):
 
 
 def swapped(transaction):
-    """Two records in each other's place."""
+    """Exchange two records."""
     one, other = transaction.get(record_key(7)), transaction.get(record_key(8))
     transaction.put(record_key(7), other)
     transaction.put(record_key(8), one)
 
 
 def with_name(name, place):
-    """A name that leads to a place."""
+    """A forger that makes a name lead to another ordinal."""
     return lambda transaction: transaction.put(PLAIN_CODEC.name_key(name.encode()), PLACE.pack(place))
 
 
 def facts(**changes):
-    """Other facts."""
+    """A forger that changes the metadata."""
 
     def change(transaction):
         transaction.put(FACTS, encode_meta(decode_meta(transaction.get(FACTS))._replace(**changes)))
@@ -303,7 +304,7 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_forged_sidecar_gives_an_error_and_no_wrong_value(lie, forge):
-    """Names and records that do not fit each other are found out when they are used."""
+    """Names and records that contradict each other give an error on use."""
     try:
         with lazyckpt.load_checkpoint(str(forge(LIES[lie]))) as ckpt:
             outcomes = {outcome(ckpt, name) for name in VALUES}
@@ -315,16 +316,16 @@ def test_a_forged_sidecar_gives_an_error_and_no_wrong_value(lie, forge):
 
 @pytest.mark.parametrize("number", [0, 1, 119, 121, 2**31, 2**32, 2**63])
 def test_facts_that_do_not_fit_the_tree_make_the_index_be_built_again(number, forge):
-    """A number of parameters that the tree does not hold is no reason to make room for so many."""
+    """A false number of parameters causes a rebuild, without allocating memory for that many."""
     assert values_of(forge(facts(parameters=number)), "plain") == TRUTH
 
 
 def test_a_forger_can_hide_a_name_and_change_no_value(forge):
-    """What remains: whoever may write the folder could as well replace the checkpoint."""
+    """A forger can hide a name. Write access to the folder also allows replacing the checkpoint."""
 
     def hide(transaction):
         transaction.delete(PLAIN_CODEC.name_key(b"layer7.weight"))
-        transaction.put(b"\x06", b"")  # so that the number of items is what it was
+        transaction.put(b"\x06", b"")  # keeps the number of items
 
     with lazyckpt.load_checkpoint(str(forge(hide))) as ckpt:
         outcomes = [outcome(ckpt, name) for name in VALUES if name in ckpt]
@@ -333,7 +334,7 @@ def test_a_forger_can_hide_a_name_and_change_no_value(forge):
 
 
 def test_a_forger_cannot_show_a_name_that_the_file_does_not_have(forge):
-    """A record with a name that stands nowhere leads to no value."""
+    """A forged name that is not in the file gives an error instead of a value."""
 
     def add(transaction):
         record = decode(transaction.get(record_key(7)))
@@ -348,9 +349,9 @@ def test_a_forger_cannot_show_a_name_that_the_file_does_not_have(forge):
 
 
 def test_a_forger_cannot_change_what_is_sealed(tmp_path):
-    """Pages of an older sealed sidecar in a newer one, with checksums that fit: names may be hidden, no value changes.
+    """Pages of an older sealed sidecar can hide names, but change no value.
 
-    Records are bound to their places and to the sidecar's own salt; one that does not open has the index built again.
+    Records are bound to their ordinals and to the salt of the sidecar; one that cannot be decrypted causes a rebuild.
     """
     path, sidecar = tmp_path / "net.ckpt", tmp_path / "net.ckpt.lmdb"
     path.write_bytes(encrypted(checkpoint(VALUES), block=4000))
@@ -371,7 +372,7 @@ def test_a_forger_cannot_change_what_is_sealed(tmp_path):
 
 
 def test_a_sidecar_that_is_all_made_up_leads_nowhere(tmp_path):
-    """With the fingerprint of the file it is opened, and there are names; there is no value."""
+    """A fabricated sidecar with the right fingerprint opens and has names, but gives no value."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(checkpoint(VALUES))
     index = lazyckpt.build_index(path, index_path="memory")

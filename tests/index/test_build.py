@@ -383,13 +383,13 @@ def test_progress_rises_also_where_names_come_in_another_order(tmp_path, monkeyp
 def test_what_was_digested_is_let_go_of(names, tmp_path, monkeypatch):
     """Every whole page of a content leaves the process once its digest is made, whatever the order of names."""
     let_go = set()
-    real = MmapSource.release
+    real = MmapSource.drop_pages
 
-    def release(source, offset, length):
+    def drop_pages(source, offset, length):
         let_go.update(whole_pages(offset, length))
         real(source, offset, length)
 
-    monkeypatch.setattr(MmapSource, "release", release)
+    monkeypatch.setattr(MmapSource, "drop_pages", drop_pages)
     path = tmp_path / "net.safetensors"
     path.write_bytes(file_of({f"layer{name}": counting((2**16,)) for name in names}))
     entries, _ = built(path, digest="blake2b")
@@ -405,7 +405,7 @@ def test_pages_that_were_walked_past_are_let_go(file, monkeypatch):
     monkeypatch.setattr(build, "_RELEASE_EVERY", 1)
     released = []
     monkeypatch.setattr(
-        lazyckpt.sources.local.MmapSource, "release", lambda self, offset, length: released.append((offset, length))
+        lazyckpt.sources.local.MmapSource, "drop_pages", lambda self, offset, length: released.append((offset, length))
     )
     entries = [entry for _, entry in built(file, index_path="memory")[0]]
     stops = [0, *(entry.stop for entry in entries)]

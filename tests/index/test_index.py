@@ -49,7 +49,7 @@ def test_entries_come_in_file_order():
 
 def test_walking_fetches_records_in_runs(monkeypatch):
     """However long the index, a walk holds a bounded number of records."""
-    monkeypatch.setattr("lazyckpt.index._RUN", 4)
+    monkeypatch.setattr("lazyckpt.index.stored._BATCH", 4)
     many = [tensor_entry(f"w{place}", place) for place in range(11)]
 
     assert list(index_of(many)) == [entry.name for entry in many]
@@ -86,7 +86,7 @@ def test_an_entry_can_be_had_by_its_place():
 
 def test_irregular_entries_are_given_whole():
     """What needs a look before it may be loaded comes as entries."""
-    assert INDEX.irregular() == [ENTRIES["broken"]]
+    assert INDEX._irregular() == [ENTRIES["broken"]]
 
 
 def test_a_regular_index_is_not_searched_for_irregular_entries(monkeypatch):
@@ -94,7 +94,7 @@ def test_a_regular_index_is_not_searched_for_irregular_entries(monkeypatch):
     index = index_of([tensor_entry("w")])
     monkeypatch.setattr(index._store, "irregular", lambda: pytest.fail("it was searched"))
 
-    assert index.irregular() == []
+    assert index._irregular() == []
 
 
 def test_an_index_that_holds_less_than_it_claims_is_damaged():

@@ -12,8 +12,9 @@ import pytest
 from entries import MARK, tensor_entry
 
 from lazyckpt.index import write
+from lazyckpt.index.footer import Meta
 from lazyckpt.index.lmdb_pages import Pages, add_checksums
-from lazyckpt.index.records import BadRecord, Meta
+from lazyckpt.index.records import BadRecord
 from lazyckpt.index.sidecar import Sidecar
 
 PAGE = 4096

@@ -13,7 +13,7 @@ from opening import opened_over
 from safetensors.numpy import save_file
 
 import lazyckpt
-from lazyckpt.index.name_groups import tally
+from lazyckpt.index.name_groups import groups_in, tally
 from lazyckpt.index.records import BadRecord
 from lazyckpt.sources.base import BytesSource
 
@@ -42,7 +42,7 @@ def by_hand(entries):
 def test_totals_are_exact_however_much_is_summarised(values, most):
     """Counts and sizes agree with the decoded entries; groups are no more than asked for, but for their dtypes."""
     index = index_of(checkpoint({name: np.zeros(shape, dtype) for name, (shape, dtype) in values.items()}))
-    groups = tally(index.runs(), most)
+    groups = groups_in(index._record_batches(), most)
 
     assert totals(groups) == by_hand(index.entries())
     assert len(groups) <= max(most, len({dtype for _, dtype in values.values()}))
@@ -57,15 +57,15 @@ def test_groups_are_names_that_differ_in_numbers_only(values):
         key = (re.sub("[0-9]+", "*", entry.name), entry.dtype, entry.shape)
         expected[key] = expected.get(key, 0) + 1
 
-    assert {(group.name, group.dtype, group.shape): group.amount for group in index.tally()} == expected
+    assert {(group.name, group.dtype, group.shape): group.amount for group in tally(index)} == expected
 
 
 def test_values_of_every_kind_are_counted():
     """Strings, maps and values in several pieces, too."""
     index = index_of(checkpoint(MIXED) + sliced_value("big.7", np.zeros(100, "float32"), [40, 80]))
 
-    assert totals(index.tally()) == by_hand(index.entries())
-    assert {group.name: group.kind for group in index.tally()}.items() >= {
+    assert totals(tally(index)) == by_hand(index.entries())
+    assert {group.name: group.kind for group in tally(index)}.items() >= {
         "note": "string", "table": "map", "big.*": "tensor"}.items()  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_digests_and_headers_that_stand_apart_are_passed_over(tmp_path):
     found = []
     for name, digest in (("x.ckpt", "blake2b"), ("x.safetensors", None)):
         index = lazyckpt.build_index(tmp_path / name, digest=digest)
-        found.append(({group.name for group in index.tally()}, totals(index.tally()) == by_hand(index.entries())))
+        found.append(({group.name for group in tally(index)}, totals(tally(index)) == by_hand(index.entries())))
         index.close()
 
     assert found == [({re.sub("[0-9]", "*", name) for name in LAYERS}, True)] * 2
@@ -86,15 +86,15 @@ def test_some_places_only():
     """Those that are chosen, less those that are not wanted."""
     index = index_of(checkpoint({f"w{i}": np.zeros(i + 1, "int8") for i in range(10)}))
 
-    assert totals(index.tally(only={2, 3, 4}, without={3})) == (2, 3 + 5)
-    assert totals(index.tally(without={0})) == (9, 54)
+    assert totals(tally(index, only={2, 3, 4}, without={3})) == (2, 3 + 5)
+    assert totals(tally(index, without={0})) == (9, 54)
 
 
 def test_many_kinds_become_few():
     """Names without numbers are cut at their dots, first far behind, then further in front."""
     words = [f"{a}{b}" for a in "abcdefgh" for b in "abcdefgh"]
     index = index_of(b"".join(array_value(f"net.{a}.{b}.w", np.zeros(1, "int8")) for a in words for b in words[:9]))
-    groups = tally(index.runs(), 100)
+    groups = groups_in(index._record_batches(), 100)
 
     assert [group.name for group in groups][:2] == ["net.aa.…", "net.ab.…"]
     assert (len(groups), totals(groups)) == (64, (576, 576))
@@ -103,6 +103,6 @@ def test_many_kinds_become_few():
 def test_a_record_that_is_none_is_told():
     """The index is damaged then."""
     with pytest.raises(BadRecord):
-        tally([[b"\0\x0b\x02"]])
+        groups_in([[b"\0\x0b\x02"]])
     with pytest.raises(BadRecord):
-        tally([[b"\0\xfe\0\0\1\0\0\0" + bytes(40)]])
+        groups_in([[b"\0\xfe\0\0\1\0\0\0" + bytes(40)]])

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from lazyckpt.errors import CorruptFile, StaleIndex
 from lazyckpt.formats import FORMATS
-from lazyckpt.index import Index
-from lazyckpt.index.records import Meta, encode
+from lazyckpt.index.footer import Meta
+from lazyckpt.index.record_runs import tensor_runs
+from lazyckpt.index.records import encode
 from lazyckpt.index.store import MemoryStore
-from lazyckpt.model.tensor_runs import LONGEST, SMALL, Stretch
+from lazyckpt.index.stored import StoredIndex
+from lazyckpt.model.tensor_runs import LONGEST, SMALL, TensorRun
 from lazyckpt.sources import BytesSource
 
 FORM = FORMATS["ckpt"]
@@ -24,7 +26,7 @@ SMALL_ONES = {f"layer{number}": counting((number % 3 + 1, 5)) for number in rang
 
 def index_of(entries):
     """An index in memory."""
-    return Index(MemoryStore(entries, Meta(MARK)))
+    return StoredIndex(MemoryStore(entries, Meta(MARK)))
 
 
 def index_of_file(data):
@@ -34,8 +36,8 @@ def index_of_file(data):
 
 def opened(index):
     """The entries of all stretches, and those between them."""
-    for found in index.stretches():
-        yield from entries_of(found) if isinstance(found, Stretch) else [found]
+    for found in tensor_runs(index):
+        yield from entries_of(found) if isinstance(found, TensorRun) else [found]
 
 
 @given(st.one_of(plain_files, files))
@@ -51,33 +53,33 @@ def test_stretches_hold_the_entries_of_the_index(data):
 
 @pytest.mark.parametrize("large", [SMALL, 2 * SMALL])
 def test_small_ones_between_others_are_stretches(large):
-    """What is large, or no tensor, ends a stretch and stays an entry."""
+    """What is large, or no tensor, ends a run and stays an entry."""
     halves = {f"{half}.{name}": value for half in "ab" for name, value in SMALL_ONES.items()}
     names = list(halves)
     values = {name: halves[name] for name in names[:60]} | {"large": np.zeros(large, "u1")} | MIXED
     values |= {name: halves[name] for name in names[60:]}
     index = index_of_file(checkpoint(values))
-    stretches = [found for found in index.stretches() if isinstance(found, Stretch)]
+    stretches = [found for found in tensor_runs(index) if isinstance(found, TensorRun)]
 
     assert list(opened(index)) == list(index.entries())
     assert [name for found in stretches for name in found.names if name in halves] == names
     assert "large" not in {name for found in stretches for name in found.names}
 
 
-def test_a_stretch_is_short():
+def test_a_run_is_short():
     """However many small ones there are, one has at most a mebibyte."""
     index = index_of_file(checkpoint({f"layer{number}": counting((600,)) for number in range(2_000)}))
-    sizes = [found.stop - found.start for found in index.stretches()]
+    sizes = [found.stop - found.start for found in tensor_runs(index)]
 
     assert len(sizes) > 4
     assert max(sizes) <= LONGEST
 
 
-def test_what_does_not_follow_is_in_no_stretch():
+def test_what_does_not_follow_is_in_no_run():
     """Entries with bytes between them are entries."""
     index = index_of([tensor_entry(f"layer{place}", 2 * place) for place in range(50)])
 
-    assert list(index.stretches()) == list(index.entries())
+    assert list(tensor_runs(index)) == list(index.entries())
 
 
 def test_digests_keep_values_apart():
@@ -85,7 +87,7 @@ def test_digests_keep_values_apart():
     entries = [entry._replace(digest=bytes(32)) for entry in FORM.scan(BytesSource(checkpoint(SMALL_ONES)))]
     index = index_of(entries)
 
-    assert list(index.stretches()) == entries
+    assert list(tensor_runs(index)) == entries
 
 
 @pytest.mark.parametrize("place", [0, 30, 59])
@@ -99,4 +101,4 @@ def test_a_damaged_record_is_told(place, damage):
     index._store._records[place] = damage(encode(entries[place], entries[place].name.encode()))
 
     with pytest.raises(StaleIndex, match="the index is damaged"):
-        list(index.stretches())
+        list(tensor_runs(index))

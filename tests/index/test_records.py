@@ -10,19 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyckpt.formats import FORMAT_NAMES
-from lazyckpt.index.records import (
-    SCHEMA,
-    BadRecord,
-    Meta,
-    decode,
-    decode_meta,
-    encode,
-    encode_meta,
-    encode_plain,
-    encode_run,
-    name_of,
-    names_of,
-)
+from lazyckpt.index.footer import SCHEMA, Meta, decode_meta, encode_meta
+from lazyckpt.index.records import BadRecord, decode, encode, encode_plain, encode_run, name_of, names_of
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import Extent, entry_of
 

@@ -17,7 +17,8 @@ from store_contract import StoreContract, dump
 
 import lazyckpt
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError, StaleIndex, WrongKey
-from lazyckpt.index.records import Meta, decode_meta, encode, encode_meta
+from lazyckpt.index.footer import Meta, decode_meta, encode_meta
+from lazyckpt.index.records import encode
 from lazyckpt.index.schema import FACTS, FRAMES, NAMES, record_key
 from lazyckpt.index.sealing import SealedCodec
 from lazyckpt.index.sidecar import Sidecar
@@ -250,7 +251,7 @@ def test_a_wrong_key_of_an_authenticated_file_is_called_so(tmp_path):
 
 def test_a_key_of_an_impossible_length_is_refused(file, mode):
     """Before anything is decrypted."""
-    with pytest.raises(ArgumentValueError, match="has 16"):
+    with pytest.raises(ArgumentValueError, match="must have 16"):
         names(file, mode, KEY[:7])
 
 

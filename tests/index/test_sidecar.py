@@ -12,10 +12,12 @@ from forging import forged
 from store_contract import MIXED, SidecarContract, dump
 
 from lazyckpt.errors import ClosedCheckpoint, LazyCkptError, StaleIndex
-from lazyckpt.index import Index, write
-from lazyckpt.index.records import BadRecord, Meta
+from lazyckpt.index import write
+from lazyckpt.index.footer import Meta
+from lazyckpt.index.records import BadRecord
 from lazyckpt.index.schema import PLAIN_CODEC
 from lazyckpt.index.sidecar import Sidecar
+from lazyckpt.index.stored import StoredIndex
 
 MANY = [tensor_entry(f"layer{place}.weight", place) for place in range(2000)]
 
@@ -95,7 +97,7 @@ def test_many_threads_read_one_store(tmp_path):
     wrong = []
 
     def read():
-        index = Index(store)
+        index = StoredIndex(store)
         wrong.extend(entry.name for entry in MANY if index[entry.name] != entry)
 
     threads = [threading.Thread(target=read) for _ in range(16)]
@@ -158,7 +160,7 @@ def changed(path, data):
 def answer(path):
     """All that a sidecar says, or the type of the error that it is refused with."""
     try:
-        index = Index(Sidecar(path))
+        index = StoredIndex(Sidecar(path))
         return [*index.entries()], [index.position(entry.name) for entry in MANY], index.with_prefix("layer1")
     except (BadRecord, StaleIndex) as error:
         return type(error)
@@ -247,7 +249,7 @@ def test_a_name_that_leads_to_anothers_record_is_found_out(tmp_path):
     with_record(path, PLAIN_CODEC.name_key(b"conv.weight"), b"\0\0\0\4")
 
     with pytest.raises(StaleIndex, match="another"):
-        Index(Sidecar(path))["conv.weight"]
+        StoredIndex(Sidecar(path))["conv.weight"]
 
 
 @pytest.mark.parametrize("place", [b"\0\0\0\x07", b"\xff\xff\xff\xff", b"\0\0", b""])

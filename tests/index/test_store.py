@@ -5,7 +5,7 @@ from __future__ import annotations
 from entries import MARK, tensor_entry
 from store_contract import StoreContract
 
-from lazyckpt.index.records import Meta
+from lazyckpt.index.footer import Meta
 from lazyckpt.index.store import MemoryStore
 
 

@@ -12,7 +12,7 @@ from entries import MARK, tensor_entry
 from store_contract import MIXED, SidecarContract, dump
 
 from lazyckpt.index import write
-from lazyckpt.index.records import Meta
+from lazyckpt.index.footer import Meta
 from lazyckpt.index.sidecar import Sidecar
 
 SMALL = 13
@@ -81,7 +81,7 @@ FULL_DISK = """
 import resource, signal, sys
 from entries import MARK, tensor_entry
 from lazyckpt.index import write
-from lazyckpt.index.records import Meta
+from lazyckpt.index.footer import Meta
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:

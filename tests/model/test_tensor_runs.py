@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from lazyckpt.errors import StaleIndex
 from lazyckpt.formats import FORMATS
+from lazyckpt.index.open_file import without_index
 from lazyckpt.model.dtypes import DTYPES
-from lazyckpt.model.tensor_runs import FEWEST, stretch_of
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.model.tensor_runs import FEWEST, run_of
+from lazyckpt.reading.reader import FileReader
 from lazyckpt.sources import BytesSource
 
 FORM = FORMATS["ckpt"]
@@ -21,13 +22,13 @@ FORM = FORMATS["ckpt"]
 VALUES = {f"layer{number}": counting((min(number % 7, 4) + 1, 5)) + number for number in range(90)}
 DATA = checkpoint(VALUES)
 ENTRIES = list(FORM.scan(BytesSource(DATA)))
-STRETCH = stretch_of(ENTRIES)
+STRETCH = run_of(ENTRIES)
 
 
 def is_proven(data, entry):
     """Whether a file has one entry where it says."""
     try:
-        FORM.confirm(BytesSource(data), entry)
+        FORM.verify_header(BytesSource(data), entry)
     except StaleIndex:
         return False
     return True
@@ -48,7 +49,7 @@ def test_a_stretch_knows_the_size_of_each_value():
 
 def test_only_many_are_worth_a_group():
     """Fewer than `FEWEST` stay entries."""
-    sizes = [len(alike.numbers) for alike in STRETCH.groups]
+    sizes = [len(uniform.numbers) for uniform in STRETCH.groups]
 
     assert STRETCH.others
     assert min(sizes) >= FEWEST
@@ -57,12 +58,14 @@ def test_only_many_are_worth_a_group():
 
 def test_what_has_another_header_or_name_is_not_alike():
     """Within a group only names and places differ."""
-    for alike in STRETCH.groups:
-        told_apart = {(e.dtype, e.shape, len(e.name), e.extents[0].offset - e.start) for e in alike.entries().values()}
+    for uniform in STRETCH.groups:
+        told_apart = {
+            (e.dtype, e.shape, len(e.name), e.extents[0].offset - e.start) for e in uniform.entries().values()
+        }
         assert len(told_apart) == 1
 
 
-@pytest.mark.parametrize("group", STRETCH.groups, ids=lambda alike: f"{alike.shape}-{len(alike.names[0])}")
+@pytest.mark.parametrize("group", STRETCH.groups, ids=lambda uniform: f"{uniform.shape}-{len(uniform.names[0])}")
 def test_contents_are_a_copy_of_the_values(group):
     """One array of all of them, which may be written to."""
     contents = group.contents(memoryview(DATA), 0)
@@ -102,8 +105,8 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_false_claim_is_not_proven(change):
     """Whatever differs from the file, and of whichever of them."""
-    assert FORM.stand_alike(memoryview(DATA), 0, GROUP)
-    assert not FORM.stand_alike(memoryview(DATA), 0, GROUP._replace(**change))
+    assert FORM.matches_uniform(memoryview(DATA), 0, GROUP)
+    assert not FORM.matches_uniform(memoryview(DATA), 0, GROUP._replace(**change))
 
 
 @given(st.data())
@@ -115,7 +118,7 @@ def test_what_is_proven_at_once_is_proven_for_each(data):
     changed = bytearray(DATA)
     changed[place] = data.draw(st.integers(0, 255))
     each = all(is_proven(bytes(changed), entry) for entry in group.entries().values())
-    at_once = FORM.stand_alike(memoryview(bytes(changed)), 0, group)
+    at_once = FORM.matches_uniform(memoryview(bytes(changed)), 0, group)
 
     assert at_once <= each
     if changed == DATA:
@@ -128,7 +131,7 @@ def test_one_bad_header_among_many_is_told_by_its_name(number):
     entry = ENTRIES[number]
     changed = bytearray(DATA)
     changed[entry.extents[0].offset - 1] ^= 1  # the content's length
-    payloads = Payloads(BytesSource(bytes(changed)), FORM)
+    payloads = FileReader(without_index(BytesSource(bytes(changed)), FORM))
 
     with pytest.raises(StaleIndex) as caught:
         payloads.values(ENTRIES)
@@ -140,6 +143,6 @@ def test_what_mindspore_would_not_write_is_read_all_the_same():
     usual = {f"name{number}": counting((4,)) for number in range(10, 40)}
     odd = tensor_value("odd", [4], "Float32", counting((4,)).tobytes(), packed=True)
     source = BytesSource(checkpoint(usual) + odd + checkpoint({"last": counting((4,))}))
-    found = Payloads(source, FORM).values(list(FORM.scan(source)))
+    found = FileReader(without_index(source, FORM)).values(list(FORM.scan(source)))
 
     assert [value.tolist() for value in found] == [counting((4,)).tolist()] * 32

@@ -10,9 +10,10 @@ from checkpoints import MIXED, checkpoint, counting
 from tracing import TracingSource
 
 from lazyckpt.formats import FORMATS
+from lazyckpt.index.open_file import without_index
 from lazyckpt.reading import bulk
 from lazyckpt.reading.bulk import read_all
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import FileReader
 from lazyckpt.runtime import workers
 from lazyckpt.sources import BytesSource
 
@@ -27,7 +28,7 @@ SHUFFLED = {name: ENTRIES[name] for name in sorted(ENTRIES, key=lambda name: nam
 @pytest.mark.parametrize("kind", [BytesSource, TracingSource], ids=["addressable", "copying"])
 def test_values_come_in_file_order_whatever_the_number_of_workers(kind, workers):
     """The same arrays, by name, in the order in which the file has them."""
-    found = read_all(Payloads(kind(DATA), FORM), SHUFFLED, workers, None)
+    found = read_all(FileReader(without_index(kind(DATA), FORM)), SHUFFLED, workers, None)
 
     assert list(found) == list(VALUES)
     for name, array in found.items():
@@ -36,7 +37,7 @@ def test_values_come_in_file_order_whatever_the_number_of_workers(kind, workers)
 
 def test_values_are_in_memory_of_their_own():
     """Nothing that is handed out is a view of the file or of another value."""
-    found = read_all(Payloads(BytesSource(DATA), FORM), ENTRIES, None, None)
+    found = read_all(FileReader(without_index(BytesSource(DATA), FORM)), ENTRIES, None, None)
 
     assert all(array.flags.writeable and array.ctypes.data % 64 == 0 for array in found.values())
 
@@ -44,7 +45,7 @@ def test_values_are_in_memory_of_their_own():
 def test_strings_and_maps_are_read_too():
     """Whatever a file holds can be read at once."""
     entries = {entry.name: entry for entry in FORM.scan(BytesSource(checkpoint(MIXED)))}
-    found = read_all(Payloads(BytesSource(checkpoint(MIXED)), FORM), entries, None, None)
+    found = read_all(FileReader(without_index(BytesSource(checkpoint(MIXED)), FORM)), entries, None, None)
 
     assert {name: type(value) for name, value in found.items()} == {name: type(value) for name, value in MIXED.items()}
 
@@ -53,7 +54,12 @@ def test_strings_and_maps_are_read_too():
 def test_progress_counts_the_bytes_in_file_order(workers):
     """After each value `progress` hears how many bytes are done, and of how many."""
     heard = []
-    read_all(Payloads(BytesSource(DATA), FORM), SHUFFLED, workers, lambda done, total: heard.append((done, total)))
+    read_all(
+        FileReader(without_index(BytesSource(DATA), FORM)),
+        SHUFFLED,
+        workers,
+        lambda done, total: heard.append((done, total)),
+    )
     sizes = np.cumsum([array.nbytes for array in VALUES.values()]).tolist()
 
     assert heard == [(size, sizes[-1]) for size in sizes]
@@ -65,7 +71,7 @@ def test_a_copying_source_is_asked_in_batches(monkeypatch):
     source = TracingSource(DATA)
     batches = []
     source.read_many = lambda requests: (batches.append(len(requests)), TracingSource.read_many(source, requests))
-    found = read_all(Payloads(source, FORM), ENTRIES, None, None)
+    found = read_all(FileReader(without_index(source, FORM)), ENTRIES, None, None)
 
     assert len(found) == len(VALUES)
     assert 1 < len(batches) < len(VALUES) // 2
@@ -75,19 +81,19 @@ def test_a_copying_source_is_asked_in_batches(monkeypatch):
 def threads_used(monkeypatch):
     """The names of the threads that read values."""
     used = set()
-    real = Payloads.values
+    real = FileReader.values
 
     def values(self, entries):
         used.add(threading.current_thread().name)
         return real(self, entries)
 
-    monkeypatch.setattr(Payloads, "values", values)
+    monkeypatch.setattr(FileReader, "values", values)
     return used
 
 
 def test_a_few_bytes_are_read_without_threads(threads_used):
     """Starting threads for a small file costs more than it brings."""
-    read_all(Payloads(BytesSource(DATA), FORM), ENTRIES, None, None)
+    read_all(FileReader(without_index(BytesSource(DATA), FORM)), ENTRIES, None, None)
 
     assert threads_used == {threading.current_thread().name}
 
@@ -96,7 +102,7 @@ def test_many_bytes_are_read_on_threads(threads_used, monkeypatch):
     """From a certain size on the copies are shared out, unless one worker is asked for."""
     monkeypatch.setattr(workers, "PARALLEL_FROM", 1)
     monkeypatch.setattr(workers.os, "cpu_count", lambda: 4)
-    read_all(Payloads(BytesSource(DATA), FORM), ENTRIES, None, None)
+    read_all(FileReader(without_index(BytesSource(DATA), FORM)), ENTRIES, None, None)
 
     assert threads_used
     assert all(name.startswith("lazyckpt") for name in threads_used)
@@ -106,5 +112,7 @@ def test_nothing_to_read_is_nothing(threads_used):
     """No names, no values, no progress."""
     heard = []
 
-    assert read_all(Payloads(BytesSource(DATA), FORM), {}, None, lambda *done: heard.append(done)) == {}
+    assert (
+        read_all(FileReader(without_index(BytesSource(DATA), FORM)), {}, None, lambda *done: heard.append(done)) == {}
+    )
     assert (heard, threads_used) == ([], set())

@@ -1,4 +1,4 @@
-"""Payloads: values are read whole, in memory of their own, and never without proof that they are the entry's."""
+"""FileReader: values are read whole, in memory of their own, and never without proof that they are the entry's."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from tracing import TracingSource, places
 
 from lazyckpt.errors import ChangedFile, CorruptFile, StaleIndex
 from lazyckpt.formats import FORMATS
+from lazyckpt.index.open_file import without_index
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import STRING, TENSOR, Array, Extent
 from lazyckpt.reading.allocation import aligned
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import FileReader
 from lazyckpt.sources import BytesSource, open_source
 
 FORM = FORMATS["ckpt"]
@@ -30,7 +31,7 @@ EXPECTED = {"a": A, "b": B, "s": A, **MIXED}
 @pytest.fixture(params=[BytesSource, TracingSource], ids=["addressable", "copying"])
 def payloads(request):
     """Over a source that gives views, and over one that gives copies."""
-    return Payloads(request.param(DATA), FORM)
+    return FileReader(without_index(request.param(DATA), FORM))
 
 
 def plain(value):
@@ -50,7 +51,7 @@ def test_values_of_every_kind_are_read(payloads):
 def test_many_values_are_read_at_once():
     """In one request of the source, in the order of the entries, each byte once."""
     source = TracingSource(DATA)
-    values = Payloads(source, FORM).values([*ENTRIES.values()])
+    values = FileReader(without_index(source, FORM)).values([*ENTRIES.values()])
 
     assert [plain(value) for value in values] == [plain(EXPECTED[name]) for name in ENTRIES]
     assert sum(length for _, length in source.reads) == len(source.looked_at())
@@ -64,7 +65,7 @@ def test_small_neighbours_are_read_together():
     source = TracingSource(checkpoint(MANY))
     entries = list(FORM.scan(source))
     source.reads.clear()
-    values = Payloads(source, FORM).values(entries)
+    values = FileReader(without_index(source, FORM)).values(entries)
 
     assert [plain(value) for value in values] == [plain(value) for value in MANY.values()]
     assert len(source.reads) == -(-source.size // 2**20)
@@ -76,7 +77,7 @@ def test_what_lies_between_values_is_not_read():
     source = TracingSource(checkpoint(MANY))
     entries = list(FORM.scan(source))[::-2]
     source.reads.clear()
-    values = Payloads(source, FORM).values(entries)
+    values = FileReader(without_index(source, FORM)).values(entries)
 
     assert [plain(value) for value in values] == [plain(MANY[entry.name]) for entry in entries]
     assert sum(length for _, length in source.reads) == sum(entry.stop - entry.start for entry in entries)
@@ -90,7 +91,7 @@ def test_the_value_of_a_copying_source_is_filled_in_place():
         TracingSource._fill(source, offset, destination),
         filled.append(np.frombuffer(destination, np.uint8)),
     )
-    value = Payloads(source, FORM).view(ENTRIES["a"])
+    value = FileReader(without_index(source, FORM)).view(ENTRIES["a"])
 
     assert any(np.shares_memory(value, run) for run in filled)
 
@@ -157,7 +158,7 @@ def test_any_change_of_an_entry_is_refused(name, field, data):
     if forged != true:
         for source in (BytesSource(DATA), TracingSource(DATA)):
             with pytest.raises(StaleIndex):
-                Payloads(source, FORM).value(forged)
+                FileReader(without_index(source, FORM)).value(forged)
 
 
 def test_names_that_change_places_in_the_file_are_noticed():
@@ -166,7 +167,7 @@ def test_names_that_change_places_in_the_file_are_noticed():
         data = bytearray(DATA)
         source = kind(data)
         source._data = memoryview(data)
-        payloads = Payloads(source, FORM)
+        payloads = FileReader(without_index(source, FORM))
         data[A_ENTRY.start : A_ENTRY.stop], data[B_ENTRY.start : B_ENTRY.stop] = (
             data[B_ENTRY.start : B_ENTRY.stop],
             data[A_ENTRY.start : A_ENTRY.stop],
@@ -182,7 +183,7 @@ def test_a_part_is_proven_again_when_the_header_has_changed():
         data = bytearray(DATA)
         source = kind(data)
         source._data = memoryview(data)
-        payloads = Payloads(source, FORM)
+        payloads = FileReader(without_index(source, FORM))
         first = [payloads.part(A_ENTRY, 1).tolist() for _ in range(2)]
         data[A_ENTRY.start : A_ENTRY.stop] = data[B_ENTRY.start : B_ENTRY.stop]
 
@@ -195,7 +196,7 @@ def test_parts_of_many_values_in_turn_are_their_own():
     """Of more values than are remembered, and each more than once."""
     arrays = {f"w{number}": counting((4, 3)) + number for number in range(200)}
     source = BytesSource(checkpoint(arrays))
-    payloads, entries = Payloads(source, FORM), {entry.name: entry for entry in FORM.scan(source)}
+    payloads, entries = FileReader(without_index(source, FORM)), {entry.name: entry for entry in FORM.scan(source)}
 
     for row in (0, 3, 1):
         found = {name: payloads.part(entry, row).tolist() for name, entry in entries.items()}
@@ -231,7 +232,7 @@ def test_an_array_that_is_there_is_filled_only_with_what_lies_in_one_piece(name,
 def test_an_array_is_not_filled_with_what_is_not_proven():
     """Neither where the file has another entry, nor where there is a digest that would have to fit."""
     target = np.zeros_like(A)
-    payloads = Payloads(BytesSource(DATA), FORM)
+    payloads = FileReader(without_index(BytesSource(DATA), FORM))
     with pytest.raises(StaleIndex):
         payloads.fill(ENTRIES["a"]._replace(name="b"), target)
 
@@ -245,7 +246,7 @@ def test_a_string_that_is_no_text_is_corrupt(payloads):
     for source in (BytesSource(data), TracingSource(data)):
         (entry,) = FORM.scan(source)
         with pytest.raises(CorruptFile, match=r"not UTF-32: .*'s'"):
-            Payloads(source, FORM).value(entry)
+            FileReader(without_index(source, FORM)).value(entry)
 
 
 def test_a_strings_trailing_nuls_are_not_part_of_it():
@@ -253,7 +254,7 @@ def test_a_strings_trailing_nuls_are_not_part_of_it():
     data = tensor_value("s", [0], "str", "a\0b\ud800\0\0".encode("utf-32-le", "surrogatepass"))
     (entry,) = FORM.scan(BytesSource(data))
 
-    assert Payloads(BytesSource(data), FORM).value(entry) == "a\0b\ud800"
+    assert FileReader(without_index(BytesSource(data), FORM)).value(entry) == "a\0b\ud800"
 
 
 def test_a_map_in_slices_is_joined(payloads):
@@ -262,7 +263,7 @@ def test_a_map_in_slices_is_joined(payloads):
     data = b"".join(map_value("m", arrays) for arrays in parts)
     for source in (BytesSource(data), TracingSource(data)):
         (entry,) = FORM.scan(source)
-        found = Payloads(source, FORM).value(entry)
+        found = FileReader(without_index(source, FORM)).value(entry)
 
         assert plain(found) == [plain(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)]
 
@@ -280,7 +281,7 @@ def test_old_bfloat16_is_the_upper_half_of_each_float():
     wide = np.array([1.0, -2.5, 3.14159, np.inf], "float32")
     data = tensor_value("w", [4], "BFloat16", wide.tobytes())
     (entry,) = FORM.scan(BytesSource(data))
-    found = Payloads(BytesSource(data), FORM).view(entry)
+    found = FileReader(without_index(BytesSource(data), FORM)).view(entry)
 
     assert found.view("uint16").tolist() == (wide.view("uint32") >> 16).tolist()
 
@@ -353,7 +354,7 @@ def test_a_large_value_cut_short_is_an_error_and_not_a_crash(read, tmp_path):
     path = tmp_path / "net.ckpt"
     path.write_bytes(checkpoint(LARGE))
     opened = open_source(str(path), access="mmap").source
-    payloads, entries = Payloads(opened, FORM), [*FORM.scan(opened)]
+    payloads, entries = FileReader(without_index(opened, FORM)), [*FORM.scan(opened)]
     os.truncate(path, 5 * 2**20)
 
     with pytest.raises(ChangedFile, match=r"net\.ckpt.*shrank"):
@@ -367,8 +368,8 @@ def test_large_values_are_the_same_one_by_one_and_together(access, tmp_path):
     path = tmp_path / "net.ckpt"
     path.write_bytes(checkpoint(LARGE))
     opened = open_source(str(path), access=access).source
-    payloads, entries = Payloads(opened, FORM), [*FORM.scan(opened)]
-    opened.release(0, opened.size)
+    payloads, entries = FileReader(without_index(opened, FORM)), [*FORM.scan(opened)]
+    opened.drop_pages(0, opened.size)
     values = [*payloads.values(entries), *map(payloads.copy, entries)]
     opened.close()
 
@@ -381,6 +382,6 @@ def test_reading_a_value_reads_no_other(payloads):
     source = TracingSource(DATA)
     for name, entry in ENTRIES.items():
         source.reads.clear()
-        Payloads(source, FORM).value(entry)
+        FileReader(without_index(source, FORM)).value(entry)
 
         assert (name, source.looked_at()) == (name, places([Extent(entry.start, entry.stop - entry.start)]))

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyckpt.index import Index
+from lazyckpt.index.name_groups import tally
+from lazyckpt.index.stored import StoredIndex
 from lazyckpt.model.entry import Extent, moved
-from lazyckpt.sharding.concatenated import JoinedIndex
+from lazyckpt.sharding.concatenated import ConcatenatedIndex
 
 SIZES = (1000, 0, 500, 700)  # of the files; the second is empty
 BASES = (0, 1000, 1000, 1500)
@@ -28,7 +30,7 @@ PREFIXES = ["", "layer1", "layer1.", "layer10.weight", "none", "e", "\ud800"]
 
 def joined(parts=PARTS, bases=BASES, homes=None, **facts):
     """The parts' indexes as one."""
-    return JoinedIndex([index_of(part, **facts) for part in parts], bases, homes)
+    return ConcatenatedIndex([index_of(part, **facts) for part in parts], bases, homes)
 
 
 def told(index):
@@ -43,9 +45,9 @@ def told(index):
         "by place and name": [index.at(place, name) for place, name in enumerate(index)],
         "found": [name in index for name in [*NAMES, "none", 5, None]],
         "prefixes": [index.with_prefix(prefix) for prefix in PREFIXES],
-        "irregular": index.irregular(),
-        "tally": index.tally(),
-        "tally of some": index.tally(only=range(1, 6), without={2}),
+        "irregular": index._irregular(),
+        "tally": tally(index),
+        "tally of some": tally(index, only=range(1, 6), without={2}),
     }
 
 
@@ -99,7 +101,7 @@ def test_its_fingerprint_is_of_all_files():
     marks = [index_of(part).fingerprint for part in PARTS]
     marks = [mark._replace(size=size, sample=bytes([size % 251]) * 16) for mark, size in zip(marks, SIZES, strict=True)]
     prints = {
-        order: JoinedIndex([index_of([], fingerprint=marks[n]) for n in order], BASES).fingerprint
+        order: ConcatenatedIndex([index_of([], fingerprint=marks[n]) for n in order], BASES).fingerprint
         for order in [(0, 1, 2, 3), (1, 0, 2, 3), (0, 1, 2, 2)]
     }
 
@@ -112,7 +114,7 @@ def test_digests_are_there_if_all_parts_have_them(digests):
     """One part without is enough to doubt."""
     parts = [index_of(PARTS[0], digests=True), index_of(PARTS[2], digests=digests)]
 
-    assert JoinedIndex(parts, BASES).has_digests is digests
+    assert ConcatenatedIndex(parts, BASES).has_digests is digests
 
 
 def test_it_says_how_many_files_it_is_of():
@@ -123,12 +125,12 @@ def test_it_says_how_many_files_it_is_of():
 def test_closing_it_closes_the_parts():
     """All of them."""
 
-    class Counted(Index):
+    class Counted(StoredIndex):
         closed = 0
 
         def close(self):
             Counted.closed += 1
 
-    JoinedIndex([Counted(index_of(part)._store) for part in PARTS], BASES).close()
+    ConcatenatedIndex([Counted(index_of(part)._store) for part in PARTS], BASES).close()
 
     assert Counted.closed == len(PARTS)

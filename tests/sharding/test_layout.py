@@ -14,18 +14,19 @@ from tracing import TracingSource
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.formats import FORMATS
-from lazyckpt.index import Index
-from lazyckpt.index.records import Meta
+from lazyckpt.index.footer import Meta
+from lazyckpt.index.open_file import OpenFile
 from lazyckpt.index.selection import AllNames
 from lazyckpt.index.store import MemoryStore
+from lazyckpt.index.stored import StoredIndex
 from lazyckpt.model.entry import Fingerprint
-from lazyckpt.sharding.concatenated import joined
-from lazyckpt.sharding.layout import ImpossibleLayout, box_of, cut_of, devices_of, whole_of
-from lazyckpt.sharding.shard_index import MergedIndex, Merger, Rank
-from lazyckpt.sharding.shard_reader import MergedPayloads
+from lazyckpt.sharding.concatenated import concatenated_format
+from lazyckpt.sharding.layout import ImpossibleLayout, box_of, devices_of, partition_of, whole_of
+from lazyckpt.sharding.shard_index import Rank, ShardedIndex, ShardResolver
+from lazyckpt.sharding.shard_reader import ShardReader
 from lazyckpt.sharding.strategy import Layout
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.concatenated import JoinedSource
+from lazyckpt.sources.concatenated import ConcatenatedSource
 
 
 @st.composite
@@ -68,14 +69,14 @@ def slow_pieces(layout, whole):
 
 def tensor_for(layout, unit=2):
     """A tensor that a layout cuts evenly."""
-    return counting(tuple(unit * parts for parts in cut_of(layout).parts), "int32")
+    return counting(tuple(unit * parts for parts in partition_of(layout).parts), "int32")
 
 
 @given(layouts())
 def test_every_rank_holds_the_box_that_it_was_given(layout):
     """A rank's slice, cut step by step, is the box that the layout tells, and its shape tells the whole's."""
     whole = tensor_for(layout)
-    cut = cut_of(layout)
+    cut = partition_of(layout)
     pieces = slow_pieces(layout, whole)
 
     assert len(pieces) == devices_of(layout)
@@ -92,7 +93,7 @@ def test_every_rank_holds_the_box_that_it_was_given(layout):
 def test_the_boxes_of_all_parts_fill_the_whole_once(layout):
     """No element is in two parts, none in none."""
     whole = tensor_for(layout)
-    cut = cut_of(layout)
+    cut = partition_of(layout)
     shard = tuple(size // parts for size, parts in zip(whole.shape, cut.parts, strict=True))
     counts = np.zeros(whole.shape, int)
     for place in cut.every_place():
@@ -105,7 +106,7 @@ def test_the_boxes_of_all_parts_fill_the_whole_once(layout):
 @given(layouts())
 def test_the_holders_of_a_part_are_the_ranks_whose_part_it_is(layout):
     """From ranks to parts and from parts to ranks is the same relation, and each part's ranks ascend."""
-    cut = cut_of(layout)
+    cut = partition_of(layout)
     by_rank = {}
     for local in range(devices_of(layout)):
         by_rank.setdefault(cut.place_of(local), []).append(local)
@@ -122,14 +123,14 @@ def distributed(layout, whole, lost=(), source_of=BytesSource):
     }
     ranks, base = {}, 0
     for number, data in files.items():
-        entries = Index(MemoryStore(FORMATS["ckpt"].find(BytesSource(data)), Meta(Fingerprint(0, 0, bytes(16)))))
+        entries = StoredIndex(MemoryStore(FORMATS["ckpt"].find(BytesSource(data)), Meta(Fingerprint(0, 0, bytes(16)))))
         ranks[number] = Rank(f"rank_{number}", entries, base)
         base += len(data)
-    source = JoinedSource("all", [source_of(data) for data in files.values()])
-    merger = Merger(ranks, {0: {"w": layout}})
-    index = MergedIndex(merger, ranks)
-    payloads = MergedPayloads(source, joined(FORMATS["ckpt"], source), merger.boxes_of)
-    return Checkpoint(source, index, payloads, AllNames(index))
+    source = ConcatenatedSource("all", [source_of(data) for data in files.values()])
+    resolver = ShardResolver(ranks, {0: {"w": layout}})
+    index = ShardedIndex(resolver, ranks)
+    form = concatenated_format(FORMATS["ckpt"], source)
+    return Checkpoint(ShardReader(OpenFile(source, form, index)), AllNames(index))
 
 
 def keys_of(shape):
@@ -167,24 +168,24 @@ def test_rows_are_read_of_the_shards_that_hold_them_and_of_no_others(data, layou
     stop = data.draw(st.integers(start + 1, len(whole)))
     ckpt = distributed(layout, whole, source_of=TracingSource)
     param = ckpt["w"]
-    for part in ckpt._source.parts:
+    for part in ckpt._access.stored.source.parts:
         part.reads.clear()
     param[start:stop]
     allowed = 0
-    for box in ckpt._payloads._boxes("w"):
+    for box in ckpt._access.reader._boxes("w"):
         rows = min(stop, box.start[0] + box.entry.shape[0]) - max(start, box.start[0])
         if rows > 0:
             headers = sum(extent.length for extent in FORMATS["ckpt"].header_extents(box.entry))
             allowed += headers + rows * box.entry.nbytes // box.entry.shape[0]
 
-    assert sum(length for part in ckpt._source.parts for _, length in part.reads) <= allowed
+    assert sum(length for part in ckpt._access.stored.source.parts for _, length in part.reads) <= allowed
 
 
 @given(st.data(), layouts())
 def test_any_copy_will_do(data, layout):
     """As long as one rank of each group of copies is left, nothing is lost."""
     whole = tensor_for(layout)
-    cut = cut_of(layout)
+    cut = partition_of(layout)
     groups = [list(cut.holders_of(place)) for place in cut.every_place()]
     lost = [rank for ranks in groups for rank in set(ranks) - {data.draw(st.sampled_from(ranks))}]
     ckpt = distributed(layout, whole, lost)
@@ -214,13 +215,13 @@ def test_any_copy_will_do(data, layout):
 def test_impossible_layouts_are_refused(layout, reason):
     """Each with its reason."""
     with pytest.raises(ImpossibleLayout, match=reason):
-        cut_of(layout)
+        partition_of(layout)
 
 
 def test_uneven_parts_have_their_own_rows():
     """A part of an uneven cut has as many rows as the strategy says, and begins where it says."""
     layout = Layout((3,), ((0,), (-1,)), rows=(5, 1, 2), starts=(0, 5, 6))
-    cut = cut_of(layout)
+    cut = partition_of(layout)
 
     assert [box_of(layout, cut.place_of(local), (rows, 4)) for local, rows in enumerate((5, 1, 2))] == [
         (0, 0), (5, 0), (6, 0)

@@ -30,6 +30,7 @@ from lazyckpt.errors import (
     NothingLoaded,
     WrongFormat,
 )
+from lazyckpt.index.name_groups import tally
 
 # What a reader cannot put together, and how it says so.
 WORDS = {"missing_rank": "has no file", "missing_param": "lacks it", "shape": "slice has the shape", "dtype": "Float16"}
@@ -148,7 +149,7 @@ def test_loads_and_streams_are_the_whole_tensors():
         loaded = ckpt.load()
         for name, array in loaded.items():
             entry = ckpt.entry(name)
-            pieces = b"".join(piece.tobytes() for piece in ckpt._payloads.pieces(entry, 64))
+            pieces = b"".join(piece.tobytes() for piece in ckpt._access.reader.pieces(entry, 64))
 
             assert facts(array) == facts(ckpt[name].asnumpy())
             assert pieces == array.tobytes()
@@ -159,10 +160,12 @@ def test_pieces_of_a_stream_can_be_asked_for_by_number():
     with opened("mixed_2x4/protobuf") as ckpt:
         for name in ckpt:
             entry = ckpt.entry(name)
-            pieces = [piece.tobytes() for piece in ckpt.payloads.pieces(entry, 64)]
-            some = [b"".join(p.tobytes() for p in ckpt.payloads.pieces(entry, 64, n, 2)) for n in range(len(pieces))]
+            pieces = [piece.tobytes() for piece in ckpt._access.reader.pieces(entry, 64)]
+            some = [
+                b"".join(p.tobytes() for p in ckpt._access.reader.pieces(entry, 64, n, 2)) for n in range(len(pieces))
+            ]
 
-            assert ckpt.payloads.piece_count(entry, 64) == len(pieces)
+            assert ckpt._access.reader.piece_count(entry, 64) == len(pieces)
             assert some == [b"".join(pieces[number : number + 2]) for number in range(len(pieces))]
 
 
@@ -199,10 +202,10 @@ def test_names_are_those_of_all_ranks_in_the_order_of_their_files():
 def test_nothing_is_read_but_the_slices_that_a_row_needs(monkeypatch):
     """One row of a tensor cut by rows touches the file of one rank."""
     with opened("llama2_tp2/tp2") as ckpt:
-        name = next(name for name in ckpt if len(ckpt._payloads._boxes(name) or ckpt.entry(name).extents) == 2
-                    and ckpt[name].ndim == 2 and ckpt._payloads._boxes(name)[1].start[0])  # fmt: skip
+        name = next(name for name in ckpt if len(ckpt._access.reader._boxes(name) or ckpt.entry(name).extents) == 2
+                    and ckpt[name].ndim == 2 and ckpt._access.reader._boxes(name)[1].start[0])  # fmt: skip
         touched = []
-        for number, part in enumerate(ckpt._source.parts):
+        for number, part in enumerate(ckpt._access.stored.source.parts):
             real = part._view
             monkeypatch.setattr(
                 part, "_view", lambda at, size, number=number, real=real: (touched.append(number), real(at, size))[1]
@@ -384,7 +387,7 @@ def test_descriptors_are_not_needed_to_list_names(tmp_path):
 def test_whole_tensors_are_shown_and_measured(name):
     """Trees show whole shapes, records counted or not; statistics are those of the tensor before it was cut."""
     with opened(name, **({"collisions": "last"} if name == "segmented/many" else {})) as ckpt:
-        entries, groups = list(ckpt.index.entries()), ckpt.index.tally()
+        entries, groups = list(ckpt.index.entries()), tally(ckpt.index)
         measured = {row.name: row.moments.square for row in ckpt.stats() if not row.skipped}
         values = {one: value.asnumpy() for one, value in ckpt.items() if isinstance(value, lazyckpt.Parameter)}
         shown = ckpt.tree().to_dict()

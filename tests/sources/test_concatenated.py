@@ -12,7 +12,7 @@ from tracing import TracingSource
 
 from lazyckpt.sources import open_source
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.concatenated import JoinedSource
+from lazyckpt.sources.concatenated import ConcatenatedSource
 
 CUTS = (0, 4096, 4100, 4100, 30_000, 69_999, SIZE)  # with an empty part
 
@@ -27,7 +27,7 @@ class TestJoinedBytes(SourceContract):
 
     def make(self, data, folder):
         """See `SourceContract`."""
-        return JoinedSource("whole", [TracingSource(part, window=64) for part in parts_of(data)])
+        return ConcatenatedSource("whole", [TracingSource(part, window=64) for part in parts_of(data)])
 
 
 class TestJoinedFiles(SourceContract):
@@ -37,15 +37,15 @@ class TestJoinedFiles(SourceContract):
         """See `SourceContract`."""
         path = folder / "part"
         path.write_bytes(data)
-        return JoinedSource("whole", [open_source(str(path)).source])
+        return ConcatenatedSource("whole", [open_source(str(path)).source])
 
 
 def test_a_range_in_one_part_is_not_copied():
     """A view of an addressable part is that part's own."""
     parts = [BytesSource(pattern(100)), BytesSource(pattern(50))]
-    joined = JoinedSource("whole", parts)
+    joined = ConcatenatedSource("whole", parts)
 
-    assert joined.window == 0
+    assert joined.is_addressable
     mine, theirs = (np.frombuffer(view, np.uint8) for view in (joined.read(110, 20), parts[1].read(10, 20)))
     assert np.shares_memory(mine, theirs)
 
@@ -53,7 +53,7 @@ def test_a_range_in_one_part_is_not_copied():
 def test_each_part_is_asked_once():
     """Many requests are one call to each part that they touch, in places of its own."""
     parts = [TracingSource(part) for part in (pattern(10), pattern(20), pattern(30))]
-    joined = JoinedSource("whole", parts)
+    joined = ConcatenatedSource("whole", parts)
     rooms = [(8, memoryview(bytearray(4))), (40, memoryview(bytearray(5))), (0, memoryview(bytearray(1)))]
     joined.read_many(rooms)
 
@@ -63,7 +63,7 @@ def test_each_part_is_asked_once():
 @pytest.mark.parametrize(("offset", "part"), [(0, 0), (9, 0), (10, 1), (29, 1), (30, 2), (59, 2)])
 def test_the_part_of_a_byte_is_known(offset, part):
     """Borders belong to the part that begins there."""
-    joined = JoinedSource("whole", [BytesSource(bytes(size)) for size in (10, 20, 30)])
+    joined = ConcatenatedSource("whole", [BytesSource(bytes(size)) for size in (10, 20, 30)])
 
     assert joined.part_at(offset) == part
 
@@ -74,8 +74,8 @@ def test_a_private_map_lies_in_one_part(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(pattern(8192))
         sources.append(open_source(str(tmp_path / name)).source)
-    joined = JoinedSource("whole", sources)
-    inside, over = joined.private(8192 + 100, 50), joined.private(8190, 4)
+    joined = ConcatenatedSource("whole", sources)
+    inside, over = joined.map_private(8192 + 100, 50), joined.map_private(8190, 4)
 
     assert (bytes(inside), over) == (pattern(8192)[100:150], None)
     del inside

@@ -56,10 +56,10 @@ def opened(request, tmp_path):
 @pytest.mark.parametrize("access", KINDS)
 def test_the_asked_access_is_taken(access, tmp_path):
     """`mmap` maps and `pread` reads."""
-    source, status, *_ = open_local(write(tmp_path), access)
+    source, origin, _ = open_local(write(tmp_path), access)
     source.close()
 
-    assert (type(source), status.st_size) == (KINDS[access], SIZE)
+    assert (type(source), origin.status.st_size) == (KINDS[access], SIZE)
 
 
 def test_a_map_is_taken_by_itself(tmp_path):
@@ -132,9 +132,9 @@ def test_nothing_is_read_after_close(access, tmp_path):
 @pytest.mark.parametrize("access", ["auto", *KINDS])
 def test_an_empty_file_is_an_empty_source(access, tmp_path):
     """A file without bytes opens (a map of it would not)."""
-    source, status, *_ = open_local(write(tmp_path, b""), access)
+    source, origin, _ = open_local(write(tmp_path, b""), access)
 
-    assert (source.size, bytes(source.read(0, 0)), status.st_size) == (0, b"", 0)
+    assert (source.size, bytes(source.read(0, 0)), origin.status.st_size) == (0, b"", 0)
 
 
 @pytest.mark.parametrize("access", KINDS)
@@ -298,9 +298,9 @@ def test_reading_a_map_goes_easy_on_memory(tmp_path):
             asked.append(arguments)
 
     source._map = Map()
-    source.release(100, 2 * mmap.PAGESIZE)
-    source.release(0, 3 * mmap.PAGESIZE)
-    source.release(1, mmap.PAGESIZE)
+    source.drop_pages(100, 2 * mmap.PAGESIZE)
+    source.drop_pages(0, 3 * mmap.PAGESIZE)
+    source.drop_pages(1, mmap.PAGESIZE)
 
     assert asked == [
         (mmap.MADV_DONTNEED, mmap.PAGESIZE, mmap.PAGESIZE),
@@ -313,7 +313,7 @@ def test_what_was_expected_leaves_the_map_in_one_piece(tmp_path):
     path = write(tmp_path, bytes(2**23))
     source = open_local(path, "mmap").source
     for offset in (4096, 2**22, 2**22 + 2**21):
-        source.expect(offset, 2**20, alone=True)
+        source.prefetch(offset, 2**20, alone=True)
     with open("/proc/self/maps", encoding="utf-8") as maps:
         pieces = [line for line in maps if line.rstrip().endswith(path)]
     source.close()
@@ -330,7 +330,7 @@ def test_only_what_is_read_alone_is_kept_from_reading_ahead(tmp_path, monkeypatc
     monkeypatch.setattr(local, "_AS_EVER", ("as ever",))
     monkeypatch.setattr(local, "_POPULATE_READ", "populate")
     monkeypatch.setattr(local, "_advise", lambda opened, advice, start, size: asked.extend(advice))
-    source.expect(0, 2**21, alone=alone)
+    source.prefetch(0, 2**21, alone=alone)
     source.close()
 
     assert asked == advice
@@ -366,7 +366,7 @@ def test_a_released_source_may_be_closed(tmp_path):
     source = open_local(write(tmp_path), "mmap").source
     source.close()
 
-    assert source.release(0, SIZE) is None
+    assert source.drop_pages(0, SIZE) is None
 
 
 @pytest.mark.parametrize("offset", [0, 1, 4095, 4096, 5000])
@@ -376,7 +376,7 @@ def test_private_memory_is_a_range_that_may_be_written_to(offset, length, tmp_pa
     data = pattern(3 * 4096)
     path = write(tmp_path, data)
     source = open_local(path, "mmap").source
-    one, other = source.private(offset, length), source.private(offset, length)
+    one, other = source.map_private(offset, length), source.map_private(offset, length)
     one[:] = bytes(length)
     source.close()
 
@@ -388,27 +388,27 @@ def test_there_is_private_memory_only_of_the_file_that_was_opened(tmp_path):
     """Once the name leads to another file, to none, or to a shorter one, or the source is closed, there is none."""
     path = write(tmp_path)
     source = open_local(path, "mmap").source
-    assert source.private(0, 10) is not None
+    assert source.map_private(0, 10) is not None
     os.replace(write(tmp_path, name="other"), path)
-    replaced = source.private(0, 10)
+    replaced = source.map_private(0, 10)
     os.unlink(path)
-    removed = source.private(0, 10)
+    removed = source.map_private(0, 10)
     source.close()
     shrunk = open_local(write(tmp_path), "mmap").source
     os.truncate(path, SIZE - 1)
 
-    assert (replaced, removed, shrunk.private(0, 10), source.private(0, 10)) == (None,) * 4
+    assert (replaced, removed, shrunk.map_private(0, 10), source.map_private(0, 10)) == (None,) * 4
     shrunk.close()
 
 
 def test_so_much_private_memory_and_no_more(tmp_path):
     """Each view holds a descriptor, so only 128 are given out at a time; those that are let go of count no more."""
     source = open_local(write(tmp_path), "mmap").source
-    views = [source.private(number, 10) for number in range(200)]
+    views = [source.map_private(number, 10) for number in range(200)]
     del views[:100]
 
     assert [view is None for view in views] == [False] * 28 + [True] * 72
-    assert [source.private(0, 10) is None for _ in range(3)] == [False] * 3
+    assert [source.map_private(0, 10) is None for _ in range(3)] == [False] * 3
     source.close()
 
 
@@ -416,8 +416,8 @@ def test_sources_that_are_not_mapped_have_no_private_memory(tmp_path):
     """Then a copy has to be made."""
     source = open_local(write(tmp_path), "pread").source
 
-    assert source.private(0, 10) is None
-    assert BytesSource(bytes(20)).private(0, 10) is None
+    assert source.map_private(0, 10) is None
+    assert BytesSource(bytes(20)).map_private(0, 10) is None
     source.close()
 
 
@@ -477,7 +477,7 @@ def test_a_file_is_opened_with_its_sample_and_its_head(tmp_path):
     local = open_local(write(tmp_path))
     local.source.close()
 
-    assert (local.sample, local.head) == (sample_of(pattern(SIZE)), pattern(SIZE)[:4096])
+    assert (local.origin.fingerprint.sample, local.head) == (sample_of(pattern(SIZE)), pattern(SIZE)[:4096])
 
 
 @pytest.mark.parametrize("place", [0, 4095, SIZE - 4096, SIZE - 1])

@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from lazyckpt.errors import ArgumentValueError
-from lazyckpt.sources.paths import absolute, is_url, join, matches, on_this_machine, read, resolved, shown
+from lazyckpt.sources.paths import absolute, is_url, join, matches, read, redact_url, require_local, resolved
 
 URLS = ("s3://bucket/x.ckpt", "https://host/x.ckpt?sig=1", "memory://x.ckpt", "zip://x.ckpt::s3://b/y.zip", "hf://a/b")
 PATHS = ("/a/x.ckpt", "x.ckpt", "a:b.ckpt", "C:\\x.ckpt", "file:///a/x.ckpt", "local:///a/x.ckpt", "://x", "")
@@ -34,7 +34,7 @@ def test_what_signs_an_address_is_not_shown():
     """In any text, what follows the `?` of a web address is taken out, and other question marks stay."""
     text = "GET 'https://h/x.ckpt?X-Sig=5ecret&y=1' failed; why? see http://h/z?k=5ecret."
 
-    assert shown(text) == "GET 'https://h/x.ckpt' failed; why? see http://h/z"
+    assert redact_url(text) == "GET 'https://h/x.ckpt' failed; why? see http://h/z"
 
 
 def test_names_are_joined_with_one_slash():
@@ -45,7 +45,7 @@ def test_names_are_joined_with_one_slash():
 def test_a_url_where_only_a_path_can_be_is_refused():
     """The error says why, and does not show what signs the address."""
     with pytest.raises(ArgumentValueError, match=r"^https://h/x\.ckpt is a URL: because$"):
-        on_this_machine("https://h/x.ckpt?sig=1", "because")
+        require_local("https://h/x.ckpt?sig=1", "because")
 
 
 def test_an_unknown_protocol_is_an_argument_that_is_wrong():

@@ -9,7 +9,7 @@ from tracing import TracingSource
 
 from lazyckpt.formats import scan
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.prefetch import Foresight, foreseen
+from lazyckpt.sources.prefetch import Prefetcher, foreseen
 
 STEPS = st.integers(1, 10**6)
 
@@ -17,7 +17,7 @@ STEPS = st.integers(1, 10**6)
 class Counted(TracingSource):
     """A source that is far away: places to come are worth fetching along. `turns` counts the times it was asked."""
 
-    ahead = 8
+    prefetch_depth = 8
 
     def __init__(self, data, window=64):
         """As `TracingSource`."""
@@ -60,7 +60,7 @@ def test_nothing_is_foreseen_of_what_never_repeats():
 def test_a_run_has_the_bytes_of_its_place(walk):
     """Wherever a walk looks, forwards or backwards, it sees the bytes that are there."""
     data = pattern(1000)
-    sight = Foresight(Counted(data))
+    sight = Prefetcher(Counted(data))
     for offset, wanted in walk:
         needed = min(wanted, 1000 - offset)
         run = bytes(sight.run(offset, needed, needed))

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyckpt.sources.ranges import COALESCE_GAP, KeptRanges, coalesce, spans
+from lazyckpt.sources.ranges import COALESCE_GAP, RangeCache, coalesce, spans
 
 DATA = bytes(range(200))
 RANGES = st.tuples(st.integers(0, 190), st.integers(1, 60)).map(lambda pair: (pair[0], min(pair[1], 200 - pair[0])))
@@ -73,7 +73,7 @@ def size_of(kept):
 @given(st.lists(RANGES, max_size=20), RANGES)
 def test_what_is_given_is_what_was_put(ranges, asked):
     """Whatever was kept before, an answer has the bytes of the range that was asked for."""
-    kept = KeptRanges(400)
+    kept = RangeCache(400)
     for start, length in ranges:
         put(kept, start, length)
     found = kept.get(*asked)
@@ -84,7 +84,7 @@ def test_what_is_given_is_what_was_put(ranges, asked):
 @given(st.lists(RANGES, max_size=40), st.integers(0, 300))
 def test_the_budget_is_kept(ranges, budget):
     """There are never more bytes than the budget, and the count of them is right."""
-    kept = KeptRanges(budget)
+    kept = RangeCache(budget)
     for start, length in ranges:
         put(kept, start, length)
 
@@ -93,7 +93,7 @@ def test_the_budget_is_kept(ranges, budget):
 
 def test_the_range_that_was_not_used_goes_first():
     """Of two that are kept, the one that was looked at stays when a third needs room."""
-    kept = KeptRanges(80)
+    kept = RangeCache(80)
     for start in (0, 20, 40, 60):
         put(kept, start, 20)
     kept.get(0, 5)
@@ -104,7 +104,7 @@ def test_the_range_that_was_not_used_goes_first():
 
 def test_a_range_that_would_drive_out_the_others_is_not_kept():
     """More than a quarter of the budget is not kept at all."""
-    kept = KeptRanges(100)
+    kept = RangeCache(100)
     put(kept, 0, 26)
 
     assert (kept.takes(26), kept.takes(25), kept.get(0, 1)) == (False, True, None)
@@ -112,7 +112,7 @@ def test_a_range_that_would_drive_out_the_others_is_not_kept():
 
 def test_the_longer_of_two_from_one_place_is_kept():
     """A longer range takes the place of a shorter one, and a shorter one takes nobody's."""
-    kept = KeptRanges(400)
+    kept = RangeCache(400)
     for length in (10, 30, 20):
         put(kept, 0, length)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tracing import TracingSource
 
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.window import Patch, Window, look
+from lazyckpt.sources.window import SparseBuffer, Window, as_buffer
 
 DATA = pattern(1000)
 _offsets = st.integers(0, len(DATA) - 1)
@@ -21,7 +21,7 @@ _windows = st.builds(
 
 def test_an_addressable_source_is_looked_at_as_it_is():
     """No window stands between a reader and bytes that are in memory."""
-    seen = look(BytesSource(DATA))
+    seen = as_buffer(BytesSource(DATA))
 
     assert isinstance(seen, memoryview)
     assert seen == DATA
@@ -31,13 +31,13 @@ def test_any_other_source_is_looked_at_through_a_window():
     """Making a window reads nothing."""
     source = TracingSource(DATA)
 
-    assert (type(look(source)), source.reads) == (Window, [])
+    assert (type(as_buffer(source)), source.reads) == (Window, [])
 
 
 @given(_windows, st.lists(_offsets | _slices, max_size=30))
 def test_a_window_is_indexed_as_bytes_are(source, keys):
     """Any byte and any slice, in any order, through a window of any size, are those of the bytes themselves."""
-    window = look(source)
+    window = as_buffer(source)
     found = [bytes(window[key]) if isinstance(key, slice) else window[key] for key in keys]
 
     assert (len(window), found) == (len(DATA), [DATA[key] for key in keys])
@@ -46,7 +46,7 @@ def test_a_window_is_indexed_as_bytes_are(source, keys):
 @given(_windows, st.lists(_offsets, min_size=1, max_size=30), st.booleans())
 def test_a_run_shows_the_bytes_from_its_beginning(source, positions, fresh):
     """`run_from` gives bytes that hold the position, and begin there if they are asked to."""
-    window = look(source)
+    window = as_buffer(source)
     for position in positions:
         run, base = window.run_from(position, fresh)
 
@@ -60,13 +60,13 @@ def test_no_byte_stands_past_the_end(offset):
     source = TracingSource(DATA, window=64)
 
     with pytest.raises(IndexError):
-        look(source)[offset]
+        as_buffer(source)[offset]
     assert source.reads == []
 
 
 def test_an_empty_source_can_be_looked_at():
     """It has no byte and its slices are empty."""
-    window = look(TracingSource(b"", window=64))
+    window = as_buffer(TracingSource(b"", window=64))
 
     assert (len(window), bytes(window[0:10])) == (0, b"")
 
@@ -74,7 +74,7 @@ def test_an_empty_source_can_be_looked_at():
 def test_what_was_fetched_is_not_fetched_again():
     """Bytes inside the last fetch cost nothing."""
     source = TracingSource(DATA, window=100)
-    window = look(source)
+    window = as_buffer(source)
     seen = [window[50], window[60], window[149], bytes(window[70:150]), bytes(window[150:150])]
 
     assert source.reads == [(50, 100)]
@@ -85,19 +85,19 @@ def test_a_fetch_ends_with_the_source():
     """No more is asked for than there is."""
     source = TracingSource(DATA, window=100)
 
-    assert (look(source)[950], source.reads) == (DATA[950], [(950, 50)])
+    assert (as_buffer(source)[950], source.reads) == (DATA[950], [(950, 50)])
 
 
 def test_a_long_slice_is_one_fetch():
     """More bytes than the window are fetched at once when they are asked for at once."""
     source = TracingSource(DATA, window=10)
 
-    assert (bytes(look(source)[5:500]), source.reads) == (DATA[5:500], [(5, 495)])
+    assert (bytes(as_buffer(source)[5:500]), source.reads) == (DATA[5:500], [(5, 495)])
 
 
 def fetched(source, offsets):
     """The lengths of the fetches when these bytes are looked at, one after another."""
-    window = look(source)
+    window = as_buffer(source)
     for offset in offsets:
         window[offset]
     return [length for _, length in source.reads]
@@ -129,18 +129,18 @@ PIECES = [(10, memoryview(b"abcdef")), (100, memoryview(b"?")), (200, memoryview
 
 def test_a_patch_is_indexed_by_offsets_in_the_source():
     """Bytes and runs of pieces that were read already are found where they stood."""
-    patch = Patch(PIECES)
+    patch = SparseBuffer(PIECES)
 
     assert [patch[10], patch[15], bytes(patch[11:14]), bytes(patch[200:203])] == [97, 102, b"bcd", b"xyz"]
 
 
 def test_an_empty_run_is_in_every_patch():
     """Nothing is needed for no bytes."""
-    assert [bytes(Patch(PIECES)[place:place]) for place in (0, 12, 100, 5000)] == [b""] * 4
+    assert [bytes(SparseBuffer(PIECES)[place:place]) for place in (0, 12, 100, 5000)] == [b""] * 4
 
 
 @pytest.mark.parametrize("key", [9, 16, 99, 101, 203, slice(8, 12), slice(14, 17), slice(15, 201), slice(300, 301)])
 def test_what_is_not_in_a_patch_is_an_index_error(key):
     """A byte beside the pieces, or a run that reaches out of one, is not made up."""
     with pytest.raises(IndexError):
-        Patch(PIECES)[key]
+        SparseBuffer(PIECES)[key]

@@ -1,9 +1,9 @@
-"""Checkpoints written by hand: the bytes of protobuf, with a knob for every form that a field may have.
+"""Checkpoints assembled by hand from protobuf bytes, with options for every encoding.
 
-Nothing here comes from lazyckpt, so that a mistake there is not repeated here. From the bottom up: a number
+Nothing here is imported from lazyckpt, so that a mistake there is not repeated here. From the bottom up: a number
 (`varint`), a field (`number`, `chunk`, `fixed32`, `fixed64`, `group`), a TensorProto (`tensor`), a Value
-(`tensor_value`, `sliced_value`, `map_value`, `string_value`), a file (`checkpoint`, `with_crc`). `pad` writes a number
-in that many bytes more than it needs.
+(`tensor_value`, `sliced_value`, `map_value`, `string_value`), a file (`checkpoint`, `with_crc`). `pad` is the number
+of extra bytes with which a number is written.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def varint(value, pad=0):
 
 
 def key(field, wire_type, pad=0):
-    """A field's key."""
+    """The key of a field: its number and wire type."""
     return varint(field << 3 | wire_type, pad)
 
 
@@ -55,7 +55,7 @@ def fixed64(field, eight_bytes=b"\xff" * 8):
 
 
 def chunk(field, data, pad=0, key_pad=0):
-    """A field of as many bytes as it says (wire type 2): a string, bytes, a message."""
+    """A length-delimited field (wire type 2): a string, bytes or a message."""
     return key(field, 2, key_pad) + varint(len(data), pad) + data
 
 
@@ -65,7 +65,7 @@ def group(field, *inside):
 
 
 def nested_groups(depth, field=99):
-    """Groups inside each other."""
+    """Nested groups."""
     return key(field, 3) * depth + key(field, 4) * depth
 
 
@@ -75,7 +75,7 @@ def fixed32(field, four_bytes=b"\xff" * 4):
 
 
 def tensor(dims, dtype, content, packed=False, pad=0):
-    """The fields of a TensorProto, in MindSpore's order, to be joined: dims, type, content."""
+    """The fields of a TensorProto as a list, in MindSpore's order: dims, type, content."""
     if packed:
         shape = chunk(1, b"".join(varint(dim, pad) for dim in dims), pad)
     else:
@@ -84,25 +84,25 @@ def tensor(dims, dtype, content, packed=False, pad=0):
 
 
 def value(*fields, pad=0):
-    """A Value: `chunk(1, tag)` and a tensor (`chunk(2, …)`) or a map (`chunk(3, …)`), in any order."""
+    """A Value: `chunk(1, tag)`, and a tensor (`chunk(2, …)`) or a map (`chunk(3, …)`)."""
     return chunk(1, b"".join(fields), pad)
 
 
 def tensor_value(name, dims, dtype, content, packed=False, pad=0):
-    """A whole Value that holds a tensor; exactly as MindSpore writes it when the knobs are left alone."""
+    """A whole Value that holds a tensor; by default exactly as MindSpore writes it."""
     return value(
         chunk(1, name.encode(), pad), chunk(2, b"".join(tensor(dims, dtype, content, packed, pad)), pad), pad=pad
     )
 
 
 def array_value(name, array):
-    """A Value that holds a numpy array, or a number as numpy makes an array of it."""
+    """A Value that holds a numpy array or a number."""
     array = np.asarray(array)
     return tensor_value(name, array.shape, NAMES[array.dtype.name], array.tobytes())
 
 
 def sliced_value(name, array, lengths):
-    """Adjacent Values that hold an array cut into these numbers of bytes (what is left goes into the last)."""
+    """Adjacent Values that hold an array in slices of these lengths; the last holds the rest."""
     content, values = array.tobytes(), []
     for length in (*lengths, len(content)):
         values.append(tensor_value(name, array.shape, NAMES[array.dtype.name], content[:length]))
@@ -111,12 +111,12 @@ def sliced_value(name, array, lengths):
 
 
 def string_value(name, text):
-    """A Value that holds a string: UTF-32, an empty one as a single NUL."""
+    """A Value that holds a string in UTF-32; an empty string is a single NUL."""
     return tensor_value(name, [0], "str", (text or "\0").encode("utf-32-le", "surrogatepass"))
 
 
 def map_value(name, arrays, packed=False, pad=0):
-    """A Value that holds a map: its keys, values and status, whose types have numpy's names."""
+    """A Value that holds a map: its keys, values and status, with dtypes in lower case."""
     inner = [
         chunk(1, b"".join(tensor(array.shape, array.dtype.name, array.tobytes(), packed, pad)), pad) for array in arrays
     ]
@@ -124,7 +124,7 @@ def map_value(name, arrays, packed=False, pad=0):
 
 
 def checkpoint(values):
-    """A file: name -> numpy array, string, or list of arrays (a map)."""
+    """A file, given as name -> numpy array, string, or list of arrays (a map)."""
     return b"".join(_any_value(name, content) for name, content in values.items())
 
 
@@ -135,18 +135,18 @@ def _any_value(name, content):
 
 
 def with_crc(body, crc=None):
-    """A file as `crc_check=True` saves it: followed by its checksum."""
+    """A file followed by its checksum, as `crc_check=True` saves it."""
     return body + b"crc_num" + (zlib.crc32(body) if crc is None else crc).to_bytes(10, "big")
 
 
 def pattern(length):
-    """Bytes of which no two runs of eight are alike, so that an offset by one shows."""
+    """Bytes in which no two groups of eight are equal, so that a wrong offset shows."""
     numbers = np.arange(-(-length // 8), dtype="<u8") * np.uint64(0x9E3779B97F4A7C15)
     return numbers.tobytes()[:length]
 
 
 def counting(shape, dtype="float32"):
-    """An array of different numbers."""
+    """An array of consecutive numbers."""
     return np.arange(math.prod(shape)).astype(dtype).reshape(shape)
 
 
@@ -157,7 +157,7 @@ LAYERS = {
     "step": np.array(17, "int64"),
     "mask": np.array([True, False, True]),
 }
-# One of each kind, and of each way to write one.
+# One value of each kind.
 MIXED = {
     **LAYERS,
     "note": "späte Schicht",
@@ -167,7 +167,7 @@ MIXED = {
 
 
 def two_in_runs(folder):
-    """The folder, with two checkpoints in its folder `runs`."""
+    """Write two checkpoints to the subfolder `runs`, and return the folder."""
     (folder / "runs").mkdir()
     (folder / "runs" / "a.ckpt").write_bytes(checkpoint(MIXED))
     (folder / "runs" / "b.ckpt").write_bytes(checkpoint(LAYERS))

@@ -1,4 +1,4 @@
-"""Damaged strategies, and what the reader makes of them; also run in processes of their own."""
+"""Damaged strategies, and their outcome in the reader, which is also run in processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lazyckpt.formats.proto.strategy_pb2 import ParallelStrategyMap
 
 
 def merged(kind, pieces):
-    """All pieces in one message."""
+    """The pieces, merged into one message."""
     whole = kind()
     for piece in pieces:
         whole.MergeFrom(piece)
@@ -20,7 +20,7 @@ def merged(kind, pieces):
 
 
 def mutants(count=400):
-    """Damaged strategies, the same each time."""
+    """Damaged strategies, the same in every run."""
     chance = random.Random(5)
     sound = sorted(GOLDEN.glob("sharded/**/*strategy*.ckpt"), key=lambda file: (file.stat().st_size, file))[-12:-2]
     seeds = [file.read_bytes() for file in sound]
@@ -34,7 +34,7 @@ def mutants(count=400):
 
 
 def outcome(data):
-    """The message that a file gives, as bytes of known fields, or that it is refused."""
+    """The parsed message as hex without unknown fields, or "refused"."""
     try:
         message = merged(ParallelStrategyMap, strategy_pieces(memoryview(data)))
     except LazyCkptError:

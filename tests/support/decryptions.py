@@ -1,4 +1,4 @@
-"""Counts what is decrypted, so that "decrypts only what is needed" can be asserted."""
+"""A counter of decryptions, for tests that assert how little is decrypted."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from lazyckpt.sources.encryption.cipher import CipherKey
 
 
 class Decryptions:
-    """What locks were asked to undo.
+    """The decryptions so far.
 
     Attributes:
-        blocks: the tag of each GCM block, as often as its decryption was begun.
-        bytes: how many bytes of ciphertext went through CBC.
+        blocks: the tag of each GCM block, once for each decryption.
+        bytes: the number of bytes of ciphertext decrypted in a CBC mode.
     """
 
     def __init__(self):
@@ -18,13 +18,13 @@ class Decryptions:
         self.bytes = 0
 
     def clear(self):
-        """Begin again."""
+        """Reset the counters."""
         self.blocks.clear()
         self.bytes = 0
 
 
 class _Counted:
-    """A decryptor that tells how many bytes go through it."""
+    """A decryptor that counts the bytes it processes."""
 
     def __init__(self, decryptor, seen):
         self._decryptor = decryptor
@@ -43,7 +43,7 @@ class _Counted:
 
 
 def counted(monkeypatch):
-    """From here on all decryption of checkpoints is counted."""
+    """Count all decryption of checkpoints from now on."""
     seen = Decryptions()
     gcm, cbc, single = CipherKey.gcm, CipherKey.cbc, CipherKey.single_blocks
 

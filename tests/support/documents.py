@@ -1,4 +1,4 @@
-"""The project's own texts: their pages, their blocks of code, and the files that these speak of."""
+"""The README and the handbook: pages, code blocks, and the files that they use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import lazyckpt
 
 ROOT = Path(__file__).parents[2]
 LENET = Path(lazyckpt.__file__).parent / "demo_data" / "LeNet5-1_32.ckpt"
-ENCRYPTED = encrypted(LENET.read_bytes())  # stands for files whose names say that they are secret
+ENCRYPTED = encrypted(LENET.read_bytes())  # the content of files whose names contain "secret"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PAGES = {
     str(file.relative_to(ROOT)): file.read_text(encoding="utf-8")
@@ -24,18 +24,18 @@ CHINESE = {name: text for name, text in PAGES.items() if name.endswith(".zh.md")
 
 
 def blocks(text, *languages):
-    """The fenced blocks of a page in these languages (or in all), in order."""
+    """The fenced code blocks of a page in these languages (or in any), in order."""
     return [block for language, block in FENCE.findall(text) if language in languages or not languages]
 
 
 def commands(text):
-    """The commands of a page that are this project's own."""
+    """The commands of a page that belong to this project."""
     lines = [line for block in blocks(text, "sh") for line in block.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line.startswith(("lazyckpt ", "python tools/build_index.py "))]
 
 
 def furnish(name, folder, monkeypatch):
-    """Make what a page speaks of: checkpoints, and the keys of those that are secret."""
+    """Create the files that a page uses: checkpoints, and the keys of encrypted ones."""
     for text in [*blocks(PAGES[name], "python", "pycon"), *commands(PAGES[name])]:
         for named in re.findall(r"""[\w./*-]+\.ckpt\b|[\w.-]+/(?=[\s'"])""", text):
             path = folder / (f"{named}net.ckpt" if named.endswith("/") else named.replace("**", "a").replace("*", "b"))
@@ -43,7 +43,7 @@ def furnish(name, folder, monkeypatch):
             path.write_bytes(ENCRYPTED if "secret" in named else LENET.read_bytes())
         for bare, prefixed in re.findall(
             r"""environ\[['"](\w+)|(?:-key-env[ =]|variable=")(\w+)""", text
-        ):  # of bytes, or of text
+        ):  # as raw hex, or with a prefix
             monkeypatch.setenv(bare or prefixed, KEY.hex() if bare else f"hex:{KEY.hex()}")
         for file in re.findall(r"""(?:-key-file[ =]|KeyReference\(file=")([\w.]+)""", text):
             (folder / file).write_bytes(KEY)
@@ -52,7 +52,7 @@ def furnish(name, folder, monkeypatch):
 
 
 def _shards(folder):
-    """Ranks with their strategy, and two parts that hold different names."""
+    """Copy a set of ranks with its strategy, and write two checkpoints with disjoint names."""
     shutil.copytree(GOLDEN / "sharded" / "damaged" / "good", folder / "checkpoint")
     shutil.copy(GOLDEN / "sharded" / "damaged" / "good" / "strategy.ckpt", folder)
     shutil.copy(GOLDEN / "sharded" / "group_info" / "group_info_5.pb", folder)

@@ -1,12 +1,12 @@
-"""Entries of a checkpoint that does not exist: for what keeps entries and never reads a value."""
+"""Entries without a file, for tests of code that stores entries and reads no values."""
 
 from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from lazyckpt.index import Index
-from lazyckpt.index.records import Meta
+from lazyckpt.index.footer import Meta
 from lazyckpt.index.store import MemoryStore
+from lazyckpt.index.stored import StoredIndex
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Fingerprint, Plain
 
@@ -15,7 +15,7 @@ _STRIDE = 100
 
 
 def tensor_entry(name, place=0, shape=(2, 3), dtype="Float32", **changes):
-    """A tensor that stands at `place`, with a header of 40 bytes before its content."""
+    """A tensor at an ordinal, with a header of 40 bytes before its payload."""
     start = place * _STRIDE
     length = DTYPES[dtype].itemsize
     for dim in shape:
@@ -25,7 +25,7 @@ def tensor_entry(name, place=0, shape=(2, 3), dtype="Float32", **changes):
 
 
 def plain(entry):
-    """A tensor in one piece as a walk finds it, in its cheapest form."""
+    """The lightweight form in which the scanner yields a tensor of one piece."""
     ((offset, length),) = entry.extents
     return Plain(entry.name.encode(), entry.dtype, entry.shape, offset, length, entry.start, entry.stop, entry.apart)
 
@@ -37,7 +37,7 @@ def string_entry(name, place=0):
 
 
 def map_entry(name, place=0):
-    """A map of two rows, its values in two pieces."""
+    """A map of two rows, with its values in two slices."""
     start = place * _STRIDE
     keys = Array(DTYPES["Int32"], (2,), (Extent(start + 20, 8),))
     values = Array(DTYPES["Float16"], (2, 3), (Extent(start + 40, 6), Extent(start + 60, 6)))
@@ -46,7 +46,7 @@ def map_entry(name, place=0):
 
 
 def refused_entry(name, place=0, reason="the dtype 'Complex64' is unknown"):
-    """A parameter whose header is sound and whose claims are impossible."""
+    """A parameter that cannot be loaded."""
     start = place * _STRIDE
     return Entry(name, REFUSED, None, (), (), start, start + 50, (), reason)
 
@@ -82,14 +82,14 @@ any_entry = st.one_of(
 
 
 def index_of(entries, **facts):
-    """An index of these entries, in memory; `facts` are what it says of itself against the truth."""
+    """An index in memory of these entries; `facts` override its metadata with false claims."""
     store = MemoryStore(entries, Meta(MARK))
     store.meta = store.meta._replace(**facts)
-    return Index(store)
+    return StoredIndex(store)
 
 
 def entries_of(stretch):
-    """The entries that went into a stretch, in their order."""
+    """The entries from which a run was made, in order."""
     found = dict(stretch.others)
     for alike in stretch.groups:
         found |= alike.entries()

@@ -1,4 +1,4 @@
-"""The examples of this repository, run as a reader runs them: each in a process of its own."""
+"""Runs the examples of this repository as a user does, each in a separate process."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ EXAMPLES = ROOT / "examples"
 
 
 def run(command, *arguments, folder, **variables):
-    """Run an example in a folder: its exit code, what it printed, and its complaints.
+    """Run an example in a folder; returns the exit code, stdout and stderr.
 
     Args:
         command: the program, its options and the name of the example, such as `["bash", "index_job.slurm"]`.
-        arguments: of the example.
-        folder: where it stands.
-        variables: of the environment, beside those that are there.
+        arguments: arguments of the example.
+        folder: the working directory.
+        variables: additional environment variables.
     """
     *program, name = command
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # as in an environment that is active
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # as in an activated environment
         **variables,
     }
     ended = subprocess.run(
@@ -36,7 +36,7 @@ def run(command, *arguments, folder, **variables):
 
 
 def module(name, folder=EXAMPLES):
-    """An example (or a tool of another folder) as a module, for its parts."""
+    """Import an example, or a tool of another folder, as a module."""
     spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)

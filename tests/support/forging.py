@@ -1,4 +1,4 @@
-"""Sidecars as a forger makes them: changed at will, with checksums that fit."""
+"""Forged sidecars: changed at will, with matching checksums."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lazyckpt.index.schema import FACTS
 
 @contextlib.contextmanager
 def forged(path):
-    """A transaction in which a finished sidecar is changed."""
+    """A transaction that changes a finished sidecar; the checksums are renewed at the end."""
     with lmdb.open(os.fspath(path), subdir=False, lock=False) as environment:
         with environment.begin(write=True) as transaction:
             yield transaction
@@ -25,7 +25,7 @@ def forged(path):
 
 
 def resummed(path, page_size=4096):
-    """Give the pages of a sidecar, whatever they are by now, checksums that fit; as many pages as there were."""
+    """Recompute the checksums of a changed sidecar, for the same number of pages."""
     with open(path, "rb") as file:
         data = file.read()
     count, length = int.from_bytes(data[-24:-16], "little"), int.from_bytes(data[-16:-12], "little")

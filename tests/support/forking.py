@@ -1,4 +1,4 @@
-"""Children of the test's own process: what dies there dies for good."""
+"""Forked children of the test process, for tests in which a process dies."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import warnings
 
 
 def forked(act):
-    """Start a child that does something and ends, with 0 if it went well; its process id."""
+    """Fork a child that calls `act` and exits with 0 on success; returns its process id."""
     with warnings.catch_warnings():
-        # Newer Pythons warn of a fork beside threads; those here are idle, and hold no lock.
+        # Newer Pythons warn about a fork in a process with threads; the threads here are idle and hold no lock.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child:
@@ -23,5 +23,5 @@ def forked(act):
 
 
 def ended(child):
-    """Wait for a child: its exit code, or the signal that killed it as a negative number."""
+    """Wait for a child. Returns its exit code, or the negative number of the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -1,8 +1,8 @@
-"""Checkpoints that nobody would write by hand: every way to say the same, and ways to say what cannot be.
+"""Strategies for unusual checkpoints: every valid encoding, and invalid claims.
 
-`files` are whole files that protobuf parses: known fields in any order, alone, again or merged, packed or padded;
-unknown fields and groups at every level; slices, maps, strings, names that come twice; a few claims that do not fit.
-`plain_files` are as MindSpore writes them.
+`files` are whole files that protobuf parses: known fields in any order, repeated, merged, packed or padded; unknown
+fields and groups at every level; slices, maps, strings, repeated names; a few claims that do not match. `plain_files`
+are files as MindSpore writes them.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ _unknown = st.one_of(
 
 
 def _mixed(draw, fields):
-    """The fields with unknown ones among them; sometimes in another order."""
+    """Join the fields, sometimes with unknown fields among them or in another order."""
     fields = [*fields, *draw(st.lists(_unknown, max_size=2))] if draw(st.integers(0, 3)) == 0 else list(fields)
     return b"".join(draw(st.permutations(fields)) if draw(st.integers(0, 2)) == 0 else fields)
 
 
 @st.composite
 def _claims(draw, in_map=False):
-    """Dims, type and content of a tensor; nearly always they fit."""
+    """The dims, dtype and content of a tensor, which nearly always match."""
     dims, dtype = draw(_rows if in_map else _shapes), draw(_dtypes)
     length = math.prod(() if dims == [0] and not in_map else dims) * ITEMSIZES[dtype]
-    odd = draw(st.integers(0, 30))  # its ends come more often than their turn
+    odd = draw(st.integers(0, 30))  # Hypothesis prefers the ends of a range
     if odd == 11:
         dims = draw(st.sampled_from([[-1], [2, -5], [2**62], [2**40, 2**40], [0, -1], [1] * 32, [1] * 33, [0]]))
     elif odd == 12:
@@ -67,9 +67,9 @@ def _claims(draw, in_map=False):
 
 @st.composite
 def _tensor(draw, dims, dtype, content):
-    """A TensorProto that says this, one way or another."""
+    """A TensorProto of these claims, in one of its encodings."""
     cut = draw(st.integers(0, len(dims)))
-    pads = [draw(_pads) if 0 <= dim < 2**40 else 0 for dim in dims]  # more than ten bytes are no number
+    pads = [draw(_pads) if 0 <= dim < 2**40 else 0 for dim in dims]  # a varint has at most ten bytes
     shape = [number(1, dim, pad) for dim, pad in zip(dims[:cut], pads, strict=False)]
     if cut < len(dims) or draw(st.integers(0, 9)) == 0:
         packed = [varint(dim, pad) for dim, pad in zip(dims[cut:], pads[cut:], strict=True)]
@@ -87,7 +87,7 @@ def _tensor(draw, dims, dtype, content):
 
 @st.composite
 def _tensor_value(draw, name, claims):
-    """A Value that holds a tensor: as one message, as two that are merged, after a map that it replaces."""
+    """A Value that holds a tensor: in one message, in two merged ones, or after a map."""
     dims, dtype, content = claims
     form = draw(st.integers(0, 9))
     if form == 0:
@@ -109,7 +109,7 @@ def _tensor_value(draw, name, claims):
 
 @st.composite
 def _tensors(draw):
-    """One tensor, perhaps in slices."""
+    """A tensor, possibly in slices."""
     name, (dims, dtype, content) = draw(_encodable), draw(_claims())
     cuts = sorted(draw(st.lists(st.integers(0, len(content)), max_size=2))) if draw(st.integers(0, 3)) == 0 else []
     edges = [0, *cuts, len(content)]
@@ -119,7 +119,7 @@ def _tensors(draw):
 
 @st.composite
 def _maps(draw):
-    """A map with any number of arrays, perhaps in slices."""
+    """A map with any number of arrays, possibly in slices."""
     name, count = draw(_encodable), draw(st.sampled_from([3, 3, 3, 0, 1]))
     values = []
     for _ in range(draw(st.sampled_from([1, 1, 2]))):
@@ -156,7 +156,7 @@ plain_files = st.builds(
 
 @st.composite
 def damaged_files(draw):
-    """A file in which a few bytes were changed, cut, put in or repeated."""
+    """A file with some bytes changed, inserted, removed or repeated, or with the end cut off."""
     data = bytearray(draw(files))
     for _ in range(draw(st.sampled_from([1, 1, 1, 2, 4]))):
         place, stop = sorted(draw(st.tuples(*[st.integers(0, len(data))] * 2)))

@@ -1,4 +1,4 @@
-"""Names of parameters that mean something to file systems, templates, markup or zarr."""
+"""Parameter names with a special meaning to file systems, templates, markup or zarr."""
 
 HOSTILE = [
     "", ".", "..", "...", "/", "a/b", "../../etc", ".zarray", ".zattrs", ".zmetadata", "zarr.json", "a//b", "a\0b",

@@ -1,4 +1,4 @@
-"""Keys for arrays, drawn at random: all that numpy takes as an index, and what it refuses; and what comes of one."""
+"""Random keys for arrays: valid and invalid indices of numpy, and their outcomes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ SENSELESS = (
 
 
 class Two(enum.IntEnum):
-    """An integer of a class of its own."""
+    """An integer of a subclass."""
 
     TWO = 2
 
 
 class Index:
-    """An object that is an index, as scalars of other libraries are; or that refuses to be one."""
+    """An object with `__index__`, like scalars of other libraries; it may raise an error."""
 
     def __init__(self, number):
         self.number = number
@@ -48,7 +48,7 @@ class Index:
 
 
 class ArrayLike(Index):
-    """An object that numpy makes an array of, as tensors and tables of other libraries are."""
+    """An object that numpy converts to an array, like tensors of other libraries."""
 
     def __init__(self, values, number=None):
         super().__init__(number)
@@ -62,7 +62,7 @@ class ArrayLike(Index):
 
 
 def any_key(choose: random.Random, shape):
-    """A part, or a tuple of some."""
+    """An index of one axis, or a tuple of several."""
     if choose.random() < 0.3:
         return _part(choose, shape, 0)
     number, parts = 0, []
@@ -73,10 +73,10 @@ def any_key(choose: random.Random, shape):
 
 
 def outcome(value, key):
-    """What a key gives: its type, dtype, shape and bytes, or the error and its words."""
+    """The outcome of a key: the type, dtype, shape and bytes, or the type and message of the error."""
     try:
         found = value[key]
-    except Exception as error:  # noqa: BLE001  # whatever numpy raises
+    except Exception as error:  # noqa: BLE001  # any error of numpy
         return type(error), str(error)
     return type(found), found.dtype, found.shape, found.tobytes()
 
@@ -86,13 +86,13 @@ def _size(shape, number):
 
 
 def _part(choose, shape, number):
-    """Anything, for the axis of this number."""
+    """Any kind of index for the axis of this number."""
     kinds = (_basic, _basic, _picks, _picks, _masks, _odd) if choose.random() < 0.9 else (_wrong,)
     return choose.choice(kinds)(choose, shape, number)
 
 
 def _place(choose, size):
-    """An index of an axis, now and then one that is out of bounds."""
+    """An index into an axis, occasionally out of bounds."""
     beyond = choose.random() < 0.03
     return choose.randint(-size - beyond, size - 1 + beyond) if size or beyond else 0
 
@@ -111,7 +111,7 @@ def _basic(choose, shape, number):
 
 
 def _picks(choose, shape, number):
-    """Integers in all that numpy makes an array of."""
+    """Integers in any form that numpy converts to an array."""
     size = _size(shape, number)
     dims = choose.choice(((), (1,), (2,), (2,), (3,), (0,), (2, 2), (1, 0)))
     picks = np.array([_place(choose, size) for _ in range(int(np.prod(dims)))], "i8").reshape(dims)
@@ -146,7 +146,7 @@ def _masks(choose, shape, number):
 
 
 def _odd(choose, shape, number):
-    """One index, in all ways that there are for it."""
+    """An integer or a slice, in any of its types."""
     place = _place(choose, _size(shape, number))
     return choose.choice(
         (
@@ -165,7 +165,7 @@ def _odd(choose, shape, number):
 
 
 def _wrong(choose, shape, number):
-    """What numpy takes only now and then, and mostly refuses."""
+    """A key that numpy refuses in most cases."""
     return choose.choice(
         (
             choose.choice(SENSELESS),

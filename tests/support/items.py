@@ -1,4 +1,4 @@
-"""Things to be written: of every kind, and at random."""
+"""Values to write: of every kind, and random ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _dtypes = st.sampled_from([dtype.numpy for dtype in IN_CKPT.values()])
 
 @st.composite
 def _arrays(draw):
-    """An array of any dtype, shape and layout, whose bytes are arbitrary."""
+    """An array of any dtype, shape and layout, with arbitrary bytes."""
     dtype, shape = draw(_dtypes), draw(_shapes)
     count = int(np.prod(shape, dtype=np.int64))
     data = draw(st.binary(min_size=count * dtype.itemsize, max_size=count * dtype.itemsize))
@@ -35,7 +35,7 @@ values = st.dictionaries(_names, st.one_of(_arrays(), _arrays(), _texts, _maps),
 
 
 def written(values, **how):
-    """The bytes of a `.ckpt` that holds these values, and the entries that the writer tells."""
+    """The bytes of a `.ckpt` file with these values, and the entries that the writer yields."""
     file = io.BytesIO()
     sink = PlainSink(file, crc=how.get("crc", False))
     entries = list(ckpt.write(sink, [item_of(name, value) for name, value in values.items()], **how))

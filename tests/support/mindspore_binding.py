@@ -1,8 +1,8 @@
-"""MindSpore's algorithm of binding, written down from its source, and nets and checkpoints to try it on.
+"""A reference implementation of MindSpore's binding, and strategies for its arguments.
 
-`tests/interop/mindspore` proves that `bind` answers as MindSpore 2.10.0 does; the rest of the suite then compares
-`lazyckpt.frameworks.binding` with it, without MindSpore. A net is a dict name -> (shape, dtype), and so is a
-checkpoint, where `TEXT` or `TABLE` stand for a string or a map.
+`tests/interop/mindspore` checks that `bind` gives the results of MindSpore 2.10.0. The other tests compare
+`lazyckpt.frameworks.binding` with it, without MindSpore. A net and a checkpoint are dicts name -> (shape, dtype); in a
+checkpoint, `TEXT` and `TABLE` stand for a string and a map.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ TEXT, TABLE = "a string", "a map"
 
 
 class Refused(Exception):
-    """MindSpore raises."""
+    """MindSpore raises an error for these arguments."""
 
 
 def bind(net, values, strict, wanted=False):
-    """What goes where, the names of the net that nothing is found for, the names of the checkpoint that are not used.
+    """The sources of the net's names, its missing names, and the unused names of the checkpoint.
 
-    With `wanted`, as lazyckpt is meant to differ: ones are taken off a shape only if the rest is equal, and prefixes
-    are found among tensors.
+    With `wanted`, it includes the intended differences of lazyckpt: trailing ones of a shape are dropped only if the
+    other dimensions are equal, and only tensors are considered when looking for a prefix.
     """
     loads, missing, unused = {}, [], list(values)
     for name in net:
@@ -82,12 +82,12 @@ _names = st.one_of(
 )
 _prefixes = st.sampled_from(["", "", "a", "b.", "a.b", "net.", "x.", "x.a"])
 _shapes = st.sampled_from([(2,), (2, 3), (3, 2), (2, 1), (1,), (), (2, 1, 1), (0,), (0, 1), (4, 1)])
-_rarely = st.integers(0, 15).map(lambda number: number == 5)  # its ends come more often than their turn
+_rarely = st.integers(0, 15).map(lambda number: number == 5)  # Hypothesis prefers the ends of a range
 
 
 @st.composite
 def nets_and_checkpoints(draw, dtypes=DTYPES):
-    """A net and a checkpoint that have a good deal in common: (net, checkpoint, strict)."""
+    """A net and a checkpoint that have much in common: (net, checkpoint, strict)."""
     described = st.tuples(_shapes, st.sampled_from(dtypes))
     net = draw(st.dictionaries(_names, described, min_size=1, max_size=6))
     usual = draw(_prefixes)
@@ -104,7 +104,7 @@ def nets_and_checkpoints(draw, dtypes=DTYPES):
 
 @st.composite
 def _value_for(draw, shape, dtype, dtypes):
-    """What may become of a parameter on its way to a checkpoint; most of the time nothing."""
+    """The value saved for a parameter, most often with the same shape and dtype."""
     if draw(_rarely):
         return draw(st.sampled_from([TEXT, TABLE]))
     if draw(_rarely):

@@ -1,4 +1,4 @@
-"""MindSpore nets for tests: made from names, shapes and dtypes, and what they hold."""
+"""MindSpore nets made from names, shapes and dtypes, and accessors for their contents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DTYPES = {
 
 
 def parameter(name, shape, dtype):
-    """A parameter that is full of ones. MindSpore's own bfloat16 arrays need the numpy that it was built with."""
+    """A parameter filled with ones. MindSpore's own bfloat16 arrays need the numpy that it was built with."""
     if dtype == "Int4":
         return ms.Parameter(ms.Tensor(np.ones(shape, np.int8), DTYPES[dtype]), name=name)
     made = ms.Parameter(ms.Tensor(np.ones(shape, "float32" if dtype == "BFloat16" else dtype.lower())), name=name)
@@ -28,7 +28,7 @@ def parameter(name, shape, dtype):
 
 
 def cell_of(net):
-    """A net with parameters of these names: name -> (shape, dtype)."""
+    """A net with parameters as described: name -> (shape, dtype)."""
     cell = nn.Cell()
     for number, (name, described) in enumerate(net.items()):
         cell.insert_param_to_cell(f"p{number}", parameter(name, *described), check_name_contain_dot=False)
@@ -36,7 +36,7 @@ def cell_of(net):
 
 
 def parameters(cell):
-    """A net's parameters by name."""
+    """The parameters of a net by name."""
     return {found.name: found for _, found in cell.parameters_and_names()}
 
 
@@ -46,5 +46,5 @@ def raw(value):
 
 
 def state(cell):
-    """What a net holds: name -> (shape, dtype, bytes)."""
+    """The contents of a net: name -> (shape, dtype, bytes)."""
     return {name: (tuple(one.shape), str(one.dtype), raw(one)) for name, one in parameters(cell).items()}

@@ -1,4 +1,4 @@
-"""What MindSpore read from recorded checkpoints, and the same facts about what lazyckpt reads from them."""
+"""MindSpore's recorded results for the golden files, and the same facts from lazyckpt."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ FILES = GOLDEN / "files"
 
 
 def recorded(name):
-    """The record of a golden file: how to load it, and the outcome."""
+    """The record of a golden file: the arguments to load it, and the outcome."""
     return json.loads((FILES / f"{name}.expected.json").read_text(encoding="utf-8"))
 
 
 def allowed(listed="allowed.txt"):
-    """The ids of calls that lazyckpt answers otherwise on purpose, each with its reason."""
+    """The ids of calls for which lazyckpt differs intentionally, each with the reason."""
     lines = (GOLDEN / listed).read_text(encoding="utf-8").splitlines()
     return {call.strip(): reason.strip() for call, _, reason in (line.partition("#") for line in lines)}
 
 
 def replayed(script, group, folder):
-    """Run a replay of recorded calls: the ids that failed, the match of its last line, and what it told on stderr."""
+    """Run a replay of recorded calls. Returns the failed ids, the match of the summary line, and stderr."""
     replay = subprocess.run(
         [sys.executable, "-X", "faulthandler", str(GOLDEN / script), "--only", group],
         capture_output=True,
@@ -43,12 +43,12 @@ def replayed(script, group, folder):
 
 
 def arguments(record):
-    """The keyword arguments of `load_checkpoint` that a record was made with."""
+    """The keyword arguments of `load_checkpoint` in a record."""
     return {name: bytes.fromhex(value) if name == "dec_key" else value for name, value in record["load"].items()}
 
 
 def facts_of(name, value):
-    """What is recorded of a value, read from lazyckpt's."""
+    """The recorded facts about a value, computed with lazyckpt."""
     if isinstance(value, str):
         return {"name": name, "kind": "str", "value": value}
     if isinstance(value, list):
@@ -67,20 +67,20 @@ def facts_of(name, value):
 
 
 def facts_recorded(entry):
-    """The same facts from a record."""
+    """The same facts, taken from a record."""
     if entry["kind"] == "map":
         tensors = [{key: tensor[key] for key in ("dtype", "shape", "sha256")} for tensor in entry["tensors"]]
         return {"name": entry["name"], "kind": "map", "tensors": tensors}
     if entry["kind"] == "str":
         return entry
     facts = {key: entry[key] for key in ("name", "kind", "dtype", "shape", "nbytes", "sha256", "repr")}
-    # MindSpore's Parameters of safetensors files are numbered; lazyckpt's have their names.
+    # In safetensors files, MindSpore numbers its Parameters, while lazyckpt uses their names.
     facts["repr"] = facts["repr"].replace("=Parameter#N", f"={entry['name'].strip()}")
     return facts | {"array": [entry["shape"], entry["nbytes"]]}
 
 
 def read_everything(path, **options):
-    """Load a checkpoint and look at every value."""
+    """Load a checkpoint, and compute the facts of every value."""
     with lazyckpt.load_checkpoint(str(path), **options) as checkpoint:
         return [facts_of(name, value) for name, value in checkpoint.items()]
 

@@ -1,4 +1,4 @@
-"""Recorded files, whole and damaged in every way."""
+"""A strategy for golden files, intact or damaged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SEEDS = [path.read_bytes() for path in GOLDEN if path.stat().st_size < 5000]
 
 @st.composite
 def mutated(draw):
-    """A recorded file, cut, with bytes changed, or with something in front of it; or bytes of any kind."""
+    """A golden file or random bytes, with bytes changed, the end cut off, or a prefix added."""
     data = bytearray(draw(st.one_of(st.sampled_from(SEEDS), st.binary(max_size=300))))
     for _ in range(draw(st.integers(0, 3))):
         if data:

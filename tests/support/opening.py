@@ -1,27 +1,28 @@
-"""Checkpoints opened over any kind of source: what a test reads must not depend on where bytes come from."""
+"""Checkpoints opened over any kind of source."""
 
 from __future__ import annotations
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.formats import FORMATS
-from lazyckpt.index import Index
-from lazyckpt.index.records import Meta
+from lazyckpt.index.footer import Meta
+from lazyckpt.index.open_file import OpenFile
 from lazyckpt.index.selection import AllNames
 from lazyckpt.index.store import MemoryStore
+from lazyckpt.index.stored import StoredIndex
 from lazyckpt.model.entry import Fingerprint
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import FileReader
 
 MARK = Fingerprint(0, 0, bytes(16))
 
 
 def opened_over(source, form="ckpt"):
-    """A checkpoint over a source, its index in memory."""
-    index = Index(MemoryStore(FORMATS[form].scan(source), Meta(MARK)))
-    return Checkpoint(source, index, Payloads(source, FORMATS[form]), AllNames(index))
+    """Open a checkpoint over a source, with an index in memory."""
+    index = StoredIndex(MemoryStore(FORMATS[form].scan(source), Meta(MARK)))
+    return Checkpoint(FileReader(OpenFile(source, FORMATS[form], index)), AllNames(index))
 
 
 def opened_and_traced(source):
-    """The same over a `TracingSource`, which then forgets what the scan read."""
+    """Open a checkpoint over a `TracingSource`, and clear the reads of the scan."""
     checkpoint = opened_over(source)
     source.reads.clear()
     return checkpoint

@@ -1,4 +1,4 @@
-"""Files that are no checkpoints, as other programs write them, and what the advice about each speaks of."""
+"""Files of other programs that are not checkpoints, and the advice expected for each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from checkpoints import pattern
 
 
 def zip_archive(*names):
-    """A zip archive, as torch.save writes one."""
+    """A zip archive, as written by torch.save."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name in names:
@@ -28,14 +28,14 @@ def zip_archive(*names):
 
 
 def numpy_file():
-    """An array as numpy.save writes it."""
+    """An array file, as written by numpy.save."""
     file = io.BytesIO()
     np.save(file, np.arange(100))
     return file.getvalue()
 
 
 def safetensors_file():
-    """A header and a tensor as safetensors writes them."""
+    """A header and a tensor, as in a safetensors file."""
     header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
     return len(header).to_bytes(8, "little") + header + bytes(8)
 
@@ -44,7 +44,7 @@ LFS = b"""version https://git-lfs.github.com/spec/v1
 oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393
 size 12345
 """
-# The beginnings of files that MindSpore 2.10 wrote.
+# The first bytes of files written by MindSpore 2.10.
 MINDIR = b"\n\x031.1\x12\tMindSpore*\x062.10.0:\xa1\x17\n0\x12\x0bValueNode_9\x1a\x0bValueNode_9" + bytes(64)
 STRATEGY = (
     b"\x08\x02\x12\x1e\n\x0cGather_table\x12\x0e\x08\x00\x12\x04\x08\x04\x08\x01\x12\x04\x08\x01\x08\x04\x1a6\n\x05table"
@@ -61,14 +61,14 @@ def lmdb_file():
 
 
 def tar_archive():
-    """An archive of one file."""
+    """A tar archive with one empty file."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("net.ckpt"))
     return file.getvalue()
 
 
-# What it is called, its bytes, and what the advice speaks of.
+# The name of the kind, the bytes, and a part of the advice.
 FILES = [
     ("Git LFS pointer", LFS, "git lfs pull"),
     ("zip archive", zip_archive("archive/data.pkl", "archive/data/0"), "torch.load"),

@@ -1,4 +1,4 @@
-"""A page in a real browser: Chromium without a window, cut off from the network."""
+"""Pages in a real browser: headless Chromium without network access."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from playwright.sync_api import sync_playwright
 
 TOUR = Path(__file__).parents[2] / "examples" / "tour.ipynb"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-# Text that is shown, with the contrast (WCAG 2) of its colour to what is behind it.
+# The visible texts, each with the WCAG 2 contrast to its background.
 CONTRASTS = """(selector) => {
   const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
   const light = (rgb) => {
@@ -42,10 +42,10 @@ CONTRASTS = """(selector) => {
 
 
 def chromium():
-    """The browser's path: `CHROMIUM`, or where it is found.
+    """The path of the browser: `CHROMIUM`, or the first one found on PATH.
 
     Raises:
-        RuntimeError: there is none; these tests are about what a browser shows, so they are not skipped.
+        RuntimeError: Chromium is not installed. The tests fail instead of being skipped.
     """
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
@@ -66,7 +66,7 @@ def browser():
 
 @contextlib.contextmanager
 def shown(running, file, *, scheme="light", width=900, height=700, scale=1.0):
-    """A page of a file; what it asks of the network is refused and remembered (`page.asked`)."""
+    """A page loaded from a file; its network requests are blocked and recorded in `page.asked`."""
     size = {"width": width, "height": height}
     context = running.new_context(viewport=size, color_scheme=scheme, device_scale_factor=scale)
     asked = []

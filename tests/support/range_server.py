@@ -1,4 +1,4 @@
-"""A plain web server for a folder that answers requests for ranges, and remembers how many bytes it was asked for."""
+"""A web server for a folder that supports range requests and records them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class _Ranges(SimpleHTTPRequestHandler):
             self.wfile.write(content.read(last - first + 1))
 
     def log_message(self, *_):
-        """Say nothing."""
+        """Do not log."""
 
 
 @contextlib.contextmanager
 def serving(folder):
-    """Serve a folder: gives the server's URL, and what was asked for as (file, offset, length)."""
+    """Serve a folder; yields the URL, and the list of requests as (file, offset, length)."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Ranges, directory=str(folder)))
     server.daemon_threads = True
     server.asked = []

@@ -1,9 +1,9 @@
-"""What a checkpoint holds according to protobuf's own parser, assembled by MindSpore's rules.
+"""A reference parser: protobuf's own, with MindSpore's rules for assembling values.
 
-The parser is protobuf's pure-Python one (see conftest.py), as MindSpore forces it to be. The rules, in MindSpore's
-order: a trailer is cut off; Values are taken as they come; adjacent ones of one tag and one kind are slices, whose
-contents are joined and whose last dims and type count; what does not fit its shape is refused. Nothing here
-comes from lazyckpt.
+The parser is the pure-Python one (see conftest.py), which MindSpore selects. The rules, in MindSpore's order: a trailer
+is removed; Values are read in file order; adjacent Values with the same tag and kind are slices, whose contents are
+joined and of which the last one determines dims and type; a content that does not match its shape is refused. Nothing
+here is imported from lazyckpt.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REFUSED = "refused"
 
 
 class Found(NamedTuple):
-    """A parameter with its bytes. `arrays` is one (dtype, shape, content) for a tensor, three for a map."""
+    """A parameter with its bytes. `arrays` has one (dtype, shape, content) for a tensor, three for a map."""
 
     name: str
     kind: str
@@ -31,7 +31,7 @@ class Found(NamedTuple):
 
 
 def parse(data):
-    """The Values of a file, or None if protobuf refuses it."""
+    """The Values of a file, or None if protobuf rejects it."""
     try:
         return Checkpoint.FromString(data).value
     except (DecodeError, UnicodeDecodeError):
@@ -39,7 +39,7 @@ def parse(data):
 
 
 def read(data):
-    """All parameters in file order, or None if the file is no checkpoint."""
+    """All parameters in file order, or None if the file is not a checkpoint."""
     values = parse(data[:-17] if data[-17:-10] == b"crc_num" else data)
     if values is None:
         return None

@@ -1,4 +1,4 @@
-"""The rooms of the package, in their order, and the table of them that the handbook shows."""
+"""The rooms of the package in import order, and the table of them for the handbook."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import lazyckpt
 
 PACKAGE = Path(lazyckpt.__file__).parent
-# Lowest first. A room imports from itself and from what stands before it. "" is the package itself.
+# Lowest first. A room imports only from itself and from earlier rooms. "" is the package itself.
 LAYERS = (
     "errors",
     "runtime",
@@ -24,7 +24,7 @@ LAYERS = (
     "parameter",
     "writing",
     "references",
-    "views",  # made of entries, records and readers: no checkpoint is needed to show one
+    "views",  # needs entries, records and readers, but no Checkpoint
     "checkpoint",
     "frameworks",
     "sharding",
@@ -39,7 +39,7 @@ LAYERS = (
 
 
 def subject(room):
-    """The first sentence of a room's docstring, without what stands before a colon that repeats its name."""
+    """The first line of the docstring of a room."""
     path = PACKAGE / room
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
@@ -48,6 +48,6 @@ def subject(room):
 
 
 def table():
-    """The rooms and their subjects, in Markdown."""
+    """The rooms and their subjects, as a Markdown table."""
     rows = [f"| `{room or 'lazyckpt'}` | {subject(room)} |" for room in LAYERS]
     return "\n".join(["| room | subject |", "|---|---|", *rows]) + "\n"

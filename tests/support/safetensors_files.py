@@ -1,4 +1,4 @@
-"""safetensors files made by hand, with a knob for everything that may be wrong with one."""
+"""safetensors files assembled by hand, with an option for everything that may be invalid."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 
 
 def item(dtype, shape, begin, end):
-    """A tensor's facts."""
+    """The header entry of a tensor."""
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
 
 
 def raw(header, contents=b"", length=None):
-    """A file of this header (text, or what JSON is made of) and these contents."""
+    """A file with this header (text, or an object to encode as JSON) and these payloads."""
     text = header if isinstance(header, (str, bytes)) else json.dumps(header)
     data = text.encode() if isinstance(text, str) else text
     return (len(data) if length is None else length).to_bytes(8, "little") + data + contents
@@ -29,7 +29,7 @@ NAMES = {
 
 
 def file_of(arrays, metadata=None, spaces=False):
-    """A file of numpy arrays, in the order in which they are given."""
+    """A file of numpy arrays, in the given order."""
     header, contents = ({"__metadata__": metadata} if metadata else {}), b""
     for name, array in arrays.items():
         begin = len(contents)

@@ -1,4 +1,4 @@
-"""Real servers on this machine that remember what they were asked: S3 (moto's), the web with and without ranges."""
+"""Local servers that record their requests: S3 (moto), and HTTP with and without ranges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 
 class Asked(NamedTuple):
-    """A request and how many bytes were sent back."""
+    """A request, and the number of bytes sent in response."""
 
     method: str
     path: str
@@ -23,10 +23,10 @@ class Asked(NamedTuple):
 
 
 class _Served:
-    """A server of the standard library's kind, in a thread.
+    """A server from the standard library, running in a thread.
 
     Attributes:
-        url: where it is.
+        url: the URL of the server.
     """
 
     def __init__(self, server):
@@ -36,18 +36,18 @@ class _Served:
         self._thread.start()
 
     def close(self):
-        """Stop it."""
+        """Stop the server."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
 
 class S3(_Served):
-    """moto's server in a thread.
+    """The moto server, running in a thread.
 
     Attributes:
-        url: where it is.
-        asked: the requests since the list was last emptied.
+        url: the URL of the server.
+        asked: the requests since the list was last cleared.
     """
 
     def __init__(self):
@@ -65,7 +65,7 @@ class S3(_Served):
                 length = int(dict(headers).get("Content-Length", 0))
                 return start_response(status, headers, exc_info)
 
-            with self._turn:  # moto holds the whole object in memory for each answer
+            with self._turn:  # moto keeps the whole object in memory for each response
                 body = app(environ, begin)
             method = environ["REQUEST_METHOD"]
             sent = 0 if method == "HEAD" else length
@@ -77,15 +77,15 @@ class S3(_Served):
 
 class _Quiet(WSGIRequestHandler):
     def log(self, *_):
-        """Nothing."""
+        """Do not log."""
 
 
 class Web:
-    """aiohttp's static files, which know ranges, in a thread.
+    """The static file server of aiohttp, which supports ranges, running in a thread.
 
     Attributes:
-        url: where it is.
-        asked: the requests since the list was last emptied.
+        url: the URL of the server.
+        asked: the requests since the list was last cleared.
     """
 
     def __init__(self, folder):
@@ -119,17 +119,17 @@ class Web:
         self._loop.close()
 
     def close(self):
-        """Stop it."""
+        """Stop the server."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
 
 class PlainWeb(_Served):
-    """Python's own file server, which sends whole files whatever range is asked for.
+    """The file server of Python, which ignores ranges and sends whole files.
 
     Attributes:
-        url: where it is.
-        sent: bytes of bodies that were taken from it.
+        url: the URL of the server.
+        sent: the number of bytes sent in bodies.
     """
 
     def __init__(self, folder):
@@ -142,11 +142,11 @@ class PlainWeb(_Served):
                     while block := source.read(2**16):
                         outputfile.write(block)
                         outer.sent += len(block)
-                except OSError:  # whoever asked has gone
+                except OSError:  # the client has disconnected
                     self.close_connection = True
 
             def log_message(self, *_):
-                """Nothing."""
+                """Do not log."""
 
         handler = functools.partial(Handler, directory=str(folder))
         super().__init__(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))

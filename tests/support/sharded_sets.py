@@ -1,4 +1,4 @@
-"""Recorded distributed checkpoints, each with the tensors that were cut."""
+"""Recorded distributed checkpoints, each with the original tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CASES = {
 
 
 def opened(name, **options):
-    """A recorded set, opened without writing anything."""
+    """Open a recorded set without writing anything."""
     folder, case = CASES[name]
     if "strategy" in case:
         options = {"strategy": folder / case["strategy"], **options}
@@ -25,5 +25,5 @@ def opened(name, **options):
 
 
 def problems(name):
-    """The names that cannot be put together, each with the kind of its problem."""
+    """The names that cannot be assembled, each with the kind of problem."""
     return {one: kind for one, kind in CASES[name][1].get("ref_problems", []) if one != "open"}

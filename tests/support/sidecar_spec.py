@@ -1,4 +1,4 @@
-"""A reader of sidecars written from docs/concepts/sidecar.md alone: nothing here comes from lazyckpt, or from LMDB."""
+"""A sidecar reader written only from docs/concepts/sidecar.md, without lazyckpt or LMDB."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 PAGE = (Path(__file__).parents[2] / "docs" / "concepts" / "sidecar.md").read_text(encoding="utf-8")
-DTYPES = {int(code): name for code, name in re.findall(r"\| (\d+) \| ([A-Z]\w+)", PAGE)}  # the page's own table
+DTYPES = {int(code): name for code, name in re.findall(r"\| (\d+) \| ([A-Z]\w+)", PAGE)}  # from the table on the page
 TENSOR, STRING, MAP, REFUSED, APART = range(5)
 
 
 class Record(NamedTuple):
-    """What a record says; `rest` as the format has it for its kind."""
+    """The fields of a record; `rest` depends on the kind."""
 
     name: str
     kind: int
@@ -33,7 +33,7 @@ class Record(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What an index says of itself."""
+    """The metadata of an index."""
 
     flags: int
     parameters: int
@@ -46,13 +46,13 @@ class Facts(NamedTuple):
 
 
 def u(data, at, size, order="little"):
-    """A number without a sign."""
+    """An unsigned integer."""
     assert 0 <= at <= len(data) - size
     return int.from_bytes(data[at : at + size], order)
 
 
 def pages_of(file):
-    """The pages of a sidecar, each compared with its checksum."""
+    """The pages of a sidecar, after checking the checksum of each."""
     tail = file[-28:]
     assert tail[16:24] == b"lzckpage"
     size, count, length = u(tail, 0, 4), u(tail, 4, 8), u(tail, 12, 4)
@@ -68,12 +68,12 @@ def pages_of(file):
 
 
 def summary_of(file):
-    """What stands between the checksums and the tail."""
+    """The footer, which lies between the checksums and the tail."""
     return file[-28 - u(file[-28:], 12, 4) : -28]
 
 
 def items_of(pages):
-    """All keys and values, in the order in which they stand."""
+    """All keys and values, in the order of the tree."""
     metas = [page for page in pages[:2] if u(page, 10, 2) == 8 and u(page, 16, 4) == 0xBEEFC0DE]
     meta = max(metas, key=lambda page: u(page, 144, 8))
     assert (u(meta, 20, 4), u(meta, 40, 4), u(meta, 92, 2)) == (1, len(pages[0]), 0)
@@ -103,7 +103,7 @@ def _below(pages, number, depth):
 
 
 def facts_of(data):
-    """The facts of an index."""
+    """Decode the metadata of an index."""
     assert len(data) == 100
     assert (data[:8], u(data, 8, 2)) == (b"lazyckpt", 4)
     time = int.from_bytes(data[36:52], "little", signed=True)
@@ -112,7 +112,7 @@ def facts_of(data):
 
 
 def record_of(data):
-    """What a record says."""
+    """Decode a record."""
     kind, code, ndim, digest_length = data[:4]
     count, at = u(data, 4, 4), 8 + 8 * ndim
     dims = struct.unpack_from(f"<{ndim}q", data, 8)
@@ -143,37 +143,37 @@ def _arrays(data):
 
 
 class Key(NamedTuple):
-    """What is derived from a checkpoint's key for one sidecar."""
+    """The keys derived from the key of a checkpoint for one sidecar."""
 
     cipher: bytes
     names: bytes
     check: bytes
 
     def opened(self, key, value):
-        """What a sealed value holds."""
+        """Decrypt a sealed value."""
         padded = AESGCM(self.cipher).decrypt(value[:8] + bytes(4), value[8:], key)
         assert len(padded) % 64 == 0
         return padded.rstrip(b"\0").removesuffix(b"\x80")
 
     def of_name(self, name):
-        """The key under which a name's place stands."""
+        """The sealed key under which the ordinal of a name is stored."""
         return b"\x02" + hashlib.blake2b(name.encode(), key=self.names, digest_size=16).digest()
 
 
 def derived(key, salt):
-    """What is derived from a checkpoint's key."""
+    """Derive the keys of a sidecar from the key of a checkpoint."""
     made = HKDF(SHA256(), 80, salt, b"lazyckpt sidecar 1").derive(key)
     return Key(made[:32], made[32:64], made[64:])
 
 
 def name_key(name):
-    """The key under which a name's place stands in clear."""
+    """The plain key under which the ordinal of a name is stored."""
     raw = name.encode()
     return b"\x02" + (raw if len(raw) <= 400 else raw[:400] + b"\xff" + hashlib.blake2b(raw, digest_size=32).digest())
 
 
 def sample_of(file):
-    """The sample of a file's bytes."""
+    """The sample of a file, as a fingerprint holds it."""
     ends = file[:4096][:2048], file[:4096][2048:], file[-4096:][:2048], file[-4096:][2048:]
     return b"".join(crc32(end).to_bytes(4, "little") for end in ends)
 

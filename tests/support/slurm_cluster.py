@@ -1,4 +1,4 @@
-"""A Slurm of two nodes on this machine, beside whatever Slurm it has: all that this one knows is in its own folder."""
+"""A private Slurm cluster of two nodes on this machine, with all its files in one folder."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import time
 from example_runs import run
 
 PROGRAMS = ["munged", "slurmctld", "slurmd", "sbatch", "srun", "scancel", "scontrol", "sinfo", "squeue"]
-PATIENCE = 60  # seconds until it is ready, or until it has ended
+PATIENCE = 60  # seconds to wait for the start and for the end
 NODES = ["one", "two"]
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
 
-# No cgroups and no root: it runs only jobs of whoever started it. Four processors each, whatever the machine has.
+# Without cgroups and root, so it runs only jobs of the same user. Each node claims four processors.
 CONFIGURATION = """
 ClusterName=lazyckpt
 SlurmctldHost={host}(127.0.0.1)
@@ -51,18 +51,18 @@ PartitionName=all Nodes=ALL Default=YES State=UP
 
 
 def missing_programs():
-    """What of Slurm is not on this machine."""
+    """The Slurm programs that are not installed."""
     return [program for program in PROGRAMS if shutil.which(program) is None]
 
 
 class Slurm:
-    """One controller and two nodes, from when it is made until `close`.
+    """A controller and two nodes, running from construction until `close`.
 
     Args:
-        folder: where all is kept; nobody else's.
+        folder: the folder for all files of the cluster, which must be private.
 
     Raises:
-        TimeoutError: the daemons did not come up; with what they said.
+        TimeoutError: the daemons did not start; the message has their logs.
     """
 
     def __init__(self, folder):
@@ -89,12 +89,12 @@ class Slurm:
             raise
 
     def submit(self, example, *arguments, folder):
-        """Submit an example, and wait for its end: the job's exit code, and all that it printed.
+        """Submit an example, and wait for the job; returns its exit code and output.
 
         Args:
-            example: the name of the job's script.
-            arguments: of the example.
-            folder: where it is submitted.
+            example: the name of the job script.
+            arguments: arguments of the script.
+            folder: the working directory.
         """
         output = self._folder / "job.out"
         _, job, complaints = run(
@@ -102,12 +102,12 @@ class Slurm:
             SLURM_CONF=self._environment["SLURM_CONF"],
         )  # fmt: skip
         assert complaints == ""
-        # `sbatch --wait` asks after 2, 10, 42 seconds.
+        # `sbatch --wait` would poll only after 2, 10 and 42 seconds.
         wait_until(lambda: self._told(job, "JobState") in ENDED, "the job does not end", patience=200)
         return int(self._told(job, "ExitCode").partition(":")[0]), output.read_text(encoding="utf-8")
 
     def close(self):
-        """End its jobs, then its daemons."""
+        """Cancel the jobs, then stop the daemons."""
         self._ask("scancel", "--quiet", f"--user={self._user}")
         try:
             wait_until(lambda: not self._ask("squeue", "--noheader"), "its jobs do not end")
@@ -123,7 +123,7 @@ class Slurm:
 
     def _start(self):
         files = [f"--{name}-file={self._folder / name}" for name in ("pid", "seed")]
-        # Forced to, it takes a folder that is its user's alone: there is no other user.
+        # --force accepts a private folder, which is enough because no other user takes part.
         key, heard_at = f"--key-file={self._folder / 'munge.key'}", f"--socket={self._folder / 'munge.socket'}"
         self._daemon("munged", "--foreground", "--force", key, heard_at, *files)
         wait_until((self._folder / "munge.socket").exists, self._logs)
@@ -144,7 +144,7 @@ class Slurm:
             )  # fmt: skip
 
     def _ask(self, *command):
-        """What a program prints; nothing if the daemons give it no answer."""
+        """The output of a program, or an empty string on a timeout."""
         try:
             return subprocess.run(
                 command, env=self._environment, capture_output=True, encoding="utf-8", check=False, timeout=10
@@ -157,7 +157,7 @@ class Slurm:
 
 
 def wait_until(holds, otherwise, patience=PATIENCE):
-    """Wait until something holds; if it does not for too long, raise what `otherwise` is or returns."""
+    """Wait until a condition holds; after a timeout, raise TimeoutError with `otherwise`."""
     until = time.monotonic() + patience
     while not holds():
         if time.monotonic() >= until:
@@ -166,7 +166,7 @@ def wait_until(holds, otherwise, patience=PATIENCE):
 
 
 def free_ports(count):
-    """Ports at which nobody listens."""
+    """Ports on which no process listens."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [each.getsockname()[1] for each in sockets]

@@ -1,7 +1,7 @@
-"""A disk of a few hundred KiB that is really full: a tmpfs in a mount namespace that only a forked child is in.
+"""A full disk: a tmpfs of a few hundred KiB in a mount namespace of a forked child.
 
-What is mounted there is gone when the child ends, whatever becomes of it, and nobody else ever sees it. It takes Linux,
-and the right to mount: as root, or in a user namespace where the system lets everybody make those.
+The mount disappears with the child and is invisible to other processes. It requires Linux and the right to mount:
+either root, or unprivileged user namespaces.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from forking import ended, forked
 _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
 _NEW_USER = 0x10000000  # CLONE_NEWUSER
 _PRIVATE = 1 << 18 | 1 << 14  # MS_PRIVATE | MS_REC
-_PAGE = 4096  # what a tmpfs gives room by
+_PAGE = 4096  # the allocation unit of a tmpfs
 _FILLING = ".filling"
 
 
 def on_small_disk(folder, act, size=2**20):
-    """What `act(folder)` gives, in a child for which `folder` is a disk of its own with room for `size` bytes.
+    """Call `act(folder)` in a child that has a disk of `size` bytes mounted on `folder`.
 
     Raises:
-        Skipped: nothing may be mounted here; the reason says what the system answered.
+        Skipped: mounting is not permitted; the reason has the error of the system.
     """
     answer = f"{folder}.answer"
 
@@ -51,7 +51,7 @@ def on_small_disk(folder, act, size=2**20):
 
 
 def leave(folder, free):
-    """Fill a small disk until this many bytes are free."""
+    """Fill a small disk until only this many bytes are free."""
     place = os.path.join(folder, _FILLING)
     while True:
         status = os.statvfs(folder)
@@ -63,7 +63,7 @@ def leave(folder, free):
 
 
 def names_on(folder):
-    """The files on a small disk, but for what fills it."""
+    """The names of the files on a small disk, except the one that fills it."""
     return sorted(name for name in os.listdir(folder) if name != _FILLING)
 
 

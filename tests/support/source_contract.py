@@ -1,4 +1,4 @@
-"""The contract of a source, wherever its bytes come from: inherit and say how one is made."""
+"""The contract of a source. Test classes inherit from it and implement `make`."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import pytest
 from checkpoints import pattern
 
 from lazyckpt.errors import ChangedFile
-from lazyckpt.sources.window import look
+from lazyckpt.sources.window import as_buffer
 
-SIZE = 70_001  # more than a page, a multiple of nothing
+SIZE = 70_001  # more than a page, and not a multiple of any block size
 
 
 def ranges(size, seed=0, count=60):
-    """Ranges inside a source: the edges, and some at random."""
+    """Ranges inside a source: the edge cases, and some random ones."""
     pick = random.Random(seed)
     edges = [(0, 0), (0, 1), (0, size), (size - 1, 1), (size, 0), (1, size - 1), (4095, 2), (4096, 4096)]
     return edges + [(start, pick.randint(0, size - start)) for start in (pick.randint(0, size) for _ in range(count))]
 
 
 class SourceContract:
-    """Every source owes these. Subclasses give `make(data, folder)`, and may set `data`."""
+    """Tests for every source. Subclasses implement `make(data, folder)`, and may set `data`."""
 
     data = pattern(SIZE)
 
     def make(self, data, folder):
-        """A source of these bytes, in `folder` if it needs a place."""
+        """Make a source of these bytes; `folder` is available for files."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -43,14 +43,14 @@ class SourceContract:
         assert source.size == len(self.data)
 
     def test_it_has_a_name_and_a_window(self, source):
-        """There is something to call it in messages, and a number of bytes worth fetching at once."""
+        """A source has a name for messages, and the size of a useful request."""
         assert isinstance(source.name, str)
         assert source.name
-        assert source.window >= 0
+        assert (source.window == 0) == source.is_addressable
         assert source.window_limit >= 0
 
     def test_any_range_is_read(self, source):
-        """Every range inside gives its bytes, also those that begin at the end and have none."""
+        """Every range inside the source returns its bytes, including empty ranges at the end."""
         asked = ranges(source.size)
 
         assert [bytes(source.read(*range_)) for range_ in asked] == [
@@ -58,7 +58,7 @@ class SourceContract:
         ]
 
     def test_views_are_bytes_and_read_only(self, source):
-        """What is read is a flat view of bytes that nobody can write into."""
+        """`read` returns a flat, read-only view of bytes."""
         views = [source.read(10, 100), source.read(0, 0), source.read(0, source.size)]
 
         assert {(view.format, view.ndim, view.contiguous, view.readonly) for view in views} == {("B", 1, True, True)}
@@ -81,7 +81,7 @@ class SourceContract:
         assert room.tobytes() == self.data[5:1005]
 
     def test_many_destinations_are_filled_at_once(self, source):
-        """`read_many` fills each of its requests, in whatever order they come and wherever they overlap."""
+        """`read_many` fills all its requests, in any order and with overlaps."""
         asked = ranges(source.size, seed=1)
         requests = [(start, memoryview(bytearray(length))) for start, length in asked]
         source.read_many(iter(requests))
@@ -89,21 +89,21 @@ class SourceContract:
         assert [bytes(room) for _, room in requests] == [self.data[start : start + length] for start, length in asked]
 
     def test_no_requests_are_no_work(self, source):
-        """`read_many` of nothing does nothing."""
+        """`read_many` accepts an empty list."""
         assert source.read_many([]) is None
 
     @pytest.mark.parametrize(
         ("offset", "length"), [(-1, 1), (0, -1), (0, 1 << 62), (1 << 62, 0), ("size", 1), ("size", -1), (1, "size")]
     )
     def test_a_range_outside_is_refused(self, source, offset, length):
-        """A range that is not wholly inside raises ChangedFile with the size, and allocates nothing first."""
+        """A range that is not fully inside raises ChangedFile with the size, before any allocation."""
         asked = [source.size if number == "size" else number for number in (offset, length)]
 
         with pytest.raises(ChangedFile, match=f"{source.size:,}"):
             source.read(*asked)
 
     def test_a_destination_that_reaches_past_the_end_is_refused(self, source):
-        """`read_into` and `read_many` raise ChangedFile rather than fill a part."""
+        """`read_into` and `read_many` raise ChangedFile instead of filling a destination partly."""
         room = memoryview(bytearray(20))
 
         with pytest.raises(ChangedFile):
@@ -112,31 +112,31 @@ class SourceContract:
             source.read_many([(0, room), (source.size, room)])
 
     def test_addressable_means_that_nothing_is_copied(self, source):
-        """Two reads of one range share memory if `window` is 0; of others they may (what was fetched is kept)."""
+        """Two reads of a range of an addressable source share memory; other sources may copy."""
         views = [np.frombuffer(source.read(3, 5000), np.uint8) for _ in range(2)]
 
-        assert source.window or np.shares_memory(*views)
+        assert not source.is_addressable or np.shares_memory(*views)
 
     def test_the_whole_can_be_looked_at_byte_by_byte(self, source):
-        """`look` gives something that is indexed as the bytes themselves are."""
-        seen = look(source)
+        """`as_buffer` returns an object that is indexed like the bytes."""
+        seen = as_buffer(source)
         offsets = [0, 1, 4095, 4096, len(self.data) // 2, len(self.data) - 1, 7]
 
         assert [seen[offset] for offset in offsets] == [self.data[offset] for offset in offsets]
 
     def test_released_ranges_can_be_read_again(self, source):
-        """`release` is a hint; bytes read afterwards are the same."""
+        """`release` is only a hint: later reads return the same bytes."""
         source.read(0, source.size)
         for start, length in ranges(source.size, seed=2, count=10):
-            source.release(start, length)
+            source.drop_pages(start, length)
 
         assert source.read(0, source.size) == self.data
 
     def test_a_hint_changes_no_byte(self, source):
-        """`scattered` is about speed; bytes read under it and after it are the same."""
+        """`scattered` only affects speed: reads during and after it return the same bytes."""
         found = []
         for whether in (True, False):
-            source.scattered(whether)
+            source.advise_random(whether)
             found += [bytes(source.read(start, length)) for start, length in ranges(source.size, seed=5, count=10)]
 
         assert found == 2 * [
@@ -144,7 +144,7 @@ class SourceContract:
         ]
 
     def test_many_threads_read_at_once(self, source):
-        """A source has no cursor: threads that read different ranges at the same time get their own bytes."""
+        """A source has no cursor, so threads that read different ranges get the right bytes."""
         asked = ranges(source.size, seed=3, count=400)
         with ThreadPoolExecutor(8) as pool:
             found = list(pool.map(lambda range_: bytes(source.read(*range_)), asked))
@@ -152,7 +152,7 @@ class SourceContract:
         assert found == [self.data[start : start + length] for start, length in asked]
 
     def test_many_threads_fill_at_once(self, source):
-        """Threads that fill their own memory at the same time do not disturb each other."""
+        """Threads that fill their own memory at the same time do not interfere."""
         asked = ranges(source.size, seed=4, count=400)
         rooms = [memoryview(bytearray(length)) for _, length in asked]
         with ThreadPoolExecutor(8) as pool:
@@ -161,7 +161,7 @@ class SourceContract:
         assert rooms == [self.data[start : start + length] for start, length in asked]
 
     def test_views_outlive_the_source(self, tmp_path):
-        """What was handed out stays valid after `close`, which may be called twice."""
+        """Views stay valid after `close`, which may be called twice."""
         source = self.make(self.data, tmp_path)
         view = source.read(7, len(self.data) - 20)
         source.close()

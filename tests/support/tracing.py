@@ -1,4 +1,4 @@
-"""A source that remembers what was read of it, so that laziness can be asserted."""
+"""A source that records its reads, for tests of laziness."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from lazyckpt.sources.base import BaseSource
 
 
 class TracingSource(BaseSource):
-    """Bytes that are handed out in copies of `window` at a time, as those of a network are.
+    """Bytes that are returned in copies of `window` bytes at a time, as from a network.
 
     Attributes:
-        reads: every (offset, length) that was read, in order.
+        reads: the (offset, length) of every read, in order.
     """
 
     def __init__(self, data, window=1, window_limit=0):
-        """With a window of one byte nothing is read that was not looked at."""
+        """With a window of one byte, only requested bytes are read."""
         self.name = "<traced>"
         self.size = len(data)
         self.window = window

@@ -1,7 +1,7 @@
-"""What references say, read as zarr's and kerchunk's specifications tell, with no code of theirs or of lazyckpt.
+"""A reader of references, written from the zarr and kerchunk specifications alone.
 
-`arrays(references)` gives path -> numpy array. Every array is looked up as readers do: `.zarray`, then a key for each
-chunk, whose bytes are those of a URL's file or copied; chunks at the edge are whole, and what lies outside is cut off.
+`arrays(references)` returns path -> numpy array. Arrays are read as other readers do: first `.zarray`, then a key for
+each chunk, whose bytes are in a file or inline. Chunks at the edge are complete; the part outside the array is dropped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 
 def arrays(references):
-    """Every array, by path."""
+    """All arrays, by path."""
     assert references["version"] == 1
     refs = references["refs"]
     return {key[: -len("/.zarray")]: _array(refs, key[: -len(".zarray")]) for key in refs if key.endswith("/.zarray")}
@@ -26,7 +26,7 @@ def attributes(references, path=""):
 
 
 def chunks(references, path):
-    """The references of an array's chunks, by their keys."""
+    """The references of the chunks of an array, by chunk key."""
     start = f"{path}/"
     return {
         key[len(start) :]: one

@@ -1,4 +1,4 @@
-"""The benchmark tool: that each subcommand runs, and the form of what it writes. Never how fast anything is."""
+"""The benchmark tool: its subcommands run and write the documented form. Speed is not tested."""
 
 import importlib.util
 import json
@@ -12,16 +12,16 @@ from benchmarks.units import duration
 
 ROOT = Path(__file__).parents[2]
 LIGHT = ("open", "index", "slice", "show", "import")
-HEAVY = ("read", "crypto", "bind", "convert", "stats", "workers", "scale")  # a minute; the gate asks for them
+HEAVY = ("read", "crypto", "bind", "convert", "stats", "workers", "scale")  # take a minute; the gate runs them
 _ASKED_FOR = pytest.mark.skipif("LAZYCKPT_BENCH" not in os.environ, reason="set LAZYCKPT_BENCH to run it")
 GROUPS = [*LIGHT, *(pytest.param(group, marks=_ASKED_FOR) for group in HEAVY)]
-PEERS = "safetensors,numpy,mindspore"  # two that are here, and one that is not
+PEERS = "safetensors,numpy,mindspore"  # two that are installed, and one that is not
 NOTHING = type(None)
 FIGURES = {
     "label": str,
     "seconds": list,
     "median": (float, NOTHING),
-    "extra_bytes": (int, NOTHING),  # memory is only told by Linux
+    "extra_bytes": (int, NOTHING),  # only Linux reports memory
     "peak_bytes": (int, NOTHING),
     "private_bytes": (int, NOTHING),
     "note": str,
@@ -41,7 +41,7 @@ ROW = {
 
 
 def bench(*arguments, check=True):
-    """Run the tool, which imports this lazyckpt."""
+    """Run the tool with this lazyckpt."""
     command = [sys.executable, ROOT / "tools" / "bench.py", *arguments]
     return subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=check, capture_output=True, text=True
@@ -50,13 +50,13 @@ def bench(*arguments, check=True):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Where the big files go, and where the reports go."""
+    """The folder for large files, and the folder for reports."""
     return tmp_path_factory.mktemp("big"), tmp_path_factory.mktemp("reports")
 
 
 @pytest.fixture(scope="module", params=GROUPS)
 def ran(request, folders):
-    """A subcommand, what its quick run printed, and the report that it wrote."""
+    """A subcommand, the output of its quick run, and its report."""
     report = folders[1] / f"{request.param}.json"
     done = bench(request.param, "--quick", "--repeat", "1", "--peers", PEERS, "--folder", folders[0], "--json", report)
     return request.param, done.stdout, json.loads(report.read_text())
@@ -69,17 +69,17 @@ def misfits(found, form):
 
 
 def sides(row):
-    """All figures of a row."""
+    """All sides of a row."""
     return [row["lazyckpt"], *row["peers"], *([row["limit"]] if row["limit"] else [])]
 
 
 def measured(report):
-    """The figures of all sides that were there."""
+    """The figures of all sides that were measured."""
     return [side for row in report["rows"] for side in sides(row) if side["seconds"]]
 
 
 def test_every_row_has_the_same_form(ran):
-    """Each row of each subcommand's report has the documented keys with values of the documented types."""
+    """Each row of each report has the documented keys and types."""
     group, _, report = ran
 
     assert report["rows"]
@@ -88,24 +88,24 @@ def test_every_row_has_the_same_form(ran):
 
 
 def test_what_was_measured_has_the_same_form(ran):
-    """The figures of each side have the documented keys with values of the documented types."""
+    """The figures of each side have the documented keys and types."""
     figures = [side for row in ran[2]["rows"] for side in sides(row)]
 
     assert [misfits(side, FIGURES) for side in figures] == [[]] * len(figures)
 
 
 def test_every_turn_is_reported(ran):
-    """A run of one turn reports the seconds of one turn of each side that is there."""
+    """A run of one turn reports one time for each side that was measured."""
     assert {len(side["seconds"]) for side in measured(ran[2])} <= {1}
 
 
 def test_no_row_fails(ran):
-    """Every side did its task, and every peer gave the bytes that lazyckpt gave."""
+    """Every side finished its task, and every peer returned the same bytes as lazyckpt."""
     assert [row["note"] for row in ran[2]["rows"]] == [""] * len(ran[2]["rows"])
 
 
 def test_best_is_the_fastest_peer(ran):
-    """The ratio is lazyckpt's median in units of the smallest median among the peers."""
+    """The ratio is the median of lazyckpt divided by the smallest median of a peer."""
     rows = [row for row in ran[2]["rows"] if row["ratio"] is not None]
     fastest = [min(peer["median"] for peer in row["peers"] if peer["seconds"]) for row in rows]
 
@@ -115,7 +115,7 @@ def test_best_is_the_fastest_peer(ran):
 
 
 def test_absent_peer_is_named_with_its_command(ran):
-    """Without a Python that has MindSpore its rows stay empty, and that is no failure."""
+    """Without a Python for MindSpore, its figures are empty, which is not a failure."""
     absent = [peer for row in ran[2]["rows"] for peer in row["peers"] if peer["label"] == "MindSpore"]
 
     assert {(peer["median"], "pip install mindspore" in peer["note"]) for peer in absent} <= {(None, True)}
@@ -123,7 +123,7 @@ def test_absent_peer_is_named_with_its_command(ran):
 
 
 def test_table_and_report_agree(ran):
-    """Every median of the report stands in a line of the table that begins with, or is below, its row."""
+    """Every median of the report is in the table, in or below the line of its row."""
     _, printed, report = ran
 
     for row in report["rows"]:
@@ -135,14 +135,14 @@ def test_table_and_report_agree(ran):
 
 
 def test_bars_are_not_judged_for_small_files(ran):
-    """The printed table gives each bar, and says that small files do not decide it."""
+    """The table shows each bar, and does not judge it for small files."""
     _, printed, report = ran
 
     assert printed.count("not judged") == sum(len(row["bars"]) for row in report["rows"])
 
 
 def test_table_is_aligned(ran):
-    """Each line of the table has its second column at the same place."""
+    """The second column starts at the same position in each line."""
     lines = [line for line in ran[1].splitlines() if not line.startswith("not measured")]
     column = lines[0].index("who")
 
@@ -150,12 +150,12 @@ def test_table_is_aligned(ran):
 
 
 def test_files_are_removed(ran, folders):
-    """Nothing is left in the folder where the big files went."""
+    """The folder for large files is empty at the end."""
     assert list(folders[0].iterdir()) == []
 
 
 def test_render_prints_the_same_table(ran, folders):
-    """A report that was written before gives the table that the run printed, and nothing is measured for it."""
+    """`render` prints the table of an earlier report without measuring."""
     again = bench("render", "--json", folders[1] / f"{ran[0]}.json")
 
     assert again.stdout == ran[1]
@@ -164,15 +164,15 @@ def test_render_prints_the_same_table(ran, folders):
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="this system does not tell")
 def test_private_memory_is_told_where_processes_share(ran):
-    """Only where processes share a file, each side says what each process keeps for itself."""
+    """Private memory is reported only for rows in which processes share a file."""
     kinds = {type(side["private_bytes"]) for side in measured(ran[2])}
 
     assert kinds <= ({int} if ran[0] == "workers" else {NOTHING})
-    assert kinds or not measured(ran[2])  # of `bind`, where there is no framework
+    assert kinds or not measured(ran[2])  # `bind` measures nothing without a framework
 
 
 def test_machine_is_described(ran):
-    """The report says where its figures come from: versions of the package, of what it needs, and of the peers."""
+    """The report has the versions of the package, its dependencies and the peers."""
     report = ran[2]
 
     assert {"lazyckpt", "numpy", "lmdb", "cryptography"} <= report["packages"].keys()
@@ -181,7 +181,7 @@ def test_machine_is_described(ran):
 
 
 def test_without_peers_only_limits_stand_beside(tmp_path):
-    """`--peers none` leaves lazyckpt and the limits, and names nobody."""
+    """`--peers none` measures only lazyckpt and the limits."""
     done = bench("slice", "--quick", "--peers", "none", "--json", tmp_path / "bench.json")
     rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
 
@@ -192,7 +192,7 @@ def test_without_peers_only_limits_stand_beside(tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not here")
 def test_torch_is_measured_where_it_is(tmp_path):
-    """Nets of torch are filled by lazyckpt, by torch and by safetensors, and hold the same values after it."""
+    """lazyckpt, torch and safetensors fill a torch net with the same values."""
     bench("bind", "--quick", "--repeat", "1", "--peers", "torch,safetensors-torch", "--json", tmp_path / "bench.json")
     rows = [row for row in json.loads((tmp_path / "bench.json").read_text())["rows"] if "torch" in row["row"]]
 
@@ -203,7 +203,7 @@ def test_torch_is_measured_where_it_is(tmp_path):
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not here")
 @pytest.mark.parametrize(("ending", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
 def test_plot_is_written(tmp_path, ending, start):
-    """The picture has the form that its name asks for."""
+    """The plot has the format of its extension."""
     picture = tmp_path / f"bench.{ending}"
     bench("slice", "--quick", "--peers", "numpy", "--plot", picture)
 
@@ -211,7 +211,7 @@ def test_plot_is_written(tmp_path, ending, start):
 
 
 def test_unknown_peer_is_refused():
-    """A name that is no peer's is told beside those that are."""
+    """An unknown peer is an error that lists the valid ones."""
     refused = bench("slice", "--peers", "pickle", check=False)
 
     assert refused.returncode == 2
@@ -219,7 +219,7 @@ def test_unknown_peer_is_refused():
 
 
 def test_render_needs_a_report():
-    """Without the report's name there is nothing to render, and the tool says what it needs."""
+    """`render` without a report is an error."""
     refused = bench("render", check=False)
 
     assert refused.returncode == 2

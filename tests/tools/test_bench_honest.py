@@ -1,4 +1,4 @@
-"""What keeps the benchmark tool honest: other bytes fail a row, ratios are to the best, pages say what was measured."""
+"""The benchmark tool is honest: wrong bytes fail a row, and ratios use the best peer."""
 
 import json
 import mmap
@@ -42,20 +42,20 @@ ROW = Row(
 
 @pytest.fixture
 def run(tmp_path):
-    """A run over small files, with one peer, one turn a row."""
+    """A run over small files with two peers and one turn for each row."""
     with Processes(kept=True) as processes:
         yield Run(Checkpoints(str(tmp_path), full=False), Beside(("safetensors", "numpy"), None), processes, 1, True)
 
 
 def one_value(run):
-    """A row about one value, which safetensors reads from its own file."""
+    """A row about one value, which safetensors reads from its own file format."""
     file = run.files.parts
     mine, peers = run.opened("value", file, ("safetensors",), name=file.names[3], how="copy")
     return run.compare("one value", mine, peers, turns=1)
 
 
 def test_equal_bytes_are_measured(run):
-    """A peer that gives lazyckpt's bytes has figures."""
+    """A peer that returns the same bytes as lazyckpt has figures."""
     row = one_value(run)
 
     assert row.note == ""
@@ -64,12 +64,12 @@ def test_equal_bytes_are_measured(run):
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_other_bytes_fail_the_row(run, fresh):
-    """A peer whose value differs in one bit has no figures, and the row says who it was."""
+    """A peer whose value differs in one bit has no figures, and the row names it."""
     file = run.files.parts
     mine, peers = run.opened("value", file, ("safetensors",), name=file.names[-1], how="copy")
     path = Path(peers[0].arguments["path"])
     data = bytearray(path.read_bytes())
-    data[-1] ^= 1  # in the last value
+    data[-1] ^= 1  # a bit of the last value
     path.write_bytes(data)
     row = run.compare("one value", mine, peers, turns=1, fresh=fresh)
 
@@ -78,7 +78,7 @@ def test_other_bytes_fail_the_row(run, fresh):
 
 
 def test_failed_side_fails_the_row(run):
-    """A peer that raises is told with its error, and what lazyckpt took is still there."""
+    """The error of a failed peer is reported, and the figures of lazyckpt are kept."""
     file = run.files.parts
     mine, peers = run.opened("value", file, ("numpy",), name=file.names[3], how="copy")
     Path(peers[0].arguments["path"], f"{file.names[3]}.npy").unlink()
@@ -89,7 +89,7 @@ def test_failed_side_fails_the_row(run):
 
 
 def test_dead_process_fails_the_row():
-    """An interpreter that ends at once is told as such."""
+    """An interpreter that exits immediately is reported."""
     side = Side("nobody", "opened.load", {}, (), python="/bin/false")
     with Processes() as processes:
         row = compare("a row", side, (), None, (), Turns(1), processes)
@@ -99,7 +99,7 @@ def test_dead_process_fails_the_row():
 
 @pytest.mark.parametrize("name", ["safetensors", "numpy", "torch", "h5py", "zarr", "tensorizer"])
 def test_forms_hold_the_same_values(run, name):
-    """What each peer reads from its own form are the values of the checkpoint."""
+    """Each peer reads the values of the checkpoint from its own file format."""
     for module in PEERS[name].modules:
         pytest.importorskip(module)
     beside = replace(run, beside=Beside((name,), None))
@@ -109,7 +109,7 @@ def test_forms_hold_the_same_values(run, name):
 
 
 def test_digest_tells_a_bit_a_shape_and_a_name():
-    """The digest is another one for another bit, shape, type or name, and the same in another order."""
+    """The digest depends on bits, shape, dtype and name, but not on the order."""
     array = np.arange(6, dtype=np.float32)
     bit = array.copy()
     bit.view(np.uint32)[5] ^= 1
@@ -120,7 +120,7 @@ def test_digest_tells_a_bit_a_shape_and_a_name():
 
 
 def test_private_memory_grows_with_what_is_kept():
-    """Memory that a process fills is private to it."""
+    """Memory that a process fills counts as private."""
     before = private()
     if before is None:
         pytest.skip("this system does not tell")
@@ -131,17 +131,17 @@ def test_private_memory_grows_with_what_is_kept():
 
 
 def test_ratio_is_to_the_best_peer():
-    """Of two peers the faster one counts; one that is not there does not."""
+    """The ratio uses the fastest peer that was measured."""
     assert (ROW.best, ROW.ratio, ROW.limit_ratio) == (FAST, 2.0, 4.0)
 
 
 def test_bars_are_judged_by_what_was_measured():
-    """A bar is met, missed, or, where its figure is missing, neither."""
+    """A bar is met or missed, or neither if its figure is missing."""
     assert [ROW.met(bar) for bar in ROW.bars] == [False, True, None]
 
 
 def test_table_says_what_is_missed():
-    """At full size the table judges each bar, and names the best peer."""
+    """At full size, the table judges each bar and gives the ratio to the best peer."""
     printed = render([ROW], full=True)
 
     assert "best peer <= 1.1 x: NOT MET (2 x); limit <= 4.5 x: met (4 x); private <= 0.0 MiB: not measured" in printed
@@ -149,7 +149,7 @@ def test_table_says_what_is_missed():
 
 
 def test_report_is_read_back(tmp_path):
-    """A report that is written and read again is the same."""
+    """A report is equal after writing and reading."""
     made = report.Report("full", MACHINE, {"zarr": "pip install zarr"}, (ROW,))
     made.write(tmp_path / "bench.json")
 
@@ -159,14 +159,14 @@ def test_report_is_read_back(tmp_path):
 
 @pytest.fixture
 def page(tmp_path):
-    """A page with figures of an earlier run."""
+    """A page with the figures of an earlier run."""
     page = tmp_path / "page.md"
     page.write_text(f"# Before\n\n{markdown.BEGIN}\nold\n{markdown.END}\n\nAfter.\n")
     return page
 
 
 def test_figures_go_between_the_marks(page):
-    """What stands before and after the marks stays, what stood between them goes."""
+    """New figures replace those between the markers; the rest of the page is unchanged."""
     markdown.put(report.Report("full", MACHINE, {}, (ROW,)), page, "images/bench.svg")
     text = page.read_text()
 
@@ -177,7 +177,7 @@ def test_figures_go_between_the_marks(page):
 
 
 def test_page_says_where_lazyckpt_is_slower(page):
-    """A row whose best peer is faster is in the list, with both times, and so is the bar that it misses."""
+    """The page lists each row with a faster peer, with both times, and each missed bar."""
     markdown.put(report.Report("full", MACHINE, {}, (ROW,)), page, None)
 
     assert "- one thing: 2 x the time of fast (400 ms beside 200 ms)\n" in page.read_text()
@@ -185,14 +185,14 @@ def test_page_says_where_lazyckpt_is_slower(page):
 
 
 def test_page_says_of_small_files_that_they_mean_nothing(page):
-    """A quick run is never taken for a measurement."""
+    """The page states that figures of a quick run are meaningless."""
     markdown.put(report.Report("small", MACHINE, {}, (ROW,)), page, None)
 
     assert "these figures try the tool, and mean nothing" in page.read_text()
 
 
 def test_page_without_marks_is_left_alone(tmp_path):
-    """The tool does not guess where figures belong."""
+    """A page without markers is an error, and is not changed."""
     page = tmp_path / "page.md"
     page.write_text("# Nothing\n")
     with pytest.raises(ValueError, match="the figures go between them"):

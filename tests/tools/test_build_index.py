@@ -1,4 +1,4 @@
-"""tools/build_index.py: indexes many checkpoints from a job script."""
+"""tools/build_index.py: build the indexes of many checkpoints from a job script."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def folder(tmp_path):
 
 
 def run(folder, *arguments):
-    """Run the tool in a folder: its exit code, what it printed, and its complaints."""
+    """Run the tool in a folder; returns the exit code, stdout and stderr."""
     ended = subprocess.run(
         [sys.executable, str(TOOL), *arguments], cwd=folder, capture_output=True, encoding="utf-8", check=False
     )
@@ -28,7 +28,7 @@ def run(folder, *arguments):
 
 
 def test_a_folder_is_indexed_and_a_second_run_has_nothing_to_do(folder):
-    """The summary counts what was built and what was fresh; a run can be repeated at no cost."""
+    """The summary counts built and fresh indexes, and a second run builds none."""
     first, second = run(folder, "runs", "--jobs", "2"), run(folder, "runs")
 
     assert first[0::2] == second[0::2] == (0, "")
@@ -37,7 +37,7 @@ def test_a_folder_is_indexed_and_a_second_run_has_nothing_to_do(folder):
 
 
 def test_failures_are_told_and_the_rest_is_done(folder):
-    """A damaged file costs exit code 1 and a line on stderr, and the others have their index."""
+    """A damaged file causes exit code 1 and a line on stderr; the other files are indexed."""
     (folder / "runs" / "bad.ckpt").write_bytes(b"\xff" * 50)
     code, printed, complaints = run(folder, "runs", "--quiet")
 
@@ -48,7 +48,7 @@ def test_failures_are_told_and_the_rest_is_done(folder):
 
 
 def test_json_has_the_summary_and_every_file(folder):
-    """For programs: the same counts, and one object a file."""
+    """The JSON has the counts of the summary, and an object for each file."""
     code, printed, _ = run(folder, "runs/*.ckpt", "--json", "--force")
     told = json.loads(printed)
 
@@ -58,7 +58,7 @@ def test_json_has_the_summary_and_every_file(folder):
 
 @pytest.mark.parametrize("arguments", [["none"], [], ["runs", "--jobs", "0"], ["runs", "--what"]], ids=str)
 def test_a_wrong_command_is_told_apart_from_a_wrong_file(arguments, folder):
-    """Nothing to index, or an impossible option, is exit code 2 with a complaint."""
+    """No files to index, or an invalid option, gives exit code 2 and a message."""
     code, printed, complaints = run(folder, *arguments)
 
     assert (code, printed) == (2, "")

@@ -1,4 +1,4 @@
-"""tools/fuzz.py: a short run of every target, and what it says when the contract is broken."""
+"""tools/fuzz.py: short runs of every target, and reports of violations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TARGETS = (
     *("walker", "writing", "records", "safetensors", "encrypted", "loading", "strategies", "group_infos", "listings"),
     *("references", "commands", "sidecars"),
 )
-# A target whose reader breaks the contract in every way, for the tool to find out. Time passes when it says so.
+# A target whose reader violates the contract in every way. It controls the clock.
 BROKEN = """
 import sys, types
 sys.path.insert(0, {tools!r})
@@ -44,7 +44,7 @@ sys.exit(fuzz.main(["--target", "broken", "--count", "10", *{options!r}]))
 
 
 def run(folder, *arguments):
-    """Run the tool in a folder: its exit code and what it printed."""
+    """Run the tool in a folder; returns the exit code and stdout."""
     command = [sys.executable, str(TOOL), *arguments]
     ended = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=False)
     assert ended.stderr == ""
@@ -52,7 +52,7 @@ def run(folder, *arguments):
 
 
 def broken(folder, *options):
-    """Run the target that breaks the contract."""
+    """Run the target that violates the contract."""
     program = BROKEN.format(tools=str(TOOL.parent), options=options)
     return subprocess.run(
         [sys.executable, "-c", program], cwd=folder, capture_output=True, encoding="utf-8", check=False
@@ -70,7 +70,7 @@ def fuzz(monkeypatch):
 
 @pytest.fixture
 def mutants(fuzz):
-    """What damages seeds."""
+    """The function that makes mutants from seeds."""
     from fuzzing.mutation import mutants
 
     return mutants
@@ -78,7 +78,7 @@ def mutants(fuzz):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_few_hundred_mutants_keep_the_contract(target, tmp_path):
-    """Every target reads or refuses each of them; one line says how many, how slow and how large."""
+    """Every target reads or refuses each mutant, and the tool prints one summary line."""
     code, printed = run(tmp_path, "--count", "200", "--target", target)
 
     assert (code, list(tmp_path.glob("*.bin"))) == (0, [])
@@ -90,13 +90,13 @@ def test_a_few_hundred_mutants_keep_the_contract(target, tmp_path):
 
 
 def test_every_target_is_run_by_itself(tmp_path):
-    """The list above is the tool's."""
+    """The tool has the targets listed above."""
     assert run(tmp_path, "--list") == (0, "".join(f"{name}\n" for name in TARGETS))
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_seeds_are_sound(target, fuzz):
-    """A target reads each of its seeds, and changes stand inside them; else it would fuzz noise."""
+    """A target reads most of its seeds, and their hot offsets lie inside them."""
     seeds = fuzz.TARGETS[target].seeds()
     judged = [fuzz.judge(fuzz.TARGETS[target], seed.data)[:2] for seed in seeds]
 
@@ -106,7 +106,7 @@ def test_seeds_are_sound(target, fuzz):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_seed_makes_the_same_mutants(target, fuzz, mutants):
-    """What was found once is found again, and another seed looks elsewhere."""
+    """The same seed makes the same mutants, and another seed makes others."""
     seeds, changes = fuzz.TARGETS[target].seeds(), fuzz.TARGETS[target].changes
     once, again, other = (list(itertools.islice(mutants(seeds, number, changes), 50)) for number in (1, 1, 2))
 
@@ -115,14 +115,14 @@ def test_a_seed_makes_the_same_mutants(target, fuzz, mutants):
 
 
 def test_time_ends_a_run(tmp_path):
-    """With `--seconds` as many mutants are read as there is time for."""
+    """`--seconds` limits the time of a run."""
     code, printed = run(tmp_path, "--seconds", "0.2", "--target", "records", "--seed", "7")
 
     assert (code, "(seed 7)" in printed) == (0, True)
 
 
 def test_a_broken_contract_is_told(tmp_path):
-    """Slow, wrong in kind, no ValueError, too large: each mutant is written to a file, and the exit code is 1."""
+    """Each mutant that violates the contract is written to a file, and the exit code is 1."""
     ended = broken(tmp_path)
     found = {path.name: path.read_bytes() for path in tmp_path.glob("*.bin")}
 
@@ -142,7 +142,7 @@ def test_a_broken_contract_is_told(tmp_path):
 
 
 def test_how_slow_is_slow_can_be_said(tmp_path):
-    """With `--slowest` a mutant that takes longer than a second is none of the faults."""
+    """`--slowest` changes the time limit for a mutant."""
     broken(tmp_path, "--slowest", "10")
 
     assert [path.name for path in tmp_path.glob("*-1.bin")] == []
@@ -150,7 +150,7 @@ def test_how_slow_is_slow_can_be_said(tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is not None, reason="there is atheris")
 def test_without_atheris_coverage_guides_nothing(tmp_path):
-    """One line says what to install."""
+    """`--guided` without atheris prints how to install it."""
     command = [sys.executable, str(TOOL), "--guided", "--seconds", "1", "--target", "walker"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
 
@@ -159,7 +159,7 @@ def test_without_atheris_coverage_guides_nothing(tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="there is no atheris")
 def test_coverage_guides_mutants(tmp_path):
-    """Mutants that reach new code are kept in the corpus, and more are there than the seeds."""
+    """The corpus keeps mutants that reach new code, in addition to the seeds."""
     code, printed = run(
         tmp_path, "--guided", "--seconds", "3", "--target", "records", "--corpus", "corpus"
     )  # fmt: skip
@@ -170,7 +170,7 @@ def test_coverage_guides_mutants(tmp_path):
 
 
 def test_what_is_opened_is_heard(fuzz):
-    """Its path, which lies in a folder or not."""
+    """The audit hook records opened paths, which can be filtered by folder."""
     from fuzzing import watching
 
     with watching.listening() as heard, open(__file__, "rb"):
@@ -181,7 +181,7 @@ def test_what_is_opened_is_heard(fuzz):
 
 
 def test_what_is_changed_is_heard(fuzz, tmp_path):
-    """Written, renamed, removed, given other permissions: by whatever part of Python."""
+    """The audit hook records created, linked, renamed and changed files."""
     from fuzzing import watching
 
     changes = {
@@ -199,7 +199,7 @@ def test_what_is_changed_is_heard(fuzz, tmp_path):
 
 
 def test_a_mutant_is_read_again(tmp_path):
-    """`--replay` judges one file."""
+    """`--replay` judges a single file."""
     (tmp_path / "mutant.bin").write_bytes(b"\x0a")
 
     code, printed = run(tmp_path, "--target", "walker", "--replay", "mutant.bin")

@@ -1,4 +1,4 @@
-"""tools/soak.py and tools/crashes.py: a short run, and what they say when a contract is broken."""
+"""tools/soak.py and tools/crashes.py: short runs, and reports of violations."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def crashes(monkeypatch):
 
 @pytest.fixture
 def house(soak, tmp_path):
-    """A house with one generation of every file."""
+    """The files of the soak test, each with one generation."""
     (tmp_path / "generations").write_bytes(bytes(1000))
     house = soak.House(tmp_path)
     for file in soak.FILES:
@@ -46,7 +46,7 @@ def house(soak, tmp_path):
 
 
 def test_a_few_seconds_of_everything_break_nothing():
-    """Two processes of two threads; one line tells what was done."""
+    """A run of two processes with two threads finds no violation, and prints one line."""
     command = [sys.executable, str(TOOLS / "soak.py"), "--minutes", "0.05", "--processes", "2", "--threads", "2"]
     ended = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 
@@ -55,14 +55,14 @@ def test_a_few_seconds_of_everything_break_nothing():
 
 
 def test_each_thing_can_be_done_alone(soak, house):
-    """Whatever is drawn, on every kind of file."""
+    """Every action runs on every kind of file."""
     for act in {*soak.READING, *soak.WRITING} - {soak.read_in_child, soak.damage_index}:
         for file in soak.FILES:
             act(house, file, random.Random(1))
 
 
 def test_a_value_of_another_generation_is_found_out(soak, house):
-    """An older file under the same name, one value that is not of it, a wrong shape."""
+    """An old file, a value of another generation and a wrong shape are violations."""
     file = soak.FILES[0]
     lazyckpt.save_checkpoint(soak.values(7), str(house.path(file)))
     with pytest.raises(soak.Violation, match="generation 7, not 1 to 1"), house.opened(file):
@@ -73,7 +73,7 @@ def test_a_value_of_another_generation_is_found_out(soak, house):
 
 
 def test_what_a_crash_leaves_is_judged(crashes, tmp_path):
-    """A mixture of generations, a file that does not open, one of neither generation, an end of another kind."""
+    """Mixed or unknown generations, unreadable files and other exit codes are violations."""
     task = crashes.TASKS["save"]
     judged = []
     for generation in (0, 1, 2):

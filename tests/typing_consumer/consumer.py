@@ -22,6 +22,7 @@ from lazyckpt import (
     Parameter,
     build_index,
     build_indexes,
+    diagnose,
     diff,
     errors,
     load_checkpoint,
@@ -29,6 +30,7 @@ from lazyckpt import (
     match,
     open_sharded,
     save_checkpoint,
+    verify,
 )
 
 if TYPE_CHECKING:
@@ -72,7 +74,12 @@ def opened(path: Path) -> list[str]:
 
 
 def compared(one: Path, other: Path) -> bool:
-    """Compare two checkpoints, and index both."""
+    """Check two checkpoints, compare them, and index both."""
+    checked = verify(one)
+    assert_type(checked.intact, bool)
+    report = diagnose(other, values=True)
+    assert_type(report.healthy, bool)
+    assert_type(report.summary(), str)
     results = build_indexes([one, other])
     assert_type(results[0].error, str)
     assert_type(results[0].parameters, int)

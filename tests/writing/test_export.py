@@ -293,7 +293,7 @@ def test_progress_goes_from_nothing_to_all(opened, tmp_path):
     opened.save(tmp_path / "new.ckpt", progress=lambda done, total: told.append((done, total)))
 
     assert told == sorted(told)
-    assert told[-1][0] == told[-1][1] == sum(opened.item(name, name).nbytes for name in opened)
+    assert told[-1][0] == told[-1][1] == sum(opened._access.item(name, name).nbytes for name in opened)
 
 
 def test_a_fault_of_progress_ends_the_save(opened, tmp_path):

@@ -33,7 +33,7 @@ from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.writing import files
 from lazyckpt.writing.adapters import item_of
-from lazyckpt.writing.files import How, check, save
+from lazyckpt.writing.files import WriteOptions, check, save
 
 TENSORS = {name: value for name, value in MIXED.items() if not isinstance(value, (str, list))}
 NO_MAP = {name: value for name, value in MIXED.items() if not isinstance(value, list)}
@@ -79,16 +79,16 @@ def same(found, expected):
 
 
 KINDS = {
-    "plain": (How(align=1), MIXED, {}),
-    "aligned": (How(), MIXED, {}),
-    "summed": (How(crc=True), NO_MAP, {"crc_check": True}),
+    "plain": (WriteOptions(align=1), MIXED, {}),
+    "aligned": (WriteOptions(), MIXED, {}),
+    "summed": (WriteOptions(crc=True), NO_MAP, {"crc_check": True}),
     **{
-        f"{mode}-{size}": (How(lock=lock_of(mode, size)), NO_MAP, {"dec_key": key_of(size), "dec_mode": mode})
+        f"{mode}-{size}": (WriteOptions(lock=lock_of(mode, size)), NO_MAP, {"dec_key": key_of(size), "dec_mode": mode})
         for mode, size in EVERY
     },
-    "safetensors": (How("safetensors"), dict(sorted(TENSORS.items())), {"format": "safetensors"}),
+    "safetensors": (WriteOptions("safetensors"), dict(sorted(TENSORS.items())), {"format": "safetensors"}),
     "safetensors-summed": (
-        How("safetensors", crc=True, metadata={"format": "ms"}),
+        WriteOptions("safetensors", crc=True, metadata={"format": "ms"}),
         dict(sorted(TENSORS.items())),
         {"format": "safetensors", "crc_check": True},
     ),
@@ -146,7 +146,7 @@ def test_any_values_are_saved_and_found(tmp_path, contents, kind):
 def test_the_index_of_an_encrypted_file_is_sealed(tmp_path):
     """No name of a parameter stands in it, and another key does not open it."""
     path = str(tmp_path / "net.ckpt")
-    save(path, items_of(NO_MAP), How(lock=lock_of()))
+    save(path, items_of(NO_MAP), WriteOptions(lock=lock_of()))
     with open(locations.beside(path), "rb") as file:
         data = file.read()
 
@@ -159,7 +159,7 @@ def test_the_index_of_an_encrypted_file_is_sealed(tmp_path):
 def test_a_file_has_the_mode_that_is_asked_for_and_its_index_too(mode, tmp_path):
     """Whoever may read the one may read the other."""
     path = str(tmp_path / "net.ckpt")
-    save(path, items_of(MIXED), How(mode=mode))
+    save(path, items_of(MIXED), WriteOptions(mode=mode))
 
     assert [stat.S_IMODE(os.stat(name).st_mode) for name in (path, locations.beside(path))] == [mode, mode]
 
@@ -171,7 +171,7 @@ def test_a_file_is_private_while_it_is_written(tmp_path):
     def progress(done, total):
         seen.append({name: stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in os.listdir(tmp_path)})
 
-    save(str(tmp_path / "net.ckpt"), items_of(MIXED), How(mode=0o644), progress)
+    save(str(tmp_path / "net.ckpt"), items_of(MIXED), WriteOptions(mode=0o644), progress)
 
     assert all(set(found.values()) == {0o600} for found in seen)
     assert set().union(*seen) == {".net.ckpt.tmp", ".net.ckpt.lmdb.tmp"}
@@ -181,7 +181,7 @@ def test_progress_is_told_in_bytes_of_contents(tmp_path):
     """It grows and ends at the total; a safetensors checksum reads everything twice."""
     told = {"ckpt": [], "safetensors": []}
     for form, calls in told.items():
-        how = How(form, crc=True)
+        how = WriteOptions(form, crc=True)
         save(str(tmp_path / f"a.{form}"), items_of(TENSORS), how, lambda *call, to=calls: to.append(call))
     total = sum(np.asarray(value).nbytes for value in TENSORS.values())
 
@@ -197,7 +197,7 @@ def test_links_are_followed(tmp_path):
     target, link = tmp_path / "real.ckpt", tmp_path / "link.ckpt"
     target.write_bytes(b"old")
     link.symlink_to(target)
-    save(str(link), items_of(MIXED), How(align=1))
+    save(str(link), items_of(MIXED), WriteOptions(align=1))
 
     assert link.is_symlink()
     assert target.read_bytes() == checkpoint(MIXED)
@@ -235,10 +235,10 @@ def test_a_failure_leaves_the_old_file_and_its_index(kind, tmp_path):
 def test_a_map_of_the_old_file_stays_valid(form, tmp_path):
     """Who has the old file open reads on in it when the new one has taken its name."""
     path = str(tmp_path / f"net.{form}")
-    save(path, items_of(TENSORS), How(form))
+    save(path, items_of(TENSORS), WriteOptions(form))
     with lazyckpt.load_checkpoint(path, format=form) as old:
         view = old["fc.weight"].asnumpy()
-        save(path, items_of({"fc.weight": -counting((10, 84))}), How(form))
+        save(path, items_of({"fc.weight": -counting((10, 84))}), WriteOptions(form))
 
         assert np.array_equal(view, counting((10, 84)))
         assert np.array_equal(old["fc.weight"].asnumpy(), counting((10, 84)))
@@ -248,7 +248,7 @@ def test_a_map_of_the_old_file_stays_valid(form, tmp_path):
 def test_a_missing_folder_is_told(tmp_path):
     """The error is a FileNotFoundError that names the folder; it is not made."""
     with pytest.raises(MissingFolder, match=r"there is no folder .*none; create it first") as caught:
-        save(str(tmp_path / "none" / "net.ckpt"), items_of(MIXED), How())
+        save(str(tmp_path / "none" / "net.ckpt"), items_of(MIXED), WriteOptions())
 
     assert isinstance(caught.value, FileNotFoundError)
     assert os.listdir(tmp_path) == []
@@ -258,7 +258,7 @@ def test_a_folder_in_the_way_is_told(tmp_path):
     """The error is an IsADirectoryError; the folder stays."""
     (tmp_path / "net.ckpt").mkdir()
     with pytest.raises(FolderInTheWay, match="is a folder") as caught:
-        save(str(tmp_path / "net.ckpt"), items_of(MIXED), How())
+        save(str(tmp_path / "net.ckpt"), items_of(MIXED), WriteOptions())
 
     assert isinstance(caught.value, IsADirectoryError)
     assert os.listdir(tmp_path) == ["net.ckpt"]
@@ -268,7 +268,7 @@ def test_a_pipe_is_not_replaced(tmp_path):
     """What is no file is left alone: a device would be gone for everybody."""
     os.mkfifo(tmp_path / "net.ckpt")
     with pytest.raises(UnwritableFile, match="a device or a pipe"):
-        save(str(tmp_path / "net.ckpt"), items_of(MIXED), How())
+        save(str(tmp_path / "net.ckpt"), items_of(MIXED), WriteOptions())
 
     assert stat.S_ISFIFO(os.stat(tmp_path / "net.ckpt").st_mode)
 
@@ -277,20 +277,20 @@ def test_a_name_that_is_too_long_is_told(tmp_path):
     """As the system tells it, with the path."""
     path = str(tmp_path / ("n" * 252 + ".ckpt"))
     with pytest.raises(UnwritableFile, match="too long; choose a shorter name; what was there before is kept"):
-        save(path, items_of(MIXED), How())
+        save(path, items_of(MIXED), WriteOptions())
 
 
 FULL = """
 import resource, signal, sys
 import numpy as np
 from lazyckpt.errors import UnwritableFile
-from lazyckpt.writing.files import How, save
+from lazyckpt.writing.files import WriteOptions, save
 from lazyckpt.writing.adapters import item_of
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 items = [item_of("w", np.ones(1_000_000, "float32")), item_of("b", np.ones(3, "float32"))]
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
-    save(sys.argv[1], items, How(sys.argv[2]))
+    save(sys.argv[1], items, WriteOptions(sys.argv[2]))
 except UnwritableFile as error:
     print(type(error.__cause__).__name__, error)
 """
@@ -313,16 +313,16 @@ FORBIDDEN = """
 import os, sys
 import numpy as np
 from lazyckpt.errors import UnwritableFile
-from lazyckpt.writing.files import How, save
+from lazyckpt.writing.files import WriteOptions, save
 from lazyckpt.writing.adapters import item_of
 items = [item_of("w", np.ones(3, "float32"))]
-save("old.ckpt", items, How())  # so that all is imported
+save("old.ckpt", items, WriteOptions())  # so that all is imported
 os.chmod(".", 0o555)
 if os.geteuid() == 0:
     os.setegid(65534)
     os.seteuid(65534)
 try:
-    save("net.ckpt", items, How())
+    save("net.ckpt", items, WriteOptions())
 except UnwritableFile as error:
     print(type(error.__cause__).__name__, error)
 """
@@ -352,14 +352,14 @@ def test_a_folder_that_may_not_be_written_is_told():
 @pytest.mark.parametrize(
     ("how", "contents", "reason"),
     [
-        (How(crc=True, lock=lock_of()), TENSORS, "a checksum and a key exclude each other"),
-        (How(crc=True), MIXED, "'table' is a map: .* a file with a checksum"),
-        (How(lock=lock_of()), MIXED, "'table' is a map: .* an encrypted file"),
-        (How("safetensors", lock_of()), TENSORS, "are not encrypted"),
-        (How("safetensors"), MIXED, "'note' is a string"),
-        (How(align=0), TENSORS, "align must be a power of two"),
-        (How(align=24), TENSORS, "align must be a power of two"),
-        (How(align=8192), TENSORS, "align must be a power of two up to 4096"),
+        (WriteOptions(crc=True, lock=lock_of()), TENSORS, "a checksum and a key exclude each other"),
+        (WriteOptions(crc=True), MIXED, "'table' is a map: .* a file with a checksum"),
+        (WriteOptions(lock=lock_of()), MIXED, "'table' is a map: .* an encrypted file"),
+        (WriteOptions("safetensors", lock_of()), TENSORS, "are not encrypted"),
+        (WriteOptions("safetensors"), MIXED, "'note' is a string"),
+        (WriteOptions(align=0), TENSORS, "align must be a power of two"),
+        (WriteOptions(align=24), TENSORS, "align must be a power of two"),
+        (WriteOptions(align=8192), TENSORS, "align must be a power of two up to 4096"),
     ],
     ids=["crc+key", "map+crc", "map+key", "safetensors+key", "string", "0", "24", "8192"],
 )
@@ -371,7 +371,9 @@ def test_what_cannot_be_read_again_is_refused(how, contents, reason, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("how", [How(align="64"), How(align=64.0), How(mode="0o400")], ids=repr)
+@pytest.mark.parametrize(
+    "how", [WriteOptions(align="64"), WriteOptions(align=64.0), WriteOptions(mode="0o400")], ids=repr
+)
 def test_numbers_must_be_numbers(how):
     """Of another type they are a caller's mistake."""
     with pytest.raises(ArgumentTypeError, match="must be a number"):
@@ -381,7 +383,7 @@ def test_numbers_must_be_numbers(how):
 def test_two_values_of_one_name_are_refused():
     """Which one is meant nobody can say."""
     with pytest.raises(ArgumentValueError, match="two values would have the name 'w'"):
-        check([item_of("w", 1), item_of("w", 2)], How())
+        check([item_of("w", 1), item_of("w", 2)], WriteOptions())
 
 
 @pytest.mark.parametrize("mode", ["AES-GCM", *CBC_MODES])
@@ -389,7 +391,7 @@ def test_blocks_are_as_large_as_mindspores(mode, tmp_path, monkeypatch):
     """A stream of many blocks is read again through the index, a value across their borders too."""
     monkeypatch.setattr("lazyckpt.writing.sink.FRAME_PLAINTEXT", 1000)
     path = str(tmp_path / "net.ckpt")
-    save(path, items_of(NO_MAP), How(lock=lock_of(mode)))
+    save(path, items_of(NO_MAP), WriteOptions(lock=lock_of(mode)))
 
     assert same(loaded(path, dec_key=KEY, dec_mode=mode), NO_MAP)
     assert os.path.getsize(path) > len(checkpoint(NO_MAP)) + 3 * 32
@@ -426,7 +428,7 @@ def test_only_a_piece_is_in_memory(tmp_path):
         sizes.append(now - done)
         done = now
 
-    save(str(tmp_path / "net.ckpt"), items_of({"w": array}), How(), progress)
+    save(str(tmp_path / "net.ckpt"), items_of({"w": array}), WriteOptions(), progress)
 
     assert sizes == [2**23, 2**23, 2**22]
 
@@ -434,7 +436,7 @@ def test_only_a_piece_is_in_memory(tmp_path):
 def test_an_index_knows_the_file_it_belongs_to(tmp_path):
     """The fingerprint that is written along is the file's when it has come to its place."""
     path = str(tmp_path / "net.ckpt")
-    save(path, items_of(MIXED), How())
+    save(path, items_of(MIXED), WriteOptions())
     store = Sidecar(locations.beside(path))
     mark = store.meta.fingerprint
     store.close()
@@ -451,13 +453,15 @@ def test_a_listing_that_cannot_be_written_takes_its_parts_away(tmp_path, monkeyp
 
     monkeypatch.setattr(files, "atomic_write", refuse)
     with pytest.raises(UnwritableFile, match=r"index\.json cannot be written"):
-        files.save_set(str(tmp_path / "net.ckpt"), items_of(TENSORS), How(), 500)
+        files.save_set(str(tmp_path / "net.ckpt"), items_of(TENSORS), WriteOptions(), 500)
 
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(
-    "how", [How(), How(lock=lock_of()), How("safetensors")], ids=["plain", "encrypted", "safetensors"]
+    "how",
+    [WriteOptions(), WriteOptions(lock=lock_of()), WriteOptions("safetensors")],
+    ids=["plain", "encrypted", "safetensors"],
 )
 def test_writers_and_readers_at_once(how, tmp_path):
     """Two processes save one file again and again: whoever loads it meanwhile has one or the other, whole."""

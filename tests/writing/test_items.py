@@ -18,7 +18,7 @@ from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.writing import items
 from lazyckpt.writing.adapters import item_of
-from lazyckpt.writing.items import Count, cast, snapshot
+from lazyckpt.writing.items import WriteProgress, cast, snapshot
 
 FLOATS = ("Float16", "BFloat16", "Float32", "Float64")
 
@@ -108,7 +108,7 @@ def test_a_map_of_a_file_that_has_not_three_arrays_is_refused(count):
     opened = opened_over(BytesSource(checkpoint({"table": [counting((2,), "int32")] * count})))
 
     with pytest.raises(ArgumentValueError, match=f"'table' cannot be written.*three arrays.*{count}"):
-        opened.item("table", "table")
+        opened._access.item("table", "table")
 
 
 @pytest.mark.skipif(not DTYPES["Float4E2M1FN"].is_known_here, reason="the ml_dtypes installed here has no such type")
@@ -133,8 +133,8 @@ def test_values_of_a_checkpoint_are_what_they_were(name):
     """An item of a checkpoint's value has the bytes of the file, whatever its kind."""
     opened = opened_over(BytesSource(checkpoint(MIXED)))
 
-    assert bytes_of(opened.item(name, "new")) == bytes_of(item_of("new", MIXED[name]))
-    assert opened.item(name, "new").name == "new"
+    assert bytes_of(opened._access.item(name, "new")) == bytes_of(item_of("new", MIXED[name]))
+    assert opened._access.item(name, "new").name == "new"
 
 
 def test_old_bfloat16_is_written_as_what_it_is():
@@ -142,7 +142,7 @@ def test_old_bfloat16_is_written_as_what_it_is():
     wide = np.array([1, -2.5, 3.140625], "float32")
     opened = opened_over(BytesSource(tensor_value("w", [3], "BFloat16", wide.tobytes())))
 
-    assert bytes_of(opened.item("w", "w")) == wide.astype(ml_dtypes.bfloat16).tobytes()
+    assert bytes_of(opened._access.item("w", "w")) == wide.astype(ml_dtypes.bfloat16).tobytes()
 
 
 def test_edited_values_are_written_as_they_are_now():
@@ -151,8 +151,8 @@ def test_edited_values_are_written_as_they_are_now():
     opened["conv1.bias"].set_data(counting((2,)))
     opened["step"] = "text"
 
-    assert bytes_of(opened.item("conv1.bias", "b")) == counting((2,)).tobytes()
-    assert opened.item("step", "s").kind == "string"
+    assert bytes_of(opened._access.item("conv1.bias", "b")) == counting((2,)).tobytes()
+    assert opened._access.item("step", "s").kind == "string"
 
 
 @pytest.mark.parametrize(("old", "new"), [*itertools.permutations(FLOATS, 2)])
@@ -204,7 +204,7 @@ def test_a_snapshot_does_not_see_what_happens_later():
 
 def test_a_snapshot_of_a_files_value_copies_nothing():
     """What lies in a file stays there until it is written."""
-    item = opened_over(BytesSource(checkpoint(MIXED))).item("fc.weight", "w")
+    item = opened_over(BytesSource(checkpoint(MIXED)))._access.item("fc.weight", "w")
 
     assert snapshot(item).contents[0].pieces is item.contents[0].pieces
 
@@ -214,14 +214,14 @@ ITEMS = [item_of(name, value) for name, value in MIXED.items()]
 
 def test_nobody_is_told_nothing():
     """Without a listener the items are the very ones."""
-    assert Count(10, None).of(ITEMS) is ITEMS
+    assert WriteProgress(10, None).of(ITEMS) is ITEMS
 
 
 def test_what_is_read_is_counted():
     """Each piece adds its bytes, however often the items are walked; all other facts are those of the items."""
     told = []
     total = sum(item.nbytes for item in ITEMS)
-    counted = Count(total, lambda *call: told.append(call)).of(ITEMS)
+    counted = WriteProgress(total, lambda *call: told.append(call)).of(ITEMS)
     names = [item.name for item in counted]
     for item, plain in zip(counted, ITEMS, strict=True):
         for content, same in zip(item.contents, plain.contents, strict=True):

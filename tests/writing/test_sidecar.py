@@ -15,7 +15,7 @@ from lazyckpt.index import locations
 from lazyckpt.index.write import SidecarWriter
 from lazyckpt.writing import sidecar
 from lazyckpt.writing.adapters import item_of
-from lazyckpt.writing.files import How, save
+from lazyckpt.writing.files import WriteOptions, save
 
 ITEMS = [item_of(name, value) for name, value in MIXED.items()]
 
@@ -32,7 +32,7 @@ def test_an_index_that_fails_does_not_fail_its_file(method, tmp_path, monkeypatc
     path = tmp_path / "net.ckpt"
     with monkeypatch.context() as patched:
         patched.setattr(SidecarWriter, method, refuse)
-        save(str(path), ITEMS, How(align=1))
+        save(str(path), ITEMS, WriteOptions(align=1))
 
     assert path.read_bytes() == checkpoint(MIXED)
     assert os.listdir(tmp_path) == ["net.ckpt"]
@@ -46,7 +46,7 @@ def test_an_index_that_cannot_take_its_place_does_not_fail_its_file(tmp_path):
     path = tmp_path / "net.ckpt"
     (tmp_path / "net.ckpt.lmdb").mkdir()
     (tmp_path / "net.ckpt.lmdb" / "kept").touch()
-    save(str(path), ITEMS, How(align=1))
+    save(str(path), ITEMS, WriteOptions(align=1))
 
     assert path.read_bytes() == checkpoint(MIXED)
     assert sorted(os.listdir(tmp_path)) == ["net.ckpt", "net.ckpt.lmdb"]
@@ -56,10 +56,10 @@ def test_an_index_that_cannot_take_its_place_does_not_fail_its_file(tmp_path):
 def test_the_old_index_of_a_file_whose_new_one_fails_is_not_believed(tmp_path, monkeypatch, walks):
     """It is of another file, and is built anew."""
     path = tmp_path / "net.ckpt"
-    save(str(path), ITEMS, How())
+    save(str(path), ITEMS, WriteOptions())
     with monkeypatch.context() as patched:
         patched.setattr(SidecarWriter, "add", refuse)
-        save(str(path), [item_of("w", counting((3,)))], How())
+        save(str(path), [item_of("w", counting((3,)))], WriteOptions())
     with lazyckpt.load_checkpoint(path) as ckpt:
         assert list(ckpt) == ["w"]
     assert len(walks) == 1
@@ -68,7 +68,7 @@ def test_the_old_index_of_a_file_whose_new_one_fails_is_not_believed(tmp_path, m
 def test_on_a_network_no_index_is_written_along(tmp_path, monkeypatch):
     """Where LMDB should not be mapped, the index goes to the cache folder, when the file is loaded."""
     monkeypatch.setattr(sidecar.locations, "on_network", lambda path: True)
-    save(str(tmp_path / "net.ckpt"), ITEMS, How())
+    save(str(tmp_path / "net.ckpt"), ITEMS, WriteOptions())
 
     assert os.listdir(tmp_path) == ["net.ckpt"]
 
@@ -77,7 +77,7 @@ def test_an_index_of_many_parameters_is_written_in_batches(tmp_path, walks):
     """More of them than are taken at once, some with names longer than LMDB's keys."""
     path = str(tmp_path / "net.ckpt")
     names = [f"{'layer' * (200 if number % 1000 == 7 else 1)}.{number}" for number in range(9000)]
-    save(path, [item_of(name, 1) for name in names], How())
+    save(path, [item_of(name, 1) for name in names], WriteOptions())
     with lazyckpt.load_checkpoint(path) as ckpt:
         assert list(ckpt) == names
         assert ckpt[names[7]].item() == ckpt[names[-1]].item() == 1
@@ -87,10 +87,10 @@ def test_an_index_of_many_parameters_is_written_in_batches(tmp_path, walks):
 def test_an_index_in_use_stays_valid(tmp_path):
     """Who reads through the old index goes on doing so."""
     path = str(tmp_path / "net.ckpt")
-    save(path, ITEMS, How())
+    save(path, ITEMS, WriteOptions())
     with lazyckpt.load_checkpoint(path) as old:
         inode = os.stat(locations.beside(path)).st_ino
-        save(path, [item_of("w", counting((3,)))], How())
+        save(path, [item_of("w", counting((3,)))], WriteOptions())
 
         assert os.stat(locations.beside(path)).st_ino != inode
         assert list(old.index) == list(MIXED)
@@ -100,11 +100,11 @@ def test_an_index_in_use_stays_valid(tmp_path):
 FULL = """
 import os, resource, signal, sys
 import numpy as np
-from lazyckpt.writing.files import How, save
+from lazyckpt.writing.files import WriteOptions, save
 from lazyckpt.writing.adapters import item_of
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-save(sys.argv[1], [item_of("w", np.ones(3, "float32"))], How())
+save(sys.argv[1], [item_of("w", np.ones(3, "float32"))], WriteOptions())
 print(*os.listdir(os.path.dirname(sys.argv[1])))
 """
 

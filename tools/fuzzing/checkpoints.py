@@ -11,10 +11,12 @@ from fuzzing.target import GOLDEN, LARGEST_SEED, Seed, Target, Violation, same
 from lazyckpt.errors import CorruptFile, LazyCkptError
 from lazyckpt.formats import FORMATS, find, scan
 from lazyckpt.formats.ckpt import header_extents
-from lazyckpt.index.records import BadRecord, Meta, decode, encode
+from lazyckpt.index.footer import Meta
+from lazyckpt.index.open_file import without_index
+from lazyckpt.index.records import BadRecord, decode, encode
 from lazyckpt.index.store import MemoryStore
 from lazyckpt.model.entry import Entry, Fingerprint, entry_of
-from lazyckpt.reading.reader import Payloads
+from lazyckpt.reading.reader import FileReader
 from lazyckpt.sources.base import BytesSource, Source
 from lazyckpt.writing import ckpt
 from lazyckpt.writing.items import stored
@@ -67,7 +69,7 @@ def write_again(data: bytes) -> None:
     """Write what a mutant holds, aligned and in slices, and find the same values in what was written."""
     source = BytesSource(data)
     entries = {entry.name: entry for entry in scan(source, "ckpt") if entry.kind != "refused"}
-    payloads = Payloads(source, FORMATS["ckpt"])
+    payloads = FileReader(without_index(source, FORMATS["ckpt"]))
     items = [stored(name, entry, payloads) for name, entry in entries.items()]
     for item in items:
         ckpt.check(item)
@@ -76,7 +78,7 @@ def write_again(data: bytes) -> None:
     written = BytesSource(file.getvalue())
     if told != list(scan(written, "ckpt")):
         raise Violation("the writer knows something else than a walk finds")
-    again = Payloads(written, FORMATS["ckpt"])
+    again = FileReader(without_index(written, FORMATS["ckpt"]))
     for entry in told:
         if not same(payloads.value(entries[entry.name]), again.value(entry)):
             raise Violation(f"{entry.name!r} is another value when it has been written")
@@ -94,7 +96,7 @@ def entries_of(source: Source, form: str) -> tuple[list[Entry], str]:
 
 def read_values(source: Source, entries: list[Entry], *others: Source, form: str = "ckpt") -> None:
     """Read every value, and find the same in other sources."""
-    payloads, *rest = (Payloads(one, FORMATS[form]) for one in (source, *others))
+    payloads, *rest = (FileReader(without_index(one, FORMATS[form])) for one in (source, *others))
     refused = None
     for entry in entries:
         if entry.kind == "refused":
@@ -128,7 +130,7 @@ def read_record(data: bytes) -> None:
     if entry.kind == "refused":
         return
     for source in (BytesSource(FILE), TracingSource(FILE, window=64)):
-        Payloads(source, FORMATS["ckpt"]).value(entry._replace(digest=b""))
+        FileReader(without_index(source, FORMATS["ckpt"])).value(entry._replace(digest=b""))
         if entry._replace(digest=b"") not in TRUE:
             raise Violation("a forged record led to a value")
 

@@ -18,7 +18,7 @@ from lazyckpt.loading import load_checkpoint
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, MODES, CipherKey
 from lazyckpt.sources.encryption.decryption import DecryptedSource, open_encrypted
-from lazyckpt.sources.encryption.frames import FrameTable, hop
+from lazyckpt.sources.encryption.frames import FrameTable, read_frame_headers
 from lazyckpt.sources.encryption.keys import Secret
 
 PLAIN = made.checkpoint(made.MIXED)
@@ -60,7 +60,7 @@ def read_encrypted(data: bytes) -> None:
 @functools.cache
 def _tables() -> list[FrameTable]:
     files = (encryption.encrypted(PLAIN, block=block) for block in BLOCKS)
-    return [hop(BytesSource(file), MODES[DEFAULT_MODE]) for file in files]
+    return [read_frame_headers(BytesSource(file), MODES[DEFAULT_MODE]) for file in files]
 
 
 def _blocks(source: DecryptedSource) -> Iterator[tuple[int, bytes]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fuzzing.target import LARGEST_SEED, SHARDED, Seed, Target, Violation, folder
 from lazyckpt.sharding.group_info import read_group_info
-from lazyckpt.sharding.layout import ImpossibleLayout, cut_of, devices_of
+from lazyckpt.sharding.layout import ImpossibleLayout, devices_of, partition_of
 from lazyckpt.sharding.strategy import read_strategy
 
 
@@ -25,9 +25,9 @@ def read_layouts(data: bytes) -> None:
     for layouts in read_strategy([str(path)]).values():
         for layout in layouts.values():
             with contextlib.suppress(ImpossibleLayout):
-                cut = cut_of(layout)
+                partition = partition_of(layout)
                 for local in range(min(devices_of(layout), 64)):
-                    if local not in cut.holders_of(cut.place_of(local)):
+                    if local not in partition.holders_of(partition.place_of(local)):
                         raise Violation("a rank does not hold the part that it should")
 
 

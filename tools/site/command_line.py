@@ -1,6 +1,6 @@
-"""A hook of mkdocs: the help of every command, asked from the commands themselves while the handbook is built.
+"""mkdocs hook that inserts the help of every command into the handbook.
 
-Where a page has the line `<!-- commands -->` it gets a section for each command of `lazyckpt`, in alphabetical order.
+The line `<!-- commands -->` in a page is replaced by a section for each command of `lazyckpt`, in alphabetical order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _WIDTH = 96
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called by mkdocs with each page's text."""
+    """Called by mkdocs with the text of each page."""
     return markdown.replace(MARK, sections()) if MARK in markdown else markdown
 
 
@@ -23,7 +23,7 @@ def sections() -> str:
 
 
 def helps() -> dict[str, str]:
-    """The help of every command, as it is printed at this width."""
+    """The help of every command by name, wrapped to a fixed width."""
     import typer
 
     from lazyckpt.cli import app

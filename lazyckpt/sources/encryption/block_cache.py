@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from lazyckpt.sources.base import room
+from lazyckpt.sources.base import allocate
 
 _PATIENCE: Final = 1.0  # seconds that a fork waits for blocks being decrypted
 
@@ -27,17 +27,17 @@ Fill = Callable[[int, memoryview], object]  # decrypts a block, by its number, i
 class Block:
     """A decrypted block; `users` counts the readers that have taken it and not yet given it back."""
 
-    __slots__ = ("_room", "plain", "users")
+    __slots__ = ("_memory", "plain", "users")
 
     def __init__(self, memory: memoryview, length: int) -> None:
-        self._room = memory
+        self._memory = memory
         self.plain = memory[:length]
         self.users = 1
 
     @property
-    def room(self) -> memoryview:
+    def memory(self) -> memoryview:
         """The whole buffer, which may be larger than the plaintext."""
-        return self._room
+        return self._memory
 
 
 class Blocks:
@@ -125,7 +125,7 @@ class Blocks:
         """Wait for the background threads, then empty the cache."""
         self.wait()
         with self._turn:
-            self._size -= sum(block.room.nbytes for block in self._held.values())
+            self._size -= sum(block.memory.nbytes for block in self._held.values())
             self._held.clear()
 
     def forked(self) -> None:
@@ -133,7 +133,7 @@ class Blocks:
         self._turn = threading.Lock()
         self._coming.clear()
         self._threads.clear()
-        self._size = sum(block.room.nbytes for block in self._held.values())
+        self._size = sum(block.memory.nbytes for block in self._held.values())
 
     def _taken(self, number: int) -> Block | None:
         block = self._held.get(number)
@@ -147,13 +147,13 @@ class Blocks:
         memory = None
         while self._held and self._size + length > self.limit:
             gone = self._held.popitem(last=False)[1]
-            self._size -= gone.room.nbytes
-            if memory is None and not gone.users and gone.room.nbytes >= length:
-                memory = gone.room
+            self._size -= gone.memory.nbytes
+            if memory is None and not gone.users and gone.memory.nbytes >= length:
+                memory = gone.memory
                 self._size += memory.nbytes
                 break
         if memory is None:
-            memory = room(length)
+            memory = allocate(length)
             self._size += memory.nbytes
         self._coming[number] = threading.Event()
         return Block(memory, length)
@@ -183,14 +183,14 @@ class Blocks:
                 self._held[number] = block
                 self._shrink()
             else:
-                self._size -= block.room.nbytes
+                self._size -= block.memory.nbytes
             coming = self._coming.pop(number, None)
         if coming is not None:
             coming.set()
 
     def _shrink(self) -> None:
         while self._held and self._size > self.limit:
-            self._size -= self._held.popitem(last=False)[1].room.nbytes
+            self._size -= self._held.popitem(last=False)[1].memory.nbytes
 
 
 _all: weakref.WeakSet[Blocks] = weakref.WeakSet()

@@ -51,9 +51,13 @@ MODES: Final = {
 DEFAULT_MODE: Final = "AES-GCM"  # MindSpore's default for `dec_mode` and `enc_mode`
 
 
+MODE_OF_MAGIC: Final = {mode.magic: mode for mode in MODES.values()}  # by a file's first bytes
+MAGIC_LENGTH: Final = 4
+
+
 def encryption_of(head: bytes) -> Mode | None:
-    """The mode of a file, by its first four bytes; None for a plain file."""
-    return next((mode for mode in MODES.values() if head[:4] == mode.magic), None)
+    """The mode of a file, by its first bytes; None for a plain file."""
+    return MODE_OF_MAGIC.get(head[:MAGIC_LENGTH])
 
 
 class CipherKey:

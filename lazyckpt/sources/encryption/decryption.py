@@ -27,12 +27,12 @@ from typing import Any, Final, NamedTuple
 from lazyckpt.errors import DamagedBlock, WrongKey
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.runtime.workers import worker_count
-from lazyckpt.sources.base import BaseSource, LocalFile, Request, Source, copy, room
+from lazyckpt.sources.base import BaseSource, LocalFile, Request, Source, allocate, copy
 from lazyckpt.sources.encryption.block_cache import Block, Blocks
 from lazyckpt.sources.encryption.cbc_padding import unpadded
 from lazyckpt.sources.encryption.cipher import BLOCK, CipherKey, invalid_tag
 from lazyckpt.sources.encryption.cipher_runs import SCRATCH, passes, scatter
-from lazyckpt.sources.encryption.frames import Frame, FrameTable, hop
+from lazyckpt.sources.encryption.frames import Frame, FrameTable, read_frame_headers
 from lazyckpt.sources.encryption.read_ahead import NOWHERE, place_in
 
 _NONCES: Final = (12, 16)  # MindSpore stores 16 bytes and uses 12; 16 in case a later version uses all of them
@@ -67,8 +67,8 @@ def open_encrypted(raw: Source, lock: CipherKey, table: FrameTable | None = None
     Cost: nothing with a table; else reads 48 bytes for each frame, and for CBC decrypts the last 16 bytes of each.
     """
     if lock.mode.tagged:
-        return GcmSource(raw, lock, hop(raw, lock.mode) if table is None else table, cache)
-    return CbcSource(raw, lock, unpadded(raw, lock, hop(raw, lock.mode)) if table is None else table)
+        return GcmSource(raw, lock, read_frame_headers(raw, lock.mode) if table is None else table, cache)
+    return CbcSource(raw, lock, unpadded(raw, lock, read_frame_headers(raw, lock.mode)) if table is None else table)
 
 
 def prove_key(raw: Source, lock: CipherKey) -> None:
@@ -99,9 +99,9 @@ class DecryptedSource(BaseSource):
         self._lock = lock
 
     @property
-    def mark(self) -> Fingerprint | None:
-        """See `Source.mark`."""
-        return self._raw.mark
+    def fingerprint(self) -> Fingerprint | None:
+        """See `Source.fingerprint`."""
+        return self._raw.fingerprint
 
     @property
     def files(self) -> tuple[LocalFile, ...]:
@@ -124,12 +124,12 @@ class DecryptedSource(BaseSource):
                 wanted.append((offset, destination))
         self._read_pieces(wanted)
 
-    def release(self, offset: int, length: int) -> None:
-        """See `Source.release`: of the ciphertext."""
+    def drop_pages(self, offset: int, length: int) -> None:
+        """See `Source.drop_pages`: of the ciphertext."""
         if length and len(self.table):
             first, last = self.table[self.table.holding(offset)], self.table[self.table.holding(offset + length - 1)]
             begin = first.offset + offset - first.plain
-            self._raw.release(begin, last.offset + offset + length - last.plain - begin)
+            self._raw.drop_pages(begin, last.offset + offset + length - last.plain - begin)
 
     def _read_pieces(self, requests: list[Request]) -> None:
         jobs: dict[int, list[Request]] = {}
@@ -205,7 +205,7 @@ class GcmSource(DecryptedSource):
         begin = self.table[first].plain + min(inside for inside, _ in jobs[first])
         end = frame.plain + max(inside + piece.nbytes for inside, piece in jobs[last])
         before, self._place = self._place, place_in(last, frame, end)
-        if self._raw.window == 0 and before.leads_to(first, begin, last, end):
+        if self._raw.is_addressable and before.leads_to(first, begin, last, end):
             if last != before.number:
                 self._blocks.leave(before.number)
             count = min(_AHEAD, self._blocks.limit // frame.length - 1)
@@ -286,14 +286,14 @@ class GcmSource(DecryptedSource):
 
     def _authentic(self, frame: Frame, data: memoryview, nonce: bytes, pieces: list[Request]) -> bool:
         decryptor = self._lock.gcm(nonce, frame.tag)
-        scratch = room(min(SCRATCH, frame.stored))
+        scratch = allocate(min(SCRATCH, frame.stored))
         pieces = sorted(pieces, key=itemgetter(0))
         first = 0
         for begin, end, destination in passes(frame.stored, pieces):
             target = scratch[: end - begin] if destination is None else destination
-            self._raw.expect(frame.offset + begin, end - begin)
+            self._raw.prefetch(frame.offset + begin, end - begin)
             decryptor.update_into(data[begin:end], target)
-            self._raw.release(frame.offset + begin, end - begin)
+            self._raw.drop_pages(frame.offset + begin, end - begin)
             if destination is None:
                 first = scatter(begin, target, pieces, first)
         try:
@@ -309,9 +309,9 @@ class CbcSource(DecryptedSource):
     window = 256
     window_limit = 2**20
 
-    def scattered(self, whether: bool) -> None:
-        """See `Source.scattered`: of the ciphertext."""
-        self._raw.scattered(whether)
+    def advise_random(self, whether: bool) -> None:
+        """See `Source.advise_random`: of the ciphertext."""
+        self._raw.advise_random(whether)
 
     def _read_blocks(self, jobs: dict[int, list[Request]]) -> None:
         tasks: list[Callable[[], None]] = []
@@ -336,7 +336,7 @@ class CbcSource(DecryptedSource):
         end = -(-(inside + destination.nbytes) // BLOCK) * BLOCK
         iv = frame.iv if begin == 0 else bytes(self._raw.read(frame.offset + begin - BLOCK, BLOCK))
         data = self._raw.read(frame.offset + begin, end - begin)
-        self._raw.expect(frame.offset + begin, end - begin)
+        self._raw.prefetch(frame.offset + begin, end - begin)
         decryptor = self._lock.cbc(iv)
         done = 0
         if inside > begin:  # the range does not start at a cipher block: decrypt the first 16 bytes apart

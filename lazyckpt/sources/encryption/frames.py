@@ -8,9 +8,9 @@
             cipher_len i32   > 0
             ciphertext cipher_len bytes
 
-All numbers are little-endian. `hop` reads the headers without the ciphertexts, checks each against the size of the file
-and the limits, and returns a `FrameTable` with the location of every block. A file saved with `crc_check` has a 17-byte
-trailer in clear after its last frame, which is skipped.
+All numbers are little-endian. `read_frame_headers` reads the headers without the ciphertexts, checks each against the
+size of the file and the limits, and returns a `FrameTable` with the location of every block. A file saved with
+`crc_check` has a 17-byte trailer in clear after its last frame, which is skipped.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def header_of(mode: Mode, frame: Frame) -> bytes:
     return _HEADERS[mode.tagged].pack(mode.magic, tag, frame.stored + 24, 16, frame.iv, frame.stored)
 
 
-def hop(source: Source, mode: Mode) -> FrameTable:
+def read_frame_headers(source: Source, mode: Mode) -> FrameTable:
     """Read the frame headers of an encrypted file.
 
     Returns:

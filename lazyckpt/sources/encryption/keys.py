@@ -101,7 +101,7 @@ NO_KEY: Final = KeyReference()
 OWN_MODE: Final = "<the file's own>"  # in place of the name of a mode: use the mode in the file's first bytes
 
 
-class LateKey:
+class DeferredKey:
     """A key that is found only when a file turns out to be encrypted, and then once.
 
     Attributes:
@@ -115,6 +115,11 @@ class LateKey:
         self.found: Secret | None = None
         self._find = find
 
+    @property
+    def reference(self) -> KeyReference | None:
+        """Where the key was found; empty if none was needed, None if it was handed over."""
+        return NO_KEY if self.found is None else self.found.reference
+
     def of(self, file: str, mode: str) -> Secret | None:
         """The key of an encrypted file, or None if there is none.
 
@@ -126,13 +131,13 @@ class LateKey:
         return self.found
 
 
-Key = bytes | KeyReference | LateKey
-AnySecret = Secret | LateKey | None
+Key = bytes | KeyReference | DeferredKey
+AnySecret = Secret | DeferredKey | None
 
 
-def late(reference: KeyReference) -> LateKey:
-    """A `LateKey` that reads a reference when the key is needed."""
-    return LateKey(lambda file, mode: reference.read())
+def late(reference: KeyReference) -> DeferredKey:
+    """A `DeferredKey` that reads a reference when the key is needed."""
+    return DeferredKey(lambda file, mode: reference.read())
 
 
 def secret_of(key: object, argument: str = "dec_key") -> Secret | None:
@@ -154,9 +159,9 @@ def secret_of(key: object, argument: str = "dec_key") -> Secret | None:
 
 
 def secret_or_late(key: Key | None) -> AnySecret:
-    """Like `secret_of`, but returns a `LateKey` unchanged."""
+    """Like `secret_of`, but returns a `DeferredKey` unchanged."""
     try:
-        return key if isinstance(key, LateKey) else secret_of(key)
+        return key if isinstance(key, DeferredKey) else secret_of(key)
     finally:
         del key  # so that no traceback's variables show it
 

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from lazyckpt.errors import CorruptFile, DamagedBlock, WrongKey
-from lazyckpt.sources.base import BaseSource, Source, room
+from lazyckpt.sources.base import BaseSource, Source, allocate
 from lazyckpt.sources.encryption.decryption import THREADS, CbcSource, GcmSource
 
 _AHEAD: Final = THREADS  # blocks being decrypted ahead of the reader
@@ -24,7 +24,7 @@ _END: Final = 17  # bytes of the trailer, which is read first
 
 
 @contextlib.contextmanager
-def swept(source: Source) -> Iterator[Source]:
+def sequential_view(source: Source) -> Iterator[Source]:
     """A view of a source for one pass in ascending order. Only GCM needs one; others are unchanged.
 
     When the `with` block ends without an error, every block of a GCM file has been authenticated. CBC has no
@@ -113,7 +113,7 @@ class GcmSweep(BaseSource):
     def _reach(self, number: int) -> memoryview:
         """The plaintext of a block, after all blocks before it have been authenticated."""
         if number < self._next and number not in self._ready:  # further back than is kept: decrypt it again
-            return self._decrypt(number, room(self._source.table[number].length))
+            return self._decrypt(number, allocate(self._source.table[number].length))
         while number not in self._ready:
             for ahead in range(self._next, min(self._next + _AHEAD, self._tail)):
                 if ahead not in self._flying:
@@ -133,7 +133,7 @@ class GcmSweep(BaseSource):
         for place, buffer in enumerate(self._free):
             if buffer.nbytes >= length:
                 return self._free.pop(place)
-        return room(length)
+        return allocate(length)
 
     def _decrypt(self, number: int, buffer: memoryview) -> memoryview:
         plain = buffer[: self._source.table[number].length]

@@ -83,7 +83,7 @@ def test_memory_is_used_again():
     blocks.give_back(first)
     second = blocks.bring(1, 7, filling)
 
-    assert second.room is first.room
+    assert second.memory is first.memory
 
 
 def test_memory_that_somebody_reads_is_not_used_again():
@@ -112,7 +112,7 @@ def test_a_block_is_brought_once_however_many_want_it():
         assert begun.wait(20)
         others = [pool.submit(blocks.bring, 7, 10, slowly) for _ in range(7)]
         gate.set()
-        rooms = {id(future.result(20).room) for future in [first, *others]}
+        rooms = {id(future.result(20).memory) for future in [first, *others]}
 
     assert (calls, len(rooms)) == ([7], 1)
 

@@ -37,7 +37,7 @@ from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.encryption.cipher import MODES as OURS
 from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.encryption.decryption import THREADS, open_encrypted, prove_key
-from lazyckpt.sources.encryption.frames import FrameTable, hop
+from lazyckpt.sources.encryption.frames import FrameTable, read_frame_headers
 from lazyckpt.sources.encryption.keys import Secret
 
 TINY = (1, 2, 15, 16, 17, 31, 32, 33, 100)
@@ -214,7 +214,7 @@ def test_a_file_that_ends_inside_a_block_is_refused(mode):
 
 DATA = pattern(120)
 THREE = encrypted(DATA, block=40)
-PINNED = hop(BytesSource(THREE), OURS["AES-GCM"])
+PINNED = read_frame_headers(BytesSource(THREE), OURS["AES-GCM"])
 IGNORED = range(CONTENT["AES-GCM"] + 16, CONTENT["AES-GCM"] + 20)  # the last 4 bytes of an iv
 
 

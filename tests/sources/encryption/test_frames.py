@@ -28,7 +28,7 @@ from tracing import TracingSource
 from lazyckpt.errors import CorruptFile, TruncatedFile
 from lazyckpt.sources.base import BaseSource, BytesSource
 from lazyckpt.sources.encryption.cipher import MODES as OURS
-from lazyckpt.sources.encryption.frames import FRAME_PLAINTEXT, Frame, FrameTable, hop
+from lazyckpt.sources.encryption.frames import FRAME_PLAINTEXT, Frame, FrameTable, read_frame_headers
 
 DATA = pattern(300)
 THREE = {mode: encrypted(DATA, mode, block=100) for mode in MODES}
@@ -36,7 +36,7 @@ THREE = {mode: encrypted(DATA, mode, block=100) for mode in MODES}
 
 def hopped(file, mode):
     """The frames of a file."""
-    table = hop(BytesSource(file, "net.ckpt"), OURS[mode])
+    table = read_frame_headers(BytesSource(file, "net.ckpt"), OURS[mode])
     return [table[number] for number in range(len(table))]
 
 
@@ -58,7 +58,7 @@ def test_every_frame_is_found(mode):
 def test_only_headers_are_read(mode):
     """Hopping reads 48 bytes a frame, 32 for CBC, and not a byte of a ciphertext."""
     source = TracingSource(THREE[mode])
-    table = hop(source, OURS[mode])
+    table = read_frame_headers(source, OURS[mode])
     starts = [table[number].offset - HEADER[mode] for number in range(3)]
 
     assert source.reads == [(start, HEADER[mode]) for start in starts]
@@ -67,7 +67,7 @@ def test_only_headers_are_read(mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_an_empty_file_has_no_frames(mode):
     """MindSpore saves nothing as nothing: no frames, no plaintext."""
-    table = hop(BytesSource(b""), OURS[mode])
+    table = read_frame_headers(BytesSource(b""), OURS[mode])
 
     assert (len(table), table.size) == (0, 0)
 
@@ -75,7 +75,7 @@ def test_an_empty_file_has_no_frames(mode):
 def refusal(file, mode):
     """What is said of a file that is refused."""
     with pytest.raises(CorruptFile) as caught:
-        hop(BytesSource(file, "net.ckpt"), OURS[mode])
+        read_frame_headers(BytesSource(file, "net.ckpt"), OURS[mode])
     return str(caught.value)
 
 
@@ -138,7 +138,7 @@ class _Claimed(BaseSource):
 def test_a_block_is_as_long_as_mindspore_reads_it(mode, longest):
     """block_len up to 64 MiB + 50 is accepted, as by MindSpore's reader; of CBC that is 64 MiB and its padding."""
     head = framed(b"", mode, cipher_len=longest, block_len=longest + 24)
-    table = hop(_Claimed(head, len(head) + longest), OURS[mode])
+    table = read_frame_headers(_Claimed(head, len(head) + longest), OURS[mode])
 
     assert table.size == longest >= FRAME_PLAINTEXT
     assert "impossible" in refusal(framed(b"", mode, cipher_len=2**26 + 27, block_len=2**26 + 51), mode)
@@ -164,7 +164,7 @@ def test_a_file_cut_inside_a_frame_is_told_as_cut(mode):
             place, words = content, f"it has {whole:,} bytes, the file ends after {length - content:,}"
         expected = f"net.ckpt: the file is cut in encrypted block {number}: {words} (at byte {place:,})"
         with pytest.raises(TruncatedFile) as caught:
-            hop(BytesSource(file[:length], "net.ckpt"), OURS[mode])
+            read_frame_headers(BytesSource(file[:length], "net.ckpt"), OURS[mode])
         if str(caught.value) != expected:
             wrong.append((length, str(caught.value), expected))
 
@@ -193,14 +193,14 @@ def test_a_clear_trailer_is_passed_over(mode):
 def test_nothing_else_is_a_trailer(mode, end):
     """One byte more or less, or another word, and the file is refused."""
     with pytest.raises(CorruptFile, match="encrypted block 3"):
-        hop(BytesSource(THREE[mode] + end), OURS[mode])
+        read_frame_headers(BytesSource(THREE[mode] + end), OURS[mode])
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_trailer_alone_is_no_encrypted_file(mode):
     """A trailer follows frames; a file that begins with one is refused."""
     with pytest.raises(TruncatedFile):
-        hop(BytesSource(CLEAR_TRAILER), OURS[mode])
+        read_frame_headers(BytesSource(CLEAR_TRAILER), OURS[mode])
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -228,7 +228,7 @@ ROWS = st.lists(st.tuples(st.integers(1, 50), st.integers(0, 15)), max_size=20)
 def table_of(lengths, padding=()):
     """The table of GCM frames with these numbers of bytes, and that of CBC frames which are padded by so many."""
     file = b"".join(frame(bytes(length), "AES-GCM", iv=iv_of(number)) for number, length in enumerate(lengths))
-    table = hop(BytesSource(file), OURS["AES-GCM"])
+    table = read_frame_headers(BytesSource(file), OURS["AES-GCM"])
     return table.with_lengths(np.array(lengths, np.int64) - np.array(padding, np.int64)) if padding else table
 
 

@@ -12,7 +12,7 @@ from encryption import encrypted
 
 import lazyckpt
 from lazyckpt.errors import ArgumentValueError, WrongKey
-from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, KeyReference, LateKey, Secret, key_from_text
+from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, DeferredKey, KeyReference, Secret, key_from_text
 
 KEY = b"SECRET-OF-16-BYT"
 PLAIN = checkpoint(LAYERS)
@@ -135,7 +135,7 @@ def test_a_late_key_is_looked_for_once_and_only_for_what_is_encrypted(tmp_path):
         asked.append((os.path.basename(file), mode))
         return Secret(KEY)
 
-    key = LateKey(find)
+    key = DeferredKey(find)
     for name, data in (
         ("plain", PLAIN),
         ("one", encrypted(PLAIN, "AES-CBC", KEY)),
@@ -152,4 +152,4 @@ def test_a_late_key_that_insists_is_told_that_a_file_is_plain(tmp_path):
     (tmp_path / "net.ckpt").write_bytes(PLAIN)
 
     with pytest.raises(WrongKey, match="not encrypted"):
-        lazyckpt.build_index(tmp_path / "net.ckpt", LateKey(lambda file, mode: 1 / 0, insists=True), OWN_MODE)
+        lazyckpt.build_index(tmp_path / "net.ckpt", DeferredKey(lambda file, mode: 1 / 0, insists=True), OWN_MODE)

@@ -19,7 +19,7 @@ from lazyckpt.sources.encryption.cipher import MODES as OURS
 from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.encryption.decryption import THREADS, open_encrypted
 from lazyckpt.sources.encryption.keys import Secret
-from lazyckpt.sources.encryption.sequential import GcmSweep, swept
+from lazyckpt.sources.encryption.sequential import GcmSweep, sequential_view
 
 BLOCK = 2**14
 DATA = pattern(20 * BLOCK + 5)
@@ -40,7 +40,7 @@ def seen(monkeypatch):
 def test_only_gcm_is_swept(mode):
     """There is nothing to authenticate in CBC: the source itself is read. Nor in a file without blocks."""
     source, empty = opened(encrypted(DATA, mode), mode), opened(b"")
-    with swept(source) as sweep, swept(empty) as nothing:
+    with sequential_view(source) as sweep, sequential_view(empty) as nothing:
         assert (sweep, nothing) == (source, empty)
 
 
@@ -49,7 +49,7 @@ def test_only_gcm_is_swept(mode):
 def test_reading_forward_gives_the_plaintext(block, step):
     """In steps that fall together with the blocks or not, within them and across their borders."""
     data = pattern(700)
-    with swept(opened(encrypted(data, block=block))) as sweep:
+    with sequential_view(opened(encrypted(data, block=block))) as sweep:
         found = b"".join(bytes(sweep.read(place, min(step, 700 - place))) for place in range(0, 700, step))
 
     assert found == data
@@ -57,13 +57,13 @@ def test_reading_forward_gives_the_plaintext(block, step):
 
 def test_a_range_outside_is_refused():
     """A sweep has the bounds of its source."""
-    with swept(opened(encrypted(DATA, block=BLOCK))) as sweep, pytest.raises(ChangedFile):
+    with sequential_view(opened(encrypted(DATA, block=BLOCK))) as sweep, pytest.raises(ChangedFile):
         sweep.read(len(DATA) - 1, 2)
 
 
 def test_what_was_read_is_read_only():
     """Buffers are used again, so nobody may write into them."""
-    with swept(opened(encrypted(DATA, block=BLOCK))) as sweep:
+    with sequential_view(opened(encrypted(DATA, block=BLOCK))) as sweep:
         assert [sweep.read(place, 9).readonly for place in (0, BLOCK - 4)] == [True, True]
 
 
@@ -80,7 +80,7 @@ READS = {
 def test_every_block_is_authenticated_once(reads, seen):
     """Whatever a reader that goes forward looks at, after the pass each block was decrypted exactly once."""
     source = opened(encrypted(DATA, block=BLOCK))
-    with swept(source) as sweep:
+    with sequential_view(source) as sweep:
         found = [bytes(sweep.read(place, 9)) for place in reads]
 
     assert found == [DATA[place : place + 9] for place in reads]
@@ -93,7 +93,7 @@ def test_the_end_may_be_looked_at_first(sizes, seen):
     data = pattern(sum(sizes))
     source = opened(encrypted(data, block=sizes))
     end = min(17, len(data))
-    with swept(source) as sweep:
+    with sequential_view(source) as sweep:
         found = [bytes(sweep.read(place, end)) for place in (len(data) - end, 0)]
 
     assert found == [data[-end:], data[:end]]
@@ -103,7 +103,7 @@ def test_the_end_may_be_looked_at_first(sizes, seen):
 def test_a_look_far_back_is_right(seen):
     """Blocks that were let go are decrypted again; the bytes are the same."""
     places = [15 * BLOCK, 0, 14 * BLOCK, 3 * BLOCK + 1, 16 * BLOCK, 15 * BLOCK, 2 * BLOCK - 4]
-    with swept(opened(encrypted(DATA, block=BLOCK))) as sweep:
+    with sequential_view(opened(encrypted(DATA, block=BLOCK))) as sweep:
         found = [bytes(sweep.read(place, 9)) for place in places]
 
     assert found == [DATA[place : place + 9] for place in places]
@@ -112,7 +112,7 @@ def test_a_look_far_back_is_right(seen):
 
 def test_a_look_back_over_one_border_costs_nothing(seen):
     """The block before the newest one is still at hand."""
-    with swept(opened(encrypted(DATA, block=BLOCK))) as sweep:
+    with sequential_view(opened(encrypted(DATA, block=BLOCK))) as sweep:
         for number in range(1, 20):
             sweep.read(number * BLOCK + 7, 5)
             sweep.read(number * BLOCK - 7, 5)
@@ -127,7 +127,7 @@ def test_damage_is_noticed_wherever_it_is(number):
     pieces[number] = flipped(pieces[number], -1)
     with (
         pytest.raises(DamagedBlock, match=rf"^net\.ckpt: encrypted block {number} of 21 does not authenticate"),
-        swept(opened(b"".join(pieces))) as sweep,
+        sequential_view(opened(b"".join(pieces))) as sweep,
     ):
         sweep.read(5, 3) if number else sweep.read(9 * BLOCK, 3)
 
@@ -139,7 +139,7 @@ def test_a_damaged_block_gives_no_byte():
     seen = bytearray()
 
     def walk():
-        with swept(opened(b"".join(pieces))) as sweep:
+        with sequential_view(opened(b"".join(pieces))) as sweep:
             for place in range(0, 4 * BLOCK, 1000):
                 seen.extend(sweep.read(place, 1000))
 
@@ -153,7 +153,7 @@ def test_a_wrong_key_is_told_as_such(seen):
     """If no block at all authenticates it is the key; only a few were tried for that."""
     with (
         pytest.raises(WrongKey, match=r"^net\.ckpt: the key does not fit"),
-        swept(opened(encrypted(DATA, block=BLOCK), key=bytes(16))),
+        sequential_view(opened(encrypted(DATA, block=BLOCK), key=bytes(16))),
     ):
         pass
 
@@ -162,16 +162,16 @@ def test_a_wrong_key_is_told_as_such(seen):
 
 def test_a_fault_of_the_reader_passes_through():
     """What the reader raises is what comes out."""
-    with pytest.raises(CorruptFile, match="mine"), swept(opened(encrypted(DATA, block=BLOCK))):
+    with pytest.raises(CorruptFile, match="mine"), sequential_view(opened(encrypted(DATA, block=BLOCK))):
         raise CorruptFile("mine")
 
 
 def test_buffers_are_used_again(monkeypatch):
     """A pass over many blocks asks for no more memory than one over a few: fresh memory costs more than AES."""
     asked = []
-    real = sweep_module.room
-    monkeypatch.setattr(sweep_module, "room", lambda size: asked.append(size) or real(size))
-    with swept(opened(encrypted(pattern(200 * BLOCK), block=BLOCK))) as sweep:
+    real = sweep_module.allocate
+    monkeypatch.setattr(sweep_module, "allocate", lambda size: asked.append(size) or real(size))
+    with sequential_view(opened(encrypted(pattern(200 * BLOCK), block=BLOCK))) as sweep:
         for place in range(0, 200 * BLOCK, BLOCK // 2):
             sweep.read(place, 100)
 
@@ -183,7 +183,7 @@ def test_a_pass_takes_the_memory_of_a_few_blocks():
     file = encrypted(pattern(64 * BLOCK), block=BLOCK)
     source = opened(file)
     tracemalloc.start()
-    with swept(source) as sweep:
+    with sequential_view(source) as sweep:
         for place in range(0, 64 * BLOCK, BLOCK // 2):
             sweep.read(place, 100)
     peak = tracemalloc.get_traced_memory()[1]
@@ -208,12 +208,12 @@ ENTRIES = list(scan(BytesSource(ROW), "ckpt"))
 @given(block=st.integers(20, 3000), window=st.integers(1, 400))
 def test_what_a_walk_finds_does_not_depend_on_blocks_and_windows(block, window):
     """Values in slices make the walk look back; buffers are used again; the entries are those of the plain file."""
-    with swept(opened(encrypted(ROW, block=block))) as sweep:
+    with sequential_view(opened(encrypted(ROW, block=block))) as sweep:
         sweep.window = window
         assert list(scan(sweep, "ckpt")) == ENTRIES
 
 
 def test_a_sweep_is_told_from_its_source():
     """Of a GCM file a sweep is read, which is no source for anything but the pass."""
-    with swept(opened(encrypted(DATA))) as sweep:
+    with sequential_view(opened(encrypted(DATA))) as sweep:
         assert isinstance(sweep, GcmSweep)

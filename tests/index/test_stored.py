@@ -14,7 +14,8 @@ from forking import ended, forked
 import lazyckpt
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
 from lazyckpt.explore.index_status import sidecars_of
-from lazyckpt.index import locations, mending
+from lazyckpt.index import locations, stored
+from lazyckpt.index.name_groups import tally
 
 VALUES = {f"layer{number}.weight": counting((2, 2)) + number for number in range(3000)}
 FILE = checkpoint(VALUES)
@@ -25,8 +26,8 @@ LOOKS = {
     "all names": lambda index: list(index) == list(VALUES),
     "all entries": lambda index: [entry.name for entry in index.entries()] == list(VALUES),
     "names by their beginning": lambda index: [name for name, _ in index.with_prefix("layer1234.")] == [SOME],
-    "what is irregular": lambda index: index.irregular() == [],
-    "kinds": lambda index: sum(group.amount for group in index.tally()) == len(VALUES),
+    "what is irregular": lambda index: index._irregular() == [],
+    "kinds": lambda index: sum(group.amount for group in tally(index)) == len(VALUES),
 }
 
 
@@ -196,7 +197,7 @@ def test_a_child_forked_while_another_thread_builds_does_not_wait(damaged):
     def read():
         assert list(damaged) == list(VALUES)
 
-    with mending._turn:
+    with stored._lock:
         child = forked(read)
 
     assert ended(child) == 0

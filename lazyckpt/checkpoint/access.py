@@ -1,0 +1,131 @@
+"""`CheckpointAccess`: the door for the package's own modules, so that `Checkpoint` shows only what users use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lazyckpt.checkpoint.overlay import Overlay
+from lazyckpt.checkpoint.stored_values import StoredValues, Value
+from lazyckpt.index.record_runs import tensor_runs
+from lazyckpt.model.entry import Entry
+from lazyckpt.model.tensor_runs import TensorRun
+from lazyckpt.reading.reader import Reader
+
+if TYPE_CHECKING:
+    from lazyckpt.writing.items import Item
+
+
+class CheckpointAccess:
+    """What the package's own modules need of a checkpoint and users do not. Made by `Checkpoint._access`.
+
+    It knows which values are in memory and which must be read, and reads none itself.
+
+    Attributes:
+        stored: the values of the file.
+        overlay: the edits in memory.
+    """
+
+    __slots__ = ("overlay", "stored")
+
+    def __init__(self, stored: StoredValues, overlay: Overlay[str, Value]) -> None:
+        self.stored = stored
+        self.overlay = overlay
+
+    @property
+    def reader(self) -> Reader:
+        """Reads the values of the file. Opens and reads nothing by itself."""
+        return self.stored.reader
+
+    @property
+    def is_addressable(self) -> bool:
+        """Whether reading one value never costs work that reading its neighbour would share."""
+        return self.reader.is_addressable
+
+    @property
+    def is_unedited(self) -> bool:
+        """Whether it shows the file as it is: every name, and no value that was set, here or in a view."""
+        return self.stored.is_whole and not self.overlay.has_edits
+
+    def position(self, name: str) -> int | None:
+        """The ordinal of a name in the file's index; None if the file lacks it, or if it was taken out of the mapping.
+
+        Cost: an index look-up.
+        """
+        return None if name in self.overlay.removed else self.stored.position(name)
+
+    def value_or_entry(self, name: str) -> Value | Entry:
+        """The value of a name if it was set or read already, else its entry.
+
+        Raises:
+            KeyError: the name does not exist.
+
+        Cost: two index look-ups.
+        """
+        if name in self.overlay.added:
+            return self.overlay.added[name]
+        if name in self.overlay.removed:
+            raise KeyError(name)
+        return self._value_or_entry(name, self.stored.entry(name))
+
+    def iter_entries(self) -> Iterator[tuple[str, Value | Entry]]:
+        """Every name, in order, with what `value_or_entry` gives. Cost: for a whole file a walk over its records."""
+        return self.overlay.merge(self.stored.iter_entries(), self._value_or_entry)
+
+    def iter_edited(self) -> Iterator[tuple[str, Value | Entry]]:
+        """As `iter_entries`, but strings and maps that were merely read count as unedited: they come as entries."""
+        edited = self.edited()
+        return self.overlay.merge(self.stored.iter_entries(), edited.get)
+
+    def iter_runs(self) -> Iterator[tuple[str, Value | Entry | TensorRun]]:
+        """As `iter_entries`, but small neighbours in an unedited addressable file come as runs (with an empty name)."""
+        if not (self.is_unedited and self.is_addressable):
+            yield from self.iter_entries()
+            return
+        self.stored.check_open()
+        for found in tensor_runs(self.stored.index):
+            if isinstance(found, Entry):
+                yield found.name, self._value_or_entry(found.name, found)
+            else:
+                yield "", found
+
+    def edited(self) -> dict[str, Value]:
+        """The values that differ from the file's: assigned ones, and parameters that `set_data` was called on."""
+        replaced = self.stored.replaced_parameters()
+        return {name: value for name, value in replaced.items() if self.position(name) is not None} | self.assigned()
+
+    def assigned(self) -> dict[str, Value]:
+        """The values that were assigned to names of this mapping."""
+        return self.overlay.edits()
+
+    def item(self, name: str, new_name: str) -> Item:
+        """A value as the writers take it: name, type, shape, and a way to its bytes, which is used when they are due.
+
+        Args:
+            name: the value's.
+            new_name: the name in the new file.
+
+        Raises:
+            KeyError: the name does not exist.
+        """
+        from lazyckpt.writing.adapters import item_of, stored
+
+        found = self.value_or_entry(name)
+        return stored(new_name, found, self.reader) if isinstance(found, Entry) else item_of(new_name, found)
+
+    def drop_pages(self, start: int = 0, stop: int | None = None) -> None:
+        """Let a mapped file's pages leave this process's memory; arrays that were handed out stay valid.
+
+        Args:
+            start: the first byte of the file that will not be needed soon.
+            stop: the end of these bytes; None for the end of the file.
+        """
+        source = self.stored.source
+        source.drop_pages(start, (source.size if stop is None else stop) - start)
+
+    def _value_or_entry(self, name: str, entry: Entry) -> Value | Entry:
+        """The same for a name of the file that is seen."""
+        if name in self.overlay.replaced:
+            return self.overlay.replaced[name]
+        value = self.stored.in_memory(name)
+        return entry if value is None else value

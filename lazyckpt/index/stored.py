@@ -1,0 +1,213 @@
+"""`StoredIndex`: the index of one file, in a sidecar or in memory, and its repair.
+
+Opening a sidecar reads a few of its pages, so damage in any other page shows when that page is read. The index is then
+built again in place, from the file, which repairs it for every process, and the call that met the damage goes on in the
+new index. This happens at most once, and only if the new index says the same of the file as the old one did: another
+version of the file has other values, and digests can only be taken of the file as it was. Otherwise the damage is
+raised, and the next open finds the new index.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Final, TypeVar
+
+from lazyckpt.errors import LazyCkptError, StaleIndex
+from lazyckpt.index import Index
+from lazyckpt.index.footer import Meta
+from lazyckpt.index.records import BadRecord, decode, name_of
+from lazyckpt.index.sidecar import Sidecar
+from lazyckpt.index.store import Store
+from lazyckpt.model.entry import Entry, Fingerprint
+from lazyckpt.model.tensor_runs import TensorRun
+from lazyckpt.runtime import log
+
+_T = TypeVar("_T")
+_BATCH: Final = 4096  # records fetched at once while iterating
+_NO_SALT: Final = bytes(16)
+
+
+class StoredIndex(Index):
+    """An index over a store. Safe for many threads, and across fork.
+
+    A sidecar that proves damaged is built again, once, by the call that meets the damage; that call then costs what
+    building the index costs.
+    """
+
+    def __init__(self, store: Store, rebuild: Callable[[Sidecar], StoredIndex] | None = None) -> None:
+        """Read a store.
+
+        Args:
+            store: an open one.
+            rebuild: builds a damaged sidecar again; called once at most. None for a store that cannot be repaired.
+        """
+        self._store = store
+        self._rebuild = rebuild
+        self._closed = False
+
+    @property
+    def path(self) -> str | None:
+        """See `Index.path`."""
+        return self._store.path
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """See `Index.fingerprint`."""
+        return self._store.meta.fingerprint
+
+    @property
+    def has_digests(self) -> bool:
+        """See `Index.has_digests`."""
+        return self._store.meta.digests
+
+    def __len__(self) -> int:
+        return self._store.meta.parameters
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(self._batches(self._names))
+
+    def __repr__(self) -> str:
+        return f"<Index of {len(self):,} parameters in {self.path or 'memory'}>"
+
+    def entries(self) -> Iterator[Entry]:
+        """See `Index.entries`."""
+        for record in chain.from_iterable(self._record_batches()):
+            try:
+                yield decode(record)
+            except BadRecord as error:
+                raise self._damaged(str(error)) from error
+
+    def position(self, name: str) -> int | None:
+        """See `Index.position`."""
+        store = self._store
+        try:
+            return store.position(name)
+        except StaleIndex as error:
+            return self._repaired(store, error).position(name)
+
+    def at(self, position: int, name: str | None = None) -> Entry:
+        """See `Index.at`."""
+        try:
+            entry = decode(self._record(position))
+        except BadRecord as error:
+            raise self._damaged(str(error)) from error
+        if name is not None and entry.name != name:
+            raise self._damaged("a name leads to the record of another")
+        return entry
+
+    def with_prefix(self, prefix: str) -> list[tuple[str, int]]:
+        """See `Index.with_prefix`."""
+        found = []
+        for position in self._ask(lambda store: store.with_prefix(prefix)):
+            try:
+                name = name_of(self._record(position))
+            except BadRecord as error:
+                raise self._damaged(str(error)) from error
+            if name.startswith(prefix):  # long prefixes are looked up by their first bytes only
+                found.append((name, position))
+        return found
+
+    def close(self) -> None:
+        """See `Index.close`."""
+        self._closed = True
+        self._rebuild = None  # it holds the file's key
+        self._store.close()
+
+    def _record_batches(self) -> Iterator[list[bytes]]:
+        return self._batches(lambda first, count: self._ask(lambda store: store.records(first, count)))
+
+    def _tensor_runs(self) -> Iterator[TensorRun | Entry]:
+        from lazyckpt.index.record_runs import runs_in
+
+        try:
+            yield from runs_in(self._record_batches())
+        except BadRecord as error:
+            raise self._damaged(str(error)) from error
+
+    def _irregular(self) -> list[Entry]:
+        if not self._store.meta.irregular:
+            return []
+        return [self.at(position) for position in self._ask(lambda store: store.irregular())]
+
+    def _names(self, first: int, count: int) -> list[str]:
+        try:
+            return self._ask(lambda store: store.names(first, count))
+        except BadRecord as error:
+            raise self._damaged(str(error)) from error
+
+    def _batches(self, fetch: Callable[[int, int], list[_T]]) -> Iterator[list[_T]]:
+        """What `fetch` gives for a first ordinal and a count, over all ordinals."""
+        done, claimed = 0, len(self)
+        while done < claimed:
+            batch = fetch(done, _BATCH)
+            if not batch:
+                raise self._damaged(f"it holds {done:,} records and claims {claimed:,}")
+            yield batch
+            done += len(batch)
+
+    def _record(self, position: int) -> bytes:
+        store = self._store
+        try:
+            return store.record(position)
+        except StaleIndex as error:
+            return self._repaired(store, error).record(position)
+
+    def _ask(self, question: Callable[[Store], _T]) -> _T:
+        """What a store answers; `position` and `_record` do the same without the call, because look-ups are short."""
+        store = self._store
+        try:
+            return question(store)
+        except StaleIndex as error:
+            return question(self._repaired(store, error))
+
+    def _repaired(self, damaged: Store, error: StaleIndex) -> Store:
+        """The store that takes the place of a damaged one.
+
+        Raises:
+            StaleIndex: there is none that says the same of the file.
+        """
+        with _lock:
+            if self._store is not damaged:  # another thread was here before
+                return self._store
+            if self._rebuild is None or not isinstance(damaged, Sidecar):
+                raise error
+            rebuild, self._rebuild = self._rebuild, None
+            log.info("the index %s is built again: %s", damaged.path, error.what)
+            try:
+                new = rebuild(damaged)._store
+            except (LazyCkptError, OSError) as why:
+                raise error from why
+            if _without_salt(new.meta) != _without_salt(damaged.meta):
+                new.close()
+                raise StaleIndex(
+                    f"the index was damaged ({error.what}); it was built again and is another now, because the file"
+                    " changed or the old one had digests: open the checkpoint again",
+                    file=damaged.path,
+                )
+            self._store = new
+        damaged.close()
+        if self._closed:  # `close` came while the lock was held
+            new.close()
+        return new
+
+    def _damaged(self, why: str) -> StaleIndex:
+        return StaleIndex(f"the index is damaged ({why}); rebuild it (lazyckpt index --force)", file=self.path)
+
+
+def _without_salt(meta: Meta) -> Meta:
+    """The part of an index's metadata that depends on the file alone, not on the sealing."""
+    return meta._replace(salt=_NO_SALT, check=_NO_SALT)
+
+
+def _new_lock() -> None:
+    """A free lock for a forked child: a thread that the fork left behind may hold the parent's."""
+    global _lock
+    _lock = threading.Lock()
+
+
+_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)

@@ -1,0 +1,149 @@
+"""`Overlay`: it behaves as the dict that its base is a copy of, and never changes its base."""
+
+from __future__ import annotations
+
+import copy
+import doctest
+import pickle
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from lazyckpt.checkpoint import overlay
+from lazyckpt.checkpoint.overlay import Overlay
+
+KEYS = st.sampled_from("abcdef")
+BASES = st.dictionaries(KEYS, st.integers())
+
+
+class OverlayMachine(RuleBasedStateMachine):
+    """An overlay beside a dict that starts with the same items."""
+
+    @initialize(base=BASES)
+    def start(self, base):
+        """Put nothing over a base."""
+        self.base = base
+        self.untouched = list(base.items())
+        self.model = dict(base)
+        self.overlay = Overlay(base)
+
+    @rule(key=KEYS, value=st.integers())
+    def assign(self, key, value):
+        """Set a value."""
+        self.model[key] = self.overlay[key] = value
+
+    @rule(key=KEYS)
+    def delete(self, key):
+        """Delete a key, or fail to in the same way."""
+        if key in self.model:
+            del self.model[key], self.overlay[key]
+        else:
+            with pytest.raises(KeyError, match=key):
+                del self.overlay[key]
+
+    @rule()
+    def pop_last(self):
+        """Take the last item, or fail to."""
+        if self.model:
+            assert self.overlay.popitem() == self.model.popitem()
+        else:
+            with pytest.raises(KeyError):
+                self.overlay.popitem()
+
+    @rule()
+    def clear(self):
+        """Take everything out."""
+        self.model.clear()
+        self.overlay.clear()
+
+    @rule(key=KEYS, value=st.integers())
+    def go_on_with_a_copy(self, key, value):
+        """Edits of the old one are not seen in the copy."""
+        old = self.overlay
+        self.overlay = old.copy_over(self.base)
+        old[key] = value
+
+    @rule(keep=st.sets(KEYS))
+    def narrow(self, keep):
+        """Go on with some of the keys, over a smaller base."""
+        self.base = {key: value for key, value in self.base.items() if key in keep}
+        self.untouched = list(self.base.items())
+        self.overlay = self.overlay.narrow(self.base, keep.__contains__)
+        self.model = {key: value for key, value in self.model.items() if key in keep}
+
+    @rule()
+    def pickle(self):
+        """Go on with what came out of a pickle, together with its base."""
+        self.base, self.overlay = pickle.loads(pickle.dumps((self.base, self.overlay)))
+        assert self.overlay.base is self.base
+
+    @invariant()
+    def it_is_the_dict(self):
+        """In order, length, membership and each item, by any way."""
+        items = list(self.model.items())
+
+        assert list(self.overlay.items()) == items
+        assert list(self.overlay.merge(self.base.items(), lambda _, value: value)) == items
+        assert list(reversed(self.overlay)) == list(reversed(self.model))
+        assert len(self.overlay) == len(self.model)
+        assert {key for key in "abcdefg" if key in self.overlay} == set(self.model)
+        assert [self.overlay.get(key) for key in "abcdefg"] == [self.model.get(key) for key in "abcdefg"]
+
+    @invariant()
+    def the_base_is_untouched(self):
+        """Whatever was edited."""
+        assert list(self.base.items()) == self.untouched
+
+
+TestOverlay = OverlayMachine.TestCase
+
+
+def test_what_is_replaced_or_removed_is_not_read():
+    """A walk over the base asks for the values of the other keys alone."""
+    read = []
+    edited = Overlay({"a": 1, "b": 2, "c": 3})
+    edited["a"] = 10
+    del edited["b"]
+
+    assert list(edited.merge(edited.base.items(), lambda key, value: read.append(key) or -value)) == [
+        ("a", 10),
+        ("c", -3),
+    ]
+    assert read == ["c"]
+
+
+def test_edits_are_what_was_assigned_and_is_still_there():
+    """Replaced values first; what was only removed is none."""
+    edited = Overlay({"a": 1, "b": 2})
+    before = edited.has_edits
+    edited["c"], edited["b"], edited["d"] = 3, 4, 5
+    del edited["a"], edited["d"]
+
+    assert edited.edits() == {"b": 4, "c": 3}
+    assert (before, edited.has_edits) == (False, True)
+
+
+def test_a_key_that_was_removed_and_set_again_comes_last():
+    """As in a dict; one that was replaced keeps its place."""
+    edited = Overlay({"a": 1, "b": 2, "c": 3})
+    edited["b"] = 20
+    edited["a"] = edited.pop("a")
+
+    assert list(edited.items()) == [("b", 20), ("c", 3), ("a", 1)]
+
+
+def test_a_deep_copy_has_values_of_its_own():
+    """Also of the base, as `copy.deepcopy` means it."""
+    edited = Overlay({"a": [1]})
+    edited["b"] = [2]
+    other = copy.deepcopy(edited)
+    other["a"].append(0)
+    other["b"].append(0)
+
+    assert dict(edited) == {"a": [1], "b": [2]}
+
+
+def test_its_example_is_true():
+    """The docstring's."""
+    assert doctest.testmod(overlay).failed == 0
