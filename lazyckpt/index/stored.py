@@ -76,9 +76,10 @@ class StoredIndex(Index):
         """See `Index.entries`."""
         for record in chain.from_iterable(self._record_batches()):
             try:
-                yield decode(record)
+                entry = decode(record)
             except BadRecord as error:
                 raise self._damaged(str(error)) from error
+            yield entry  # not in the `try`: at the interpreter's end a generator is closed when `BadRecord` is gone
 
     def position(self, name: str) -> int | None:
         """See `Index.position`."""

@@ -114,7 +114,7 @@ def test_pages_are_dropped_up_to_the_end_of_the_file():
     """Unless an end is given; what was handed out stays valid."""
     dropped = []
     source = BytesSource(DATA)
-    source.release = lambda *extent: dropped.append(extent)
+    source.drop_pages = lambda *extent: dropped.append(extent)
     access = opened_over(source)._access
     access.drop_pages()
     access.drop_pages(10, 30)
