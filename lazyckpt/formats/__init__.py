@@ -1,8 +1,8 @@
-"""The file formats: how to find the parameters of a source, and how to check an index against it.
+"""File formats: find the parameters in a file, and verify index entries against it.
 
-`FORMATS` is the only list of them. A format offers `scan(source)`, which yields entries without reading payloads, and
-`verify_header(source, entry)`, which proves one entry against the bytes as they are now. The module of a format is
-imported when the first file of that format is opened.
+`FORMATS` is the table of formats. A format offers `scan(source)`, which yields entries without reading payloads, and
+`verify_header(source, entry)`, which verifies one entry against the current bytes of the file. The module of a format
+is imported when the first file of that format is opened.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from lazyckpt.sources.base import Source
 
 
 class Format(NamedTuple):
-    """What a file format offers.
+    """The operations of a file format.
 
     Attributes:
         name: `ckpt` or `safetensors`.
-        find: yields what there is, reading headers only, the common case in its cheapest form.
-        confirm: raises `StaleIndex` unless the file has this entry where the entry says.
-        header_extents: the bytes that `verify_header` looks at.
-        confirm_in: `verify_header`, on those bytes alone.
-        stand_alike: proves many at once, all of whose bytes (which begin at an offset) are at hand; False leaves them
-            to `verify_header_in`. None where headers stand apart.
-        metadata: what the file says of itself.
-        checksums: the checksum that the file tells (None if it tells none), and the one that its bytes give.
-        in_file_order: whether `find` comes by parameters in the order of their bytes.
+        find: yields the parameters, reading headers only; most of them as the cheaper `Plain`.
+        verify_header: raises `StaleIndex` unless the file has the entry's header at the entry's offset.
+        header_extents: the ranges that `verify_header` reads.
+        verify_header_in: `verify_header` on bytes that have been read.
+        matches_uniform: verifies a group of small tensors in bytes that have been read; False means "use
+            `verify_header_in`". None for formats that store headers apart from contents.
+        metadata: the metadata stored in the file.
+        checksums: the checksum stored in the file (None if there is none), and the checksum of its bytes.
+        in_file_order: whether `find` yields parameters in the order of their offsets.
     """
 
     name: str
@@ -71,7 +71,7 @@ FORMATS: Final[Mapping[str, Format]] = _Formats()
 
 
 def format_of(source: Source) -> str:
-    """The format that a source is in: as its first bytes tell, or if they tell nothing, its name; else `ckpt`."""
+    """The format of a source: by its first bytes, else by its name, else `ckpt`."""
     head = bytes(source.read(0, min(HEAD, source.size)))
     named = source.name.endswith("safetensors") and not is_ckpt(head)
     return "safetensors" if is_safetensors(head) or named else "ckpt"
@@ -83,10 +83,10 @@ def scan(source: Source, name: str) -> Iterator[Entry]:
 
 
 def find(source: Source, name: str) -> Iterator[Plain | Entry]:
-    """Yield what there is in a source in the format called `name`, or tell what it is instead.
+    """Yield the parameters of a source in a format. If it has another one, the error names it.
 
     Raises:
-        WrongFormat: the bytes are of another, recognised format.
+        WrongFormat: the bytes have another format that is recognised.
         CorruptFile: the bytes break the format's rules.
     """
     try:

@@ -1,19 +1,20 @@
-"""MindSpore's `.ckpt`: find every parameter in a protobuf stream without looking at a payload.
+"""MindSpore's `.ckpt` format: find the parameters in a protobuf stream, without payloads.
 
-Strategy: a file is a row of Values (see `proto/checkpoint.proto`), each a tag and a tensor or a map:
+Strategy: a file is a sequence of Values (see `proto/checkpoint.proto`), each a tag and a tensor or a map:
 
     0A len                            Checkpoint.value
        0A len tag
        12 len                         Value.tensor      (1A len ( 0A len TensorProto )* for a map)
           08 dim ...  12 len type  1A len content
 
-`scan` walks them once, hops over contents, joins adjacent Values of one tag (a value over 512 MiB is written in
-slices) and proves each claim (`shape x itemsize == length`) before it yields an Entry. A Value exactly as MindSpore
-writes it is recognised at once (`canonical`); anything else that protobuf allows goes
-through the general walk, with the same result. A parameter whose header is sound and whose claims are impossible comes
-out as a *refused* entry, so that the others still load; bytes that are no checkpoint raise `CorruptFile`.
+`scan` walks them once, skips the contents, joins adjacent Values of one tag (MindSpore writes a value over 512 MiB in
+slices) and checks every claim (`shape x itemsize == length`) before it yields an Entry. A Value in exactly the form
+that MindSpore writes takes the fast path (`ckpt_fast_path`). Any other encoding that protobuf allows takes the general
+walk, with the same result. A well-formed header with impossible claims becomes a *refused* entry, so that the other
+parameters still load. Bytes that are not a checkpoint raise `CorruptFile`.
 
-Duplicates are yielded as they come: whoever keeps entries by name gives the first one's place to the last one's value.
+Duplicates are yielded as they come. MindSpore's rule, which the index follows: the last value wins and takes the first
+one's position.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _MAP_TENSOR: Final = 0x0A
 
 
 class Trailer(NamedTuple):
-    """The optional end of a file saved with `crc_check=True`."""
+    """The end of the protobuf stream, and the crc32 after it (with `crc_check=True` only)."""
 
     body: int
     crc: int | None
@@ -64,7 +65,7 @@ class _Value(NamedTuple):
 
 
 def trailer(source: Source) -> Trailer:
-    """Where the protobuf stream ends, and the crc that follows it (None without a trailer).
+    """Find the end of the protobuf stream, and the crc32 after it (None without a trailer).
 
     Cost: reads 17 bytes.
     """
@@ -81,29 +82,29 @@ def scan(source: Source) -> Iterator[Entry]:
     Cost: reads headers only; O(parameters) time, O(1) memory.
 
     Raises:
-        CorruptFile: the bytes are not a checkpoint. What was yielded before stands before the damage.
+        CorruptFile: the bytes are not a checkpoint. Entries yielded before the error precede the damage.
     """
     return map(entry_of, find(source))
 
 
 def find(source: Source) -> Iterator[Plain | Entry]:
-    """As `scan`, with tensors in one piece in their cheapest form: for building an index of a million."""
+    """`scan` for the index builder: tensors with one extent come as the cheaper `Plain`."""
     return _Scanner().found(as_buffer(source), 0, trailer(source).body)
 
 
 def metadata(source: Source) -> Mapping[str, str]:  # noqa: ARG001 (there is nothing to read)
-    """A `.ckpt` says nothing of itself."""
+    """Empty: a `.ckpt` has no metadata."""
     return {}
 
 
 def checksums(source: Source) -> tuple[int | None, int]:
-    """The crc32 that the trailer tells (None without a trailer), and the one that the bytes give.
+    """The crc32 stored in the trailer (None without a trailer), and the crc32 of the bytes.
 
-    Map parameters are not part of MindSpore's sum.
+    MindSpore leaves map parameters out of the checksum.
 
     Cost: reads the whole file, 1 MiB at a time.
     """
-    body, told = trailer(source)
+    body, stored = trailer(source)
     crc = position = 0
     for entry in [*(entry for entry in scan(source) if entry.kind == MAP), None]:
         stop = body if entry is None else entry.start
@@ -112,14 +113,14 @@ def checksums(source: Source) -> tuple[int | None, int]:
             crc = zlib.crc32(piece, crc)
             position += len(piece)
         position = stop if entry is None else entry.stop
-    return told, crc
+    return stored, crc
 
 
 def verify_header(source: Source, entry: Entry) -> None:
-    """Make sure that the file, as it is now, has this entry where the entry says.
+    """Verify that the file has the entry's header at the entry's offset.
 
-    The header is parsed again and must give the very same entry, so no index, however old or forged, can lead to
-    bytes of another tensor.
+    The header is parsed again and must give an equal entry, so an old or forged index cannot lead to the bytes of
+    another tensor.
 
     Cost: reads the header again (about 60 bytes) and no payload.
 
@@ -132,7 +133,7 @@ def verify_header(source: Source, entry: Entry) -> None:
 
 
 def verify_header_in(buffer: Buffer, entry: Entry) -> None:
-    """`verify_header` on bytes in memory: `buffer` is indexed by offsets in the source, at the header's bytes only.
+    """`verify_header` on bytes that have been read. `buffer` is indexed by source offsets, in the header only.
 
     Raises:
         StaleIndex: the bytes there are not this entry's header.
@@ -152,7 +153,7 @@ def verify_header_in(buffer: Buffer, entry: Entry) -> None:
 
 
 def header_extents(entry: Entry) -> list[Extent]:
-    """The bytes of an entry that are not content: what `verify_header_in` looks at."""
+    """The ranges of an entry that are not content: those that `verify_header_in` reads."""
     gaps, position = [], entry.start
     for offset, length in sorted(entry.all_extents):
         gaps.append(Extent(position, offset - position))
@@ -162,20 +163,20 @@ def header_extents(entry: Entry) -> list[Extent]:
 
 
 def scan_range(source: Source, start: int, stop: int) -> Iterator[Entry]:
-    """`scan` for the Values that fill the bytes from `start` to `stop`."""
+    """`scan` for the Values between two offsets."""
     if not 0 <= start <= stop <= source.size:
         raise StaleIndex(f"bytes {start:,} to {stop:,} are not inside the file's {source.size:,}")
     return map(entry_of, _Scanner().found(as_buffer(source), start, stop))
 
 
 class _Scanner:
-    """One pass over a stream; remembers how far it came, for the sake of messages."""
+    """One pass over a stream; remembers the current tag for error messages."""
 
     def __init__(self) -> None:
         self.tag: str | None = None
 
     def found(self, buffer: Buffer, position: int, end: int) -> Iterator[Plain | Entry]:
-        """Join adjacent Values of one tag and prove what they claim."""
+        """Join adjacent Values of one tag and check their claims."""
         pending: Plain | _Value | None = None
         recognise = recogniser(buffer)
         count = 0
@@ -204,7 +205,7 @@ class _Scanner:
             whole = (
                 f"after {count + 1:,} whole parameters, the last {pending[0].decode()!r}"
                 if pending
-                else "nothing before it: it is no checkpoint, or damaged from its beginning on"
+                else "nothing before it: it is not a checkpoint, or is damaged from its beginning"
             )
             error.what = f"{error.what}; {whole}"
             error.parameter = self.tag
@@ -218,7 +219,7 @@ class _Scanner:
         return self.value(buffer, field.start, field.begin, field.end)
 
     def value(self, buffer: Buffer, start: int, begin: int, end: int) -> _Value:
-        """Read a Value, whatever its form."""
+        """Parse a Value in any encoding that protobuf allows."""
         self.tag = ""
         tag, is_map = "", True
         tensors: list[TensorHeader] = []
@@ -240,15 +241,15 @@ class _Scanner:
 
 
 class _Skipped(NamedTuple):
-    """An unknown field between Values."""
+    """An unknown field between Values: protobuf parsers ignore it."""
 
     stop: int
 
 
 def _join(buffer: Buffer, first: Plain | _Value, second: Plain | _Value) -> _Value | None:
-    """Two neighbours of one tag as one value, or None when they are of different kinds (then the second replaces).
+    """Join two adjacent Values of one tag. None if their kinds differ: then the second replaces the first.
 
-    The first one's list of pieces grows in place, so that a row of many slices takes time in proportion.
+    The list of pieces grows in place, so that n slices take O(n) time.
     """
     one, two = _opened(buffer, first), _opened(buffer, second)
     if one.is_map != two.is_map:
@@ -258,7 +259,7 @@ def _join(buffer: Buffer, first: Plain | _Value, second: Plain | _Value) -> _Val
 
 
 def _opened(buffer: Buffer, value: Plain | _Value) -> _Value:
-    """A Value that was recognised as written, in its general form."""
+    """A Value in its general form; parses a value that took the fast path again."""
     if isinstance(value, _Value):
         return value
     field = next(fields(buffer, value.start, value.stop))
@@ -266,7 +267,7 @@ def _opened(buffer: Buffer, value: Plain | _Value) -> _Value:
 
 
 def _entry(value: _Value) -> Entry:
-    """Prove a value's claims."""
+    """Check the claims of a value; a refused entry if they are impossible."""
     if value.is_map:
         return _map_entry(value)
     last = value.pieces[-1][0]
@@ -282,7 +283,7 @@ def _entry(value: _Value) -> Entry:
     fault = impossible(last.dims, dtype)
     if fault:
         return _refuse(value, fault)
-    # Older versions wrote a scalar's shape as [0].
+    # Old MindSpore versions wrote the shape of a scalar as [0].
     shape = () if last.dims == [0] else tuple(last.dims)
     expected = math.prod(shape) * dtype.itemsize
     as_float32 = dtype.name == "BFloat16" and stored == 2 * expected
@@ -293,7 +294,7 @@ def _entry(value: _Value) -> Entry:
 
 
 def _map_entry(value: _Value) -> Entry:
-    """Keys, values and status of a map; slices are joined along the first axis."""
+    """The entry of a map; the slices of its arrays are joined along the first axis."""
     counts = {len(piece) for piece in value.pieces}
     if len(counts) != 1:
         return _refuse(value, f"the slices of a map hold {sorted(counts)} arrays, each should hold as many")

@@ -1,10 +1,10 @@
-"""MindSpore's `.ckpt`, written: the bytes that stand around contents.
+"""Encode the headers of `.ckpt` Values: all bytes of a file that are not contents.
 
     0A len  0A len tag  12 len  ( 08 dim )*  12 len type  [7A len 00…]  1A len  content
 
-Strategy: pure functions from a value's name, type, shape and length to the bytes before its content, exactly as
-protobuf's own writer makes them. To bring a content to a multiple of some number of bytes, zeros are put before it in
-a field that the schema does not have (15), which every protobuf parser passes over, MindSpore's included.
+Strategy: pure functions from name, type, shape and length to the bytes before the content, identical to those of
+protobuf's own writer. To align a content, zeros are put before it in field 15, which the schema does not have: protobuf
+parsers must skip unknown fields, and MindSpore's does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 TRAILER_MARK: Final = b"crc_num"
 TRAILER: Final = 17  # bytes: the mark, and the crc32 as 10 big-endian ones
-SLICE: Final = 512 * 2**20  # bytes of content above which a value is written as several
+SLICE: Final = 512 * 2**20  # MindSpore writes a larger content as several Values of this size
 _VALUE: Final = b"\x0a"
 _TAG: Final = b"\x0a"
 _TENSOR: Final = b"\x12"
@@ -25,12 +25,12 @@ _DIM: Final = b"\x08"
 _TYPE: Final = b"\x12"
 _CONTENT: Final = b"\x1a"
 _PAD: Final = b"\x7a"
-# An unknown field of no content. Put after a stream that by chance ends in what looks like a trailer.
+# An empty unknown field, appended to a stream whose last bytes happen to look like a trailer.
 NOT_A_TRAILER: Final = b"\x7a\x00"
 
 
 class Described(NamedTuple):
-    """An array that is to be written: what its header says."""
+    """The facts of an array that its header states."""
 
     type: str
     shape: Sequence[int]
@@ -38,7 +38,7 @@ class Described(NamedTuple):
 
 
 def varint(number: int) -> bytes:
-    """A number in base 128, the lowest 7 bits first."""
+    """Encode a number as a varint: base 128, lowest 7 bits first."""
     if number < 0x80:
         return _SMALL[number]
     digits = bytearray()
@@ -53,13 +53,13 @@ _SMALL: Final = tuple(bytes((number,)) for number in range(0x80))
 
 
 def tensor_header(tag: bytes, value: Described, position: int = 0, align: int = 1) -> bytes:
-    """All that stands before the content of a Value that begins at `position`.
+    """The bytes before the content of a Value.
 
     Args:
         tag: the name in UTF-8.
-        value: type, shape, and bytes of content (of this Value alone; the shape is the whole one's).
-        position: where the Value begins in the stream.
-        align: the content will begin at a multiple of so many bytes.
+        value: type, shape, and bytes of content (those of this slice; the shape is that of the whole value).
+        position: the offset of the Value in the stream.
+        align: the content begins at a multiple of this number of bytes.
     """
     parts = _Parts(tag, _claims(value.type, tuple(value.shape)), value.nbytes)
     plain = parts.header(0)
@@ -70,14 +70,15 @@ def tensor_header(tag: bytes, value: Described, position: int = 0, align: int = 
         padded = parts.header(missing)
         if not (position + len(padded)) % align:
             return padded
-    # Lengths around the padding may take up to five bytes more for it. An empty field takes two bytes.
+    # The padding makes the lengths around it larger, so they may need up to five more bytes, which shifts the content
+    # again. Try the few possible sizes; a field takes at least two bytes, so 0 and 1 are impossible.
     sizes = {(missing - grown) % align + more for grown in range(6) for more in (0, align, 2 * align)}
     fitting = (header for header in map(parts.header, sorted(sizes - {0, 1})) if not (position + len(header)) % align)
     return next(fitting)
 
 
 class _Parts(NamedTuple):
-    """What a header is made of."""
+    """The parts of a header."""
 
     tag: bytes
     claims: bytes
@@ -90,7 +91,7 @@ class _Parts(NamedTuple):
 
 
 def map_headers(tag: bytes, arrays: Sequence[Described]) -> list[bytes]:
-    """What stands before each content of a map's Value; the contents follow their headers directly."""
+    """The bytes before each content of a map; every content directly follows its header."""
     heads = [_claims(array.type, tuple(array.shape)) + _CONTENT + varint(array.nbytes) for array in arrays]
     fronts = [_MAP_TENSOR + varint(len(head) + array.nbytes) + head for head, array in zip(heads, arrays, strict=True)]
     inside = _length(fronts) + sum(array.nbytes for array in arrays)
@@ -100,7 +101,7 @@ def map_headers(tag: bytes, arrays: Sequence[Described]) -> list[bytes]:
 
 
 def trailer(crc: int) -> bytes:
-    """The end of a file that is saved with a checksum."""
+    """The trailer of a file with a checksum."""
     return TRAILER_MARK + crc.to_bytes(TRAILER - len(TRAILER_MARK), "big")
 
 
@@ -111,7 +112,7 @@ def _claims(type_name: str, shape: tuple[int, ...]) -> bytes:
 
 
 def _padding(size: int) -> bytes:
-    """A field of zeros, of `size` bytes and as many more as its length takes beyond one; nothing if that is 0."""
+    """A field of zeros that takes `size` bytes; empty for 0. More, if its length needs more than one byte."""
     return b"" if not size else _PAD + varint(size - 2) + bytes(size - 2)
 
 

@@ -1,14 +1,14 @@
-"""Values exactly as MindSpore writes them, recognised fast.
+"""The fast path for `.ckpt`: recognise Values in exactly the form that MindSpore writes.
 
     0A len  0A len tag  12 len  ( 08 dim )*  12 len type  1A len content
 
-(and as `encode` aligns them, with a field of zeros before the content).
+(and in the form that `ckpt_encoder` aligns, with a field of zeros before the content).
 
-Strategy: layers repeat, so a value is first compared with the last one whose two outer lengths were the same: if all
-bytes from its tag to its content are as they were there, only the name is new. Otherwise the two outer headers are read
-byte by byte, the rest up to the content by one regular expression run on the bytes in place; what a header's bytes
-claim is worked out once and remembered by those bytes. Whatever is written in any other way is left to the general walk
-(`ckpt`), whose answer would be the same.
+Strategy: layers repeat. A value is first compared with the last one that had the same bytes before its name (they hold
+the lengths): if the bytes from its name to its content are also equal, only the name is new, and nothing is parsed.
+Otherwise the two outer headers are read byte by byte, and the rest up to the content is matched by one regular
+expression on the bytes in place. The claims of a header are computed once and remembered by its bytes. Any other
+encoding is left to the general walk (`ckpt`), which gives the same answer for every Value.
 """
 
 from __future__ import annotations
@@ -29,25 +29,26 @@ from lazyckpt.sources.window import SparseBuffer, Window
 
 VALUE: Final = 0x0A
 TAG: Final = 0x0A
-# What MindSpore writes from the end of a tensor's tag to the first byte of its content.
+# What MindSpore writes between the name and the content: the tensor's key and length, the dims, the type, the padding
+# (only if aligned), and the content's key and length.
 _BODY: Final = re.compile(
     rb"\x12([\x80-\xff]{0,5}[\x00-\x7f])((?:\x08[\x80-\xff]{0,4}[\x00-\x7f])*\x12[\x03-\x08][A-Za-z0-9]+"
     rb"(?:\x7a[\x80-\xff]?[\x00-\x7f]\x00*)?)"
     rb"\x1a([\x80-\xff]{0,5}[\x00-\x7f])"
 )
-_REMEMBERED: Final = 65_536  # headers whose claims are kept in memory during a scan
-_OFTEN: Final = 1_024  # …, and for looking at single values
-_LOOK: Final = 128  # bytes within which a value's content must begin, for the value to be told from another
+_REMEMBERED: Final = 65_536  # headers whose claims are remembered during a scan
+_OFTEN: Final = 1_024  # … and while single values are verified
+_LOOK: Final = 128  # bytes compared at once; a value whose content begins later is always parsed
 _Claim = tuple[DType, tuple[int, ...], int]  # dtype, shape, bytes of content
 _Recognise = Callable[[memoryview, int, int], Plain | None]
 
 
 class _Form(NamedTuple):
-    """What values have in common whose first bytes (up to the tag) are the same; positions count from their first."""
+    """A value seen before, known by the bytes before its name. Positions count from its start."""
 
     tag: int
     tag_end: int
-    header: bytes  # from the tag's end to the content
+    header: bytes  # the bytes from the end of the name to the content
     dtype: DType
     shape: tuple[int, ...]
     content: int
@@ -56,9 +57,9 @@ class _Form(NamedTuple):
 
 
 def recogniser(buffer: Buffer) -> Callable[[int, int], Plain | None]:
-    """A function that gives the tensor standing at a position, if it is written as MindSpore writes it; else None.
+    """A function that returns the tensor at a position, or None if it is not in MindSpore's form.
 
-    Layers repeat, so what a header's bytes claim (and whether its lengths agree) is remembered by those bytes.
+    It remembers the claims of headers (and whether their lengths agree) by the bytes of the header.
     """
     recognise = _recogniser(_REMEMBERED)
     if isinstance(buffer, memoryview):
@@ -69,7 +70,7 @@ def recogniser(buffer: Buffer) -> Callable[[int, int], Plain | None]:
 
 
 def _in_window(recognise: _Recognise, window: Window, position: int, end: int) -> Plain | None:
-    """Look in the bytes at hand; if the header is cut off there, once more in bytes fetched from its beginning."""
+    """Try the bytes already fetched. If they cut the header off, fetch from its start and try again."""
     for fresh in (False, True):
         run, base = window.run_from(position, fresh)
         found = recognise(run, position - base, end - base)
@@ -81,15 +82,18 @@ def _in_window(recognise: _Recognise, window: Window, position: int, end: int) -
 
 
 def _recogniser(most: int) -> _Recognise:
-    """See `recogniser`; remembers up to `most` headers. Safe for many threads."""
+    """See `recogniser`; remembers up to `most` headers. Thread-safe."""
     uniform: dict[bytes, _Form] = {}
     matched, new, form_of = _matching(most), tuple.__new__, uniform.get
     reach = 0
 
     def recognise(buffer: memoryview, position: int, end: int) -> Plain | None:
-        """Tell the value from one before it, of the same lengths and the same header; else parse it."""
+        """Compare the value with one seen before; parse it if none is equal up to the name."""
         nonlocal reach
         head = bytes(buffer[position : position + _LOOK])
+        # The bytes before the name hold the lengths of the Value and of the name. If they are those of a known form,
+        # and the bytes after the name are too, then every number of the header is equal, and so is every claim.
+        # The name is not compared: it must be ASCII here, because only the slow path checks UTF-8.
         form = form_of(head[:reach])
         if form is not None:
             tag, tag_end, header, dtype, shape, content, nbytes, length = form
@@ -159,9 +163,9 @@ def _matching(most: int) -> _Recognise:
 
 
 def matches_canonical(buffer: Buffer, entry: Entry) -> bool:
-    """Whether a tensor stands where an entry says, written as MindSpore writes it, with just the entry's claims.
+    """Whether the header at the entry's offset has MindSpore's form and the entry's claims.
 
-    `buffer` need have no more than its header. False does not mean that it does not stand there.
+    `buffer` needs to have no more than the header. False means "not in this form": the general walk must decide.
     """
     if isinstance(buffer, memoryview):
         run, base = buffer, 0
@@ -178,11 +182,11 @@ def matches_canonical(buffer: Buffer, entry: Entry) -> bool:
 
 
 def matches_uniform(run: memoryview, base: int, uniform: UniformGroup) -> bool:
-    """`matches_canonical` for many at once: the first is parsed, the other headers may differ from it in names only.
+    """`matches_canonical` for a group: parses the first header, compares the others with it.
 
     Args:
-        run: bytes of the file that hold all of them.
-        base: where these begin in the file.
+        run: bytes of the file that hold all tensors of the group.
+        base: the offset of these bytes in the file.
         uniform: the tensors.
     """
     headers = uniform.headers(run, base)
@@ -204,12 +208,13 @@ def matches_uniform(run: memoryview, base: int, uniform: UniformGroup) -> bool:
     first = headers[0].tobytes()
     tag = _varint_end(first, _varint_end(first, 1) + 1)
     before, behind = first[:tag], first[tag + len(name) :]
+    # Every header must be the first one with another name of the same length: one comparison of all headers at once.
     expected: bytes = before + (behind + before).join(uniform.names) + behind
     return headers.tobytes() == expected
 
 
 def _varint_end(data: bytes, position: int) -> int:
-    """Where the varint at a position ends."""
+    """The position after a varint."""
     while data[position] > 0x7F:
         position += 1
     return position + 1
@@ -234,22 +239,22 @@ def _number(varint: bytes) -> int:
 
 
 def _read_claims(body: re.Match[bytes]) -> _Claim | None:
-    """What a header from the tensor's key to the content's length claims.
+    """The claims of a header, from the tensor's key to the content's length.
 
-    None if its lengths disagree, and for whatever the general walk should judge.
+    None if its lengths disagree, and for everything that the general walk must decide.
     """
     tensor_length, claims, content_length = body.groups()
     tensor = TensorHeader()
     try:
         merge_tensor(memoryview(claims), 0, len(claims), tensor)
-    except CorruptFile:  # the type's length is not that of its letters
+    except CorruptFile:  # the length of the type is not the number of its letters
         return None
     dtype = IN_CKPT.get(tensor.type)
     if dtype is None or tensor.dims == [0] or impossible(tensor.dims, dtype):
         return None
     shape = tuple(tensor.dims)
     nbytes = math.prod(shape) * dtype.itemsize
-    if not nbytes:  # such an entry has no extents
+    if not nbytes:  # the entry of an empty tensor has no extents
         return None
     if _number(content_length) != nbytes or _number(tensor_length) != body.end() - body.end(1) + nbytes:
         return None

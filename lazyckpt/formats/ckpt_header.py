@@ -1,4 +1,4 @@
-"""A tensor's header in protobuf: dims, type, and where the content is; and what may be said against any header."""
+"""Parse a TensorProto: dims, type and the extent of its content; check what a header claims."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lazyckpt.formats.protobuf_wire import Buffer, fields, read_varint, signed
 from lazyckpt.model.dtypes import DType
 from lazyckpt.model.entry import Entry, Extent
 
-MAX_NDIM: Final = 32  # what numpy 1.26 can hold
+MAX_NDIM: Final = 32  # the limit of numpy 1.26
 MAX_BYTES: Final = 2**62
 
 # Field keys of a TensorProto: number << 3 | wire type.
@@ -18,7 +18,7 @@ _DIM, _PACKED_DIMS, _TYPE, _CONTENT = 0x08, 0x0A, 0x12, 0x1A
 
 
 class TensorHeader:
-    """A TensorProto while its fields are being gathered (protobuf merges what is given twice)."""
+    """The fields of a TensorProto, gathered one by one, as protobuf merges messages."""
 
     __slots__ = ("content", "dims", "type")
 
@@ -28,13 +28,13 @@ class TensorHeader:
         self.content = Extent(0, 0)
 
     def add_dim(self, number: int) -> None:
-        """One more dimension; of those beyond what can be held only the first is kept."""
+        """Append a dimension. One more than the maximum is kept, so that the excess is noticed."""
         if len(self.dims) <= MAX_NDIM:
             self.dims.append(signed(number))
 
 
 def merge_tensor(buffer: Buffer, begin: int, end: int, tensor: TensorHeader) -> None:
-    """Read a TensorProto into `tensor`, which may hold fields already: dims are appended, the rest is replaced."""
+    """Merge a TensorProto into `tensor`. Protobuf's rule: append dims, replace other fields."""
     for field in fields(buffer, begin, end):
         if field.key == _DIM:
             tensor.add_dim(field.value)
@@ -62,9 +62,9 @@ def read_text(buffer: Buffer, begin: int, end: int) -> str:
 
 
 def impossible(dims: list[int], dtype: DType) -> str:
-    """What makes these dimensions impossible, or nothing."""
+    """Why no array can have these dimensions; an empty string if one can."""
     if len(dims) > MAX_NDIM:
-        return f"more than {MAX_NDIM} dimensions, which nothing can hold"
+        return f"more than {MAX_NDIM} dimensions, which no array can have"
     if any(dim < 0 for dim in dims):
         return f"shape {tuple(dims)} has a negative dimension"
     if math.prod(dim for dim in dims if dim) * dtype.itemsize > MAX_BYTES:
@@ -73,7 +73,7 @@ def impossible(dims: list[int], dtype: DType) -> str:
 
 
 def stale(entry: Entry) -> StaleIndex:
-    """The error of an entry that the file does not have where the entry says."""
+    """The error for an entry whose header is not at its offset in the file."""
     return StaleIndex(
         "the index does not match the file here: the file was changed in place, or the index is another's;"
         " delete the index or rebuild it (lazyckpt index --force)",

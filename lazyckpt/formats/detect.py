@@ -1,6 +1,6 @@
-"""What a file is, from its first bytes: for the sake of a message that helps.
+"""Detect a file's format by its first bytes, and name formats mistaken for checkpoints.
 
-One table, looked at when a file does not parse as what it should be.
+The table of other formats is used for error messages only, when a file does not parse.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from lazyckpt.sources.encryption.cipher import MODES
 
-HEAD: Final = 512  # bytes that `diagnose` wants to see
+HEAD: Final = 512  # bytes at the start of a file that `diagnose` examines
 
 # The formats that can be loaded and saved: the name, which is also the ending of files and the name of the module that
 # reads them, and what messages call such a file.
@@ -22,12 +22,12 @@ _CKPT: Final = (b"\x0a", *(mode.magic for mode in MODES.values()))  # plain, or 
 
 
 class Kind(NamedTuple):
-    """A format that is mistaken for a checkpoint.
+    """A format that is sometimes mistaken for a checkpoint.
 
     Attributes:
-        mark: what a file of it begins with, as a regular expression.
-        what: what to call it.
-        advice: what to do.
+        mark: a regular expression for the first bytes of such a file.
+        what: the name of the format in messages.
+        advice: what to do with such a file.
     """
 
     mark: bytes
@@ -81,12 +81,12 @@ _KINDS: Final = (
 
 
 def recognised(head: bytes) -> Kind | None:
-    """The format that a file's first bytes are of, if it is none that can be loaded."""
+    """The format of a file that cannot be loaded, by its first bytes; None if it is unknown."""
     return next((kind for kind in _KINDS if re.match(kind.mark, head, re.DOTALL)), None)
 
 
 def diagnose(head: bytes, wanted: str = "ckpt") -> str | None:
-    """What the file is instead of what is wanted, and what to do, in one sentence; None if that is unknown."""
+    """One sentence that says what the file really is and what to do; None if that is unknown."""
     kind = recognised(head)
     if kind is not None:
         return f"this is {kind.what}: {kind.advice}"
@@ -104,15 +104,15 @@ def diagnose(head: bytes, wanted: str = "ckpt") -> str | None:
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Whether a file's first bytes are those of a safetensors file: a header's length below 2^40, and its beginning."""
+    """Whether a file begins like a safetensors file: a header size below 2^40, then `{`."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**40
 
 
 def is_ckpt(head: bytes) -> bool:
-    """Whether a file begins as a MindSpore checkpoint does, plain or encrypted."""
+    """Whether a file begins like a MindSpore checkpoint, plain or encrypted."""
     return head.startswith(_CKPT)
 
 
 def is_text(head: bytes) -> bool:
-    """Whether a file's first bytes are plain text."""
+    """Whether these bytes are printable ASCII."""
     return all(byte in b"\t\n\r\x1b" or 32 <= byte < 127 for byte in head)

@@ -1,4 +1,4 @@
-"""Digests of contents: made when an index is built, compared when a value is read."""
+"""Digests of values: computed when an index is built, compared when a value is read."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def digest_of(source: Source, entry: Entry) -> bytes:
 
 
 def _blake2b(size: int) -> Any:
-    import hashlib  # brings OpenSSL with it
+    import hashlib  # deferred: it loads OpenSSL
 
     return hashlib.blake2b(digest_size=size)
 
 
 class Digesting:
-    """The comparison of a content, as it is read, with its digest, if the index has one."""
+    """Compares a value, while it is read, with its digest in the index (if there is one)."""
 
     def __init__(self, entry: Entry, file: str) -> None:
         self._entry = entry
@@ -37,15 +37,15 @@ class Digesting:
         self._digest: Any = _blake2b(len(entry.digest)) if entry.digest else None
 
     def update(self, content: memoryview) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
         if self._digest is not None:
             self._digest.update(content)
 
     def finish(self) -> None:
-        """All bytes have been taken.
+        """Compare the digests, after all bytes have been added.
 
         Raises:
-            CorruptFile: they are not those that were indexed.
+            CorruptFile: the value is not the one that was indexed.
         """
         if self._digest is not None and self._digest.digest() != self._entry.digest:
             raise CorruptFile(

@@ -1,7 +1,7 @@
-"""Protobuf's wire format, read field by field without copying what a field holds.
+"""Protobuf's wire format, read field by field without copying the contents.
 
 Strategy: pure functions of an indexable buffer (a memoryview, or a `Window` over a source) and a position. A
-length-delimited field is reported as the range of its bytes, which are not looked at.
+length-delimited field is reported as the range of its bytes; the bytes themselves are not read.
 
     field  = key value          key = varint(field number << 3 | wire type)
     value  = varint                        wire type 0
@@ -10,9 +10,9 @@ length-delimited field is reported as the range of its bytes, which are not look
            | field* end-group key          wire type 3 … 4
            | 4 bytes                       wire type 5
 
-The rules are those of protobuf's own pure-Python parser, which MindSpore forces: a varint has at most 10 bytes and
-keeps its low 64 bits, groups nest less than 100 deep, a key that is not written in its shortest form is an unknown
-field, field number 0 is illegal outside unknown groups.
+MindSpore selects protobuf's pure-Python parser, so its rules hold here: a varint has at most 10 bytes and keeps its low
+64 bits; groups nest less than 100 deep; a key that is not in its shortest form is an unknown field; field number 0 is
+illegal outside unknown groups.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Field(NamedTuple):
     """One field of a message.
 
     Attributes:
-        key: field number << 3 | wire type; its complement (a negative number) when it is not in shortest form.
-        start: where the key begins.
-        begin: where the value's bytes begin (for wire type 2: after the length).
-        end: where the field ends.
-        value: the number of a varint field, else 0.
+        key: field number << 3 | wire type; the complement (a negative number) if it is not in its shortest form.
+        start: the position of the key.
+        begin: the position of the value's bytes (for wire type 2: after the length).
+        end: the position after the field.
+        value: the value of a varint field, else 0.
     """
 
     key: int
@@ -81,11 +81,11 @@ def signed(value: int) -> int:
 
 
 def fields(buffer: Buffer, position: int, end: int) -> Iterator[Field]:
-    """Walk the fields of one message, whose bytes are `position` to `end`.
+    """Walk the fields of the message between two positions.
 
     Raises:
         TruncatedFile: a field runs past `end`.
-        CorruptFile: the bytes are no protobuf message.
+        CorruptFile: the bytes are not a protobuf message.
     """
     while position < end:
         start = position
@@ -120,7 +120,7 @@ def _field(buffer: Buffer, key: int, wire_type: int, start: int, position: int, 
 
 
 def _skip(buffer: Buffer, key: int, position: int, end: int, depth: int) -> int:
-    """Where the value of an unknown field ends (perhaps past `end`)."""
+    """The position after the value of an unknown field; it may be past `end`."""
     wire_type = key & 7
     if wire_type == VARINT:
         return read_varint(buffer, position, end)[1]

@@ -1,11 +1,11 @@
-"""safetensors: find every tensor in a JSON header without looking at a payload.
+"""The safetensors format: find every tensor in the JSON header without reading a payload.
 
     length u64 | { "__metadata__": {text: text}, "name": {"dtype": …, "shape": […], "data_offsets": [begin, end]}, … } |
     contents, one after the other, without gaps
 
-Strategy: the header is read and checked whole, once (see `json_header`): what the safetensors package refuses is
-refused here (and names that come twice besides). An entry remembers where its item stands, so that it can be proven
-again from the file alone. Entries come in the order of names, as MindSpore's loader gives them.
+Strategy: the header is read and validated once, as a whole (see `safetensors_header`). What the safetensors package
+refuses is refused here, and repeated names too. An entry keeps the offset of its item in the header, so that it can be
+verified again from the file alone. Entries come in the order of names, as in MindSpore's loader.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ __all__ = [
     "verify_header", "verify_header_in",
 ]  # fmt: skip
 
-CRC: Final = "crc_num"  # the metadata's name for the checksum of MindSpore's files
-_INT4: Final = DTYPES["Int4"]  # which is kept as integers of a byte
+CRC: Final = "crc_num"  # the metadata key of MindSpore's checksum
+_INT4: Final = DTYPES["Int4"]  # stored as I8; the metadata names the parameters that are Int4
 _CHUNK: Final = 2**20
 
 
 def read_header(source: Source) -> Header:
-    """Read and check the header of a file.
+    """Read and validate the header of a file.
 
-    Cost: reads the header; see `json_header.parse`.
+    Cost: reads the header; see `safetensors_header.parse`.
 
     Raises:
-        TruncatedFile: the file ends before what the header announces.
-        CorruptFile: the header breaks the format's rules.
+        TruncatedFile: the file ends before the contents that the header announces.
+        CorruptFile: the header breaks a rule of the format.
     """
     if source.size < LENGTH:
         raise TruncatedFile(f"a safetensors file has at least {LENGTH} bytes, this one has {source.size:,}")
     size = int.from_bytes(source.read(0, LENGTH), "little")
     if size > LONGEST_HEADER:
-        raise CorruptFile(f"this is no safetensors file: its header would have {size:,} bytes", offset=0)
+        raise CorruptFile(f"this is not a safetensors file: its header would have {size:,} bytes", offset=0)
     if LENGTH + size > source.size:
         raise TruncatedFile(
             f"the file ends in its header: of {size:,} bytes {source.size - LENGTH:,} are there", offset=LENGTH
@@ -61,7 +61,7 @@ def find(source: Source) -> Iterator[Plain | Entry]:
     Cost: reads the header, as a whole; O(tensors) memory, about 200 bytes each.
 
     Raises:
-        CorruptFile: the file is no safetensors file, or damaged.
+        CorruptFile: the file is not a safetensors file, or is damaged.
     """
     header = read_header(source)
     base = LENGTH + header.size
@@ -76,33 +76,33 @@ def find(source: Source) -> Iterator[Plain | Entry]:
 
 
 def metadata(source: Source) -> Mapping[str, str]:
-    """What a file says of itself (`__metadata__`). Cost: reads the header."""
+    """The metadata of a file (`__metadata__`). Cost: reads the header."""
     return read_header(source).metadata
 
 
 def checksums(source: Source) -> tuple[int | None, int]:
-    """The crc32 that MindSpore stored (None if it did not), and the one that names and contents give.
+    """The crc32 that MindSpore stored (None if it did not), and the crc32 of names and contents.
 
     Cost: reads the whole file, 1 MiB at a time.
     """
     header = read_header(source)
-    told = header.metadata.get(CRC)
+    stored = header.metadata.get(CRC)
     base = LENGTH + header.size
     crc = 0
     for item in header.items.by_name():
         starts = range(base + item.begin, base + item.end, _CHUNK)
         pieces = (source.read(start, min(_CHUNK, base + item.end - start)) for start in starts)
         crc = add(crc, item.name, item.facts.dtype, item.facts.shape, pieces)
-    return None if told is None else _number(told), crc
+    return None if stored is None else _number(stored), crc
 
 
 def verify_header(source: Source, entry: Entry) -> None:
-    """Make sure that the file, as it is now, has this entry where the entry says.
+    """Verify that the file's header has the entry's item at the entry's offset.
 
-    Cost: reads its item of the header again, and the 8 bytes that tell where contents begin.
+    Cost: reads the item again, and the first 8 bytes of the file, which hold the size of the header.
 
     Raises:
-        StaleIndex: the header does not have it there.
+        StaleIndex: the header does not have the item there.
     """
     if not LENGTH <= entry.start <= entry.start + entry.apart <= source.size or source.size < LENGTH:
         raise stale(entry)
@@ -110,12 +110,12 @@ def verify_header(source: Source, entry: Entry) -> None:
 
 
 def verify_header_in(buffer: Buffer, entry: Entry) -> None:
-    """`verify_header` on bytes in memory: `buffer` is indexed by offsets in the file, at the header's bytes only."""
+    """`verify_header` on bytes that have been read. `buffer` is indexed by file offsets, in the header only."""
     _verify(buffer[0:LENGTH], buffer[entry.start : entry.start + entry.apart], entry)
 
 
 def header_extents(entry: Entry) -> list[Extent]:
-    """The bytes that `verify_header_in` looks at."""
+    """The ranges that `verify_header_in` reads."""
     return [Extent(0, LENGTH), Extent(entry.start, entry.apart)]
 
 
@@ -125,14 +125,14 @@ def _verify(length: bytes | memoryview, item: bytes | memoryview, entry: Entry) 
     if found is None or entry.start + entry.apart >= base:
         raise stale(entry)
     dtype, why = _judge(found.facts)
-    # Whether values are Int4, stored as integers of a byte, is said elsewhere; it changes no byte.
+    # The item of an Int4 tensor says I8: only the metadata knows better. Its bytes are the same in both cases.
     kept_as = _INT4 if entry.dtype is _INT4 and found.facts.dtype == _INT4.safetensors else dtype
     if entry_of(_found(found, base, kept_as, why)) != entry._replace(digest=b""):
         raise stale(entry)
 
 
 def _judge(facts: Facts) -> tuple[DType | None, str]:
-    """The dtype that facts name, and why no value can be had of them (or nothing)."""
+    """The dtype of a tensor, and why it cannot be loaded (an empty string if it can)."""
     dtype = BY_SAFETENSORS_NAME.get(facts.dtype)
     if dtype is None:
         return None, f"numpy has no type for {facts.dtype}"
@@ -142,7 +142,7 @@ def _judge(facts: Facts) -> tuple[DType | None, str]:
 
 
 def _found(item: Item, base: int, dtype: DType | None, why: str) -> Plain | Entry:
-    """What an item says."""
+    """The entry of an item."""
     name, facts, start, length, begin, end = item
     if why or dtype is None:
         return Entry(name.decode(), REFUSED, None, (), (), start, base + end, (), why)

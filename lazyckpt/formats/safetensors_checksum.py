@@ -1,9 +1,9 @@
-"""MindSpore's checksum of safetensors files: crc32 over each name and content, in the order of names.
+"""MindSpore's checksum of safetensors files: a crc32 over names and contents, by name.
 
-One rule of it is a slip that reader and writer share, so that it has become the format: contents are turned into bytes
-by Python's `bytes(array)`, which of a single integer without dimensions makes as many zeros as its number says. Such
-numbers are steps, seeds and times; so zeros are not gone through one by one. The register of a crc is a vector of bits
-and a zero byte a linear map of it: many zeros are a power of that map.
+One rule is a slip that MindSpore's reader and writer share, and so part of the format: contents become bytes by
+Python's `bytes(array)`, which turns a zero-dimensional integer n into n zero bytes. Such integers are steps, seeds and
+times, and may be large, so the zeros are not processed one by one: the register of a crc is a vector of bits, a zero
+byte is a linear map of it, and n zeros are the n-th power of that map.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-_INTEGERS: Final = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")  # as headers name dtypes
-_MOST: Final = 2**63  # below 0 and from here on, an integer is its content
+_INTEGERS: Final = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")  # the names in headers
+_MOST: Final = 2**63  # `bytes(n)` fails for a negative n and from here on: then the content itself is summed
 _ALL: Final = 2**32 - 1
 
 
 def add(crc: int, name: bytes, dtype: str, shape: Sequence[int], content: Iterable[bytes | memoryview]) -> int:
-    """A checksum, with one more tensor.
+    """Add a tensor to a checksum.
 
     Args:
-        crc: of the tensors before it; 0 at first.
-        name: the tensor's, in UTF-8.
-        dtype: its type as the header names it.
-        shape: its dimensions.
-        content: its bytes, a piece at a time.
+        crc: the checksum of the tensors before; 0 for the first.
+        name: the name in UTF-8.
+        dtype: the type's name in the header.
+        shape: the dimensions.
+        content: the bytes, in pieces.
     """
     crc = zlib.crc32(name, crc)
     if not len(shape) and dtype in _INTEGERS:
@@ -38,9 +38,9 @@ def add(crc: int, name: bytes, dtype: str, shape: Sequence[int], content: Iterab
 
 
 def zeros(crc: int, count: int) -> int:
-    """A crc32, with so many zero bytes more. Cost: O(log count)."""
+    """Append `count` zero bytes to a crc32. Cost: O(log count)."""
     register = crc ^ _ALL
-    step = [zlib.crc32(b"\0", 1 << bit ^ _ALL) ^ _ALL for bit in range(32)]  # what a zero byte makes of each bit
+    step = [zlib.crc32(b"\0", 1 << bit ^ _ALL) ^ _ALL for bit in range(32)]  # the image of each bit under one zero byte
     while count:
         if count & 1:
             register = _mapped(step, register)
@@ -50,7 +50,7 @@ def zeros(crc: int, count: int) -> int:
 
 
 def _mapped(columns: Sequence[int], vector: int) -> int:
-    """A linear map of a vector of bits."""
+    """Apply a linear map, given by its columns, to a vector of bits."""
     found = 0
     for bit, column in enumerate(columns):
         if vector >> bit & 1:

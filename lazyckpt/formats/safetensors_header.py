@@ -1,9 +1,9 @@
-"""The JSON header of a safetensors file: what each tensor's item says, and where the item stands.
+"""Parse and validate the JSON header of a safetensors file; keep the offset of each item.
 
-Strategy: the header is held against the rules of the safetensors package, item by item. An item in the form that all
-writers give it is taken in by one regular expression; whatever else may stand there (escaped names, other orders, more
-facts, faults) is walked as JSON. What is found is kept in columns, because a header may have a million items: their
-names, the facts that many of them share, and numbers. Pure functions of bytes; offsets count from the file's beginning.
+Strategy: the header is checked by the rules of the safetensors package, item by item. An item in the form that all
+writers use is matched by one regular expression; anything else (escaped names, another order, more keys, errors) is
+parsed as JSON. The result is kept in columns, because a header may have a million items: names, facts (shared by many
+items), and numbers. All functions are pure; offsets count from the start of the file.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from lazyckpt.errors import CorruptFile, TruncatedFile
 from lazyckpt.model.dtypes import DTYPES
 
 METADATA: Final = "__metadata__"
-LENGTH: Final = 8  # bytes of the header's length
+LENGTH: Final = 8  # a file begins with the size of its header, in 8 bytes
 LONGEST_HEADER: Final = 100_000_000
 _LARGEST: Final = 2**64
 _SPACE: Final = " \t\n\r"
 _FACTS: Final = ("dtype", "shape", "data_offsets")
-# Types that take less than a byte, and those that only have a name: bits of an element.
+# Bits of an element of each type of the format, also of those that no dtype here can hold.
 _BITS: Final = {dtype.safetensors: dtype.bits for dtype in DTYPES.values()} | {"F6_E2M3": 6, "F6_E3M2": 6}
-# An item as all writers write it (~ for spaces), with what follows it.
+# An item in the form that all writers use (~ stands for spaces), and the character after it.
 _USUAL: Final = re.compile(
     rb'"([^"\\\x00-\x1f]*)"~:~\{~"dtype"~:~"([A-Z0-9_]+)"~,~"shape"~:~\[([0-9, \t\n\r]*)\]~,'
     rb'~"data_offsets"~:~\[~(0|[1-9][0-9]{0,18})~,~(0|[1-9][0-9]{0,18})~\]~\}()~([,}])~'.replace(b"~", rb"[ \t\n\r]*")
@@ -39,10 +39,10 @@ _USUAL: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Facts:
-    """What tensors have in common that are alike.
+    """The facts of a tensor that many tensors share.
 
     Attributes:
-        dtype: the header's name of it.
+        dtype: its name in the header.
         shape: the dimensions.
         nbytes: bytes of the content.
     """
@@ -53,15 +53,15 @@ class Facts:
 
 
 class Item(NamedTuple):
-    """One tensor as the header has it.
+    """One tensor of the header.
 
     Attributes:
-        name: in UTF-8, unescaped.
+        name: the name in UTF-8, unescaped.
         facts: dtype, shape and size.
-        start: where its item begins, in bytes from the file's beginning.
+        start: the offset of the item in the file.
         length: bytes of the item.
-        begin: first byte of the content, counted from where contents begin.
-        end: first byte after it.
+        begin: first byte of the content, counted from the end of the header.
+        end: first byte after the content.
     """
 
     name: bytes
@@ -73,7 +73,7 @@ class Item(NamedTuple):
 
 
 class Items:
-    """All tensors of a header, in columns. Iterates as `Item`s, in the order in which they stand there."""
+    """The tensors of a header, stored in columns; iterates over `Item`s in header order."""
 
     def __init__(self) -> None:
         self.names: list[bytes] = []
@@ -81,7 +81,7 @@ class Items:
         self.starts, self.lengths, self.begins, self.ends = array("Q"), array("Q"), array("Q"), array("Q")
 
     def add(self, item: Item) -> None:
-        """Take one more."""
+        """Append an item."""
         name, facts, start, length, begin, end = item
         self.names.append(name)
         self.facts.append(facts)
@@ -103,14 +103,14 @@ class Items:
         )  # fmt: skip
 
     def by_name(self) -> Iterator[Item]:
-        """In the order of names."""
+        """Iterate in the order of names."""
         return map(self.__getitem__, array("Q", sorted(range(len(self)), key=self.names.__getitem__)))
 
     def check_names(self) -> None:
-        """Make sure that no name comes twice.
+        """Check that the names are unique.
 
         Raises:
-            CorruptFile: one does.
+            CorruptFile: a name comes twice.
         """
         seen: set[bytes] = set(self.names)
         if len(seen) == len(self):
@@ -121,15 +121,17 @@ class Items:
             seen.remove(name)
 
     def check_places(self, contents: int) -> None:
-        """Make sure that contents follow each other without gaps and fill the file, `contents` bytes of it.
+        """Check that contents fill the rest of the file, `contents` bytes, without gaps and overlaps.
+
+        The format requires both: bytes that belong to no tensor could hide anything.
 
         Raises:
-            TruncatedFile: the file ends before they do.
-            CorruptFile: there is a gap, an overlap, or more.
+            TruncatedFile: the file ends before the contents do.
+            CorruptFile: there is a gap, an overlap, or bytes after the last content.
         """
         begins, ends = (np.frombuffer(column, np.uint64) for column in (self.begins, self.ends))
         order = np.lexsort((ends, begins))
-        due = np.concatenate([np.zeros(1, np.uint64), ends[order]])  # where the content after it must begin
+        due = np.concatenate([np.zeros(1, np.uint64), ends[order]])  # where the next content must begin
         wrong = np.flatnonzero(begins[order] != due[:-1])
         if wrong.size:
             place = int(wrong[0])
@@ -139,14 +141,16 @@ class Items:
                 offset=item.start,
                 parameter=item.name.decode(),
             )
-        told = int(due[-1])
-        if told != contents:
-            kind = TruncatedFile if contents < told else CorruptFile
-            raise kind(f"the header announces {told:,} bytes of contents, the file has {contents:,}", offset=LENGTH)
+        announced = int(due[-1])
+        if announced != contents:
+            kind = TruncatedFile if contents < announced else CorruptFile
+            raise kind(
+                f"the header announces {announced:,} bytes of contents, the file has {contents:,}", offset=LENGTH
+            )
 
 
 class Header(NamedTuple):
-    """A whole header: its bytes, its tensors, in the order in which they stand there, and the metadata."""
+    """A header: its size in bytes, its tensors in header order, and its metadata."""
 
     size: int
     items: Items
@@ -154,23 +158,23 @@ class Header(NamedTuple):
 
 
 def parse(raw: bytes | memoryview) -> Header:
-    """Walk a header.
+    """Parse and validate a header.
 
-    Cost: about 2 us and 200 bytes an item in its usual form; an item in another form 10 us, and the first of these
-    copies the header.
+    Cost: about 2 us and 200 bytes for each item in the usual form; 10 us in another form, and the first of these copies
+    the header.
 
     Raises:
-        CorruptFile: it breaks the format's rules.
+        CorruptFile: the header breaks a rule of the format.
     """
     if raw[:1] != b"{":
-        raise CorruptFile("this is no safetensors file: its header does not begin with '{'", offset=LENGTH)
+        raise CorruptFile("this is not a safetensors file: its header does not begin with '{'", offset=LENGTH)
     items = Items()
     facts: Mapping[str, str] | None = None
     text: str | None = None
     position = _after_space(str(raw[: 2**10], "latin-1"), 1)
     position, is_open = _usual(raw, position, items)
     while is_open:
-        # One character a byte, so that positions in the text are positions in the file.
+        # latin-1 maps each byte to one character, so positions in the text are offsets in the header.
         text = str(raw, "latin-1") if text is None else text
         position = _after_space(text, position)
         if not len(items) and facts is None and text[position : position + 1] == "}":
@@ -188,7 +192,7 @@ def parse(raw: bytes | memoryview) -> Header:
             position += 1
             break
         if text[position : position + 1] != ",":
-            raise CorruptFile("the header is no JSON object: ',' or '}' is needed", offset=LENGTH + position)
+            raise CorruptFile("the header is not a JSON object: expected ',' or '}'", offset=LENGTH + position)
         position, is_open = _usual(raw, _after_space(text, position + 1), items)
     if bytes(raw[position:]).strip(_SPACE.encode()):
         raise CorruptFile("something follows the header's JSON", offset=LENGTH + position)
@@ -197,7 +201,7 @@ def parse(raw: bytes | memoryview) -> Header:
 
 
 def item_at(raw: bytes | memoryview, offset: int) -> Item | None:
-    """The tensor whose item these bytes are, whole and alone; None if they are something else."""
+    """The tensor whose item is exactly these bytes; None if they are anything else."""
     try:
         found, stop = _item(str(raw, "latin-1"), 0, offset)
     except CorruptFile:
@@ -206,10 +210,10 @@ def item_at(raw: bytes | memoryview, offset: int) -> Item | None:
 
 
 def _usual(raw: bytes | memoryview, position: int, items: Items) -> tuple[int, bool]:
-    """Take in items as long as they have their usual form.
+    """Match items as long as they have the usual form.
 
     Returns:
-        Where the first other one begins, and True; or where the header's object ends, and False.
+        The position of the first other item, and True; or the position after the header's object, and False.
     """
     match = _USUAL.match
     known: dict[tuple[bytes, bytes], Facts | None] = {}
@@ -233,7 +237,7 @@ _METADATA: Final = METADATA.encode()
 
 
 def _facts(dtype: bytes, shape: bytes) -> Facts | None:
-    """The facts of an item in its usual form; None if there is something wrong with them."""
+    """The facts of an item in the usual form; None if they are invalid."""
     try:
         return _checked(dtype.decode(), json.loads(b"[%b]" % shape))
     except (CorruptFile, ValueError):
@@ -251,15 +255,15 @@ def _is_text(name: bytes) -> bool:
 
 
 def _checked(dtype: Any, shape: Any) -> Facts:
-    """Facts that are possible.
+    """Validate the facts of a tensor.
 
     Raises:
-        CorruptFile: they are not; its parameter is not told yet.
+        CorruptFile: they are invalid; the caller adds the parameter.
     """
     if not isinstance(dtype, str) or dtype not in _BITS:
-        raise CorruptFile(f"there is no dtype {str(dtype)[:64]!r}")
+        raise CorruptFile(f"the format has no dtype {str(dtype)[:64]!r}")
     if not _are_sizes(shape):
-        raise CorruptFile("shape must be a list of numbers from 0 on")
+        raise CorruptFile("shape must be a list of integers, none of them negative")
     bits = math.prod(shape) * _BITS[dtype]
     if bits >= _LARGEST or bits % 8:
         raise CorruptFile(f"shape {tuple(shape)[:64]} of {dtype} needs {bits / 8:,.10g} bytes")
@@ -267,14 +271,14 @@ def _checked(dtype: Any, shape: Any) -> Facts:
 
 
 def _item(text: str, position: int, offset: int) -> tuple[Item | dict[str, str], int]:
-    """The item at a position: a tensor, or the metadata; and where it ends. `offset` is its place in the file."""
+    """The item at a position (a tensor, or the metadata), and its end. `offset` is its offset in the file."""
     try:
         if text[position : position + 1] != '"':
-            raise CorruptFile("the header is no JSON object: a name is needed", offset=offset)
+            raise CorruptFile("the header is not a JSON object: expected a name", offset=offset)
         _, after_name = _DECODER.raw_decode(text, position)
         colon = _after_space(text, after_name)
         if text[colon : colon + 1] != ":":
-            raise CorruptFile("the header is no JSON object: ':' is needed", offset=offset + colon - position)
+            raise CorruptFile("the header is not a JSON object: expected ':'", offset=offset + colon - position)
         begin = _after_space(text, colon + 1)
         value, end = _DECODER.raw_decode(text, begin)
         name = _text(text[position:after_name])
@@ -285,19 +289,19 @@ def _item(text: str, position: int, offset: int) -> tuple[Item | dict[str, str],
         error.offset = offset if error.offset is None else error.offset
         raise
     except (JSONDecodeError, UnicodeError, ValueError, RecursionError) as error:
-        raise CorruptFile(f"the header is no JSON of UTF-8 text: {error}", offset=offset) from None
+        raise CorruptFile(f"the header is not JSON in UTF-8: {error}", offset=offset) from None
 
 
 class _Object(list[tuple[str, Any]]):
-    """A JSON object with its names as they come, so that one that comes twice is seen."""
+    """A JSON object as a list of pairs, so that a repeated name is noticed."""
 
 
 def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 def _whole_number(text: str) -> int | float:
-    """A number without a fraction; -0 is none to the package, which has floating-point numbers alone for it."""
+    """An integer. The safetensors package parses -0 as a float, and so refuses it as a size; so does this."""
     return -0.0 if text == "-0" else int(text)
 
 
@@ -310,12 +314,12 @@ def _tensor(name: str, offset: int, length: int, value: Any) -> Item:
     pairs = [pair for pair in value if pair[0] in _FACTS]
     known = dict(pairs)
     if len(known) != len(_FACTS) or len(pairs) != len(_FACTS):
-        raise CorruptFile(f"{', '.join(_FACTS)} are needed, once each", parameter=name)
+        raise CorruptFile(f"a tensor needs {', '.join(_FACTS)}, once each", parameter=name)
     offsets = known["data_offsets"]
     try:
         facts = _checked(known["dtype"], known["shape"])
         if not _are_sizes(offsets) or len(offsets) != 2:
-            raise CorruptFile("data_offsets must be a list of two numbers from 0 on")
+            raise CorruptFile("data_offsets must be a list of two integers, none of them negative")
         begin, end = offsets
         if facts.nbytes != end - begin:
             raise CorruptFile(
@@ -339,7 +343,7 @@ def _metadata(value: Any) -> dict[str, str]:
         raise CorruptFile(f"{METADATA} must be an object of texts")
     found: dict[str, str] = dict(value)
     for text in (*found, *found.values()):
-        text.encode()  # half of a surrogate pair is no text
+        text.encode()  # a lone surrogate cannot be encoded
     return found
 
 
@@ -350,15 +354,15 @@ def _after_space(text: str, position: int) -> int:
 
 
 def _bytes(text: str) -> str:
-    """Text of one character a byte, as the UTF-8 that it is."""
+    """Decode text that has one character for each byte of UTF-8."""
     return text if text.isascii() else text.encode("latin-1").decode()
 
 
 def _text(quoted: str) -> str:
-    """The name that a piece of JSON stands for."""
+    """Decode a quoted JSON string."""
     plain = quoted[1:-1]
     if "\\" not in plain and plain.isascii():
         return plain
     name: str = json.loads(_bytes(quoted))
-    name.encode()  # half of a surrogate pair is no text
+    name.encode()  # a lone surrogate cannot be encoded
     return name

@@ -1,1 +1,1 @@
-"""What a checkpoint is made of, as plain values: dtypes, entries, runs of small tensors."""
+"""The values an index is made of: dtypes, entries, runs of small tensors."""

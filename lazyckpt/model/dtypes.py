@@ -1,7 +1,7 @@
-"""The one table of dtypes: MindSpore's name, the numpy type that holds it, the safetensors name, the width in bits.
+"""The table of dtypes: MindSpore's name, numpy's type, the safetensors name, the width.
 
-A new dtype is a new line in `DTYPES`. Types that numpy lacks come from ml_dtypes, which is imported when such a type
-is first asked for, so that a float32 checkpoint never pays for it.
+To add a dtype, add a line to `DTYPES`. Types that numpy lacks come from ml_dtypes, which is imported on the first use
+of such a type: a float32 checkpoint does not pay for the import.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from lazyckpt.errors import ArgumentTypeError
 
 @dataclass(frozen=True, eq=False)
 class DType:
-    """One element type. `str()` gives MindSpore's name. There is one object of each, so `is` compares them.
+    """One element type; `str()` gives MindSpore's name. Each type is one object, so compare with `is`.
 
     Attributes:
         name: MindSpore's name, such as `Float32`.
         bits: the width of one stored element in bits.
         safetensors: the name in safetensors headers, such as `F32`.
-        in_ckpt: whether a `.ckpt` file can hold it: MindSpore loads no others from one.
+        in_ckpt: whether MindSpore loads it from a `.ckpt` file.
     """
 
     name: str
@@ -40,7 +40,7 @@ class DType:
     # Computed once for each type, because every look at a value asks for them.
     @functools.cached_property
     def itemsize(self) -> int:
-        """Bytes of one element in memory; of those narrower than a byte each takes one."""
+        """Bytes of one element in memory: at least 1, also for types narrower than a byte."""
         return max(1, self.bits // 8)
 
     @property
@@ -49,7 +49,7 @@ class DType:
         return self.bits < 8
 
     def stored_size(self, count: int) -> int:
-        """Bytes that so many elements take in a file."""
+        """Bytes that `count` elements take in a file."""
         return -(-count * self.bits // 8)
 
     @functools.cached_property
@@ -62,18 +62,18 @@ class DType:
 
     @property
     def is_numpys_own(self) -> bool:
-        """Whether numpy itself has the type."""
+        """Whether numpy has the type without ml_dtypes."""
         return "." not in self._numpy
 
     @property
     def numpy_name(self) -> str:
-        """What numpy calls it."""
+        """The name of the numpy dtype, such as `float32`."""
         module, _, attribute = self._numpy.rpartition(".")
         return attribute if module else self.name.lower()
 
     @property
     def is_known_here(self) -> bool:
-        """Whether the packages installed here have it."""
+        """Whether the installed versions of numpy and ml_dtypes have the type."""
         try:
             return bool(self.numpy)
         except AttributeError:
@@ -120,9 +120,9 @@ DTYPES: Mapping[str, DType] = MappingProxyType(
     }
 )
 BY_CODE: Mapping[int, DType] = MappingProxyType({dtype.code: dtype for dtype in DTYPES.values()})
-# Those that MindSpore loads from a `.ckpt`.
+# The dtypes that MindSpore loads from a `.ckpt`.
 IN_CKPT: Mapping[str, DType] = MappingProxyType({name: dtype for name, dtype in DTYPES.items() if dtype.in_ckpt})
-# numpy's own names, which MindSpore writes in map parameters.
+# By numpy's names: MindSpore writes these, and not its own, in map parameters.
 BY_NUMPY_NAME: Mapping[str, DType] = MappingProxyType({dtype.numpy_name: dtype for dtype in DTYPES.values()})
 BY_SAFETENSORS_NAME: Mapping[str, DType] = MappingProxyType(
     {dtype.safetensors: dtype for dtype in DTYPES.values() if dtype.name != "Int4"}
@@ -137,7 +137,7 @@ def of_array(array: npt.NDArray[Any]) -> DType:
     """The dtype of a numpy array.
 
     Raises:
-        ArgumentTypeError: MindSpore's format has no name for it.
+        ArgumentTypeError: no format has a name for it.
     """
     found = BY_NUMPY_NAME.get(array.dtype.name)
     if found is None:

@@ -1,8 +1,8 @@
-"""Frozen values that pass between the rooms: where a parameter's bytes are, and what they mean.
+"""Index entries: where the bytes of a parameter are, and how to interpret them.
 
-An `Entry` that exists is true: its extents lie inside the source and their lengths equal shape x itemsize (see
-`nbytes` for the two exceptions of the format). They are named tuples, not dataclasses, because an index of a million
-parameters makes a million of them.
+Every `Entry` has been validated: its extents lie inside the source, and their lengths add up to shape x itemsize (see
+`nbytes` for the exceptions of the formats). Entries are named tuples and not dataclasses, because an index of a million
+parameters creates a million of them, and tuples are created faster.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAP_PARTS: Final = ("keys", "values", "status")  # the arrays of a map parameter
 
 
 class Extent(NamedTuple):
-    """A run of bytes in a source."""
+    """A contiguous range of bytes in a source."""
 
     offset: int
     length: int
@@ -35,21 +35,21 @@ class Array(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One parameter, found and not read.
+    """One parameter of a file: its location and type, not its value.
 
     Attributes:
-        name: the tag as it stands in the file.
-        kind: `tensor`, `string`, `map`, or `refused` (the header is well-formed and its claims are impossible).
+        name: the parameter's name, exactly as in the file.
+        kind: `tensor`, `string`, `map`, or `refused` (the header is well-formed, but no value can match it).
         dtype: the element type of a tensor, else None.
-        shape: the dimensions of a tensor; `()` for scalars and for everything else.
-        extents: where the content is, in order; more than one when a large value was written in slices.
+        shape: the dimensions of a tensor; `()` for scalars and for all other kinds.
+        extents: where the content is, in order; several if a large value was written in slices.
         start: first byte of the parameter's own header.
         stop: first byte after the parameter.
         arrays: the arrays of a map.
         reason: why a `refused` entry is refused.
-        digest: a blake2b digest of the content if one was asked for when the index was built, else empty.
-        apart: bytes of the header from `start` on, where it stands apart from the content (in a safetensors file);
-            else 0.
+        digest: a blake2b digest of the content if the index was built with digests, else empty.
+        apart: length of the header, from `start` on, if it is stored apart from the content (as in a safetensors
+            file); else 0.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Entry(NamedTuple):
 
     @property
     def stored(self) -> int:
-        """Bytes that the content takes in the file."""
+        """Bytes of the content in the file."""
         if len(self.extents) == 1 and not self.arrays:
             return self.extents[0].length
         return sum(extent.length for extent in self.all_extents)
@@ -80,9 +80,9 @@ class Entry(NamedTuple):
     def nbytes(self) -> int:
         """Bytes of the value in memory.
 
-        Equal to `stored`, but for bfloat16 that old MindSpore versions stored as float32 (twice as many in the file),
-        for elements narrower than a byte (of which several share one in the file), and for an empty one-dimensional
-        tensor, which the format cannot tell from a scalar (none in the file).
+        Equal to `stored` with three exceptions: bfloat16 that old MindSpore versions stored as float32 (twice the size
+        in the file); elements narrower than a byte (packed in the file); and an empty one-dimensional tensor, which
+        the format stores like a scalar (no bytes in the file).
         """
         if self.kind == TENSOR and self.dtype is not None:
             return math.prod(self.shape) * self.dtype.itemsize
@@ -90,14 +90,14 @@ class Entry(NamedTuple):
 
     @property
     def all_extents(self) -> tuple[Extent, ...]:
-        """The extents of a value of any kind."""
+        """All extents of the value: those of its arrays if it is a map."""
         if self.arrays:
             return tuple(extent for array in self.arrays for extent in array.extents)
         return self.extents
 
 
 def moved(entry: Entry, by: int) -> Entry:
-    """The same entry, if the bytes of its file began `by` bytes further on."""
+    """The entry with all offsets increased by `by`."""
     if not by:
         return entry
     arrays = tuple(array._replace(extents=_moved(array.extents, by)) for array in entry.arrays)
@@ -110,9 +110,9 @@ def _moved(extents: tuple[Extent, ...], by: int) -> tuple[Extent, ...]:
 
 
 class Plain(NamedTuple):
-    """A tensor in one piece, as a walk finds it: the common case, in its cheapest form (see `entry_of`).
+    """A tensor with one extent, in the cheapest form: what a scan yields most (see `entry_of`).
 
-    As true as an `Entry`; `name` is UTF-8, and proven to be; `apart` is an `Entry`'s.
+    Validated like an `Entry`; `name` is valid UTF-8; `apart` is as in `Entry`.
     """
 
     name: bytes
@@ -126,7 +126,7 @@ class Plain(NamedTuple):
 
 
 def entry_of(found: Plain | Entry) -> Entry:
-    """The entry of what a walk found."""
+    """A scanned value as an `Entry`."""
     if isinstance(found, Entry):
         return found
     name, dtype, shape, offset, length, start, stop, apart = found
@@ -134,7 +134,7 @@ def entry_of(found: Plain | Entry) -> Entry:
 
 
 class Fingerprint(NamedTuple):
-    """What tells a file from another and from its own later versions, at the cost of a stat and two small reads."""
+    """The identity of a file's version: size, mtime and a hash of both ends. Costs a stat and two small reads."""
 
     size: int
     mtime_ns: int
@@ -142,5 +142,5 @@ class Fingerprint(NamedTuple):
 
 
 def is_plain(entry: Entry) -> bool:
-    """Whether the bytes of the file are those of the array: nothing is widened or packed."""
+    """Whether the bytes in the file are exactly those of the array: neither widened nor packed."""
     return not entry.extents or entry.stored == entry.nbytes

@@ -1,9 +1,10 @@
-"""Runs of small neighbouring tensors, handled hundreds at a time because layers repeat.
+"""Runs of small adjacent tensors, handled together with a few numpy calls.
 
-Neighbours are one run of bytes, a `TensorRun`. Tensors of one dtype and shape whose headers and names have equal
-lengths differ in offset and name only. A `UniformGroup` holds these as lists, and what is common once. Headers and
-contents are then rows of one numpy array, compared, copied or measured with a few calls for the whole group. All of
-this is what an index claims: nothing is handed out before the format has proven it.
+Strategy: layers repeat, so a checkpoint has many small tensors that are adjacent in the file. Such a run of bytes is a
+`TensorRun`. Within it, tensors with the same dtype, shape, header length and name length form a `UniformGroup`: they
+differ in their offsets and names only. A group keeps the common facts once, and the offsets and names as lists. numpy
+then gathers all headers of a group as the rows of one array, for one comparison, and all contents as the rows of
+another, for one copy. Everything here is what the index claims; the format verifies it before a value is returned.
 """
 
 from __future__ import annotations
@@ -19,26 +20,26 @@ import numpy.typing as npt
 from lazyckpt.model.dtypes import DType
 from lazyckpt.model.entry import TENSOR, Entry, Extent, is_plain
 
-SMALL: Final = 2**14  # bytes of a value, header included, that cost less than what it takes to read them alone
-LONGEST: Final = 2**20  # bytes of a run
-FEWEST: Final = 8  # tensors that are worth the calls of numpy
-Common = tuple[DType, tuple[int, ...], int, int]  # dtype, shape, bytes of a header, bytes of a content
-_Facts = tuple[DType | None, tuple[int, ...], int, int, int, int]  # the same, bytes behind a content, those of a name
+SMALL: Final = 2**14  # bytes, header included; up to this size, copying costs less than the calls to read one value
+LONGEST: Final = 2**20  # bytes of one run
+FEWEST: Final = 8  # tensors in a group; for fewer, the numpy calls cost more than they save
+Common = tuple[DType, tuple[int, ...], int, int]  # dtype, shape, header length, content length
+_Facts = tuple[DType | None, tuple[int, ...], int, int, int, int]  # the same, bytes after the content, name length
 _K = TypeVar("_K")
 _Rows = npt.NDArray[np.uint8]
 
 
 class UniformGroup(NamedTuple):
-    """Tensors that differ in name and offset only.
+    """A group of small tensors of one run that differ only in name and offset.
 
     Attributes:
-        dtype: of all of them.
-        shape: of all of them.
-        header: bytes from a tensor's start to its content.
-        length: bytes of each content, which ends where the tensor ends.
-        numbers: the ordinal of each in its run.
-        names: in UTF-8, all of one length.
-        starts: where each tensor begins in the file.
+        dtype: the dtype of every tensor.
+        shape: the shape of every tensor.
+        header: bytes from the start of a tensor to its content.
+        length: bytes of a content; a tensor ends with its content.
+        numbers: the index of each tensor in the run.
+        names: the names in UTF-8, all of one length.
+        starts: the offset of each tensor in the file.
     """
 
     dtype: DType
@@ -50,7 +51,7 @@ class UniformGroup(NamedTuple):
     starts: list[int]
 
     def entries(self) -> dict[int, Entry]:
-        """Each for itself, by its number."""
+        """The entries of the tensors, by number."""
         return {
             number: Entry(
                 str(name, "utf-8"), TENSOR, self.dtype, self.shape, (Extent(start + self.header, self.length),),
@@ -60,19 +61,19 @@ class UniformGroup(NamedTuple):
         }  # fmt: skip
 
     def headers(self, run: memoryview, base: int) -> _Rows | None:
-        """The bytes of each header, a row each.
+        """The headers as the rows of an array.
 
         Args:
             run: bytes of the file.
-            base: where they begin in the file.
+            base: the offset of these bytes in the file.
 
         Returns:
-            None if the tensors do not lie in the run.
+            The rows; None if a tensor does not lie inside `run`.
         """
         return self._rows(run, base, 0, self.header)
 
     def contents(self, run: memoryview, base: int) -> npt.NDArray[Any] | None:
-        """A copy of the values, of shape (how many, *shape); arguments and None as for `headers`."""
+        """The values, copied into an array of shape (count, *shape). Arguments and None: see `headers`."""
         rows = self._rows(run, base, self.header, self.length)
         return None if rows is None else rows.view(self.dtype.numpy).reshape(-1, *self.shape)
 
@@ -86,14 +87,14 @@ class UniformGroup(NamedTuple):
 
 
 class TensorRun(NamedTuple):
-    """Small tensors that follow one another without a gap.
+    """A run of small tensors that are adjacent in the file.
 
     Attributes:
-        start: where they begin in the file.
-        stop: where they end.
-        names: theirs, in file order; a tensor's place here is its number.
-        groups: those that are alike, `FEWEST` or more each.
-        others: the rest, by number.
+        start: the offset of the first tensor.
+        stop: the offset after the last tensor.
+        names: the names in file order; the index of a tensor here is its number.
+        groups: groups of uniform tensors, each of at least `FEWEST`.
+        others: the other tensors, by number.
     """
 
     start: int
@@ -104,7 +105,7 @@ class TensorRun(NamedTuple):
 
     @property
     def stored(self) -> int:
-        """Bytes of all contents."""
+        """Bytes of all contents together."""
         return sum(self.sizes())
 
     def sizes(self) -> list[int]:
@@ -124,14 +125,14 @@ def tensor_run(
     common: Callable[[_K], Common | None],
     entry: Callable[[int], Entry],
 ) -> TensorRun:
-    """A run, put together from lists.
+    """Build a run from tensors that have been grouped.
 
     Args:
-        names: of its tensors, in UTF-8.
-        starts: where each begins.
-        stop: where the last ends.
-        groups: the numbers of those that are alike, by anything.
-        common: what they have in common, by the same; None if nothing can be said of all of them.
+        names: the names of the tensors, in UTF-8.
+        starts: the offset of each tensor.
+        stop: the offset after the last tensor.
+        groups: the numbers of the tensors of each group, by any key.
+        common: the common facts of a group, by its key; None if its tensors cannot be handled together.
         entry: the entry of a tensor, by its number.
 
     Raises:
@@ -148,14 +149,14 @@ def tensor_run(
 
 
 def common_of(dtype: DType | None, shape: tuple[int, ...], header: int, length: int) -> Common | None:
-    """What tensors of these facts have in common; None if a content is empty, widened or packed, or has no header."""
+    """The common facts of a group; None if contents are empty, widened, packed or headerless."""
     if dtype is None or dtype.is_packed or header <= 0 or min(shape, default=1) <= 0:
         return None
     return (dtype, shape, header, length) if length == math.prod(shape) * dtype.itemsize else None
 
 
 def run_of(entries: list[Entry]) -> TensorRun:
-    """The run that small tensors in one piece make which follow one another, in their order."""
+    """The run of entries that are adjacent in this order; each is small and has one extent."""
     names, groups = [entry.name.encode() for entry in entries], defaultdict[_Facts, list[int]](list)
     for number, (name, entry) in enumerate(zip(names, entries, strict=True)):
         _, _, dtype, shape, ((offset, length),), start, stop = entry[:7]
@@ -169,9 +170,9 @@ def _common(facts: _Facts) -> Common | None:
 
 
 def neighbours(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Entries, in their order, in groups: small tensors that follow one another in the file without a gap, or one each.
+    """Split entries, in order, into lists of small adjacent tensors, and single entries.
 
-    A group's bytes, headers included, are one run of at most `LONGEST`. Nothing has been proven of the entries.
+    The bytes of a list, headers included, are one run of at most `LONGEST` bytes. The entries are not verified here.
     """
     group: list[Entry] = []
     for entry in entries:
@@ -189,6 +190,6 @@ def neighbours(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 
 
 def _may_share(entry: Entry) -> bool:
-    """Whether a value is small, and nothing is to be done with its bytes but to copy them."""
+    """Whether a value is small and its bytes need only be copied (no digest, no conversion)."""
     small = entry.stop - entry.start <= SMALL and entry.dtype is not None and len(entry.extents) == 1
     return small and not entry.apart and not entry.digest and is_plain(entry)

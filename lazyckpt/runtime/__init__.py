@@ -1,1 +1,1 @@
-"""What the package needs of the process it runs in: logging, optional imports, atomic writes."""
+"""Logging, optional imports, thread counts, system errors and atomic file writes."""

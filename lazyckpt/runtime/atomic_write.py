@@ -29,7 +29,7 @@ _HELD: Final = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # `flock` fails 
 
 
 class _NoLocks(OSError):
-    """The file system does not support locks (Lustre with its usual mount options, some FUSE file systems)."""
+    """The file system does not support locks (Lustre as usually mounted, some FUSE ones)."""
 
 
 class TemporaryFile:
@@ -63,7 +63,7 @@ class TemporaryFile:
 
 @contextlib.contextmanager
 def temporary(target: str) -> Iterator[TemporaryFile]:
-    """An empty temporary file for a target; removed at the end of the block unless it was committed.
+    """An empty temporary file for a target, removed after the block unless committed.
 
     Raises:
         OSError: the folder cannot be written.
@@ -108,7 +108,7 @@ def _mode_at(path: str) -> int:
 
 @contextlib.contextmanager
 def file_errors(path: str) -> Iterator[None]:
-    """Check that a path can be the target of a write, and raise the system's errors as the package's own.
+    """Check the target of a write, and raise the system's errors as the package's own.
 
     Raises:
         FolderInTheWay: the path is a folder.

@@ -1,28 +1,28 @@
-"""What the package says in Python's log, under the name `lazyckpt`.
+"""The package's logger, `lazyckpt`, created on first use.
 
-The logger is made when something is said: importing `logging` takes a tenth of the time that numpy's import takes, and
-most loads have nothing to say.
+`logging` is imported with the first message: the import takes a tenth of the time that numpy's does, and most loads
+log nothing.
 """
 
 from __future__ import annotations
 
 
 def info(message: str, *values: object) -> None:
-    """Say what most users need not know."""
+    """Log a detail that few users need."""
     import logging
 
     logging.getLogger("lazyckpt").info(message, *values, stacklevel=2)
 
 
 def warning(message: str, *values: object) -> None:
-    """Say what a user should know, and what goes on all the same."""
+    """Log something that the user should know and that stops nothing."""
     import logging
 
     logging.getLogger("lazyckpt").warning(message, *values, stacklevel=2)
 
 
 def exception(message: str, *values: object) -> None:
-    """Say what failed where nobody could catch it; for use in an `except` block."""
+    """Log the exception being handled, where no caller could catch it. Call it in an `except` block."""
     import logging
 
     logging.getLogger("lazyckpt").error(message, *values, exc_info=True, stacklevel=2)  # noqa: LOG014 (see above)

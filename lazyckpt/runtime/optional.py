@@ -1,4 +1,4 @@
-"""What is optional: a package that is not there is told together with the extra that brings it."""
+"""Imports of optional packages, with an error that names the extra to install."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from lazyckpt.errors import MissingPackage
 
 @contextlib.contextmanager
 def optional_import(extra: str) -> Iterator[None]:
-    """Around an import of what one of our extras brings.
+    """Guard the import of a package that one of our extras installs.
 
     Raises:
-        MissingPackage: it is not there. (One that is there and broken raises what it raises.)
+        MissingPackage: the package is not installed. A package that is installed and broken raises its own error.
     """
     try:
         yield

@@ -1,8 +1,7 @@
-"""One table from the system's errors to the package's own.
+"""The table that maps the system's errors to the package's own.
 
-`os_errors` is the only context manager that translates: the table decides the class and the advice, the caller gives
-the name of the file. Who catches errors of another kind (a file system of fsspec, say) finds their number first, and
-then calls `translated`.
+The table decides the class and the advice; the caller gives the path. Code that catches errors of another kind (those
+of an fsspec file system, for example) finds a matching error number first, and then calls `translated`.
 """
 
 from __future__ import annotations

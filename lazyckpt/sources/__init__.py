@@ -1,7 +1,7 @@
-"""Sources: bytes at offsets, and the one function that decides which kind a file needs.
+"""Read bytes at offsets: local files, objects on the network, decrypted files.
 
-Everything above this room reads through the small protocol in `base` and never learns whether the bytes come from a
-memory map, a file descriptor, a buffer, or (as other sources) from decryption or a network.
+Everything above this room reads through the protocol `Source` (see `base`), and does not know whether the bytes come
+from a memory map, a file descriptor, a buffer, decryption or a network. `open_source` chooses the implementation.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from lazyckpt.sources.local import open_local
 from lazyckpt.sources.origin import Origin
 from lazyckpt.sources.paths import is_url
 
-CACHE_BYTES: Final = 256 * 2**20  # decrypted blocks of a GCM file kept in memory, unless told otherwise
+CACHE_BYTES: Final = 256 * 2**20  # default size of the cache of decrypted blocks
 
 __all__ = ["CACHE_BYTES", "BaseSource", "BytesSource", "RawFile", "Source", "open_source", "reopen"]
 
 
 class RawFile(NamedTuple):
-    """A file that is open, as its bytes are on disk: encrypted, if it is.
+    """An open file with its bytes as they are on disk: encrypted, if it is.
 
     Attributes:
         source: the bytes.
         origin: where it came from.
-        lock: decrypts it; None for a plain file.
+        lock: its key and mode; None for a plain file.
     """
 
     source: Source
@@ -45,20 +45,20 @@ def open_source(
     """Open a file, or an object at a URL, for random access.
 
     Args:
-        path: the path, links resolved, or the URL.
-        key: of an encrypted file.
-        dec_mode: its mode, or `OWN_MODE` for the one that it tells.
-        access: `mmap`, `pread` or `auto`, of a file of this machine.
-        cache: bytes of fetched ranges of an object to keep in memory.
+        path: the path with links resolved, or the URL.
+        key: the key of an encrypted file.
+        dec_mode: its mode, or `OWN_MODE` for the mode that its first bytes name.
+        access: `mmap`, `pread` or `auto`, for a local file.
+        cache: bytes of fetched ranges of a remote object to keep in memory.
 
-    Cost: one open, one map, and about 8 KiB read for the fingerprint; of an object two requests.
+    Cost: one open, one map, and 8 KiB read for the fingerprint; for a remote object two requests.
 
     Raises:
         MissingFile: there is no such file.
-        UnreadableFile: it is not a regular file, or may not be read.
+        UnreadableFile: it is not a regular file, or reading it is not permitted.
         EncryptedFile: it is encrypted and no key was given.
         WrongKey: a key was given and the file is plain, or encrypted in another mode.
-        ArgumentValueError: there is no such mode, or no key of it has that length.
+        ArgumentValueError: the mode does not exist, or does not allow the length of the key.
     """
     raw, origin, head = _open(path, access, cache)
     try:
@@ -69,7 +69,7 @@ def open_source(
 
 
 def reopen(opened: RawFile) -> RawFile:
-    """Open the path of a file again, with the key that opened it; another file may stand there now.
+    """Open the file that has this path now, with the same key; it may be a different file.
 
     Raises:
         MissingFile, UnreadableFile: there is nothing to read.
@@ -79,7 +79,7 @@ def reopen(opened: RawFile) -> RawFile:
 
 
 def _open(path: str, access: str, cache: int) -> tuple[Source, Origin, bytes]:
-    """The one place that decides which source opens what; the source, where it came from, and its first bytes."""
+    """Choose and open the source for a path: the source, its origin, and its first bytes."""
     if is_url(path):
         raw, origin = _open_remote(path, cache)
         return raw, origin, bytes(raw.read(0, min(MAGIC_LENGTH, raw.size)))

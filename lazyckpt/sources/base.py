@@ -1,8 +1,8 @@
-"""What a source is: bytes at offsets, wherever they come from.
+"""The `Source` protocol: random access to bytes; and a base class that checks bounds.
 
-Everything above this room reads through one small protocol and never learns whether the bytes come from a memory map,
-a file descriptor, a buffer, or (as other sources) from decryption or a network. A source is positional: it has no
-cursor and may be read by many threads at once.
+Everything above this room reads through the protocol, and does not know whether the bytes come from a memory map, a
+file descriptor, a buffer, decryption or a network. Reads are positional: a source has no cursor, so many threads may
+read at once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from lazyckpt.errors import ChangedFile
 from lazyckpt.model.entry import Fingerprint
 
-_WORTH_UNLOCKING: Final = 2**16  # bytes whose copy takes longer than what surrounds it
-Request = tuple[int, memoryview]  # an offset, and the (writable, contiguous) bytes to fill from there
+_WORTH_UNLOCKING: Final = 2**16  # bytes from which a copy takes longer than releasing the interpreter's lock
+Request = tuple[int, memoryview]  # an offset, and the writable, contiguous buffer to fill from there
 
 
 class LocalFile(NamedTuple):
@@ -35,13 +35,13 @@ class Source(Protocol):
     """Read-only random access to `size` bytes.
 
     Attributes:
-        name: what to call it in messages: a path or a URL.
+        name: the name in messages: a path or a URL.
         size: number of bytes.
-        is_addressable: whether `read` of any range copies nothing, and touches no byte until the view is looked at.
-        window: how many bytes are worth fetching at once when headers are walked; 0 if it is addressable.
-        window_limit: how far that number may grow while headers lie close together (0: it does not grow).
-        fingerprint: of the version that was opened, where the store names versions; None for all other sources.
-        prefetch_depth: how many later ranges are worth fetching at the same time as one (0: none).
+        is_addressable: whether `read` of any range copies nothing, and reads nothing until the view is used.
+        window: how many bytes to fetch at once while headers are scanned; 0 if it is addressable.
+        window_limit: how far the window may grow while headers are close together (0: it does not grow).
+        fingerprint: of the version that was opened, if the store names versions; None for all other sources.
+        prefetch_depth: how many later ranges to fetch together with one (0: none).
     """
 
     name: str
@@ -60,54 +60,54 @@ class Source(Protocol):
         """The files of this machine that the bytes come from; none of what is in memory or elsewhere."""
 
     def read(self, offset: int, length: int) -> memoryview:
-        """Give `length` bytes from `offset` as a read-only view.
+        """A read-only view of `length` bytes from `offset`.
 
-        Cost: nothing for addressable sources; else one allocation of `length` bytes.
+        Cost: none for an addressable source; else an allocation of `length` bytes, and the read.
 
         Raises:
             ChangedFile: the range is not inside the source, or the file shrank since it was opened.
         """
 
     def read_into(self, offset: int, destination: memoryview) -> None:
-        """Fill `destination` (writable, contiguous bytes) from `offset`, with no copy in between.
+        """Fill `destination` (writable, contiguous bytes) from `offset`, without a copy between.
 
         Raises:
             ChangedFile: as for `read`.
         """
 
     def read_many(self, requests: Iterable[Request]) -> None:
-        """Fill several (offset, destination) at once; sources that decrypt or fetch do the common work once.
+        """Fill several (offset, destination) at once. A source decrypts or fetches common bytes once.
 
         Raises:
             ChangedFile: as for `read`.
         """
 
     def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
-        """Hint that this range is about to be read whole, so that it can be brought in at once.
+        """Hint that all of this range will be read soon, so that it can be read from disk at once.
 
-        `alone` hints further that nothing around it will be read next.
+        `alone` hints that nothing around the range will be read next.
         """
 
     def advise_random(self, whether: bool) -> None:
-        """Hint that single places far apart are about to be read (or no longer), so that nothing around them is."""
+        """Hint that reads will be small and far apart (or no longer): no read-ahead."""
 
     def map_private(self, offset: int, length: int) -> memoryview | None:
-        """A writable view of a range that is private to its holder (writes never reach the source), or None.
+        """A writable, private view of a range, or None; writes never reach the source.
 
-        Cost: one map of that range; only pages that are written to take memory.
+        Cost: one map of the range; only pages that are written to take memory.
         """
 
     def drop_pages(self, offset: int, length: int) -> None:
-        """Hint that this range will not be looked at again soon, so that its pages need not stay in memory."""
+        """Hint that this range will not be read again soon, so that its pages may leave memory."""
 
     def close(self) -> None:
-        """Let go of descriptors. Views already handed out stay valid. May be called twice."""
+        """Close descriptors. Views that were returned stay valid. May be called twice."""
 
 
 class BaseSource:
-    """The finished half of a source: bounds are checked here, once; subclasses write `_fill` (and perhaps `_view`).
+    """Base class that checks bounds, once; subclasses implement `_fill` (and perhaps `_view`).
 
-    `_fill(offset, destination)` is only ever called with a range inside the source and a destination that is not empty.
+    `_fill(offset, destination)` is called only with a range inside the source and a destination that is not empty.
     """
 
     name: str
@@ -162,7 +162,7 @@ class BaseSource:
     def _check(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.size:
             raise ChangedFile(
-                f"bytes {offset:,} to {offset + length:,} were asked for, but there are {self.size:,}", file=self.name
+                f"bytes {offset:,} to {offset + length:,} were requested, but there are {self.size:,}", file=self.name
             )
 
     def _view(self, offset: int, length: int) -> memoryview:
@@ -176,12 +176,12 @@ class BaseSource:
 
 
 def allocate(size: int) -> memoryview:
-    """Writable bytes, uninitialised. For large ones far cheaper than a bytearray (numpy asks for huge pages)."""
+    """Allocate writable, uninitialised bytes. Cheaper than a bytearray: no zeroing, and huge pages from numpy."""
     return np.empty(size, np.uint8).data
 
 
 def copy(destination: memoryview, data: memoryview) -> None:
-    """Copy bytes; of many, without the interpreter's lock, so that other threads go on with their work."""
+    """Copy bytes. A large copy releases the interpreter's lock, so that other threads continue."""
     if data.nbytes < _WORTH_UNLOCKING:
         destination[:] = data
     else:
@@ -189,7 +189,7 @@ def copy(destination: memoryview, data: memoryview) -> None:
 
 
 class BytesSource(BaseSource):
-    """Bytes that are in memory already. Addressable."""
+    """A source over bytes in memory. Addressable."""
 
     is_addressable = True
     window = 0

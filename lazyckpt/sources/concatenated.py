@@ -1,7 +1,6 @@
-"""Several sources as one: each begins where the one before it ends.
+"""Several sources concatenated into one.
 
-Whatever reads through it need not know that there are several files; a range that lies in one part costs what it costs
-there.
+Readers need not know that there are several files. A range inside one part costs as much as in that part.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from lazyckpt.sources.base import BaseSource, LocalFile, Request, Source
 
 
 class ConcatenatedSource(BaseSource):
-    """The parts, one after the other. Addressable if they all are (a range over a border is copied all the same).
+    """The parts, one after the other. Addressable if all parts are; a range across a border is copied.
 
     Attributes:
         parts: the sources.
-        bases: where each of them begins.
+        bases: the offset at which each part begins.
     """
 
     def __init__(self, name: str, parts: Sequence[Source], maps: Iterable[LocalFile] = ()) -> None:
@@ -44,11 +43,11 @@ class ConcatenatedSource(BaseSource):
         return (*(file for part in self.parts for file in part.files), *self._maps)
 
     def part_at(self, offset: int) -> int:
-        """The number of the part that holds a byte (of empty ones at the same place, the last)."""
+        """The number of the part that contains an offset (the last one, if empty parts share it)."""
         return bisect_right(self.bases, offset) - 1
 
     def read_many(self, requests: Iterable[Request]) -> None:
-        """See `Source.read_many`: each part is asked once."""
+        """See `Source.read_many`: one call for each part."""
         by_part: dict[int, list[Request]] = {}
         for offset, destination in requests:
             self._check(offset, destination.nbytes)
@@ -90,7 +89,7 @@ class ConcatenatedSource(BaseSource):
             self.parts[number].read_into(inside, destination[start : start + length])
 
     def _split(self, offset: int, length: int) -> Iterator[tuple[int, int, int, int]]:
-        """Cut a range at the borders of parts: (part, offset in it, bytes already cut, bytes)."""
+        """Split a range at the borders of parts: (part, offset in it, bytes done, bytes)."""
         number, done = self.part_at(offset), 0
         while done < length:
             inside = offset + done - self.bases[number]

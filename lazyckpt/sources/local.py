@@ -1,13 +1,12 @@
-"""Local files: a read-only memory map where that is wise, positional reads where it is not.
+"""Local files: read through a memory map, or with `pread` where a map is unsafe or slow.
 
-Strategy: the map is read-only and shared (a private writable map of a file larger than memory is refused by the
-kernel), costs no memory of its own, and serves every reader without a copy. Whoever wants a large copy gets it with
-`pread` all the same: no page is mapped for it, the system reads ahead as it does for any file that is read in order,
-and a file that is truncated meanwhile gives an error. On network file systems a map turns each 4 KiB page into a round
-trip, and a file truncated by another machine into a SIGBUS, so there the file is read with `pread`; one line in the log
-says so. Before bytes are handed out the file's size is compared with the size it had when it was opened: a file that
-shrank is an error here, not a crash later. A file truncated *while* its bytes are being looked at cannot be caught by
-any reader of a memory map.
+Strategy: the map is read-only and shared (the kernel refuses a private writable map of a file larger than memory). It
+takes no memory of its own, and every reader gets views without a copy. A large copy uses `pread` even so: it maps no
+pages, the system reads ahead as for any sequential read, and a file truncated meanwhile gives an error. On network file
+systems a map turns each 4 KiB page into a round trip, and a truncation by another machine into a SIGBUS; there the file
+is read with `pread`, and the log says so. Before a view is returned, the size of the file is compared with its size
+when it was opened: a file that shrank raises an error here instead of a crash later. No reader of a memory map can
+catch a file that is truncated *while* its bytes are being used.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ from lazyckpt.runtime.os_errors import READ, translated
 from lazyckpt.sources.base import BaseSource, BytesSource, LocalFile, Source
 from lazyckpt.sources.origin import ReplacedFile
 
-_MOST_PRIVATE_MAPS: Final = 128
-_WORTH_EXPECTING: Final = 2**20  # bytes
-_WORTH_A_CALL: Final = 2**20  # bytes of a copy from which `pread` takes less than the faults of a map
+_MOST_PRIVATE_MAPS: Final = 128  # each holds a descriptor, and a process has about a thousand
+_WORTH_EXPECTING: Final = 2**20  # bytes from which one `madvise` call costs less than the page faults
+_WORTH_A_CALL: Final = 2**20  # bytes from which a copy with `pread` costs less than the page faults of a map
 _POPULATE_READ: Final = getattr(mmap, "MADV_POPULATE_READ", 22 if sys.platform == "linux" else None)
-SAMPLED: Final = 4096  # bytes at each end of a file that a fingerprint looks at
+SAMPLED: Final = 4096  # bytes at each end of a file that go into its fingerprint
 _HALF: Final = SAMPLED // 2
 _SUMS: Final = struct.Struct("<4I")
 NOT_FILES: Final = {
@@ -47,7 +46,7 @@ NOT_FILES: Final = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-# File systems whose pages come over a network or out of a user process, as Linux names them in mountinfo.
+# File systems that fetch pages over a network or from a user process, by their names in Linux's mountinfo.
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     (
         *("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "virtiofs"),
@@ -59,9 +58,9 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 
 
 def _faults_are_exact() -> bool:
-    """Whether a fault in a range that is marked for huge pages reads 2 MiB and no more (Linux 5.18 and newer).
+    """Whether a fault in a range marked for huge pages reads just 2 MiB (Linux 5.18 and newer).
 
-    Otherwise it reads as much as the disk reads ahead, half of it before the place that was touched.
+    Older kernels read the read-ahead size of the disk, half of it before the address of the fault.
     """
     if sys.platform != "linux" or mmap.PAGESIZE != 4096 or not os.path.exists("/sys/kernel/mm/transparent_hugepage"):
         return False
@@ -69,26 +68,27 @@ def _faults_are_exact() -> bool:
     return release is not None and (int(release[1]), int(release[2])) >= (5, 18)
 
 
-# Huge pages first: without them, random reads would be of single pages.
+# MADV_RANDOM turns read-ahead off, so that a fault reads nothing around the range. On its own it would read single
+# pages of 4 KiB; with huge pages a fault reads 2 MiB. Hence both, huge pages first.
 _EXACTLY: Final = (mmap.MADV_HUGEPAGE, mmap.MADV_RANDOM) if _faults_are_exact() else ()
-# What the whole map is marked as, so that it stays in one piece when a range of it was marked otherwise for a while.
+# Applied to the whole map afterwards: a range with other advice would stay a mapping of its own in the kernel.
 _AS_EVER: Final = (mmap.MADV_NOHUGEPAGE, mmap.MADV_NORMAL) if _EXACTLY else ()
 
 
 def _advise(opened: mmap.mmap, advice: tuple[int, ...], start: int, size: int) -> None:
-    with contextlib.suppress(OSError):  # an older kernel, or the file shrank: then reading tells
+    with contextlib.suppress(OSError):  # an older kernel; or the file shrank, which the read will report
         for each in advice:
             opened.madvise(each, start, size)
 
 
 class MmapSource(BaseSource):
-    """A file as a read-only memory map. Addressable: reading copies nothing."""
+    """A file read through a read-only memory map. Addressable: reading copies nothing."""
 
     is_addressable = True
     window = 0
 
     def __init__(self, name: str, descriptor: int, status: os.stat_result) -> None:
-        """Map the file. The descriptor stays the caller's (the map keeps a duplicate, and so does the source).
+        """Map the file. The caller keeps the descriptor; the map and the source use duplicates of it.
 
         Raises:
             OSError: the file cannot be mapped.
@@ -134,7 +134,7 @@ class MmapSource(BaseSource):
         return memoryview(made)[offset - start :]
 
     def drop_pages(self, offset: int, length: int) -> None:
-        """Take the range out of this process's memory (it stays in the page cache)."""
+        """Drop the pages of the range from this process; they stay in the page cache."""
         start = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
         pages = (offset + length - start) // mmap.PAGESIZE
         opened = self._map
@@ -142,7 +142,7 @@ class MmapSource(BaseSource):
             opened.madvise(mmap.MADV_DONTNEED, start, pages * mmap.PAGESIZE)
 
     def close(self) -> None:
-        """Let go of the map; it disappears with the last view that was handed out."""
+        """Release the map; it is unmapped with the last view that was returned."""
         self._map = self._whole = self._opened = None
 
     def _view(self, offset: int, length: int) -> memoryview:
@@ -157,10 +157,12 @@ class MmapSource(BaseSource):
         return whole[offset : offset + length]
 
     def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
-        """Read and map all pages of a range in one call (Linux 5.14 and newer); a fault for every 64 KiB costs more.
+        """Read and map all pages of a range in one call, not by a page fault for every 64 KiB.
 
-        Where a fault can be told to (see `_faults_are_exact`), those of a range that is read alone come in by huge
-        pages, and none around it. What is read piece after piece is better off with the disk's reading ahead.
+        Needs Linux 5.14 or newer; older kernels ignore the hint.
+
+        If the range is read alone and the kernel is new enough (see `_faults_are_exact`), it is read in huge pages, and
+        nothing around it. Ranges that are read one after the other are faster with the disk's read-ahead.
         """
         opened = self._map
         if opened is None or length < _WORTH_EXPECTING or _POPULATE_READ is None:
@@ -174,7 +176,7 @@ class MmapSource(BaseSource):
             _advise(opened, _AS_EVER, 0, self.size)
 
     def advise_random(self, whether: bool) -> None:
-        """See `Source.advise_random`: a fault then brings in one page, not the hundreds of KiB around it."""
+        """See `Source.advise_random`: a fault then reads one page, not the hundreds of KiB around it."""
         opened = self._map
         if opened is not None and hasattr(mmap, "MADV_RANDOM"):
             opened.madvise(mmap.MADV_RANDOM if whether else mmap.MADV_NORMAL)
@@ -189,7 +191,7 @@ class MmapSource(BaseSource):
 
 
 class _Descriptor:
-    """A descriptor that is closed with its last user: its number must not come to mean another file while one reads."""
+    """A descriptor closed after its last user, so that its number is not reused during a read."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -199,11 +201,11 @@ class _Descriptor:
         close(self._number)
 
     def fill(self, offset: int, destination: memoryview, source: BaseSource) -> None:
-        """Read bytes of the file that `source` is.
+        """Fill a buffer from the file of `source`.
 
         Raises:
-            ChangedFile: the file has fewer than it had.
-            UnreadableFile: the system could not read them.
+            ChangedFile: the file is shorter than when it was opened.
+            UnreadableFile: the system cannot read the bytes.
         """
         done, wanted = 0, destination.nbytes
         while done < wanted:
@@ -221,7 +223,7 @@ class _Descriptor:
 
 
 class PreadSource(BaseSource):
-    """A file read with `pread`, for places where a map is unavailable or unwise."""
+    """A file read with `pread`, where a memory map is unavailable or unsafe."""
 
     window_limit = 2**18
 
@@ -238,7 +240,7 @@ class PreadSource(BaseSource):
         return (LocalFile(self.name, self._identity),)
 
     def close(self) -> None:
-        """Let go of the descriptor; it is closed when nobody is reading."""
+        """Release the descriptor; it is closed after the reads in progress."""
         self._opened = None
 
     def _fill(self, offset: int, destination: memoryview) -> None:
@@ -294,13 +296,13 @@ def open_local(path: str, access: str = "auto") -> OpenLocalFile:
 
     Args:
         path: a path; symbolic links are followed.
-        access: `mmap`, `pread`, or `auto`, which takes a map unless the file lies on a network file system.
+        access: `mmap`, `pread`, or `auto`: a map unless the file is on a network file system.
 
     Raises:
         MissingFile: there is no such file.
-        UnreadableFile: it is not a regular file, or may not be read.
+        UnreadableFile: it is not a regular file, or reading it is not permitted.
 
-    Cost: one open, one stat, one map; two reads of 4 KiB, without the map, of which no page is touched.
+    Cost: one open, one stat, one map, and two reads of 4 KiB with `pread`: no page of the map is touched.
     """
     descriptor = -1
     # Without `os_errors`: every open comes here, and seldom has an error to translate.
@@ -340,7 +342,7 @@ def _choose(path: str, descriptor: int, status: os.stat_result, access: str) -> 
     if access == "auto":
         kind = file_system_of(status.st_dev)
         if kind in NETWORK_FILE_SYSTEMS:
-            log.info("%s lies on %s: reading with pread, not through a memory map", path, kind)
+            log.info("%s is on %s: reading with pread, not through a memory map", path, kind)
             access = "pread"
     if access != "pread":
         try:
@@ -359,7 +361,7 @@ def _not_regular(path: str, mode: int) -> OSError:
 
 
 def file_system(path: str) -> str:
-    """The type of the file system that holds `path`, as Linux names it (`ext4`, `nfs4`, …); `unknown` elsewhere.
+    """The type of a path's file system by Linux's name (`ext4`, `nfs4`); `unknown` elsewhere.
 
     Cost: one stat, and the first time in a process for each device one read of /proc/self/mountinfo.
     """
@@ -392,5 +394,5 @@ def _mounted(device: str) -> str:
 
 
 def hash_of_ends(first: memoryview | bytes, last: memoryview | bytes) -> bytes:
-    """The hash that is a `sample`: CRC-32 of each half of the two ends. No secret, and no proof against a forger."""
+    """The hash of a `sample`: the CRC-32 of each half of both ends. It detects changes, not forgery."""
     return _SUMS.pack(crc32(first[:_HALF]), crc32(first[_HALF:]), crc32(last[:_HALF]), crc32(last[_HALF:]))

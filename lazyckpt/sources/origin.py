@@ -1,7 +1,7 @@
-"""The origin of an opened file: its fingerprint, and the check that the file is still the same.
+"""The origin of an opened file: its fingerprint, and whether the file is still the same.
 
-An index carries the fingerprint of the file that it was built from: for a local file its size, time and a sample of its
-bytes, for a remote object the store's version in place of the time.
+An index holds the fingerprint of the file that it was built from: for a local file its size, mtime and a sample of its
+bytes; for a remote object its version in the place of the mtime.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from lazyckpt.model.entry import Fingerprint
 
 
 class ReplacedFile(Exception):
-    """The path of the opened file leads to another file now."""
+    """The path leads to another file now; the opened one can still be read."""
 
 
 class Origin(Protocol):
-    """Where bytes come from."""
+    """The origin of a source's bytes."""
 
     @property
     def path(self) -> str:
@@ -29,7 +29,7 @@ class Origin(Protocol):
 
     @property
     def version(self) -> str:
-        """The store's name for this version of an object; empty for a local file, and if the store gives none."""
+        """The version of a remote object; empty for a local file, or if the store has none."""
 
     @property
     def mode(self) -> int:
@@ -37,18 +37,18 @@ class Origin(Protocol):
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Of the file at the moment it was opened. Cost: of a remote object, at most two small reads."""
+        """The fingerprint of the file when it was opened. Cost: at most two small reads of a remote object."""
 
     def matches(self, fingerprint: Fingerprint) -> bool:
-        """Whether a fingerprint, as an index carries it, is this file's."""
+        """Whether a fingerprint is the one of this file."""
 
     def check(self) -> None:
-        """Check that the file is what it was when it was opened.
+        """Check that the file is the same as when it was opened.
 
         Raises:
-            ReplacedFile: its name leads to another file now; what was opened can still be read.
-            ChangedFile: it was written to, or is gone.
+            ReplacedFile: the path leads to another file; the opened one can still be read.
+            ChangedFile: the file was modified, or is gone.
         """
 
     def walking(self) -> AbstractContextManager[object]:
-        """A `with` block in which reads need not be checked one by one, because `check` comes after it."""
+        """A `with` block in which reads are not checked one by one, because `check` follows it."""

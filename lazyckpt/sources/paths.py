@@ -1,8 +1,9 @@
-"""Names of files: paths of this machine, and URLs of anything that fsspec knows, behind the same few questions.
+"""File names: local paths and fsspec URLs, behind the same functions.
 
 A URL is `<protocol>://…`, or several joined by `::`, as in fsspec (`simplecache::s3://bucket/x.ckpt`). `file://` is a
-path of this machine. Options (end points, credentials, time-outs, retries) are fsspec's own: its configuration files
-and `FSSPEC_<PROTOCOL>_<OPTION>` variables, or `fsspec.config.conf`. None pass through here, so none can be shown.
+local path. Options (end points, credentials, time-outs, retries) are set in fsspec itself: in its configuration files,
+in `FSSPEC_<PROTOCOL>_<OPTION>` variables, or in `fsspec.config.conf`. They do not pass through this module, so it
+cannot show them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _WEB: Final = re.compile(r"https?://")
 
 
 def is_url(path: str) -> bool:
-    """Whether a name is a URL, and not a path of this machine."""
+    """Whether a name is a URL, and not a local path."""
     return ":" in path and bool(_URL.match(path)) and not _LOCAL.match(path)
 
 
@@ -45,20 +46,20 @@ def is_web(path: str) -> bool:
 
 
 def is_listing(path: str) -> bool:
-    """Whether a name is that of a listing: of a checkpoint in several files."""
+    """Whether a name is that of the listing of a checkpoint in several files."""
     return path.endswith(LISTING)
 
 
 def redact_url(text: str) -> str:
-    """A text with what follows `?` in web addresses taken out: a signed address is a key."""
+    """Remove the query from web addresses in a text: a signed URL is a key."""
     return _QUERY.sub(r"\1", text) if "://" in text else text
 
 
 def as_path(path: object, what: str = "a path is needed") -> str:
-    """A path or URL that came as an argument, as a string.
+    """A path or URL argument as a string.
 
     Raises:
-        ArgumentTypeError: it is neither a string nor a path of text; `what` is said of it.
+        ArgumentTypeError: it is neither a string nor a path of text; the message begins with `what`.
     """
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(text, str):
@@ -67,7 +68,7 @@ def as_path(path: object, what: str = "a path is needed") -> str:
 
 
 def resolved(path: str) -> str:
-    """A path with all links resolved; a URL as it is."""
+    """A path with all links resolved; a URL unchanged."""
     if is_url(path):
         return path
     local = _LOCAL.match(path)
@@ -75,7 +76,7 @@ def resolved(path: str) -> str:
 
 
 def absolute(path: str) -> str:
-    """A path from the root on, links as they are; a URL as it is."""
+    """An absolute path, links not resolved; a URL unchanged."""
     if is_url(path):
         return path
     local = _LOCAL.match(path)
@@ -83,16 +84,16 @@ def absolute(path: str) -> str:
 
 
 def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
-    """The fsspec file system of a URL, and the URL's path in it.
+    """The fsspec file system of a URL, and the path within it.
 
     Raises:
-        ArgumentValueError: fsspec knows no such protocol, or it (or what the protocol needs) is not installed.
+        ArgumentValueError: fsspec does not know the protocol, or a package that it needs is not installed.
     """
     try:
         import fsspec
     except ImportError:
         raise ArgumentValueError(
-            f"{redact_url(url)} is a URL, and those need fsspec: pip install 'lazyckpt[remote]'"
+            f"{redact_url(url)} is a URL, which needs fsspec: pip install 'lazyckpt[remote]'"
         ) from None
     try:
         found: tuple[AbstractFileSystem, str] = fsspec.core.url_to_fs(url)
@@ -103,7 +104,7 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
 
 @contextmanager
 def fs_errors(url: str) -> Iterator[None]:
-    """Raise what an fsspec file system raises as one of the package's errors, with secrets taken out.
+    """Raise an fsspec file system's errors as the package's own, with secrets taken out.
 
     File systems come from many authors and raise anything. The cause is dropped, because it may show a signed URL.
 
@@ -121,7 +122,8 @@ def fs_errors(url: str) -> Iterator[None]:
 
 def _as_os_error(error: Exception, url: str) -> OSError:
     """The error as the system would raise it, in words that show no secret."""
-    number = _STATUSES.get(getattr(error, "status", 0), 0)
+    status = getattr(error, "status", None)
+    number = _STATUSES.get(status, 0) if isinstance(status, int) else 0
     if not number and isinstance(error, OSError):
         number = number_of(error)
     why = redact_url(str(error).replace(url, redact_url(url))) or "no reason was given"
@@ -129,10 +131,10 @@ def _as_os_error(error: Exception, url: str) -> OSError:
 
 
 def require_local(path: str, why: str) -> str:
-    """A path, of which `file://` is taken off.
+    """A local path, without `file://`.
 
     Raises:
-        ArgumentValueError: it is a URL, which cannot be for this reason.
+        ArgumentValueError: it is a URL; the message gives the reason why a path is needed.
     """
     if is_url(path):
         raise ArgumentValueError(f"{redact_url(path)} is a URL: {why}")
@@ -141,22 +143,22 @@ def require_local(path: str, why: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether there is something of that name."""
+    """Whether a path or URL exists."""
     return _is(path, os.path.exists, "exists")
 
 
 def is_folder(path: str) -> bool:
-    """Whether it is a folder."""
+    """Whether a path or URL is a folder."""
     return _is(path, os.path.isdir, "isdir")
 
 
 def is_file(path: str) -> bool:
-    """Whether it is a file."""
+    """Whether a path or URL is a file."""
     return _is(path, os.path.isfile, "isfile")
 
 
 def _is(path: str, here: Callable[[str], bool], there: str) -> bool:
-    """What a function says of a path, or a method of a file system of a URL."""
+    """Call a function on a local path, or a method of the file system of a URL."""
     if not is_url(path):
         return here(path)
     fs, inside = filesystem(path)
@@ -165,17 +167,17 @@ def _is(path: str, here: Callable[[str], bool], there: str) -> bool:
 
 
 def join(folder: str, name: str) -> str:
-    """A name in a folder."""
+    """Join a folder and a name."""
     return f"{folder.rstrip('/')}/{name}" if is_url(folder) else os.path.join(folder, name)
 
 
 def folder_of(path: str) -> str:
-    """The folder that a name stands in."""
+    """The folder of a path or URL."""
     return path.rpartition("/")[0] if is_url(path) else os.path.dirname(path)
 
 
 def names_in(folder: str) -> list[str]:
-    """The names that stand in a folder.
+    """The names in a folder.
 
     Raises:
         MissingFile: there is no such folder.
@@ -190,7 +192,12 @@ def names_in(folder: str) -> list[str]:
 
 
 def read(path: str, most: int = -1, what: str = "") -> bytes:
-    """The bytes of a small file, or the first of them.
+    """Read a small file, or its first bytes.
+
+    Args:
+        path: the path or URL.
+        most: the maximum number of bytes; -1 for all.
+        what: the kind of file, for error messages, such as `the strategy file`.
 
     Raises:
         MissingFile: there is no such file.
@@ -206,7 +213,7 @@ def read(path: str, most: int = -1, what: str = "") -> bytes:
 
 
 def _of_a_file(path: str, flags: int) -> int:
-    """A descriptor of a regular file; nothing else is waited for."""
+    """Open a regular file only. O_NONBLOCK: opening a pipe would wait for its writer."""
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -215,7 +222,7 @@ def _of_a_file(path: str, flags: int) -> int:
 
 
 def download(url: str, target: str) -> None:
-    """Bring an object to a file of this machine.
+    """Download an object to a local file.
 
     Raises:
         MissingFile, UnreadableFile: it cannot be read.
@@ -226,10 +233,10 @@ def download(url: str, target: str) -> None:
 
 
 def upload(path: str, url: str) -> None:
-    """Bring a file of this machine to a place elsewhere.
+    """Upload a local file to a URL.
 
     Raises:
-        UnwritableFile: the store does not take it.
+        UnwritableFile: the store refuses it.
     """
     fs, inside = filesystem(url)
     try:
@@ -239,9 +246,11 @@ def upload(path: str, url: str) -> None:
 
 
 def matches(pattern: str, endings: tuple[str, ...]) -> list[str]:
-    """The files that a path names: itself, those in a folder (at any depth) with these endings, or those of a pattern.
+    """The files of a path: itself, those in a folder with these endings, or a pattern's matches.
 
-    Cost: of a URL one request, or a listing.
+    A folder is searched at any depth.
+
+    Cost: one request or one listing for a URL.
     """
     import glob as globbing
 

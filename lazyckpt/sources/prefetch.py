@@ -1,9 +1,10 @@
-"""Where a walk will look next, so that distant places are fetched at the same time and not one after the other.
+"""Predict the next headers of a scan, to fetch distant ones together and not one by one.
 
-Strategy. Layers repeat: the steps from header to header of one layer are those of the layer before it, but for a digit
-more or less in a name. So the last steps are looked for among the steps before them (as a compressor would); what
-followed there is what is expected here. The longer the likeness, the more places are fetched ahead. A wrong guess costs
-the bytes of its window and no time; what was not foreseen is fetched when it is looked at.
+Strategy. Layers repeat: the distances from header to header in one layer equal those in the layer before, give or take
+a digit in a name. So the last distances are searched for among the earlier ones, as a compressor searches for a match,
+and the distances that followed the match are the prediction. The longer the match, the more headers are fetched ahead.
+A wrong prediction costs the bytes of its window but no extra request; a header that was not predicted is fetched when
+it is read.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ from typing import Final
 
 from lazyckpt.sources.base import Source, allocate
 
-_TOLERANCE: Final = 16  # bytes by which steps that are alike may differ
-_SLACK: Final = 64  # bytes fetched before a place, should it come earlier
-_EVIDENCE: Final = 2  # steps that must be alike before anything is expected
-_ENOUGH: Final = 32  # … and from which on no better likeness is looked for
-_REMEMBERED: Final = 1024  # steps
+_TOLERANCE: Final = 16  # bytes by which two distances may differ and still match
+_SLACK: Final = 64  # bytes fetched before a predicted offset, in case the header comes earlier
+_EVIDENCE: Final = 2  # the shortest match that counts
+_ENOUGH: Final = 32  # … and the length at which the search for a longer one ends
+_REMEMBERED: Final = 1024  # distances
 
 
 def foreseen(steps: list[int], most: int) -> list[int]:
-    """The steps that come next, if those so far repeat themselves.
+    """Predict the next distances, if the last ones repeat earlier ones.
 
     Args:
-        steps: from place to place, the latest last.
-        most: how many are wanted.
+        steps: the distances from header to header, the latest last.
+        most: the maximum number of predictions.
 
     Returns:
-        As many as the likeness is worth: twice its own length, at most `most`; none without one.
+        Twice as many distances as the match is long, at most `most`; none without a match.
 
     Cost: O(steps), some hundred microseconds for a thousand.
     """
@@ -51,7 +52,7 @@ def foreseen(steps: list[int], most: int) -> list[int]:
 
 
 class Prefetcher:
-    """Runs of bytes of a source, of which some were fetched before they were asked for."""
+    """Fetches ranges of a source, some of them before they are requested."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -60,7 +61,7 @@ class Prefetcher:
         self._ready: deque[tuple[int, memoryview]] = deque()
 
     def run(self, offset: int, needed: int, length: int) -> memoryview:
-        """A run that begins at a place and has at least `needed` bytes (`length` if it has to be fetched).
+        """Bytes from an offset on: at least `needed`, and `length` if they have to be fetched.
 
         Raises: as `Source.read_many`.
         """

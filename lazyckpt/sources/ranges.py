@@ -1,4 +1,4 @@
-"""Byte ranges of a source: neighbours joined into fewer reads, and the ranges kept in memory."""
+"""Byte ranges: merge neighbours into fewer reads; cache the ranges that were fetched."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-# Runs with a smaller gap between them are read as one: a system call costs more than copying this much.
+# Ranges with a smaller gap between them are read as one: a system call costs more than copying this many bytes.
 COALESCE_GAP: Final = 4096
-_LARGEST_SHARE: Final = 4  # a range of more than this part of the budget would drive out all others
+_LARGEST_SHARE: Final = 4  # a range larger than this fraction of the budget would evict all others
 
 
 def coalesce(starts: npt.NDArray[np.int64], length: int, gap: int = COALESCE_GAP) -> list[tuple[int, int, slice]]:
-    """Group ascending runs of one length into reads.
+    """Group ascending ranges of equal length into reads.
 
     Returns:
-        For each read: its offset, its length, and which of `starts` it covers.
+        For each read: its offset, its length, and the slice of `starts` that it covers.
     """
     if not len(starts):
         return []
@@ -33,15 +33,15 @@ def coalesce(starts: npt.NDArray[np.int64], length: int, gap: int = COALESCE_GAP
 
 
 def spans(wanted: list[tuple[int, int]], gap: int, longest: int) -> list[tuple[int, int]]:
-    """The ranges to fetch so that all wanted ones are there.
+    """The ranges to fetch to cover all wanted ones.
 
     Args:
         wanted: (offset, length) in any order; they may overlap.
-        gap: ranges with at most so many bytes between them are fetched as one.
-        longest: longer ones are cut, so that they can be fetched at the same time.
+        gap: ranges with at most this many bytes between them are fetched as one.
+        longest: longer ranges are split, so that their parts are fetched at the same time.
 
     Returns:
-        (start, stop), ascending and apart from each other.
+        (start, stop) pairs, ascending and disjoint.
     """
     runs: list[tuple[int, int]] = []
     for start, length in sorted(wanted):
@@ -55,17 +55,17 @@ def spans(wanted: list[tuple[int, int]], gap: int, longest: int) -> list[tuple[i
 
 
 class RangeCache:
-    """The ranges that were used last, as many as fit. Safe for many threads."""
+    """LRU cache of fetched ranges, within a budget of bytes. Thread-safe."""
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
         self._size = 0
-        self._ranges: OrderedDict[int, memoryview] = OrderedDict()  # by their starts, the latest used last
+        self._ranges: OrderedDict[int, memoryview] = OrderedDict()  # by start, the last used at the end
         self._starts: list[int] = []
         self._turn = threading.Lock()
 
     def get(self, offset: int, length: int) -> memoryview | None:
-        """The bytes of a range, if they lie in one that is kept."""
+        """The bytes of a range, if a cached range contains it."""
         with self._turn:
             number = bisect_right(self._starts, offset) - 1
             if number < 0:
@@ -78,11 +78,11 @@ class RangeCache:
             return data[offset - start : offset - start + length]
 
     def takes(self, length: int) -> bool:
-        """Whether a range of so many bytes is kept at all."""
+        """Whether a range of this length is cached at all."""
         return length * _LARGEST_SHARE <= self._budget
 
     def put(self, start: int, data: memoryview) -> None:
-        """Keep a range. One that begins at the same place and is shorter makes way."""
+        """Cache a range; it replaces a shorter one with the same start."""
         if not self.takes(data.nbytes):
             return
         with self._turn:

@@ -1,13 +1,13 @@
-"""Objects that are somewhere else: read by ranges, through fsspec.
+"""Remote objects, read by byte ranges through fsspec.
 
-Strategy. Opening asks for the object's facts (size and version: entity tag, checksum or time) and its first 64 KiB,
-which answer all first questions. Headers are walked through a window that grows while they lie close together. Values
-are fetched as few ranges as possible (neighbours closer than 32 KiB as one, long ones cut in 64 MiB), several at a
-time, and those that were fetched are kept within a budget of bytes.
+Strategy. Opening an object requests its facts (size and version: entity tag, checksum or time) and its first 64 KiB,
+which are enough for the format, the encryption and the fingerprint. Headers are scanned through a window that grows
+while they are close together. Values are fetched in as few ranges as possible (ranges closer than 32 KiB as one, long
+ones in parts of 64 MiB), several at a time, and fetched ranges are cached within a budget of bytes.
 
-Nothing is handed out unless the object was still the one that was opened *after* its bytes had been fetched: S3 is
-asked for ranges of that very entity; of everything else the facts are asked for again after each read. While an index
-is built this is done once, at the end.
+No bytes are returned unless the object was still the same *after* they had been fetched. S3 gets requests for ranges of
+the opened entity only. For all other stores the facts are requested again after each read; while an index is built,
+once at the end.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from lazyckpt.sources.paths import filesystem, fs_errors, redact_url
 from lazyckpt.sources.ranges import RangeCache, spans
 
 HEAD_BYTES: Final = 2**16  # fetched when an object is opened
-WINDOW: Final = 2**13  # bytes fetched to look at a header …
-WINDOW_LIMIT: Final = 2**22  # … and at most, while headers lie close together
-GAP: Final = 2**15  # bytes that cost less than another request
-LONGEST: Final = 2**26  # bytes of one request
-AT_ONCE: Final = 16  # requests under way, and headers foreseen
-_IN_FLIGHT: Final = 2**27  # bytes fetched and not yet handed out
-# What file systems call the facts that tell a version from another.
+WINDOW: Final = 2**13  # bytes fetched for one header …
+WINDOW_LIMIT: Final = 2**22  # … and the maximum, while headers are close together
+GAP: Final = 2**15  # bytes that cost less to fetch than another request
+LONGEST: Final = 2**26  # the most bytes of one request
+AT_ONCE: Final = 16  # concurrent requests, and headers predicted at once
+_IN_FLIGHT: Final = 2**27  # bytes fetched and not yet copied to their destinations
+# The names by which file systems report the version of an object.
 _VERSIONS: Final = (
     *("ETag", "etag", "e_tag", "md5Hash", "md5", "Content-MD5", "content_md5", "Digest", "blob_id", "sha"),
     *("generation", "VersionId", "version_id", "crc32c", "CRC"),
@@ -53,16 +53,18 @@ _TIMES: Final = (
     "created",
     "date_time",
 )
-_BY_FILE: Final = frozenset(("http", "https", "s3", "s3a"))  # whose files check the answer to a request for a range
-_PINNED: Final = frozenset(("s3", "s3a"))  # whose files ask for ranges of the entity that was opened, and of no other
+# Protocols whose fsspec files check that the server sent the requested range, and not the whole object.
+_BY_FILE: Final = frozenset(("http", "https", "s3", "s3a"))
+# Protocols whose fsspec files request ranges of the entity that was opened, and of no other.
+_PINNED: Final = frozenset(("s3", "s3a"))
 
 
 class Facts(NamedTuple):
-    """What a store says of an object.
+    """The facts of an object that its store reports.
 
     Attributes:
-        size: bytes.
-        version: a text that is another one when the object is; empty if the store says nothing that tells.
+        size: bytes of the object.
+        version: a text that differs between versions of the object; empty if the store reports none.
     """
 
     size: int
@@ -70,7 +72,7 @@ class Facts(NamedTuple):
 
 
 def facts_of(info: Mapping[str, Any]) -> Facts | None:
-    """The facts in fsspec's `info` of an object; None if it has no length."""
+    """The facts in fsspec's `info` of an object; None if it has no size."""
     size = info.get("size")
     if not isinstance(size, int) or isinstance(size, bool):
         return None
@@ -83,21 +85,21 @@ def _text(value: object) -> str:
 
 
 class RemoteObject:
-    """An object of some store as an origin (see `origin.Origin`), and its ranges, unchecked.
+    """A remote object as an origin (see `origin.Origin`), with its ranges.
 
-    Safe for many threads; in another process (after a fork) it connects anew.
+    Thread-safe; connects again in a forked process.
 
     Attributes:
         path: the URL.
-        name: the URL as it may be shown.
-        facts: of the object when it was opened.
-        is_pinned: whether `fetch` fails when the object is another one.
+        name: the URL without secrets, for messages.
+        facts: the facts of the object when it was opened.
+        is_pinned: whether `fetch` itself fails if the object was replaced.
     """
 
-    mode: Final = 0o600  # of an index: whoever may read the object is not known
+    mode: Final = 0o600  # the mode of its index: who may read the object is unknown
 
     def __init__(self, url: str) -> None:
-        """Ask for the facts.
+        """Request the facts and the first bytes.
 
         Raises:
             MissingFile, UnreadableFile, ArgumentValueError: there is nothing to read.
@@ -125,7 +127,7 @@ class RemoteObject:
             else:
                 facts = facts_of(self._fs.info(self._inside))
         if facts is None:
-            raise UnreadableFile(f"{self.name} cannot be read: the store does not say how long it is")
+            raise UnreadableFile(f"{self.name} cannot be read: the store does not report its size")
         return facts
 
     is_remote = True
@@ -142,11 +144,11 @@ class RemoteObject:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """See `Origin.fingerprint`: the version takes the place of the time."""
+        """See `Origin.fingerprint`: the version takes the place of the mtime."""
         return Fingerprint(self.facts.size, _number(self.facts.version), self._sample())
 
     def matches(self, fingerprint: Fingerprint) -> bool:
-        """See `Origin.matches`: by the version; or by size and sample, which a copy of a local file has in common."""
+        """See `Origin.matches`: by version; or by size and sample, for the index of an uploaded file."""
         if fingerprint.size != self.facts.size:
             return False
         known = _number(self.facts.version)
@@ -174,10 +176,10 @@ class RemoteObject:
             self._walks -= 1
 
     def settle(self) -> None:
-        """Make sure that what was fetched was of the object as it was opened; or, in a walk, leave that to its end.
+        """Check after a fetch that the object is the same. While an index is built, its end does that.
 
         Raises:
-            ChangedFile: it was not, or may not have been.
+            ChangedFile: the object was replaced, so the bytes may belong to another version.
         """
         if not self.is_pinned and not self._walks:
             self.check()
@@ -188,11 +190,11 @@ class RemoteObject:
         return self._walks > 0
 
     def fetch(self, ranges: list[tuple[int, int]]) -> list[bytes]:
-        """The bytes of (start, stop) ranges, none of them empty, several at the same time.
+        """Fetch (start, stop) ranges, none of them empty, with concurrent requests.
 
         Raises:
-            ChangedFile: the object is gone, shorter, or (if it is pinned) another one.
-            UnreadableFile: a request failed, or the server does not know ranges.
+            ChangedFile: the object is gone, shorter, or (if it is pinned) replaced.
+            UnreadableFile: a request failed, or the server does not support ranges.
         """
         self._here()
         try:
@@ -203,8 +205,8 @@ class RemoteObject:
         for (start, stop), data in zip(ranges, found, strict=True):
             if len(data) != stop - start:
                 raise ChangedFile(
-                    f"bytes {start:,} to {stop:,} were asked for and {len(data):,} came: the object changed since it"
-                    " was opened, or its store does not know ranges (then download it)",
+                    f"bytes {start:,} to {stop:,} were requested and {len(data):,} received: the object changed since"
+                    " it was opened, or its store does not support ranges (then download it)",
                     file=self.name,
                 )
         return found
@@ -227,7 +229,7 @@ class RemoteObject:
             if "range requests" not in str(error):
                 raise
             raise UnreadableFile(
-                f"{self.name}: its server does not know ranges, so that all of it would be sent for each value;"
+                f"{self.name}: its server does not support ranges, so each value would transfer the whole file;"
                 " download it and open the copy"
             ) from None
         except OSError as error:
@@ -236,7 +238,7 @@ class RemoteObject:
             raise
 
     def _here(self) -> None:
-        """Connect anew after a fork; and once, open the file by which ranges are had."""
+        """Connect again after a fork; on first use, open the file that fetches ranges."""
         if self._pid != os.getpid():
             self._turn = threading.Lock()  # a thread that was not forked may have held it
             if self._connect() != self.facts:
@@ -249,7 +251,7 @@ class RemoteObject:
         return ChangedFile("the object was replaced since it was opened: open it again", file=self.name)
 
     def _sample(self) -> bytes:
-        """As `local.sample`. Cost: one small read, unless all of the object was fetched when it was opened."""
+        """The hash of both ends. Cost: one small read, unless the whole object was fetched when it was opened."""
         size = self.facts.size
         length = min(SAMPLED, size)
         last = self.head[size - length :] if size <= self.head.nbytes else self.fetch([(size - length, size)])[0]
@@ -257,7 +259,7 @@ class RemoteObject:
 
 
 class RemoteSource(BaseSource):
-    """An object's bytes."""
+    """The bytes of a remote object as a source."""
 
     window = WINDOW
     window_limit = WINDOW_LIMIT
@@ -275,7 +277,7 @@ class RemoteSource(BaseSource):
         return self._open().version_fingerprint
 
     def read_many(self, requests: Iterable[Request]) -> None:
-        """See `Source.read_many`. Cost: up to 128 MiB beside the destinations."""
+        """See `Source.read_many`. Cost: up to 128 MiB of memory in addition to the destinations."""
         wanted = list(requests)
         for offset, destination in wanted:
             self._check(offset, destination.nbytes)
@@ -330,7 +332,7 @@ class RemoteSource(BaseSource):
 
 
 def _groups(ranges: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """Ranges that are fetched together."""
+    """Group ranges that are fetched together, to limit the memory in use."""
     group: list[tuple[int, int]] = []
     size = 0
     for start, stop in ranges:
@@ -344,7 +346,7 @@ def _groups(ranges: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
 
 
 def _fill_from(pieces: list[tuple[int, bytes]], offset: int, destination: memoryview) -> None:
-    """Copy what pieces (ascending) have of a range to its place."""
+    """Copy the parts of a range that the pieces (ascending) hold into `destination`."""
     stop = offset + destination.nbytes
     number = max(0, bisect_right(pieces, offset, key=itemgetter(0)) - 1)
     for start, data in pieces[number:]:
@@ -356,7 +358,7 @@ def _fill_from(pieces: list[tuple[int, bytes]], offset: int, destination: memory
 
 
 def _number(version: str) -> int:
-    """A version as a number of 62 bits; 0 if there is none."""
+    """A version as a number of 62 bits (it is stored in place of an mtime); 0 if there is none."""
     return int.from_bytes(hashlib.blake2b(version.encode(), digest_size=8).digest(), "little") >> 2 if version else 0
 
 
@@ -364,9 +366,9 @@ def open_remote(url: str, budget: int) -> tuple[RemoteSource, RemoteObject]:
     """Open an object for random access.
 
     Args:
-        url: where it is.
-        budget: bytes of fetched ranges to keep in memory; of an encrypted object none are, as its blocks are kept
-            decrypted.
+        url: the URL.
+        budget: bytes of fetched ranges to cache; an encrypted object caches none, because its decrypted blocks are
+            cached instead.
 
     Raises:
         MissingFile, UnreadableFile, ArgumentValueError: there is nothing to read.

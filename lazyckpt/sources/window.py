@@ -1,10 +1,11 @@
-"""Looking at the bytes of a source one by one, for code that parses headers.
+"""Indexable bytes over a source, for code that parses headers.
 
-`as_buffer(source)` gives something that can be indexed (`b[i]`, `b[i:j]`) as if the whole source were in memory. For an
-addressable source that is the source itself; for any other it is a `Window`, which fetches `source.window` bytes at a
-time and remembers the last fetch, so that walking headers costs about one read a header and no payload. While headers
-lie so close together that the next one begins where the last fetch ended, a fetch grows, up to `source.window_limit`.
-While they lie far apart, those to come are fetched along, where the source says that this pays (see `foresight`).
+`as_buffer(source)` returns an object that can be indexed (`b[i]`, `b[i:j]`) as if the whole source were in memory. For
+an addressable source that is a view of all of it. For other sources it is a `Window`, which fetches `source.window`
+bytes at a time and keeps the last fetch, so that a scan costs about one read for each header and reads no payload.
+While headers are so close together that the next one begins where the last fetch ended, fetches grow, up to
+`source.window_limit`. While they are far apart, the next headers are predicted and fetched together, if the source
+asks for that (see `prefetch`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from lazyckpt.sources.prefetch import Prefetcher
 
 
 class Window:
-    """Indexable bytes over a source; keeps one fetched run in memory. Not for use by several threads at once."""
+    """Indexable bytes over a source that keeps one fetched range in memory. Not thread-safe."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -34,7 +35,7 @@ class Window:
     @overload
     def __getitem__(self, key: slice) -> memoryview: ...
     def __getitem__(self, key: int | slice) -> int | memoryview:
-        """One byte as an int (IndexError past the end), or a run of bytes (cut at the end, as slices are)."""
+        """One byte as an int (IndexError past the end), or a slice (cut at the end, like any slice)."""
         if isinstance(key, int):
             inside = key - self._start
             if not 0 <= inside < len(self._run):
@@ -49,11 +50,11 @@ class Window:
         return self._run[inside : inside + max(0, stop - start)]
 
     def run_from(self, position: int, fresh: bool) -> tuple[memoryview, int]:
-        """The fetched run that holds a position, and the offset at which it begins.
+        """The fetched range that contains a position, and its offset.
 
         Args:
             position: an offset inside the source.
-            fresh: fetch a run that begins at `position`, unless the one at hand does.
+            fresh: fetch a range that begins at `position`, unless the current one does.
         """
         inside = position - self._start
         if not 0 <= inside < len(self._run) or (fresh and inside):
@@ -77,27 +78,27 @@ class Window:
 
 
 def as_buffer(source: Source) -> memoryview | Window:
-    """Something to index that shows the whole source.
+    """The whole source as an indexable object.
 
-    Cost: none here; a `Window` reads `source.window` bytes or more when a byte outside the last run is looked at.
+    Cost: none here; a `Window` reads `source.window` bytes or more for each index outside the last range.
     """
     return source.read(0, source.size) if source.is_addressable else Window(source)
 
 
 class SparseBuffer:
-    """Pieces of a source that were read already, indexable by their offsets in it."""
+    """Ranges of a source that have been read, indexable by source offsets."""
 
     def __init__(self, pieces: list[tuple[int, memoryview]]) -> None:
-        """Take (offset, bytes) in ascending order, none of them empty."""
+        """Take (offset, bytes) pairs in ascending order, none of them empty."""
         self._pieces = pieces
         self._offsets = [offset for offset, _ in pieces]
 
     def moved(self, by: int) -> SparseBuffer:
-        """The same pieces, `by` bytes further on."""
+        """The same ranges, with `by` added to each offset."""
         return SparseBuffer([(offset + by, piece) for offset, piece in self._pieces])
 
     def run_at(self, position: int) -> tuple[memoryview, int]:
-        """The piece that holds a position, and the offset at which it begins; an empty one if none does."""
+        """The range that contains a position, and its offset; an empty range if there is none."""
         number = bisect_right(self._offsets, position) - 1
         return (memoryview(b""), position) if number < 0 else (self._pieces[number][1], self._offsets[number])
 
@@ -106,10 +107,10 @@ class SparseBuffer:
     @overload
     def __getitem__(self, key: slice) -> memoryview: ...
     def __getitem__(self, key: int | slice) -> int | memoryview:
-        """One byte, or a run of bytes of one piece.
+        """One byte, or a slice of one range.
 
         Raises:
-            IndexError: it is not (wholly) in a piece.
+            IndexError: it is not inside one range.
         """
         start, stop = (key, key + 1) if isinstance(key, int) else (key.start, key.stop)
         number = bisect_right(self._offsets, start) - 1

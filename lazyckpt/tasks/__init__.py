@@ -1,8 +1,8 @@
-"""Tasks, run wherever they can be: here, on an `Executor` of Python's, on a dask cluster.
+"""Run tasks in this process, on a `concurrent.futures` executor, or on a dask cluster.
 
-A task is a function of a module and its arguments, all of which can be pickled unless it runs here. Its fault is its
-own: it becomes the task's outcome, and the others go on. So does the death of a worker: what was on it runs again, one
-task at a time, so that only one that kills its worker by itself has that as its outcome.
+A task is a module-level function and its arguments, which must be picklable unless the task runs in this process. An
+exception becomes the outcome of its task, and the other tasks continue. If a worker dies, the tasks that were on it run
+again one at a time, so only a task that kills its worker on its own gets `WorkerDied` as its outcome.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ def run(task: Task, calls: Calls, where: Where = None, labels: Sequence[str] = (
 
     Args:
         task: a function.
-        calls: its arguments, a tuple a call.
-        where: None for here, one after the other; an Executor; or a dask `Client`, whose workers must have lazyckpt,
-            and see files under the same paths.
-        labels: what a dashboard calls each call.
+        calls: one tuple of arguments for each call.
+        where: None to run the calls in this process, one after the other; an executor; or a dask `Client` whose
+            workers have lazyckpt installed and see the files under the same paths.
+        labels: the name of each call on a dask dashboard.
 
     Returns:
-        The outcomes, as they come. What has not begun is given up when the iterator is closed.
+        The outcomes, in order of completion. Closing the iterator cancels the calls that have not started.
 
     Raises:
-        ArgumentTypeError: `where` is none of these.
+        ArgumentTypeError: `where` is something else.
     """
     if where is None:
         return _here(task, calls)
@@ -47,7 +47,7 @@ def run(task: Task, calls: Calls, where: Where = None, labels: Sequence[str] = (
 
 
 def is_client(where: object) -> bool:
-    """Whether it is a dask `Client`, of whatever class: told by names, so that dask is not imported to find out."""
+    """Whether it is a dask `Client` or a subclass. Compares names, so that dask is not imported."""
     return any(
         kind.__name__ == "Client" and kind.__module__.partition(".")[0] == "distributed" for kind in type(where).__mro__
     )
@@ -57,6 +57,6 @@ def _here(task: Task, calls: Calls) -> Iterator[Outcome]:
     for number, call in enumerate(calls):
         try:
             outcome = Outcome(number, task(*call))
-        except Exception as error:  # noqa: BLE001 (it is told, not swallowed)
+        except Exception as error:  # noqa: BLE001 (it becomes the outcome)
             outcome = Outcome(number, fault=error)
         yield outcome

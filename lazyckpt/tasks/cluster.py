@@ -1,9 +1,9 @@
-"""Tasks on a dask cluster.
+"""Run tasks on a dask cluster.
 
-Rules. Tasks have keys that tell what they are about, and are never taken for pure: files change. dask runs what was on
-a dead worker again by itself, and gives a task up (`KilledWorker`) that was on several: it need not have killed them,
-so each such task runs once more with nothing beside it. A result that died with its worker before it was fetched is
-made again. Results are let go of as soon as they are here.
+Rules. The key of a task names its file, for the dashboard. No task counts as pure, because files change between calls.
+dask itself retries the tasks of a dead worker, and gives up a task (`KilledWorker`) that was on several workers that
+died; another task may have killed them, so each such task runs once more on its own. A result that was lost with its
+worker is computed again. A future is released as soon as its result has been fetched.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import Any, Final
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, LazyCkptError
 from lazyckpt.tasks.outcome import Calls, Outcome, Task
 
-RETRIES: Final = 2  # of a task that raises, which ours do for no fault of a file
+RETRIES: Final = 2  # our tasks return the faults of a file, so an exception comes from the cluster: try again
 CONNECTING: Final = 10  # seconds to wait for a scheduler
 _LONGEST_LABEL: Final = 80
-_ROUNDS: Final = 4  # for results that are lost again and again
+_ROUNDS: Final = 4  # attempts to fetch a result that is lost each time
 
 
 class _Lost(Exception):
-    """A result was there, and is not any more."""
+    """The result was lost before it could be fetched."""
 
 
 class _Call:
-    """The arguments of a call, in one piece: dask looks for its own keys in plain lists and tuples."""
+    """The arguments of a call, wrapped: dask searches plain lists and tuples for its keys."""
 
     __slots__ = ("arguments",)
 
@@ -48,10 +48,10 @@ def over_cluster(task: Task, calls: Calls, client: Any, labels: Sequence[str] = 
     """See `tasks.run`.
 
     Raises:
-        ArgumentTypeError: the client is an asynchronous one.
+        ArgumentTypeError: the client is asynchronous.
     """
     if getattr(client, "asynchronous", False):
-        raise ArgumentTypeError("an asynchronous dask Client cannot be waited for here: give one that is not")
+        raise ArgumentTypeError("an asynchronous dask Client cannot be waited for here: give a synchronous one")
     return _all(task, calls, client, labels)
 
 
@@ -59,7 +59,7 @@ def _all(task: Task, calls: Calls, client: Any, labels: Sequence[str]) -> Iterat
     from distributed import KilledWorker
 
     if calls:
-        pickle.dumps(calls[0])  # so that what cannot be sent says so itself, and not through layers of dask
+        pickle.dumps(calls[0])  # an argument that cannot be pickled raises its own error, and not one wrapped by dask
     given_up: list[int] = []
     rest: Sequence[int] = range(len(calls))
     for _ in range(_ROUNDS):
@@ -77,7 +77,7 @@ def _all(task: Task, calls: Calls, client: Any, labels: Sequence[str]) -> Iterat
 
 
 def _alone(task: Task, calls: Calls, number: int, client: Any, labels: Sequence[str]) -> Outcome:
-    """The outcome of a call with nothing beside it."""
+    """Run one call while no other call is on the cluster."""
     from distributed import KilledWorker
 
     for _ in range(_ROUNDS):
@@ -88,7 +88,7 @@ def _alone(task: Task, calls: Calls, number: int, client: Any, labels: Sequence[
 
 
 def _round(task: Task, calls: Calls, numbers: Sequence[int], client: Any, labels: Sequence[str]) -> Iterator[Outcome]:
-    """Run these calls; their outcomes as they come."""
+    """Run some calls; yields their outcomes in order of completion."""
     from distributed import as_completed
 
     if not numbers:
@@ -121,14 +121,14 @@ def _outcome(number: int, future: Any, result: Any) -> Outcome:
 
 
 def _label(task: Task, labels: Sequence[str], number: int) -> str:
-    """What a dashboard shows; before the first dash stands what tasks are grouped by."""
+    """The key of a task. A dashboard groups tasks by the part before the first dash."""
     kind = task.__name__.strip("_").replace("-", "_")
     return f"lazyckpt_{kind}-{labels[number][:_LONGEST_LABEL]}" if labels else f"lazyckpt_{kind}"
 
 
 @contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """A client of the cluster whose scheduler has this address, such as `tcp://host:8786`.
+    """A dask client connected to a scheduler, by its address, such as `tcp://host:8786`.
 
     Raises:
         LazyCkptError: dask is not installed.

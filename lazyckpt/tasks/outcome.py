@@ -1,4 +1,4 @@
-"""What a task is, and what becomes of it."""
+"""The types of tasks, executors and outcomes."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ Calls = Sequence[tuple[Any, ...]]
 
 
 class Executor(Protocol):
-    """What `concurrent.futures` calls an Executor."""
+    """The part of a `concurrent.futures.Executor` that is used here."""
 
     def submit(self, fn: Task, /, *args: Any, **kwargs: Any) -> Any:
-        """Run a function some time; its Future."""
+        """Schedule a call; returns its future."""
 
 
 Where = Executor | Any | None
 
 
 class Outcome(NamedTuple):
-    """What became of a task.
+    """The outcome of one call.
 
     Attributes:
-        number: which of the calls it was.
-        value: what it gave.
-        fault: what it raised, or why it could not be run; None if it went well.
-        died: whether the worker died that ran it, and nothing else.
+        number: the index of the call.
+        value: the return value.
+        fault: the exception that it raised, or the reason why it could not run; None after a success.
+        died: whether the call killed its worker.
     """
 
     number: int
@@ -37,11 +37,11 @@ class Outcome(NamedTuple):
     died: bool = False
 
     def result(self) -> Any:
-        """What the task gave.
+        """The return value.
 
         Raises:
-            BaseException: what it raised.
-            WorkerDied: it killed its worker.
+            BaseException: the exception that the call raised.
+            WorkerDied: the call killed its worker.
         """
         if self.died:
             raise WorkerDied(f"a task killed its worker, was it out of memory? ({self.fault})") from self.fault

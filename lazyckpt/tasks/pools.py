@@ -1,9 +1,9 @@
-"""Tasks on an `Executor`, and what is left of them when a process of a pool dies.
+"""Run tasks on an executor, and recover when a process of a pool dies.
 
-Rules. A `ProcessPoolExecutor` whose process dies gives up all its tasks and cannot be used again. So only as many are
-handed to it as it can begin soon: those are the suspects, which run again one at a time, in a process that is replaced
-when it dies. What was not handed out yet goes on in a new pool of the same kind. Executors of other kinds that break
-have no such second life: their tasks end with the reason.
+Rules. When one process of a `ProcessPoolExecutor` dies, the pool fails all its tasks and cannot be used again. So only
+as many tasks are submitted as can start soon. If the pool breaks, those run again one at a time, in a process that is
+replaced when it dies: this finds the task that kills it. The tasks that were not submitted continue in a new pool of
+the same kind. An executor of another kind that breaks is not replaced: its remaining tasks fail with the reason.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, Final, NamedTuple
 
 from lazyckpt.tasks.outcome import Calls, Executor, Outcome, Task
 
-_AHEAD: Final = 2  # tasks handed out for each worker
+_AHEAD: Final = 2  # submitted tasks for each worker: one runs, one waits
 
 
 class _Left(NamedTuple):
-    """What a broken executor left: the tasks it had, and those it was not given."""
+    """The tasks left after a round: those a broken executor had, and those not yet submitted."""
 
     suspects: list[int]
     rest: list[int]
@@ -42,7 +42,7 @@ def over_executor(task: Task, calls: Calls, executor: Executor) -> Iterator[Outc
 
 
 def _round(task: Task, calls: Calls, numbers: list[int], executor: Executor) -> Generator[Outcome, None, _Left]:
-    """Run tasks until they are done, or the executor breaks."""
+    """Run tasks until all are done or the executor breaks."""
     width = getattr(executor, "_max_workers", None)
     most = _AHEAD * width if isinstance(width, int) else len(calls)
     waiting = iter(numbers)
@@ -76,7 +76,7 @@ def _round(task: Task, calls: Calls, numbers: list[int], executor: Executor) -> 
 
 
 def _one_by_one(task: Task, calls: Calls, numbers: list[int], pools: _Pools) -> Iterator[Outcome]:
-    """Run tasks alone, so that one that kills its process takes no other with it."""
+    """Run tasks one at a time, so that a task that kills its process affects no other."""
     pool = None
     try:
         for number in numbers:
@@ -93,7 +93,7 @@ def _one_by_one(task: Task, calls: Calls, numbers: list[int], pools: _Pools) -> 
 
 
 def _outcome(number: int, future: Future[Any]) -> Outcome:
-    """Wait for a task."""
+    """Wait for a task; returns its outcome."""
     try:
         fault = future.exception()
     except CancelledError as error:
@@ -102,14 +102,14 @@ def _outcome(number: int, future: Future[Any]) -> Outcome:
 
 
 class _Pools(NamedTuple):
-    """How to make more pools like one that broke."""
+    """The settings of a process pool, to create another one."""
 
     width: int
     options: dict[str, Any]
 
     @classmethod
     def like(cls, executor: Executor) -> _Pools | None:
-        """The recipe of an executor; None if it is no pool of processes."""
+        """The settings of an executor; None if it is not a process pool."""
         from concurrent.futures import ProcessPoolExecutor
 
         if not isinstance(executor, ProcessPoolExecutor):
@@ -120,7 +120,7 @@ class _Pools(NamedTuple):
         return cls(known.get("_max_workers", 1), options)
 
     def new(self, width: int) -> Any:
-        """A pool."""
+        """A new pool with this number of processes."""
         from concurrent.futures import ProcessPoolExecutor
 
         return ProcessPoolExecutor(width, **self.options)

@@ -1,1 +1,4 @@
-"""Arrays as other frameworks' tensors: leaves that are imported when a conversion is asked for, and only then."""
+"""Conversions between numpy arrays and tensors of MindSpore, torch and dask.
+
+Each module imports its framework, and is itself imported by the first conversion that needs it.
+"""

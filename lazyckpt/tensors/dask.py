@@ -1,8 +1,8 @@
-"""Values as dask arrays: each task reads its own chunk from the file.
+"""dask arrays over lazy values: each task reads its own chunk from the file.
 
-Strategy: dask slices whatever has a shape and a `__getitem__`; a lazy value has both, and is in the graph as what it
-pickles to: how its file is opened. A chunk is one run of the file unless it was asked for otherwise. Slices of the
-array are merged by dask into the slices that tasks read.
+Strategy: dask can slice any object with a shape and a `__getitem__`, and a lazy value has both. What the graph holds is
+its pickle: instructions to open the file, no data. By default a chunk is one contiguous range of the file. dask merges
+slices of the array into the slices that tasks read, so a task reads no more than it needs.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def to_array(lazy: Any, token: tuple[Any, ...], chunks: Any = None) -> Any:
     """A dask array over a lazy value.
 
     Args:
-        lazy: what has `name`, `shape`, `ndim`, a `dtype` with a `numpy`, and can be indexed and pickled.
-        token: what tells it from all others; its `repr` counts.
-        chunks: as dask takes them; None for `runs`.
+        lazy: a value with `name`, `shape`, `ndim` and a `dtype` that has `numpy`; it can be indexed and pickled.
+        token: identifies the value among all others; its `repr` becomes part of dask's key.
+        chunks: as in dask; None for `runs`.
     """
     with optional_import("dask"):
         import dask.array as da
@@ -33,15 +33,15 @@ def to_array(lazy: Any, token: tuple[Any, ...], chunks: Any = None) -> Any:
     dtype = lazy.dtype.numpy
     if chunks is None:
         chunks = runs(lazy.shape, dtype.itemsize)
-    told = hashlib.blake2b(repr((token, chunks)).encode(errors="surrogatepass"), digest_size=16).hexdigest()
+    identity = hashlib.blake2b(repr((token, chunks)).encode(errors="surrogatepass"), digest_size=16).hexdigest()
     return da.from_array(
-        _Sliced(lazy, dtype), chunks, name=f"lazyckpt-{told}", lock=False, asarray=True, inline_array=True,
+        _Sliced(lazy, dtype), chunks, name=f"lazyckpt-{identity}", lock=False, asarray=True, inline_array=True,
         meta=np.empty((0,) * len(lazy.shape), dtype),
     )  # fmt: skip
 
 
 def of_memory(array: npt.NDArray[Any], chunks: Any = None) -> Any:
-    """A dask array over an array in memory, which is in the graph."""
+    """A dask array over an array in memory, which becomes part of the graph."""
     with optional_import("dask"):
         import dask.array as da
 
@@ -49,7 +49,7 @@ def of_memory(array: npt.NDArray[Any], chunks: Any = None) -> Any:
 
 
 class _Sliced:
-    """A lazy value as dask wants it: its dtype is numpy's."""
+    """A lazy value with a numpy dtype, as dask expects."""
 
     __slots__ = ("_lazy", "dtype")
 
@@ -74,9 +74,9 @@ class _Sliced:
 
 
 def runs(shape: tuple[int, ...], itemsize: int, most: int = CHUNK_BYTES) -> tuple[int, ...]:
-    """The shape of chunks that are runs of a C-ordered array of at most so many bytes (or one element).
+    """The shape of contiguous chunks of a C-ordered array with at most `most` bytes.
 
-    Of one axis there are several elements in a chunk but not all; of those before it one, of those after it all.
+    A chunk cuts one axis: it has length 1 on all axes before that one, and the full length on all axes after it.
     """
     room = max(1, most // itemsize)
     chunk: list[int] = []

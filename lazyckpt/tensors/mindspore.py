@@ -1,4 +1,4 @@
-"""MindSpore's Tensors and Parameters: from arrays, and their bytes."""
+"""Conversions between numpy arrays and MindSpore's Tensors and Parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mindspore._c_expression import TensorPy
 from mindspore.common import dtype as mstype
 from mindspore.experimental import MapParameter
 
-# MindSpore takes no numpy array of these: they are built from bytes.
+# `Tensor.from_numpy` does not accept these dtypes: such tensors are built from bytes.
 BY_BYTES: Final = {"BFloat16": mstype.bfloat16, "Int4": mstype.qint4x2}
 
 
@@ -30,9 +30,10 @@ def to_tensor(array: npt.NDArray[Any], dtype: str) -> Any:
 def to_parameter(name: str, array: npt.NDArray[Any], dtype: str) -> Any:
     """A MindSpore Parameter over an array's memory; see `lazyckpt.Parameter.to_mindspore`."""
     made = _of_bytes(array, dtype)
-    if made is not None:  # not as a Tensor, of which a Parameter would want to see the numpy array
+    if made is not None:  # a Parameter made from a Tensor asks for a numpy array, which these dtypes lack
         return mindspore.Parameter(made, name or None)
-    # A Parameter shares the memory of a Tensor that nobody else holds. It counts references: a keyword would be one.
+    # A Parameter shares the memory of a Tensor only if no one else refers to it. It counts references, so the Tensor
+    # is passed by position: a keyword argument would be one more reference.
     return mindspore.Parameter(mindspore.Tensor.from_numpy(array), name or None)
 
 
@@ -52,14 +53,14 @@ def is_map(value: object) -> bool:
 
 
 def facts_of(tensor: Any) -> tuple[str, tuple[int, ...]]:
-    """MindSpore's name of a tensor's dtype, and its shape. Copies nothing."""
+    """MindSpore's name of a tensor's dtype, and the shape. Copies no data."""
     if isinstance(tensor, mindspore.Parameter):
         tensor.init_data()
     return str(tensor.dtype), tuple(int(dim) for dim in tensor.shape)
 
 
 def bytes_of(tensor: Any) -> bytes | memoryview:
-    """A tensor's bytes in C order: those it holds where numpy can see them, else a copy."""
+    """A tensor's bytes in C order: its own memory if numpy can view it, else a copy."""
     if str(tensor.dtype) in BY_BYTES:
         copied: bytes = tensor.get_bytes()
         return copied
@@ -67,7 +68,7 @@ def bytes_of(tensor: Any) -> bytes | memoryview:
 
 
 def slices_of(parameter: Any) -> Iterator[list[npt.NDArray[Any]]]:
-    """Keys, values and status of a map parameter, in as many pieces as MindSpore makes of it."""
+    """The keys, values and status of a map parameter, in the slices that MindSpore exports."""
     last = False
     while not last:
         *arrays, last = parameter.export_slice_data(False)

@@ -1,6 +1,6 @@
-"""torch's tensors, from arrays and to them.
+"""Conversions between numpy arrays and torch tensors.
 
-A torch tensor can always be written to, so torch is only ever given memory that is its own to write to.
+torch has no read-only tensors, so it only gets memory that it may write to.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import torch
 
 from lazyckpt.model.dtypes import DTYPES, of_array
 
-# Stored as other integers of the same width: torch takes no numpy array of these.
+# torch does not accept numpy arrays of these dtypes: their bits pass as integers of the same width.
 _AS_BITS: Final = {"BFloat16": ("<i2", torch.bfloat16)}
 
 
 def to_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
-    """A torch tensor over the memory of a writable array.
+    """A torch tensor that shares the memory of a writable array.
 
     Raises:
         TypeError: torch has no such dtype.
@@ -34,7 +34,7 @@ def is_tensor(value: object) -> bool:
 
 
 def to_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    """A tensor's values as a numpy array, over its own memory where that is in reach of the processor."""
+    """A tensor as a numpy array; shares memory if the tensor is on the CPU."""
     plain = tensor.detach().cpu().resolve_conj().resolve_neg()
     for name, (bits, torch_dtype) in _AS_BITS.items():
         if plain.dtype == torch_dtype:

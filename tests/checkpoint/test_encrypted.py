@@ -439,10 +439,14 @@ ERRORS = {
     ),
     "bad length": (
         GCM_FILE, "AES-GCM", b"short", ArgumentValueError,
-        "a key of AES-GCM has 16 or 24 or 32 bytes, the one given has 5",
+        "a key for AES-GCM must have 16 or 24 or 32 bytes, the one given has 5",
     ),
     "bad length, SM4": (
-        SM4_FILE, "SM4-CBC", key_of(32), ArgumentValueError, "a key of SM4-CBC has 16 bytes, the one given has 32"
+        SM4_FILE,
+        "SM4-CBC",
+        key_of(32),
+        ArgumentValueError,
+        "a key for SM4-CBC must have 16 bytes, the one given has 32",
     ),
     "bad mode": (
         GCM_FILE, "aes-gcm", KEY, ArgumentValueError,
@@ -466,7 +470,7 @@ ERRORS = {
     ),
     "trailing bytes": (
         GCM_FILE + bytes(50), "AES-GCM", KEY, CorruptFile,
-        f"encrypted block {LAST + 1} is damaged: bytes that are no frame follow the one before",
+        f"encrypted block {LAST + 1} is damaged: its bytes are not a frame",
     ),
     "a trailing byte": (
         GCM_FILE + b"\0", "AES-GCM", KEY, TruncatedFile,
@@ -526,12 +530,12 @@ def test_a_cipher_that_openssl_lacks_is_told_with_its_remedy(tmp_path, monkeypat
 
 @pytest.mark.parametrize("mode", CBC_MODES)
 def test_a_wrong_key_whose_padding_passes_is_told_by_the_first_bytes(mode, tmp_path):
-    """One wrong key of 256 fits the padding of a lone block: what it makes of the first bytes is no checkpoint."""
+    """One wrong key of 256 fits the padding of a lone block: its first bytes are not a checkpoint's."""
     file = encrypted(PLAIN, mode)
     kind, words = refusal(written(tmp_path, file), dec_key=passing_key(file, mode), dec_mode=mode)
 
     assert kind is WrongKey
-    assert words.startswith("the key does not fit (what it makes of the first bytes is no checkpoint), or the file is")
+    assert words.startswith("the key does not fit (with it the file does not begin like a checkpoint), or the file is")
 
 
 @pytest.mark.parametrize("mode", CBC_MODES)

@@ -224,7 +224,7 @@ def test_a_wrong_key_whose_padding_passes_is_no_damage(mode, write):
     report = verify(write(file), passing_key(file, mode))
 
     assert [(check.name, check.outcome) for check in report.checks] == [("opened", "failed")]
-    assert report.checks[0].detail.startswith("the key does not fit (what it makes of the first bytes")
+    assert report.checks[0].detail.startswith("the key does not fit (with it the file does not begin")
 
 
 def test_what_cannot_be_opened_is_told(write, tmp_path):

@@ -251,7 +251,7 @@ def test_a_wrong_key_of_an_authenticated_file_is_called_so(tmp_path):
 
 def test_a_key_of_an_impossible_length_is_refused(file, mode):
     """Before anything is decrypted."""
-    with pytest.raises(ArgumentValueError, match="has 16"):
+    with pytest.raises(ArgumentValueError, match="must have 16"):
         names(file, mode, KEY[:7])
 
 

@@ -59,7 +59,7 @@ def test_a_source_may_be_empty():
 
 def test_a_message_has_the_name_of_the_source():
     """What was asked for, what there is, and of which file."""
-    with pytest.raises(ChangedFile, match=r"^model\.ckpt: bytes 1,000 to 3,000 were asked for, but there are 2,000$"):
+    with pytest.raises(ChangedFile, match=r"^model\.ckpt: bytes 1,000 to 3,000 were requested, but there are 2,000$"):
         BytesSource(pattern(2000), "model.ckpt").read(1000, 2000)
 
 

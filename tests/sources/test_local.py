@@ -244,7 +244,7 @@ def test_network_file_systems_are_read_with_pread(kind, tmp_path, monkeypatch, c
 
     assert type(source) is PreadSource
     assert [record.getMessage() for record in caplog.records] == [
-        f"{path} lies on {kind}: reading with pread, not through a memory map"
+        f"{path} is on {kind}: reading with pread, not through a memory map"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Parse files of one protobuf message with the generated classes, behind a count of their items.
+"""Parse files of one protobuf message with generated classes, after counting their items.
 
 protobuf's pure-Python runtime, which MindSpore forces, takes some hundred bytes of memory for a submessage that takes
 two bytes in a file. Therefore the wire walker goes over the file first, counts, and cuts it between fields of the

@@ -1,1 +1,1 @@
-"""Encrypted checkpoints as sources: keys, ciphers, frames, decryption, and its caches."""
+"""Encrypted files as sources of their plaintext: keys, ciphers, framing, decryption, caches."""

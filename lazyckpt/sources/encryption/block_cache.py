@@ -1,10 +1,10 @@
-"""Decrypted blocks in memory: which are kept, whose memory is used again, which come before they are asked for.
+"""LRU cache of decrypted blocks, with buffer reuse and read-ahead.
 
-Strategy. Blocks are kept up to a limit, the least recently used goes first, and its memory (fresh memory costs as much
-as AES) becomes that of the block it makes room for, unless somebody is still reading there. A block is brought by one
-thread, whoever else wants it waits. Blocks that are brought ahead of a reader have threads of their own, which end with
-their block, so that nothing idles, and nothing is left behind by a fork. What could not be brought is not remembered:
-who asks for it tries again and gets the error.
+Strategy. The cache has a limit in bytes and evicts the least recently used block. A new block takes over the memory of
+an evicted one, because allocating fresh memory (page faults) costs as much as AES; memory that a reader still uses is
+not taken over. A block is decrypted by one thread, and other threads that want it wait. Each block that is read ahead
+gets a thread of its own, which ends with the block: no thread idles, and a fork loses none. A failed block is not
+cached: the next reader tries again and gets the error.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Final
 
 from lazyckpt.sources.base import allocate
 
-_PATIENCE: Final = 1.0  # seconds that a fork waits for blocks on their way
+_PATIENCE: Final = 1.0  # seconds that a fork waits for blocks being decrypted
 
-Fill = Callable[[int, memoryview], object]  # brings a block, by its number, into its memory
+Fill = Callable[[int, memoryview], object]  # decrypts a block, by its number, into a buffer
 
 
 class Block:
-    """A decrypted block: its plaintext, for whoever has taken it and not yet given it back."""
+    """A decrypted block; `users` counts the readers that have taken it and not yet given it back."""
 
     __slots__ = ("_memory", "plain", "users")
 
@@ -36,15 +36,15 @@ class Block:
 
     @property
     def memory(self) -> memoryview:
-        """All its memory, which may be more than the plaintext needs."""
+        """The whole buffer, which may be larger than the plaintext."""
         return self._memory
 
 
 class Blocks:
-    """Decrypted blocks by their numbers; never more than `limit` bytes are kept. For many threads.
+    """A cache of decrypted blocks by number, of at most `limit` bytes. Thread-safe.
 
     Attributes:
-        limit: bytes.
+        limit: the maximum, in bytes; 0 caches nothing.
     """
 
     def __init__(self, limit: int) -> None:
@@ -52,37 +52,39 @@ class Blocks:
         self._held: OrderedDict[int, Block] = OrderedDict()
         self._coming: dict[int, threading.Event] = {}
         self._threads: set[threading.Thread] = set()
-        self._size = 0  # bytes of what is held or coming
+        self._size = 0  # bytes of the cached blocks and of those being decrypted
         self._turn = threading.Lock()
         _all.add(self)
 
     def take(self, number: int) -> Block | None:
-        """A block that is held, to be given back; else None."""
+        """Take a cached block (give it back afterwards); None if it is not cached."""
         with self._turn:
             return self._taken(number)
 
     def is_coming(self, number: int) -> bool:
-        """Whether somebody is bringing a block."""
+        """Whether a thread is decrypting a block."""
         return number in self._coming
 
     def give_back(self, block: Block) -> None:
-        """Let go of a block that was taken."""
+        """Give back a block that was taken."""
         with self._turn:
             block.users -= 1
 
     def leave(self, number: int) -> None:
-        """Let a block be the first to go: a walk has left it behind, and needs what it has not reached."""
+        """Evict this block first: a sequential reader has passed it and needs room for later blocks."""
         with self._turn:
             if number in self._held:
                 self._held.move_to_end(number, last=False)
 
     def bring(self, number: int, length: int, fill: Fill) -> Block:
-        """A block, to be given back: held, or brought here, or by another thread that is waited for.
+        """Take a block, and decrypt it if it is not cached (give it back afterwards).
+
+        If another thread is decrypting it, waits for that thread.
 
         Args:
-            number: which.
+            number: the block.
             length: bytes of its plaintext.
-            fill: called without any lock; a block for which it raises is not kept.
+            fill: called without holding a lock; if it raises, the block is not cached.
         """
         while True:
             with self._turn:
@@ -98,7 +100,7 @@ class Blocks:
         return block
 
     def bring_ahead(self, wanted: Iterable[tuple[int, int]], fill: Fill) -> None:
-        """Bring blocks, as (number, length), on threads of their own; those held or coming already are left alone."""
+        """Decrypt (number, length) blocks in the background, except those cached or started."""
         for number, length in wanted:
             with self._turn:
                 if number in self._held or number in self._coming:
@@ -108,26 +110,26 @@ class Blocks:
             self._threads.add(thread)
             try:
                 thread.start()
-            except RuntimeError:  # there can be no more threads
+            except RuntimeError:  # the process cannot start more threads: the reader decrypts the block itself
                 self._threads.discard(thread)
                 self._settle(number, block, keep=False)
                 return
 
     def wait(self, seconds: float | None = None) -> None:
-        """Wait until nothing is on its way on threads of its own."""
+        """Wait for the background threads."""
         for thread in list(self._threads):
             with contextlib.suppress(RuntimeError):  # another thread is about to start it
                 thread.join(seconds)
 
     def clear(self) -> None:
-        """Forget all that is held; what is on its way is waited for."""
+        """Wait for the background threads, then empty the cache."""
         self.wait()
         with self._turn:
             self._size -= sum(block.memory.nbytes for block in self._held.values())
             self._held.clear()
 
     def forked(self) -> None:
-        """In a forked child: other threads of the parent may have been at it, and will never end here."""
+        """Repair the state in a forked child, where threads are gone and locks remain."""
         self._turn = threading.Lock()
         self._coming.clear()
         self._threads.clear()
@@ -141,7 +143,7 @@ class Blocks:
         return block
 
     def _expected(self, number: int, length: int) -> Block:
-        """Room for a block that will come. What would have to go for it goes first, and may leave it its memory."""
+        """A buffer for a block that will be decrypted. Evicts what must go, and reuses its memory if possible."""
         memory = None
         while self._held and self._size + length > self.limit:
             gone = self._held.popitem(last=False)[1]
@@ -167,7 +169,7 @@ class Blocks:
     def _bring_there(self, number: int, block: Block, fill: Fill) -> None:
         try:
             fill(number, block.plain)
-        except BaseException:  # noqa: BLE001 (who asks for the block will meet it again)
+        except BaseException:  # noqa: BLE001 (the reader of the block will get it again)
             self._settle(number, block, keep=False)
         else:
             self._settle(number, block, keep=True)

@@ -1,4 +1,4 @@
-"""The padding of CBC blocks (PKCS#7): all that these modes have to tell a whole block from a damaged one."""
+"""Check and remove PKCS#7 padding: the only integrity check that CBC files allow."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from lazyckpt.sources.encryption.frames import FrameTable
 
 
 def unpadded(raw: Source, lock: CipherKey, table: FrameTable) -> FrameTable:
-    """Check the padding of every block of a file, and take it off the lengths.
+    """Check the padding of every block of a file, and subtract it from the lengths.
 
-    The last 16 bytes of all blocks are decrypted in one call: plaintext = cipher⁻¹(last piece) xor the piece before.
+    Only the last 16 bytes of each block are decrypted, those of all blocks in one call. CBC allows that: plaintext =
+    decrypt(last 16 bytes) xor the 16 bytes before them.
 
     Raises:
         DamagedBlock, WrongKey: the padding of a block is impossible.

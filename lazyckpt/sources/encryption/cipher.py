@@ -1,7 +1,7 @@
-"""MindSpore's three ways of encrypting a checkpoint, over the `cryptography` package.
+"""MindSpore's three encryption modes, implemented with the `cryptography` package.
 
-Rules. This is the only module that holds a key or imports `cryptography` (on first need: a plain checkpoint never pays
-for it). A `CipherKey` shows its mode and nothing else: it has no readable key in its repr and refuses to be pickled.
+Rules. Only this module imports `cryptography`, on first use, so a plain checkpoint does not pay for the import. The
+repr of a `CipherKey` shows its mode and never its key, and a `CipherKey` cannot be pickled.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 BLOCK: Final = 16  # bytes of an AES or SM4 block
 TAG: Final = 16
-NONCE: Final = 12  # bytes of a GCM frame's iv that MindSpore uses
+NONCE: Final = 12  # MindSpore stores 16 bytes as the iv of a GCM frame and uses the first 12
 
 
 class Mode(NamedTuple):
-    """One way of encrypting.
+    """One encryption mode.
 
     Attributes:
-        name: as MindSpore's `dec_mode` has it.
+        name: the value of MindSpore's `dec_mode`.
         magic: the first four bytes of every frame.
         algorithm: the class in `cryptography`.
-        key_sizes: allowed lengths of a key in bytes.
-        tagged: whether a tag authenticates each block (GCM); without one, nothing does.
+        key_sizes: the key lengths allowed, in bytes.
+        tagged: whether each block has an authentication tag (GCM). CBC has none: changes may go unnoticed.
     """
 
     name: str
@@ -56,12 +56,12 @@ MAGIC_LENGTH: Final = 4
 
 
 def encryption_of(head: bytes) -> Mode | None:
-    """The mode that a file's first bytes name, or None for a plain file."""
+    """The mode of a file, by its first bytes; None for a plain file."""
     return MODE_OF_MAGIC.get(head[:MAGIC_LENGTH])
 
 
 class CipherKey:
-    """A mode and the key that opens it. Safe for many threads."""
+    """A key and the mode to use it with. Thread-safe."""
 
     __slots__ = ("_key", "mode")
 
@@ -69,15 +69,15 @@ class CipherKey:
         """Check the key's length.
 
         Raises:
-            ArgumentValueError: no key of this mode has that length.
+            ArgumentValueError: the mode does not allow this length.
         """
         self.mode = mode
         self._key = key
         if len(key) not in mode.key_sizes:
             wanted = " or ".join(map(str, mode.key_sizes))
-            advice = "; hexadecimal digits in a file or a variable need hex: before them"
+            advice = "; put hex: before hexadecimal digits in a file or a variable"
             raise ArgumentValueError(
-                f"a key of {mode.name} has {wanted} bytes, the one given has {len(key)}"
+                f"a key for {mode.name} must have {wanted} bytes, the one given has {len(key)}"
                 + (advice if len(key) / 2 in mode.key_sizes else "")
             )
 
@@ -94,15 +94,15 @@ class CipherKey:
         return made
 
     def cbc(self, iv: bytes) -> CipherContext:
-        """A CBC decryptor that starts after the block `iv`. Padding is the caller's to take off."""
+        """A CBC decryptor that starts after the cipher block `iv`. The caller removes the padding."""
         ciphers = _ciphers()
         made: CipherContext = self._made(ciphers.Cipher(self._algorithm(), ciphers.modes.CBC(iv)))
         return made
 
     def encryptor(self, iv: bytes) -> CipherContext:
-        """An encryptor of one block; `iv` (16 bytes) must never be used twice. Padding is the caller's to put on.
+        """An encryptor for one block. The 16 bytes of `iv` must never be used twice; the caller adds the padding.
 
-        Of a GCM block the nonce is the first 12 bytes of `iv`, as in MindSpore; its tag is the context's.
+        For GCM the nonce is the first 12 bytes of `iv`, as in MindSpore; the context has the tag after `finalize`.
         """
         ciphers = _ciphers()
         how = ciphers.modes.GCM(iv[:NONCE]) if self.mode.tagged else ciphers.modes.CBC(iv)
@@ -110,7 +110,7 @@ class CipherKey:
         return made
 
     def single_blocks(self, data: bytes) -> bytes:
-        """The raw block cipher, undone for each 16 bytes by themselves (CBC without its chaining)."""
+        """Decrypt each 16 bytes on their own with the raw block cipher (CBC without the chaining)."""
         ciphers = _ciphers()
         return bytes(self._made(ciphers.Cipher(self._algorithm(), ciphers.modes.ECB())).update(data))
 
@@ -137,7 +137,7 @@ class CipherKey:
 
 
 class RecordCipher:
-    """Authenticated encryption of small records under a key that was derived for it."""
+    """Authenticated encryption of small records, with a derived key."""
 
     __slots__ = ("_aead",)
 
@@ -167,7 +167,7 @@ def _ciphers() -> Any:
 
 
 def invalid_tag() -> type[Exception]:
-    """The exception that tells a wrong tag."""
+    """The exception that `cryptography` raises for a wrong tag."""
     from cryptography.exceptions import InvalidTag
 
     return InvalidTag

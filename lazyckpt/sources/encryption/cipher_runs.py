@@ -1,7 +1,8 @@
-"""In what runs a block goes through the cipher: straight to where its bytes are wanted, or through a scratch buffer.
+"""Split a block into runs for the cipher: into destinations, or through a scratch buffer.
 
-Rules. A block must be decrypted from its first byte to its last to be authenticated, wanted or not. Runs are short
-enough to stay in the processor's cache while they are scattered, and long enough that a call costs nothing beside them.
+Rules. To authenticate a block, all of it must pass through the cipher, wanted or not. A run through the scratch buffer
+is short enough to stay in the processor's cache until it has been copied out, and long enough that the cost of the call
+does not matter.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from typing import Final
 
 from lazyckpt.sources.base import Request
 
-SCRATCH: Final = 2**20  # bytes that go through the scratch buffer at once
-_LONGEST_RUN: Final = 2**23  # bytes of ciphertext in memory at once
+SCRATCH: Final = 2**20  # bytes of the scratch buffer
+_LONGEST_RUN: Final = 2**23  # bytes of ciphertext that are in memory at once
 
 
 def passes(length: int, pieces: list[Request]) -> Iterator[tuple[int, int, memoryview | None]]:
-    """Cut a block into runs: (begin, end, destination), None where a run must go through the scratch buffer.
+    """Split a block into runs: (begin, end, destination), with None for the scratch buffer.
 
-    Of the pieces, which are in ascending order, long ones that share no byte with another are filled in place.
+    A long piece that shares no byte with another piece is decrypted directly into its destination; the pieces must be
+    in ascending order.
     """
     position = reach = 0
     starts = [inside for inside, _ in pieces[1:]] + [length]
@@ -40,13 +42,13 @@ def _scratch_runs(begin: int, end: int) -> Iterator[tuple[int, int, None]]:
 
 
 def scatter(begin: int, data: memoryview, pieces: list[Request], first: int) -> int:
-    """Copy what the pieces want of a run that begins at `begin`.
+    """Copy a run to the destinations of the pieces that overlap it.
 
     Args:
-        begin: where the run stands in its block.
-        data: its bytes.
-        pieces: in ascending order.
-        first: the number of the first piece that may want something of it.
+        begin: the offset of the run in its block.
+        data: the bytes of the run.
+        pieces: the pieces in ascending order.
+        first: the index of the first piece that may overlap the run.
 
     Returns:
         `first` for the next run.

@@ -1,17 +1,19 @@
-"""An encrypted file as a source of its plaintext, decrypted block by block on demand.
+"""The plaintext of an encrypted file as a source, decrypted block by block on demand.
 
-Strategy. Frames (see `frames`) are independent, so a byte of plaintext costs one block at most.
+Strategy. Frames (see `frames`) are independent, so reading one byte of plaintext decrypts one block at most.
 
-- GCM: a block is authenticated whole before any byte of it leaves. Wanted bytes are decrypted straight to where they
-  go, the rest through a scratch buffer; if the tag is wrong the destination is wiped. A block that is read a second
-  time, or after the one before it, is kept, decrypted, within bounds (see `blocks`): so a walk in file order decrypts
-  each block once (the first perhaps twice), and a single look keeps nothing. While a reader walks (see `place`)
-  through a file of this machine the next two blocks are decrypted on other cores, if there is room to keep them.
-- CBC: any 16-byte piece decrypts from the piece before it, so only what is wanted is decrypted. Nothing authenticates
-  it: the padding of every block is checked when the file is opened, and that is all these modes allow.
+- GCM: the tag covers the whole block, so all of a block is authenticated before any byte of it is returned. The wanted
+  bytes are decrypted directly into their destination, the rest into a scratch buffer; if the tag is wrong, the
+  destination is wiped. A block is cached (see `block_cache`) when it is read a second time, or after the block before
+  it: a scan in file order then decrypts each block once (the first may be decrypted twice), and a single read caches
+  nothing. During a sequential scan of a local file (see `read_ahead`) other cores decrypt the next two blocks, if the
+  cache has room for them.
+- CBC: any 16 bytes can be decrypted with the 16 bytes of ciphertext before them, so only the wanted bytes are
+  decrypted. CBC authenticates nothing: the padding of every block is checked when the file is opened, and these modes
+  allow no more.
 
-Reads of several pieces (`read_many`) visit each block once; blocks, and long pieces of a block, are decrypted on
-several threads (OpenSSL releases the interpreter's lock).
+A read of several pieces (`read_many`) decrypts each block once. Blocks, and long pieces of a CBC block, are decrypted
+on several threads (OpenSSL releases the interpreter's lock).
 """
 
 from __future__ import annotations
@@ -33,19 +35,19 @@ from lazyckpt.sources.encryption.cipher_runs import SCRATCH, passes, scatter
 from lazyckpt.sources.encryption.frames import Frame, FrameTable, read_frame_headers
 from lazyckpt.sources.encryption.read_ahead import NOWHERE, place_in
 
-_NONCES: Final = (12, 16)  # MindSpore stores 16 bytes and uses 12; 16 should it ever mend that
+_NONCES: Final = (12, 16)  # MindSpore stores 16 bytes and uses 12; 16 in case a later version uses all of them
 THREADS: Final = worker_count()
-_AHEAD: Final = 2 if THREADS > 1 else 0  # blocks that are brought while a reader walks through the ones before
+_AHEAD: Final = 2 if THREADS > 1 else 0  # blocks decrypted ahead of a sequential reader
 
 
 class _Pace(NamedTuple):
-    """How CBC goes to threads: bytes that one decrypts at once, bytes of a read from which they pay."""
+    """How CBC is divided among threads: bytes of a task, and the smallest read worth threads."""
 
     piece: int
     worth_a_thread: int
 
 
-_PACES: Final = {"AES": _Pace(2**22, 2**23)}  # processors have it built in
+_PACES: Final = {"AES": _Pace(2**22, 2**23)}  # processors have instructions for AES, so a task must be larger
 _OTHER_PACE: Final = _Pace(2**20, 2**18)
 
 
@@ -53,16 +55,16 @@ def open_encrypted(raw: Source, lock: CipherKey, table: FrameTable | None = None
     """The plaintext of an encrypted file.
 
     Args:
-        raw: the file.
+        raw: the encrypted file.
         lock: its mode and key.
-        table: its frames, if an index has pinned them; None to walk their headers.
-        cache: bytes of decrypted GCM blocks to keep in memory; 0 for none.
+        table: its frames, if an index has pinned them; None to read the frame headers.
+        cache: bytes of decrypted GCM blocks to cache; 0 for none.
 
     Raises:
-        TruncatedFile, CorruptFile: the frames are not whole.
+        TruncatedFile, CorruptFile: a frame is incomplete or invalid.
         DamagedBlock, WrongKey: the padding of a CBC block is impossible.
 
-    Cost: with a table nothing; without one 48 bytes a frame, and for CBC the last 16 bytes of each are decrypted.
+    Cost: nothing with a table; else reads 48 bytes for each frame, and for CBC decrypts the last 16 bytes of each.
     """
     if lock.mode.tagged:
         return GcmSource(raw, lock, read_frame_headers(raw, lock.mode) if table is None else table, cache)
@@ -70,10 +72,10 @@ def open_encrypted(raw: Source, lock: CipherKey, table: FrameTable | None = None
 
 
 def prove_key(raw: Source, lock: CipherKey) -> None:
-    """Make sure that a key opens a file, as far as its mode can tell.
+    """Check that a key fits a file, as far as the mode allows that.
 
     Raises:
-        WrongKey: it does not open any of the first, middle and last block (GCM); the padding says so (CBC).
+        WrongKey: none of the first, middle and last block authenticates (GCM), or the paddings are invalid (CBC).
 
     Cost: decrypts up to three blocks of a GCM file.
     """
@@ -83,7 +85,7 @@ def prove_key(raw: Source, lock: CipherKey) -> None:
 
 
 class DecryptedSource(BaseSource):
-    """The common half: which frames a read needs.
+    """The common part of both modes: find the frames that a read needs.
 
     Attributes:
         table: the frames.
@@ -107,7 +109,7 @@ class DecryptedSource(BaseSource):
         return self._raw.files
 
     def close(self) -> None:
-        """Close the file underneath."""
+        """Close the encrypted file."""
         self._raw.close()
 
     def _fill(self, offset: int, destination: memoryview) -> None:
@@ -131,7 +133,7 @@ class DecryptedSource(BaseSource):
 
     def _read_pieces(self, requests: list[Request]) -> None:
         jobs: dict[int, list[Request]] = {}
-        start = stop = 0  # of the block of the request before: most neighbours lie in the same
+        start = stop = 0  # the block of the previous request: the next one is mostly in the same block
         pieces: list[Request] = []
         for offset, destination in requests:
             if start <= offset and offset + destination.nbytes <= stop:
@@ -145,7 +147,7 @@ class DecryptedSource(BaseSource):
         self._read_blocks(jobs)
 
     def split(self, offset: int, destination: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-        """Cut a request at the borders of blocks: (frame, offset in its plaintext, where to put it)."""
+        """Split a request at block borders: (frame, offset in its plaintext, destination)."""
         number, done = self.table.holding(offset), 0
         while done < destination.nbytes:
             frame = self.table[number]
@@ -160,7 +162,7 @@ class DecryptedSource(BaseSource):
 
 
 class GcmSource(DecryptedSource):
-    """AES-GCM: whole blocks, verified before release."""
+    """AES-GCM: a block is authenticated before any byte of it is returned."""
 
     window = 2**16
 
@@ -171,7 +173,7 @@ class GcmSource(DecryptedSource):
         self._place = NOWHERE
 
     def close(self) -> None:
-        """Close the file underneath and forget what was decrypted."""
+        """Close the encrypted file and drop the decrypted blocks."""
         super().close()
         self._blocks.clear()
 
@@ -180,7 +182,7 @@ class GcmSource(DecryptedSource):
             super()._read_pieces(requests)
 
     def _is_at_hand(self, requests: list[Request]) -> bool:
-        """Whether all that is wanted lies in the block that was read last, which is held: then it has been copied."""
+        """Try to copy everything from the cached block of the last read; whether that worked."""
         number, start, _, until, _ = self._place
         for offset, destination in requests:
             if offset < start or offset + destination.nbytes > until:
@@ -192,13 +194,13 @@ class GcmSource(DecryptedSource):
             return
         keep = {number for number, pieces in jobs.items() if self._is_worth_keeping(number, pieces)}
         self._touched.update(jobs)
-        # What is at hand first: then its memory can be used again, if it has to make room for others.
+        # Copy from cached blocks first: afterwards the cache may evict them and reuse their memory.
         rest = [number for number, pieces in jobs.items() if not self._is_copied(number, pieces)]
         self._go_to(min(jobs), max(jobs), jobs)
         run_all([partial(self._block, number, jobs[number], number in keep) for number in rest])
 
     def _go_to(self, first: int, last: int, jobs: dict[int, list[Request]]) -> None:
-        """Remember where the reader is. If it walks through a file of this machine, bring the blocks to come."""
+        """Update the reader's position. In a sequential scan of a local file, start the next blocks."""
         frame = self.table[last]
         begin = self.table[first].plain + min(inside for inside, _ in jobs[first])
         end = frame.plain + max(inside + piece.nbytes for inside, piece in jobs[last])
@@ -220,14 +222,14 @@ class GcmSource(DecryptedSource):
         self.decrypt(number, [(0, plain)])
 
     def _is_copied(self, number: int, pieces: list[Request]) -> bool:
-        """Whether a block is held; then the pieces are filled from it."""
+        """Try to fill the pieces from a cached block; whether that worked."""
         block = self._blocks.take(number)
         if block is not None:
             self._copy(block, pieces)
         return block is not None
 
     def _copy(self, block: Block, pieces: list[Request]) -> None:
-        """Fill pieces from a block that was taken, and give it back."""
+        """Fill the pieces from a block that was taken, and give it back."""
         try:
             for inside, destination in pieces:
                 copy(destination, block.plain[inside : inside + destination.nbytes])
@@ -235,14 +237,16 @@ class GcmSource(DecryptedSource):
             self._blocks.give_back(block)
 
     def _is_worth_keeping(self, number: int, pieces: list[Request]) -> bool:
-        """Whether more of a block is likely to be wanted soon: it is read again, or the one before it was read."""
+        """Whether to cache a block: it is read again, or follows a block that was read."""
         length = self.table[number].length
         wanted = sum(destination.nbytes for _, destination in pieces)
         again = number in self._touched or number - 1 in self._touched
         return again and wanted < length and length <= self._blocks.limit
 
     def decrypt(self, number: int, pieces: list[Request]) -> None:
-        """Authenticate a block; put the wanted pieces of its plaintext in place, or wipe them.
+        """Authenticate a block and write the wanted pieces of its plaintext.
+
+        If the tag is wrong, the pieces are wiped.
 
         Raises:
             DamagedBlock: the tag is wrong.
@@ -261,7 +265,7 @@ class GcmSource(DecryptedSource):
         )
 
     def prove_key(self) -> None:
-        """Make sure that the key opens some block.
+        """Check that the key fits at least one block.
 
         Raises:
             WrongKey: none of the first, middle and last block authenticates.
@@ -300,7 +304,7 @@ class GcmSource(DecryptedSource):
 
 
 class CbcSource(DecryptedSource):
-    """AES-CBC and SM4-CBC: only the bytes that are wanted. Nothing is authenticated."""
+    """AES-CBC and SM4-CBC: decrypts only the wanted bytes, and authenticates nothing."""
 
     window = 256
     window_limit = 2**20
@@ -327,7 +331,7 @@ class CbcSource(DecryptedSource):
             run_all(tasks)
 
     def _piece(self, frame: Frame, inside: int, destination: memoryview) -> None:
-        """Decrypt a run of a block from the 16 bytes of ciphertext before it."""
+        """Decrypt a range of a block; its iv is the 16 bytes of ciphertext before it."""
         begin = inside // BLOCK * BLOCK
         end = -(-(inside + destination.nbytes) // BLOCK) * BLOCK
         iv = frame.iv if begin == 0 else bytes(self._raw.read(frame.offset + begin - BLOCK, BLOCK))
@@ -335,11 +339,11 @@ class CbcSource(DecryptedSource):
         self._raw.prefetch(frame.offset + begin, end - begin)
         decryptor = self._lock.cbc(iv)
         done = 0
-        if inside > begin:  # the first 16 bytes are only partly wanted
+        if inside > begin:  # the range does not start at a cipher block: decrypt the first 16 bytes apart
             head = decryptor.update(data[:BLOCK])[inside - begin :][: destination.nbytes]
             destination[: len(head)] = head
             data, done = data[BLOCK:], len(head)
-        # `update_into` asks for 15 bytes of room to spare, so the last blocks go through a small buffer.
+        # `update_into` needs a destination 15 bytes longer than the data, so the last bytes go through a small buffer.
         direct = (destination.nbytes - done) // BLOCK * BLOCK - 2 * BLOCK
         if direct > 0:
             decryptor.update_into(data[:direct], destination[done:])
@@ -348,7 +352,7 @@ class CbcSource(DecryptedSource):
 
 
 def run_all(tasks: list[Callable[[], Any]]) -> None:
-    """Run tasks, on threads if there are several; the first fault is raised when all have ended."""
+    """Run tasks, on threads if there are several; raises the first error after all have ended."""
     if len(tasks) < 2 or THREADS < 2:
         for task in tasks:
             task()

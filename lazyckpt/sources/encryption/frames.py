@@ -1,4 +1,4 @@
-"""The framing of an encrypted checkpoint: independent blocks of at most 64 MiB of plaintext, one after another.
+"""The framing of an encrypted checkpoint: independent blocks of up to 64 MiB of plaintext.
 
     frame = magic       4 bytes
            [tag        16 bytes, GCM only]
@@ -8,9 +8,9 @@
             cipher_len i32   > 0
             ciphertext cipher_len bytes
 
-All numbers are little-endian. `read_frame_headers` walks the headers without reading a ciphertext, checks each against
-the file and the limits, and gives a `FrameTable`: where every block of plaintext is. A file saved with `crc_check`
-carries a 17-byte trailer in clear after its last frame; it is passed over.
+All numbers are little-endian. `read_frame_headers` reads the headers without the ciphertexts, checks each against the
+size of the file and the limits, and returns a `FrameTable` with the location of every block. A file saved with
+`crc_check` has a 17-byte trailer in clear after its last frame, which is skipped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lazyckpt.sources.base import Source
 from lazyckpt.sources.encryption.cipher import BLOCK, Mode
 
 FRAME_PLAINTEXT: Final = 64 * 2**20  # MindSpore's MAX_BLOCK_SIZE
-LONGEST_BLOCK: Final = FRAME_PLAINTEXT + 50  # what MindSpore's reader accepts as block_len
+LONGEST_BLOCK: Final = FRAME_PLAINTEXT + 50  # the largest block_len that MindSpore's reader accepts
 _CLEAR_TRAILER: Final = b"crc_num"
 _CLEAR_TRAILER_SIZE: Final = 17
 _HEADERS: Final = {True: struct.Struct("<4s16sii16si"), False: struct.Struct("<4s0sii16si")}
@@ -42,10 +42,10 @@ class Frame(NamedTuple):
     Attributes:
         plain: offset of its first byte in the plaintext.
         length: bytes of plaintext.
-        offset: where the ciphertext begins in the file.
+        offset: offset of the ciphertext in the file.
         stored: bytes of ciphertext.
-        iv: the 16 bytes stored as such.
-        tag: the authentication tag (GCM), else zeros.
+        iv: the 16 bytes of the iv.
+        tag: the authentication tag of a GCM block; zeros for CBC.
     """
 
     plain: int
@@ -57,7 +57,7 @@ class Frame(NamedTuple):
 
 
 class FrameTable:
-    """All frames of a file, in order. A value: it can be stored as bytes and compared."""
+    """The frames of a file, in order. Immutable; converts to and from bytes."""
 
     def __init__(self, rows: npt.NDArray[Any]) -> None:
         self._rows = rows
@@ -69,7 +69,7 @@ class FrameTable:
         """The inverse of `to_bytes`.
 
         Raises:
-            ValueError: it is no table, or contradicts itself.
+            ValueError: the bytes are not a table, or the table contradicts itself.
         """
         rows = np.frombuffer(data, _ROW)
         ends = np.cumsum(rows["length"], dtype=np.uint64)
@@ -78,7 +78,7 @@ class FrameTable:
         return cls(rows)
 
     def to_bytes(self) -> bytes:
-        """64 bytes a frame."""
+        """The table as bytes, 64 for each frame."""
         return self._rows.tobytes()
 
     def __len__(self) -> int:
@@ -88,11 +88,11 @@ class FrameTable:
         return Frame(*self._rows[number].item())
 
     def holding(self, offset: int) -> int:
-        """The number of the frame that holds a byte of the plaintext."""
+        """The number of the frame that contains an offset of the plaintext."""
         return int(np.searchsorted(self._starts, offset, side="right")) - 1
 
     def with_lengths(self, lengths: npt.NDArray[np.int64]) -> FrameTable:
-        """The same frames with other lengths of plaintext."""
+        """The same frames with different plaintext lengths."""
         rows = self._rows.copy()
         rows["length"] = lengths
         rows["plain"] = np.cumsum(lengths) - lengths
@@ -100,7 +100,7 @@ class FrameTable:
 
 
 def table_of(frames: Iterable[Frame]) -> FrameTable:
-    """The table of frames that are known."""
+    """A table from frames."""
     return FrameTable(np.array([tuple(frame) for frame in frames], _ROW))
 
 
@@ -116,12 +116,12 @@ def header_of(mode: Mode, frame: Frame) -> bytes:
 
 
 def read_frame_headers(source: Source, mode: Mode) -> FrameTable:
-    """Walk the frame headers of an encrypted file.
+    """Read the frame headers of an encrypted file.
 
     Returns:
         The table; for CBC modes `length` still includes the padding.
 
-    Cost: reads 48 bytes a frame (32 for CBC), that is for every 64 MiB.
+    Cost: reads 48 bytes (32 for CBC) for each frame of up to 64 MiB.
 
     Raises:
         TruncatedFile: the file ends inside a frame.
@@ -159,15 +159,15 @@ def _is_clear_trailer(source: Source, position: int) -> bool:
 
 
 def _fault(mode: Mode, number: int, magic: bytes, block: int, iv_length: int, stored: int) -> str:
-    """What is impossible in a header, or nothing."""
+    """Why a header is impossible; an empty string if it is valid."""
     if magic != mode.magic:
-        return "bytes that are no frame follow the one before" if number else "the file does not begin with a frame"
+        return "its bytes are not a frame" if number else "the file does not begin with a frame"
     if iv_length != 16:
         return f"its iv has {iv_length} bytes, not 16"
     if not 0 < stored <= LONGEST_BLOCK or block != stored + 24 or block > LONGEST_BLOCK:
         return f"its lengths are impossible ({block:,} for a ciphertext of {stored:,})"
     if not mode.tagged and stored % BLOCK:
-        return f"its ciphertext has {stored:,} bytes, no multiple of {BLOCK}"
+        return f"its ciphertext has {stored:,} bytes, not a multiple of {BLOCK}"
     return ""
 
 

@@ -1,7 +1,7 @@
-"""Keys: how one is held so that nothing shows it, and where one is found when it may not be sent or typed.
+"""Encryption keys, held so that nothing shows them, or referenced by file or variable.
 
-A key as text is taken as its UTF-8 bytes, or after `hex:` as hexadecimal digits. A key file is taken byte for byte,
-but for one line break at its end when only without it the length can be a key's.
+Text becomes a key as its UTF-8 bytes, or as hexadecimal digits after `hex:`. A key file is used byte for byte; one line
+break at its end is removed if only the rest has the length of a key.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ _HEX: Final = "hex:"
 
 
 class Secret:
-    """A key on its way to the cipher: nothing that prints, logs or pickles what holds it can show it.
+    """A key that does not show: not in a repr, a log, a traceback or a pickle.
 
     Attributes:
-        reference: where the key was found; None if it was handed over.
+        reference: the file or variable that it was read from; None if it was passed as bytes.
     """
 
     __slots__ = ("_bytes", "reference")
 
     def __init__(self, key: object, argument: str = "dec_key", reference: KeyReference | None = None) -> None:
-        """Take a key, which came as this argument or from this place.
+        """Wrap a key.
 
         Args:
             key: bytes.
-            argument: as which it was given.
-            reference: where it was found.
+            argument: the name of the argument, for the error message.
+            reference: the file or variable that it was read from.
 
         Raises:
             ArgumentValueError: it is not bytes (a `ValueError`, as in MindSpore).
@@ -58,15 +58,16 @@ class Secret:
 
 
 def no_key(argument: str, kind: type) -> ArgumentValueError:
-    """The error that says of what type a key should be, in MindSpore's words, and how text becomes one."""
-    advice = "; bytes.fromhex(…) makes them of hexadecimal digits" if issubclass(kind, str) else ""
+    """The error for a key of the wrong type, in MindSpore's words, with advice for text."""
+    advice = "; use bytes.fromhex(…) for hexadecimal digits" if issubclass(kind, str) else ""
     return ArgumentValueError(f"The parameter {argument!r} must be bytes or None, but got {kind.__name__}{advice}.")
 
 
 class KeyReference(NamedTuple):
-    """The place of a key; carries no secret itself, so it can be pickled and printed.
+    """A reference to a key in a file or an environment variable; holds no secret itself.
 
-    Given as a `dec_key`, it makes what was opened picklable: other processes look for the key at the same place.
+    It can be pickled and printed. A checkpoint opened with it as `dec_key` can be pickled too: another process reads
+    the key from the same file or variable.
 
     Attributes:
         file: path of a file that holds the key, or None.
@@ -80,7 +81,7 @@ class KeyReference(NamedTuple):
         """The key; None if the reference is empty.
 
         Raises:
-            ArgumentValueError: there is no key at that place.
+            ArgumentValueError: the file or variable does not hold a key.
 
         Cost: reads the key file, up to 4 KiB.
         """
@@ -97,19 +98,19 @@ class KeyReference(NamedTuple):
 
 
 NO_KEY: Final = KeyReference()
-OWN_MODE: Final = "<the file's own>"  # in place of the name of a mode: the one that its first bytes tell
+OWN_MODE: Final = "<the file's own>"  # in place of the name of a mode: use the mode in the file's first bytes
 
 
 class DeferredKey:
-    """A key that is looked for when a file proves to be encrypted, and then once: a plain file needs none.
+    """A key that is found only when a file turns out to be encrypted, and then once.
 
     Attributes:
-        insists: whether a plain file is an error, because somebody said that there is a key to it.
-        found: the key, once it was looked for and found.
+        insists: whether a plain file is an error, because the user gave a key for it.
+        found: the key, after it has been found.
     """
 
     def __init__(self, find: Callable[[str, str], Secret | None], insists: bool = False) -> None:
-        """Take what finds it: called with the name of the file, and of its mode."""
+        """Take the function that finds the key, called with the names of the file and its mode."""
         self.insists = insists
         self.found: Secret | None = None
         self._find = find
@@ -123,7 +124,7 @@ class DeferredKey:
         """The key of an encrypted file, or None if there is none.
 
         Raises:
-            ArgumentValueError, EncryptedFile: it cannot be found.
+            ArgumentValueError, EncryptedFile: the key cannot be found.
         """
         if self.found is None:
             self.found = self._find(file, mode)
@@ -135,19 +136,19 @@ AnySecret = Secret | DeferredKey | None
 
 
 def late(reference: KeyReference) -> DeferredKey:
-    """The key at a place, where it is looked for only if it is needed."""
+    """A `DeferredKey` that reads a reference when the key is needed."""
     return DeferredKey(lambda file, mode: reference.read())
 
 
 def secret_of(key: object, argument: str = "dec_key") -> Secret | None:
-    """What was given as a key, or None.
+    """The `Secret` of a key argument; None for None.
 
     Args:
         key: bytes, a `KeyReference`, or None.
-        argument: as which it was given.
+        argument: the name of the argument, for the error message.
 
     Raises:
-        ArgumentValueError: it is none of these, or there is no key at its place.
+        ArgumentValueError: `key` is something else, or the file or variable does not hold a key.
     """
     try:
         if key is None:
@@ -158,7 +159,7 @@ def secret_of(key: object, argument: str = "dec_key") -> Secret | None:
 
 
 def secret_or_late(key: Key | None) -> AnySecret:
-    """What was given as a key, or None; as `secret_of`, but a `DeferredKey` is not looked for yet."""
+    """Like `secret_of`, but returns a `DeferredKey` unchanged."""
     try:
         return key if isinstance(key, DeferredKey) else secret_of(key)
     finally:
@@ -172,11 +173,12 @@ def key_from_text(text: str) -> bytes:
         ArgumentValueError: what follows `hex:` is not hexadecimal.
     """
     if not text.startswith(_HEX):
-        return text.encode(errors="surrogateescape")  # a variable may hold any bytes; Python escapes some of them
+        # A variable may hold any bytes: Python decodes it with surrogateescape.
+        return text.encode(errors="surrogateescape")
     try:
         return bytes.fromhex(text[len(_HEX) :])
     except ValueError:
-        raise ArgumentValueError("a key that begins with 'hex:' must go on in hexadecimal digits") from None
+        raise ArgumentValueError("a key that begins with 'hex:' must continue in hexadecimal digits") from None
 
 
 def _from_file(path: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Where a reader is in a file of blocks, and whether it walks forward: pure reckoning."""
+"""Detect sequential access, to decide when to read ahead. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from lazyckpt.sources.encryption.frames import Frame
 
 
 class Place(NamedTuple):
-    """Where a reader was last, as offsets in the plaintext.
+    """The position of the last read; all offsets are in the plaintext.
 
     Attributes:
-        number: of the block.
-        start: where that block begins.
-        stop: where it ends.
-        until: how far reads of this block tell nothing new: to its middle, or to its end once the middle is behind.
-        reach: where the last read ended that told something.
+        number: the block of the last read.
+        start: the offset of that block.
+        stop: the offset after that block.
+        until: reads that end before this offset do not change the decision: the block's middle, or its end once the
+            reader has passed the middle.
+        reach: the offset after the last read that did.
     """
 
     number: int
@@ -25,16 +26,16 @@ class Place(NamedTuple):
     reach: int
 
     def leads_to(self, first: int, begin: int, last: int, end: int) -> bool:
-        """Whether a read looks like a step of a walk through the file.
+        """Whether a read continues a sequential scan of the file.
 
-        It does if it goes on in the next block, or passes the middle of the same one: early enough for the blocks to
-        come to be there in time, late enough that looking around in one block is not taken for a walk.
+        It does if it starts in the next block, or passes the middle of the current one. The middle is early enough for
+        the next blocks to be decrypted in time, and late enough that random reads within one block do not count.
 
         Args:
-            first: the first block that is read.
-            begin: the first byte.
-            last: the last block.
-            end: where it ends.
+            first: the first block of the read.
+            begin: the first offset of the read.
+            last: the last block of the read.
+            end: the offset after the read.
         """
         if last == self.number:
             return first == last and self.reach <= begin and self.until < min(end, self.stop)
@@ -45,12 +46,12 @@ NOWHERE: Final = Place(-2, 0, 0, 0, 0)
 
 
 def place_in(number: int, frame: Frame, end: int) -> Place:
-    """The place after a read that ended in a block.
+    """The position after a read that ended in a block.
 
     Args:
-        number: of the block.
-        frame: where it is.
-        end: where the read ended.
+        number: the block.
+        frame: its frame.
+        end: the offset after the read.
     """
     middle, stop = frame.plain + frame.length // 2, frame.plain + frame.length
     return Place(number, frame.plain, stop, middle if end <= middle else stop, end)

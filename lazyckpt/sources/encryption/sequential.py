@@ -1,9 +1,9 @@
-"""One pass over a GCM file from front to back, for building an index.
+"""Sequential decryption of a whole GCM file, for building an index.
 
-Strategy: blocks are decrypted and authenticated in order on a few threads, a little ahead of the reader, into buffers
-that are used again and again (fresh memory costs more than AES). The end comes first, because the format's trailer
-stands there. `finish` waits for the blocks that the reader hopped over, so that after it every block of the
-file has been authenticated, once.
+Strategy: a few threads decrypt and authenticate the blocks in order, slightly ahead of the reader, into a small set of
+buffers that are reused (fresh memory costs more than AES). The last block is decrypted first, because the trailer of
+the format is at the end of the file. `finish` also processes the blocks that the reader skipped, so that in the end
+every block of the file has been authenticated, exactly once.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from lazyckpt.errors import CorruptFile, DamagedBlock, WrongKey
 from lazyckpt.sources.base import BaseSource, Source, allocate
 from lazyckpt.sources.encryption.decryption import THREADS, CbcSource, GcmSource
 
-_AHEAD: Final = THREADS  # blocks in flight beyond the reader
-_BEHIND: Final = 1  # blocks kept for a reader that looks back over a border
-_BEGINNING: Final = 64  # bytes that no nonsense gets past
-_END: Final = 17  # bytes at the end that are looked at first: the format's trailer
+_AHEAD: Final = THREADS  # blocks being decrypted ahead of the reader
+_BEHIND: Final = 1  # blocks kept behind the reader: a header may cross the border of a block
+_BEGINNING: Final = 64  # random bytes are not a valid checkpoint beyond this offset
+_END: Final = 17  # bytes of the trailer, which is read first
 
 
 @contextlib.contextmanager
 def sequential_view(source: Source) -> Iterator[Source]:
-    """A source for one pass in ascending order; for all but GCM sources the source itself.
+    """A view of a source for one pass in ascending order. Only GCM needs one; others are unchanged.
 
-    When the `with` block ends without a fault, every block of a GCM file has been authenticated. With CBC a wrong key
-    under which paddings happen to be possible only shows in what the reader finds at the very beginning.
+    When the `with` block ends without an error, every block of a GCM file has been authenticated. CBC has no
+    authentication: a wrong key whose paddings happen to be valid shows only as nonsense at the start of the plaintext.
 
     Raises:
         DamagedBlock: a block does not authenticate.
-        WrongKey: none does; or, with CBC, the plaintext does not begin as a checkpoint does.
+        WrongKey: no block authenticates; or, with CBC, the plaintext does not begin like a checkpoint.
     """
     if not isinstance(source, GcmSource) or not len(source.table):
         with _beginning_as_a_proof(source):
@@ -56,10 +56,10 @@ def _beginning_as_a_proof(source: Source) -> Iterator[None]:
     try:
         yield
     except CorruptFile as error:
-        # A wrong key makes nonsense of the very beginning; damage is rarely just there.
+        # A wrong key makes nonsense of the first bytes already; damage is rarely there.
         if isinstance(source, CbcSource) and (error.offset or 0) < _BEGINNING:
             raise WrongKey(
-                "the key does not fit (what it makes of the first bytes is no checkpoint), or the file is damaged at"
+                "the key does not fit (with it the file does not begin like a checkpoint), or the file is damaged at"
                 " its beginning",
                 file=source.name,
             ) from error
@@ -67,7 +67,7 @@ def _beginning_as_a_proof(source: Source) -> Iterator[None]:
 
 
 class GcmSweep(BaseSource):
-    """The plaintext of a GCM file for one thread that reads forward."""
+    """The plaintext of a GCM file, for one thread that reads forward."""
 
     window = 2**16
 
@@ -83,17 +83,17 @@ class GcmSweep(BaseSource):
         self._next = 0
 
     def start(self) -> None:
-        """Authenticate the block in which the end begins (almost always the last one) and those after it."""
+        """Authenticate the block with the trailer (almost always the last) and those after it."""
         for number in range(self._tail, len(self._source.table)):
             self._ready[number] = self._decrypt(number, self._buffer(number))
 
     def finish(self) -> None:
-        """Authenticate what was not read."""
+        """Authenticate the blocks that have not been read."""
         if self._tail:
             self._reach(self._tail - 1)
 
     def stop(self) -> None:
-        """Wait for what is in flight."""
+        """Cancel the blocks that have not been started."""
         for future in self._flying.values():
             future.cancel()
 
@@ -111,8 +111,8 @@ class GcmSweep(BaseSource):
             piece[:] = self._reach(number)[inside : inside + piece.nbytes]
 
     def _reach(self, number: int) -> memoryview:
-        """The plaintext of a block, once all before it have been authenticated."""
-        if number < self._next and number not in self._ready:  # a look further back than is kept
+        """The plaintext of a block, after all blocks before it have been authenticated."""
+        if number < self._next and number not in self._ready:  # further back than is kept: decrypt it again
             return self._decrypt(number, allocate(self._source.table[number].length))
         while number not in self._ready:
             for ahead in range(self._next, min(self._next + _AHEAD, self._tail)):

@@ -64,7 +64,7 @@ def test_a_key_of_a_wrong_length_is_refused(mode):
         told[size] = str(caught.value).partition(";")[0]
 
     wanted = " or ".join(map(str, KEY_SIZES[mode]))
-    assert told == {size: f"a key of {mode} has {wanted} bytes, the one given has {size}" for size in told}
+    assert told == {size: f"a key for {mode} must have {wanted} bytes, the one given has {size}" for size in told}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -72,7 +72,7 @@ def test_a_key_of_twice_the_length_may_be_hexadecimal(mode):
     """A key that is written in digits and was not said to be is told what it lacks; another is not."""
     longest = KEY_SIZES[mode][-1]
 
-    with pytest.raises(ArgumentValueError, match=r"; hexadecimal digits .* need hex: before them$"):
+    with pytest.raises(ArgumentValueError, match=r"; put hex: before hexadecimal digits in a file or a variable$"):
         lock_of(mode, key_of(2 * longest))
     with pytest.raises(ArgumentValueError, match=rf"has {longest + 1}$"):
         lock_of(mode, key_of(longest + 1))

@@ -113,15 +113,13 @@ def test_what_follows_the_last_frame_must_be_a_frame(mode):
     others = [bytes(60), *(encrypted(DATA, other) for other in MODES if other != mode), frame(DATA, mode)[1:]]
     told = {refusal(THREE[mode] + other, mode) for other in others}
 
-    assert told == {
-        f"net.ckpt: encrypted block 3 is damaged: bytes that are no frame follow the one before (at byte {place:,})"
-    }
+    assert told == {f"net.ckpt: encrypted block 3 is damaged: its bytes are not a frame (at byte {place:,})"}
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
 def test_a_cbc_ciphertext_is_whole_pieces(mode):
-    """A ciphertext of CBC whose length is no multiple of 16 is refused."""
-    assert "its ciphertext has 40 bytes, no multiple of 16" in refusal(framed(bytes(40), mode), mode)
+    """A ciphertext of CBC whose length is not a multiple of 16 is refused."""
+    assert "its ciphertext has 40 bytes, not a multiple of 16" in refusal(framed(bytes(40), mode), mode)
 
 
 class _Claimed(BaseSource):

@@ -35,7 +35,7 @@ def test_a_key_is_bytes(given):
     """Anything else is refused by its type (a number would be taken for so many zeros) and not repeated."""
     with pytest.raises(ArgumentValueError) as caught:
         Secret(given)
-    advice = "; bytes.fromhex(…) makes them of hexadecimal digits" if isinstance(given, str) else ""
+    advice = "; use bytes.fromhex(…) for hexadecimal digits" if isinstance(given, str) else ""
     assert (
         str(caught.value) == f"The parameter 'dec_key' must be bytes or None, but got {type(given).__name__}{advice}."
     )
