@@ -1,7 +1,7 @@
 """Local files: a read-only memory map where that is wise, positional reads where it is not.
 
 Strategy: the map is read-only and shared (a private writable map of a file larger than memory is refused by the
-kernel), costs no memory of its own, and serves every reader without a copy. Whoever wants a large copy gets it with
+kernel), costs no memory of its own, and serves every reader without a copy. A large copy is read with
 `pread` all the same: no page is mapped for it, the system reads ahead as it does for any file that is read in order,
 and a file that is truncated meanwhile gives an error. On network file systems a map turns each 4 KiB page into a round
 trip, and a file truncated by another machine into a SIGBUS, so there the file is read with `pread`; one line in the log

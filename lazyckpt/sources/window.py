@@ -4,7 +4,7 @@
 addressable source that is the source itself; for any other it is a `Window`, which fetches `source.window` bytes at a
 time and remembers the last fetch, so that walking headers costs about one read a header and no payload. While headers
 lie so close together that the next one begins where the last fetch ended, a fetch grows, up to `source.window_limit`.
-While they lie far apart, those to come are fetched along, where the source says that this pays (see `foresight`).
+While they lie far apart, those to come are fetched along, where the source says that this pays (see `prefetch`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Window:
 
         Args:
             position: an offset inside the source.
-            fresh: fetch a run that begins at `position`, unless the one at hand does.
+            fresh: fetch a run that begins at `position`, unless the present one does.
         """
         inside = position - self._start
         if not 0 <= inside < len(self._run) or (fresh and inside):

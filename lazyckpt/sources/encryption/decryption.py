@@ -5,7 +5,7 @@ Strategy. Frames (see `frames`) are independent, so a byte of plaintext costs on
 - GCM: a block is authenticated whole before any byte of it leaves. Wanted bytes are decrypted straight to where they
   go, the rest through a scratch buffer; if the tag is wrong the destination is wiped. A block that is read a second
   time, or after the one before it, is kept, decrypted, within bounds (see `blocks`): so a walk in file order decrypts
-  each block once (the first perhaps twice), and a single look keeps nothing. While a reader walks (see `place`)
+  each block once (the first perhaps twice), and a single look keeps nothing. While a reader walks (see `read_ahead`)
   through a file of this machine the next two blocks are decrypted on other cores, if there is room to keep them.
 - CBC: any 16-byte piece decrypts from the piece before it, so only what is wanted is decrypted. Nothing authenticates
   it: the padding of every block is checked when the file is opened, and that is all these modes allow.
@@ -192,7 +192,7 @@ class GcmSource(DecryptedSource):
             return
         keep = {number for number, pieces in jobs.items() if self._is_worth_keeping(number, pieces)}
         self._touched.update(jobs)
-        # What is at hand first: then its memory can be used again, if it has to make room for others.
+        # Blocks in memory first: then their memory can be used again, if it has to make room for others.
         rest = [number for number, pieces in jobs.items() if not self._is_copied(number, pieces)]
         self._go_to(min(jobs), max(jobs), jobs)
         run_all([partial(self._block, number, jobs[number], number in keep) for number in rest])
