@@ -72,7 +72,7 @@ def load_checkpoint(
         index: where the index is kept: `auto` for `<file>.lmdb`, or the user's cache folder if that cannot be
             written; `memory` to write nothing; or a path. The index of an encrypted file is sealed with its key.
         block_cache: bytes of decrypted blocks of an AES-GCM file, or of ranges of an object, to keep in memory; 0 for
-            none. Within them the next two blocks of a file of this machine are decrypted for whoever reads in order.
+            none. While a local file is read in order, the next two blocks are decrypted ahead, within this limit.
 
     Returns:
         A mapping name -> Parameter (or str, or a list of arrays for a map) in file order.

@@ -129,7 +129,8 @@ def verify_header(source: Source, entry: Entry) -> None:
     """
     if not 0 <= entry.start <= entry.stop <= source.size:
         raise stale(entry)
-    verify_header_in(as_buffer(source), entry)
+    # An addressable source is a buffer as it is; every first look at a value comes here.
+    verify_header_in(source.read(0, source.size) if source.is_addressable else as_buffer(source), entry)
 
 
 def verify_header_in(buffer: Buffer, entry: Entry) -> None:

@@ -129,11 +129,11 @@ def open_indexed(
     """
     raw = open_source(path, key, dec_mode, cache=options.cache)
     try:
-        file = open_or_build(raw, where, options)
+        handle = handle_of(open_again, path, key, dec_mode, where, options)  # now it is known where the key was found
+        return replace(open_or_build(raw, where, options), handle=handle)
     except BaseException:
         raw.source.close()
         raise
-    return replace(file, handle=handle_of(open_again, path, key, dec_mode, where, options))
 
 
 def open_again(path: str, dec_mode: str, where: str, options: IndexOptions, key: Secret | None) -> OpenFile:

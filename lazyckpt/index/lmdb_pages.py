@@ -14,8 +14,8 @@ be believed for having been checked before. Nothing is mapped: a file that is cu
 gives an error, never a signal.
 
 CRC-32 finds any damage of up to 32 bits in a row, a page in another's place, and all but one of four billion of other
-accidents. It is no seal: whoever may write the file can compute it. What they write must then still pass for a tree
-(`tree`), for records (`record`), and for what the checkpoint itself says (`formats.verify_header`).
+accidents. It is no seal: anyone who may write the file can compute it. What they write must then still pass for a tree
+(`lmdb_tree`), for records (`records`), and for what the checkpoint itself says (`formats.verify_header`).
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Pages:
         return memoryview(sums).cast("I")
 
     def _from(self, start: int, end: bytes, size: int) -> bytes:
-        """What stands from `start` on in a file of `size` bytes, of which the last are at hand."""
+        """What stands from `start` on in a file of `size` bytes, of which the last were read already."""
         missing = size - len(end) - start
         return self._read(start, missing) + end if missing > 0 else end[-missing:]
 

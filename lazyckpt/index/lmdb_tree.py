@@ -1,7 +1,7 @@
 """The B-tree of an LMDB file, read in Python, so that no native code ever follows what a file says.
 
 LMDB's library trusts its files. Here every look at a page is a slice of bytes that were checked against their checksum
-(`pages`): one that reaches outside gives fewer bytes, or an error. A page is believed to be of its level only if it
+(`lmdb_pages`): one that reaches outside gives fewer bytes, or an error. A page counts as of its level only if it
 says so, a look-up reads as many pages as the tree claims to be deep (32 at most), and no value is longer than the file.
 What is kept in memory are some hundred pages. Only what a sidecar needs is read: one tree without duplicate keys, in a
 file that nobody writes.
@@ -128,7 +128,7 @@ class Tree:
     def leaves(self, start: bytes) -> Iterator[tuple[Leaf, int]]:
         """The leaves from the key `start` on, in key order, with the number of the first node that counts.
 
-        Whoever asks for them must see to it that the keys ascend, and stop where they do not: a forged tree may lead to
+        The caller must check that the keys ascend, and stop where they do not: a forged tree may lead to
         the same leaves again and again.
 
         Raises:
@@ -158,7 +158,7 @@ class Tree:
             yield leaf, 0
 
     def _in_turn(self, numbers: list[int]) -> Iterator[Leaf]:
-        """Leaves, of which neighbours are read together: more and more of them, as whoever asks goes on."""
+        """Leaves; neighbours are read together, more of them the longer the walk goes on."""
         place, at_once = 0, 1
         while place < len(numbers):
             number, count = numbers[place], 1

@@ -27,7 +27,7 @@ _KINDS: Final = {TENSOR: 0, STRING: 1, MAP: 2, REFUSED: 3}
 _APART: Final = 4  # a tensor whose header stands apart
 _KIND_OF: Final = {code: kind for kind, code in _KINDS.items()} | {_APART: TENSOR}
 _LAST_SIMPLE: Final = 1  # kinds above it have a `rest`
-# For `tally`, which cuts names out of records by hand: kind -> bytes from the end of the dims to the name, but for the
+# For `name_groups`, which cuts names out of records: kind -> bytes from the end of the dims to the name, but for the
 # digest, of a record of one extent (whose number is written as these bytes).
 WHERE_NAMES_START: Final = {_KINDS[TENSOR]: 32, _APART: 40}
 ONE_EXTENT: Final = b"\1\0\0\0"

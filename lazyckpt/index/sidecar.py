@@ -1,17 +1,17 @@
 """The index as one LMDB file, written once (`write`) and then shared, read-only, by any number of processes.
 
-A store opens the file for itself and reads it with `pread` (`pages`, `tree`): there is no lock file, nothing that
-threads or a forked child could hold against each other, and whoever has it open keeps reading the same file when
-another takes its place. LMDB's own library only writes sidecars: it is fast, and made for files that it can trust. Here
+A store opens the file for itself and reads it with `pread` (`lmdb_pages`, `lmdb_tree`): there is no lock file, and no
+state that threads or a forked child could block each other with. An open store keeps reading the same file when another
+file takes its place. LMDB's own library only writes sidecars: it is fast, and made for files that it can trust. Here
 every page is checked whenever it comes from the disk.
 
     of 1,000,000 names                        LMDB's library     here
     open, and look one up                     39 us              33 us
-    look one up: in pages at hand, in any     0.3 us, 3.2 us     2.5 us, 11 us
+    look one up: in pages read before, in any    0.3 us, 3.2 us     2.5 us, 11 us
     all records                               0.21 s             0.29 s
 
 What is found damaged when a sidecar is opened (its tail, its facts) makes the caller build it again.
-What is found later, in a page that nobody had looked at, is an error, of which `mending` makes a new index.
+Damage that is found later, in a page that was not read before, is an error, and `stored` makes a new index then.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Strategy: records are appended in file order while the walk goes on, names are sorted and appended at its end. A small
 index is one transaction, a large one many, so that a million parameters need little memory. When LMDB is done, a
-checksum of each page and a summary are put behind them (`pages`, `summary`). The file is private until it is whole, so
-nothing is synced before the end.
+checksum of each page and a footer are put behind them (`lmdb_pages`, `footer`). The file is private until it is whole,
+so nothing is synced before the end.
 """
 
 from __future__ import annotations

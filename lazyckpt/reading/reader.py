@@ -377,7 +377,7 @@ class FileReader(Reader):
         return self.read_run(run_of(group))
 
     def _cut(self, tensor_run: TensorRun, run: memoryview) -> list[Any]:
-        """The values of a stretch whose bytes are at hand."""
+        """The values of a run whose bytes were read."""
         patch = SparseBuffer([(tensor_run.start, run)])
         made: list[Any] = [None] * len(tensor_run.names)
         groups, others = self._proven(tensor_run, run)
@@ -391,7 +391,7 @@ class FileReader(Reader):
         return made
 
     def _proven(self, tensor_run: TensorRun, run: memoryview) -> Proven:
-        """See `proven`, of bytes at hand."""
+        """See `proven`; the bytes were read."""
         groups, others, matches_uniform = (
             list[tuple[UniformGroup, AnyArray]](),
             dict(tensor_run.others),
