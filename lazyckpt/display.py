@@ -1,4 +1,4 @@
-"""Formatting for display: sizes, printable names and HTML tables for notebooks."""
+"""Helpers for output: sizes, printable names, HTML tables. Trees and plots are in `views`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`load_checkpoint`: MindSpore's arguments, checked in MindSpore's order, and what they open.
+"""`load_checkpoint`: MindSpore's arguments and order of checks, and what they open.
 
 The first fault wins, in this order: prefixes, `dec_key`, `dec_mode`, the flags, `format`, the file's name, the file,
 its bytes, `choice_func`, an empty result, `net`. Exceptions have the types that MindSpore documents; no message

@@ -1,1 +1,1 @@
-"""Reports about checkpoints: differences, matches with a net, diagnosis, verification, search."""
+"""Reports and search: `diff`, `match`, `diagnose`, `verify`, names, state of an index."""

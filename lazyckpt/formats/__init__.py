@@ -1,4 +1,4 @@
-"""File formats: find the parameters in a file, and verify index entries against it.
+"""`.ckpt` and safetensors: detect, find parameters, check headers; protobuf's messages.
 
 `FORMATS` is the table of formats. A format offers `scan(source)`, which yields entries without reading payloads, and
 `verify_header(source, entry)`, which verifies one entry against the current bytes of the file. The module of a format

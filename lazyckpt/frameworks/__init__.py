@@ -1,1 +1,1 @@
-"""Loading into nets of MindSpore and torch. Each framework is imported only when one of its functions is called."""
+"""Load values into nets of MindSpore and torch: matching rules, `load_param_into_net`."""

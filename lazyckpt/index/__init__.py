@@ -1,4 +1,4 @@
-"""`Index`: the parameters of a checkpoint by name and in file order, without their values."""
+"""`Index`: parameters by name and in file order, no values; and its file, the sidecar."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The values an index is made of: dtypes, entries, runs of small tensors."""
+"""Plain data that every room shares: the dtype table, entries, extents, tensor runs."""

@@ -1,1 +1,1 @@
-"""From an entry to its value: the only code that touches payload bytes."""
+"""From an entry to its value: header check, slices, decoding, many values at once."""

@@ -1,4 +1,4 @@
-"""From an entry to its value: the only code that reads payload bytes.
+"""Readers: from an entry to its value.
 
 A tensor in one piece of an addressable source is a view of it. Every other value is a `PendingRead`: an array for the
 value, the requests that fill it straight from the source, and the check to run when they are filled. The header's bytes

@@ -1,1 +1,1 @@
-"""Checkpoints of distributed training: many files, each with its slices of every tensor, seen as one checkpoint."""
+"""Checkpoints in many files, seen as one: rank folders, strategy files, listings."""

@@ -1,4 +1,4 @@
-"""Read bytes at offsets: local files, objects on the network, decrypted files.
+"""Read bytes at offsets: local files, objects on the network; decryption and its ciphers.
 
 Everything above this room reads through the protocol `Source` (see `base`), and does not know whether the bytes come
 from a memory map, a file descriptor, a buffer, decryption or a network. `open_source` chooses the implementation.

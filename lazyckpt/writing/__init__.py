@@ -1,1 +1,1 @@
-"""Write values to files: items, the encoders of each format, and atomic replacement."""
+"""Write and convert files: items, encoders of each format, encryption, with their index."""

@@ -43,7 +43,7 @@ def subject(room):
     path = PACKAGE / room
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
-    assert docstring is not None, f"{room or 'lazyckpt'} has no docstring"
+    assert docstring is not None, f"{room} has no docstring"
     return docstring.splitlines()[0]
 
 
