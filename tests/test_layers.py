@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import graphlib
 import sys
+from pathlib import Path
 
 from rooms import LAYERS
 from rooms import PACKAGE as ROOT
+
+TESTS = Path(__file__).parent
 
 # Who may import a package. numpy is everybody's.
 OWNERS = {
@@ -42,6 +45,18 @@ OWNERS = {
         "cli.referencing",
         "cli.viewing",
     },
+}
+# Modules whose tests need the real framework.
+BESIDE = {
+    "frameworks.mindspore": "interop/mindspore/test_binding.py",
+    "frameworks.torch": "interop/torch/test_torch.py",
+    "references.parquet_writer": "interop/zarr/test_zarr.py",
+    "sources.remote": "interop/remote/test_remote.py",
+    "tasks.cluster": "interop/dask/test_cluster.py",
+    "tensors.mindspore": "interop/mindspore/test_mindspore.py",
+    "tensors.torch": "interop/torch/test_torch.py",
+    "views.plot_accessor": "interop/notebook/test_plots.py",
+    "views.plots": "interop/notebook/test_plots.py",
 }
 # Modules that import by a computed name: the public names, ml_dtypes, and the reader of a format, when asked for.
 BY_NAME = {"", "model.dtypes", "formats"}
@@ -156,6 +171,18 @@ def test_few_modules_stand_outside_the_rooms():
     loose = [file.name for file in ROOT.glob("*.py")]
 
     assert len(loose) <= MOST_AT_THE_TOP, loose
+
+
+def test_every_module_has_a_test_of_its_name():
+    """Who changes a module knows where its claims stand; those about a framework stand beside that framework."""
+    named = {
+        name: TESTS.joinpath(*name.split(".")[:-1], f"test_{name.rpartition('.')[2]}.py")
+        for name, file in MODULES.items()
+        if file.stem not in {"__init__", "__main__"} and not name.endswith("_pb2")
+    }
+    named |= {name: TESTS / file for name, file in BESIDE.items()}
+
+    assert [name for name, file in named.items() if not file.is_file()] == []
 
 
 def test_every_module_opens_with_what_it_is_about():

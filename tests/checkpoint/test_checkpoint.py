@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import collections.abc
 import os
 import threading
 
 import numpy as np
 import pytest
 from checkpoints import LAYERS, MIXED, array_value, checkpoint, counting
-from forging import forged
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from mindspore_results import FILES, recorded
 from opening import opened_and_traced, opened_over
 from tracing import TracingSource, places
@@ -19,7 +15,6 @@ from tracing import TracingSource, places
 import lazyckpt
 from lazyckpt import Parameter
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
-from lazyckpt.index.schema import PLACE, PLAIN_CODEC
 from lazyckpt.index.selection import AllNames
 from lazyckpt.sources import BytesSource
 
@@ -48,11 +43,6 @@ def plain(value):
         return [plain(part) for part in value]
     array = value.asnumpy() if isinstance(value, Parameter) else value
     return array if isinstance(array, str) else (array.shape, array.dtype.name, array.tobytes())
-
-
-def test_it_is_a_mutable_mapping(ckpt):
-    """By type, so that code which asks for one takes it."""
-    assert isinstance(ckpt, collections.abc.MutableMapping)
 
 
 def test_names_come_in_file_order_with_their_values(ckpt):
@@ -97,52 +87,6 @@ def test_looking_at_a_value_reads_that_value():
         assert source.looked_at() == places([(entry.start, entry.stop - entry.start)])
 
 
-def test_a_name_gives_the_same_object_each_time(ckpt):
-    """As a dict does: by index, by view, in a selection and in a copy; so what is set on it stays."""
-    for name in NAMES:
-        assert ckpt[name] is ckpt[name]
-        assert ckpt[name] is dict(ckpt.items())[name]
-        assert ckpt[name] is ckpt.select(name)[name]
-        assert ckpt[name] is ckpt.copy()[name]
-
-
-def test_threads_get_the_same_object(ckpt):
-    """Two threads that ask for a name at once do not get two parameters."""
-    seen = []
-    barrier = threading.Barrier(8)
-
-    def look():
-        barrier.wait()
-        seen.append([ckpt[name] for name in TENSORS])
-
-    threads = [threading.Thread(target=look) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert len({tuple(map(id, values)) for values in seen}) == 1
-
-
-@pytest.mark.parametrize(
-    "name", ["none", "conv", "", "conv1.weight ", "\ud800", None, 0, 1.5, b"note", ("note",)], ids=repr
-)
-def test_what_is_not_a_name_is_a_key_error(name, ckpt):
-    """As in a dict of strings, whatever the type of what was asked for."""
-    assert name not in ckpt
-    assert ckpt.get(name, "default") == "default"
-    for look in (ckpt.__getitem__, ckpt.__delitem__, ckpt.pop, ckpt.entry, lambda name: ckpt.load([name])):
-        with pytest.raises(KeyError):
-            look(name)
-
-
-@pytest.mark.parametrize("name", [None, 0, b"note", ("note",)], ids=repr)
-def test_names_are_strings(name, ckpt):
-    """A value cannot be set under anything else: MindSpore would not take it."""
-    with pytest.raises(TypeError, match=type(name).__name__):
-        ckpt[name] = "value"
-
-
 def test_edits_never_touch_the_file(file):
     """Whatever is set, deleted or renamed, the file's bytes and time stay, and another open sees the old values."""
     before = os.stat(file).st_mtime_ns
@@ -156,126 +100,6 @@ def test_edits_never_touch_the_file(file):
             name: plain(value) for name, value in MIXED.items()
         }
     assert (file.read_bytes(), os.stat(file).st_mtime_ns) == (DATA, before)
-
-
-def test_a_renamed_parameter_comes_last_and_keeps_its_value(ckpt):
-    """Renaming is popping and setting, as in a dict."""
-    value = ckpt.pop("conv1.weight")
-    ckpt["backbone.conv1.weight"] = value
-
-    assert list(ckpt) == [*NAMES[1:], "backbone.conv1.weight"]
-    assert ckpt["backbone.conv1.weight"] is value
-
-
-class DictMachine(RuleBasedStateMachine):
-    """Whatever is done to a checkpoint and to a dict of its items, both hold the same in the same order."""
-
-    names = st.sampled_from([*NAMES, "new", "newer", ""])
-    values = st.integers() | st.none()
-
-    @initialize()
-    def open(self):
-        """Begin with a checkpoint of a file, and the dict that MindSpore would give."""
-        self.ckpt = opened_over(BytesSource(DATA))
-        self.dict = dict(self.ckpt)
-
-    def both(self, act):
-        """Do the same to both, and compare what comes out."""
-        outcomes = []
-        for mapping in (self.ckpt, self.dict):
-            try:
-                outcomes.append(("value", act(mapping)))
-            except KeyError:
-                outcomes.append(("missing", None))
-        assert outcomes[0] == outcomes[1]
-
-    @rule(name=names, value=values)
-    def set(self, name, value):
-        """Old names keep their place."""
-        self.both(lambda mapping: mapping.__setitem__(name, value))
-
-    @rule(name=names)
-    def delete(self, name):
-        """A name may be deleted and set again; then it comes last."""
-        self.both(lambda mapping: mapping.__delitem__(name))
-
-    @rule(name=names)
-    def pop(self, name):
-        """Popping gives the value."""
-        self.both(lambda mapping: mapping.pop(name))
-
-    @rule(name=names)
-    def pop_with_default(self, name):
-        """Or the default."""
-        self.both(lambda mapping: mapping.pop(name, 7))
-
-    @rule()
-    def popitem(self):
-        """The last item goes first."""
-        self.both(lambda mapping: mapping.popitem())
-
-    @rule(name=names, value=values)
-    def setdefault(self, name, value):
-        """Set only what is not there."""
-        self.both(lambda mapping: mapping.setdefault(name, value))
-
-    @rule(items=st.dictionaries(names, values, max_size=3))
-    def update(self, items):
-        """Many at once."""
-        self.both(lambda mapping: mapping.update(items))
-
-    @rule(items=st.dictionaries(names, values, max_size=3))
-    def merge(self, items):
-        """`|` makes a new mapping, which is used from here on."""
-        self.ckpt, self.dict = self.ckpt | items, self.dict | items
-
-    @rule(items=st.dictionaries(names, values, max_size=3))
-    def merge_in_place(self, items):
-        """`|=` changes the mapping itself."""
-        self.ckpt |= items
-        self.dict |= items
-
-    @rule(name=names)
-    def go_on_with_a_copy(self, name):
-        """A copy has edits of its own: what happens to the original does not show."""
-        original, self.ckpt, self.dict = self.ckpt, self.ckpt.copy(), self.dict.copy()
-        original.pop(name, None)
-        original["only there"] = 1
-
-    @rule(prefix=st.sampled_from(["", "conv", "n", "step", "zzz"]))
-    def select(self, prefix):
-        """A selection goes on from the edits so far."""
-        self.ckpt = self.ckpt.select(prefix)
-        self.dict = {name: value for name, value in self.dict.items() if name.startswith(prefix)}
-
-    @rule(letter=st.sampled_from("ew."))
-    def select_by_function(self, letter):
-        """And so does one by a function."""
-        self.ckpt = self.ckpt.select(lambda name: letter in name)
-        self.dict = {name: value for name, value in self.dict.items() if letter in name}
-
-    @rule()
-    def clear(self):
-        """Nothing is left."""
-        self.both(lambda mapping: mapping.clear())
-
-    @invariant()
-    def they_are_alike(self):
-        """Items, order, length, membership, the reverse, and equality."""
-        assert list(self.ckpt.items()) == list(self.dict.items())
-        assert list(self.ckpt.keys()) == list(self.dict)
-        assert list(reversed(self.ckpt)) == list(reversed(self.dict))
-        assert (len(self.ckpt), bool(self.ckpt)) == (len(self.dict), bool(self.dict))
-        assert {name for name in [*NAMES, "new", "newer", ""] if name in self.ckpt} == set(self.dict)
-        assert self.ckpt == self.dict
-
-    @invariant()
-    def the_repr_is_the_dicts(self):
-        """Every value has been looked at here, so not even a string is only described."""
-        assert repr(self.ckpt) == repr(self.dict)
-
-
-TestAgainstADict = DictMachine.TestCase
 
 
 @pytest.mark.parametrize("name", ["lenet_mini.ckpt", "base.ckpt", "all_dtypes.ckpt", "scalars.ckpt", "param_key.ckpt"])
@@ -429,20 +253,6 @@ def test_load_of_a_missing_name_reads_nothing():
     assert source.reads == []
 
 
-@pytest.mark.parametrize("chosen", [None, "conv"])
-def test_items_and_values_are_what_look_ups_give(chosen, ckpt):
-    """The same objects in the same order, edits included, of a whole file and of a selection."""
-    seen = ckpt if chosen is None else ckpt.select(chosen)
-    first = next(iter(seen))
-    del seen[first]
-    seen[next(iter(seen))] = seen["new"] = np.ones(2)
-    items, values = list(seen.items()), list(seen.values())
-
-    assert [name for name, _ in items] == list(seen)
-    assert all(value is seen[name] for name, value in items)
-    assert list(map(id, values)) == [id(seen[name]) for name in seen]
-
-
 def test_load_sees_edits(ckpt):
     """What was set or replaced in memory is what is loaded, copied; what was deleted is gone."""
     mine = np.ones(3)
@@ -526,23 +336,6 @@ def test_a_checkpoint_survives_the_replacement_of_its_file_and_index(file):
         with lazyckpt.load_checkpoint(str(file)) as new:
             assert (list(new), list(old)) == (list(LAYERS), NAMES)
             assert plain(old["note"]) == MIXED["note"]
-
-
-def test_a_forged_index_gives_no_other_tensors_bytes(file):
-    """A name that leads to another's record, sound in itself, is refused by every way of looking at it."""
-    lazyckpt.build_index(file).close()
-    sidecar = f"{file}.lmdb"
-    with forged(sidecar) as transaction:
-        transaction.put(PLAIN_CODEC.name_key(b"conv1.weight"), PLACE.pack(NAMES.index("fc.weight")))
-    with lazyckpt.load_checkpoint(str(file)) as ckpt:
-        for look in (
-            lambda: ckpt["conv1.weight"],
-            lambda: ckpt.entry("conv1.weight"),
-            lambda: ckpt.load(["conv1.weight"]),
-            lambda: ckpt.select(lambda name: name == "conv1.weight")["conv1.weight"],
-        ):
-            with pytest.raises(StaleIndex, match=r"another.*'conv1\.weight'"):
-                look()
 
 
 def test_a_header_that_was_changed_in_place_is_noticed(file):

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import json
 import logging
 import os
 import pickle
-import re
 import shutil
-import tracemalloc
 
 import numpy as np
 import pytest
 from checkpoints import array_value, checkpoint, counting, string_value
 from encryption import KEY, encrypted
 from safetensors_files import file_of
-from sharded_sets import CASES, SETS, opened, problems
+from sharded_sets import CASES, SETS, facts, opened, problems, truth
 
 import lazyckpt
 from lazyckpt.errors import (
@@ -34,17 +29,6 @@ from lazyckpt.index.name_groups import tally
 
 # What a reader cannot put together, and how it says so.
 WORDS = {"missing_rank": "has no file", "missing_param": "lacks it", "shape": "slice has the shape", "dtype": "Float16"}
-
-
-def truth(name):
-    """The tensors that were cut: name -> facts."""
-    case = CASES[name][1]
-    return {**(case.get("originals") or case["tensors"]), **case.get("original", {})}
-
-
-def facts(array):
-    """What is recorded of a tensor."""
-    return list(array.shape), hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -92,83 +76,6 @@ def test_a_file_that_is_cut_costs_what_only_it_has(caplog):
     assert "rank 1 cannot be read" in caplog.text
 
 
-CHECKED = [name for name, (_, case) in CASES.items() if "strict_problems" in case and name != "damaged/two_files"]
-
-
-@pytest.mark.parametrize("name", [name for name in CHECKED if CASES[name][1]["strict_problems"]])
-def test_copies_that_disagree_are_found_on_request(name):
-    """`check=True` compares every copy of every slice and lists the names."""
-    names = {one for one, _ in CASES[name][1]["strict_problems"]}
-
-    with pytest.raises(CorruptFile) as told:
-        opened(name, check=True)
-    assert {one for one in truth(name) if f"'{one}':" in str(told.value)} == names
-
-
-@pytest.mark.parametrize(
-    "name", ["damaged/good", "mixed_2x4/protobuf", "opt8/all", "pipe2x2/folder_pb", "redundancy/ckpt"]
-)
-def test_sound_sets_pass_the_check(name):
-    """Nothing is found where all copies agree."""
-    opened(name, check=True).close()
-
-
-def test_the_newest_file_of_a_rank_counts():
-    """Of `m-9_1` and `m-10_1` the latter, whatever their names' order."""
-    with opened("damaged/two_files") as ckpt:
-        assert facts(ckpt["w"].asnumpy())[1] == truth("damaged/two_files")["w"]["sha256"]
-
-
-KEYS = [0, -1, slice(1, 3), slice(None, None, 2), slice(None, None, -1), slice(6, 1, -3), ..., (slice(None), 1),
-        (slice(2, 5), slice(1, 3)), (-1, slice(None, None, -2)), [0, 5, 5, -1], (slice(3, 3), 0), (..., 2),
-        (slice(-3, None), ...), (np.array([1, 0]), slice(1, 2))]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ["mixed_2x4/protobuf", "opt8/all", "opt16_layout/all", "manual_split/uneven"])
-def test_slices_are_numpys(name):
-    """Whatever the cut, `param[key]` is what numpy gives of the whole: values, shape, or the same kind of error."""
-    with opened(name) as ckpt:
-        for one in truth(name):
-            whole = ckpt[one].asnumpy(copy=True)
-            for key in [*KEYS, np.arange(len(whole)) % 3 == 0] if whole.ndim else [(), ...]:
-                assert outcome(ckpt[one], key) == outcome(whole, key), (one, key)
-
-
-def outcome(indexed, key):
-    """What indexing gives, as something to compare."""
-    try:
-        value = indexed[key]
-    except IndexError:
-        return "IndexError"
-    return type(value).__name__, value.shape, str(value.dtype), value.tobytes()
-
-
-def test_loads_and_streams_are_the_whole_tensors():
-    """`load`, `save` and the pieces of a stream give what `asnumpy` gives."""
-    with opened("mixed_2x4/protobuf") as ckpt:
-        loaded = ckpt.load()
-        for name, array in loaded.items():
-            entry = ckpt.entry(name)
-            pieces = b"".join(piece.tobytes() for piece in ckpt._access.reader.pieces(entry, 64))
-
-            assert facts(array) == facts(ckpt[name].asnumpy())
-            assert pieces == array.tobytes()
-
-
-def test_pieces_of_a_stream_can_be_asked_for_by_number():
-    """Each is the one that the whole stream has at its place; they are rows, of however many files."""
-    with opened("mixed_2x4/protobuf") as ckpt:
-        for name in ckpt:
-            entry = ckpt.entry(name)
-            pieces = [piece.tobytes() for piece in ckpt._access.reader.pieces(entry, 64)]
-            some = [
-                b"".join(p.tobytes() for p in ckpt._access.reader.pieces(entry, 64, n, 2)) for n in range(len(pieces))
-            ]
-
-            assert ckpt._access.reader.piece_count(entry, 64) == len(pieces)
-            assert some == [b"".join(pieces[number : number + 2]) for number in range(len(pieces))]
-
-
 @pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
 def test_a_distributed_checkpoint_is_saved_as_one_file(ending, tmp_path):
     """Merging is a save: the file holds the whole tensors."""
@@ -190,31 +97,6 @@ def test_a_distributed_checkpoint_replaces_nothing_that_it_is_made_of(name, tmp_
     assert (folder / name).read_bytes() == before
 
 
-def test_names_are_those_of_all_ranks_in_the_order_of_their_files():
-    """Each once; strings are there, too."""
-    with opened("damaged/str_value") as ckpt:
-        strings = [name for name in ckpt if isinstance(ckpt[name], str)]
-
-        assert len(set(ckpt)) == len(list(ckpt)) == len(ckpt)
-        assert strings
-
-
-def test_nothing_is_read_but_the_slices_that_a_row_needs(monkeypatch):
-    """One row of a tensor cut by rows touches the file of one rank."""
-    with opened("llama2_tp2/tp2") as ckpt:
-        name = next(name for name in ckpt if len(ckpt._access.reader._boxes(name) or ckpt.entry(name).extents) == 2
-                    and ckpt[name].ndim == 2 and ckpt._access.reader._boxes(name)[1].start[0])  # fmt: skip
-        touched = []
-        for number, part in enumerate(ckpt._access.stored.source.parts):
-            real = part._view
-            monkeypatch.setattr(
-                part, "_view", lambda at, size, number=number, real=real: (touched.append(number), real(at, size))[1]
-            )
-        ckpt[name][0]
-
-        assert set(touched) == {0}
-
-
 def test_each_file_keeps_its_own_index(tmp_path):
     """The second time no file is walked; the indexes stand beside the files."""
     folder = shutil.copytree(SETS / "damaged" / "good", tmp_path / "good")
@@ -233,43 +115,6 @@ def test_encrypted_ranks_open_with_their_key(tmp_path):
         assert {name: facts(array)[1] for name, array in ckpt.load().items() if name in truth("damaged/good")} == {
             name: told["sha256"] for name, told in truth("damaged/good").items()
         }
-
-
-# Strategies that promise more ranks than there are.
-
-
-def promised(folder, layouts, ranks=2):
-    """A set of few ranks, each with all names, and a strategy in JSON of any layouts."""
-    for rank in range(ranks):
-        (folder / f"rank_{rank}").mkdir()
-        data = checkpoint({name: counting((2, 2)) for name in layouts})
-        (folder / f"rank_{rank}" / "net.ckpt").write_bytes(data)
-    (folder / "strategy.json").write_text(json.dumps({"parallel_layout_item": layouts}))
-    return lazyckpt.open_sharded(folder, folder / "strategy.json", index="memory")
-
-
-def test_a_layout_of_many_ranks_costs_as_much_as_the_ranks_that_there_are(tmp_path):
-    """Each of many parameters is cut over 65,536 ranks in a way of its own; two ranks have files."""
-    ways = list(itertools.permutations([2, 4, 8, 16, 64], 5))[:100]
-    layouts = {f"w{number}": {"dev_matrix": list(way), "tensor_map": [0, 1]} for number, way in enumerate(ways)}
-    with promised(tmp_path, layouts) as ckpt:
-        tracemalloc.start()
-        try:
-            refused = [name for name in layouts if ckpt.entry(name).reason]
-            peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    assert (len(refused), peak < 2**20) == (100, True)
-
-
-@pytest.mark.parametrize("axes", [[-1, 0], [-1, -1], [0, -1]])
-def test_a_part_that_nobody_has_names_five_ranks_at_most(axes, tmp_path):
-    """Of the thousands that should hold a copy."""
-    with promised(tmp_path, {"w": {"dev_matrix": [2**12, 4], "tensor_map": axes}}) as ckpt:
-        reason = ckpt.entry("w").reason
-
-    assert len(re.findall(r"\brank \d+ has no file", reason)) == (0 if axes == [-1, -1] else 5)
 
 
 # Parts.
