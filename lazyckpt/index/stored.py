@@ -123,10 +123,15 @@ class StoredIndex(Index):
     def _tensor_runs(self) -> Iterator[TensorRun | Entry]:
         from lazyckpt.index.record_runs import runs_in
 
-        try:
-            yield from runs_in(self._record_batches())
-        except BadRecord as error:
-            raise self._damaged(str(error)) from error
+        runs = runs_in(self._record_batches())
+        while True:
+            try:
+                found = next(runs, None)
+            except BadRecord as error:
+                raise self._damaged(str(error)) from error
+            if found is None:
+                return
+            yield found  # not in the `try`, as in `entries`
 
     def _irregular(self) -> list[Entry]:
         if not self._store.meta.irregular:
