@@ -123,7 +123,9 @@ class Checkpoint(LazyMapping, CheckpointInspection):
             from lazyckpt.tensors import dask
 
             return dask.of_memory(value, chunks)
-        raise ArgumentTypeError(f"{name!r} is a {'map' if isinstance(value, list) else type(value).__name__}, no array")
+        raise ArgumentTypeError(
+            f"{name!r} is a {'map' if isinstance(value, list) else type(value).__name__}, not an array"
+        )
 
     def select(self, choice: str | Callable[[str], object]) -> Checkpoint:
         """A view of some names: those that start with a prefix, or those a function accepts.

@@ -40,7 +40,7 @@ from lazyckpt.sources.paths import as_path, resolved
 
 AUTO: Final = "auto"
 MEMORY: Final = "memory"
-WHERE: Final = "index must be 'auto', 'memory' or a path"  # of an argument that is none of them
+WHERE: Final = "index must be 'auto', 'memory' or a path"  # the message for any other argument
 DIGESTS: Final = (None, "blake2b")
 _RUN: Final = 1024  # entries between two calls of `progress`
 _DENSE: Final = 2**16  # bytes a parameter, below which a file is read as a whole anyway
@@ -48,7 +48,7 @@ _RELEASE_EVERY: Final = 2**25  # bytes of headers and payloads walked past
 
 
 class IndexOptions(NamedTuple):
-    """How an index should be: see `build_index`. `format` is the file's; empty for what its bytes tell."""
+    """Options of an index: see `build_index`. `format` is the file's; empty to detect it."""
 
     force: bool = False
     digest: str | None = None
@@ -93,7 +93,7 @@ def build_index(
 
     Raises:
         MissingFile, UnreadableFile: there is nothing to read.
-        CorruptFile, WrongFormat: it is no checkpoint.
+        CorruptFile, WrongFormat: it is not a checkpoint.
         ChangedFile: it changed while it was walked.
         ArgumentTypeError, ArgumentValueError: an argument is wrong, or `index_path` cannot be written.
 

@@ -40,17 +40,17 @@ class OtherVersion(BadRecord):
 
 
 class Meta(NamedTuple):
-    """What an index says of itself.
+    """The metadata of an index.
 
     Attributes:
         fingerprint: of the file it was built from.
         parameters: how many there are.
-        irregular: how many of them need a look before they may be loaded by name (refused ones, names that MindSpore
+        irregular: how many of them must be decoded before they are loaded by name (refused ones, names that MindSpore
             renames or cannot hold).
         digests: whether records carry digests of their contents.
         sealed: whether names and records are hidden.
         salt: of a sidecar of an encrypted file, else zeros.
-        check: tells whether a key is that file's; else zeros.
+        check: a value that only the key of that file gives; else zeros.
         format: the file's.
     """
 
@@ -102,7 +102,7 @@ def finish(path: str, page_size: int, count: int, facts: bytes) -> None:
         facts: the metadata (`encode_meta`), as they stand in the tree.
 
     Raises:
-        BadRecord: it is no LMDB file.
+        BadRecord: it is not an LMDB file.
         OSError: the disk is full or fails.
     """
     add_checksums(path, page_size, count, _ROOT.pack(*root_of(path, page_size)) + facts)

@@ -194,11 +194,11 @@ def names_of(run: list[bytes]) -> list[str]:
 
 
 class OddRecord(Exception):
-    """A record whose first bytes do not tell where its name begins."""
+    """The first bytes of a record do not determine the offset of its name."""
 
 
 class NameStarts(dict[int, int]):
-    """Where in a record its name begins, by the record's first 8 bytes as a little-endian number."""
+    """The offset of the name in a record, by its first 8 bytes as a little-endian number."""
 
     def __missing__(self, head: int) -> int:
         kind, _, ndim, digest_length, extent_count = _HEAD.unpack(head.to_bytes(_HEAD.size, "little"))
@@ -211,9 +211,9 @@ class NameStarts(dict[int, int]):
 
 
 class PlainStarts(dict[bytes, int]):
-    """Where in a record its name begins, by the record's first 8 bytes; 0 if it is no tensor in one piece.
+    """The offset of the name in a record, by its first 8 bytes; 0 unless it is a plain tensor.
 
-    Nor is it one if the content has a digest. The 32 bytes before the name are start, stop, offset and length.
+    A plain tensor is in one piece and has no digest. The 32 bytes before the name are start, stop, offset and length.
     """
 
     def __missing__(self, head: bytes) -> int:

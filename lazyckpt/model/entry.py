@@ -66,7 +66,7 @@ class Entry(NamedTuple):
 
     @property
     def place(self) -> int:
-        """Where its bytes begin: the order in which a file is best read."""
+        """The offset of its first byte, the sort key for reading in file order."""
         return self.extents[0].offset if self.apart and self.extents else self.start
 
     @property

@@ -18,7 +18,7 @@ def dtype_of(entry: Entry) -> DType:
     """A tensor's dtype.
 
     Raises:
-        TypeError: the entry is no tensor.
+        TypeError: the entry is not a tensor.
     """
     if entry.dtype is None:
         raise TypeError(f"{entry.name!r} is a {entry.kind}, not a tensor")

@@ -162,8 +162,8 @@ class Reader(ABC):
         """The groups of a run of an addressable source that can be proven at once.
 
         Returns:
-            Groups, and of each the values as one array of shape (how many, *shape) in memory of its own; and the
-            entries of all other tensors by their numbers, of which nothing has been proven.
+            Groups, each with its values as one array of shape (count, *shape) in memory of its own; and the entries
+            of all other tensors by their numbers in the run, which are not verified yet.
 
         Raises:
             ChangedFile: the file shrank.
@@ -347,7 +347,7 @@ class FileReader(Reader):
     def _tensor(self, entry: Entry) -> PendingRead:
         dtype = dtype_of(entry)
         proof = self._header_check(entry)
-        if not entry.extents:  # an empty tensor, which the format cannot tell from a scalar
+        if not entry.extents:  # an empty tensor, which looks like a scalar in the format
             return proof.then([], lambda: np.zeros(entry.shape, dtype.numpy))
         if not is_plain(entry):
             data = np.empty(entry.stored, np.uint8)

@@ -1,7 +1,7 @@
 """Group info files: the ranks that one rank communicates with, and those whose checkpoint can replace its own.
 
 MindSpore writes one for each rank, where the environment variable GROUP_INFO_FILE says. It is not needed to open a
-distributed checkpoint: which ranks hold copies of a slice follows from the strategy. It tells which files of another
+distributed checkpoint: which ranks hold copies of a slice follows from the strategy. It shows which files of another
 rank can be copied for a rank whose own files are lost.
 """
 

@@ -68,7 +68,7 @@ class Box(NamedTuple):
 
 
 class ImpossibleLayout(ValueError):
-    """A layout that is no cut into boxes, or contradicts itself."""
+    """A layout that does not cut a tensor into boxes, or contradicts itself."""
 
 
 def devices_of(layout: Layout) -> int:
@@ -84,7 +84,7 @@ def partition_of(layout: Layout) -> Partition:
         ImpossibleLayout: it does not cut it into boxes.
     """
     if layout.field > 0:
-        raise ImpossibleLayout(f"its rows are interleaved (field {layout.field}): that is no cut into boxes")
+        raise ImpossibleLayout(f"its rows are interleaved (field {layout.field}): its parts are not boxes")
     devices = layout.devices
     if not devices or min(devices) < 1 or math.prod(devices) > MOST_RANKS:
         raise ImpossibleLayout(f"its device matrix is {list(devices)}")
@@ -119,7 +119,7 @@ def box_of(layout: Layout, place: tuple[int, ...], shard: tuple[int, ...]) -> tu
 
 
 def whole_of(layout: Layout, cut: Partition, shard: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the whole tensor, of which a part has the shape `shard`."""
+    """The shape of the whole tensor, given the shape of a part."""
     if layout.rows:
         rows = max(start + size for start, size in zip(layout.starts, layout.rows, strict=True))
         return (rows, *(size * parts for size, parts in zip(shard[1:], cut.parts[1:], strict=True)))

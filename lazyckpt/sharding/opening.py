@@ -113,7 +113,7 @@ def _opened(asked: _Asked, key: AnySecret, check: bool) -> tuple[Reader, Names]:
         return _merged(str(folder), ranks, layouts, how, check)
     if ranks and not asked.whole:
         raise ArgumentValueError(
-            f"{folder} holds the files of {len(ranks):,} ranks: give the strategy that tells how they are cut, or"
+            f"{folder} holds the files of {len(ranks):,} ranks: give the strategy that says how they are cut, or"
             " whole=True if each file holds whole tensors (integrated_save)"
         )
     files = list(ranks.values()) if ranks else checkpoints_in(folder) if folder is not None else list(paths)

@@ -98,7 +98,7 @@ def read_listing(path: str) -> dict[str, str]:
     """Which name is in which file.
 
     Raises:
-        CorruptFile: it is no listing, or names a file outside its own folder.
+        CorruptFile: it is not a listing, or names a file outside its own folder.
         UnreadableFile: it cannot be read.
     """
     try:
@@ -106,7 +106,7 @@ def read_listing(path: str) -> dict[str, str]:
     except LazyCkptError:  # some of these are ValueErrors, too
         raise
     except (ValueError, RecursionError) as error:
-        raise CorruptFile(f"the listing is no JSON: {error}", file=path) from None
+        raise CorruptFile(f"the listing is not valid JSON: {error}", file=path) from None
     homes: Any = listing.get(_WEIGHT_MAP) if isinstance(listing, dict) else None
     if not isinstance(homes, dict) or not homes or not all(isinstance(file, str) for file in homes.values()):
         raise CorruptFile(f"the listing has no {_WEIGHT_MAP!r} of names and files", file=path)

@@ -59,7 +59,9 @@ def check(item: Item) -> None:
     try:
         item.name.encode()
     except UnicodeEncodeError:
-        raise ArgumentValueError(f"the name {item.name!r} is no Unicode text: it cannot be encoded in UTF-8") from None
+        raise ArgumentValueError(
+            f"the name {item.name!r} is not valid Unicode: it cannot be encoded in UTF-8"
+        ) from None
     if item.kind != TENSOR and item.nbytes > LONGEST_VALUE:
         raise ArgumentValueError(f"{item.name!r}: a {item.kind} of {item.nbytes:,} bytes is too long for a .ckpt file")
     counts = len(item.contents)

@@ -47,7 +47,9 @@ def check(item: Item) -> None:
     try:
         item.name.encode()
     except UnicodeEncodeError:
-        raise ArgumentValueError(f"the name {item.name!r} is no Unicode text: it cannot be encoded in UTF-8") from None
+        raise ArgumentValueError(
+            f"the name {item.name!r} is not valid Unicode: it cannot be encoded in UTF-8"
+        ) from None
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
@@ -63,7 +65,7 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ArgumentValueError(f"{text!r}, of the metadata, is no Unicode text") from None
+            raise ArgumentValueError(f"the metadata {text!r} is not valid Unicode") from None
 
 
 def layout(items: Iterable[Item]) -> list[Item]:
@@ -119,16 +121,16 @@ def write(file: BinaryIO, items: Sequence[Item], head: bytes, order: Iterable[It
         order: the same items in the order of reading.
     """
     file.write(head)
-    places, offset = {}, len(head)
+    offsets, offset = {}, len(head)
     for item in items:
-        places[item.name] = offset
+        offsets[item.name] = offset
         offset += item.nbytes
     position = len(head)
     for item in order:
-        if position != places[item.name]:
-            file.seek(places[item.name])
+        if position != offsets[item.name]:
+            file.seek(offsets[item.name])
         file.writelines(item.contents[0].whole())
-        position = places[item.name] + item.nbytes
+        position = offsets[item.name] + item.nbytes
 
 
 def checksum(items: Iterable[Item]) -> int:
@@ -143,5 +145,5 @@ def checksum(items: Iterable[Item]) -> int:
 def _dtype(item: Item) -> DType:
     dtype = item.contents[0].dtype
     if dtype is None:
-        raise TypeError(f"{item.name!r} is no tensor")
+        raise TypeError(f"{item.name!r} is not a tensor")
     return dtype
