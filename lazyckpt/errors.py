@@ -71,12 +71,12 @@ class FileFault(LazyCkptError, ValueError):
         self.parameter = parameter
 
     def __str__(self) -> str:
-        place = "" if self.file is None else f"{self.file}: "
+        prefix = "" if self.file is None else f"{self.file}: "
         where = [] if self.offset is None else [f"at byte {self.offset:,}"]
         if self.parameter is not None:
             name = self.parameter if len(self.parameter) <= 200 else self.parameter[:200] + "…"
             where.append(f"in parameter {name!r}")
-        return f"{place}{self.what}" + (f" ({', '.join(where)})" if where else "")
+        return f"{prefix}{self.what}" + (f" ({', '.join(where)})" if where else "")
 
     def __reduce__(self) -> tuple[object, ...]:
         return _restore, (type(self), self.what, self.offset, self.parameter, self.file)

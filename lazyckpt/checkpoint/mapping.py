@@ -157,7 +157,7 @@ class StoredValues(Mapping[str, Value]):
         """How the file was opened, which names are seen, and what `set_data` replaced."""
         self.check_open()
         names = self.__dict__.get("names")  # absent after a pickle until the first use: then all names are seen
-        ordinals = names.places if isinstance(names, SomeNames) else None
+        ordinals = names.ordinals if isinstance(names, SomeNames) else None
         return _unpickled_values, (self.reader, ordinals, self.replaced_parameters())
 
     def _at(self, ordinal: int, name: str) -> Entry:

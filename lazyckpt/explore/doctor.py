@@ -324,7 +324,7 @@ class _Examination:
         reader = FileReader(without_index(source, form))
         strange = Sample()
         done, total = 0, sum(entry.stored for entry in entries)
-        for entry in sorted(entries, key=lambda entry: entry.place):
+        for entry in sorted(entries, key=lambda entry: entry.offset):
             if entry.kind == TENSOR and entry.dtype is not None and entry.dtype.numpy.kind not in "biu":
                 try:
                     nans, infinities = _strangers(reader, entry)

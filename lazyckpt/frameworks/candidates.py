@@ -44,7 +44,7 @@ class Candidates(Mapping[str, Candidate]):
 
 def candidate_of_entry(entry: Entry) -> Candidate:
     """A value that lies in a file."""
-    return Candidate(entry.kind, entry.shape, "" if entry.dtype is None else entry.dtype.name, entry.place)
+    return Candidate(entry.kind, entry.shape, "" if entry.dtype is None else entry.dtype.name, entry.offset)
 
 
 def candidate_of(value: Any) -> Candidate:

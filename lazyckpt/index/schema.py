@@ -11,7 +11,7 @@ NAMES: Final = b"\x02"
 IRREGULAR: Final = b"\x03"
 FACTS: Final = b"\x04"
 FRAMES: Final = b"\x05"
-PLACE: Final = struct.Struct(">I")
+ORDINAL: Final = struct.Struct(">I")
 RECORDS: Final = 1
 RECORD_KEY: Final = struct.Struct(">BI")
 

@@ -72,12 +72,12 @@ def _turns(jobs: dict[str, Entry], tensor_runs: Sequence[TensorRun], most: int) 
     waiting = deque(sorted(tensor_runs, key=lambda tensor_run: tensor_run.start))
     batch: list[tuple[str, Entry]] = []
     size = 0
-    for job in sorted(jobs.items(), key=lambda job: job[1].place):
-        is_behind = bool(waiting) and waiting[0].start < job[1].place
+    for job in sorted(jobs.items(), key=lambda job: job[1].offset):
+        is_behind = bool(waiting) and waiting[0].start < job[1].offset
         if batch and (is_behind or size >= most):
             yield _of_entries(batch)
             batch, size = [], 0
-        while waiting and waiting[0].start < job[1].place:
+        while waiting and waiting[0].start < job[1].offset:
             yield _of_run(waiting.popleft())
         batch.append(job)
         size += job[1].stored

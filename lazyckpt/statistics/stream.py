@@ -39,7 +39,7 @@ def statistics_of(
     held in memory. In an encrypted file values are grouped up to 64 MiB, so that each block is decrypted once, and
     those at the borders of groups up to twice.
     """
-    order = sorted(known.items(), key=lambda item: item[1].place if isinstance(item[1], Entry) else -1)
+    order = sorted(known.items(), key=lambda item: item[1].offset if isinstance(item[1], Entry) else -1)
     sizes = [value.stored if isinstance(value, Entry) else getattr(value, "nbytes", 0) for _, value in order]
     total = sum(sizes)
     workers = worker_count(workers, nbytes=total)

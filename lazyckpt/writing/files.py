@@ -191,7 +191,7 @@ def _write_ckpt(file: BinaryIO, items: Items, how: WriteOptions, index: SidecarB
 
 
 def _write_safetensors(file: BinaryIO, items: Items, how: WriteOptions, index: SidecarBuilder) -> tuple[Meta, None]:
-    order = sorted(items, key=lambda item: item.place)
+    order = sorted(items, key=lambda item: item.offset)
     placed = safetensors.layout(order)
     metadata = safetensors.described(order, how.metadata)
     if how.crc:

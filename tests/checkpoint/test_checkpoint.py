@@ -19,7 +19,7 @@ from tracing import TracingSource, places
 import lazyckpt
 from lazyckpt import Parameter
 from lazyckpt.errors import ClosedCheckpoint, StaleIndex
-from lazyckpt.index.schema import PLACE, PLAIN_CODEC
+from lazyckpt.index.schema import ORDINAL, PLAIN_CODEC
 from lazyckpt.index.selection import AllNames
 from lazyckpt.sources import BytesSource
 
@@ -533,7 +533,7 @@ def test_a_forged_index_gives_no_other_tensors_bytes(file):
     lazyckpt.build_index(file).close()
     sidecar = f"{file}.lmdb"
     with forged(sidecar) as transaction:
-        transaction.put(PLAIN_CODEC.name_key(b"conv1.weight"), PLACE.pack(NAMES.index("fc.weight")))
+        transaction.put(PLAIN_CODEC.name_key(b"conv1.weight"), ORDINAL.pack(NAMES.index("fc.weight")))
     with lazyckpt.load_checkpoint(str(file)) as ckpt:
         for look in (
             lambda: ckpt["conv1.weight"],

@@ -72,7 +72,7 @@ def test_a_value_of_a_file_is_written_from_there():
     payload = places(ckpt.entry("fc.weight").extents)
     before = source.looked_at() & payload
 
-    assert (item.name, item.place, item.contents[0].lasts) == ("new", ckpt.entry("fc.weight").place, True)
+    assert (item.name, item.offset, item.contents[0].lasts) == ("new", ckpt.entry("fc.weight").offset, True)
     assert (before, bytes_of(item)) == (set(), MIXED["fc.weight"].tobytes())
     assert payload <= source.looked_at()
 
