@@ -1,7 +1,7 @@
 """Pickled readers: another process opens the checkpoint again, from the handle of its file.
 
 A checkpoint, or one of its values, is pickled as the handle of its file (`open_file.Handle`) and the fingerprint of the
-file as it was. No byte of the file or of a key is pickled: a key travels as the place where it is found.
+file as it was. No byte of the file or of a key is pickled: only a reference to the key is pickled.
 
 An unpickled reader opens nothing before it is used. In a process all readers with the same handle and the same
 fingerprint share one open file, which is closed when the last of them is gone. Safe for many threads, and across fork.

@@ -17,7 +17,7 @@ _FIRST_KEYS: Final = (0x0A, 0x12)
 
 
 class GroupInfo(NamedTuple):
-    """What a group info file holds.
+    """The content of a group info file.
 
     Attributes:
         groups: the ranks of each communication group that the rank is in, except that of all ranks.
@@ -39,7 +39,7 @@ def read_group_info(path: str) -> GroupInfo:
         Its groups, and the ranks that `mindspore.restore_group_info_list` gives.
 
     Raises:
-        MissingFile, UnreadableFile: the file is not there, or cannot be read.
+        MissingFile, UnreadableFile: the file does not exist, or cannot be read.
         WrongFormat: it is something else.
         CorruptFile: it is damaged.
 

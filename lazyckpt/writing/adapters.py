@@ -113,7 +113,7 @@ def _of_torch(value: Any) -> Content | None:
 
 
 def _mindspore() -> Any:
-    """Our module for MindSpore's tensors, if the program has imported MindSpore (otherwise no value can be one)."""
+    """Our module for MindSpore's tensors, or None if MindSpore was not imported (then no value is one)."""
     if "mindspore" not in sys.modules:
         return None
     leaf: ModuleType

@@ -1,9 +1,9 @@
-"""Which files may be written: an output never destroys the input that it is made of.
+"""Checks of output paths: an output never destroys the input that it is made of.
 
 Rules: a file is an input if values are read from it (compared by device and inode, so that links of both kinds count),
-or if it stands where such a file was opened; so is each part of several files, their listing, and their strategy.
-An input is replaced if all that it holds is written, or on request; several outputs never replace one, because several
-renames are not one step. Any other file is replaced unless the caller says otherwise.
+or if its path is one under which such a file was opened. Parts of a set, their listing and their strategy are inputs
+too. An input is replaced if all its values are written, or on request; several outputs never replace an input, because
+several renames are not atomic. Any other file is replaced unless the caller forbids it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Inputs(NamedTuple):
 
     Attributes:
         files: each of them.
-        complete: whether all values of them are written, as they are.
+        complete: whether all their values are written, unchanged.
     """
 
     files: tuple[LocalFile, ...] = ()
@@ -40,11 +40,11 @@ class Inputs(NamedTuple):
 
 
 class Permission(NamedTuple):
-    """What a caller lets happen to files that are there.
+    """Which existing files the caller allows to be replaced.
 
     Attributes:
-        overwrite: replace those that are no input.
-        in_place: replace an input by a part of what it holds.
+        overwrite: whether files that are not inputs may be replaced.
+        in_place: whether an input may be replaced by a part of its values.
     """
 
     overwrite: bool = True
@@ -52,17 +52,17 @@ class Permission(NamedTuple):
 
 
 def check_targets(paths: Iterable[str], inputs: Inputs, permission: Permission) -> None:
-    """Refuse to write files that must stay as they are.
+    """Refuse to replace files that must be kept.
 
     Args:
         paths: the files to be written, all of them.
-        inputs: what their contents are made of.
+        inputs: the files that the values come from.
         permission: what may be replaced.
 
     Raises:
         FileInTheWay: one of them must not be replaced.
 
-    Cost: some calls of the system for each path and each input. Reads nothing.
+    Cost: some system calls for each path and each input. Reads nothing.
     """
     targets = list(paths)
     for path in targets:
@@ -88,7 +88,7 @@ def _check_own(path: str, inputs: Inputs, permission: Permission, *, alone: bool
 
 
 def check_report(path: str, inputs: tuple[LocalFile, ...], *, overwrite: bool = True) -> None:
-    """Refuse to write something about a checkpoint over the checkpoint itself. Raises, Cost: as `check_targets`."""
+    """Refuse to write a report over the checkpoint itself. Raises, Cost: as `check_targets`."""
     if Inputs(inputs).hold(path):
         raise _refusal(f"{path} is what is read, and would be lost: give another name")
     if not overwrite and os.path.exists(path) and not _is_device(path):
