@@ -44,7 +44,7 @@ class MissingFolder(UnwritableFile, FileNotFoundError):
 
 
 class FileInTheWay(UnwritableFile, FileExistsError):
-    """The path of the file to write is an existing file that must not be replaced, or the input itself."""
+    """The file to write is the input itself, or another file that must not be replaced."""
 
 
 class FolderInTheWay(UnwritableFile, IsADirectoryError):

@@ -126,7 +126,7 @@ def load_checkpoint(
 def open_checkpoint(
     path: str, dec_key: Key | None = None, dec_mode: str = DEFAULT_MODE, block_cache: int = CACHE_BYTES
 ) -> Checkpoint:
-    """Open all of a file in the format of its first bytes, or all of a set; its name does not matter.
+    """Open a file in the format of its first bytes, or a set, regardless of its name.
 
     Raises, Cost: as `load_checkpoint`.
     """
@@ -228,7 +228,7 @@ def _head(path: str) -> bytes:
 
 
 def _existing(path: str) -> str:
-    """The path of an existing file, links resolved (except for a listing, whose set is beside its name)."""
+    """The path of an existing file, links resolved (except for a listing: its set is beside it)."""
     if "\0" in path:
         raise ArgumentValueError(f"embedded null byte in the file's name {path!r}")
     found = absolute(path) if is_listing(path) else resolved(path)
@@ -286,7 +286,7 @@ def open_all(
     index: str = AUTO,
     block_cache: int = CACHE_BYTES,
 ) -> Checkpoint:
-    """Open a file regardless of its name, with all parameters, refused ones included, under stored names.
+    """Open a file regardless of its name, with all parameters under their stored names.
 
     Args:
         path: a `.ckpt` or safetensors file, or the listing of a set.

@@ -78,7 +78,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         return self._stored.reader.metadata()
 
     def to_mindspore(self, names: Iterable[str] | None = None) -> dict[str, Any]:
-        """The values as MindSpore returns them: a dict of its Parameters, strings, and lists of arrays.
+        """The values as MindSpore returns them: Parameters, strings, and lists of arrays.
 
         Args:
             names: which; None for all.
@@ -100,7 +100,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         return {name: value.to_mindspore() if isinstance(value, Parameter) else value for name, value in values}
 
     def to_dask(self, name: str, chunks: Any = None) -> Any:
-        """A value as a dask array, whose tasks each read their part of the file: see `Parameter.to_dask`.
+        """A value as a dask array whose tasks each read their part of the file.
 
         Args:
             name: the name of a parameter, or of an array that was assigned.
@@ -328,7 +328,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         return list(self)
 
     def _inputs(self, wanted: Collection[str]) -> Inputs:
-        """The files that some values come from; complete if they are one, and nothing of it but edits is left out."""
+        """The source files of some values; complete if one file is written with all its unedited values."""
         from lazyckpt.writing.targets import Inputs
 
         stored, assigned = self._stored, self._overlay.edits().values()

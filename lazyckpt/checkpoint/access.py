@@ -1,4 +1,4 @@
-"""`CheckpointAccess`: the door for the package's own modules, so that `Checkpoint` shows only what users use."""
+"""`CheckpointAccess`: the interface of a checkpoint for the package's own modules."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ class CheckpointAccess:
         return self.overlay.merge(self.stored.iter_entries(), self._value_or_entry)
 
     def iter_edited(self) -> Iterator[tuple[str, Value | Entry]]:
-        """As `iter_entries`, but strings and maps that were merely read count as unedited: they come as entries."""
+        """As `iter_entries`, with entries for strings and maps that were read but not edited."""
         edited = self.edited()
         return self.overlay.merge(self.stored.iter_entries(), edited.get)
 
     def iter_runs(self) -> Iterator[tuple[str, Value | Entry | TensorRun]]:
-        """As `iter_entries`, but small neighbours in an unedited addressable file come as runs (with an empty name)."""
+        """As `iter_entries`, with runs of small neighbours (under an empty name) where possible."""
         if not (self.is_unedited and self.is_addressable):
             yield from self.iter_entries()
             return
@@ -90,7 +90,7 @@ class CheckpointAccess:
                 yield "", found
 
     def edited(self) -> dict[str, Value]:
-        """The values that differ from the file's: assigned ones, and parameters that `set_data` was called on."""
+        """The values that differ from the file's: assigned ones, and those of `set_data`."""
         replaced = self.stored.replaced_parameters()
         return {name: value for name, value in replaced.items() if self.position(name) is not None} | self.assigned()
 

@@ -47,7 +47,7 @@ class CheckpointInspection:
         return TreeView(_outline(self._access), depth)
 
     def summary(self) -> dict[str, Any]:
-        """Counts and bytes in total, by dtype and by top-level module, and the largest values, as plain data.
+        """Totals by dtype and by top-level module, and the largest values, as plain data.
 
         Cost: as `tree`; the largest values are listed for checkpoints of up to 20,000 names.
         """

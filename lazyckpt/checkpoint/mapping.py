@@ -109,17 +109,17 @@ class StoredValues(Mapping[str, Value]):
         return value
 
     def in_memory(self, name: str) -> Value | None:
-        """A value that may differ from the file's (of `set_data`, or a string or map already read), or None."""
+        """A cached value that may differ from the file's: a string, a map, or one of `set_data`."""
         value = self._cache.get(name)
         return None if isinstance(value, Parameter) and not value.is_edited else value
 
     def replaced_parameters(self) -> dict[str, Parameter]:
-        """The parameters in the cache whose values `set_data` replaced; their names may be hidden here."""
+        """The cached parameters whose values `set_data` replaced; their names may be hidden."""
         made = list(self._cache.items())  # at once: other threads may add to it
         return {name: value for name, value in made if isinstance(value, Parameter) and value.is_edited}
 
     def narrow(self, names: Names | None = None) -> StoredValues:
-        """A second mapping over the same file and values, with other visible names (None for the same)."""
+        """A second mapping over the same file and cache, with the given names (None for the same)."""
         seen = self.names if names is None else names
         return StoredValues(self.reader, seen, self._cache)
 
@@ -161,7 +161,7 @@ class StoredValues(Mapping[str, Value]):
         return _unpickled_values, (self.reader, ordinals, self.replaced_parameters())
 
     def _at(self, ordinal: int, name: str) -> Entry:
-        """The entry at an ordinal, which must be the name's (or the one that MindSpore renames to it)."""
+        """The entry at an ordinal; its name must be `name`, or shortened to it by MindSpore."""
         entry = self.index.at(ordinal)
         if name not in (entry.name, entry.name.partition(PARAM_KEY_MARK)[0]):
             raise StaleIndex(

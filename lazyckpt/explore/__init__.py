@@ -1,1 +1,1 @@
-"""Reports about checkpoints: differences, matches with a net, diagnosis, verification, search."""
+"""Reports on checkpoints: differences, matches with a net, diagnosis, verification, search."""

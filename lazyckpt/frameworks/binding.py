@@ -1,4 +1,4 @@
-"""MindSpore's rules for matching the values of a checkpoint with the parameters of a net, as a pure function.
+"""MindSpore's rules for matching a checkpoint with the parameters of a net. Pure functions.
 
 `plan` sees names, shapes and dtypes of both sides and never a value, so that a whole net is checked before anything
 changes. The rules are those of `mindspore.load_param_into_net`:

@@ -1,4 +1,4 @@
-"""Indexes of many checkpoints: one task a file, on any `Executor` or dask cluster; a fault stops only its own file."""
+"""Indexes of many checkpoints: one task per file, on any `Executor` or dask cluster."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Built(NamedTuple):
 
 
 def find_checkpoints(patterns: Iterable[str]) -> list[str]:
-    """The files that paths, folders (searched for .ckpt and .safetensors) and patterns name, sorted, each once.
+    """The files of paths, folders (their .ckpt and .safetensors) and patterns; sorted, each once.
 
     Raises:
         MissingFile: one of them names nothing.
@@ -75,7 +75,7 @@ def build_indexes(
     key: KeyReference = NO_KEY,
     progress: Callable[[Built], object] | None = None,
 ) -> list[Built]:
-    """Build the indexes of many checkpoints; fresh ones are left as they are, so a stopped run can be started again.
+    """Build the indexes of many checkpoints. Fresh ones are kept, so a stopped run can be resumed.
 
     Args:
         paths: the files.
@@ -113,13 +113,13 @@ def build_indexes(
 
 
 def _lost(path: str, outcome: Outcome) -> Built:
-    """The result of a file whose task ended with a fault that is not the file's own."""
+    """The result of a file whose task failed for another reason than the file."""
     why = "the process that indexed it died (was it out of memory?): " if outcome.died else ""
     return Built(path, f"{why}{type(outcome.fault).__name__}: {outcome.fault}", None, 0, 0, 0.0)
 
 
 def build_one(path: str, force: bool, digest: str | None = None, key: KeyReference = NO_KEY) -> Built:
-    """The task for one file. Never raises for a fault of the file."""
+    """The task for one file. Never raises for an error of the file."""
     start = time.perf_counter()
     size = 0
     try:

@@ -146,7 +146,7 @@ def open_again(path: str, dec_mode: str, where: str, options: IndexOptions, key:
 def handle_of(
     opener: Callable[..., OpenFile], path: str, key: AnySecret, dec_mode: str, where: str, options: IndexOptions
 ) -> Handle:
-    """A handle that opens the same file in another process, independent of the working directory."""
+    """A handle that opens the same file in another process, from any working directory."""
     location = where if where in (AUTO, MEMORY) else os.path.abspath(where)
     again = options._replace(force=False, progress=None)
     return Handle(opener, (path, dec_mode, location, again), NO_KEY if key is None else key.reference)
@@ -191,7 +191,7 @@ def _open_file(
 
 
 def _rebuild(raw: RawFile, where: str, options: IndexOptions, damaged: Sidecar) -> StoredIndex:
-    """The index that replaces a damaged sidecar: one that another process built, or one built now.
+    """The index that replaces a damaged sidecar: another process's, or one built now.
 
     Raises:
         StaleIndex: the file was changed or replaced.

@@ -93,7 +93,7 @@ def decode_meta(data: bytes) -> Meta:
 
 
 def finish(path: str, page_size: int, count: int, facts: bytes) -> None:
-    """Make a sidecar of an LMDB file that is whole: put checksums and the footer behind its pages, and sync it.
+    """Finish a sidecar: append checksums and the footer to a complete LMDB file, and sync it.
 
     Args:
         path: the file, which nobody has open.

@@ -132,7 +132,7 @@ class Pages:
         return memoryview(sums).cast("I")
 
     def _from(self, start: int, end: bytes, size: int) -> bytes:
-        """The bytes from `start` to the end of a file of `size` bytes; `end` are the last, already read."""
+        """The bytes of a file of `size` bytes from `start` on; `end` holds the last ones."""
         missing = size - len(end) - start
         return self._read(start, missing) + end if missing > 0 else end[-missing:]
 

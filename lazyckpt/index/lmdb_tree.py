@@ -126,7 +126,7 @@ class Tree:
         return self._page(number, _LEAF)
 
     def leaves(self, start: bytes) -> Iterator[tuple[Leaf, int]]:
-        """The leaves from the key `start` on, in key order, with the number of the first node from `start` on.
+        """The leaves from the key `start` on, in key order, each with its first node in that range.
 
         The caller must check that the keys ascend, and stop where they do not: a forged tree may lead to
         the same leaves again and again.

@@ -137,7 +137,7 @@ class _Form(NamedTuple):
 
 @functools.lru_cache(1024)
 def _simple(head: bytes) -> _Form | None:
-    """The form of a record that begins so, if it is of a tensor in one piece; heads repeat, and most are of those."""
+    """The form of a record with this head, if it is a tensor in one piece. Cached: heads repeat."""
     kind, code, ndim, digest_length, extent_count = _HEAD.unpack(head)
     if kind != _KINDS[TENSOR] or extent_count != 1 or code not in BY_CODE:
         return None
@@ -223,7 +223,7 @@ class PlainStarts(dict[bytes, int]):
 
 
 def facts_of(record: bytes) -> tuple[DType, tuple[int, ...]]:
-    """The dtype and the shape of a tensor, by the bytes of its record up to the last of the dims."""
+    """The dtype and the shape of a tensor, from the bytes of its record up to the last dim."""
     _, code, ndim, _, _ = _HEAD.unpack_from(record)
     return BY_CODE[code], _unpack(record, _HEAD.size, f"<{ndim}q")
 

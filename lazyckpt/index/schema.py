@@ -1,4 +1,4 @@
-"""How a sidecar is laid out: the keys of its tree, and the codecs of plain and of sealed records."""
+"""The schema of a sidecar: the keys of its tree, and the codecs of plain and sealed records."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PlainCodec:
     can_seal = False
 
     def name_key(self, name: bytes) -> bytes:
-        """The name; a long one is cut and followed by a hash, because LMDB keys have at most 511 bytes."""
+        """The name; a long one is cut and gets a hash, because LMDB keys end at 511 bytes."""
         if len(name) <= LONGEST_PLAIN_NAME:
             return NAMES + name
         import hashlib

@@ -28,7 +28,7 @@ __all__ = ["Sealing", "open_encrypted", "sequential_view", "unlock"]
 
 
 class SealedCodec:
-    """The codec of the sidecars of encrypted checkpoints: records are encrypted, names are hashed.
+    """The codec for sidecars of encrypted checkpoints: encrypts records, hashes names.
 
     Attributes:
         salt: random, stored in clear.

@@ -1,4 +1,4 @@
-"""`Sidecar`: a store over one LMDB file, written once (`write`) and shared read-only by processes.
+"""`Sidecar`: a store over one LMDB file, written once and shared read-only by processes.
 
 A store opens the file for itself and reads it with `pread` (`lmdb_pages`, `lmdb_tree`): there is no lock file, and no
 state by which threads or a forked child could block each other. An open store keeps reading the same file when another
@@ -150,7 +150,7 @@ class Sidecar:
             return [self._ordinal(leaf.key(number)[1:]) for leaf, number in _starting(tree, IRREGULAR)]
 
     def _leaves(self, tree: Tree, first: int, count: int) -> Iterator[tuple[Leaf, int, int]]:
-        """The leaves that hold up to `count` records from ordinal `first` on, each with its range of nodes."""
+        """The leaves of up to `count` records from ordinal `first` on, each with its range of nodes."""
         stop = min(first + count, self.meta.parameters)
         for leaf, number in tree.leaves(record_key(first)) if first < stop else ():
             last = min(number + stop - first, len(leaf.nodes))

@@ -1,4 +1,4 @@
-"""`Store`: the protocol of index storage, the store in memory, and the rules that both stores share.
+"""`Store`: the protocol of index storage, with the store in memory and the common rules.
 
 A parameter's ordinal is its number in file order (0, 1, 2, …). If several parameters have one name, the value of the
 last has the ordinal of the first, as in the dict that MindSpore returns.
@@ -50,7 +50,7 @@ class Store(Protocol):
         """
 
     def irregular(self) -> list[int]:
-        """The ordinals of irregular parameters, ascending: those to decode before they are loaded by name."""
+        """The ordinals of parameters to decode before they are loaded by name, ascending."""
 
     def close(self) -> None:
         """Release the file, if there is one."""

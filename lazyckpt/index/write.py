@@ -140,7 +140,7 @@ class _Records:
         self._written = 0
 
     def add(self, records: list[tuple[int, bytes]]) -> None:
-        """Take records by ordinal, new or (when a name repeats) old, and write the batch before them."""
+        """Take records by ordinal, new or (for repeated names) old; write the batch before."""
         if self._items:
             self._put(self._items)
         pack = RECORD_KEY.pack

@@ -50,7 +50,7 @@ def reduced(reader: Reopenable) -> tuple[Any, ...]:
 
 
 def _fingerprint(file: OpenFile) -> Fingerprint:
-    """The fingerprint that must be the same when it is opened again: the store's own, where it names versions."""
+    """The fingerprint to compare on reopening: the version of an object, where its store has one."""
     return file.source.fingerprint or file.index.fingerprint
 
 

@@ -1,1 +1,1 @@
-"""Kerchunk references, with which zarr, xarray and dask read the values of a checkpoint in place."""
+"""Kerchunk references, with which zarr, xarray and dask read a checkpoint in place."""

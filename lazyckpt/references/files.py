@@ -1,4 +1,4 @@
-"""The files of a checkpoint by offset, and the URLs under which readers of references will find them.
+"""The files of a checkpoint by offset, and their URLs in references.
 
 References point to plain bytes, so an encrypted file is refused. A URL that a template engine would interpret is
 refused too.

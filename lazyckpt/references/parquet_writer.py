@@ -1,4 +1,4 @@
-"""References as Parquet: a folder with metadata in one file and the chunks of each array in files of their own.
+"""References as Parquet: a folder with one file of metadata, and files of chunks per array.
 
 Readers fetch only the references that they need. fsspec writes the format (with kerchunk, pandas and fastparquet: the
 extra `references`). There is at least one file for each array, so this is for values in many chunks; for many values
@@ -77,7 +77,7 @@ def _fill(mapper: Any, nodes: Iterable[Node]) -> None:
 
 
 def _mapper() -> Any:
-    """A function that makes fsspec's writer of a folder, given the number of references in a file."""
+    """A factory of fsspec's writer: a function of a folder and the references per file."""
     try:
         import fastparquet  # noqa: F401 (pandas needs it)
         import fsspec

@@ -1,4 +1,4 @@
-"""`References`: the result of `Checkpoint.references`, which reads nothing before it is exported."""
+"""`References`: the result of `Checkpoint.references`. Reads nothing before it is exported."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Checkpoints of distributed training: many files, each with its slices of every tensor, seen as one checkpoint."""
+"""Checkpoints of distributed training: many files with slices of tensors, read as one."""

@@ -16,7 +16,7 @@ from lazyckpt.sources.window import SparseBuffer
 
 
 class ConcatenatedIndex(Index):
-    """A read-only mapping name -> Entry: the parts' entries, part by part, with offsets in the whole.
+    """A read-only mapping name -> Entry: the entries of all parts, with offsets in the whole.
 
     If several parts have a name, the first part is used, unless `homes` gives another.
     """

@@ -1,4 +1,4 @@
-"""Group info files: the ranks that one rank communicates with, and those whose checkpoint can replace its own.
+"""Group info files: the communication groups of a rank, and ranks with the same checkpoint.
 
 MindSpore writes one for each rank, where the environment variable GROUP_INFO_FILE says. It is not needed to open a
 distributed checkpoint: which ranks hold copies of a slice follows from the strategy. It shows which files of another

@@ -155,7 +155,7 @@ def _optimizer_parts(layout: Layout, copies: int) -> int:
 
 
 def _number(axes: Iterable[int], devices: Sequence[int], coordinates: Sequence[int]) -> int:
-    """The row-major number of coordinates along some device axes, in the order in which these are given."""
+    """The row-major number of coordinates along some device axes, in the given order of axes."""
     number = 0
     for axis in axes:
         number = number * devices[axis] + coordinates[axis]

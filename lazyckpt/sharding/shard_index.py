@@ -1,4 +1,4 @@
-"""`ShardedIndex`: the names of a distributed checkpoint, and the boxes of each, resolved on first access.
+"""`ShardedIndex`: the names of a distributed checkpoint, with boxes resolved on first access.
 
 The rules are those of MindSpore's own merging, where it is correct. If several pipeline stages have a name, the lowest
 stage counts. If several ranks hold the same box, the lowest rank that has it is read. A name that the strategy lacks
@@ -81,7 +81,7 @@ class ShardResolver:
         return self.boxes.get(name, ())
 
     def copies(self, name: str) -> list[list[tuple[int, Entry]]]:
-        """For each box of a name, all ranks that hold it, with their entries (of a whole value: all ranks)."""
+        """All ranks that hold each box of a name, with their entries (all ranks, for a whole value)."""
         known = self._layouts.get(name)
         if known is None:
             return [[(rank, entry) for rank in sorted(self._ranks) if (entry := self._held(rank, name)) is not None]]

@@ -1,4 +1,4 @@
-"""`ShardReader`: whole tensors from boxes in many files; a read touches only the boxes it needs.
+"""`ShardReader`: whole tensors from boxes in many files. A read touches only the boxes it needs.
 
 The boxes of a tensor are found by its name. They are entries of the concatenated files, and are read by a `FileReader`
 (so they are proven, decrypted and checked as all entries are). A slice of the whole is cut into slices of boxes: along

@@ -1,4 +1,4 @@
-"""Strategy files: the layout of each parameter of a distributed training run, protobuf or JSON.
+"""Strategy files (protobuf or JSON): the layout of each parameter of a distributed run.
 
 Only layouts matter here (see `formats/proto/strategy.proto`), and the pipeline stage of the file: that of its first
 operator, or, in a file merged of several, the number before each name (`0-embed.w`). A file counts as merged only if
@@ -58,7 +58,7 @@ Strategy = Mapping[int, Mapping[str, Layout]]  # pipeline stage -> parameter -> 
 
 
 def read_strategy(paths: Iterable[str]) -> Strategy:
-    """The layouts of all stages, from one merged file or several; of each stage the first is used.
+    """The layouts of all stages, from one or several files; the first of each stage is used.
 
     Raises:
         MissingFile, UnreadableFile: a file does not exist, or cannot be read.

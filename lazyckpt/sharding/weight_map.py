@@ -1,4 +1,4 @@
-"""A checkpoint in several files, listed in a `<name>.<format>.index.json` (Hugging Face's format).
+"""Sets: checkpoints in several files, listed in a `<name>.<format>.index.json`.
 
     {"metadata": {…}, "weight_map": {"name": "model-00001-of-00002.safetensors", …}}
 

@@ -1,4 +1,4 @@
-"""Statistics of many values of a file: in file order, with a few MiB in memory, on threads if there is enough work."""
+"""Statistics of many values of a file, in file order, with a few MiB in memory, on threads."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def rows_of(payloads: Reader, name: str, value: Known) -> list[Row]:
 
 
 def rows_in_memory(name: str, value: Any) -> list[Row]:
-    """The rows of a value in memory: one for an array, one per array of a list, else the reason why there is none."""
+    """The rows of a value in memory: one per array, or one with the reason why there is none."""
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "OSUMm":
             return [Row(name, str(value.dtype), value.shape, NOTHING, "no numbers")]

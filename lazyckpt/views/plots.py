@@ -212,7 +212,7 @@ def _label(axes: Axes, node: Node, box: Box, *, one_line: bool = False) -> None:
 
 
 def _edges(dtype: str, moments: Moments) -> npt.NDArray[np.float64]:
-    """The bin edges: one bin per integer if there are few, else equal bins over the finite range."""
+    """The bin edges: one bin per integer if there are few, else equal bins over the range."""
     low, high = _bounds(moments)
     if _is_whole(dtype, moments):
         return np.arange(low - 0.5, high + 1.0)
@@ -230,7 +230,7 @@ def _is_whole(dtype: str, moments: Moments) -> bool:
 
 
 def _bounds(moments: Moments) -> tuple[float, float]:
-    """The range of a histogram: the extremes, or the mean with four deviations if these are infinite."""
+    """The range of a histogram: the extremes, or mean ± 4 deviations if they are infinite."""
     if moments.low is not None and moments.high is not None and math.isfinite(moments.low + moments.high):
         return float(moments.low), float(moments.high)
     if isinstance(moments.mean, complex):

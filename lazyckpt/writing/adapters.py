@@ -113,7 +113,7 @@ def _of_torch(value: Any) -> Content | None:
 
 
 def _mindspore() -> Any:
-    """Our module for MindSpore's tensors, or None if MindSpore was not imported (then no value is one)."""
+    """Our module for MindSpore's tensors, or None if MindSpore was not imported."""
     if "mindspore" not in sys.modules:
         return None
     leaf: ModuleType

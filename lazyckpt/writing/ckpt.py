@@ -1,4 +1,4 @@
-"""Encode a MindSpore `.ckpt` item by item, yielding the entries that a walk over the file would find.
+"""Encode a MindSpore `.ckpt` item by item, yielding the entries of its index.
 
 A tensor of more than 512 MiB is written in slices, as MindSpore does: several Values of one name, each with the whole
 shape. Unlike in MindSpore, empty tensors are written, too.

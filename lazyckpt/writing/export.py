@@ -84,7 +84,7 @@ def export(
 
 
 def inherited(metadata: Mapping[str, str]) -> Mapping[str, str]:
-    """The default metadata of a new file: a copy of the old file's, without the flag of how that one was saved."""
+    """The default metadata of a new file: those of the old file, without `remove_redundancy`."""
     return {name: text for name, text in metadata.items() if name != REMOVE_REDUNDANCY} or _MINDSPORE
 
 
@@ -126,7 +126,7 @@ def float_dtype(name: str) -> DType:
 
 
 class _Items(Collection[Item]):
-    """A collection that makes its items on each iteration, so that a million of them take no memory."""
+    """A collection that makes its items on each iteration, to keep none in memory."""
 
     def __init__(
         self, names: Collection[str], item: Callable[[str, str], Item], rename: Rename | None, dtype: DType | None

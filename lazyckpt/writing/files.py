@@ -85,7 +85,7 @@ def save_set(
     path: str, items: Items, how: WriteOptions, limit: int, progress: Progress | None = None,
     allowed: Callable[[Sequence[str]], object] = lambda _: None,
 ) -> list[str]:  # fmt: skip
-    """Write one file, or parts of at most `limit` bytes of contents each (or one value, if that is larger).
+    """Write one file, or parts of at most `limit` bytes of contents (or one larger value) each.
 
     Parts are named `<stem>-00001-of-00003.<ending>` and listed in `<path>.index.json`, which is written last. On an
     error the parts are removed. A process that is killed leaves the parts it had finished, each complete, and no
@@ -218,7 +218,7 @@ def _fingerprint(file: BinaryIO) -> Fingerprint:
 
 
 def _reads(items: Items, how: WriteOptions) -> int:
-    """Bytes of contents that will be read: twice the size, if the header holds a checksum of the contents."""
+    """Bytes of contents to be read: twice the size if the header holds a checksum of them."""
     return sum(item.nbytes for item in items) * (2 if how.crc and how.format == "safetensors" else 1)
 
 

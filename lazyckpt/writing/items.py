@@ -167,7 +167,9 @@ def stored(name: str, entry: Entry, payloads: Reader) -> Item:
 
 
 def number_content(value: bool | float) -> Content:
-    """The content of a Python number: Bool, Int64, or Float32 (infinite if out of range), as in MindSpore.
+    """The content of a Python number, as in MindSpore: Bool, Int64, or Float32.
+
+    A float out of Float32's range becomes infinite.
 
     Raises:
         ArgumentValueError: the integer does not fit into 64 bits.

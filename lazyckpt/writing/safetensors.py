@@ -74,12 +74,12 @@ def layout(items: Iterable[Item]) -> list[Item]:
 
 
 def _rank(dtype: DType) -> tuple[bool, int, int]:
-    """Sort key of a dtype: the widest first, so that all are aligned; Bool last, as in the package."""
+    """The sort key of a dtype: widest first for alignment, Bool last, as in the package."""
     return dtype.safetensors == "BOOL", -dtype.bits, _RANK.get(dtype.safetensors, 0)
 
 
 def described(items: Iterable[Item], given: Mapping[str, str]) -> dict[str, str]:
-    """The given metadata, without entries that describe another file, plus the names of Int4 tensors."""
+    """The given metadata without file-specific entries, plus the names of Int4 tensors."""
     kept = {name: text for name, text in given.items() if name != CRC and text != _INT4}
     return kept | {item.name: _INT4 for item in items if _dtype(item).name == _INT4}
 
