@@ -27,7 +27,7 @@ class Built(NamedTuple):
         sidecar: where its index is, or None if it could be kept nowhere.
         parameters: how many it has.
         size: bytes of the checkpoint.
-        seconds: what it took.
+        seconds: elapsed time.
         fresh: whether the index was there already.
     """
 
@@ -82,7 +82,7 @@ def build_indexes(
         executor: where the tasks run, one a file: a `concurrent.futures.Executor`, or a dask `Client`; None for here,
             one after another. Workers must see the files, and can best write beside them, under the same paths: an
             index that a worker kept in its own cache folder is of no use to other machines.
-        force: build also what is fresh.
+        force: rebuild fresh indexes too.
         digest: `"blake2b"` to store digests of all values, too.
         key: where the tasks find the key of those files that are encrypted. The key itself never travels: the file or
             the environment variable must be there for each worker.
@@ -90,7 +90,7 @@ def build_indexes(
 
     Returns:
         One result a file, in the order of `paths`. Files that could not be indexed have an `error`; nothing is raised
-        for a file. A worker that dies stops nothing: what it was at is tried again alone, and only a file that kills
+        for a file. A worker that dies stops nothing: its file is tried again alone, and only a file that kills
         its worker then, too, is given up.
 
     Raises:

@@ -221,7 +221,7 @@ def _build_at_first_writable(candidates: list[str], raw: RawFile, where: str, op
         try:
             return _build(location, raw, where, options)
         except ReplacedFile:
-            log.info("%s was replaced while it was indexed: what was opened is indexed in memory", raw.origin.path)
+            log.info("%s was replaced during indexing: the opened file is indexed in memory", raw.origin.path)
             return None
         except OSError as error:
             if where != AUTO:
@@ -267,7 +267,7 @@ def _source_for(sidecar: Sidecar, raw: RawFile, options: IndexOptions) -> Source
     if not (is_known or raw.origin.matches(meta.fingerprint)) or meta.format != options.format:
         raise StaleIndex("it is of an older or of another file")
     if (options.digest is not None and not meta.digests) or (meta.sealed and raw.lock is None):
-        raise StaleIndex("it lacks what was asked for")
+        raise StaleIndex("it lacks digests, or no key was given")
     if raw.lock is None:
         return raw.source
     unlocked: Source = _sealing().unlock(sidecar, raw.source, raw.lock, options.cache)
@@ -311,7 +311,7 @@ def _build(path: str, raw: RawFile, where: str, options: IndexOptions) -> OpenFi
     try:
         sidecar = Sidecar(path)
     except BadRecord as error:
-        raise OSError(f"what was written cannot be read back: {error}") from error
+        raise OSError(f"the new index cannot be read back: {error}") from error
     if sidecar.meta != facts:  # another process has replaced it
         sidecar.close()
         raise ReplacedFile(path)

@@ -23,7 +23,7 @@ from lazyckpt.index.records import BadRecord
 from lazyckpt.model.entry import Fingerprint
 
 MAGIC: Final = b"lazyckpt"
-SCHEMA: Final = 4  # any change of what is written here or of the sidecar's keys is a new number
+SCHEMA: Final = 4  # increased by any change of the footer, the records or the keys
 
 _ROOT: Final = struct.Struct("<H Q Q")
 _META: Final = struct.Struct("<8sHHQQQ16s16s16s16s")

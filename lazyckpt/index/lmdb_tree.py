@@ -28,8 +28,8 @@ _NODE: Final = struct.Struct("<I H H")
 _CHILD: Final = struct.Struct("<I H")
 _SHORT: Final = struct.Struct("<I I")  # of a node: size, and (where there are no flags) key length << 16
 _NUMBER: Final = struct.Struct("<Q")
-# Of a meta page: page head, magic u32, version u32, address u64, map size u64; of the tree of free pages 48 bytes, of
-# the tree of keys pad u32, flags u16, depth u16, three counts of pages, entries u64, root u64; last page, transaction.
+# A meta page: page head, magic u32, version u32, address u64, map size u64; the tree of free pages, 48 bytes;
+# the tree of keys: pad u32, flags u16, depth u16, three counts of pages, entries u64, root u64; last page, transaction.
 _META: Final = struct.Struct("<16x I I 16x I 44x 4x H H 24x Q Q Q Q")
 _MAGIC: Final = 0xBEEFC0DE
 _VERSION: Final = 1

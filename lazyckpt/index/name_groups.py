@@ -22,7 +22,7 @@ from lazyckpt.model.entry import TENSOR, Entry
 
 MOST_GROUPS: Final = 20_000
 NUMBER: Final = "*"  # stands for the digits of a name
-CUT: Final = "…"  # stands for what was cut off
+CUT: Final = "…"  # in place of components that were cut off
 _CUTS: Final = (3, 2, 1, 0)  # components that names are cut to
 _CUT_OFF: Final = CUT.encode()
 _DIGITS: Final = bytes(0x30 if 0x30 <= byte <= 0x39 else byte for byte in range(256))
@@ -85,7 +85,7 @@ def _chosen(batches: Iterable[list[bytes]], only: Container[int] | None, without
 
 
 def groups_in(batches: Iterable[list[bytes]], most: int = MOST_GROUPS) -> list[Group]:
-    """Count records by what is alike in them.
+    """Count records by their common key.
 
     Args:
         batches: records, some thousand at a time.
@@ -140,7 +140,7 @@ def _is_plain(record: bytes) -> bool:
 
 
 def _keys(run: list[bytes]) -> list[bytes]:
-    """Of each plain record `dtype u8 | ndim u8 | dims | name`, of others nothing. The one loop that must be fast."""
+    """`dtype u8 | ndim u8 | dims | name` of each plain record; skips others. This loop must be fast."""
     starts, one, digits = WHERE_NAMES_START, ONE_EXTENT, _DIGITS
     return [
         record[1:3]

@@ -17,7 +17,7 @@ RECORD_KEY: Final = struct.Struct(">BI")
 
 
 class Codec(Protocol):
-    """Turns names into keys, and values into what is stored.
+    """Encodes names as keys, and values as stored bytes.
 
     Attributes:
         in_name_order: whether keys sort as names do, so that a prefix is a range of keys.

@@ -81,7 +81,7 @@ def choose(index: Index, selection: Selection, file: str) -> Names:
 
     Args:
         index: of the file.
-        selection: what was asked for.
+        selection: the names to choose.
         file: the file's name, for messages.
 
     Raises:

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 from lazyckpt.model.entry import Extent
 
-MOST: Final = 2**16  # chunks of one value: more make the reference file as large as what it refers to
+MOST: Final = 2**16  # chunks of one value: more make the references as large as the value
 COPIED: Final = 2**20  # bytes of a chunk that is copied because it lies across a border
 _POOR: Final = 8  # a divisor so many times smaller than the wanted size is not used if there is a larger one
 _SPARE: Final = 32  # bytes of a value for each byte behind it that a chunk may also cover

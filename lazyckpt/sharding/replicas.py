@@ -19,7 +19,7 @@ def compare_copies(resolver: ShardResolver, index: Index, source: Source) -> Non
     """Compare every copy of every slice with the one that is read.
 
     Raises:
-        CorruptFile: names cannot be put together, or copies differ; the message lists them.
+        CorruptFile: values cannot be assembled, or copies differ; the message lists them.
 
     Cost: reads all files, 1 MiB at a time.
     """

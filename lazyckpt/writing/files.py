@@ -34,8 +34,8 @@ from lazyckpt.writing.items import Item, Items, WriteProgress
 from lazyckpt.writing.sidecar import SidecarBuilder, open_sidecar_builder
 from lazyckpt.writing.sink import EncryptingSink, PlainSink
 
-SAVED_HERE: Final = "files are written on this machine: give a path, then upload what was written"
-READ_ONLY: Final = 0o400  # MindSpore's mode for what it saves
+SAVED_HERE: Final = "files are written on this machine: give a path, then upload the files"
+READ_ONLY: Final = 0o400  # the mode of files that MindSpore saves
 ALIGNMENT: Final = 64
 MOST_ALIGNMENT: Final = 4096
 SET_SUFFIX: Final = ".index.json"  # of the file that lists the parts of a set, as in other tools

@@ -69,30 +69,30 @@ def check_targets(paths: Iterable[str], inputs: Inputs, permission: Permission) 
         if inputs.hold(path):
             _check_own(path, inputs, permission, alone=len(targets) == 1)
         elif not permission.overwrite and os.path.isfile(path):
-            raise _refusal(f"{path} is there already: give another name, or --force (overwrite=True) to replace it")
+            raise _refusal(f"{path} exists already: give another name, or --force (overwrite=True) to replace it")
         sidecar = beside(os.path.realpath(path))
         if inputs.hold(sidecar):
-            raise _refusal(f"{sidecar} is what is read, and the index of {path} has that name: give another name")
+            raise _refusal(f"{sidecar} is the input, and the index of {path} has the same name: give another name")
 
 
 def _check_own(path: str, inputs: Inputs, permission: Permission, *, alone: bool) -> None:
     if not alone:
-        raise _refusal(f"{path} is what is read: several files cannot replace it in one step; give another name")
+        raise _refusal(f"{path} is the input: several files cannot replace it in one step; give another name")
     if not inputs.complete and not permission.in_place:
         raise _refusal(
-            f"{path} is what is read, and not all that it holds would be kept: give another name, or --in-place"
-            " (in_place=True) to lose the rest"
+            f"{path} is the input, and some of its values would be lost: give another name, or --in-place"
+            " (in_place=True) to lose these"
         )
     if not (permission.overwrite or permission.in_place):
-        raise _refusal(f"{path} is what is read: give another name, or --force (overwrite=True) to replace it")
+        raise _refusal(f"{path} is the input: give another name, or --force (overwrite=True) to replace it")
 
 
 def check_report(path: str, inputs: tuple[LocalFile, ...], *, overwrite: bool = True) -> None:
     """Refuse to write a report over the checkpoint itself. Raises, Cost: as `check_targets`."""
     if Inputs(inputs).hold(path):
-        raise _refusal(f"{path} is what is read, and would be lost: give another name")
+        raise _refusal(f"{path} is the input, and would be lost: give another name")
     if not overwrite and os.path.exists(path) and not _is_device(path):
-        raise _refusal(f"{path} is there already: give another name, or --force to replace it")
+        raise _refusal(f"{path} exists already: give another name, or --force to replace it")
 
 
 def _is_device(path: str) -> bool:
