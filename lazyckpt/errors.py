@@ -44,7 +44,7 @@ class MissingFolder(UnwritableFile, FileNotFoundError):
 
 
 class FileInTheWay(UnwritableFile, FileExistsError):
-    """The path of the file to write is an existing file that must not be replaced, or the input itself."""
+    """The file to write is the input itself, or another file that must not be replaced."""
 
 
 class FolderInTheWay(UnwritableFile, IsADirectoryError):
@@ -71,12 +71,12 @@ class FileFault(LazyCkptError, ValueError):
         self.parameter = parameter
 
     def __str__(self) -> str:
-        place = "" if self.file is None else f"{self.file}: "
+        prefix = "" if self.file is None else f"{self.file}: "
         where = [] if self.offset is None else [f"at byte {self.offset:,}"]
         if self.parameter is not None:
             name = self.parameter if len(self.parameter) <= 200 else self.parameter[:200] + "…"
             where.append(f"in parameter {name!r}")
-        return f"{place}{self.what}" + (f" ({', '.join(where)})" if where else "")
+        return f"{prefix}{self.what}" + (f" ({', '.join(where)})" if where else "")
 
     def __reduce__(self) -> tuple[object, ...]:
         return _restore, (type(self), self.what, self.offset, self.parameter, self.file)

@@ -1,7 +1,7 @@
 """`load_checkpoint`: MindSpore's arguments and order of checks, and what they open.
 
-The first fault wins, in this order: prefixes, `dec_key`, `dec_mode`, the flags, `format`, the file's name, the file,
-its bytes, `choice_func`, an empty result, `net`. Exceptions have the types that MindSpore documents; no message
+The first error is raised, in this order: prefixes, `dec_key`, `dec_mode`, the flags, `format`, the file's name, the
+file, its bytes, `choice_func`, an empty result, `net`. Exceptions have the types that MindSpore documents; no message
 repeats a key.
 """
 
@@ -56,11 +56,11 @@ def load_checkpoint(
         ckpt_file_name: the file, or the URL of an object that fsspec can read (`s3://…`, `https://…`); its name must
             end in `format`. Or the `<name>.<format>.index.json` of a checkpoint in
             several files, which are opened as one. Or a `BytesIO` that holds a safetensors file; its bytes are copied.
-        net: a Cell to load the values into, as `load_param_into_net` does (which says what becomes of it when a value
-            proves damaged).
+        net: a Cell to load the values into, as `load_param_into_net` does (whose documentation says what state
+            it is in after an error).
         strict_load: for `net`: no prefixes are taken off names, no dtypes converted.
         filter_prefix: names that start with any of these are left out.
-        dec_key: the key of an encrypted checkpoint, or a `lazyckpt.KeyReference` to its place, with which the
+        dec_key: the key of an encrypted checkpoint, or a `lazyckpt.KeyReference` to it, with which the
             checkpoint can be pickled, too.
         dec_mode: AES-GCM, AES-CBC or SM4-CBC.
         specify_prefix: only names that start with any of these are loaded.
@@ -69,7 +69,7 @@ def load_checkpoint(
         remove_redundancy: for `net`, in parallel runs.
         format: `ckpt` or `safetensors`. A safetensors file need not be MindSpore's; its names come sorted, and
             prefixes are ignored, as in MindSpore.
-        index: where the index is kept: `auto` for `<file>.lmdb`, or the user's cache folder if that cannot be
+        index: the location of the index: `auto` for `<file>.lmdb`, or the user's cache folder if that cannot be
             written; `memory` to write nothing; or a path. The index of an encrypted file is sealed with its key.
         block_cache: bytes of decrypted blocks of an AES-GCM file, or of ranges of an object, to keep in memory; 0 for
             none. While a local file is read in order, the next two blocks are decrypted ahead, within this limit.
@@ -126,7 +126,7 @@ def load_checkpoint(
 def open_checkpoint(
     path: str, dec_key: Key | None = None, dec_mode: str = DEFAULT_MODE, block_cache: int = CACHE_BYTES
 ) -> Checkpoint:
-    """All of a checkpoint, whatever it is called: of a file whose first bytes tell the format, or of a set.
+    """Open a file in the format of its first bytes, or a set, regardless of its name.
 
     Raises, Cost: as `load_checkpoint`.
     """
@@ -143,14 +143,14 @@ def open_checkpoint(
 
 
 def _open_bytes(data: io.BytesIO, where: str, form: str) -> OpenFile:
-    """Bytes in memory, with an index in memory."""
+    """Open bytes in memory, with an index in memory."""
     if where not in (AUTO, MEMORY):
-        raise ArgumentValueError(f"bytes in memory have no place for an index: leave index at {AUTO!r}, not a path")
+        raise ArgumentValueError(f"bytes in memory have no location for an index: leave index at {AUTO!r}, not a path")
     return in_memory(BytesSource(data.getvalue(), "<BytesIO>"), FORMATS[form])
 
 
 def _select(file: OpenFile, selection: Selection, crc_check: bool) -> Checkpoint:
-    """The checkpoint of an open file, which is closed if there is none."""
+    """The checkpoint of an open file, which is closed on an error."""
     source, index = file.source, file.index
     try:
         if crc_check:
@@ -192,7 +192,7 @@ def _check_options(
 
 
 def _check_file(name: object, form: str) -> str:
-    """The file's path, as `_existing` gives it."""
+    """Check the name of a file; return its path as `_existing` does."""
     path = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(path, str):
         raise ArgumentTypeError(
@@ -208,7 +208,7 @@ def _check_file(name: object, form: str) -> str:
 
 
 def _advice(path: str, name: str, form: str) -> str:
-    """What to do about a name that ends otherwise."""
+    """Advice for a name with another ending."""
     other = next((other for other in FORMAT_NAMES if name.endswith((other, f".{other}{LISTING}"))), None)
     if other is not None:
         return f"give format={other!r}"
@@ -219,7 +219,7 @@ def _advice(path: str, name: str, form: str) -> str:
 
 
 def _head(path: str) -> bytes:
-    """The first bytes of a file of this machine; none of what cannot be read."""
+    """The first bytes of a local file; empty if it cannot be read."""
     try:
         with open(path, "rb") if os.path.isfile(path) else io.BytesIO() as file:
             return file.read(HEAD)
@@ -228,11 +228,11 @@ def _head(path: str) -> bytes:
 
 
 def _existing(path: str) -> str:
-    """A file's path, links resolved; of a listing not, because a set stands beside its listing's name."""
+    """The path of an existing file, links resolved (except for a listing: its set is beside it)."""
     if "\0" in path:
         raise ArgumentValueError(f"embedded null byte in the file's name {path!r}")
     found = absolute(path) if is_listing(path) else resolved(path)
-    if not is_url(found) and not os.path.exists(found):  # a missing object is found out when it is opened
+    if not is_url(found) and not os.path.exists(found):  # a missing object is detected when it is opened
         raise MissingFile(
             f"For 'load_checkpoint', the checkpoint file: {found} does not exist, please check whether the"
             " 'ckpt_file_name' is correct."
@@ -241,22 +241,22 @@ def _existing(path: str) -> str:
 
 
 def _check_crc(source: Source, form: Format) -> None:
-    told, found = form.checksums(source)
-    if told is None:
+    stored, computed = form.checksums(source)
+    if stored is None:
         log.warning("%s was saved without a crc: there is nothing to check", source.name)
-    elif told != found:
+    elif stored != computed:
         raise CorruptFile(
-            f"the crc check failed: the file says {told:#x}, its bytes give {found:#x}; the file is damaged",
+            f"the crc check failed: the file says {stored:#x}, its bytes give {computed:#x}; the file is damaged",
             file=source.name,
         )
 
 
 def _redundancy(checkpoint: Checkpoint, asked: bool) -> bool:
-    """Whether a file was saved without redundancy: what it says itself comes before what was asked."""
-    told = {"True": True, "False": False}.get(checkpoint.metadata.get("remove_redundancy", ""), asked)
-    if told != asked:
-        log.warning("%s says remove_redundancy=%s: that is used, not %s", checkpoint.path, told, asked)
-    return told
+    """Whether a file was saved without redundancy; its metadata override the argument."""
+    saved = {"True": True, "False": False}.get(checkpoint.metadata.get("remove_redundancy", ""), asked)
+    if saved != asked:
+        log.warning("%s says remove_redundancy=%s: that is used, not %s", checkpoint.path, saved, asked)
+    return saved
 
 
 def _why_nothing(source: Source, index: Index, selection: Selection) -> str:
@@ -274,7 +274,7 @@ def _why_nothing(source: Source, index: Index, selection: Selection) -> str:
 
 
 def format_of_name(path: str) -> str:
-    """The format to load a file in, by its name."""
+    """The format of a file, by its name."""
     return "safetensors" if path.removesuffix(LISTING).endswith("safetensors") else "ckpt"
 
 
@@ -286,20 +286,20 @@ def open_all(
     index: str = AUTO,
     block_cache: int = CACHE_BYTES,
 ) -> Checkpoint:
-    """Open a file, whatever it is called and whatever its parameters are like, under the names that stand in it.
+    """Open a file regardless of its name, with all parameters under their stored names.
 
     Args:
         path: a `.ckpt` or safetensors file, or the listing of a set.
-        dec_key: the key of an encrypted one, or a `KeyReference`.
-        dec_mode: its mode.
+        dec_key: the key of an encrypted file, or a `KeyReference` to it.
+        dec_mode: AES-GCM, AES-CBC or SM4-CBC.
         index: as for `load_checkpoint`.
         block_cache: bytes of decrypted blocks of an AES-GCM file to keep in memory.
 
     Returns:
-        A mapping whose `entry` knows refused parameters, too. Their values cannot be had.
+        A mapping whose `entry` also has refused parameters. Their values cannot be read.
 
     Raises:
-        ValueError: of the file, as `load_checkpoint` does.
+        ValueError: as `load_checkpoint`.
 
     Cost: as `load_checkpoint`.
     """

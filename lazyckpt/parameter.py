@@ -206,7 +206,7 @@ class Parameter:
         return self.asnumpy().tobytes()
 
     def stats(self) -> Statistics:
-        """Count, minimum, maximum, mean, standard deviation, L2 norm, zeros, NaNs and infinities: a table of one row.
+        """Moments, extremes, L2 norm, and counts of zeros, NaNs and infinities: a table of one row.
 
         Cost: reads the value once, with a few MiB of memory however large it is.
         """
@@ -221,7 +221,7 @@ class Parameter:
         return self._reader.part(self._entry, key)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle how the file was opened, where the value is in it, and the value that was set in memory.
+        """Pickle the handle of the file, the location of the value, and a value set in memory.
 
         Raises:
             NotPicklable: the checkpoint was opened with a key that is not a `KeyReference`, or from bytes in memory.

@@ -4,8 +4,8 @@ It behaves as the dict that MindSpore returns, in file order, with two differenc
 and read on first use, and unused values take no memory. Edits (`ckpt["new"] = …`, `del`, `pop`, `update`) stay in
 memory and never touch the file.
 
-The class is a `LazyMapping` (the dict) and a `CheckpointInspection` (trees, tables, plots); here stands what turns its
-values into something else: arrays, other frameworks' tensors, files. The package's own modules reach the file, the
+The class is a `LazyMapping` (the dict) and a `CheckpointInspection` (trees, tables, plots); this module
+converts its values to arrays, other frameworks' tensors, and files. The package's own modules reach the file, the
 index and the edits through `_access`.
 """
 
@@ -57,12 +57,12 @@ class Checkpoint(LazyMapping, CheckpointInspection):
 
     @property
     def _access(self) -> CheckpointAccess:
-        """What the package's own modules need of a checkpoint and users do not; see `CheckpointAccess`."""
+        """The interface for the package's own modules; see `CheckpointAccess`."""
         return CheckpointAccess(self._stored, self._overlay)
 
     @property
     def index(self) -> Index:
-        """The index of the whole file, also where names were chosen. Reads nothing."""
+        """The index of the whole file, even if names were chosen. Reads nothing."""
         return self._stored.index
 
     @property
@@ -78,7 +78,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         return self._stored.reader.metadata()
 
     def to_mindspore(self, names: Iterable[str] | None = None) -> dict[str, Any]:
-        """The values as MindSpore has them: a dict of its Parameters (and strings, and lists of arrays).
+        """The values as MindSpore returns them: Parameters, strings, and lists of arrays.
 
         Args:
             names: which; None for all.
@@ -100,7 +100,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         return {name: value.to_mindspore() if isinstance(value, Parameter) else value for name, value in values}
 
     def to_dask(self, name: str, chunks: Any = None) -> Any:
-        """A value as a dask array, whose tasks each read their part of the file: see `Parameter.to_dask`.
+        """A value as a dask array whose tasks each read their part of the file.
 
         Args:
             name: the name of a parameter, or of an array that was assigned.
@@ -123,7 +123,9 @@ class Checkpoint(LazyMapping, CheckpointInspection):
             from lazyckpt.tensors import dask
 
             return dask.of_memory(value, chunks)
-        raise ArgumentTypeError(f"{name!r} is a {'map' if isinstance(value, list) else type(value).__name__}, no array")
+        raise ArgumentTypeError(
+            f"{name!r} is a {'map' if isinstance(value, list) else type(value).__name__}, not an array"
+        )
 
     def select(self, choice: str | Callable[[str], object]) -> Checkpoint:
         """A view of some names: those that start with a prefix, or those a function accepts.
@@ -224,8 +226,8 @@ class Checkpoint(LazyMapping, CheckpointInspection):
                 `{"format": "ms"}` if it has none.
             mode: permission bits; MindSpore's saved files are read-only.
             progress: called as `progress(done, total)` with byte counts.
-            in_place: replace the file that the values come from also by a part of what it holds. The rest is lost.
-            overwrite: whether other files that are there may be replaced.
+            in_place: replace the file that the values come from even if only a part of it is written. The rest is lost.
+            overwrite: whether other existing files may be replaced.
 
         Returns:
             The files written.
@@ -326,7 +328,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         return list(self)
 
     def _inputs(self, wanted: Collection[str]) -> Inputs:
-        """The files that some values come from; complete if they are one, and nothing of it but edits is left out."""
+        """The source files of some values; complete if one file is written with all its unedited values."""
         from lazyckpt.writing.targets import Inputs
 
         stored, assigned = self._stored, self._overlay.edits().values()

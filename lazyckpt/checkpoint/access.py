@@ -1,4 +1,4 @@
-"""`CheckpointAccess`: the door for the package's own modules, so that `Checkpoint` shows only what users use."""
+"""`CheckpointAccess`: the interface of a checkpoint for the package's own modules."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class CheckpointAccess:
-    """What the package's own modules need of a checkpoint and users do not. Made by `Checkpoint._access`.
+    """The interface of a checkpoint for the package's own modules. Made by `Checkpoint._access`.
 
-    It knows which values are in memory and which must be read, and reads none itself.
+    It separates values in memory from values to be read, and reads none itself.
 
     Attributes:
         stored: the values of the file.
@@ -39,16 +39,16 @@ class CheckpointAccess:
 
     @property
     def is_addressable(self) -> bool:
-        """Whether reading one value never costs work that reading its neighbour would share."""
+        """Whether values can be read one by one at no extra cost (see `Source.is_addressable`)."""
         return self.reader.is_addressable
 
     @property
     def is_unedited(self) -> bool:
-        """Whether it shows the file as it is: every name, and no value that was set, here or in a view."""
+        """Whether it has every name of the file, and no value was set, here or in a view."""
         return self.stored.is_whole and not self.overlay.has_edits
 
     def position(self, name: str) -> int | None:
-        """The ordinal of a name in the file's index; None if the file lacks it, or if it was taken out of the mapping.
+        """The ordinal of a name in the index; None if the file lacks it or it was removed.
 
         Cost: an index look-up.
         """
@@ -69,16 +69,16 @@ class CheckpointAccess:
         return self._value_or_entry(name, self.stored.entry(name))
 
     def iter_entries(self) -> Iterator[tuple[str, Value | Entry]]:
-        """Every name, in order, with what `value_or_entry` gives. Cost: for a whole file a walk over its records."""
+        """Every name, in order, with its `value_or_entry`. Cost: for a whole file a walk over its records."""
         return self.overlay.merge(self.stored.iter_entries(), self._value_or_entry)
 
     def iter_edited(self) -> Iterator[tuple[str, Value | Entry]]:
-        """As `iter_entries`, but strings and maps that were merely read count as unedited: they come as entries."""
+        """As `iter_entries`, with entries for strings and maps that were read but not edited."""
         edited = self.edited()
         return self.overlay.merge(self.stored.iter_entries(), edited.get)
 
     def iter_runs(self) -> Iterator[tuple[str, Value | Entry | TensorRun]]:
-        """As `iter_entries`, but small neighbours in an unedited addressable file come as runs (with an empty name)."""
+        """As `iter_entries`, with runs of small neighbours (under an empty name) where possible."""
         if not (self.is_unedited and self.is_addressable):
             yield from self.iter_entries()
             return
@@ -90,7 +90,7 @@ class CheckpointAccess:
                 yield "", found
 
     def edited(self) -> dict[str, Value]:
-        """The values that differ from the file's: assigned ones, and parameters that `set_data` was called on."""
+        """The values that differ from the file's: assigned ones, and those of `set_data`."""
         replaced = self.stored.replaced_parameters()
         return {name: value for name, value in replaced.items() if self.position(name) is not None} | self.assigned()
 
@@ -99,10 +99,10 @@ class CheckpointAccess:
         return self.overlay.edits()
 
     def item(self, name: str, new_name: str) -> Item:
-        """A value as the writers take it: name, type, shape, and a way to its bytes, which is used when they are due.
+        """A value as an `Item` for the writers: its facts now, its bytes on request.
 
         Args:
-            name: the value's.
+            name: the name of the value.
             new_name: the name in the new file.
 
         Raises:
@@ -114,7 +114,7 @@ class CheckpointAccess:
         return stored(new_name, found, self.reader) if isinstance(found, Entry) else item_of(new_name, found)
 
     def drop_pages(self, start: int = 0, stop: int | None = None) -> None:
-        """Let a mapped file's pages leave this process's memory; arrays that were handed out stay valid.
+        """Drop pages of a mapped file from this process's memory; returned arrays stay valid.
 
         Args:
             start: the first byte of the file that will not be needed soon.
@@ -124,7 +124,7 @@ class CheckpointAccess:
         source.drop_pages(start, (source.size if stop is None else stop) - start)
 
     def _value_or_entry(self, name: str, entry: Entry) -> Value | Entry:
-        """The same for a name of the file that is seen."""
+        """As `value_or_entry`, for a visible name of the file."""
         if name in self.overlay.replaced:
             return self.overlay.replaced[name]
         value = self.stored.in_memory(name)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class CheckpointInspection:
-    """The part of `Checkpoint` that shows what is in it. It needs nothing of a checkpoint but its `_access`."""
+    """The part of `Checkpoint` that shows its content. It uses only `_access`."""
 
     @property
     def _access(self) -> CheckpointAccess:
@@ -47,7 +47,7 @@ class CheckpointInspection:
         return TreeView(_outline(self._access), depth)
 
     def summary(self) -> dict[str, Any]:
-        """Counts and bytes in total, by dtype and by top-level module, and the largest values, as plain data.
+        """Totals by dtype and by top-level module, and the largest values, as plain data.
 
         Cost: as `tree`; the largest values are listed for checkpoints of up to 20,000 names.
         """
@@ -127,12 +127,12 @@ def _as_array(value: Any) -> Any:
 
 
 def _measurable(access: CheckpointAccess, name: str) -> Any:
-    """The entry of a name, or its value in memory, a parameter as an array."""
+    """The entry of a name, or its value in memory (as an array if it is a Parameter)."""
     return _as_array(access.value_or_entry(name))
 
 
 def _is_large(access: CheckpointAccess) -> bool:
-    """Whether there are too many names to visit each: then they are counted in groups."""
+    """Whether there are so many names that they are counted in groups."""
     from lazyckpt.views.outline import EXACT
 
     return len(access.overlay) > EXACT

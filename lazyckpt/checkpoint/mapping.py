@@ -19,7 +19,7 @@ from lazyckpt.model.entry import TENSOR, Entry
 from lazyckpt.parameter import Parameter
 from lazyckpt.reading.reader import Reader
 
-Value = Any  # a Parameter, a str, a list of three arrays (a map), or whatever was assigned
+Value = Any  # a Parameter, a str, a list of three arrays (a map), or any assigned object
 _OPENED_LATE: Final = ("source", "index", "names")
 _Self = TypeVar("_Self", bound="LazyMapping")
 
@@ -34,7 +34,7 @@ class StoredValues(Mapping[str, Value]):
         source: the bytes of the file.
         index: of the whole file.
         reader: reads the values.
-        names: the names that are seen, with their ordinals.
+        names: the visible names, with their ordinals.
         is_closed: whether `close` was called on the checkpoint.
     """
 
@@ -49,11 +49,11 @@ class StoredValues(Mapping[str, Value]):
     if not TYPE_CHECKING:  # so that the type checker still finds misspelt names
 
         def __getattr__(self, name: str) -> Any:
-            """Open the file of an unpickled mapping, when something is needed that only the file has.
+            """Open the file of an unpickled mapping when an attribute of the file is first needed.
 
             Raises:
-                ChangedFile: the file is another now.
-                MissingFile, …: as when it was opened first.
+                ChangedFile: the file was changed or replaced.
+                MissingFile, …: as when it was first opened.
             """
             if name not in _OPENED_LATE or "reader" not in self.__dict__:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -64,11 +64,11 @@ class StoredValues(Mapping[str, Value]):
 
     @property
     def is_whole(self) -> bool:
-        """Whether every name of the file is seen, and no parameter's value was replaced by `set_data`."""
+        """Whether every name of the file is visible, and `set_data` replaced no value."""
         return isinstance(self.names, AllNames) and not self.replaced_parameters()
 
     def check_open(self) -> None:
-        """Refuse to work on a closed file.
+        """Raise an error if the checkpoint is closed.
 
         Raises:
             ClosedCheckpoint: it was closed.
@@ -77,7 +77,7 @@ class StoredValues(Mapping[str, Value]):
             raise ClosedCheckpoint(f"the checkpoint {self.source.name} was closed")
 
     def position(self, name: str) -> int | None:
-        """The ordinal of a name in the index; None if it is not seen. Cost: an index look-up."""
+        """The ordinal of a name in the index; None if it is not visible. Cost: an index look-up."""
         self.check_open()
         return self.names.position(name)
 
@@ -101,30 +101,30 @@ class StoredValues(Mapping[str, Value]):
         return ((name, self._at(self.names.position(name) or 0, name)) for name in self.names)
 
     def value_of(self, name: str, entry: Entry) -> Value:
-        """The value behind an entry: the one that was made before, else a new one. Strings and maps are read here."""
+        """The value of an entry, from the cache or new. Strings and maps are read now."""
         value = self._cache.get(name)
         if value is None:
             made = Parameter(entry, self.reader) if entry.kind == TENSOR else self.reader.value(entry)
-            value = self._cache.setdefault(name, made)  # another thread's, if that was faster
+            value = self._cache.setdefault(name, made)  # the first thread's value wins
         return value
 
     def in_memory(self, name: str) -> Value | None:
-        """A value that may differ from the file's: of `set_data`, or a string or map that was read. Else None."""
+        """A cached value that may differ from the file's: a string, a map, or one of `set_data`."""
         value = self._cache.get(name)
         return None if isinstance(value, Parameter) and not value.is_edited else value
 
     def replaced_parameters(self) -> dict[str, Parameter]:
-        """The parameters whose values `set_data` replaced; of the whole cache, so maybe of names that are not seen."""
+        """The cached parameters whose values `set_data` replaced; their names may be hidden."""
         made = list(self._cache.items())  # at once: other threads may add to it
         return {name: value for name, value in made if isinstance(value, Parameter) and value.is_edited}
 
     def narrow(self, names: Names | None = None) -> StoredValues:
-        """A second mapping over the same file and values, which sees these names (None for the same ones)."""
+        """A second mapping over the same file and cache, with the given names (None for the same)."""
         seen = self.names if names is None else names
         return StoredValues(self.reader, seen, self._cache)
 
     def close(self) -> None:
-        """Close the file and the index. What came out of a pickle shares them, and leaves them open."""
+        """Close the file and the index, unless a pickle shares them with others."""
         self.is_closed = True
         if not self.reader.is_lent:
             self.reader.file.close()
@@ -140,7 +140,7 @@ class StoredValues(Mapping[str, Value]):
         return isinstance(name, str) and self.position(name) is not None
 
     def __getitem__(self, name: str) -> Value:
-        # Kept values need no look-up. (Of some names the cache may hold others: a view shares it.)
+        # Cached values need no look-up if all names are visible. (Views share the cache, so it may hold hidden names.)
         value = self._cache.get(name)
         if value is not None and not self.is_closed and isinstance(self.names, AllNames):
             return value
@@ -154,14 +154,14 @@ class StoredValues(Mapping[str, Value]):
         return StoredValues(self.reader, self.names, cache)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """How the file was opened, which names are seen, and what `set_data` replaced."""
+        """Pickle the handle of the file, the visible names, and the values that `set_data` replaced."""
         self.check_open()
-        names = self.__dict__.get("names")  # absent after a pickle until the first use: then all names are seen
-        ordinals = names.places if isinstance(names, SomeNames) else None
+        names = self.__dict__.get("names")  # absent after unpickling until the first use: then all names are visible
+        ordinals = names.ordinals if isinstance(names, SomeNames) else None
         return _unpickled_values, (self.reader, ordinals, self.replaced_parameters())
 
     def _at(self, ordinal: int, name: str) -> Entry:
-        """The entry at an ordinal, which must be the name's (or the one that MindSpore renames to it)."""
+        """The entry at an ordinal; its name must be `name`, or shortened to it by MindSpore."""
         entry = self.index.at(ordinal)
         if name not in (entry.name, entry.name.partition(PARAM_KEY_MARK)[0]):
             raise StaleIndex(
@@ -173,7 +173,7 @@ class StoredValues(Mapping[str, Value]):
 
 
 def _unpickled_values(reader: Reader, ordinals: dict[str, int] | None, cache: dict[str, Value]) -> StoredValues:
-    """Values as they were when they were pickled; the file is opened when it is first needed."""
+    """Unpickle values; the file is opened on first use."""
     values = StoredValues.__new__(StoredValues)
     values.reader, values.is_closed, values._cache = reader, False, cache
     if ordinals is not None:
@@ -182,7 +182,7 @@ def _unpickled_values(reader: Reader, ordinals: dict[str, int] | None, cache: di
 
 
 class LazyMapping(MutableMapping[str, Value]):
-    """A lazy, ordered mapping over a file, with edits in memory: `Checkpoint` without what it does with its values."""
+    """A lazy, ordered mapping over a file, with edits in memory: the dict part of `Checkpoint`."""
 
     def __init__(self, reader: Reader, names: Names) -> None:
         """Not for users: call `lazyckpt.load_checkpoint`."""
@@ -191,11 +191,11 @@ class LazyMapping(MutableMapping[str, Value]):
 
     @property
     def path(self) -> str:
-        """The file that was opened, links resolved; of a remote object its URL. Reads nothing."""
+        """The path of the opened file, links resolved, or the URL of a remote object. Reads nothing."""
         return self._stored.source.name
 
     def entry(self, name: str) -> Entry:
-        """The facts that the file's index holds about a name.
+        """The entry of a name in the index of the file.
 
         Args:
             name: a name of the mapping.
@@ -204,7 +204,7 @@ class LazyMapping(MutableMapping[str, Value]):
             Its kind, dtype, shape (a tuple of int), and its extents (offset and length in bytes).
 
         Raises:
-            KeyError: the name does not exist in the file, or was taken out of the mapping.
+            KeyError: the name does not exist in the file, or was removed from the mapping.
             StaleIndex: the index contradicts itself.
 
         Cost: two index look-ups. No payload is read.
@@ -251,16 +251,16 @@ class LazyMapping(MutableMapping[str, Value]):
         overlay = self._overlay
         if overlay.added or overlay.replaced or overlay.removed:
             return overlay[name]
-        return self._stored[name]  # the common case; the way through the overlay would take a third longer
+        return self._stored[name]  # the common case; the overlay would add a third to the time
 
     def __setitem__(self, name: str, value: Value) -> None:
-        """Set a value in memory: an old name keeps its place, a new one comes last."""
+        """Set a value in memory: an existing name keeps its position, a new one comes last."""
         if not isinstance(name, str):
             raise TypeError(f"names are strings, not {type(name).__name__}")
         self._overlay[name] = value
 
     def __delitem__(self, name: str) -> None:
-        """Take a name out of the mapping; the file keeps it."""
+        """Remove a name from the mapping; the file keeps it."""
         del self._overlay[name]
 
     def popitem(self) -> tuple[str, Value]:
@@ -269,14 +269,14 @@ class LazyMapping(MutableMapping[str, Value]):
         Raises:
             KeyError: the checkpoint is empty.
 
-        Cost: a walk over the names. Of a tensor no payload is read.
+        Cost: a walk over the names. The payload of a tensor is not read.
         """
         if not len(self):
             raise KeyError("popitem(): the checkpoint is empty")
         return self._overlay.popitem()
 
     def clear(self) -> None:
-        """Take every name out of the mapping; the file keeps them. Reads nothing."""
+        """Remove every name from the mapping; the file keeps them. Reads nothing."""
         self._stored.names = SomeNames({})
         self._overlay = Overlay(self._stored)
 
@@ -299,8 +299,8 @@ class LazyMapping(MutableMapping[str, Value]):
 
         Edits are assigned values, removed names, and parameters that `set_data` was called on. Arrays of a map that
         were changed in place are not. An unpickled checkpoint opens its file on first use, which raises `ChangedFile`
-        if the file is another one now. All that were unpickled from one checkpoint share one open file in a process;
-        it is closed with the last of them.
+        if the file was changed or replaced. All copies that were unpickled from one checkpoint share one open file in
+        a process; it is closed with the last of them.
 
         Raises:
             NotPicklable: the checkpoint was opened with a key that is not a `KeyReference`, or from bytes in memory.
@@ -322,7 +322,7 @@ class LazyMapping(MutableMapping[str, Value]):
         return _unpickled(type(self), stored, overlay)
 
     def _walk(self) -> Iterator[tuple[str, Value]]:
-        """Every name with its value, as `__getitem__` gives it."""
+        """Every name with its value, as from `__getitem__`."""
         return self._overlay.merge(self._stored.iter_entries(), self._stored.value_of)
 
 
@@ -341,7 +341,7 @@ class _Values(ValuesView[Value]):
 
 
 def _unpickled(kind: type[_Self], stored: StoredValues, overlay: Overlay[str, Value]) -> _Self:
-    """A mapping over values and edits that are there already."""
+    """A mapping over existing values and edits."""
     mapping = kind.__new__(kind)
     mapping._stored, mapping._overlay = stored, overlay
     return mapping

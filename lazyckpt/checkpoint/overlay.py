@@ -1,4 +1,4 @@
-"""`Overlay`: edits in memory over a mapping that is only read.
+"""`Overlay`: edits in memory over a read-only mapping.
 
 The base is never written to. Three small collections hold the difference, so an overlay over ten million names with
 one edit costs one edit:
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Overlay(MutableMapping[K, V]):
-    """A mutable mapping over a read-only one, which it never changes.
+    """A mutable mapping over a base mapping, which it never changes.
 
     Reading is safe for many threads if reading the base is; editing is not.
 
@@ -51,18 +51,18 @@ class Overlay(MutableMapping[K, V]):
 
     @property
     def has_edits(self) -> bool:
-        """Whether anything differs from the base."""
+        """Whether there is any edit."""
         return bool(self.replaced or self.removed or self.added)
 
     def edits(self) -> dict[K, V]:
-        """The values that were assigned and are still there."""
+        """The assigned values that were not removed."""
         return {**self.replaced, **self.added}
 
     def merge(self, pairs: Iterable[tuple[K, T]], read: Callable[[K, T], V]) -> Iterator[tuple[K, V]]:
         """All keys with their values, from one walk over the base.
 
         Args:
-            pairs: every key of the base, in its order, with anything that leads to its value.
+            pairs: every key of the base, in its order, with an argument for `read`.
             read: makes the value; called for the keys that are neither replaced nor removed.
         """
         for key, found in pairs:
@@ -77,7 +77,7 @@ class Overlay(MutableMapping[K, V]):
 
         Args:
             base: the part.
-            keep: a function of a key: which of the added ones are kept.
+            keep: a predicate for the added keys.
         """
         other = Overlay(base)
         other.replaced = {key: value for key, value in self.replaced.items() if key in base}
@@ -114,7 +114,7 @@ class Overlay(MutableMapping[K, V]):
         return self.base[key]
 
     def __setitem__(self, key: K, value: V) -> None:
-        """Set a value: a key that is there keeps its place, a new one comes last."""
+        """Set a value: an existing key keeps its position, a new one comes last."""
         if key not in self.added and key not in self.removed and key in self.base:
             self.replaced[key] = value
         else:

@@ -255,9 +255,9 @@ class _Comparison:
         found = []
         for a in lists[0]:
             alike = waiting.get((_facts(a), a.digest if has_digests else _beginning(a)), [])
-            for place, b in enumerate(alike):
+            for number, b in enumerate(alike):
                 if has_digests or _is_same(a, b):
-                    found.append((a, alike.pop(place)))
+                    found.append((a, alike.pop(number)))
                     break
         return found
 

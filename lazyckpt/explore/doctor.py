@@ -56,7 +56,7 @@ _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (MissingFile, "check the name and the folder"),
     (EncryptedFile, "give the key (--key-file or --key-env; key=… in Python) to look further"),
     (WrongKey, "give the key that the file was saved with"),
-    (DamagedBlock, "get the file again, from where it came from; 'lazyckpt verify' tells which blocks are damaged"),
+    (DamagedBlock, "get the file again, from where it came from; 'lazyckpt verify' shows which blocks are damaged"),
     (TruncatedFile, "copy or download the file again, and compare its size with that of the original"),
     (CorruptFile, "get the file again, or save it again"),
     (UnreadableFile, "ask for permission to read it (chmod u+r), or copy it to where it can be read"),
@@ -188,7 +188,7 @@ class _Examination:
         kind = recognised(head)
         if kind is not None:
             self.what = kind.what
-            self._find("fatal", "it is no checkpoint", kind.advice)
+            self._find("fatal", "it is not a checkpoint", kind.advice)
             return
         self._sidecars()
         if mode is None:
@@ -264,7 +264,7 @@ class _Examination:
                 inventory.take(self._kept(found, entries) if self._values else found)
         except WrongFormat as error:
             self.what, _, advice = error.what.removeprefix("this is ").partition(": ")
-            self._find("fatal", "it is no checkpoint", advice)
+            self._find("fatal", "it is not a checkpoint", advice)
             return
         except CorruptFile as error:
             self._where(source, name, inventory, error)
@@ -284,7 +284,7 @@ class _Examination:
         if is_plain and not inventory.parameters and not isinstance(error, TruncatedFile):
             self.what = "a file of an unknown kind"
             if name != "ckpt":  # of a .ckpt the reader says so itself
-                error.what = f"it is no checkpoint, or damaged from its beginning on: {error.what}"
+                error.what = f"it is not a checkpoint, or damaged from its beginning on: {error.what}"
         self._fault(error)
         self.facts["broken at"] = error.offset
         if name != "ckpt":
@@ -324,7 +324,7 @@ class _Examination:
         reader = FileReader(without_index(source, form))
         strange = Sample()
         done, total = 0, sum(entry.stored for entry in entries)
-        for entry in sorted(entries, key=lambda entry: entry.place):
+        for entry in sorted(entries, key=lambda entry: entry.offset):
             if entry.kind == TENSOR and entry.dtype is not None and entry.dtype.numpy.kind not in "biu":
                 try:
                     nans, infinities = _strangers(reader, entry)

@@ -72,7 +72,7 @@ def entries_like(index: Index, text: str) -> Iterator[Entry]:
     plain = re.split(r"[*?[]", text, maxsplit=1)[0]
     pattern = re.compile(fnmatch.translate(text)) if is_pattern(text) else None
     if plain:
-        candidates = (index.at(place) for name, place in index.with_prefix(plain) if _fits(name, text, pattern))
+        candidates = (index.at(ordinal) for name, ordinal in index.with_prefix(plain) if _fits(name, text, pattern))
     else:
         candidates = (entry for entry in index.entries() if _fits(entry.name, text, pattern))
     yield from candidates

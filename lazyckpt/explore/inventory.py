@@ -1,4 +1,4 @@
-"""`Inventory`: counts of a checkpoint's values by kind and dtype, and its oddities, from one walk over the headers."""
+"""`Inventory`: counts by kind and dtype, and oddities, from one walk over the headers."""
 
 from __future__ import annotations
 

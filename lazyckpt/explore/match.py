@@ -153,7 +153,7 @@ def _rows(targets: list[Target], what: Plan) -> list[Row]:
     for refusal in what.refusals:
         rows[refusal.name] = Row(refusal.name, "refused", refusal.source, refusal.reason)
     for name in what.passed_over:
-        rows[name] = Row(name, "passed over", name, "the checkpoint's value is no tensor")
+        rows[name] = Row(name, "passed over", name, "the checkpoint's value is not a tensor")
     taken = {row.source for row in rows.values()}
     unused = [name for name in what.unused if name not in taken]
     for name, near in zip(what.missing, _near(what.missing, unused), strict=True):

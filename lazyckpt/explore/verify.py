@@ -126,7 +126,7 @@ class _Run:
             tagged = isinstance(source, GcmSource)
             self._passes = tagged + (stored is not None) + digests or 1
             for damage in self._damage(opened, index):
-                self._add("index", "failed", f"{damage}; whoever meets it has it built again (lazyckpt index --force)")
+                self._add("index", "failed", f"{damage}; rebuild the index (lazyckpt index --force)")
             if self._headers(source, form, index):
                 believed = not any(check.name == "index" and check.outcome == "failed" for check in self.checks)
                 self._contents(source, opened.source, form, stored, index if digests and believed else None)
@@ -330,7 +330,7 @@ class _Agreement:
     def checks(self) -> list[Check]:
         """The outcome."""
         if self._index is None:
-            return [Check("index", "unchecked", "there is no fresh index (of a sealed one: that this key opens)")]
+            return [Check("index", "unchecked", "there is no fresh index, or it is sealed with another key")]
         missing = len(self._index) - self._found
         where = self._index.path or "in memory"
         if self._unlike.count or missing > 0:

@@ -1,4 +1,4 @@
-"""MindSpore's rules for matching the values of a checkpoint with the parameters of a net, as a pure function.
+"""MindSpore's rules for matching a checkpoint with the parameters of a net. Pure functions.
 
 `plan` sees names, shapes and dtypes of both sides and never a value, so that a whole net is checked before anything
 changes. The rules are those of `mindspore.load_param_into_net`:
@@ -103,7 +103,7 @@ class Plan(NamedTuple):
         missing: names in the net without a value, in the net's order (MindSpore's `param_not_load`).
         unused: names in the checkpoint that no parameter of the same name takes, in its order (`ckpt_not_load`).
         passed_over: names of parameters whose value is a string, or a map although they are not.
-        refusals: mismatches, each of which makes loading impossible.
+        refusals: mismatches; any one makes loading impossible.
         prefixes: prefixes removed from names of the checkpoint, in the order found.
     """
 

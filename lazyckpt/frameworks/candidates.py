@@ -1,4 +1,4 @@
-"""The candidates for a net's parameters: kind, shape and dtype of every value of a mapping, none of them read.
+"""Candidates for a net's parameters: kind, shape and dtype of each value. Reads no value.
 
 The values of a `Checkpoint` are found through its index. A plain dict may hold our Parameters, MindSpore's, arrays,
 strings and lists.
@@ -44,7 +44,7 @@ class Candidates(Mapping[str, Candidate]):
 
 def candidate_of_entry(entry: Entry) -> Candidate:
     """A value that lies in a file."""
-    return Candidate(entry.kind, entry.shape, "" if entry.dtype is None else entry.dtype.name, entry.place)
+    return Candidate(entry.kind, entry.shape, "" if entry.dtype is None else entry.dtype.name, entry.offset)
 
 
 def candidate_of(value: Any) -> Candidate:
@@ -87,7 +87,7 @@ def check_values(values: Any, allowed: tuple[type, ...]) -> None:
 
 
 def in_file_order(pairs: Iterable[Pair], values: Mapping[str, Any]) -> Iterator[tuple[Pair, Any]]:
-    """Yield pairs with their values: first those in memory, then those in the file, in file order.
+    """Yield pairs with their values: those in memory first, then those in the file in file order.
 
     Pages of a mapped file are dropped after use, so that only one value at a time is in memory.
     """

@@ -55,7 +55,7 @@ def load_param_into_net(
 
 
 def _framework(name: str) -> Any:
-    """Our module for a framework, if the program has imported the framework (otherwise no net can be its)."""
+    """Our module for a framework, or None if the framework was not imported (then no net is its)."""
     if name not in sys.modules:
         return None
     leaf: ModuleType

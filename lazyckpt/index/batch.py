@@ -1,4 +1,4 @@
-"""Indexes of many checkpoints: one task a file, on any `Executor` or dask cluster; a fault stops only its own file."""
+"""Indexes of many checkpoints: one task per file, on any `Executor` or dask cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Built(NamedTuple):
         sidecar: where its index is, or None if it could be kept nowhere.
         parameters: how many it has.
         size: bytes of the checkpoint.
-        seconds: what it took.
+        seconds: elapsed time.
         fresh: whether the index was there already.
     """
 
@@ -41,7 +41,7 @@ class Built(NamedTuple):
 
 
 def find_checkpoints(patterns: Iterable[str]) -> list[str]:
-    """The files that paths, folders (searched for .ckpt and .safetensors) and patterns name, sorted, each once.
+    """The files of paths, folders (their .ckpt and .safetensors) and patterns; sorted, each once.
 
     Raises:
         MissingFile: one of them names nothing.
@@ -75,14 +75,14 @@ def build_indexes(
     key: KeyReference = NO_KEY,
     progress: Callable[[Built], object] | None = None,
 ) -> list[Built]:
-    """Build the indexes of many checkpoints; fresh ones are left as they are, so a stopped run can be started again.
+    """Build the indexes of many checkpoints. Fresh ones are kept, so a stopped run can be resumed.
 
     Args:
         paths: the files.
         executor: where the tasks run, one a file: a `concurrent.futures.Executor`, or a dask `Client`; None for here,
             one after another. Workers must see the files, and can best write beside them, under the same paths: an
             index that a worker kept in its own cache folder is of no use to other machines.
-        force: build also what is fresh.
+        force: rebuild fresh indexes too.
         digest: `"blake2b"` to store digests of all values, too.
         key: where the tasks find the key of those files that are encrypted. The key itself never travels: the file or
             the environment variable must be there for each worker.
@@ -90,7 +90,7 @@ def build_indexes(
 
     Returns:
         One result a file, in the order of `paths`. Files that could not be indexed have an `error`; nothing is raised
-        for a file. A worker that dies stops nothing: what it was at is tried again alone, and only a file that kills
+        for a file. A worker that dies stops nothing: its file is tried again alone, and only a file that kills
         its worker then, too, is given up.
 
     Raises:
@@ -113,13 +113,13 @@ def build_indexes(
 
 
 def _lost(path: str, outcome: Outcome) -> Built:
-    """The result of a file whose task ended with a fault that is not the file's own."""
+    """The result of a file whose task failed for another reason than the file."""
     why = "the process that indexed it died (was it out of memory?): " if outcome.died else ""
     return Built(path, f"{why}{type(outcome.fault).__name__}: {outcome.fault}", None, 0, 0, 0.0)
 
 
 def build_one(path: str, force: bool, digest: str | None = None, key: KeyReference = NO_KEY) -> Built:
-    """The task for one file. Never raises for a fault of the file."""
+    """The task for one file. Never raises for an error of the file."""
     start = time.perf_counter()
     size = 0
     try:

@@ -1,10 +1,10 @@
-"""From a file to its index: an existing one that is fresh, or one built in a single pass and put in its place.
+"""Open the index of a file: a fresh existing one, or one that is built in a single pass.
 
 Locations are tried in order: beside the file, then the user's cache folder (see `locations`). A sidecar is used if it
-can be opened and carries the file's fingerprint. Any other one (older, foreign, damaged) is built again: it is neither
-trusted nor fatal. A sidecar that proves damaged later, while it is read, is built again too (see `stored`). If no
-location can be written, the index is built in memory, and the log says so. If the file is replaced during indexing, the
-index is also kept in memory only, because the path beside it now belongs to the new file.
+can be opened and carries the file's fingerprint. Any other one (older, foreign, damaged) is ignored and built again. A
+sidecar that proves damaged later, while it is read, is built again too (see `stored`). If no location can be written,
+the index is built in memory, and the log says so. If the file is replaced during indexing, the index is also kept in
+memory only, because the path beside it now belongs to the new file.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from lazyckpt.sources.paths import as_path, resolved
 
 AUTO: Final = "auto"
 MEMORY: Final = "memory"
-WHERE: Final = "index must be 'auto', 'memory' or a path"  # of an argument that is none of them
+WHERE: Final = "index must be 'auto', 'memory' or a path"  # the message for any other argument
 DIGESTS: Final = (None, "blake2b")
 _RUN: Final = 1024  # entries between two calls of `progress`
-_DENSE: Final = 2**16  # bytes a parameter, below which a file is read as a whole anyway
+_DENSE: Final = 2**16  # bytes per parameter, below which a walk reads the whole file anyway
 _RELEASE_EVERY: Final = 2**25  # bytes of headers and payloads walked past
 
 
 class IndexOptions(NamedTuple):
-    """How an index should be: see `build_index`. `format` is the file's; empty for what its bytes tell."""
+    """Options of an index: see `build_index`. `format` is the file's; empty to detect it."""
 
     force: bool = False
     digest: str | None = None
@@ -72,29 +72,29 @@ def build_index(
     sealed: bool = True,
     progress: Progress | None = None,
 ) -> Index:
-    """Build the index of a checkpoint, or find it fresh, and open it.
+    """Open the index of a checkpoint, which is built if there is no fresh one.
 
     Args:
         path: the checkpoint, a `.ckpt` or a safetensors file, whatever it is called.
-        dec_key: the key of an encrypted checkpoint, or a `lazyckpt.KeyReference` to its place.
+        dec_key: the key of an encrypted checkpoint, or a `lazyckpt.KeyReference` to it.
         dec_mode: its mode: AES-GCM, AES-CBC or SM4-CBC.
-        index_path: where the sidecar goes; None for `<path>.lmdb`, or the user's cache folder if that cannot be
+        index_path: the path of the sidecar; None for `<path>.lmdb`, or the user's cache folder if that cannot be
             written. `"memory"` writes nothing.
-        force: build it even if a fresh one is there.
+        force: build it even if a fresh one exists.
         digest: `"blake2b"` also stores a digest of every value, which costs reading them all. A value that is later
             read whole into memory of its own (by `load`, `asnumpy(copy=True)`, or from an encrypted file) is compared
             with it: for CBC files, which nothing authenticates, the only way to notice damage.
         sealed: keep the names and shapes of an encrypted checkpoint secret: only its key opens the sidecar. False
             writes them in clear.
-        progress: called as `progress(done, total)` with byte counts while the file is walked.
+        progress: called as `progress(done, total)` with byte counts during the walk.
 
     Returns:
         The index, a read-only mapping name -> Entry in file order.
 
     Raises:
-        MissingFile, UnreadableFile: there is nothing to read.
-        CorruptFile, WrongFormat: it is no checkpoint.
-        ChangedFile: it changed while it was walked.
+        MissingFile, UnreadableFile: it does not exist, or cannot be read.
+        CorruptFile, WrongFormat: it is not a checkpoint.
+        ChangedFile: it changed during the walk.
         ArgumentTypeError, ArgumentValueError: an argument is wrong, or `index_path` cannot be written.
 
     Cost: time O(parameters), about 5 us each the first time; headers are read, payloads are not (unless `digest`).
@@ -116,20 +116,22 @@ def build_index(
 def open_indexed(
     path: str, key: AnySecret = None, dec_mode: str = DEFAULT_MODE, where: str = AUTO, options: IndexOptions = DEFAULTS
 ) -> OpenFile:
-    """Open a file together with its index: a fresh one, or one that is built.
+    """Open a file together with its index, which is built if there is no fresh one.
 
     Args:
         path: the file, links resolved.
         key: of an encrypted file.
         dec_mode: its mode.
         where: `auto`, `memory` or a path.
-        options: how the index is to be.
+        options: of the index.
 
     Raises, Cost: as `build_index`. Nothing stays open then.
     """
     raw = open_source(path, key, dec_mode, cache=options.cache)
     try:
-        handle = handle_of(open_again, path, key, dec_mode, where, options)  # now it is known where the key was found
+        handle = handle_of(
+            open_again, path, key, dec_mode, where, options
+        )  # the key is read by now, and its origin known
         return replace(open_or_build(raw, where, options), handle=handle)
     except BaseException:
         raw.source.close()
@@ -144,14 +146,14 @@ def open_again(path: str, dec_mode: str, where: str, options: IndexOptions, key:
 def handle_of(
     opener: Callable[..., OpenFile], path: str, key: AnySecret, dec_mode: str, where: str, options: IndexOptions
 ) -> Handle:
-    """The handle of what was opened by path: another process, in whatever folder it runs, opens the same again."""
+    """A handle that opens the same file in another process, from any working directory."""
     location = where if where in (AUTO, MEMORY) else os.path.abspath(where)
     again = options._replace(force=False, progress=None)
     return Handle(opener, (path, dec_mode, location, again), NO_KEY if key is None else key.reference)
 
 
 def open_or_build(raw: RawFile, where: str = AUTO, options: IndexOptions = DEFAULTS) -> OpenFile:
-    """A raw file with its index: a fresh one from its location, or one that is built. See `build_index`."""
+    """A raw file with its index, which is built if there is no fresh one. See `build_index`."""
     if not options.format:
         options = _with_format(options, raw)
     if where not in (AUTO, MEMORY):
@@ -172,7 +174,7 @@ def open_or_build(raw: RawFile, where: str = AUTO, options: IndexOptions = DEFAU
 
 
 def open_fresh(raw: RawFile, options: IndexOptions = DEFAULTS) -> OpenFile | None:
-    """A raw file with its fresh index, if it has one. Nothing is built, or repaired.
+    """A raw file with its fresh index, or None. Builds and repairs nothing.
 
     Raises:
         WrongKey: the key is not the one that the index was built with, nor does it open the file.
@@ -189,10 +191,10 @@ def _open_file(
 
 
 def _rebuild(raw: RawFile, where: str, options: IndexOptions, damaged: Sidecar) -> StoredIndex:
-    """The index that takes the place of a damaged sidecar: another process built it meanwhile, or it is built now.
+    """The index that replaces a damaged sidecar: another process's, or one built now.
 
     Raises:
-        StaleIndex: the file is another now.
+        StaleIndex: the file was changed or replaced.
         MissingFile, …: as `build_index`.
     """
     now = reopen(raw)
@@ -207,25 +209,28 @@ def _rebuild(raw: RawFile, where: str, options: IndexOptions, damaged: Sidecar) 
 
 
 def _with_format(options: IndexOptions, raw: RawFile) -> IndexOptions:
-    """The options, with the format that the file is in."""
+    """The options, with the detected format of the file."""
     if options.format:
         return options
     return options._replace(format="ckpt" if raw.lock is not None else format_of(raw.source))
 
 
 def _build_at_first_writable(candidates: list[str], raw: RawFile, where: str, options: IndexOptions) -> OpenFile | None:
-    """The file with an index that is built at the first location that can be written; None if there is none."""
+    """Build the index at the first location that can be written; None if there is none."""
     for location in candidates:
         try:
             return _build(location, raw, where, options)
         except ReplacedFile:
-            log.info("%s was replaced while it was indexed: what was opened is indexed in memory", raw.origin.path)
+            log.info("%s was replaced during indexing: the opened file is indexed in memory", raw.origin.path)
             return None
         except OSError as error:
             if where != AUTO:
                 raise ArgumentValueError(f"the index cannot be written to {location}: {error}") from error
             log.info("no index at %s: %s", location, error)
-    log.warning("no place to keep the index of %s: it is built in memory and will be built again", raw.origin.path)
+    log.warning(
+        "no location for the index of %s can be written: it is built in memory, and again at the next open",
+        raw.origin.path,
+    )
     return None
 
 
@@ -249,10 +254,10 @@ def _first_fresh(candidates: Iterable[str], raw: RawFile, where: str | None, opt
 
 
 def _source_for(sidecar: Sidecar, raw: RawFile, options: IndexOptions) -> Source:
-    """The file's plain bytes, in the frames that this index has pinned.
+    """The plain bytes of the file, decrypted by the table of frames in the index.
 
     Raises:
-        StaleIndex: the index is not this file's, or lacks what is asked for.
+        StaleIndex: the index is of another file, or lacks what the options need.
         WrongKey: the key is not the one that the index was built with, nor does it open the file.
     """
     meta = sidecar.meta
@@ -262,7 +267,7 @@ def _source_for(sidecar: Sidecar, raw: RawFile, options: IndexOptions) -> Source
     if not (is_known or raw.origin.matches(meta.fingerprint)) or meta.format != options.format:
         raise StaleIndex("it is of an older or of another file")
     if (options.digest is not None and not meta.digests) or (meta.sealed and raw.lock is None):
-        raise StaleIndex("it does not have what is wanted")
+        raise StaleIndex("it lacks digests, or no key was given")
     if raw.lock is None:
         return raw.source
     unlocked: Source = _sealing().unlock(sidecar, raw.source, raw.lock, options.cache)
@@ -270,7 +275,7 @@ def _source_for(sidecar: Sidecar, raw: RawFile, options: IndexOptions) -> Source
 
 
 def _plain(raw: RawFile, options: IndexOptions) -> Source:
-    """The file's plain bytes, without an index."""
+    """The plain bytes of the file, without an index."""
     if raw.lock is None:
         return raw.source
     decrypted: Source = _sealing().open_encrypted(raw.source, raw.lock, None, options.cache)
@@ -278,7 +283,7 @@ def _plain(raw: RawFile, options: IndexOptions) -> Source:
 
 
 def _sealing() -> ModuleType:
-    """The module that only encrypted files need."""
+    """The module `sealing`, which only encrypted files need."""
     from lazyckpt.index import sealing
 
     return sealing
@@ -287,7 +292,7 @@ def _sealing() -> ModuleType:
 def _build(path: str, raw: RawFile, where: str, options: IndexOptions) -> OpenFile:
     from lazyckpt.index.write import write
 
-    source: Any = _plain(raw, options)  # of an encrypted file, one with a table
+    source: Any = _plain(raw, options)  # for an encrypted file, a source with a table of frames
     facts = _metadata(raw, options)
     codec: Codec = PLAIN_CODEC
     frames = None
@@ -306,8 +311,8 @@ def _build(path: str, raw: RawFile, where: str, options: IndexOptions) -> OpenFi
     try:
         sidecar = Sidecar(path)
     except BadRecord as error:
-        raise OSError(f"what was written cannot be read back: {error}") from error
-    if sidecar.meta != facts:  # another process put an index there meanwhile
+        raise OSError(f"the new index cannot be read back: {error}") from error
+    if sidecar.meta != facts:  # another process has replaced it
         sidecar.close()
         raise ReplacedFile(path)
     sidecar.unlock(codec)
@@ -321,7 +326,7 @@ def _metadata(raw: RawFile, options: IndexOptions) -> Meta:
 
 @contextlib.contextmanager
 def _entries(raw: RawFile, source: Source, options: IndexOptions) -> Iterator[Iterator[Plain | Entry]]:
-    """The entries of a source; when the `with` block ends, all of an authenticated file has been verified."""
+    """The entries of a source; an authenticated file is verified to its end on exit."""
     walked = contextlib.nullcontext(source) if raw.lock is None else _sealing().sequential_view(source)
     with raw.origin.walking(), walked as sweep:
         entries: Iterator[Plain | Entry] = chain.from_iterable(_runs(sweep, options))
@@ -331,7 +336,7 @@ def _entries(raw: RawFile, source: Source, options: IndexOptions) -> Iterator[It
 
 
 def _runs(source: Source, options: IndexOptions) -> Iterator[list[Plain | Entry]]:
-    """The entries, many at a time; in between says how far the walk is, and lets go of the pages left behind."""
+    """The entries in batches; reports progress between them, and drops the pages already read."""
     released = done = 0
     entries = find(source, options.format)
     in_order = FORMATS[options.format].in_file_order
@@ -340,7 +345,7 @@ def _runs(source: Source, options: IndexOptions) -> Iterator[list[Plain | Entry]
     while run := list(islice(entries, _RUN)):
         yield run
         passed, done = done, run[-1].stop if in_order else done + sum(map(_stored, run))
-        if done - passed < _DENSE * len(run):  # headers lie close together: what is around one is wanted, too
+        if done - passed < _DENSE * len(run):  # headers are close together, so read-ahead pays
             source.advise_random(False)
         if in_order and done - released >= _RELEASE_EVERY:
             source.drop_pages(released, done - released)

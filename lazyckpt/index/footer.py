@@ -23,7 +23,7 @@ from lazyckpt.index.records import BadRecord
 from lazyckpt.model.entry import Fingerprint
 
 MAGIC: Final = b"lazyckpt"
-SCHEMA: Final = 4  # any change of what is written here or of the sidecar's keys is a new number
+SCHEMA: Final = 4  # increased by any change of the footer, the records or the keys
 
 _ROOT: Final = struct.Struct("<H Q Q")
 _META: Final = struct.Struct("<8sHHQQQ16s16s16s16s")
@@ -40,17 +40,17 @@ class OtherVersion(BadRecord):
 
 
 class Meta(NamedTuple):
-    """What an index says of itself.
+    """The metadata of an index.
 
     Attributes:
         fingerprint: of the file it was built from.
         parameters: how many there are.
-        irregular: how many of them need a look before they may be loaded by name (refused ones, names that MindSpore
+        irregular: how many of them must be decoded before they are loaded by name (refused ones, names that MindSpore
             renames or cannot hold).
         digests: whether records carry digests of their contents.
         sealed: whether names and records are hidden.
         salt: of a sidecar of an encrypted file, else zeros.
-        check: tells whether a key is that file's; else zeros.
+        check: a value that only the key of that file gives; else zeros.
         format: the file's.
     """
 
@@ -93,7 +93,7 @@ def decode_meta(data: bytes) -> Meta:
 
 
 def finish(path: str, page_size: int, count: int, facts: bytes) -> None:
-    """Make a sidecar of an LMDB file that is whole: put checksums and the footer behind its pages, and sync it.
+    """Finish a sidecar: append checksums and the footer to a complete LMDB file, and sync it.
 
     Args:
         path: the file, which nobody has open.
@@ -102,7 +102,7 @@ def finish(path: str, page_size: int, count: int, facts: bytes) -> None:
         facts: the metadata (`encode_meta`), as they stand in the tree.
 
     Raises:
-        BadRecord: it is no LMDB file.
+        BadRecord: it is not an LMDB file.
         OSError: the disk is full or fails.
     """
     add_checksums(path, page_size, count, _ROOT.pack(*root_of(path, page_size)) + facts)

@@ -1,21 +1,20 @@
-"""The pages of a sidecar, each of which is compared with its checksum before anything in it is looked at.
+"""The pages of a sidecar; each is compared with its checksum whenever it is read.
 
-A sidecar is an LMDB file with a few bytes behind it, which LMDB does not look at:
+A sidecar is an LMDB file with a few bytes behind it, which LMDB ignores:
 
     LMDB's pages | CRC-32 of each page, u32 | CRC-32 of each 1024 bytes of those, u32 | summary | tail
 
     tail = page size u32 | pages u64 | bytes of the summary u32 | "lzckpage" | CRC-32 u32 of all from the second row of
     checksums on
 
-All numbers are little-endian. The summary is whatever a reader wants to know before it looks at any page. Opening is
-one read, of the last 4 KiB, in which all of that is (and the checksums of a small file, too); a page costs one `pread`
-and one checksum, 3 us together, which is why every page is checked whenever it is read, and no part of a file needs to
-be believed for having been checked before. Nothing is mapped: a file that is cut short or written over while it is open
-gives an error, never a signal.
+All numbers are little-endian. The summary is what a reader needs before it reads any page. Opening is one read, of the
+last 4 KiB, which hold the summary (and the checksums of a small file, too). A page costs one `pread` and one checksum,
+3 us together: cheap enough to check every page on every read, so that no earlier check needs to be trusted. Nothing is
+mapped: a file that is cut short or written over while it is open gives an error, never a signal.
 
-CRC-32 finds any damage of up to 32 bits in a row, a page in another's place, and all but one of four billion of other
-accidents. It is no seal: anyone who may write the file can compute it. What they write must then still pass for a tree
-(`lmdb_tree`), for records (`records`), and for what the checkpoint itself says (`formats.verify_header`).
+CRC-32 detects any damage of up to 32 bits in a row, and misses about one in four billion of other accidents. It does
+not authenticate: anyone who may write the file can compute it. Such a file must still be a valid tree (`lmdb_tree`) of
+valid records (`records`) that match the checkpoint itself (`formats.verify_header`).
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from zlib import crc32
 from lazyckpt.index.records import BadRecord
 
 TAIL_MAGIC: Final = b"lzckpage"
-TAIL_MAGIC_FROM_END: Final = 12  # bytes from there to the end of the file: these, and a checksum
+TAIL_MAGIC_FROM_END: Final = 12  # bytes from the magic to the end of the file
 _TAIL: Final = struct.Struct("<I Q I 8s I")
 _SUM: Final = struct.Struct("<I")
 _BLOCK: Final = 1024  # bytes of checksums that have a checksum
@@ -45,17 +44,17 @@ class Pages:
     """The pages of one file, read-only. Safe for many threads, and across fork.
 
     Attributes:
-        page_size: bytes of each.
-        count: how many there are.
-        summary: what was written behind them.
+        page_size: bytes of a page.
+        count: number of pages.
+        summary: the bytes that were written behind them.
     """
 
     def __init__(self, path: str) -> None:
-        """Open a file and look at its end.
+        """Open a file and read its end.
 
         Raises:
-            BadRecord: it is none that `add_checksums` made, or is cut short.
-            OSError: it is not there, or may not be read.
+            BadRecord: it was not made by `add_checksums`, or is cut short.
+            OSError: it does not exist, or cannot be read.
         """
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # not to wait for a pipe
         status = os.fstat(self._descriptor)
@@ -65,7 +64,7 @@ class Pages:
         end = self._read(max(0, size - _END), min(size, _END))
         if len(end) < _TAIL.size:
             raise BadRecord("no lazyckpt index")
-        self.page_size, self.count, length, magic, told = _TAIL.unpack_from(end, len(end) - _TAIL.size)
+        self.page_size, self.count, length, magic, expected = _TAIL.unpack_from(end, len(end) - _TAIL.size)
         self._sums = self.page_size * self.count
         blocks = -(-self.count * _SUM.size // _BLOCK)
         top = self._sums + self.count * _SUM.size
@@ -73,7 +72,7 @@ class Pages:
             magic != TAIL_MAGIC
             or self.page_size not in _SIZES
             or top + blocks * _SUM.size + length + _TAIL.size != size
-            or crc32(seen := self._from(top, end, size)[: -_SUM.size]) != told
+            or crc32(seen := self._from(top, end, size)[: -_SUM.size]) != expected
         ):
             raise BadRecord("no lazyckpt index, another version's, or cut short")
         self._tops = struct.unpack_from(f"<{blocks}I", seen)
@@ -89,14 +88,14 @@ class Pages:
             close(descriptor)
 
     def is_at(self, path: str) -> bool:
-        """Whether this very file is what stands at a path."""
+        """Whether a path leads to this very file."""
         try:
             return os.path.samestat(os.fstat(self._descriptor), os.stat(path))
         except OSError:
             return False
 
     def page(self, number: int) -> bytes:
-        """A page.
+        """Read one page, and check it.
 
         Raises:
             BadRecord: there is none of this number, or it was changed.
@@ -108,7 +107,7 @@ class Pages:
         return self._sound(number, os.pread(self._descriptor, size, number * size))
 
     def run(self, first: int, count: int) -> list[bytes]:
-        """Some pages that follow one another, with one read. Raises: as `page`."""
+        """Read consecutive pages with one system call, and check them. Raises: as `page`."""
         if first + count > self.count:
             raise BadRecord(f"no page {first + count - 1}")
         size = self.page_size
@@ -133,7 +132,7 @@ class Pages:
         return memoryview(sums).cast("I")
 
     def _from(self, start: int, end: bytes, size: int) -> bytes:
-        """What stands from `start` on in a file of `size` bytes, of which the last were read already."""
+        """The bytes of a file of `size` bytes from `start` on; `end` holds the last ones."""
         missing = size - len(end) - start
         return self._read(start, missing) + end if missing > 0 else end[-missing:]
 
@@ -145,7 +144,7 @@ class Pages:
 
 
 def add_checksums(path: str, page_size: int, count: int, summary: bytes = b"") -> None:
-    """Put checksums and a summary behind `count` pages, in place of whatever is there, and sync the file.
+    """Truncate a file to `count` pages, append checksums and a summary, and sync it.
 
     Cost: reads the file once, 1 MiB at a time: 0.1 s for a million parameters, and the disk.
 
@@ -158,9 +157,9 @@ def add_checksums(path: str, page_size: int, count: int, summary: bytes = b"") -
         step = _AT_ONCE // page_size * page_size
         for start in range(0, count * page_size, step):
             data = memoryview(os.pread(file.fileno(), step, start))
-            for place in range(0, len(data), page_size):
-                sums += _SUM.pack(crc32(data[place : place + page_size]))
-        tops = b"".join(_SUM.pack(crc32(sums[place : place + _BLOCK])) for place in range(0, len(sums), _BLOCK))
+            for offset in range(0, len(data), page_size):
+                sums += _SUM.pack(crc32(data[offset : offset + page_size]))
+        tops = b"".join(_SUM.pack(crc32(sums[offset : offset + _BLOCK])) for offset in range(0, len(sums), _BLOCK))
         seen = tops + summary + _TAIL.pack(page_size, count, len(summary), TAIL_MAGIC, 0)[: -_SUM.size]
         file.seek(0, os.SEEK_END)
         rest = memoryview(sums + seen + _SUM.pack(crc32(seen)))

@@ -1,15 +1,15 @@
-"""The B-tree of an LMDB file, read in Python, so that no native code ever follows what a file says.
+"""The B-tree of an LMDB file, read in Python, so that no native code follows its offsets.
 
-LMDB's library trusts its files. Here every look at a page is a slice of bytes that were checked against their checksum
-(`lmdb_pages`): one that reaches outside gives fewer bytes, or an error. A page counts as of its level only if it
-says so, a look-up reads as many pages as the tree claims to be deep (32 at most), and no value is longer than the file.
-What is kept in memory are some hundred pages. Only what a sidecar needs is read: one tree without duplicate keys, in a
-file that nobody writes.
+LMDB's library trusts its files. Here every access to a page is a slice of bytes that matched their checksum
+(`lmdb_pages`): one that reaches outside gives fewer bytes, or an error. The flags of a page must fit its level, a
+look-up reads as many pages as the tree claims to be deep (32 at most), and no value is longer than the file.
+Some hundred pages are kept in memory. Only what a sidecar needs is supported: one tree without duplicate keys, in a
+file that no process writes.
 
 A page begins with a head of 16 bytes (number u64, pad u16, flags u16, lower u16, upper u16), then the offset u16 of
 each node, as many as fit below `lower`. A node is `size u32 | flags u16 | key length u16 | key | value`; in a branch
 the first 6 bytes are the number u48 of the page below, and the first key counts as the lowest. A value that
-is longer than half a page stands in pages of its own, behind the head of the first, whose number u64 the node has.
+is longer than half a page is stored in pages of its own, behind the head of the first; the node holds its number u64.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from typing import Final, NamedTuple
 from lazyckpt.index.lmdb_pages import Pages
 from lazyckpt.index.records import BadRecord
 
-OUTSIDE: Final = (IndexError, struct.error)  # what is raised where an offset leads outside a page
+OUTSIDE: Final = (IndexError, struct.error)  # raised if an offset leads outside a page
 _HEAD: Final = struct.Struct("<10x H 4x")
 _NODE: Final = struct.Struct("<I H H")
 _CHILD: Final = struct.Struct("<I H")
 _SHORT: Final = struct.Struct("<I I")  # of a node: size, and (where there are no flags) key length << 16
 _NUMBER: Final = struct.Struct("<Q")
-# Of a meta page: page head, magic u32, version u32, address u64, map size u64; of the tree of free pages 48 bytes, of
-# the tree of keys pad u32, flags u16, depth u16, three counts of pages, entries u64, root u64; last page, transaction.
+# A meta page: page head, magic u32, version u32, address u64, map size u64; the tree of free pages, 48 bytes;
+# the tree of keys: pad u32, flags u16, depth u16, three counts of pages, entries u64, root u64; last page, transaction.
 _META: Final = struct.Struct("<16x I I 16x I 44x 4x H H 24x Q Q Q Q")
 _MAGIC: Final = 0xBEEFC0DE
 _VERSION: Final = 1
 _BRANCH: Final = 1
 _LEAF: Final = 2
 _OVERFLOW: Final = 4
-_APART: Final = 1  # flag of a node whose value stands in pages of its own
+_APART: Final = 1  # flag of a node whose value has pages of its own
 _NO_PAGE: Final = 2**64 - 1
 _WRONG_LEVEL: Final = "a page is not of its level"
 _DEEPEST: Final = 32
@@ -49,24 +49,24 @@ class Leaf(NamedTuple):
 
     Attributes:
         data: the page.
-        nodes: where in it each node begins (u16 each).
+        nodes: the offset of each node in it (u16 each).
     """
 
     data: bytes
     nodes: memoryview
 
     def key(self, number: int) -> bytes:
-        """The key of a node; in a branch, too."""
+        """The key of a node of a leaf or a branch."""
         at = self.nodes[number]
         return self.data[at + 8 : at + 8 + (self.data[at + 6] | self.data[at + 7] << 8)]
 
 
 class Root(NamedTuple):
-    """Where a tree begins.
+    """The root of a tree.
 
     Attributes:
         depth: levels of pages.
-        entries: how many keys it has.
+        entries: number of keys.
         page: the number of the uppermost page.
     """
 
@@ -79,22 +79,22 @@ class Tree:
     """The keys and values of one file. Safe for many threads, and across fork.
 
     Attributes:
-        pages: the file's.
-        entries: how many keys it claims to have.
+        pages: of the file.
+        entries: number of keys, as the file claims.
     """
 
     def __init__(self, pages: Pages, root: Root) -> None:
-        """Reads nothing.
+        """Take the root of a tree. Reads nothing.
 
         Raises:
-            BadRecord: no tree can begin so.
+            BadRecord: the tree is impossibly deep.
         """
         self.pages = pages
         self._depth, self.entries, self._root = root
         if self._depth > _DEEPEST:
             raise BadRecord("it contradicts itself")
         self._limit = max(1, _KEPT // pages.page_size)
-        self._nearest: dict[bytes, Leaf] = {}  # for the first byte of a key, the leaf that was looked at last
+        self._nearest: dict[bytes, Leaf] = {}  # first byte of a key -> the leaf that was used last
         self._young: dict[int, Leaf] = {}
         self._old: dict[int, Leaf] = {}
 
@@ -116,7 +116,7 @@ class Tree:
         return self.value(leaf, number) if number < len(leaf.nodes) and leaf.key(number) == key else None
 
     def _leaf(self, key: bytes) -> Leaf:
-        """The only leaf that a key may stand in."""
+        """The only leaf that may contain a key."""
         number, young = self._root, self._young
         for _ in range(self._depth - 1):
             branch = young.get(number) or self._fetched(number)
@@ -126,7 +126,7 @@ class Tree:
         return self._page(number, _LEAF)
 
     def leaves(self, start: bytes) -> Iterator[tuple[Leaf, int]]:
-        """The leaves from the key `start` on, in key order, with the number of the first node that counts.
+        """The leaves from the key `start` on, in key order, each with its first node in that range.
 
         The caller must check that the keys ascend, and stop where they do not: a forged tree may lead to
         the same leaves again and again.
@@ -137,7 +137,7 @@ class Tree:
         return self._walk(self._root, self._depth, start) if self._depth else iter(())
 
     def _walk(self, number: int, height: int, start: bytes) -> Iterator[tuple[Leaf, int]]:
-        """The leaves under a page, from a key on; all of them if that is empty."""
+        """The leaves under a page, from the key `start` on; all of them if that is empty."""
         if height == 1:
             leaf = self._page(number, _LEAF)
             yield leaf, _first_not_below(leaf, start)
@@ -158,24 +158,24 @@ class Tree:
             yield leaf, 0
 
     def _in_turn(self, numbers: list[int]) -> Iterator[Leaf]:
-        """Leaves; neighbours are read together, more of them the longer the walk goes on."""
-        place, at_once = 0, 1
-        while place < len(numbers):
-            number, count = numbers[place], 1
+        """Read leaves in order; consecutive pages together, more of them as the walk goes on."""
+        done, at_once = 0, 1
+        while done < len(numbers):
+            number, count = numbers[done], 1
             page = self._young.get(number) or self._old.get(number)
             if page is None:
-                most = min(at_once, len(numbers) - place)
-                while count < most and numbers[place + count] == number + count:
+                most = min(at_once, len(numbers) - done)
+                while count < most and numbers[done + count] == number + count:
                     count += 1
                 for ahead, data in enumerate(self.pages.run(number, count), number):
                     self._keep(ahead, _parsed(data))
                 at_once = min(2 * at_once, _AHEAD)
-            for number in numbers[place : place + count]:
+            for number in numbers[done : done + count]:
                 yield self._page(number, _LEAF)
-            place += count
+            done += count
 
     def value(self, leaf: Leaf, number: int) -> bytes:
-        """The value of a leaf's node.
+        """The value of a node of a leaf.
 
         Raises:
             BadRecord, IndexError, struct.error, OSError: see `get`.
@@ -190,7 +190,7 @@ class Tree:
         return self._apart(_NUMBER.unpack_from(data, start)[0], size)
 
     def values(self, leaf: Leaf, first: int, stop: int, key_length: int) -> list[bytes]:
-        """The values of some of a leaf's nodes, whose keys are `key_length` bytes. The one loop that must be fast.
+        """The values of a range of nodes, whose keys are `key_length` bytes. This loop must be fast.
 
         Raises:
             BadRecord, IndexError, struct.error, OSError: see `get`.
@@ -206,17 +206,17 @@ class Tree:
         return found
 
     def texts(self, leaf: Leaf, first: int, stop: int, key_length: int, starts: Mapping[int, int]) -> list[str] | None:
-        """The ASCII texts that some of a leaf's values end in; the other loop that must be fast.
+        """The ASCII texts at the ends of the values of a range of nodes. This loop must be fast.
 
         Args:
-            leaf: whose.
+            leaf: the leaf.
             first: the first node.
             stop: the node after the last.
             key_length: bytes of each key.
-            starts: from the first 8 bytes of a value, as a number, where in it the text begins.
+            starts: first 8 bytes of a value, as a number -> offset of the text in it.
 
         Returns:
-            None if a value stands apart, or has no text of ASCII.
+            None if a value has pages of its own, or its text is not ASCII.
 
         Raises:
             struct.error: the file is damaged.
@@ -235,7 +235,7 @@ class Tree:
         return found if all(found) and "".join(found).isascii() else None
 
     def _apart(self, page: int, size: int) -> bytes:
-        """A value in pages of its own."""
+        """Read a value that has pages of its own."""
         each = self.pages.page_size
         count = -(-(_HEAD.size + size) // each)
         if page + count > self.pages.count:
@@ -252,7 +252,7 @@ class Tree:
         return page
 
     def _fetched(self, number: int) -> Leaf:
-        """A page that is not among the last few hundred, or not of the newer half of them."""
+        """A page from the older half of the cache, or from the file."""
         return self._keep(number, self._old.get(number) or _parsed(self.pages.page(number)))
 
     def _keep(self, number: int, page: Leaf) -> Leaf:
@@ -264,15 +264,15 @@ class Tree:
 
 @functools.cache
 def _with_head(key_length: int) -> Callable[[bytes, int], tuple[int, int, int]]:
-    """Reads `_SHORT` and, behind the key, the first 8 bytes of the value."""
+    """A function that unpacks `_SHORT` and, behind the key, the first 8 bytes of the value."""
     return struct.Struct(f"<I I {key_length}x Q").unpack_from
 
 
 def root_of(path: str, page_size: int) -> Root:
-    """What the newer of the two meta pages of a finished LMDB file says of its tree.
+    """The root in the newer of the two meta pages of a finished LMDB file.
 
     Raises:
-        BadRecord: it is no LMDB file, or not of this kind.
+        BadRecord: it is not an LMDB file, or not of this kind.
         OSError: it cannot be read.
     """
     with open(path, "rb") as file:
@@ -281,7 +281,7 @@ def root_of(path: str, page_size: int) -> Root:
 
 
 def _meta(page: bytes, page_size: int) -> tuple[int, Root]:
-    """The number of a meta page's transaction, and the root as it was then."""
+    """The transaction number of a meta page, and its root."""
     if len(page) < _META.size:
         raise BadRecord("no LMDB file")
     magic, version, own_size, flags, depth, entries, root, _, transaction = _META.unpack_from(page)
@@ -298,7 +298,7 @@ def _parsed(data: bytes) -> Leaf:
 
 
 def _below(branch: Leaf, number: int) -> int:
-    """The page that a branch's node leads to."""
+    """The number of the page under a node of a branch."""
     low, high = _CHILD.unpack_from(branch.data, branch.nodes[number])
     below: int = low | high << 32
     return below

@@ -1,9 +1,9 @@
 """The locations of sidecars.
 
-A sidecar stands beside its checkpoint as `<checkpoint>.lmdb`. If that folder cannot be written, or lies on a network
-file system (where LMDB should not write, though a sidecar that was put there is read), the sidecar stands in the user's
-cache folder under a hash of the checkpoint's path. The sidecar of a remote object stands there too, under hashes of the
-URL and of the object's version; one that was published beside the object is downloaded once.
+A sidecar is stored beside its checkpoint as `<checkpoint>.lmdb`. If that folder cannot be written, or is on a network
+file system (where LMDB should not write; an existing sidecar is still read there), the sidecar is stored in the user's
+cache folder under a hash of the checkpoint's path. The sidecar of a remote object is stored there too, under hashes of
+the URL and of the object's version; one that was published beside the object is downloaded once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LMDB_MAGIC: Final = slice(16, 20)
 
 
 def known(raw: RawFile) -> Iterator[str]:
-    """Where an index of this file may stand, the likeliest location first. The last is downloaded on demand."""
+    """Locations that may hold an index of this file, likeliest first. The last is downloaded on demand."""
     if not raw.origin.is_remote:
         yield beside(raw.origin.path)
     far = cached(raw.origin.path, raw.origin.version)
@@ -42,41 +42,41 @@ def known(raw: RawFile) -> Iterator[str]:
 
 
 def writable(raw: RawFile) -> list[str]:
-    """Where an index of this file may be written, the best location first."""
+    """Locations where an index of this file may be written, best first."""
     far = cached(raw.origin.path, raw.origin.version)
     return [far] if raw.origin.is_remote or on_network(raw.origin.path) else [beside(raw.origin.path), far]
 
 
 def check_replaceable(path: str, raw: RawFile) -> None:
-    """Refuse to put the index of a file over that file, or over another one that is no index.
+    """Refuse to write an index over the checkpoint itself, or over a file that is not an index.
 
     Raises:
-        FileInTheWay: there is something else at the path.
+        FileInTheWay: the path leads to something else.
 
-    Cost: a stat, and a few bytes read.
+    Cost: a stat, and a read of a few bytes.
     """
     try:
         with open(path, "rb") as file:
             status, head = os.fstat(file.fileno()), file.read(_LMDB_MAGIC.stop)
             file.seek(-min(TAIL_MAGIC_FROM_END, status.st_size), os.SEEK_END)
             tail = file.read(len(TAIL_MAGIC))
-    except OSError:  # nothing is there, or nothing that can be read: writing says why
+    except OSError:  # it does not exist, or cannot be read: then writing reports why
         return
     own = any(file.identity == (status.st_dev, status.st_ino) for file in raw.source.files)
     # Either end is enough: a damaged index is replaced, as a sound one is.
     if own or (status.st_size and head[_LMDB_MAGIC] != _MAGIC and tail != TAIL_MAGIC):
-        what = "the checkpoint itself" if own else "no index"
+        what = "the checkpoint itself" if own else "not an index"
         raise FileInTheWay(errno.EEXIST, f"{path} is {what}: give another path for the index, or index='auto'")
 
 
 def is_of_version(sidecar: str | None, raw: RawFile) -> bool:
-    """Whether the location of an index says that it is of this version of the object."""
+    """Whether the location of an index is that of this version of the object."""
     version = raw.origin.version
     return bool(version) and sidecar == cached(raw.origin.path, version)
 
 
 def forget_others(sidecar: str, raw: RawFile) -> None:
-    """Remove the indexes of other versions of an object, when there is one of this version."""
+    """Remove cached indexes of other versions of the same object."""
     if raw.origin.is_remote:
         import glob
 
@@ -105,12 +105,12 @@ def cached(path: str, version: str = "") -> str:
 
 
 def on_network(path: str) -> bool:
-    """Whether a path lies where LMDB should not write."""
+    """Whether a path is on a network file system, where LMDB should not write."""
     return file_system(os.path.dirname(path) or ".") in NETWORK_FILE_SYSTEMS
 
 
 def _download(raw: RawFile, target: str) -> bool:
-    """Whether an index of this version stood beside the object, and was downloaded to `target`."""
+    """Download the index beside the object to `target`; return whether it exists and fits."""
     url = beside_url(raw.origin.path)
     if url is None:
         return False
@@ -132,26 +132,26 @@ def _download(raw: RawFile, target: str) -> bool:
 
 
 def publish(sidecar: str, url: str) -> str:
-    """Put the index of an object beside it, where everybody's first open finds it.
+    """Upload the index of an object to the location beside it, where first opens find it.
 
     Returns:
         The URL of the index.
 
     Raises:
-        ArgumentValueError: it is no object elsewhere, or there is no place beside it.
-        UnwritableFile: its store does not take it.
+        ArgumentValueError: it is not a remote object, or has no location beside it.
+        UnwritableFile: the store refuses it.
 
-    Cost: the index is sent whole.
+    Cost: uploads the whole index.
     """
     target = beside_url(url) if is_url(url) else None
     if target is None:
         raise ArgumentValueError(
-            f"{redact_url(url)} has no place elsewhere for its index: only objects at plain URLs do"
+            f"{redact_url(url)} has no remote location for its index: only objects at plain URLs do"
         )
     upload(sidecar, target)
     return target
 
 
 def beside_url(url: str) -> str | None:
-    """Where the index of an object stands, or None: of signed addresses and of files in archives nowhere."""
+    """The URL of the index of an object; None for signed URLs and for files in archives."""
     return None if "?" in url or "://" in url.rpartition("::")[0] else url + SUFFIX

@@ -1,8 +1,8 @@
-"""How many parameters of which kind an index holds: exact totals of a million records in half a second.
+"""Parameter counts of an index by kind and name pattern: a million records in half a second.
 
 Strategy: decoding a record costs microseconds, counting equal bytes costs a tenth of one. So of each plain record only
-its dtype, its dims and its name are cut out, every digit of the name becomes `0`, and equal keys are counted. What is
-said of a group is decoded once. Records that are not plain (strings, maps, refused ones, values in several pieces) are
+its dtype, its dims and its name are cut out, every digit of the name becomes `0`, and equal keys are counted. Each
+group is decoded once. Records that are not plain (strings, maps, refused ones, values in several pieces) are
 decoded each. When names are so unlike each other that groups become too many, they are cut to fewer components.
 """
 
@@ -22,7 +22,7 @@ from lazyckpt.model.entry import TENSOR, Entry
 
 MOST_GROUPS: Final = 20_000
 NUMBER: Final = "*"  # stands for the digits of a name
-CUT: Final = "…"  # stands for what was cut off
+CUT: Final = "…"  # in place of components that were cut off
 _CUTS: Final = (3, 2, 1, 0)  # components that names are cut to
 _CUT_OFF: Final = CUT.encode()
 _DIGITS: Final = bytes(0x30 if 0x30 <= byte <= 0x39 else byte for byte in range(256))
@@ -51,7 +51,7 @@ class Group(NamedTuple):
 
 
 def tally(index: Index, *, only: Container[int] | None = None, without: Container[int] = ()) -> list[Group]:
-    """How many parameters of which kind an index holds; names that differ in numbers only count as one group.
+    """Count parameters by kind; names that differ only in their numbers form one group.
 
     Args:
         index: the index.
@@ -85,7 +85,7 @@ def _chosen(batches: Iterable[list[bytes]], only: Container[int] | None, without
 
 
 def groups_in(batches: Iterable[list[bytes]], most: int = MOST_GROUPS) -> list[Group]:
-    """Count records by what is alike in them.
+    """Count records by their common key.
 
     Args:
         batches: records, some thousand at a time.
@@ -140,7 +140,7 @@ def _is_plain(record: bytes) -> bool:
 
 
 def _keys(run: list[bytes]) -> list[bytes]:
-    """Of each plain record `dtype u8 | ndim u8 | dims | name`, of others nothing. The one loop that must be fast."""
+    """`dtype u8 | ndim u8 | dims | name` of each plain record; skips others. This loop must be fast."""
     starts, one, digits = WHERE_NAMES_START, ONE_EXTENT, _DIGITS
     return [
         record[1:3]

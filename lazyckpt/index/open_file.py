@@ -1,4 +1,4 @@
-"""`OpenFile`: a checkpoint that is open, as it is handed from the index to the reader and to the checkpoint."""
+"""`OpenFile`: an open checkpoint file with its index, for the reader and the checkpoint."""
 
 from __future__ import annotations
 

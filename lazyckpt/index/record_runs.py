@@ -20,7 +20,7 @@ from lazyckpt.model.entry import Entry
 from lazyckpt.model.tensor_runs import FEWEST, LONGEST, SMALL, Common, TensorRun, common_of, tensor_run
 
 _PLACES: Final = struct.Struct("<QQQQ")  # start, stop, offset, length; the name stands behind them
-_HEAD: Final = 8  # bytes that tell where a record's name begins
+_HEAD: Final = 8  # bytes of a record that determine the offset of its name
 _NOWHERE: Final = (1, 0, 0, 0)
 _Key = tuple[bytes, int, int, int]  # head and dims, bytes of header and content, of the record
 

@@ -137,7 +137,7 @@ class _Form(NamedTuple):
 
 @functools.lru_cache(1024)
 def _simple(head: bytes) -> _Form | None:
-    """The form of a record that begins so, if it is of a tensor in one piece; heads repeat, and most are of those."""
+    """The form of a record with this head, if it is a tensor in one piece. Cached: heads repeat."""
     kind, code, ndim, digest_length, extent_count = _HEAD.unpack(head)
     if kind != _KINDS[TENSOR] or extent_count != 1 or code not in BY_CODE:
         return None
@@ -194,11 +194,11 @@ def names_of(run: list[bytes]) -> list[str]:
 
 
 class OddRecord(Exception):
-    """A record whose first bytes do not tell where its name begins."""
+    """The first bytes of a record do not determine the offset of its name."""
 
 
 class NameStarts(dict[int, int]):
-    """Where in a record its name begins, by the record's first 8 bytes as a little-endian number."""
+    """The offset of the name in a record, by its first 8 bytes as a little-endian number."""
 
     def __missing__(self, head: int) -> int:
         kind, _, ndim, digest_length, extent_count = _HEAD.unpack(head.to_bytes(_HEAD.size, "little"))
@@ -211,9 +211,9 @@ class NameStarts(dict[int, int]):
 
 
 class PlainStarts(dict[bytes, int]):
-    """Where in a record its name begins, by the record's first 8 bytes; 0 if it is no tensor in one piece.
+    """The offset of the name in a record, by its first 8 bytes; 0 unless it is a plain tensor.
 
-    Nor is it one if the content has a digest. The 32 bytes before the name are start, stop, offset and length.
+    A plain tensor is in one piece and has no digest. The 32 bytes before the name are start, stop, offset and length.
     """
 
     def __missing__(self, head: bytes) -> int:
@@ -223,7 +223,7 @@ class PlainStarts(dict[bytes, int]):
 
 
 def facts_of(record: bytes) -> tuple[DType, tuple[int, ...]]:
-    """The dtype and the shape of a tensor, by the bytes of its record up to the last of the dims."""
+    """The dtype and the shape of a tensor, from the bytes of its record up to the last dim."""
     _, code, ndim, _, _ = _HEAD.unpack_from(record)
     return BY_CODE[code], _unpack(record, _HEAD.size, f"<{ndim}q")
 

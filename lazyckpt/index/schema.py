@@ -1,4 +1,4 @@
-"""How a sidecar is laid out: the keys of its tree, and the codecs of plain and of sealed records."""
+"""The schema of a sidecar: the keys of its tree, and the codecs of plain and sealed records."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ NAMES: Final = b"\x02"
 IRREGULAR: Final = b"\x03"
 FACTS: Final = b"\x04"
 FRAMES: Final = b"\x05"
-PLACE: Final = struct.Struct(">I")
+ORDINAL: Final = struct.Struct(">I")
 RECORDS: Final = 1
 RECORD_KEY: Final = struct.Struct(">BI")
 
 
 class Codec(Protocol):
-    """Turns names into keys, and values into what is stored.
+    """Encodes names as keys, and values as stored bytes.
 
     Attributes:
         in_name_order: whether keys sort as names do, so that a prefix is a range of keys.
@@ -38,13 +38,13 @@ class Codec(Protocol):
 
 
 class PlainCodec:
-    """For plain checkpoints."""
+    """The codec of the sidecars of plain checkpoints: everything is stored in clear."""
 
     in_name_order = True
     can_seal = False
 
     def name_key(self, name: bytes) -> bytes:
-        """LMDB's keys end at 511 bytes, so a long name is cut and told apart by a hash."""
+        """The name; a long one is cut and gets a hash, because LMDB keys end at 511 bytes."""
         if len(name) <= LONGEST_PLAIN_NAME:
             return NAMES + name
         import hashlib
@@ -52,17 +52,17 @@ class PlainCodec:
         return NAMES + name[:LONGEST_PLAIN_NAME] + b"\xff" + hashlib.blake2b(name, digest_size=32).digest()
 
     def seal(self, key: bytes, value: bytes) -> bytes:  # noqa: ARG002 (clear values do not depend on their keys)
-        """As it is."""
+        """The value unchanged."""
         return value
 
-    def unseal(self, key: bytes, stored: bytes) -> bytes | None:  # noqa: ARG002 (likewise)
-        """As it is."""
+    def unseal(self, key: bytes, stored: bytes) -> bytes | None:  # noqa: ARG002 (clear values do not depend on their keys)
+        """The value unchanged."""
         return stored
 
 
 PLAIN_CODEC: Final = PlainCodec()
 
 
-def record_key(place: int) -> bytes:
-    """The key of the record at a place."""
-    return RECORD_KEY.pack(RECORDS, place)
+def record_key(ordinal: int) -> bytes:
+    """The key of the record at an ordinal."""
+    return RECORD_KEY.pack(RECORDS, ordinal)

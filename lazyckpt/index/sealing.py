@@ -28,11 +28,11 @@ __all__ = ["Sealing", "open_encrypted", "sequential_view", "unlock"]
 
 
 class SealedCodec:
-    """For encrypted checkpoints.
+    """The codec for sidecars of encrypted checkpoints: encrypts records, hashes names.
 
     Attributes:
         salt: random, stored in clear.
-        check: tells whether a key is the one the sidecar was sealed with; stored in clear.
+        check: a value that only the key of the sidecar gives; stored in clear.
     """
 
     in_name_order = False
@@ -51,24 +51,24 @@ class SealedCodec:
         return hmac.compare_digest(self.check, check)
 
     def name_key(self, name: bytes) -> bytes:
-        """A keyed hash."""
+        """The key of a name: a keyed hash, which does not reveal the name."""
         return NAMES + hashlib.blake2b(name, key=self._hash_key, digest_size=16).digest()
 
     def seal(self, key: bytes, value: bytes) -> bytes:
-        """Sealed, and bound to its key."""
+        """A value encrypted, and authenticated together with its key."""
         number = _NUMBER.pack(next(self._numbers))
         padded = value + b"\x80" + bytes(-(len(value) + 1) % _PAD)
         return number + self._cipher.encrypt(number + bytes(4), padded, key)
 
     def unseal(self, key: bytes, stored: bytes) -> bytes | None:
-        """Opened, or None if it is another's or was touched."""
+        """A value decrypted, or None if it belongs to another key or was changed."""
         number = stored[: _NUMBER.size]
         padded = self._cipher.decrypt(number + bytes(4), stored[_NUMBER.size :], key) if len(number) == 8 else None
         return None if padded is None else padded.rstrip(b"\0")[:-1]
 
 
 def unlock(store: Sidecar, raw: Source, lock: CipherKey, cache: int) -> Source:
-    """Open a sidecar with the file's key, and the file as the sidecar pins it.
+    """Unseal a sidecar, and open the encrypted file with the table of frames that it pins.
 
     Raises:
         StaleIndex: it was built with another key, or is damaged.
@@ -90,7 +90,7 @@ def unlock(store: Sidecar, raw: Source, lock: CipherKey, cache: int) -> Source:
 
 
 class Sealing:
-    """What a new index of an encrypted file needs.
+    """The codec, metadata and table of frames for a new index of an encrypted file.
 
     Attributes:
         codec: how its records are written.
@@ -102,7 +102,7 @@ class Sealing:
         self.codec: Codec = self._codec if sealed else PLAIN_CODEC
 
     def facts(self, facts: Meta) -> Meta:
-        """An index's facts, with what tells its key."""
+        """The metadata of an index, with the salt and the check value of its key."""
         return facts._replace(sealed=self._sealed, salt=self._codec.salt, check=self._codec.check)
 
     def frames(self, table: FrameTable) -> bytes:

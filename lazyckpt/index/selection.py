@@ -57,11 +57,11 @@ def check_prefix(prefix: object) -> Prefixes | None:
                 "For 'load_checkpoint', the argument 'specify_prefix' or 'filter_prefix' can't be empty when it is a"
                 " list or tuple."
             )
-        for place, element in enumerate(prefix):
+        for ordinal, element in enumerate(prefix):
             if not isinstance(element, str):
                 raise ArgumentTypeError(
                     "For 'load_checkpoint', when 'specify_prefix' or 'filter_prefix' is list or tuple, the element in"
-                    f" it must be string, but got {type(element)} at index {place}."
+                    f" it must be string, but got {type(element)} at index {ordinal}."
                 )
         prefixes = tuple(prefix)
     else:
@@ -81,7 +81,7 @@ def choose(index: Index, selection: Selection, file: str) -> Names:
 
     Args:
         index: of the file.
-        selection: what was asked for.
+        selection: the names to choose.
         file: the file's name, for messages.
 
     Raises:
@@ -171,18 +171,18 @@ class AllNames:
 
 
 class SomeNames:
-    """Chosen names, under which entries are loaded.
+    """Chosen names with the ordinals of their entries.
 
     Attributes:
-        places: each with its ordinal in the index.
+        ordinals: name -> ordinal in the index.
     """
 
-    def __init__(self, places: dict[str, int]) -> None:
-        self.places = places
-        self.position = places.get
+    def __init__(self, ordinals: dict[str, int]) -> None:
+        self.ordinals = ordinals
+        self.position = ordinals.get
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.ordinals)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.places)
+        return iter(self.ordinals)

@@ -1,17 +1,17 @@
-"""The index as one LMDB file, written once (`write`) and then shared, read-only, by any number of processes.
+"""`Sidecar`: a store over one LMDB file, written once and shared read-only by processes.
 
 A store opens the file for itself and reads it with `pread` (`lmdb_pages`, `lmdb_tree`): there is no lock file, and no
-state that threads or a forked child could block each other with. An open store keeps reading the same file when another
-file takes its place. LMDB's own library only writes sidecars: it is fast, and made for files that it can trust. Here
-every page is checked whenever it comes from the disk.
+state by which threads or a forked child could block each other. An open store keeps reading the same file when another
+file replaces it at its path. LMDB's own library only writes sidecars: it is fast, but it trusts its files. Here every
+page is checked whenever it is read from the disk.
 
     of 1,000,000 names                        LMDB's library     here
     open, and look one up                     39 us              33 us
     look one up: in pages read before, in any    0.3 us, 3.2 us     2.5 us, 11 us
     all records                               0.21 s             0.29 s
 
-What is found damaged when a sidecar is opened (its tail, its facts) makes the caller build it again.
-Damage that is found later, in a page that was not read before, is an error, and `stored` makes a new index then.
+If a sidecar is found damaged when it is opened (its tail, its metadata), the caller builds it again. Damage that is
+found later, in a page that was not read before, is an error, and `stored` then builds a new index.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lazyckpt.index.schema import (
     IRREGULAR,
     LONGEST_PLAIN_NAME,
     NAMES,
-    PLACE,
+    ORDINAL,
     PLAIN_CODEC,
     RECORD_KEY,
     RECORDS,
@@ -61,14 +61,14 @@ class Sidecar:
         pages = Pages(path)
         root, self.meta = read_footer(pages.summary)
         tree = Tree(pages, root)
-        besides = tree.entries - 2 * self.meta.parameters - self.meta.irregular
-        if besides not in (1, 2) or tree.entries * _SMALLEST_NODE > pages.page_size * pages.count:
+        extra = tree.entries - 2 * self.meta.parameters - self.meta.irregular
+        if extra not in (1, 2) or tree.entries * _SMALLEST_NODE > pages.page_size * pages.count:
             raise BadRecord("its facts are not of this tree")
         self._tree: Tree | None = tree
 
     @property
     def in_place(self) -> bool:
-        """Whether it still is what stands at its path."""
+        """Whether its path still leads to this file."""
         tree = self._tree
         return tree is not None and tree.pages.is_at(self._path)
 
@@ -77,14 +77,14 @@ class Sidecar:
         self._codec = codec
 
     def close(self) -> None:
-        """Let go of the file; it is closed when nobody is reading."""
+        """Release the file; it is closed when the last reader is done."""
         self._tree = None
 
     def frames(self, codec: Codec) -> bytes | None:
         """The table of frames of an encrypted file, which is sealed even where records are not.
 
         Returns:
-            None if there is none, or none that was sealed with this key.
+            None if there is none, or if it was sealed with another key.
         """
         stored = self._get(FRAMES)
         return None if stored is None else codec.unseal(FRAMES, stored)
@@ -95,7 +95,7 @@ class Sidecar:
             raw = name.encode()
         except UnicodeEncodeError:
             return None
-        # The usual key, made here: a look-up is short, and a call of the codec would lengthen it.
+        # The usual key is made here, because a call of the codec would be a large part of a look-up.
         is_short = self._codec.in_name_order and len(raw) <= LONGEST_PLAIN_NAME
         ordinal = self._get(NAMES + raw if is_short else self._codec.name_key(raw))
         return None if ordinal is None else self._ordinal(ordinal)
@@ -116,7 +116,7 @@ class Sidecar:
                 stored += tree.values(leaf, number, last, RECORD_KEY.size)
         if not self._codec.can_seal:
             return stored
-        return [self._opened(record_key(place), record) for place, record in enumerate(stored, first)]
+        return [self._opened(record_key(ordinal), record) for ordinal, record in enumerate(stored, first)]
 
     def names(self, first: int, count: int) -> list[str]:
         """See `Store.names`."""
@@ -133,16 +133,16 @@ class Sidecar:
         return names
 
     def with_prefix(self, prefix: str) -> list[int]:
-        """See `Store.with_prefix`; of a sealed index every record is opened."""
+        """See `Store.with_prefix`; a sealed index decrypts every record."""
         if self._codec.in_name_order:
             start = self._codec.name_key(prefix.encode(errors="surrogatepass"))[: 1 + LONGEST_PLAIN_NAME]
             with self._read() as tree:
                 return sorted(self._ordinal(tree.value(leaf, number)) for leaf, number in _starting(tree, start))
-        places = []
+        ordinals = []
         for first in range(0, self.meta.parameters, _RUN):
             records = self.records(first, _RUN)
-            places += [place for place, name in enumerate(self._named(records), first) if name.startswith(prefix)]
-        return places
+            ordinals += [ordinal for ordinal, name in enumerate(self._named(records), first) if name.startswith(prefix)]
+        return ordinals
 
     def irregular(self) -> list[int]:
         """See `Store.irregular`."""
@@ -150,7 +150,7 @@ class Sidecar:
             return [self._ordinal(leaf.key(number)[1:]) for leaf, number in _starting(tree, IRREGULAR)]
 
     def _leaves(self, tree: Tree, first: int, count: int) -> Iterator[tuple[Leaf, int, int]]:
-        """The leaves that hold up to `count` records from place `first` on, and of each the nodes that do."""
+        """The leaves of up to `count` records from ordinal `first` on, each with its range of nodes."""
         stop = min(first + count, self.meta.parameters)
         for leaf, number in tree.leaves(record_key(first)) if first < stop else ():
             last = min(number + stop - first, len(leaf.nodes))
@@ -177,7 +177,7 @@ class Sidecar:
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[Tree]:
-        """The tree, while it is read; what is the matter with it is told as a fault of the index.
+        """The tree, for reading; errors in it are raised as errors of the index.
 
         Raises:
             ClosedCheckpoint: the store was closed.
@@ -199,8 +199,8 @@ class Sidecar:
 
     def _ordinal(self, data: bytes) -> int:
         ordinal = int.from_bytes(data, "big")
-        if len(data) != PLACE.size or ordinal >= self.meta.parameters:
-            raise self._damaged("a name has no place")
+        if len(data) != ORDINAL.size or ordinal >= self.meta.parameters:
+            raise self._damaged("a name has no ordinal")
         return ordinal
 
     def _closed(self) -> ClosedCheckpoint:

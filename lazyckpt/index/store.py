@@ -1,7 +1,7 @@
-"""What an index is kept in: the protocol, the store in memory, and the rules both stores share.
+"""`Store`: the protocol of index storage, with the store in memory and the common rules.
 
-A store numbers parameters by place in the file (0, 1, 2, …). Of several parameters with one name the last one's value
-stands at the first one's place, as in the dict that MindSpore returns.
+A parameter's ordinal is its number in file order (0, 1, 2, …). If several parameters have one name, the value of the
+last has the ordinal of the first, as in the dict that MindSpore returns.
 """
 
 from __future__ import annotations
@@ -21,60 +21,60 @@ _BATCH: Final = 4096  # entries whose records are made at once
 
 
 class Store(Protocol):
-    """Where records are."""
+    """The records of an index, by ordinal and by name."""
 
     @property
     def meta(self) -> Meta:
-        """What the index says of itself."""
+        """The metadata of the index."""
 
     @property
     def path(self) -> str | None:
         """The sidecar's path, or None when it is in memory."""
 
     def position(self, name: str) -> int | None:
-        """The place of a name, or None. O(log n)."""
+        """The ordinal of a name, or None. O(log n)."""
 
     def record(self, position: int) -> bytes:
-        """The record at a place (0 <= position < count). O(log n)."""
+        """The record at an ordinal (0 <= position < count). O(log n)."""
 
     def records(self, first: int, count: int) -> list[bytes]:
-        """Up to `count` records from place `first` on, in file order."""
+        """Up to `count` records from ordinal `first` on, in file order."""
 
     def names(self, first: int, count: int) -> list[str]:
         """The names of those records."""
 
     def with_prefix(self, prefix: str) -> list[int]:
-        """The places of all names with a prefix, ascending. O(log n + matches).
+        """The ordinals of all names with a prefix, ascending. O(log n + matches).
 
         A prefix of more than 400 bytes may also give names that share only its first 400.
         """
 
     def irregular(self) -> list[int]:
-        """The places that need a look before they may be loaded by name, ascending."""
+        """The ordinals of parameters to decode before they are loaded by name, ascending."""
 
     def close(self) -> None:
-        """Let go of what is held open."""
+        """Release the file, if there is one."""
 
 
 class Numbering:
-    """Gives each name its place while entries stream by.
+    """Assigns ordinals to names, as entries arrive.
 
     Attributes:
-        places: name in UTF-8 -> place in file order.
-        irregular: the places that need a look before they may be loaded by name.
+        ordinals: name in UTF-8 -> ordinal.
+        irregular: ordinals of parameters to decode before they are loaded by name.
     """
 
     def __init__(self) -> None:
-        self.places: dict[bytes, int] = {}
+        self.ordinals: dict[bytes, int] = {}
         self.irregular: set[int] = set()
 
     def records(self, entries: Iterable[Plain | Entry]) -> list[tuple[int, bytes]]:
-        """(place, record) of each entry; a place comes again when a name does."""
+        """(ordinal, record) of each entry; an ordinal comes again when a name does."""
         run = list(entries)
         if not _is_regular(run):
             return list(map(self._record, run))
-        places = self.places
-        numbers = [places.setdefault(found[0], len(places)) for found in run]
+        ordinals = self.ordinals
+        numbers = [ordinals.setdefault(found[0], len(ordinals)) for found in run]
         self.irregular.difference_update(numbers)
         return list(zip(numbers, encode_run(run), strict=True))
 
@@ -84,13 +84,13 @@ class Numbering:
         else:
             name = found[0].encode()
             record = encode(found, name)
-        place = self.places.setdefault(name, len(self.places))
-        (self.irregular.add if _is_irregular(entry_of(found)) else self.irregular.discard)(place)
-        return place, record
+        ordinal = self.ordinals.setdefault(name, len(self.ordinals))
+        (self.irregular.add if _is_irregular(entry_of(found)) else self.irregular.discard)(ordinal)
+        return ordinal, record
 
 
 def _is_regular(run: list[Plain | Entry]) -> TypeGuard[list[Plain]]:
-    """Whether all are what nearly all parameters are, so that none needs a look."""
+    """Whether all are plain tensors with ordinary names."""
     if set(map(type, run)) - {Plain}:
         return False
     names = [found[0] for found in cast("list[Plain]", run)]
@@ -106,7 +106,7 @@ def _is_irregular(entry: Entry) -> bool:
 
 
 class MemoryStore:
-    """An index that is written nowhere."""
+    """A store in memory."""
 
     path = None
 
@@ -115,19 +115,19 @@ class MemoryStore:
         self._records: list[bytes] = []
         entries = iter(entries)
         while batch := list(islice(entries, _BATCH)):
-            for place, record in numbering.records(batch):
-                if place == len(self._records):
+            for ordinal, record in numbering.records(batch):
+                if ordinal == len(self._records):
                     self._records.append(record)
                 else:
-                    self._records[place] = record
-        self._places = numbering.places
+                    self._records[ordinal] = record
+        self._ordinals = numbering.ordinals
         self._irregular = sorted(numbering.irregular)
-        self.meta = facts._replace(parameters=len(self._places), irregular=len(self._irregular))
+        self.meta = facts._replace(parameters=len(self._ordinals), irregular=len(self._irregular))
 
     def position(self, name: str) -> int | None:
         """See `Store.position`."""
         try:
-            return self._places.get(name.encode())
+            return self._ordinals.get(name.encode())
         except UnicodeEncodeError:
             return None
 
@@ -146,11 +146,11 @@ class MemoryStore:
     def with_prefix(self, prefix: str) -> list[int]:
         """See `Store.with_prefix` (here a walk over all names)."""
         start = prefix.encode(errors="surrogatepass")
-        return [place for name, place in self._places.items() if name.startswith(start)]
+        return [ordinal for name, ordinal in self._ordinals.items() if name.startswith(start)]
 
     def irregular(self) -> list[int]:
         """See `Store.irregular`."""
         return self._irregular
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is open."""

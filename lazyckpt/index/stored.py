@@ -1,10 +1,10 @@
 """`StoredIndex`: the index of one file, in a sidecar or in memory, and its repair.
 
-Opening a sidecar reads a few of its pages, so damage in any other page shows when that page is read. The index is then
-built again in place, from the file, which repairs it for every process, and the call that met the damage goes on in the
-new index. This happens at most once, and only if the new index says the same of the file as the old one did: another
-version of the file has other values, and digests can only be taken of the file as it was. Otherwise the damage is
-raised, and the next open finds the new index.
+Opening a sidecar reads a few of its pages, so damage in any other page is detected when that page is read. The index is
+then rebuilt from the file, at the same path, which repairs it for every process, and the call that detected the damage
+continues with the new index. This happens at most once, and only if the metadata of the new index equal those of the
+old: another version of the file has other values, and the digests of the old version cannot be computed again.
+Otherwise an error is raised, and the next open uses the new index.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _NO_SALT: Final = bytes(16)
 class StoredIndex(Index):
     """An index over a store. Safe for many threads, and across fork.
 
-    A sidecar that proves damaged is built again, once, by the call that meets the damage; that call then costs what
-    building the index costs.
+    A damaged sidecar is rebuilt, once, by the call that detects the damage; that call then costs as much as building
+    the index.
     """
 
     def __init__(self, store: Store, rebuild: Callable[[Sidecar], StoredIndex] | None = None) -> None:
@@ -145,7 +145,7 @@ class StoredIndex(Index):
             raise self._damaged(str(error)) from error
 
     def _batches(self, fetch: Callable[[int, int], list[_T]]) -> Iterator[list[_T]]:
-        """What `fetch` gives for a first ordinal and a count, over all ordinals."""
+        """The batches that `fetch` returns for a first ordinal and a count, over all ordinals."""
         done, claimed = 0, len(self)
         while done < claimed:
             batch = fetch(done, _BATCH)
@@ -162,7 +162,7 @@ class StoredIndex(Index):
             return self._repaired(store, error).record(position)
 
     def _ask(self, question: Callable[[Store], _T]) -> _T:
-        """What a store answers; `position` and `_record` do the same without the call, because look-ups are short."""
+        """Call a store, and repair it if needed; `position` and `_record` inline this for speed."""
         store = self._store
         try:
             return question(store)
@@ -170,13 +170,13 @@ class StoredIndex(Index):
             return question(self._repaired(store, error))
 
     def _repaired(self, damaged: Store, error: StaleIndex) -> Store:
-        """The store that takes the place of a damaged one.
+        """The store that replaces a damaged one.
 
         Raises:
-            StaleIndex: there is none that says the same of the file.
+            StaleIndex: it cannot be rebuilt, or the new index has other metadata.
         """
         with _lock:
-            if self._store is not damaged:  # another thread was here before
+            if self._store is not damaged:  # another thread has repaired it
                 return self._store
             if self._rebuild is None or not isinstance(damaged, Sidecar):
                 raise error
@@ -189,7 +189,7 @@ class StoredIndex(Index):
             if _without_salt(new.meta) != _without_salt(damaged.meta):
                 new.close()
                 raise StaleIndex(
-                    f"the index was damaged ({error.what}); it was built again and is another now, because the file"
+                    f"the index was damaged ({error.what}); it was built again and differs now, because the file"
                     " changed or the old one had digests: open the checkpoint again",
                     file=damaged.path,
                 )

@@ -1,8 +1,8 @@
-"""Writing a sidecar: one LMDB file, from entries as they stream by, in a few ascending transactions.
+"""Write a sidecar: one LMDB file, from a stream of entries, in a few ascending transactions.
 
-Strategy: records are appended in file order while the walk goes on, names are sorted and appended at its end. A small
+Strategy: records are appended in file order during the walk, names are sorted and appended at its end. A small
 index is one transaction, a large one many, so that a million parameters need little memory. When LMDB is done, a
-checksum of each page and a footer are put behind them (`lmdb_pages`, `footer`). The file is private until it is whole,
+checksum of each page and a footer are appended (`lmdb_pages`, `footer`). The file is private until it is whole,
 so nothing is synced before the end.
 """
 
@@ -23,7 +23,7 @@ from lazyckpt.index.schema import (
     FRAMES,
     IRREGULAR,
     LONGEST_PLAIN_NAME,
-    PLACE,
+    ORDINAL,
     PLAIN_CODEC,
     RECORD_KEY,
     RECORDS,
@@ -41,12 +41,12 @@ _Item = tuple[bytes, bytes]
 def write(
     path: str, entries: Iterable[Plain | Entry], facts: Meta, codec: Codec = PLAIN_CODEC, frames: bytes | None = None
 ) -> Meta:
-    """Write a whole index to `path`, an empty or absent file that nobody else knows of yet, and sync it.
+    """Write a whole index to `path`, an empty or absent private file, and sync it.
 
     Args:
-        path: where.
+        path: the file.
         entries: in file order.
-        facts: all but the counts, which are found on the way.
+        facts: the metadata without the counts.
         codec: how keys and values are written.
         frames: the table of frames of an encrypted file, sealed.
 
@@ -63,7 +63,7 @@ def write(
 
 
 class SidecarWriter:
-    """An index on its way to a file: entries are added as they become known, what is known of them all comes last."""
+    """Writes a sidecar as its entries become known; names and metadata come last."""
 
     def __init__(self, path: str, codec: Codec = PLAIN_CODEC) -> None:
         """Start a file; see `write`.
@@ -73,7 +73,7 @@ class SidecarWriter:
         """
         self._path = path
         with _as_os_error():
-            self._environment = lmdb.open(  # of a text it would want UTF-8, which a name need not be
+            self._environment = lmdb.open(  # bytes, because a file name need not be UTF-8
                 os.fsencode(path), subdir=False, lock=False, sync=False, metasync=False, max_dbs=0, map_size=_FIRST_MAP
             )
         self._records = _Records(self._environment, codec)
@@ -86,7 +86,7 @@ class SidecarWriter:
         self._environment.close()
 
     def add(self, entries: Iterable[Plain | Entry]) -> None:
-        """Take the next entries, best a few thousand at a time.
+        """Add the next entries; a few thousand at a time are best.
 
         Raises:
             OSError: the disk is full or fails.
@@ -95,30 +95,30 @@ class SidecarWriter:
             self._records.add(self._numbering.records(entries))
 
     def finish(self, facts: Meta, frames: bytes | None = None) -> Meta:
-        """Write what is left, and sync the file.
+        """Write the rest, and sync the file.
 
         Args:
-            facts: all but the counts.
+            facts: the metadata without the counts.
             frames: the table of frames of an encrypted file, sealed.
 
         Returns:
-            The facts with the counts.
+            The metadata with the counts.
 
         Raises:
             OSError: the disk is full or fails.
         """
-        places, irregular = self._numbering.places, self._numbering.irregular
-        meta = facts._replace(parameters=len(places), irregular=len(irregular))
-        rest = [(IRREGULAR + PLACE.pack(place), b"") for place in sorted(irregular)]
-        told = encode_meta(meta)
-        rest.append((FACTS, told))
+        ordinals, irregular = self._numbering.ordinals, self._numbering.irregular
+        meta = facts._replace(parameters=len(ordinals), irregular=len(irregular))
+        rest = [(IRREGULAR + ORDINAL.pack(ordinal), b"") for ordinal in sorted(irregular)]
+        encoded = encode_meta(meta)
+        rest.append((FACTS, encoded))
         if frames is not None:
             rest.append((FRAMES, frames))
         with _as_os_error():
-            self._records.finish(places, rest)
+            self._records.finish(ordinals, rest)
             page_size, last_page = self._environment.stat()["psize"], self._environment.info()["last_pgno"]
             self._environment.close()
-        finish(self._path, page_size, last_page + 1, told)
+        finish(self._path, page_size, last_page + 1, encoded)
         return meta
 
 
@@ -131,7 +131,7 @@ def _as_os_error() -> Iterator[None]:
 
 
 class _Records:
-    """Puts records into the file, a batch at a time."""
+    """Writes records to the file, a batch at a time."""
 
     def __init__(self, environment: lmdb.Environment, codec: Codec) -> None:
         self._environment = environment
@@ -140,29 +140,29 @@ class _Records:
         self._written = 0
 
     def add(self, records: list[tuple[int, bytes]]) -> None:
-        """Take records of places, new or (when a name comes again) old, and write those taken before."""
+        """Take records by ordinal, new or (for repeated names) old; write the batch before."""
         if self._items:
             self._put(self._items)
         pack = RECORD_KEY.pack
-        items = [(pack(RECORDS, place), record) for place, record in records]
+        items = [(pack(RECORDS, ordinal), record) for ordinal, record in records]
         if self._codec.can_seal:
             items = [(key, self._codec.seal(key, record)) for key, record in items]
         self._items = self._new(items)
 
-    def finish(self, places: dict[bytes, int], rest: list[_Item]) -> None:
-        """Write what is left, the names, and whatever else follows."""
+    def finish(self, ordinals: dict[bytes, int], rest: list[_Item]) -> None:
+        """Write the last batch, the names, and other items."""
         items = self._items
-        names = self._in_key_order(places)
+        names = self._in_key_order(ordinals)
         if len(items) + len(names) > _BATCH:
             self._put(items)
             items = []
             for start in range(0, len(names) - _BATCH, _BATCH):
-                self._put(self._name_items(names[start : start + _BATCH], places))
+                self._put(self._name_items(names[start : start + _BATCH], ordinals))
             names = names[(len(names) - 1) // _BATCH * _BATCH :]
-        self._put([*items, *self._name_items(names, places), *rest])
+        self._put([*items, *self._name_items(names, ordinals), *rest])
 
     def _new(self, items: list[_Item]) -> list[_Item]:
-        """A batch in key order; what stands in the file already is overwritten there."""
+        """The new records of a batch, in key order; old records are overwritten in the file."""
         first_new = record_key(self._written)
         if items and items[-1][0] == record_key(self._written + len(items) - 1):  # all are new: see `Numbering`
             self._written += len(items)
@@ -176,14 +176,14 @@ class _Records:
         self._written += len(items)
         return items
 
-    def _in_key_order(self, places: dict[bytes, int]) -> list[bytes]:
-        if self._codec.in_name_order and max(map(len, places), default=0) <= LONGEST_PLAIN_NAME:
-            return sorted(places)
-        return sorted(places, key=self._codec.name_key)
+    def _in_key_order(self, ordinals: dict[bytes, int]) -> list[bytes]:
+        if self._codec.in_name_order and max(map(len, ordinals), default=0) <= LONGEST_PLAIN_NAME:
+            return sorted(ordinals)
+        return sorted(ordinals, key=self._codec.name_key)
 
-    def _name_items(self, names: list[bytes], places: dict[bytes, int]) -> list[_Item]:
-        keys, pack = map(self._codec.name_key, names), PLACE.pack
-        return [(key, pack(places[name])) for key, name in zip(keys, names, strict=True)]
+    def _name_items(self, names: list[bytes], ordinals: dict[bytes, int]) -> list[_Item]:
+        keys, pack = map(self._codec.name_key, names), ORDINAL.pack
+        return [(key, pack(ordinals[name])) for key, name in zip(keys, names, strict=True)]
 
     def _put(self, items: list[_Item], append: bool = True) -> None:
         while True:

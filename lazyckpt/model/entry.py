@@ -65,8 +65,8 @@ class Entry(NamedTuple):
     apart: int = 0
 
     @property
-    def place(self) -> int:
-        """Where its bytes begin: the order in which a file is best read."""
+    def offset(self) -> int:
+        """The offset of its first byte, the sort key for reading in file order."""
         return self.extents[0].offset if self.apart and self.extents else self.start
 
     @property

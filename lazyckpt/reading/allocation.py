@@ -19,7 +19,7 @@ AnyArray = npt.NDArray[Any]
 
 
 def aligned(shape: tuple[int, ...], dtype: DType) -> AnyArray:
-    """An uninitialised C-ordered array that begins on a 64-byte boundary, or, if it is large, on that of a huge page.
+    """An uninitialised C-ordered array, aligned to 64 bytes, or to a huge page if it is large.
 
     Cost: up to 2 MiB more of addresses for a large one, and at most a sixteenth more memory.
     """
@@ -38,7 +38,7 @@ def copied(shape: tuple[int, ...], dtype: DType, data: memoryview) -> AnyArray:
 
 
 def shared(values: AnyArray) -> list[AnyArray]:
-    """Each of many small values, as `aligned` makes one, but that neighbours share memory of `_SHARED` bytes at most.
+    """Aligned arrays for many small values; neighbours share buffers of at most `_SHARED` bytes.
 
     Args:
         values: of shape (how many, *shape), contiguous.

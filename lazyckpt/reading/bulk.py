@@ -22,7 +22,7 @@ def read_all(
     progress: Progress | None,
     tensor_runs: Sequence[TensorRun] = (),
 ) -> dict[str, Any]:
-    """Read the values of entries, each into memory of its own (small ones that are alike share some KiB).
+    """Read the values of entries into new memory (small similar values share buffers of some KiB).
 
     Args:
         reader: where values come from.
@@ -68,16 +68,16 @@ def _values(reader: Reader, turns: list[_Turn], workers: int) -> Iterator[list[A
 
 
 def _turns(jobs: dict[str, Entry], tensor_runs: Sequence[TensorRun], most: int) -> Iterator[_Turn]:
-    """All in file order; of entries several together, so that a progress bar moves and threads have work."""
+    """All jobs in file order, entries in batches that keep threads busy and progress moving."""
     waiting = deque(sorted(tensor_runs, key=lambda tensor_run: tensor_run.start))
     batch: list[tuple[str, Entry]] = []
     size = 0
-    for job in sorted(jobs.items(), key=lambda job: job[1].place):
-        is_behind = bool(waiting) and waiting[0].start < job[1].place
+    for job in sorted(jobs.items(), key=lambda job: job[1].offset):
+        is_behind = bool(waiting) and waiting[0].start < job[1].offset
         if batch and (is_behind or size >= most):
             yield _of_entries(batch)
             batch, size = [], 0
-        while waiting and waiting[0].start < job[1].place:
+        while waiting and waiting[0].start < job[1].offset:
             yield _of_run(waiting.popleft())
         batch.append(job)
         size += job[1].stored

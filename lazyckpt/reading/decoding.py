@@ -1,4 +1,4 @@
-"""Arrays for values, and the requests that fill them: pure planning between an entry and what is read for it."""
+"""Arrays for values, and the requests that fill them. Pure functions of entries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def dtype_of(entry: Entry) -> DType:
     """A tensor's dtype.
 
     Raises:
-        TypeError: the entry is no tensor.
+        TypeError: the entry is not a tensor.
     """
     if entry.dtype is None:
         raise TypeError(f"{entry.name!r} is a {entry.kind}, not a tensor")
@@ -45,7 +45,7 @@ def bytes_of(array: AnyArray) -> memoryview:
 
 
 def text_of(entry: Entry, data: bytes, file: str) -> str:
-    """The text of a string entry, as numpy reads a UTF-32 scalar: trailing NULs are not part of it."""
+    """The text of a string entry, as numpy reads a UTF-32 scalar: without trailing NULs."""
     try:
         return data.decode("utf-32-le", "surrogatepass").rstrip("\0")
     except UnicodeDecodeError as error:
@@ -80,7 +80,7 @@ def validate_bounds(entry: Entry, source: Source) -> None:
 
 
 def _is_sound(entry: Entry, size: int) -> bool:
-    """`validate_bounds` for a tensor in one piece, of a file of `size` bytes; False leaves it to the general rule."""
+    """A fast `validate_bounds` for a tensor in one piece; False leaves it to the general rule."""
     (offset, length), dtype, shape = entry.extents[0], entry.dtype, entry.shape
     inside = 0 <= entry.start <= offset <= offset + length <= entry.stop <= size
     return inside and dtype is not None and min(shape, default=0) >= 0 and length == dtype.stored_size(math.prod(shape))

@@ -1,7 +1,7 @@
 """Pickled readers: another process opens the checkpoint again, from the handle of its file.
 
 A checkpoint, or one of its values, is pickled as the handle of its file (`open_file.Handle`) and the fingerprint of the
-file as it was. No byte of the file or of a key is pickled: a key travels as the place where it is found.
+file as it was. No byte of the file or of a key is pickled: only a reference to the key is pickled.
 
 An unpickled reader opens nothing before it is used. In a process all readers with the same handle and the same
 fingerprint share one open file, which is closed when the last of them is gone. Safe for many threads, and across fork.
@@ -50,7 +50,7 @@ def reduced(reader: Reopenable) -> tuple[Any, ...]:
 
 
 def _fingerprint(file: OpenFile) -> Fingerprint:
-    """The fingerprint that must be the same when it is opened again: the store's own, where it names versions."""
+    """The fingerprint to compare on reopening: the version of an object, where its store has one."""
     return file.source.fingerprint or file.index.fingerprint
 
 

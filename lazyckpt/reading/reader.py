@@ -79,7 +79,7 @@ class Reader(ABC):
 
     @abstractmethod
     def fill(self, entry: Entry, target: AnyArray) -> bool:
-        """Put a tensor's values into an array of its shape and dtype, in C order, if no step comes in between.
+        """Read a tensor directly into an array of its shape and dtype, if no conversion is needed.
 
         Returns:
             Whether it was done: only of a value in one piece of an addressable source, with no digest to be compared.
@@ -91,7 +91,7 @@ class Reader(ABC):
 
     @abstractmethod
     def writable(self, entry: Entry) -> AnyArray:
-        """A tensor's values in writable memory of their own: a copy-on-write map of its pages, or a copy."""
+        """A tensor's values in private writable memory: a copy-on-write map of its pages, or a copy."""
 
     @abstractmethod
     def part(self, entry: Entry, key: Key) -> Any:
@@ -107,10 +107,10 @@ class Reader(ABC):
 
     @abstractmethod
     def values(self, entries: list[Entry]) -> list[AnyArray | str | list[AnyArray]]:
-        """The values of several entries, with one read of the source (each encrypted block is visited once)."""
+        """The values of several entries, with one read of the source (one visit per encrypted block)."""
 
     def pieces(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[AnyArray]:
-        """A tensor's or a string's values in C order, a piece at a time, for one pass over a large value.
+        """The values of a tensor or string in C order, in pieces, for one pass over a large value.
 
         Args:
             entry: of a tensor, or of a string (whose pieces are bytes).
@@ -132,7 +132,7 @@ class Reader(ABC):
 
     @abstractmethod
     def stored(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[memoryview]:
-        """A tensor's or a string's bytes as they stand in the file, a piece at a time; arguments as for `pieces`.
+        """The stored bytes of a tensor or string, in pieces; arguments as for `pieces`.
 
         The header is proven before the first piece. If the index has a digest of the content, and all of it is asked
         for, damage is raised after the last piece: what was made of the pieces must not be kept then.
@@ -162,8 +162,8 @@ class Reader(ABC):
         """The groups of a run of an addressable source that can be proven at once.
 
         Returns:
-            Groups, and of each the values as one array of shape (how many, *shape) in memory of its own; and the
-            entries of all other tensors by their numbers, of which nothing has been proven.
+            Groups, each with its values as one array of shape (count, *shape) in memory of its own; and the entries
+            of all other tensors by their numbers in the run, which are not verified yet.
 
         Raises:
             ChangedFile: the file shrank.
@@ -347,7 +347,7 @@ class FileReader(Reader):
     def _tensor(self, entry: Entry) -> PendingRead:
         dtype = dtype_of(entry)
         proof = self._header_check(entry)
-        if not entry.extents:  # an empty tensor, which the format cannot tell from a scalar
+        if not entry.extents:  # an empty tensor, which looks like a scalar in the format
             return proof.then([], lambda: np.zeros(entry.shape, dtype.numpy))
         if not is_plain(entry):
             data = np.empty(entry.stored, np.uint8)
@@ -362,7 +362,7 @@ class FileReader(Reader):
         return proof.then(requests_for(entry.extents, made), lambda: made)
 
     def _together(self, group: list[Entry]) -> PendingRead:
-        """Neighbours (see `neighbours`), read as one run of bytes; `finish` gives their values as a list.
+        """A read of neighbours (see `neighbours`) as one run; `finish` gives their values as a list.
 
         Ten objects for each of many values would cost the garbage collector more than the values take to read.
         """

@@ -1,4 +1,4 @@
-"""A value on its way from a source: what must be read, and what proves it once that is there."""
+"""A pending read: the byte ranges to fill, and the check to run before the value is returned."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lazyckpt.sources.ranges import coalesce
 
 
 class PendingRead(NamedTuple):
-    """A value on its way: `requests` must be filled, then `finish` proves the header and gives the value."""
+    """A pending read: fill `requests`, then `finish` verifies the header and gives the value."""
 
     requests: list[Request]
     finish: Callable[[], Any]
@@ -37,7 +37,7 @@ class HeaderCheck(NamedTuple):
     check: Callable[[], None]
 
     def then(self, requests: list[Request], value: Callable[[], Any], *, whole: bool = True) -> PendingRead:
-        """A fetch that gives `value()` once the header is proven, and the content if the index has a digest of it."""
+        """A pending read that gives `value()` once the header, and the digest if any, are verified."""
 
         def finish() -> Any:
             self.check()
@@ -63,7 +63,7 @@ def requests_for(extents: tuple[Extent, ...], target: AnyArray) -> list[Request]
 def gather(
     extents: tuple[Extent, ...], planned: Plan, destination: memoryview
 ) -> tuple[list[Request], Callable[[], None]]:
-    """Requests for the planned runs of a value that lies in `extents`, and what puts them in their order."""
+    """Requests for the planned runs of a value in `extents`, and the step that orders them."""
     starts, length = planned.starts, planned.length
     if len(starts) == 1:
         return within(extents, int(starts[0]), destination), lambda: None
@@ -84,7 +84,7 @@ def gather(
 
 
 def within(extents: tuple[Extent, ...], offset: int, destination: memoryview) -> list[Request]:
-    """Requests that fill `destination` from byte `offset` of the value that `extents` make up together."""
+    """Requests that fill `destination` from byte `offset` of the value stored in `extents`."""
     requests, done = [], 0
     for begin, length in extents:
         count = min(length - offset, destination.nbytes - done)

@@ -164,7 +164,7 @@ def _rows(picker: npt.NDArray[Any], size: int) -> npt.NDArray[np.int64]:
 
 
 def _runs(shape: tuple[int, ...], itemsize: int, found: Picked) -> Plan:
-    """The runs of bytes that hold what was picked."""
+    """The runs of bytes that hold the picked elements."""
     if 0 in found.shape:
         return Plan(np.empty(0, np.int64), itemsize, found.shape, found.is_scalar)
     start, length, stride = 0, itemsize, itemsize

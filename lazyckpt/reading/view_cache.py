@@ -21,7 +21,7 @@ _MOST: Final = 64  # values remembered
 
 
 class _Proven(NamedTuple):
-    """A tensor in one piece, where it stands, and what stood before and behind its content when it was proven."""
+    """A verified tensor in one piece: its location, and the bytes around its content at that time."""
 
     entry: Entry
     start: int

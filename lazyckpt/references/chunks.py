@@ -1,16 +1,16 @@
-"""How a value is cut into chunks, so that each is one run of bytes in a file: a pure function of shapes and lengths.
+"""Chunk grids for values: each chunk is one run of bytes in a file. Pure functions of shapes and lengths.
 
-zarr's chunks are all of one shape; at the far edge of an array a chunk is stored whole, and what of it lies outside
-means nothing. A chunk of a C-ordered array is one run of bytes if it is
+All chunks of a zarr array have one shape; a chunk at the far edge of an array is stored whole, and the part outside
+the array is ignored. A chunk of a C-ordered array is one run of bytes if it is
 
     (1, …, 1, rows, all, …, all)        rows of one axis, all of the axes behind it, one of each before it
 
 and chunk number n then begins at n x its bytes. Two more things are needed: `rows` must divide the axis, unless all
-axes before it are 1 and the file goes on for the few bytes that the last chunk is too long (they mean nothing); and
-where a value lies in several pieces, their borders must be borders of chunks.
+axes before it are 1 and the file goes on for the few bytes that the last chunk is too long (they are ignored); and if
+a value is stored in several pieces, their borders must be borders of chunks.
 
-Where pieces end at odd places no useful chunks meet all borders. Then chunks are small, and those few that lie across a
-border are to be copied (`Grid.across`).
+If pieces end at odd offsets, no useful chunks meet all borders. Then chunks are small, and the few that cross a border
+are copied (`Grid.across`).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Final, NamedTuple
 
 from lazyckpt.model.entry import Extent
 
-MOST: Final = 2**16  # chunks of one value: more make the reference file as large as what it refers to
+MOST: Final = 2**16  # chunks of one value: more make the references as large as the value
 COPIED: Final = 2**20  # bytes of a chunk that is copied because it lies across a border
-_POOR: Final = 8  # a divisor this many times smaller than what was asked for is not taken if there is a larger one
-_SPARE: Final = 32  # of a value's bytes one in so many may be read that do not belong to it
+_POOR: Final = 8  # a divisor so many times smaller than the wanted size is not used if there is a larger one
+_SPARE: Final = 32  # bytes of a value for each byte behind it that a chunk may also cover
 
 Shape = tuple[int, ...]
 
@@ -49,12 +49,12 @@ class Grid(NamedTuple):
 
 @lru_cache(65_536)  # a network's shapes repeat
 def plan(shape: Shape, itemsize: int, lengths: tuple[int, ...], most: int | None = None, room: int = 0) -> Grid | None:
-    """Cut a value.
+    """Plan the chunks of a value.
 
     Args:
         shape: its dimensions.
         itemsize: bytes of an element.
-        lengths: bytes of the pieces it lies in, in order; their sum is the value's.
+        lengths: bytes of the pieces it is stored in, in order; their sum is the value's.
         most: bytes that a chunk should have at most, about; None for chunks as large as can be.
         room: bytes in the file after the last piece.
 
@@ -80,7 +80,7 @@ def plan(shape: Shape, itemsize: int, lengths: tuple[int, ...], most: int | None
 
 
 def cuts(grid: Grid, extents: Sequence[Extent]) -> Iterator[list[Extent]]:
-    """Where each chunk lies, in order: usually one run. The last one's may be shorter than a chunk.
+    """The extents of each chunk, in order: usually one. Those of the last may be shorter than a chunk.
 
     Args:
         grid: the value's chunks.
@@ -100,7 +100,7 @@ def cuts(grid: Grid, extents: Sequence[Extent]) -> Iterator[list[Extent]]:
 
 
 def _plan(shape: Shape, itemsize: int, wish: int, unit: int, room: int) -> Grid | None:
-    """Chunks whose borders are at multiples of what divides `unit` (0: anywhere); the largest that there are."""
+    """The largest chunks whose size divides `unit` (0: of any size)."""
     if not shape:
         return None if unit else Grid((), (), itemsize)
     for axis, size in enumerate(shape):
@@ -122,7 +122,7 @@ def _rows(size: int, row: int, wish: int, unit: int, room: int) -> int:
     if unit:
         fitting = [rows for rows in _divisors(unit // row) if rows <= most and -size % rows * row <= room]
         return max(fitting, default=0)
-    even = -(-size // -(-size // most))  # as few chunks as may be, all nearly alike
+    even = -(-size // -(-size // most))  # the smallest number of chunks, of nearly equal size
     if -size % even * row <= room:
         return even
     divisors = _divisors(size)

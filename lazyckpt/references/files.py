@@ -1,6 +1,7 @@
-"""The files of a checkpoint by offset, and the URLs under which readers of references will find them.
+"""The files of a checkpoint by offset, and their URLs in references.
 
-References lead to plain bytes, so an encrypted file has none. A URL that a template engine would interpret is refused.
+References point to plain bytes, so an encrypted file is refused. A URL that a template engine would interpret is
+refused too.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ class Files:
     """The files of a checkpoint, by offset.
 
     Attributes:
-        inputs: the local ones, and the files that describe how they belong together.
+        inputs: the local files, and those that describe how they belong together.
     """
 
-    def __init__(self, source: Source, mark: Fingerprint, url: str | None = None) -> None:
-        """Find them.
+    def __init__(self, source: Source, fingerprint: Fingerprint, url: str | None = None) -> None:
+        """Take the files of a source.
 
         Args:
             source: of the checkpoint.
-            mark: of all its files together, when they were opened.
+            fingerprint: of all its files together, when they were opened.
             url: where the file is to be found, or the folder of several (it ends with `/`); None for where it is now.
 
         Raises:
@@ -65,7 +66,7 @@ class Files:
             base += part.size
         self._bases = [file.base for file in self._files]
         self._paths = [part.name for part in parts]
-        self._mark = mark
+        self._fingerprint = fingerprint
         self.inputs = source.files
 
     def check(self) -> None:
@@ -81,12 +82,12 @@ class Files:
         except OSError as error:
             raise ChangedFile(f"it was opened and is gone: {error.strerror}", file=error.filename) from error
         now = sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)
-        if now != (self._mark.size, self._mark.mtime_ns):
+        if now != (self._fingerprint.size, self._fingerprint.mtime_ns):
             where = self._paths[0] if len(self._paths) == 1 else os.path.commonpath(self._paths)
             raise ChangedFile("it changed since it was opened: open it again", file=where)
 
     def at(self, offset: int) -> File:
-        """The file that has a byte."""
+        """The file that contains the byte at an offset."""
         return self._files[bisect_right(self._bases, offset) - 1]
 
 
@@ -105,14 +106,14 @@ def _here(name: str) -> str:
     if "://" in name:
         return name
     if not os.path.isabs(name):
-        raise ArgumentValueError(f"{name} is no file: give the URL that it will have, url=…")
+        raise ArgumentValueError(f"{name} is not a file: give the URL that it will have, url=…")
     return f"file://{name}"
 
 
 def _there(url: str, name: str, *, alone: bool) -> str:
     """The URL that a file will have elsewhere."""
     if "://" not in url:
-        raise ArgumentValueError(f"{url!r} is no URL: it must begin with file://, s3://, https:// or the like")
+        raise ArgumentValueError(f"{url!r} is not a URL: it must begin with file://, s3://, https:// or the like")
     if url.endswith("/"):
         return url + (quote(name) if url.startswith(("http://", "https://")) else name)
     if not alone:

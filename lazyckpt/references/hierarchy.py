@@ -1,7 +1,7 @@
 """Turn entries into nodes of a zarr hierarchy, which are then written as references.
 
 Strategy: entries come in order, some hundred at a time. The header of each is verified in the file before its node is
-yielded, and at the end the files under their names must still be the opened ones. Each entry becomes an array (a map
+yielded, and at the end the paths must still lead to the opened files. Each entry becomes an array (a map
 three), and chunks are yielded one by one, so that only the names left out are kept in memory. No payload is read,
 except to copy small values (`inline`) and chunks across the border of two pieces.
 """
@@ -78,7 +78,7 @@ class Walk:
         Raises:
             ArgumentValueError: nested names contradict each other; or, if `strict`, a value must be left out.
             StaleIndex: the file does not match an entry.
-            ChangedFile: another file has its name now.
+            ChangedFile: its path leads to another file now.
         """
         yield Node("", False, GROUP)
         if self._options.nested:
@@ -221,4 +221,4 @@ def _keys(path: str, start: chunks.Shape, grid: chunks.Grid) -> list[str]:
     """The keys of a box's chunks, in order."""
     first = [at // size for at, size in zip(start, grid.chunk, strict=True)]
     spans = [range(at, at + count) for at, count in zip(first, grid.counts, strict=True)]
-    return [f"{path}/{'.'.join(map(str, place)) or '0'}" for place in product(*spans)]
+    return [f"{path}/{'.'.join(map(str, indexes)) or '0'}" for indexes in product(*spans)]

@@ -64,7 +64,7 @@ def write(file: IO[str], nodes: Iterable[Node]) -> None:
 
 
 def plain(reference: Reference) -> str | list[str | int]:
-    """A reference as JSON has it."""
+    """A reference as a JSON value."""
     return f"base64:{b64encode(reference).decode()}" if isinstance(reference, bytes) else list(reference)
 
 
@@ -76,5 +76,5 @@ def _written(reference: Reference) -> str:
 
 
 def _within(text: str) -> str:
-    """A text as it stands between the quotes of a string."""
+    """A text escaped for use inside a JSON string."""
     return _quoted(text)[1:-1]

@@ -1,4 +1,4 @@
-"""The zarr v2 metadata of an array: dtype, shape, chunks, plus attributes for what v2 cannot express.
+"""The zarr v2 metadata of an array, plus attributes for what v2 cannot express.
 
 zarr supports numpy's own dtypes. Others are written as unsigned integers of the same width, with their real name in an
 attribute: view the values as `getattr(ml_dtypes, array.attrs["lazyckpt_dtype"])`. Of dtypes narrower than a byte, two

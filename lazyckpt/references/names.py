@@ -1,8 +1,8 @@
 """Names of parameters as paths in a zarr hierarchy, and back.
 
 Rule: letters, digits, `_`, `-` and dots stay; every other byte of the name's UTF-8 becomes `~` and two hexadecimal
-digits, so that nothing in a path means anything to a store, a file system, a URL or a template. What would still mean
-something as a whole (nothing at all, a leading dot, `zarr.json`) is changed in the same way, so that
+digits, so that nothing in a path means anything to a store, a file system, a URL or a template. A segment that would
+still have a meaning as a whole (an empty one, a leading dot, `zarr.json`) is escaped in the same way, so that
 
     unescape(escape(name)) == name
 
@@ -15,7 +15,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-_EMPTY: Final = "~"  # no two digits follow, so it is no byte
+_EMPTY: Final = "~"  # without two digits behind it, so it is not an escaped byte
 _ORDINARY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _MEANT: Final = frozenset({"zarr.json"})  # metadata of other versions of the format
 _BYTE: Final = re.compile(r"~([0-9A-F]{2})")
@@ -35,7 +35,7 @@ def escape(name: str) -> str:
 
 
 def unescape(segment: str) -> str:
-    """The name that `escape` made a segment of."""
+    """The name of a path segment: the inverse of `escape`."""
     if segment == _EMPTY:
         return ""
     parts = _BYTE.split(segment)  # text, digits, text, digits, …, text
@@ -57,8 +57,8 @@ def name_of(path: str, *, nested: bool = False) -> str:
 
 
 def parents(path: str) -> list[str]:
-    """The groups that a path lies in, outermost first."""
-    return [path[:place] for place, character in enumerate(path) if character == "/"]
+    """The groups that contain a path, outermost first."""
+    return [path[:end] for end, character in enumerate(path) if character == "/"]
 
 
 _escaped_part = lru_cache(4096)(escape)  # a network's parts repeat

@@ -1,4 +1,4 @@
-"""References as Parquet: a folder with metadata in one file and the chunks of each array in files of their own.
+"""References as Parquet: a folder with one file of metadata, and files of chunks per array.
 
 Readers fetch only the references that they need. fsspec writes the format (with kerchunk, pandas and fastparquet: the
 extra `references`). There is at least one file for each array, so this is for values in many chunks; for many values
@@ -27,28 +27,28 @@ NEEDED: Final = "references in Parquet need kerchunk, pandas and fastparquet: pi
 
 
 def write(path: str, nodes: Iterable[Node], most_chunks: int) -> None:
-    """Write the references to a folder, which comes to its place whole; references that were there are replaced.
+    """Write the references to a folder, atomically; old references at the path are replaced.
 
     Args:
         path: the folder.
-        nodes: of all references.
-        most_chunks: that an array has.
+        nodes: arrays and groups, in order.
+        most_chunks: the largest number of chunks of an array.
 
     Raises:
         LazyCkptError: the packages that write Parquet are not installed.
-        FolderInTheWay: a folder of something else has the name.
+        FolderInTheWay: something else exists at the path.
         ArgumentValueError: a name is too long for a file system.
 
     Cost: a file for each array; all metadata are in memory.
     """
     if os.path.lexists(path) and not os.path.isfile(os.path.join(path, _MARK)):
-        raise FolderInTheWay(errno.EEXIST, f"{path} exists and is no folder of references: choose another name")
+        raise FolderInTheWay(errno.EEXIST, f"{path} exists and is not a folder of references: choose another name")
     mapper_of = _mapper()
     parent, name = os.path.split(os.path.abspath(path))
     made = tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=parent)
     try:
         with warnings.catch_warnings():
-            # fsspec reads with fastparquet and nothing else, whatever pandas thinks of it.
+            # fsspec reads with fastparquet only, which pandas has deprecated.
             warnings.filterwarnings("ignore", ".*fastparquet.*", DeprecationWarning)
             _fill(mapper_of(os.path.join(made, name), max(1, min(most_chunks, _RECORDS))), nodes)
         if os.path.lexists(path):
@@ -63,8 +63,8 @@ def _fill(mapper: Any, nodes: Iterable[Node]) -> None:
     for node in nodes:
         if any(len(part.encode()) > LONGEST for part in node.path.split("/")):
             raise ArgumentValueError(
-                f"{node.path[:80]}… is too long a name for a folder, of which Parquet needs one for each array: leave"
-                " it out, or write JSON"
+                f"{node.path[:80]}… is too long a name for a folder, and Parquet needs a folder for each array:"
+                " leave it out, or write JSON"
             )
         for key, text in texts_of(node):
             mapper[key] = text
@@ -77,7 +77,7 @@ def _fill(mapper: Any, nodes: Iterable[Node]) -> None:
 
 
 def _mapper() -> Any:
-    """What makes fsspec's writer of a folder, for so many references a file."""
+    """A factory of fsspec's writer: a function of a folder and the references per file."""
     try:
         import fastparquet  # noqa: F401 (pandas needs it)
         import fsspec

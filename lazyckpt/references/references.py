@@ -1,4 +1,4 @@
-"""`References`: the result of `Checkpoint.references`, which reads nothing before it is exported."""
+"""`References`: the result of `Checkpoint.references`. Reads nothing before it is exported."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class References:
         target = os.path.realpath(os.fspath(path))
         ending = os.path.splitext(target)[1]
         if ending not in _WRITERS:
-            raise ArgumentValueError(f"{target} must end with {', '.join(_WRITERS)}, which tells its format")
+            raise ArgumentValueError(f"{target} must end with {', '.join(_WRITERS)}, which selects the format")
         check_report(target, self._files.inputs, overwrite=overwrite)
         return _WRITERS[ending](self, target)
 

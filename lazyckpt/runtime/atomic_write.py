@@ -45,7 +45,7 @@ class TemporaryFile:
         self.path = path
 
     def commit(self, mode: int, *, durable: bool = False) -> None:
-        """Rename the file to its target, replacing what was there.
+        """Rename the file to its target, replacing an old file.
 
         Args:
             mode: its permission bits.

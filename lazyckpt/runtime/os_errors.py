@@ -23,14 +23,14 @@ from lazyckpt.errors import (
 
 
 class Action(NamedTuple):
-    """What was done to a file when the system refused.
+    """An operation on a file, for the messages of its errors.
 
     Attributes:
         verb: as in "cannot be …".
         errors: error number -> class, where there is a class for just this error.
         other: the class of every other error.
         advice: error number -> what to do about it.
-        remark: what is said at the end.
+        remark: the end of the message.
     """
 
     verb: str
@@ -81,7 +81,7 @@ WRITE: Final = Action(
             errno.ETIMEDOUT: "its file system does not answer: try again later",
         }
     ),
-    "what was there before is kept",
+    "any existing file is kept",
 )
 # Errors without a number (other libraries raise such) are known by their type.
 _NUMBERS: Final[tuple[tuple[type[OSError], int], ...]] = (

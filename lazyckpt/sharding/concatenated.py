@@ -1,4 +1,4 @@
-"""Several files as one: the concatenation of their indexes, and of what their format offers."""
+"""Several files as one: their concatenated indexes, and their format over the whole."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from lazyckpt.sources.window import SparseBuffer
 
 
 class ConcatenatedIndex(Index):
-    """A read-only mapping name -> Entry: the parts' entries, part by part, with offsets in the whole.
+    """A read-only mapping name -> Entry: the entries of all parts, with offsets in the whole.
 
-    If several parts have a name, the first part's counts, unless `homes` says otherwise.
+    If several parts have a name, the first part is used, unless `homes` gives another.
     """
 
     def __init__(self, parts: Sequence[Index], bases: Sequence[int], homes: Mapping[str, int] | None = None) -> None:
-        """Join indexes.
+        """Concatenate indexes.
 
         Args:
             parts: one or more indexes.
-            bases: where each part's bytes begin in the whole.
-            homes: the number of the part in which a name is looked for; names that it lacks are looked for in all.
+            bases: the offset of each part in the whole.
+            homes: name -> number of the only part to look it up in; other names are looked up in all.
         """
         self._parts = tuple(parts)
         self._bases = tuple(bases)
@@ -36,12 +36,12 @@ class ConcatenatedIndex(Index):
 
     @property
     def path(self) -> None:
-        """Each part has an index of its own."""
+        """None: each part has an index of its own."""
         return None
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Of all files together."""
+        """The fingerprint of all files together."""
         return combined_fingerprint([part.fingerprint for part in self._parts])
 
     @property
@@ -92,7 +92,7 @@ class ConcatenatedIndex(Index):
             part.close()
 
     def _record_batches(self) -> Iterator[list[bytes]]:
-        return chain.from_iterable(part._record_batches() for part in self._parts)  # offsets are those in each file
+        return chain.from_iterable(part._record_batches() for part in self._parts)  # offsets are relative to each file
 
     def _irregular(self) -> list[Entry]:
         return [
@@ -114,8 +114,8 @@ def combined_fingerprint(fingerprints: Sequence[Fingerprint]) -> Fingerprint:
 def concatenated_format(form: Format, source: ConcatenatedSource) -> Format:
     """A format for the concatenation of parts, which finds the part of each entry by its offset.
 
-    The metadata are those of all parts together (the last part's where they differ), the checksums those of the first
-    part whose stored checksum is wrong.
+    The metadata are those of all parts (where they differ, of the last), the checksums those of the first part whose
+    stored checksum is wrong.
     """
 
     def base_of(entry: Entry) -> int:
@@ -139,13 +139,13 @@ def concatenated_format(form: Format, source: ConcatenatedSource) -> Format:
         return {name: text for part in source.parts for name, text in form.metadata(part).items()}
 
     def checksums(_: Source) -> tuple[int | None, int]:
-        told: int | None = None
-        found = 0
+        stored: int | None = None
+        computed = 0
         for part in source.parts:
-            told, found = form.checksums(part)
-            if told is not None and told != found:
+            stored, computed = form.checksums(part)
+            if stored is not None and stored != computed:
                 break
-        return told, found
+        return stored, computed
 
     def find(_: Source) -> Iterator[Plain | Entry]:
         raise TypeError("parts are indexed one by one")

@@ -1,7 +1,7 @@
-"""Group info files: the ranks that one rank communicates with, and those whose checkpoint can replace its own.
+"""Group info files: the communication groups of a rank, and ranks with the same checkpoint.
 
 MindSpore writes one for each rank, where the environment variable GROUP_INFO_FILE says. It is not needed to open a
-distributed checkpoint: which ranks hold copies of a slice follows from the strategy. It tells which files of another
+distributed checkpoint: which ranks hold copies of a slice follows from the strategy. It shows which files of another
 rank can be copied for a rank whose own files are lost.
 """
 
@@ -17,7 +17,7 @@ _FIRST_KEYS: Final = (0x0A, 0x12)
 
 
 class GroupInfo(NamedTuple):
-    """What a group info file holds.
+    """The content of a group info file.
 
     Attributes:
         groups: the ranks of each communication group that the rank is in, except that of all ranks.
@@ -39,7 +39,7 @@ def read_group_info(path: str) -> GroupInfo:
         Its groups, and the ranks that `mindspore.restore_group_info_list` gives.
 
     Raises:
-        MissingFile, UnreadableFile: the file is not there, or cannot be read.
+        MissingFile, UnreadableFile: the file does not exist, or cannot be read.
         WrongFormat: it is something else.
         CorruptFile: it is damaged.
 

@@ -1,7 +1,7 @@
-"""Which box of a tensor each rank holds: pure functions of a layout. See `strategy.Layout`.
+"""The box of a tensor that each rank holds. Pure functions of a `strategy.Layout`.
 
-Every shard is a box of the whole tensor. Device axes that no axis of the tensor uses make copies: ranks that agree in
-all used coordinates hold the same box, and any of them will do.
+Every shard is a box of the whole tensor. Device axes that cut no axis of the tensor make copies: ranks with equal
+coordinates on all other axes hold the same box, and any of them can be read.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from lazyckpt.sharding.strategy import MOST_RANKS, Layout
 
 
 class Partition(NamedTuple):
-    """How a tensor is cut, as a formula: its size does not grow with the number of ranks.
+    """The partition of a tensor, as a formula whose size is independent of the number of ranks.
 
     Attributes:
-        parts: into how many parts each axis is cut.
+        parts: number of parts along each axis.
         devices: the device matrix.
         axes: for each axis of the tensor the device axes that cut it, counted from the left.
         spare: the device axes that make copies.
-        again: into how many parts the optimizer cuts the first axis once more, among copies.
+        again: number of parts into which the optimizer cuts each part of the first axis, among copies.
     """
 
     parts: tuple[int, ...]
@@ -32,19 +32,19 @@ class Partition(NamedTuple):
     spare: tuple[int, ...]
     again: int
 
-    def place_of(self, local: int) -> tuple[int, ...]:
-        """The number of a local rank's part along each axis."""
+    def part_of(self, local: int) -> tuple[int, ...]:
+        """The part of a local rank: its number along each axis."""
         coordinates = _digits(local, self.devices)
-        place = [_number(which, self.devices, coordinates) for which in self.axes]
+        part = [_number(which, self.devices, coordinates) for which in self.axes]
         if self.again > 1:
-            place[0] = place[0] * self.again + _number(self.spare, self.devices, coordinates) % self.again
-        return tuple(place)
+            part[0] = part[0] * self.again + _number(self.spare, self.devices, coordinates) % self.again
+        return tuple(part)
 
-    def holders_of(self, place: tuple[int, ...]) -> Iterator[int]:
+    def holders_of(self, part: tuple[int, ...]) -> Iterator[int]:
         """The local ranks that hold a part, ascending."""
-        along, again = list(place), 0
+        along, again = list(part), 0
         if self.again > 1:
-            along[0], again = divmod(place[0], self.again)
+            along[0], again = divmod(part[0], self.again)
         coordinates = [0] * len(self.devices)
         for which, number in zip(self.axes, along, strict=True):
             for axis, digit in zip(which, _digits(number, [self.devices[axis] for axis in which]), strict=True):
@@ -55,36 +55,36 @@ class Partition(NamedTuple):
                 coordinates[axis] = digit
             yield _number(range(len(self.devices)), self.devices, coordinates)
 
-    def every_place(self) -> Iterator[tuple[int, ...]]:
-        """The parts, in row-major order."""
+    def every_part(self) -> Iterator[tuple[int, ...]]:
+        """All parts, in row-major order."""
         return (_digits(number, self.parts) for number in range(math.prod(self.parts)))
 
 
 class Box(NamedTuple):
-    """A part of a tensor: where it begins in the whole, and the entry that has its values."""
+    """A part of a tensor: its start in the whole, and the entry of its values."""
 
     start: tuple[int, ...]
     entry: Entry
 
 
 class ImpossibleLayout(ValueError):
-    """A layout that is no cut into boxes, or contradicts itself."""
+    """A layout that does not cut a tensor into boxes, or contradicts itself."""
 
 
 def devices_of(layout: Layout) -> int:
-    """How many ranks a layout is for."""
+    """The number of ranks of a layout."""
     return math.prod(layout.devices)
 
 
 @functools.lru_cache(4096)  # parameters share their layouts
 def partition_of(layout: Layout) -> Partition:
-    """How a layout cuts a tensor.
+    """The partition of a tensor by a layout.
 
     Raises:
         ImpossibleLayout: it does not cut it into boxes.
     """
     if layout.field > 0:
-        raise ImpossibleLayout(f"its rows are interleaved (field {layout.field}): that is no cut into boxes")
+        raise ImpossibleLayout(f"its rows are interleaved (field {layout.field}): its parts are not boxes")
     devices = layout.devices
     if not devices or min(devices) < 1 or math.prod(devices) > MOST_RANKS:
         raise ImpossibleLayout(f"its device matrix is {list(devices)}")
@@ -102,24 +102,24 @@ def partition_of(layout: Layout) -> Partition:
     return Partition(tuple(parts), devices, tuple(map(tuple, axes)), spare, again)
 
 
-def box_of(layout: Layout, place: tuple[int, ...], shard: tuple[int, ...]) -> tuple[int, ...]:
-    """Where the box of a part begins, if it has the shape `shard`.
+def box_of(layout: Layout, part: tuple[int, ...], shard: tuple[int, ...]) -> tuple[int, ...]:
+    """The start of the box of a part whose shape is `shard`.
 
     Raises:
         ImpossibleLayout: no part has that shape.
     """
-    if len(shard) != len(place):
-        raise ImpossibleLayout(f"it has {len(shard)} axes, the strategy cuts {len(place)}")
+    if len(shard) != len(part):
+        raise ImpossibleLayout(f"it has {len(shard)} axes, the strategy cuts {len(part)}")
     if layout.rows:
-        rows, start = layout.rows[place[0]], layout.starts[place[0]]
+        rows, start = layout.rows[part[0]], layout.starts[part[0]]
         if shard[0] != rows:
             raise ImpossibleLayout(f"it has {shard[0]:,} rows, the strategy says {rows:,}")
-        return (start, *(number * size for number, size in zip(place[1:], shard[1:], strict=True)))
-    return tuple(number * size for number, size in zip(place, shard, strict=True))
+        return (start, *(number * size for number, size in zip(part[1:], shard[1:], strict=True)))
+    return tuple(number * size for number, size in zip(part, shard, strict=True))
 
 
 def whole_of(layout: Layout, cut: Partition, shard: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the whole tensor, of which a part has the shape `shard`."""
+    """The shape of the whole tensor, given the shape of a part."""
     if layout.rows:
         rows = max(start + size for start, size in zip(layout.starts, layout.rows, strict=True))
         return (rows, *(size * parts for size, parts in zip(shard[1:], cut.parts[1:], strict=True)))
@@ -135,7 +135,7 @@ def _device_axes(which: tuple[int, ...], count: int) -> list[int]:
 
 
 def _check_rows(layout: Layout, parts: int) -> None:
-    """Make sure that uneven parts fill the first axis: rows between them would be in no file."""
+    """Check that uneven parts fill the first axis: rows between them would be in no file."""
     if len(layout.rows) != parts:
         raise ImpossibleLayout(f"it has {len(layout.rows)} uneven parts where {parts} are needed")
     end = 0
@@ -155,7 +155,7 @@ def _optimizer_parts(layout: Layout, copies: int) -> int:
 
 
 def _number(axes: Iterable[int], devices: Sequence[int], coordinates: Sequence[int]) -> int:
-    """The row-major number of coordinates along some device axes, in the order in which these are given."""
+    """The row-major number of coordinates along some device axes, in the given order of axes."""
     number = 0
     for axis in axes:
         number = number * devices[axis] + coordinates[axis]

@@ -1,8 +1,8 @@
 """`open_sharded`: many files as one checkpoint.
 
 Files are opened one by one, each with an index of its own, and concatenated to one source. Parts hold different
-parameters: their names are put together. Ranks hold slices of the same parameters: a strategy says how these make up
-the whole (`shard_index`), and a read touches the slices that it needs (`shard_reader`).
+parameters: the result has all their names. Ranks hold slices of the same parameters: a strategy says how to assemble
+them (`shard_index`), and a read touches only the slices that it needs (`shard_reader`).
 """
 
 from __future__ import annotations
@@ -42,30 +42,30 @@ def open_sharded(
     index: str = AUTO, whole: bool = False, collisions: str = "refuse", check: bool = False,
     block_cache: int = CACHE_BYTES,
 ) -> Checkpoint:  # fmt: skip
-    """Open a checkpoint that lies in many files.
+    """Open a checkpoint in many files as one.
 
     Args:
-        folder_or_files: a folder of `rank_<N>` folders (of several files in one, that of the newest epoch and step
-            counts), a folder of parts, or the paths of parts, `.ckpt` or `.safetensors`.
+        folder_or_files: a folder of `rank_<N>` folders (in each, the file of the newest epoch and step is used), a
+            folder of parts, or the paths of parts, `.ckpt` or `.safetensors`.
         strategy: how ranks cut their parameters: a strategy file (protobuf, or JSON if its name ends so), merged of all
             pipeline stages or not, a folder of them, or several paths. Needed for rank folders, unless `whole`.
-        dec_key: the key of encrypted files, or a `lazyckpt.KeyReference` to its place.
+        dec_key: the key of encrypted files, or a `lazyckpt.KeyReference` to it.
         dec_mode: AES-GCM, AES-CBC or SM4-CBC.
         index: `auto` (each file's own, beside it or in the user's cache folder) or `memory`.
-        whole: every rank's file holds whole tensors (saved with `integrated_save`): the lowest rank's count.
-        collisions: what becomes of a name that several parts have: `refuse`, or the `first` or the `last` one counts.
+        whole: every rank's file holds whole tensors (saved with `integrated_save`): the lowest rank's are used.
+        collisions: a name that several parts have is an error (`refuse`), or the `first` or the `last` part is used.
         check: compare all copies of every slice, which reads everything.
         block_cache: bytes of decrypted blocks to keep in memory, for each file.
 
     Returns:
         A checkpoint in which every name has its full shape. Reads, slices included, touch only the shards they need.
-        A name that cannot be put together (its only file is missing or damaged, slices do not fit each other) raises
-        `CorruptFile` with file and reason when it is asked for; the others load.
+        A value that cannot be assembled (its only file is missing or damaged, or slices do not fit each other) raises
+        `CorruptFile` with file and reason when it is read; the others load.
 
     Raises:
         MissingFile: there are no files, or no strategy.
         ArgumentTypeError, ArgumentValueError: an argument is wrong.
-        WrongFormat: what is given as a strategy is another file.
+        WrongFormat: the strategy file is something else.
         CorruptFile: a strategy is damaged, parts collide, or copies disagree (`check`).
 
     Cost: opening each file (its index is built the first time) and a walk over all names; no payload is read.
@@ -85,7 +85,7 @@ def open_sharded(
 
 
 class _Asked(NamedTuple):
-    """What was asked for: enough to open the same again."""
+    """The arguments of `open_sharded`, from which a handle opens the same files again."""
 
     paths: tuple[str, ...]
     strategy: tuple[str, ...] | None
@@ -113,7 +113,7 @@ def _opened(asked: _Asked, key: AnySecret, check: bool) -> tuple[Reader, Names]:
         return _merged(str(folder), ranks, layouts, how, check)
     if ranks and not asked.whole:
         raise ArgumentValueError(
-            f"{folder} holds the files of {len(ranks):,} ranks: give the strategy that tells how they are cut, or"
+            f"{folder} holds the files of {len(ranks):,} ranks: give the strategy that says how they are cut, or"
             " whole=True if each file holds whole tensors (integrated_save)"
         )
     files = list(ranks.values()) if ranks else checkpoints_in(folder) if folder is not None else list(paths)
@@ -121,27 +121,27 @@ def _opened(asked: _Asked, key: AnySecret, check: bool) -> tuple[Reader, Names]:
 
 
 class _How(NamedTuple):
-    """How each file is opened."""
+    """The options for opening each file."""
 
     asked: _Asked
     key: AnySecret
 
     def open(self, path: str) -> OpenFile:
-        """A file with its index."""
+        """Open a file with its index."""
         asked = self.asked
         return open_indexed(path, self.key, asked.dec_mode, asked.where, IndexOptions(cache=asked.cache))
 
     @property
     def handle(self) -> Handle:
-        """How other processes open all of them again."""
+        """A handle with which other processes open all files."""
         return Handle(_open_again, (self.asked,), NO_KEY if self.key is None else self.key.reference)
 
 
 def _united(name: str, files: list[str], how: _How, collisions: str) -> tuple[Reader, Names]:
-    """Parts that hold different names."""
+    """Open parts that hold different names."""
     parts: list[OpenFile] = []
     try:
-        parts.extend(map(how.open, files))  # so that what was opened before a fault is closed
+        parts.extend(map(how.open, files))  # one by one, so that the files opened before an error are closed
         indexes = [part.index for part in parts]
         whole = ConcatenatedSource(name, [part.source for part in parts])
         index = ConcatenatedIndex(indexes, whole.bases)
@@ -173,7 +173,7 @@ def _names(index: ConcatenatedIndex, indexes: list[Index], files: list[str], col
 
 
 def _merged(folder: str, files: dict[int, str], strategy: Strategy, how: _How, check: bool) -> tuple[Reader, Names]:
-    """Ranks that hold slices."""
+    """Open ranks that hold slices of the same names."""
     parts: dict[str, OpenFile] = {}
     ranks: dict[int, Rank] = {}
     try:
@@ -211,8 +211,8 @@ def _one_format(parts: Iterable[tuple[str, OpenFile]]) -> Format:
     for file, part in parts:
         forms.setdefault(part.format.name, file)
     if len(forms) > 1:
-        told = ", ".join(f"{file} is {form}" for form, file in forms.items())
-        raise ArgumentValueError(f"all files must be of one format: {told}")
+        listing = ", ".join(f"{file} is {form}" for form, file in forms.items())
+        raise ArgumentValueError(f"all files must be of one format: {listing}")
     return FORMATS[next(iter(forms), "ckpt")]
 
 

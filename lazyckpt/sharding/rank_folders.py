@@ -1,4 +1,4 @@
-"""Which files a distributed checkpoint is made of: `rank_<N>` folders, each with the file of its newest step."""
+"""The files of a distributed checkpoint: the newest one in each `rank_<N>` folder."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lazyckpt.errors import ArgumentTypeError, MissingFile, WrongFormat
 from lazyckpt.formats import ENDINGS
 from lazyckpt.sources.paths import is_file, is_folder, join, names_in, read
 
-LARGEST_FILE: Final = 2**28  # of those that describe a run: a strategy takes some hundred bytes for each parameter
+LARGEST_FILE: Final = 2**28  # bytes; a strategy takes some hundred bytes per parameter
 _RANK: Final = re.compile(r"rank_(\d+)$")
 _STEP: Final = re.compile(r"-(\d+)_(\d+)\.\w+$")
 
 
 def rank_files(folder: str) -> dict[int, str]:
-    """The file of each rank whose folder has one. Of several files the one of the newest (epoch, step) counts."""
+    """The file of each rank whose folder has one; of several, that of the newest (epoch, step)."""
     found: dict[int, str] = {}
     for name in sorted(names_in(folder)):
         match = _RANK.fullmatch(name)
@@ -31,7 +31,7 @@ def rank_files(folder: str) -> dict[int, str]:
 
 
 def checkpoints_in(folder: str) -> list[str]:
-    """The checkpoints in a folder itself, sorted by name."""
+    """The checkpoints directly in a folder, sorted by name."""
     names = sorted(name for name in names_in(folder) if name.endswith(ENDINGS) and not name.startswith("."))
     return [path for path in (join(folder, name) for name in names) if is_file(path)]
 
@@ -40,7 +40,7 @@ def listed(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> 
     """Paths as strings.
 
     Raises:
-        ArgumentTypeError: they are none.
+        ArgumentTypeError: they are not paths.
     """
     try:
         paths = [given] if isinstance(given, (str, os.PathLike)) else list(given)
@@ -67,7 +67,7 @@ def content_of(path: str, kind: str) -> bytes:
     """The bytes of a file that describes a run. `kind` names it in errors.
 
     Raises:
-        MissingFile, UnreadableFile: it is not there, or cannot be read.
+        MissingFile, UnreadableFile: it does not exist, or cannot be read.
         WrongFormat: it is larger than any such file.
     """
     data = read(path, LARGEST_FILE + 1, f"the {kind}")

@@ -1,4 +1,4 @@
-"""Whether all copies of every slice agree: what no read of one of them can tell."""
+"""Compare all copies of every slice, which no read of a single copy does."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from lazyckpt.sharding.layout import ImpossibleLayout
 from lazyckpt.sharding.shard_index import ShardResolver
 from lazyckpt.sources import Source
 
-_TOLD: Final = 10  # problems in one message
+_SHOWN: Final = 10  # problems in one message
 
 
 def compare_copies(resolver: ShardResolver, index: Index, source: Source) -> None:
     """Compare every copy of every slice with the one that is read.
 
     Raises:
-        CorruptFile: names cannot be put together, or copies differ; the message lists them.
+        CorruptFile: values cannot be assembled, or copies differ; the message lists them.
 
     Cost: reads all files, 1 MiB at a time.
     """
     problems = [f"{name!r}: {problem}" for name in index for problem in _problems(resolver, name, source)]
     if problems:
-        more = f"; and {len(problems) - _TOLD:,} more" if len(problems) > _TOLD else ""
-        raise CorruptFile("; ".join(problems[:_TOLD]) + more, file=source.name)
+        more = f"; and {len(problems) - _SHOWN:,} more" if len(problems) > _SHOWN else ""
+        raise CorruptFile("; ".join(problems[:_SHOWN]) + more, file=source.name)
 
 
 def _problems(resolver: ShardResolver, name: str, source: Source) -> list[str]:

@@ -1,9 +1,9 @@
-"""`ShardedIndex`: the names of a distributed checkpoint, and the boxes of each, resolved on first access.
+"""`ShardedIndex`: the names of a distributed checkpoint, with boxes resolved on first access.
 
-The rules are those of MindSpore's own merging, where that is right. If several pipeline stages have a name, the lowest
-stage counts. If several ranks hold the same box, the lowest rank that has it is read. A name that the strategy does not
-know is whole in every file, and the lowest rank counts. A value that cannot be put together becomes a refused entry
-that says why, so that the others still load.
+The rules are those of MindSpore's own merging, where it is correct. If several pipeline stages have a name, the lowest
+stage counts. If several ranks hold the same box, the lowest rank that has it is read. A name that the strategy lacks
+is whole in every file, and the lowest rank counts. A value that cannot be assembled becomes a refused entry with a
+reason, so that the others still load.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lazyckpt.sharding.layout import Box, ImpossibleLayout, Partition, box_of, d
 from lazyckpt.sharding.strategy import Layout, Strategy
 
 _BATCH: Final = 4096  # entries whose records are made at once
-_LAYOUTS: Final = 64  # whose parts are remembered: a model has some ten layouts, and many parameters of each
+_LAYOUTS: Final = 64  # size of the cache of parts: a model has some ten layouts, and many parameters of each
 _NAMED: Final = 5  # ranks in one message
 
 
@@ -45,7 +45,7 @@ class Rank:
 
 
 class ShardResolver:
-    """Resolves a name to the boxes that ranks hold of it, and remembers the result."""
+    """Resolves a name to the boxes that ranks hold of it, with a cache."""
 
     def __init__(self, ranks: Mapping[int, Rank], strategy: Strategy) -> None:
         self.boxes: dict[str, tuple[Box, ...]] = {}
@@ -58,12 +58,12 @@ class ShardResolver:
             self._layouts.update({name: (stage, layout) for name, layout in strategy[stage].items()})
 
     def names(self) -> list[str]:
-        """All names, in the order in which the ranks' files have them."""
+        """All names, in the order of the ranks' files."""
         indexes = [rank.index for _, rank in sorted(self._ranks.items()) if rank.index is not None]
         return list(dict.fromkeys(name for index in indexes for name in index))
 
     def entry(self, name: str) -> Entry:
-        """The whole value of a name; its boxes are in `boxes` from then on."""
+        """The entry of a whole value; its boxes are in `boxes` from then on."""
         found = self._entries.get(name)
         if found is None:
             known = self._layouts.get(name)
@@ -75,13 +75,13 @@ class ShardResolver:
         return found
 
     def boxes_of(self, name: str) -> tuple[Box, ...]:
-        """The boxes of a name; none of a value that lies in one place. Cost: as `entry`, the first time."""
+        """The boxes of a name; none for a value that one file holds whole. Cost: as `entry`, the first time."""
         if name not in self._entries:
             self.entry(name)
         return self.boxes.get(name, ())
 
     def copies(self, name: str) -> list[list[tuple[int, Entry]]]:
-        """For each box of a name, all ranks that hold it, with their entries (of a whole value: all ranks)."""
+        """All ranks that hold each box of a name, with their entries (all ranks, for a whole value)."""
         known = self._layouts.get(name)
         if known is None:
             return [[(rank, entry) for rank in sorted(self._ranks) if (entry := self._held(rank, name)) is not None]]
@@ -92,7 +92,7 @@ class ShardResolver:
         ]
 
     def _whole(self, name: str) -> Entry:
-        """A value that the strategy does not know."""
+        """The entry of a value that the strategy lacks."""
         for rank in sorted(self._ranks):
             entry = self._held(rank, name)
             if entry is not None:
@@ -104,20 +104,20 @@ class ShardResolver:
         first = stage * devices_of(layout)
         held = self._held_parts(layout, first)
         chosen: list[tuple[tuple[int, ...], int, Entry]] = []
-        for place in cut.every_place():  # which ends at the first part that no rank holds
-            for rank in held.get(place, ()):
+        for part in cut.every_part():  # raises at the first part that no rank holds
+            for rank in held.get(part, ()):
                 entry = self._held(rank, name)
                 if entry is not None:
-                    chosen.append((place, rank, entry))
+                    chosen.append((part, rank, entry))
                     break
             else:
-                raise ImpossibleLayout(self._why_missing(cut, first, place))
+                raise ImpossibleLayout(self._why_missing(cut, first, part))
         _, rank, model = chosen[0]
         boxes = []
-        for place, holder, entry in chosen:
+        for part, holder, entry in chosen:
             self._check_alike(rank, model, holder, entry, uneven=bool(layout.rows))
             try:
-                boxes.append(Box(box_of(layout, place, entry.shape), entry))
+                boxes.append(Box(box_of(layout, part, entry.shape), entry))
             except ImpossibleLayout as error:
                 raise ImpossibleLayout(f"in {self._ranks[holder].file} {error}") from None
         self.boxes[name] = tuple(boxes)
@@ -133,7 +133,7 @@ class ShardResolver:
         return moved(rank.index[name], rank.base)
 
     def _check_alike(self, rank: int, model: Entry, other: int, entry: Entry, uneven: bool) -> None:
-        """Make sure that two slices can be of one tensor."""
+        """Check that two slices can be parts of one tensor."""
         mine, theirs = (self._ranks[number].file for number in (rank, other))
         for holder, one in ((mine, model), (theirs, entry)):
             if one.kind != TENSOR:
@@ -143,9 +143,9 @@ class ShardResolver:
         if model.shape[uneven:] != entry.shape[uneven:] or len(model.shape) != len(entry.shape):
             raise ImpossibleLayout(f"its slice has the shape {model.shape} in {mine}, {entry.shape} in {theirs}")
 
-    def _why_missing(self, cut: Partition, first: int, place: tuple[int, ...]) -> str:
+    def _why_missing(self, cut: Partition, first: int, part: tuple[int, ...]) -> str:
         reasons = []
-        holders = cut.holders_of(place)
+        holders = cut.holders_of(part)
         for number in islice((first + local for local in holders), _NAMED):
             rank = self._ranks.get(number)
             if rank is None:
@@ -153,21 +153,21 @@ class ShardResolver:
             else:
                 reasons.append(rank.fault or f"{rank.file} lacks it")
         more = ["and more ranks without it"] if next(holders, None) is not None else []
-        return f"its part {list(place)} is nowhere: " + "; ".join(reasons + more)
+        return f"its part {list(part)} is nowhere: " + "; ".join(reasons + more)
 
 
 def _held_parts(ranks: tuple[int, ...], layout: Layout, first: int) -> dict[tuple[int, ...], list[int]]:
-    """The ranks that hold each part, of those that there are. `first` is the first rank of the pipeline stage."""
+    """The given ranks that hold each part. `first` is the first rank of the pipeline stage."""
     cut = partition_of(layout)
     begin, end = bisect_left(ranks, first), bisect_left(ranks, first + devices_of(layout))
     parts: dict[tuple[int, ...], list[int]] = {}
     for rank in ranks[begin:end]:
-        parts.setdefault(cut.place_of(rank - first), []).append(rank)
+        parts.setdefault(cut.part_of(rank - first), []).append(rank)
     return parts
 
 
 class ShardedIndex(Index):
-    """A read-only mapping name -> Entry of whole values, each of which is resolved on first access."""
+    """A read-only mapping name -> Entry of whole values, resolved on first access."""
 
     def __init__(self, resolver: ShardResolver, ranks: Mapping[int, Rank]) -> None:
         self._resolver = resolver
@@ -182,12 +182,12 @@ class ShardedIndex(Index):
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Of all files together."""
+        """The fingerprint of all files together."""
         return combined_fingerprint([rank.index.fingerprint for rank in self._ranks if rank.index is not None])
 
     @property
     def has_digests(self) -> bool:
-        """A whole value has none."""
+        """False: digests are of slices, not of whole values."""
         return False
 
     def __len__(self) -> int:
@@ -209,7 +209,7 @@ class ShardedIndex(Index):
         return map(self._resolver.entry, self._names)
 
     def boxes_of(self, name: str) -> tuple[Box, ...]:
-        """The boxes of a name; none of a value that lies in one place. Cost: a look-up in each rank, the first time."""
+        """The boxes of a name; none for a value that one file holds whole. Cost: a look-up in each rank, once."""
         return self._resolver.boxes_of(name)
 
     def position(self, name: str) -> int | None:

@@ -1,4 +1,4 @@
-"""`ShardReader`: whole tensors from boxes that lie in many files; a read touches only the boxes that it needs.
+"""`ShardReader`: whole tensors from boxes in many files. A read touches only the boxes it needs.
 
 The boxes of a tensor are found by its name. They are entries of the concatenated files, and are read by a `FileReader`
 (so they are proven, decrypted and checked as all entries are). A slice of the whole is cut into slices of boxes: along
@@ -28,7 +28,7 @@ AnyArray = npt.NDArray[Any]
 
 
 class ShardReader(Reader):
-    """Values of a checkpoint some of whose tensors lie in boxes. Safe for many threads."""
+    """Reads a checkpoint in which tensors may be cut into boxes. Safe for many threads."""
 
     def __init__(self, file: OpenFile) -> None:
         """Take the concatenated files, whose index is a `ShardedIndex`."""
@@ -37,7 +37,7 @@ class ShardReader(Reader):
         self._boxes = cast("ShardedIndex", file.index).boxes_of
 
     def view(self, entry: Entry) -> AnyArray:
-        """See `Reader.view`: of a tensor in one box a view, else a new array."""
+        """See `Reader.view`: a view of a tensor in one box, else a new array."""
         boxes = self._found(entry)
         if not boxes:
             return self._parts.view(entry)
@@ -70,7 +70,7 @@ class ShardReader(Reader):
         return self._parts.writable(boxes[0].entry) if len(boxes) == 1 else self.copy(entry)
 
     def part(self, entry: Entry, key: Any) -> Any:
-        """See `Reader.part`: reads what the answer needs of the boxes that it meets."""
+        """See `Reader.part`: reads only the needed slices of boxes."""
         boxes = self._found(entry)
         if not boxes:
             return self._parts.part(entry, key)
@@ -83,8 +83,8 @@ class ShardReader(Reader):
         for box in boxes:
             ends = zip(found.axes, box.start, box.entry.shape, strict=True)
             met = [_meet(axis, begin, size) for axis, begin, size in ends]
-            if all(len(places) for places, _ in met):
-                there = _crossed([places for places, _ in met])
+            if all(len(positions) for positions, _ in met):
+                there = _crossed([positions for positions, _ in met])
                 answer[there] = self._parts.part(box.entry, tuple(inside for _, inside in met))
         shaped = answer.reshape(found.shape)
         return shaped[()] if found.is_scalar else shaped
@@ -107,7 +107,7 @@ class ShardReader(Reader):
         return -(-entry.shape[0] // _rows(entry, size))
 
     def stored(self, entry: Entry, size: int = PIECE, first: int = 0, count: int | None = None) -> Iterator[memoryview]:
-        """See `Reader.stored`: as if the whole tensor stood in one place. Pieces are of whole rows."""
+        """See `Reader.stored`: as if one file held the whole tensor. Pieces are whole rows."""
         boxes = self._found(entry)
         if len(boxes) < 2:
             yield from self._parts.stored(boxes[0].entry if boxes else entry, size, first, count)
@@ -119,7 +119,7 @@ class ShardReader(Reader):
             yield piece.reshape(-1).view(np.uint8).data
 
     def boxes(self, entry: Entry) -> tuple[tuple[tuple[int, ...], Entry], ...]:
-        """See `Reader.boxes`: of a tensor that ranks share, theirs."""
+        """See `Reader.boxes`: for a sharded tensor those of the ranks."""
         return self._found(entry) or self._parts.boxes(entry)
 
     def stored_at(self, entry: Entry, start: int, length: int) -> memoryview:
@@ -149,7 +149,7 @@ class ShardReader(Reader):
 
 
 def _rows(entry: Entry, size: int) -> int:
-    """Rows of a piece."""
+    """The number of rows in a piece of about `size` bytes."""
     return max(1, size // max(1, entry.nbytes // max(1, entry.shape[0])))
 
 
@@ -158,10 +158,10 @@ def _slices(box: Box) -> tuple[slice, ...]:
 
 
 def _meet(axis: Axis, begin: int, size: int) -> tuple[range | npt.NDArray[np.int64], Any]:
-    """Where in the answer the indexes stand that fall into a box, and the key of these within the box."""
+    """The positions in the answer of the indexes inside a box, and their key within the box."""
     if not isinstance(axis, range):
-        places = np.flatnonzero((axis >= begin) & (axis < begin + size))
-        return places, axis[places] - begin
+        positions = np.flatnonzero((axis >= begin) & (axis < begin + size))
+        return positions, axis[positions] - begin
     inside = _positions(axis, begin, begin + size)
     if not len(inside):
         return inside, slice(0, 0)
@@ -181,6 +181,6 @@ def _positions(axis: range, low: int, high: int) -> range:
     return range(min(first, len(axis)), min(stop, len(axis)))
 
 
-def _crossed(places: list[range | npt.NDArray[np.int64]]) -> tuple[Any, ...]:
+def _crossed(positions: list[range | npt.NDArray[np.int64]]) -> tuple[Any, ...]:
     """An index of the answer: ranges as slices, an array (only ever on the first axis) as it is."""
-    return tuple(slice(where[0], where[-1] + 1) if isinstance(where, range) else where for where in places)
+    return tuple(slice(where[0], where[-1] + 1) if isinstance(where, range) else where for where in positions)

@@ -1,11 +1,11 @@
-"""Strategy files: how each parameter of a distributed training run is cut, in protobuf or in JSON.
+"""Strategy files (protobuf or JSON): the layout of each parameter of a distributed run.
 
 Only layouts matter here (see `formats/proto/strategy.proto`), and the pipeline stage of the file: that of its first
 operator, or, in a file merged of several, the number before each name (`0-embed.w`). A file counts as merged only if
 every name has such a number.
 
-A strategy may come from anybody. Its numbers are therefore checked here against what a run can have, before anything
-is computed from them.
+A strategy file is not trusted. Its numbers are checked against the limits of real runs before anything is computed
+from them.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _FIRST_KEYS: Final = (0x08, 0x12, 0x1A)
 
 
 class Layout(NamedTuple):
-    """How one parameter is cut.
+    """The layout of one parameter over the devices.
 
     Attributes:
         devices: the device matrix.
         maps: for each axis of the tensor the device axes that cut it, counted from the right; -1 for none.
         optimizer: whether the first axis is cut once more among ranks that would hold the same slice.
-        optimizer_size: into how many parts; -1 for as many as there are such ranks.
+        optimizer_size: number of these parts; -1 for one per such rank.
         rows: rows of each part of an uneven cut of the first axis; empty for an even one.
-        starts: where these parts begin.
-        field: of an interleaved cut, which no box describes; 0 for none.
+        starts: the first row of each of these parts.
+        field: of an interleaved cut, whose parts are not boxes; 0 for none.
     """
 
     devices: tuple[int, ...]
@@ -58,12 +58,12 @@ Strategy = Mapping[int, Mapping[str, Layout]]  # pipeline stage -> parameter -> 
 
 
 def read_strategy(paths: Iterable[str]) -> Strategy:
-    """The layouts of all stages, from a merged file or from one file a rank or a stage. Of each stage the first counts.
+    """The layouts of all stages, from one or several files; the first of each stage is used.
 
     Raises:
-        MissingFile, UnreadableFile: a file is not there, or cannot be read.
+        MissingFile, UnreadableFile: a file does not exist, or cannot be read.
         WrongFormat: a file is something else.
-        CorruptFile: a file is damaged or holds numbers that no run has, or the files of some stages are missing.
+        CorruptFile: a file is damaged or holds impossible numbers, or the files of some stages are missing.
     """
     strategy: dict[int, dict[str, Layout]] = {}
     for path in paths:
@@ -208,7 +208,7 @@ def _number(facts: Mapping[str, Any], key: str) -> int:
 
 
 def _numbers(values: Any, key: str) -> tuple[int, ...]:
-    """A list of numbers as JSON has them. Python's bool is a number, JSON's is not."""
+    """A JSON list of integers; bools, which are integers in Python, are refused."""
     if not isinstance(values, list):
         raise CorruptFile(f"{key} is of type {type(values).__name__}, not a list")
     if any(type(value) is not int or not -(2**63) <= value < 2**63 for value in values):
@@ -230,7 +230,7 @@ def _made(
 
 
 def _checked(name: str, layout: Layout) -> Layout:
-    """The layout, if its numbers are those that a run can have. Whether they fit each other shows when it is used."""
+    """The layout, if its numbers are within limits. `partition_of` checks them against each other."""
     devices = layout.devices
     if len(devices) > MOST_AXES or math.prod(devices) > MOST_RANKS:
         count = f"{len(devices):,} axes" if len(devices) > MOST_AXES else f"{math.prod(devices):,} ranks"

@@ -1,10 +1,10 @@
-"""A checkpoint in several files, listed in a `<name>.<format>.index.json` as other libraries write it.
+"""Sets: checkpoints in several files, listed in a `<name>.<format>.index.json`.
 
     {"metadata": {…}, "weight_map": {"name": "model-00001-of-00002.safetensors", …}}
 
 Each file has an index of its own; together they are read as one source with one index. The listing is compared with
-the files: a name must be where the listing says, and nowhere else. A name that the listing lacks is part of the
-checkpoint all the same, as in transformers, which loads files whole. The files must stand beside the listing. If the
+the files: a name must be where the listing says, and nowhere else. A name that the listing lacks is still part
+of the checkpoint, as in transformers, which loads files whole. The files must stand beside the listing. If the
 listing is a symbolic link (as in the cache of the Hugging Face Hub), they stand beside the link or beside its target.
 """
 
@@ -34,14 +34,14 @@ def open_set(path: str, key: AnySecret, dec_mode: str, where: str, options: Inde
 
     Args:
         path: the listing.
-        key: of encrypted parts.
-        dec_mode: their mode.
+        key: the key of encrypted parts.
+        dec_mode: the mode of encrypted parts.
         where: `auto` or `memory`: each part has an index of its own.
-        options: how these are to be; `options.format` is the parts'.
+        options: of these indexes; `options.format` is the format of the parts.
 
     Raises:
-        CorruptFile: the listing is none, leads out of its folder, or contradicts the files.
-        MissingFile: a part is not there.
+        CorruptFile: the listing is invalid, leads out of its folder, or contradicts the files.
+        MissingFile: a part does not exist.
         ArgumentValueError: `where` is a path.
 
     Cost: that of opening each part, and a walk over all names.
@@ -84,21 +84,21 @@ def parts_of(path: str) -> list[str]:
 
 
 def files_of(path: str) -> list[str]:
-    """The files that a checkpoint is in: those that a listing names, else the one. Raises: as `read_listing`."""
+    """The files of a checkpoint: those that a listing names, or the one file. Raises: as `read_listing`."""
     return parts_of(path) if is_listing(path) else [path]
 
 
 def _folder(path: str, files: list[str]) -> str:
-    """Where a listing's files are: beside it, or beside what it is a link to."""
-    near, far = (folder_of(place) for place in (path, resolved(path)))
+    """The folder of the files: that of the listing, or of the file that it links to."""
+    near, far = (folder_of(each) for each in (path, resolved(path)))
     return near if near == far or any(os.path.exists(os.path.join(near, file)) for file in files) else far
 
 
 def read_listing(path: str) -> dict[str, str]:
-    """Which name is in which file.
+    """Read a listing: name -> file.
 
     Raises:
-        CorruptFile: it is no listing, or names a file outside its own folder.
+        CorruptFile: it is not a listing, or names a file outside its own folder.
         UnreadableFile: it cannot be read.
     """
     try:
@@ -106,7 +106,7 @@ def read_listing(path: str) -> dict[str, str]:
     except LazyCkptError:  # some of these are ValueErrors, too
         raise
     except (ValueError, RecursionError) as error:
-        raise CorruptFile(f"the listing is no JSON: {error}", file=path) from None
+        raise CorruptFile(f"the listing is not valid JSON: {error}", file=path) from None
     homes: Any = listing.get(_WEIGHT_MAP) if isinstance(listing, dict) else None
     if not isinstance(homes, dict) or not homes or not all(isinstance(file, str) for file in homes.values()):
         raise CorruptFile(f"the listing has no {_WEIGHT_MAP!r} of names and files", file=path)
@@ -121,7 +121,7 @@ def read_listing(path: str) -> dict[str, str]:
 
 
 def _compare(path: str, homes: Mapping[str, str], indexes: Mapping[str, Index]) -> None:
-    """Hold a listing against its files."""
+    """Check that a listing agrees with its files."""
     seen: dict[str, str] = {}
     for file, index in indexes.items():
         for name in index:

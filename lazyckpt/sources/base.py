@@ -57,7 +57,7 @@ class Source(Protocol):
 
     @property
     def files(self) -> tuple[LocalFile, ...]:
-        """The files of this machine that the bytes come from; none of what is in memory or elsewhere."""
+        """The local files that the bytes come from; empty for bytes in memory and remote objects."""
 
     def read(self, offset: int, length: int) -> memoryview:
         """A read-only view of `length` bytes from `offset`.

@@ -327,7 +327,7 @@ def open_local(path: str, access: str = "auto") -> OpenLocalFile:
 
 
 def local_files(paths: Iterable[str]) -> list[LocalFile]:
-    """Which files paths lead to; URLs and what is not there are left out. Cost: a stat of each."""
+    """The existing local files at paths; URLs are left out. Cost: a stat of each."""
     found = []
     for path in paths:
         with contextlib.suppress(OSError, ValueError):

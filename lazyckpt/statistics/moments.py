@@ -81,7 +81,7 @@ def measure(pieces: Iterable[Array]) -> Moments:
 
 
 def measure_each(values: Array) -> list[Moments]:
-    """The moments of each of many small arrays: to the last bit those that `measure` gives for each.
+    """The moments of each of many small arrays, bit for bit those of `measure`.
 
     Args:
         values: an array of shape (number of arrays, *shape); none is empty.
@@ -100,7 +100,7 @@ def measure_each(values: Array) -> list[Moments]:
 
 
 def measure_by_spans(pieces: Iterable[Array]) -> Moments:
-    """The moments of any number of pieces, `SPAN` at a time: to the last bit those of spans measured separately.
+    """The moments of pieces, `SPAN` at a time, bit for bit those of spans measured separately.
 
     Args:
         pieces: as for `measure`, none of them empty.

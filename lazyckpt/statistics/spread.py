@@ -94,7 +94,7 @@ def _parts(payloads: Reader, entries: Mapping[str, Entry], ordinals: Mapping[str
     def whole() -> _Part:
         return _Part(tuple(together), tuple(ordinals[name] or 0 for name in together), size)
 
-    for name in sorted(entries, key=lambda name: entries[name].place):
+    for name in sorted(entries, key=lambda name: entries[name].offset):
         entry = entries[name]
         pieces = payloads.piece_count(entry) if entry.kind == TENSOR and 0 not in entry.shape else 1
         if pieces > SPAN:

@@ -1,4 +1,4 @@
-"""Statistics of many values of a file: in file order, with a few MiB in memory, on threads if there is enough work."""
+"""Statistics of many values of a file, in file order, with a few MiB in memory, on threads."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def statistics_of(
     held in memory. In an encrypted file values are grouped up to 64 MiB, so that each block is decrypted once, and
     those at the borders of groups up to twice.
     """
-    order = sorted(known.items(), key=lambda item: item[1].place if isinstance(item[1], Entry) else -1)
+    order = sorted(known.items(), key=lambda item: item[1].offset if isinstance(item[1], Entry) else -1)
     sizes = [value.stored if isinstance(value, Entry) else getattr(value, "nbytes", 0) for _, value in order]
     total = sum(sizes)
     workers = worker_count(workers, nbytes=total)
@@ -130,7 +130,7 @@ def rows_of(payloads: Reader, name: str, value: Known) -> list[Row]:
 
 
 def rows_in_memory(name: str, value: Any) -> list[Row]:
-    """The rows of a value in memory: one for an array, one per array of a list, else the reason why there is none."""
+    """The rows of a value in memory: one per array, or one with the reason why there is none."""
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "OSUMm":
             return [Row(name, str(value.dtype), value.shape, NOTHING, "no numbers")]

@@ -1,4 +1,4 @@
-"""Statistics as a table: prints, shows in a notebook, sorts, and gives plain data, CSV, JSON or pandas."""
+"""Statistics as a table that prints, renders, sorts, and exports data, CSV, JSON and pandas."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class Statistics(Sequence[Row]):
         return _given(json.dumps(self.plain(), indent=1, ensure_ascii=False), path)
 
     def plain(self) -> list[dict[str, Any]]:
-        """Rows as JSON can hold them: a complex mean is two numbers, an infinity the string `inf` or `-inf`."""
+        """Rows as JSON data: a complex mean is two numbers, an infinity the string `inf` or `-inf`."""
         return [{key: _jsonable(value) for key, value in row.to_dict().items()} for row in self._rows]
 
     def to_csv(self, path: Where | None = None) -> str | None:

@@ -114,7 +114,7 @@ def _folded(nodes: Sequence[Node], seen: dict[object, int]) -> list[Node]:
 
 
 def _numbered(label: str) -> tuple[str, int | None, str]:
-    """Split a label into the text before its number, the number, and the text after it (in an unforked branch)."""
+    """Split a label into its number and the texts around it (in an unforked branch)."""
     first, dot, rest = label.partition(".")
     found = _NUMBERED.fullmatch(first)
     return (found[1], int(found[2]), dot + rest) if found else (label, None, "")

@@ -88,8 +88,8 @@ def of_index(label: str, index: Index, prefix: str = "") -> Outline:
     if prefix:
         found = index.with_prefix(prefix)
         if len(found) > EXACT:
-            return of_groups(label, tally(index, only={place for _, place in found}))
-        return of_values(label, ((name, index.at(place)) for name, place in found))
+            return of_groups(label, tally(index, only={ordinal for _, ordinal in found}))
+        return of_values(label, ((name, index.at(ordinal)) for name, ordinal in found))
     if len(index) > EXACT:
         return of_groups(label, tally(index))
     return of_values(label, ((entry.name, entry) for entry in index.entries()))

@@ -26,7 +26,7 @@ from lazyckpt.views.outline import Outline, shape_text
 from lazyckpt.views.treemap import Box, squarified
 
 Array = npt.NDArray[Any]
-LIGHTER: Final = 0.03  # of leaves inside their module
+LIGHTER: Final = 0.03  # by this share leaves are lighter than their module
 WIDTH: Final = 8.0  # inches
 DPI: Final = 110
 INK: Final = "#24292f"
@@ -35,13 +35,13 @@ RULE: Final = "#d8dee4"
 # Dark enough for white text (contrast of 4.5 and more), and distinct for people with colour blindness.
 COLOURS: Final = ("#2f6db3", "#b3541e", "#3f7d3a", "#8250df", "#a13d63", "#0b7285", "#7d5a00", "#57606a")
 BINS: Final = 80
-BARS: Final = 40  # values above which norms are points
-KINDS: Final = 7  # of values that have a colour of their own
-_CHARACTER: Final = 0.6  # width of one, in units of its height
+BARS: Final = 40  # more norms than this are drawn as points
+KINDS: Final = 7  # name endings with a colour of their own
+_CHARACTER: Final = 0.6  # width of a character, in units of its height
 _LONGEST_TITLE: Final = 90
 
 
-class Picture(Figure):  # type: ignore[misc]  # matplotlib is not there where types are checked
+class Picture(Figure):  # type: ignore[misc]  # matplotlib is not installed where types are checked
     """A figure that a notebook shows whether or not pyplot was imported."""
 
     def _repr_png_(self) -> bytes:
@@ -62,7 +62,7 @@ def sizes_picture(outline: Outline) -> Picture:
         root = root.children[0]
     parts = [child for child in (root.children or (root,)) if child.nbytes > 0]
     if not parts:
-        return _only_text(axes, figure, "There are no bytes in it.")
+        return _only_text(axes, figure, "It has no bytes.")
     parts.sort(key=lambda node: -node.nbytes)
     boxes = squarified([part.nbytes for part in parts], Box(0, 0, 100, height))
     for number, (part, box) in enumerate(zip(parts, boxes, strict=True)):
@@ -71,26 +71,26 @@ def sizes_picture(outline: Outline) -> Picture:
 
 
 def hist_picture(name: str, dtype: str, shape: tuple[int, ...], moments: Moments, pieces: Iterable[Array]) -> Picture:
-    """A histogram of a value's finite numbers, or of the magnitudes of complex ones.
+    """A histogram of the finite numbers of a value, or of the magnitudes of complex ones.
 
     Args:
-        name: the value's.
-        dtype: its type, as text.
-        shape: its dimensions.
+        name: the name of the value.
+        dtype: its dtype, as text.
+        shape: its shape.
         moments: its moments.
         pieces: its numbers, a piece at a time; they are read once.
     """
-    told = [dtype, shape_text(shape), *_in_words(moments)]
+    facts = [dtype, shape_text(shape), *_in_words(moments)]
     if not moments.finite:
-        figure, axes = _empty(3.6, name, " · ".join(told))
+        figure, axes = _empty(3.6, name, " · ".join(facts))
         axes.axis("off")
-        return _only_text(axes, figure, "There is no finite number in it.")
+        return _only_text(axes, figure, "It has no finite values.")
     edges = _edges(dtype, moments)
     counts = np.zeros(len(edges) - 1, np.int64)
     for piece in pieces:
         counts += np.histogram(_finite_of(piece), edges)[0]
     outside = moments.finite - int(counts.sum())
-    figure, axes = _empty(3.6, name, " · ".join([*told, *([f"{outside:,} not shown"] if outside else [])]))
+    figure, axes = _empty(3.6, name, " · ".join([*facts, *([f"{outside:,} not shown"] if outside else [])]))
     if _is_whole(dtype, moments):
         axes.bar((edges[:-1] + edges[1:]) / 2, counts, width=0.85, color=COLOURS[0])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -108,31 +108,33 @@ def hist_picture(name: str, dtype: str, shape: tuple[int, ...], moments: Moments
 
 
 def norms_picture(label: str, rows: Sequence[Row]) -> Picture:
-    """L2 norms in file order, as bars, or if there are many, as points coloured by the ends of names."""
+    """L2 norms in file order: bars, or for many values points coloured by name ending."""
     known = [row for row in rows if not row.skipped and row.moments.count]
     if not known:
         figure, axes = _empty(3.6, label)
         axes.axis("off")
-        return _only_text(axes, figure, "There is no number in it.")
+        return _only_text(axes, figure, "It has no values.")
     spoiled = sum(1 for row in known if row.moments.nan or row.moments.inf)
-    told = f"L2 norms of {len(known):,} values" + (f", {spoiled:,} of them with NaN or Inf (hollow)" if spoiled else "")
+    subtitle = f"L2 norms of {len(known):,} values" + (
+        f", {spoiled:,} of them with NaN or Inf (hollow)" if spoiled else ""
+    )
     if len(known) <= BARS:
-        figure, axes = _empty(1.2 + 0.2 * len(known), label, told)
+        figure, axes = _empty(1.2 + 0.2 * len(known), label, subtitle)
         _bars(axes, known)
     else:
-        figure, axes = _empty(4.2, label, told)
+        figure, axes = _empty(4.2, label, subtitle)
         _points(axes, known)
     return figure
 
 
 def _bars(axes: Axes, rows: Sequence[Row]) -> None:
-    places = np.arange(len(rows))
+    ordinals = np.arange(len(rows))
     hollow = [bool(row.moments.nan or row.moments.inf) for row in rows]
-    bars = axes.barh(places, [_shown(row.moments.norm) for row in rows], height=0.7, color=COLOURS[0])
+    bars = axes.barh(ordinals, [_shown(row.moments.norm) for row in rows], height=0.7, color=COLOURS[0])
     for bar, empty in zip(bars, hollow, strict=True):
         if empty:
             bar.set(facecolor="white", edgecolor=COLOURS[1], linewidth=1.2)
-    axes.set_yticks(places, [_cut(row.name, 44) for row in rows], fontsize=8)
+    axes.set_yticks(ordinals, [_cut(row.name, 44) for row in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("L2 norm", color=FAINT)
     _tidy(axes, grid="x")
@@ -145,7 +147,7 @@ def _points(axes: Axes, rows: Sequence[Row]) -> None:
     shown = [end for end, count in Counter(ends).most_common(KINDS) if count > 1]
     norms = np.array([_shown(row.moments.norm) for row in rows])
     hollow = np.array([bool(row.moments.nan or row.moments.inf) for row in rows])
-    places = np.arange(len(rows))
+    ordinals = np.arange(len(rows))
     numbers = {end: number for number, end in enumerate(shown)}
     group = np.array([numbers.get(end, len(shown)) for end in ends])
     for number, name in enumerate([*shown, "others" if shown else "values"]):
@@ -154,9 +156,9 @@ def _points(axes: Axes, rows: Sequence[Row]) -> None:
             continue
         colour = COLOURS[min(number, len(COLOURS) - 1)]
         size = 20 if len(rows) < 2000 else 4
-        axes.scatter(places[mine & ~hollow], norms[mine & ~hollow], size, color=colour, label=_cut(name, 30),
+        axes.scatter(ordinals[mine & ~hollow], norms[mine & ~hollow], size, color=colour, label=_cut(name, 30),
                      linewidths=0, rasterized=True)  # fmt: skip
-        axes.scatter(places[mine & hollow], norms[mine & hollow], 36, facecolors="white", edgecolors=colour)
+        axes.scatter(ordinals[mine & hollow], norms[mine & hollow], 36, facecolors="white", edgecolors=colour)
     positive = norms[norms > 0]
     if positive.size and positive.max() > 50 * positive.min():
         axes.set_yscale("symlog" if (norms == 0).any() else "log", **(
@@ -184,24 +186,24 @@ def _draw(axes: Axes, node: Node, box: Box, colour: str, level: int) -> None:
         Rectangle(box[:2], box.width, box.height, facecolor=_darker(colour, 0.12 * (level + 1)), edgecolor="white")
     )
     _label(axes, node, Box(box.x, box.y + box.height - 3.4, box.width, 3.4), one_line=True)
-    for child, place in zip(children, squarified([child.nbytes for child in children], inside), strict=True):
-        _draw(axes, child, place, colour, level + 1)
+    for child, inner in zip(children, squarified([child.nbytes for child in children], inside), strict=True):
+        _draw(axes, child, inner, colour, level + 1)
 
 
 def _label(axes: Axes, node: Node, box: Box, *, one_line: bool = False) -> None:
-    """Name and size inside a rectangle, as far as they fit; nothing if too little would fit."""
+    """Write name and size into a rectangle as far as they fit."""
     size = 7.5
     unit = size / 72 / (7.6 / 100)  # height of a character in the picture's own units
     fits = int((box.width - 1.2) / (unit * _CHARACTER))
-    name, told = printable(node.label), human_size(node.nbytes)
+    name, size_text = printable(node.label), human_size(node.nbytes)
     if box.height < unit + 1.4 or fits < min(len(name), 4):
         return
     name = name if len(name) <= fits else f"{name[: fits - 1]}…"
     lines = [name]
-    if one_line and len(name) + len(told) + 2 <= fits:
-        lines = [f"{name}  {told}"]
-    elif not one_line and box.height > 2.8 * unit and len(told) <= fits:
-        lines.append(told)
+    if one_line and len(name) + len(size_text) + 2 <= fits:
+        lines = [f"{name}  {size_text}"]
+    elif not one_line and box.height > 2.8 * unit and len(size_text) <= fits:
+        lines.append(size_text)
     y = box.y + box.height / 2 if one_line else box.y + box.height - 0.9
     axes.text(
         box.x + 0.7, y, "\n".join(lines), color="white", fontsize=size, va="center" if one_line else "top",
@@ -210,7 +212,7 @@ def _label(axes: Axes, node: Node, box: Box, *, one_line: bool = False) -> None:
 
 
 def _edges(dtype: str, moments: Moments) -> npt.NDArray[np.float64]:
-    """The borders of the bins: whole numbers if there are few, else from the smallest to the largest finite number."""
+    """The bin edges: one bin per integer if there are few, else equal bins over the range."""
     low, high = _bounds(moments)
     if _is_whole(dtype, moments):
         return np.arange(low - 0.5, high + 1.0)
@@ -221,14 +223,14 @@ def _edges(dtype: str, moments: Moments) -> npt.NDArray[np.float64]:
 
 
 def _is_whole(dtype: str, moments: Moments) -> bool:
-    """Whether numbers are whole and few different ones are possible."""
+    """Whether the values are integers in a range of fewer than `BINS`."""
     if not dtype.lower().startswith(("int", "uint", "bool")) or moments.low is None or moments.high is None:
         return False
     return moments.high - moments.low < BINS
 
 
 def _bounds(moments: Moments) -> tuple[float, float]:
-    """The range of a histogram: the extremes, or (with infinities, or for complex numbers) a few deviations."""
+    """The range of a histogram: the extremes, or mean ± 4 deviations if they are infinite."""
     if moments.low is not None and moments.high is not None and math.isfinite(moments.low + moments.high):
         return float(moments.low), float(moments.high)
     if isinstance(moments.mean, complex):
@@ -251,9 +253,9 @@ def _finite_of(piece: Array) -> Array:
 
 
 def _in_words(moments: Moments) -> list[str]:
-    told = [f"mean {moments.mean:.3g}", f"std {moments.std:.3g}"] if moments.finite else []
+    facts = [f"mean {moments.mean:.3g}", f"std {moments.std:.3g}"] if moments.finite else []
     counted = {"zeros": moments.zeros, "NaN": moments.nan, "Inf": moments.inf}
-    return [*told, *(f"{what} {count:,}" for what, count in counted.items() if count)]
+    return [*facts, *(f"{what} {count:,}" for what, count in counted.items() if count)]
 
 
 def _empty(height: float, title: str, under: str = "") -> tuple[Picture, Axes]:
@@ -293,7 +295,7 @@ def _end(name: str) -> str:
 
 
 def _cut(text: str, longest: int = _LONGEST_TITLE) -> str:
-    """The text, cut to fit; its end is kept, which says more than the beginning."""
+    """The text, cut to fit. Its end is kept, because the end of a name says more."""
     shown = printable(text)
     return shown if len(shown) <= longest else f"…{shown[-longest:]}"
 

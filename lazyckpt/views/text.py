@@ -101,8 +101,8 @@ def _plain(node: Node, depth: int) -> dict[str, Any]:
 
 
 def _below(node: Node, guide: str, total: int) -> Iterator[Line]:
-    for place, child in enumerate(node.children, 1):
-        last = place == len(node.children)
+    for number, child in enumerate(node.children, 1):
+        last = number == len(node.children)
         yield _line(child, guide + ("└─ " if last else "├─ "), total)
         yield from _below(child, guide + ("   " if last else "│  "), total)
 

@@ -46,19 +46,19 @@ def _node(node: Node, total: int, opened: bool, all_opened: bool) -> str:
 
 def _row(node: Node, total: int) -> str:
     share = 100 * node.nbytes / total
-    told = f"<i>{node.alike:,} alike</i>" if node.alike > 1 else ""
-    told += f"<i>{text(node.note)}</i>" if node.note else ""
+    badges = f"<i>{node.alike:,} alike</i>" if node.alike > 1 else ""
+    badges += f"<i>{text(node.note)}</i>" if node.note else ""
     inner = f"{node.amount:,} {'value' if node.amount == 1 else 'values'}"
     dtype, shape = (node.dtype, node.shape) if node.dtype else ("", inner)
     if node.dtype and node.amount > node.alike:
-        told += f"<i>×{node.amount:,}</i>"
+        badges += f"<i>×{node.amount:,}</i>"
     return (
-        f"<span class=l>{text(node.label)}{told}</span> <span class=d>{text(dtype)}</span>"
+        f"<span class=l>{text(node.label)}{badges}</span> <span class=d>{text(dtype)}</span>"
         f" <span class=x>{text(shape)}</span> <span class=z>{human_size(node.nbytes)}</span>"
         f" <span class=p><s><u style=width:{share:.1f}%></u></s>{percent(share)}</span>"
     )
 
 
 def percent(share: float) -> str:
-    """A share of a hundred in few characters."""
+    """A percentage as short HTML text."""
     return "<0.1 %".replace("<", "&lt;") if 0 < share < 0.05 else f"{share:.1f} %" if share < 99.95 else "100 %"

@@ -25,11 +25,11 @@ class Box(NamedTuple):
 
 
 def squarified(sizes: Sequence[float], room: Box) -> list[Box]:
-    """A rectangle for each size, which together fill an area.
+    """Rectangles with areas proportional to sizes, which together fill a rectangle.
 
     Args:
         sizes: not negative; a size of 0 gets a rectangle without area. Largest first looks best.
-        room: the area to fill.
+        room: the rectangle to fill.
 
     Returns:
         Rectangles in the order of `sizes`.

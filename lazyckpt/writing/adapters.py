@@ -67,7 +67,7 @@ def content_of(value: Any) -> Content:
         return number_content(value)
     found = _of_mindspore(value) or _of_torch(value)
     if found is None:
-        raise ArgumentTypeError(f"a {type(value).__module__}.{type(value).__qualname__} is no array")
+        raise ArgumentTypeError(f"a {type(value).__module__}.{type(value).__qualname__} is not an array")
     return found
 
 
@@ -95,7 +95,7 @@ def _of_mindspore(value: Any) -> Content | None:
         return None
     name, shape = theirs.facts_of(value)
     if name not in DTYPES:
-        raise ArgumentTypeError(f"its dtype {name} is none that a checkpoint can hold ({', '.join(DTYPES)})")
+        raise ArgumentTypeError(f"its dtype {name} cannot be stored in a checkpoint ({', '.join(DTYPES)})")
     return bytes_content(DTYPES[name], shape, lambda: theirs.bytes_of(value))
 
 
@@ -113,7 +113,7 @@ def _of_torch(value: Any) -> Content | None:
 
 
 def _mindspore() -> Any:
-    """Our module for MindSpore's tensors, if the program has imported MindSpore (otherwise no value can be one)."""
+    """Our module for MindSpore's tensors, or None if MindSpore was not imported."""
     if "mindspore" not in sys.modules:
         return None
     leaf: ModuleType

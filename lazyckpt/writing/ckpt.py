@@ -1,4 +1,4 @@
-"""Encode a MindSpore `.ckpt` item by item, yielding the entries that a walk over the file would find.
+"""Encode a MindSpore `.ckpt` item by item, yielding the entries of its index.
 
 A tensor of more than 512 MiB is written in slices, as MindSpore does: several Values of one name, each with the whole
 shape. Unlike in MindSpore, empty tensors are written, too.
@@ -59,7 +59,9 @@ def check(item: Item) -> None:
     try:
         item.name.encode()
     except UnicodeEncodeError:
-        raise ArgumentValueError(f"the name {item.name!r} is no Unicode text: it cannot be encoded in UTF-8") from None
+        raise ArgumentValueError(
+            f"the name {item.name!r} is not valid Unicode: it cannot be encoded in UTF-8"
+        ) from None
     if item.kind != TENSOR and item.nbytes > LONGEST_VALUE:
         raise ArgumentValueError(f"{item.name!r}: a {item.kind} of {item.nbytes:,} bytes is too long for a .ckpt file")
     counts = len(item.contents)

@@ -84,7 +84,7 @@ def export(
 
 
 def inherited(metadata: Mapping[str, str]) -> Mapping[str, str]:
-    """The default metadata of a new file: a copy of the old file's, without the flag of how that one was saved."""
+    """The default metadata of a new file: those of the old file, without `remove_redundancy`."""
     return {name: text for name, text in metadata.items() if name != REMOVE_REDUNDANCY} or _MINDSPORE
 
 
@@ -121,12 +121,12 @@ def float_dtype(name: str) -> DType:
     floats = {dtype.name.lower(): dtype for dtype in DTYPES.values() if _is_float(dtype)}
     found = floats.get(str(name).lower())
     if found is None:
-        raise ArgumentValueError(f"dtype {name!r} is no floating-point type; known are {', '.join(floats)}")
+        raise ArgumentValueError(f"dtype {name!r} is not a floating-point type; known are {', '.join(floats)}")
     return found
 
 
 class _Items(Collection[Item]):
-    """A collection that makes its items on each iteration, so that a million of them take no memory."""
+    """A collection that makes its items on each iteration, to keep none in memory."""
 
     def __init__(
         self, names: Collection[str], item: Callable[[str, str], Item], rename: Rename | None, dtype: DType | None
@@ -148,7 +148,7 @@ class _Items(Collection[Item]):
             yield (
                 made
                 if self._dtype is None or not _is_float(made.contents[0].dtype)
-                else cast(made, self._dtype, _tell_of_overflow)
+                else cast(made, self._dtype, _warn_of_overflow)
             )
 
     def narrows(self) -> bool:
@@ -174,5 +174,5 @@ def _is_float(dtype: DType | None) -> bool:
     return dtype is not None and dtype.bits >= 16 and "Float" in dtype.name
 
 
-def _tell_of_overflow(name: str, count: int) -> None:
+def _warn_of_overflow(name: str, count: int) -> None:
     log.warning("%s: %d values are too large for the new type and became infinite", name, count)

@@ -34,8 +34,8 @@ from lazyckpt.writing.items import Item, Items, WriteProgress
 from lazyckpt.writing.sidecar import SidecarBuilder, open_sidecar_builder
 from lazyckpt.writing.sink import EncryptingSink, PlainSink
 
-SAVED_HERE: Final = "files are written on this machine: give a path, then upload what was written"
-READ_ONLY: Final = 0o400  # MindSpore's mode for what it saves
+SAVED_HERE: Final = "files are written on this machine: give a path, then upload the files"
+READ_ONLY: Final = 0o400  # the mode of files that MindSpore saves
 ALIGNMENT: Final = 64
 MOST_ALIGNMENT: Final = 4096
 SET_SUFFIX: Final = ".index.json"  # of the file that lists the parts of a set, as in other tools
@@ -85,7 +85,7 @@ def save_set(
     path: str, items: Items, how: WriteOptions, limit: int, progress: Progress | None = None,
     allowed: Callable[[Sequence[str]], object] = lambda _: None,
 ) -> list[str]:  # fmt: skip
-    """Write one file, or parts of at most `limit` bytes of contents each (or one value, if that is larger).
+    """Write one file, or parts of at most `limit` bytes of contents (or one larger value) each.
 
     Parts are named `<stem>-00001-of-00003.<ending>` and listed in `<path>.index.json`, which is written last. On an
     error the parts are removed. A process that is killed leaves the parts it had finished, each complete, and no
@@ -191,7 +191,7 @@ def _write_ckpt(file: BinaryIO, items: Items, how: WriteOptions, index: SidecarB
 
 
 def _write_safetensors(file: BinaryIO, items: Items, how: WriteOptions, index: SidecarBuilder) -> tuple[Meta, None]:
-    order = sorted(items, key=lambda item: item.place)
+    order = sorted(items, key=lambda item: item.offset)
     placed = safetensors.layout(order)
     metadata = safetensors.described(order, how.metadata)
     if how.crc:
@@ -218,7 +218,7 @@ def _fingerprint(file: BinaryIO) -> Fingerprint:
 
 
 def _reads(items: Items, how: WriteOptions) -> int:
-    """Bytes of contents that will be read: twice the size, if the header holds a checksum of the contents."""
+    """Bytes of contents to be read: twice the size if the header holds a checksum of them."""
     return sum(item.nbytes for item in items) * (2 if how.crc and how.format == "safetensors" else 1)
 
 

@@ -67,13 +67,13 @@ class Item(NamedTuple):
         name: the name in the new file.
         kind: `tensor`, `string` or `map`.
         contents: one; for a map keys, values and status, repeated for each slice.
-        place: the offset in the source file, which gives the cheapest order of reading.
+        offset: of the content in the source file, the sort key for reading in file order.
     """
 
     name: str
     kind: str
     contents: tuple[Content, ...]
-    place: int = 0
+    offset: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -148,7 +148,7 @@ def stored(name: str, entry: Entry, payloads: Reader) -> Item:
             Content(array.dtype, array.shape, math.prod(array.shape) * array.dtype.itemsize, nth(number), True)
             for number, array in enumerate(entry.arrays)
         ]
-        return Item(name, MAP, tuple(contents), entry.place)
+        return Item(name, MAP, tuple(contents), entry.offset)
     if entry.kind not in (TENSOR, STRING):
         raise ArgumentValueError(f"{entry.name!r} cannot be written: {entry.reason}; leave it out")
 
@@ -163,11 +163,13 @@ def stored(name: str, entry: Entry, payloads: Reader) -> Item:
         return (bytes_of(piece) for piece in payloads.pieces(entry))
 
     shape = (0,) if entry.kind == STRING else entry.shape
-    return Item(name, entry.kind, (Content(entry.dtype, shape, size, pieces, True),), entry.place)
+    return Item(name, entry.kind, (Content(entry.dtype, shape, size, pieces, True),), entry.offset)
 
 
 def number_content(value: bool | float) -> Content:
-    """The content of a Python number: Bool, Int64, or Float32 (infinite if out of range), as in MindSpore.
+    """The content of a Python number, as in MindSpore: Bool, Int64, or Float32.
+
+    A float out of Float32's range becomes infinite.
 
     Raises:
         ArgumentValueError: the integer does not fit into 64 bits.

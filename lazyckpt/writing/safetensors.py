@@ -47,7 +47,9 @@ def check(item: Item) -> None:
     try:
         item.name.encode()
     except UnicodeEncodeError:
-        raise ArgumentValueError(f"the name {item.name!r} is no Unicode text: it cannot be encoded in UTF-8") from None
+        raise ArgumentValueError(
+            f"the name {item.name!r} is not valid Unicode: it cannot be encoded in UTF-8"
+        ) from None
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
@@ -63,7 +65,7 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ArgumentValueError(f"{text!r}, of the metadata, is no Unicode text") from None
+            raise ArgumentValueError(f"the metadata {text!r} is not valid Unicode") from None
 
 
 def layout(items: Iterable[Item]) -> list[Item]:
@@ -72,12 +74,12 @@ def layout(items: Iterable[Item]) -> list[Item]:
 
 
 def _rank(dtype: DType) -> tuple[bool, int, int]:
-    """Sort key of a dtype: the widest first, so that all are aligned; Bool last, as in the package."""
+    """The sort key of a dtype: widest first for alignment, Bool last, as in the package."""
     return dtype.safetensors == "BOOL", -dtype.bits, _RANK.get(dtype.safetensors, 0)
 
 
 def described(items: Iterable[Item], given: Mapping[str, str]) -> dict[str, str]:
-    """The given metadata, without entries that describe another file, plus the names of Int4 tensors."""
+    """The given metadata without file-specific entries, plus the names of Int4 tensors."""
     kept = {name: text for name, text in given.items() if name != CRC and text != _INT4}
     return kept | {item.name: _INT4 for item in items if _dtype(item).name == _INT4}
 
@@ -119,16 +121,16 @@ def write(file: BinaryIO, items: Sequence[Item], head: bytes, order: Iterable[It
         order: the same items in the order of reading.
     """
     file.write(head)
-    places, offset = {}, len(head)
+    offsets, offset = {}, len(head)
     for item in items:
-        places[item.name] = offset
+        offsets[item.name] = offset
         offset += item.nbytes
     position = len(head)
     for item in order:
-        if position != places[item.name]:
-            file.seek(places[item.name])
+        if position != offsets[item.name]:
+            file.seek(offsets[item.name])
         file.writelines(item.contents[0].whole())
-        position = places[item.name] + item.nbytes
+        position = offsets[item.name] + item.nbytes
 
 
 def checksum(items: Iterable[Item]) -> int:
@@ -143,5 +145,5 @@ def checksum(items: Iterable[Item]) -> int:
 def _dtype(item: Item) -> DType:
     dtype = item.contents[0].dtype
     if dtype is None:
-        raise TypeError(f"{item.name!r} is no tensor")
+        raise TypeError(f"{item.name!r} is not a tensor")
     return dtype

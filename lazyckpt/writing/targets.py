@@ -1,9 +1,9 @@
-"""Which files may be written: an output never destroys the input that it is made of.
+"""Checks of output paths: an output never destroys the input that it is made of.
 
 Rules: a file is an input if values are read from it (compared by device and inode, so that links of both kinds count),
-or if it stands where such a file was opened; so is each part of several files, their listing, and their strategy.
-An input is replaced if all that it holds is written, or on request; several outputs never replace one, because several
-renames are not one step. Any other file is replaced unless the caller says otherwise.
+or if its path is one under which such a file was opened. Parts of a set, their listing and their strategy are inputs
+too. An input is replaced if all its values are written, or on request; several outputs never replace an input, because
+several renames are not atomic. Any other file is replaced unless the caller forbids it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Inputs(NamedTuple):
 
     Attributes:
         files: each of them.
-        complete: whether all values of them are written, as they are.
+        complete: whether all their values are written, unchanged.
     """
 
     files: tuple[LocalFile, ...] = ()
@@ -40,11 +40,11 @@ class Inputs(NamedTuple):
 
 
 class Permission(NamedTuple):
-    """What a caller lets happen to files that are there.
+    """Which existing files the caller allows to be replaced.
 
     Attributes:
-        overwrite: replace those that are no input.
-        in_place: replace an input by a part of what it holds.
+        overwrite: whether files that are not inputs may be replaced.
+        in_place: whether an input may be replaced by a part of its values.
     """
 
     overwrite: bool = True
@@ -52,47 +52,47 @@ class Permission(NamedTuple):
 
 
 def check_targets(paths: Iterable[str], inputs: Inputs, permission: Permission) -> None:
-    """Refuse to write files that must stay as they are.
+    """Refuse to replace files that must be kept.
 
     Args:
         paths: the files to be written, all of them.
-        inputs: what their contents are made of.
+        inputs: the files that the values come from.
         permission: what may be replaced.
 
     Raises:
         FileInTheWay: one of them must not be replaced.
 
-    Cost: some calls of the system for each path and each input. Reads nothing.
+    Cost: some system calls for each path and each input. Reads nothing.
     """
     targets = list(paths)
     for path in targets:
         if inputs.hold(path):
             _check_own(path, inputs, permission, alone=len(targets) == 1)
         elif not permission.overwrite and os.path.isfile(path):
-            raise _refusal(f"{path} is there already: give another name, or --force (overwrite=True) to replace it")
+            raise _refusal(f"{path} exists already: give another name, or --force (overwrite=True) to replace it")
         sidecar = beside(os.path.realpath(path))
         if inputs.hold(sidecar):
-            raise _refusal(f"{sidecar} is what is read, and the index of {path} has that name: give another name")
+            raise _refusal(f"{sidecar} is the input, and the index of {path} has the same name: give another name")
 
 
 def _check_own(path: str, inputs: Inputs, permission: Permission, *, alone: bool) -> None:
     if not alone:
-        raise _refusal(f"{path} is what is read: several files cannot replace it in one step; give another name")
+        raise _refusal(f"{path} is the input: several files cannot replace it in one step; give another name")
     if not inputs.complete and not permission.in_place:
         raise _refusal(
-            f"{path} is what is read, and not all that it holds would be kept: give another name, or --in-place"
-            " (in_place=True) to lose the rest"
+            f"{path} is the input, and some of its values would be lost: give another name, or --in-place"
+            " (in_place=True) to lose these"
         )
     if not (permission.overwrite or permission.in_place):
-        raise _refusal(f"{path} is what is read: give another name, or --force (overwrite=True) to replace it")
+        raise _refusal(f"{path} is the input: give another name, or --force (overwrite=True) to replace it")
 
 
 def check_report(path: str, inputs: tuple[LocalFile, ...], *, overwrite: bool = True) -> None:
-    """Refuse to write something about a checkpoint over the checkpoint itself. Raises, Cost: as `check_targets`."""
+    """Refuse to write a report over the checkpoint itself. Raises, Cost: as `check_targets`."""
     if Inputs(inputs).hold(path):
-        raise _refusal(f"{path} is what is read, and would be lost: give another name")
+        raise _refusal(f"{path} is the input, and would be lost: give another name")
     if not overwrite and os.path.exists(path) and not _is_device(path):
-        raise _refusal(f"{path} is there already: give another name, or --force to replace it")
+        raise _refusal(f"{path} exists already: give another name, or --force to replace it")
 
 
 def _is_device(path: str) -> bool:

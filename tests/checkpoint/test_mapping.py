@@ -21,7 +21,7 @@ from lazyckpt.checkpoint.mapping import StoredValues
 from lazyckpt.errors import ClosedCheckpoint, MissingFile, StaleIndex
 from lazyckpt.formats import FORMATS
 from lazyckpt.index.open_file import in_memory
-from lazyckpt.index.schema import PLACE, PLAIN_CODEC
+from lazyckpt.index.schema import ORDINAL, PLAIN_CODEC
 from lazyckpt.index.selection import AllNames, SomeNames
 from lazyckpt.reading.reader import FileReader
 from lazyckpt.sources import BytesSource
@@ -413,7 +413,7 @@ def test_a_forged_index_gives_no_other_tensors_bytes(file):
     lazyckpt.build_index(file).close()
     sidecar = f"{file}.lmdb"
     with forged(sidecar) as transaction:
-        transaction.put(PLAIN_CODEC.name_key(b"conv1.weight"), PLACE.pack(NAMES.index("fc.weight")))
+        transaction.put(PLAIN_CODEC.name_key(b"conv1.weight"), ORDINAL.pack(NAMES.index("fc.weight")))
     with lazyckpt.load_checkpoint(str(file)) as ckpt:
         for look in (
             lambda: ckpt["conv1.weight"],

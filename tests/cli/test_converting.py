@@ -147,7 +147,7 @@ def test_a_checksum_and_permissions_are_as_asked(run):
         (["--mode", "999"], "octal"),
         (["--max-shard-size", "big"], "number of bytes"),
         (["--max-shard-size", "0"], "max_shard_size"),
-        (["--dtype", "int8"], "no floating-point type"),
+        (["--dtype", "int8"], "not a floating-point type"),
         (["--align", "3"], "power of two"),
         (["--include", "nothing*"], "none of the 8 names is left"),
         (["--new-key-env", "NOT_THERE"], "NOT_THERE.*not set"),

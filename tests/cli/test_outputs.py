@@ -49,7 +49,7 @@ def test_a_file_that_is_there_is_replaced_only_with_force(run, command):
     fresh, _, _ = run(*arguments)
 
     assert (refused, kept) == (1, b"something")
-    assert f"{out} is there already: give another name, or --force" in complaint
+    assert f"{out} exists already: give another name, or --force" in complaint
     assert (forced, fresh, content(out)) == (0, 0, replaced)
     assert replaced != b"something"
 
@@ -81,7 +81,7 @@ def test_no_command_destroys_what_it_reads(run, arguments, force):
     code, _, complaint = run(*arguments, *force)
 
     assert (code, content()) == (1, before)
-    assert "is what is read" in complaint
+    assert "is the input" in complaint
 
 
 def test_a_part_replaces_the_whole_in_place(run):
@@ -122,7 +122,7 @@ def test_parts_that_are_there_are_replaced_only_with_force(run):
     forced, _, _ = run(*arguments, "--force")
 
     assert (refused, kept, forced) == (1, b"something", 0)
-    assert "out-00002-of-00002.ckpt is there already" in complaint
+    assert "out-00002-of-00002.ckpt exists already" in complaint
 
 
 def test_a_picture_that_is_there_is_kept(run):
@@ -132,4 +132,4 @@ def test_a_picture_that_is_there_is_kept(run):
     code, _, complaint = run("plot", "sizes", "net.ckpt", "-o", "out.png")
 
     assert (code, content("out.png")) == (1, b"something")
-    assert "out.png is there already: give another name, or --force" in complaint
+    assert "out.png exists already: give another name, or --force" in complaint

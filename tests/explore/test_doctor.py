@@ -307,7 +307,7 @@ def test_listings_are_looked_at(told, tmp_path):
 
     assert (whole.healthy, whole.facts["parts"] > 1) == (True, True)
     assert diagnose(listing).findings[0].what.startswith("1 of its files are missing: set-00001")
-    assert told(b"{", "broken.ckpt.index.json").findings[0].what.startswith("the listing is no JSON")
+    assert told(b"{", "broken.ckpt.index.json").findings[0].what.startswith("the listing is not valid JSON")
 
 
 def test_what_is_no_path_is_a_mistake():

@@ -69,7 +69,7 @@ def test_a_row_tells_shapes_and_dtypes(mixed):
     assert rows["conv1.weight"] == Row("conv1.weight", "loads", "conv1.weight", "Float32 (6, 1, 5, 5)")
     assert rows["conv1.bias"].note == "Float16 (6,) -> Float64 (6,)"
     assert re.search(r"\(84, 10\) in the net, \(10, 84\) in the checkpoint", rows["fc.weight"].note)
-    assert rows["note"].note == "the checkpoint's value is no tensor"
+    assert rows["note"].note == "the checkpoint's value is not a tensor"
     assert rows["mask"] == Row("mask", "unused", "", "")
 
 
@@ -135,7 +135,7 @@ def test_names_are_matched_by_name_alone():
     assert [tuple(row) for row in report.rows] == [
         ("a", "loads", "net.a", "Int8 (2, 3)"),
         ("b", "loads", "net.b", "Bool ()"),
-        ("c", "passed over", "c", "the checkpoint's value is no tensor"),
+        ("c", "passed over", "c", "the checkpoint's value is not a tensor"),
         ("d", "missing", "", ""),
     ]
 

@@ -25,7 +25,7 @@ from lazyckpt.explore.index_status import sidecars_of
 from lazyckpt.index import write
 from lazyckpt.index.footer import Meta, decode_meta, encode_meta
 from lazyckpt.index.records import decode, encode
-from lazyckpt.index.schema import FACTS, IRREGULAR, PLACE, PLAIN_CODEC, record_key
+from lazyckpt.index.schema import FACTS, IRREGULAR, ORDINAL, PLAIN_CODEC, record_key
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import Extent, Fingerprint
 
@@ -278,7 +278,7 @@ def swapped(transaction):
 
 def with_name(name, place):
     """A forger that makes a name lead to another ordinal."""
-    return lambda transaction: transaction.put(PLAIN_CODEC.name_key(name.encode()), PLACE.pack(place))
+    return lambda transaction: transaction.put(PLAIN_CODEC.name_key(name.encode()), ORDINAL.pack(place))
 
 
 def facts(**changes):
@@ -339,7 +339,7 @@ def test_a_forger_cannot_show_a_name_that_the_file_does_not_have(forge):
     def add(transaction):
         record = decode(transaction.get(record_key(7)))
         transaction.put(record_key(7), encode(record, b"planted"))
-        transaction.put(PLAIN_CODEC.name_key(b"planted"), PLACE.pack(7))
+        transaction.put(PLAIN_CODEC.name_key(b"planted"), ORDINAL.pack(7))
         transaction.delete(PLAIN_CODEC.name_key(b"layer7.weight"))
 
     with lazyckpt.load_checkpoint(str(forge(add))) as ckpt:

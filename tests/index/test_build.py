@@ -552,7 +552,7 @@ def test_a_file_that_is_replaced_while_it_is_indexed_is_indexed_in_memory(file, 
     entries, where = built(file, progress=replace)
 
     assert ([name for name, _ in entries], where) == (list(MIXED), None)
-    assert f"{file} was replaced while it was indexed: what was opened is indexed in memory" in caplog.messages
+    assert f"{file} was replaced during indexing: the opened file is indexed in memory" in caplog.messages
     with lazyckpt.load_checkpoint(file) as after:
         assert (list(after), after.index.path) == (["new"], str(sidecar))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyckpt.index.schema import FACTS, FRAMES, IRREGULAR, LONGEST_PLAIN_NAME, NAMES, PLACE, PLAIN_CODEC, record_key
+from lazyckpt.index.schema import FACTS, FRAMES, IRREGULAR, LONGEST_PLAIN_NAME, NAMES, ORDINAL, PLAIN_CODEC, record_key
 
 LMDB_LIMIT = 511
 _start = st.sampled_from([b"", b"x" * 398, b"x" * 400, b"x" * 401, b"\xff" * 400])
@@ -47,6 +47,6 @@ def test_record_keys_sort_by_place():
 
 def test_kinds_of_keys_follow_each_other():
     """Records, names, places to look at, facts, frames: none mingles with another."""
-    keys = [record_key(2**32 - 1), NAMES, NAMES + b"\xff" * 400, IRREGULAR + PLACE.pack(2**32 - 1), FACTS, FRAMES]
+    keys = [record_key(2**32 - 1), NAMES, NAMES + b"\xff" * 400, IRREGULAR + ORDINAL.pack(2**32 - 1), FACTS, FRAMES]
 
     assert sorted(keys) == keys

@@ -100,7 +100,7 @@ def test_encrypted_files_are_refused(mode, tmp_path):
 
 def test_bytes_in_memory_have_no_url():
     """One must be given."""
-    with pytest.raises(ArgumentValueError, match="is no file: give the URL"):
+    with pytest.raises(ArgumentValueError, match="is not a file: give the URL"):
         opened_over(BytesSource(checkpoint(TENSORS))).references()
 
 

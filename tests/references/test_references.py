@@ -64,7 +64,7 @@ def test_no_value_is_read():
         ({"inline": -1}, ArgumentValueError, "inline must be at least 0, not -1"),
         ({"inline": None}, ArgumentTypeError, "inline must be a number of bytes, not NoneType"),
         ({"url": 7}, ArgumentTypeError, "url must be a string, not int"),
-        ({"url": "bucket/net.ckpt"}, ArgumentValueError, "'bucket/net.ckpt' is no URL: it must begin with"),
+        ({"url": "bucket/net.ckpt"}, ArgumentValueError, "'bucket/net.ckpt' is not a URL: it must begin with"),
     ],
 )
 def test_options_that_make_no_sense_are_told(options, error, said, path):
@@ -94,7 +94,7 @@ def test_a_closed_checkpoint_has_none(path):
         ("refs.txt", ArgumentValueError, "must end with .json, .parquet, .parq"),
         ("no/refs.json", MissingFolder, "there is no folder"),
         ("folder.json", FolderInTheWay, "is a folder"),
-        ("folder.parquet", FolderInTheWay, "exists and is no folder of references"),
+        ("folder.parquet", FolderInTheWay, "exists and is not a folder of references"),
     ],
 )
 def test_places_that_cannot_be_written_are_told(name, error, said, path, tmp_path):

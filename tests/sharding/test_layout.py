@@ -20,7 +20,7 @@ def test_every_rank_holds_the_box_that_it_was_given(layout):
 
     assert len(pieces) == devices_of(layout)
     for local, piece in enumerate(pieces):
-        place = cut.place_of(local)
+        place = cut.part_of(local)
         start = box_of(layout, place, piece.shape)
         box = tuple(slice(begin, begin + size) for begin, size in zip(start, piece.shape, strict=True))
 
@@ -35,7 +35,7 @@ def test_the_boxes_of_all_parts_fill_the_whole_once(layout):
     cut = partition_of(layout)
     shard = tuple(size // parts for size, parts in zip(whole.shape, cut.parts, strict=True))
     counts = np.zeros(whole.shape, int)
-    for place in cut.every_place():
+    for place in cut.every_part():
         start = box_of(layout, place, shard)
         counts[tuple(slice(begin, begin + size) for begin, size in zip(start, shard, strict=True))] += 1
 
@@ -48,9 +48,9 @@ def test_the_holders_of_a_part_are_the_ranks_whose_part_it_is(layout):
     cut = partition_of(layout)
     by_rank = {}
     for local in range(devices_of(layout)):
-        by_rank.setdefault(cut.place_of(local), []).append(local)
+        by_rank.setdefault(cut.part_of(local), []).append(local)
 
-    assert {place: list(cut.holders_of(place)) for place in cut.every_place()} == by_rank
+    assert {place: list(cut.holders_of(place)) for place in cut.every_part()} == by_rank
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_uneven_parts_have_their_own_rows():
     layout = Layout((3,), ((0,), (-1,)), rows=(5, 1, 2), starts=(0, 5, 6))
     cut = partition_of(layout)
 
-    assert [box_of(layout, cut.place_of(local), (rows, 4)) for local, rows in enumerate((5, 1, 2))] == [
+    assert [box_of(layout, cut.part_of(local), (rows, 4)) for local, rows in enumerate((5, 1, 2))] == [
         (0, 0), (5, 0), (6, 0)
     ]  # fmt: skip
     assert whole_of(layout, cut, (5, 4)) == (8, 4)

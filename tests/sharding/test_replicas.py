@@ -38,7 +38,7 @@ def test_a_changed_value_is_found_if_there_is_a_copy(data, layout):
     slices[changed] = slices[changed].copy()
     slices[changed].reshape(-1)[data.draw(st.integers(0, slices[changed].size - 1))] += 1
     cut = partition_of(layout)
-    first, *others = cut.holders_of(cut.place_of(changed))
+    first, *others = cut.holders_of(cut.part_of(changed))
     differing = others if changed == first else [changed]
 
     expected = [f"'w': its copies on ranks {first} and {rank} differ in value" for rank in differing]

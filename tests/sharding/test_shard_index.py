@@ -48,7 +48,7 @@ def test_the_copies_of_a_part_are_those_of_all_ranks_that_hold_it(layout):
     found = resolver.copies("w")
 
     assert sorted(map(sorted, ([rank for rank, _ in held] for held in found))) == sorted(
-        list(cut.holders_of(place)) for place in cut.every_place()
+        list(cut.holders_of(place)) for place in cut.every_part()
     )
     assert all(
         entry == moved(ranks[rank].index["w"], ranks[rank].base) for rank, entry in itertools.chain.from_iterable(found)
@@ -60,7 +60,7 @@ def test_of_each_part_the_lowest_rank_is_read(layout):
     """The boxes of a value are the entries of the lowest ranks that hold its parts."""
     resolver, ranks = resolved({0: {"w": layout}}, *({"w": piece} for piece in slow_pieces(layout, tensor_for(layout))))
     cut = partition_of(layout)
-    lowest = [next(iter(cut.holders_of(place))) for place in cut.every_place()]
+    lowest = [next(iter(cut.holders_of(place))) for place in cut.every_part()]
 
     assert [box.entry for box in resolver.boxes_of("w")] == [
         moved(ranks[rank].index["w"], ranks[rank].base) for rank in lowest
@@ -223,7 +223,7 @@ def test_any_copy_will_do(data, layout):
     """As long as one rank of each group of copies is left, nothing is lost."""
     whole = tensor_for(layout)
     cut = partition_of(layout)
-    groups = [list(cut.holders_of(place)) for place in cut.every_place()]
+    groups = [list(cut.holders_of(place)) for place in cut.every_part()]
     lost = [rank for ranks in groups for rank in set(ranks) - {data.draw(st.sampled_from(ranks))}]
     ckpt = distributed(layout, whole, lost)
 

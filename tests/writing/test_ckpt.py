@@ -118,7 +118,7 @@ def test_a_map_may_be_written_in_slices():
 @pytest.mark.parametrize(
     ("item", "reason"),
     [
-        (item_of("\ud800", counting((1,))), "no Unicode"),
+        (item_of("\ud800", counting((1,))), "is not valid Unicode"),
         (item_of("w", np.zeros(2, "complex64")), "Complex64.*loads from no .ckpt"),
         (map_of("m", [[counting((2,)), counting((2,))]]), "three arrays"),
         (map_of("m", []), "three arrays"),

@@ -154,7 +154,7 @@ def test_values_that_become_infinite_are_told(tmp_path, caplog):
 @pytest.mark.parametrize("dtype", ["int8", "Float8E4M3FN", "", "f4", 5])
 def test_a_type_that_is_no_float_is_refused(dtype, opened, tmp_path):
     """With those that are possible."""
-    with pytest.raises(ArgumentValueError, match="is no floating-point type; known are float16"):
+    with pytest.raises(ArgumentValueError, match="is not a floating-point type; known are float16"):
         opened.save(tmp_path / "new.ckpt", dtype=dtype)
 
 

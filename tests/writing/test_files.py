@@ -276,7 +276,7 @@ def test_a_pipe_is_not_replaced(tmp_path):
 def test_a_name_that_is_too_long_is_told(tmp_path):
     """As the system tells it, with the path."""
     path = str(tmp_path / ("n" * 252 + ".ckpt"))
-    with pytest.raises(UnwritableFile, match="too long; choose a shorter name; what was there before is kept"):
+    with pytest.raises(UnwritableFile, match="too long; choose a shorter name; any existing file is kept"):
         save(path, items_of(MIXED), WriteOptions())
 
 
@@ -305,7 +305,7 @@ def test_a_full_disk_is_told_and_the_old_file_stays(form, tmp_path):
         [sys.executable, "-c", FULL, str(path), form], capture_output=True, encoding="utf-8", check=True
     )
 
-    assert done.stdout == f"OSError {path} cannot be written: File too large; what was there before is kept\n"
+    assert done.stdout == f"OSError {path} cannot be written: File too large; any existing file is kept\n"
     assert (os.listdir(tmp_path), path.read_bytes()) == ([path.name], b"old")
 
 
@@ -344,7 +344,7 @@ def test_a_folder_that_may_not_be_written_is_told():
 
         assert done.stdout == (
             f"PermissionError {folder}/net.ckpt cannot be written: Permission denied; check the permissions of its"
-            " folder; what was there before is kept\n"
+            " folder; any existing file is kept\n"
         )
         assert sorted(os.listdir(folder)) == ["old.ckpt", "old.ckpt.lmdb"]
 

@@ -127,7 +127,7 @@ def test_the_checksum_is_mindspores():
         ("note", MIXED["note"], "is a string: safetensors files hold tensors only"),
         ("table", MIXED["table"], "is a map: safetensors files hold tensors only"),
         ("__metadata__", counting((2,)), "can have the name"),
-        ("\ud800", counting((2,)), "no Unicode text"),
+        ("\ud800", counting((2,)), "is not valid Unicode"),
     ],
 )
 def test_what_the_format_cannot_hold_is_refused(name, value, reason):

@@ -90,7 +90,7 @@ def test_a_part_does_not_replace_the_whole(path, way):
     with lazyckpt.load_checkpoint(path) as ckpt:
         target = way(path)
         before = contents(path.parent)
-        with pytest.raises(FileInTheWay, match=r"is what is read.*in_place=True.*nothing was written"):
+        with pytest.raises(FileInTheWay, match=r"is the input.*in_place=True.*nothing was written"):
             ckpt.save(target, ["a.b"])
 
     assert contents(path.parent) == before
@@ -247,7 +247,7 @@ def test_a_file_that_is_no_input_is_replaced_unless_that_is_refused(path):
     other = path.with_name("other.ckpt")
     other.write_bytes(b"something")
     with lazyckpt.load_checkpoint(path) as ckpt:
-        with pytest.raises(FileInTheWay, match="is there already"):
+        with pytest.raises(FileInTheWay, match="exists already"):
             ckpt.save(other, ["a.b"], overwrite=False)
         kept = other.read_bytes()
         ckpt.save(other, ["a.b"])
@@ -260,7 +260,7 @@ def test_a_checkpoint_that_is_called_as_an_index_is_an_input(path):
     """The index of what is written does not take the place of what is read."""
     odd = path.rename(path.with_name("x.ckpt.lmdb"))
     before = odd.read_bytes()
-    with open_checkpoint(str(odd)) as ckpt, pytest.raises(FileInTheWay, match="has that name"):
+    with open_checkpoint(str(odd)) as ckpt, pytest.raises(FileInTheWay, match="has the same name"):
         ckpt.save(path.with_name("x.ckpt"))
 
     assert odd.read_bytes() == before

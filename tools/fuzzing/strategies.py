@@ -27,7 +27,7 @@ def read_layouts(data: bytes) -> None:
             with contextlib.suppress(ImpossibleLayout):
                 partition = partition_of(layout)
                 for local in range(min(devices_of(layout), 64)):
-                    if local not in partition.holders_of(partition.place_of(local)):
+                    if local not in partition.holders_of(partition.part_of(local)):
                         raise Violation("a rank does not hold the part that it should")
 
 

@@ -36,7 +36,7 @@ class _Schema(NamedTuple):
 
     messages: Mapping[int, _Schema]
     strings: frozenset[int]
-    packed: frozenset[int]  # numbers, of which a length-delimited field may hold many
+    packed: frozenset[int]  # repeated numbers, which a length-delimited field may hold together
     numbers: frozenset[int]  # the same, one by one
     is_closed: bool  # a field that is none of these is refused
 

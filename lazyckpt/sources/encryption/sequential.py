@@ -130,9 +130,9 @@ class GcmSweep(BaseSource):
 
     def _buffer(self, number: int) -> memoryview:
         length = self._source.table[number].length
-        for place, buffer in enumerate(self._free):
+        for number, buffer in enumerate(self._free):
             if buffer.nbytes >= length:
-                return self._free.pop(place)
+                return self._free.pop(number)
         return allocate(length)
 
     def _decrypt(self, number: int, buffer: memoryview) -> memoryview:

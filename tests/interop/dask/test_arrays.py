@@ -143,7 +143,7 @@ def test_what_is_no_array_is_refused(name, tmp_path):
     """A string, a map."""
     with (
         lazyckpt.load_checkpoint(written(tmp_path, checkpoint(MIXED))) as ckpt,
-        pytest.raises(ArgumentTypeError, match="no array"),
+        pytest.raises(ArgumentTypeError, match="not an array"),
     ):
         ckpt.to_dask(name)
 
