@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from fuzzing.target import MEMORY, ORDINAL
+from fuzzing.target import MEMORY, PLACE
 from fuzzing.worker import MOST, VIOLATION
 
 _NONE = "--guided needs atheris: pip install atheris"
@@ -57,7 +57,7 @@ def run(name: str, seed: int, seconds: float, folder: Path, slowest: float, corp
                 *(f"-max_total_time={max(1, round(seconds))}", f"-seed={seed + 1}", "-print_final_stats=1"),
                 *(f"-timeout={_TIMEOUT}", f"-rss_limit_mb={_MEGABYTES}", f"-artifact_prefix={folder}/fuzz-{name}-"),
             ],
-            env={**os.environ, ORDINAL: temporary},  # libFuzzer ends a process without a farewell
+            env={**os.environ, PLACE: temporary},  # libFuzzer ends a process without a farewell
             stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False,
         )  # fmt: skip
     violations = [line.removeprefix(VIOLATION) for line in ended.stdout.splitlines() if line.startswith(VIOLATION)]

@@ -20,7 +20,7 @@ GOLDEN = TESTS / "golden" / "files"
 SHARDED = TESTS / "golden" / "sharded"
 LARGEST_SEED = 2**16
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # so that no disk slows a run
-ORDINAL = "LAZYCKPT_FUZZ_FOLDER"  # where the folder is, if the process that started this one removes it
+PLACE = "LAZYCKPT_FUZZ_FOLDER"  # where the folder is, if the process that started this one removes it
 
 
 class Seed(NamedTuple):
@@ -58,7 +58,7 @@ class Violation(Exception):
 @functools.cache
 def folder() -> Path:
     """A folder for this run, in memory if there is such a place. The cache folder is in it."""
-    made = tempfile.TemporaryDirectory(prefix="lazyckpt-fuzz-", dir=os.environ.get(ORDINAL, MEMORY))
+    made = tempfile.TemporaryDirectory(prefix="lazyckpt-fuzz-", dir=os.environ.get(PLACE, MEMORY))
     atexit.register(made.cleanup)
     os.environ["LAZYCKPT_CACHE"] = os.path.join(made.name, "cache")
     return Path(made.name)
