@@ -29,7 +29,7 @@ CALLS = ("fsync", "chmod", "replace", "unlink", "ftruncate", "makedirs", "pread"
 
 @pytest.fixture(params=FORMS)
 def form(request):
-    """Of a plain file, or of an encrypted one, whose index is sealed."""
+    """The form of a file: plain, or encrypted with a sealed index."""
     return request.param
 
 
@@ -55,7 +55,7 @@ def is_sound(file, form):
 
 
 def left(file):
-    """What stands beside the checkpoint."""
+    """The files beside the checkpoint."""
     return sorted(set(os.listdir(file.parent)) - {file.name})
 
 
@@ -77,7 +77,7 @@ def test_a_builder_that_is_killed_at_any_moment_does_no_harm(file, form):
 
 
 def stepping(patched, step):
-    """From here on each of these calls is a step."""
+    """Call `step` before each of these system calls."""
     for name in CALLS:
         real = getattr(os, name)
         patched.setattr(os, name, lambda *given, name=name, real=real, **more: (step(name), real(*given, **more))[1])
@@ -118,7 +118,7 @@ def test_there_is_no_call_at_which_dying_does_harm(file, form, monkeypatch):
 
 
 def test_there_is_no_call_whose_failure_does_harm(file, form, monkeypatch):
-    """An error of the disk at each in turn: the index stands elsewhere, or in memory, and the old one is whole."""
+    """If the disk fails at any call, the index is elsewhere or in memory, and the old one is whole."""
     steps = steps_of_a_build(file, form, monkeypatch)
     writing = [number for number, name in enumerate(steps) if name != "pread"]
     sound = []
@@ -142,7 +142,7 @@ def test_there_is_no_call_whose_failure_does_harm(file, form, monkeypatch):
 
 @pytest.mark.parametrize("most", [0, 4096, 100_000, 300_000])
 def test_a_disk_without_room_gives_an_index_in_memory(most, file, form):
-    """Wherever the writing stops, the checkpoint opens, no half an index is left, and with room again it is kept."""
+    """Wherever the disk fills up, the checkpoint opens, no partial index is left, and a later open keeps one."""
 
     def with_little_room():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -156,7 +156,7 @@ def test_a_disk_without_room_gives_an_index_in_memory(most, file, form):
 
 
 def test_a_folder_that_may_not_be_written_is_left_alone(file, form, cache_folder, monkeypatch):
-    """The index stands in the cache folder; if that may not be written either, in memory."""
+    """The index goes to the cache folder; if that is not writable either, it stays in memory."""
 
     def refuse(path, *given, real=os.open, **more):
         if os.fspath(path).startswith((str(file.parent / "."), str(cache_folder))) and given[0] & os.O_CREAT:

@@ -54,18 +54,18 @@ def test_sound_pages_are_what_was_written(whole, tmp_path):
 
 
 def test_a_summary_is_what_was_written(whole, tmp_path):
-    """Whatever it is; and where none was, it is empty."""
+    """Any summary is read back unchanged; without one it is empty."""
     path = tmp_path / "pages"
     path.write_bytes(whole)
-    told = Pages(str(path)).summary
+    summary = Pages(str(path)).summary
     add_checksums(str(path), PAGE, len(PAGES))
 
-    assert (told, Pages(str(path)).summary) == (SUMMARY, b"")
+    assert (summary, Pages(str(path)).summary) == (SUMMARY, b"")
 
 
 @pytest.mark.parametrize("count", [1, 200, 256, 257, 700])
 def test_few_pages_and_many_are_read_alike(count, tmp_path):
-    """Whether their checksums are at hand when the file is opened, or in part, or must be read."""
+    """Pages are read alike if their checksums are loaded at open, loaded in part, or still to be read."""
     path = tmp_path / "pages"
     path.write_bytes(b"".join(PAGES[:count]))
     add_checksums(str(path), PAGE, count, SUMMARY)
@@ -74,7 +74,7 @@ def test_few_pages_and_many_are_read_alike(count, tmp_path):
 
 
 def test_pages_that_follow_one_another_are_read_together(whole, tmp_path):
-    """Each is what it is alone, also where a run goes on from one block of checksums to the next."""
+    """Pages of a run equal pages read alone, also where the run crosses a block of checksums."""
     path = tmp_path / "pages"
     path.write_bytes(whole)
 
@@ -82,7 +82,7 @@ def test_pages_that_follow_one_another_are_read_together(whole, tmp_path):
 
 
 def test_a_run_with_a_page_that_was_changed_is_refused(whole, tmp_path):
-    """Nothing of it is given."""
+    """A run with a changed page is refused as a whole."""
     path = tmp_path / "pages"
     path.write_bytes(whole[: 5 * PAGE] + b"changed" + whole[5 * PAGE + 7 :])
 
@@ -96,7 +96,7 @@ def test_checksums_take_a_thousandth_of_the_file(whole):
 
 
 def test_a_flipped_bit_is_found_wherever_it_is(whole, tmp_path):
-    """In a page that page is refused, in the checksums those they are of, in the tail the file; nothing is wrong."""
+    """A flipped bit is detected in a page, in the checksums, and in the tail, and no wrong bytes are returned."""
     chance = random.Random(5)
     end = len(PAGES) * PAGE
     path = tmp_path / "pages"
@@ -120,7 +120,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(whole, tmp_path):
 
 
 def test_pages_that_changed_places_are_refused(whole, tmp_path):
-    """Each is sound, and none is in its place."""
+    """Swapped pages are refused, though each is sound."""
     swapped = [*PAGES[:5], PAGES[9], *PAGES[6:9], PAGES[5], *PAGES[10:]]
     (tmp_path / "pages").write_bytes(b"".join(swapped) + whole[len(PAGES) * PAGE :])
 
@@ -128,7 +128,7 @@ def test_pages_that_changed_places_are_refused(whole, tmp_path):
 
 
 def test_a_file_that_is_longer_or_shorter_is_refused(whole, tmp_path):
-    """By one byte or by many."""
+    """A file with one byte or many more or fewer is refused."""
     path = tmp_path / "pages"
     refused = []
     for data in (
@@ -148,7 +148,7 @@ def test_a_file_that_is_longer_or_shorter_is_refused(whole, tmp_path):
 
 
 def test_a_file_that_is_cut_short_while_it_is_open_is_an_error(whole, tmp_path):
-    """What is no longer there is refused, what is there is read: nothing is mapped, so no signal comes."""
+    """Missing pages are refused and the others still read: nothing is mapped, so no signal is raised."""
     path = tmp_path / "pages"
     path.write_bytes(whole)
     pages = Pages(str(path))
@@ -161,7 +161,7 @@ def test_a_file_that_is_cut_short_while_it_is_open_is_an_error(whole, tmp_path):
 
 
 def test_a_page_that_is_written_over_while_the_file_is_open_is_an_error(whole, tmp_path):
-    """Each read is checked, not only the first."""
+    """Every read is checked, not only the first."""
     path = tmp_path / "pages"
     path.write_bytes(whole)
     pages = Pages(str(path))

@@ -1,4 +1,4 @@
-"""The reader of LMDB's trees finds what LMDB finds, and comes to an end whatever a tree says."""
+"""The reader of LMDB's trees finds what LMDB finds, and terminates on any tree."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_it_finds_what_lmdb_was_given(tmp_path_factory, sizes, others, batches):
 
 @pytest.mark.parametrize("batches", [1, 7])
 def test_it_walks_a_deep_tree_from_any_key(tmp_path, batches):
-    """Twenty thousand items, from keys that are there, lie between two, or stand before and behind all."""
+    """A walk over twenty thousand items starts at any key: present, between two, before or after all."""
     tree = opened(written(tmp_path / "tree.lmdb", MANY, batches))
     held = sorted(MANY.items())
     starts = [b"", b"a", b"z", *itertools.chain.from_iterable((key, key + b"\0") for key in list(MANY)[::1999])]
@@ -85,7 +85,7 @@ def test_an_empty_tree_has_nothing(tmp_path):
 
 
 def test_pages_that_were_left_do_not_grow_in_memory(tmp_path, monkeypatch):
-    """With room for two pages all is found as well."""
+    """With a cache of two pages everything is still found."""
     monkeypatch.setattr("lazyckpt.index.lmdb_tree._KEPT", 2 * PAGE)
     tree = opened(written(tmp_path / "tree.lmdb", MANY))
 
@@ -98,14 +98,14 @@ def test_pages_that_were_left_do_not_grow_in_memory(tmp_path, monkeypatch):
 
 
 def root_of(data):
-    """The number of the page where the tree begins, by the newer meta page, and where in the file that stands."""
+    """The root page's number by the newer meta page, and its offset in the file."""
     newer = max((0, PAGE), key=lambda page: struct.unpack_from("<Q", data, page + 144))
     return struct.unpack_from("<Q", data, newer + 128)[0], newer
 
 
 @pytest.fixture
 def forge(tmp_path):
-    """Makes a tree whose pages were changed by a function, with checksums that fit."""
+    """Makes a tree with pages changed by a function, and with matching checksums."""
 
     def forge(change, items=MANY):
         path = written(tmp_path / "tree.lmdb", items)
@@ -123,7 +123,7 @@ def forge(tmp_path):
 
 
 def fault_of(act):
-    """What comes of it: nothing, or one of the errors that tell damage."""
+    """The resulting damage error, or None."""
     try:
         act()
     except FAULTS as error:
@@ -140,7 +140,7 @@ def children(data, page):
 
 @pytest.mark.parametrize("number", [None, 0, 1, 2**32, 2**48 - 1], ids=["itself", "meta", "meta too", "outside", "far"])
 def test_a_branch_that_leads_to_no_page_below_it_is_refused(number, forge):
-    """To itself, to a page of no tree, outside the file: a look-up and a walk go down as many levels as there are."""
+    """For a cycle, a page outside the tree or outside the file, reads go at most as deep as the tree."""
 
     def change(data):
         root, _ = root_of(data)
@@ -186,7 +186,7 @@ CLAIMS = {
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_a_value_that_is_not_in_the_file_is_refused(claim, forge):
-    """A value in pages of its own must be where such pages are, and no longer than the file, before room is made."""
+    """An overflow value must lie in overflow pages and within the file, which is checked before memory is allocated."""
     behind, said = CLAIMS[claim]
 
     def change(data):

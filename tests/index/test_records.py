@@ -20,7 +20,7 @@ KINDS = [tensor_entry("w"), string_entry("s"), map_entry("m"), refused_entry("r"
 
 @given(any_entry)
 def test_a_record_gives_back_its_entry(entry):
-    """Whatever an entry says survives being written and read."""
+    """Every field of an entry survives being written and read."""
     assert decode(encode(entry, entry.name.encode())) == entry
 
 
@@ -48,7 +48,7 @@ def test_a_record_is_the_bytes_that_the_schema_says():
 
 @pytest.mark.parametrize("entry", KINDS, ids=lambda entry: entry.kind)
 def test_a_record_that_is_cut_is_refused(entry):
-    """A record cut anywhere before its name is no record."""
+    """A record cut anywhere before its name is refused."""
     whole = encode(entry, entry.name.encode())
     for length in range(len(whole) - len(entry.name)):
         for read in (decode, name_of):
@@ -75,7 +75,7 @@ def test_a_record_that_contradicts_itself_is_refused(entry):
 
 
 def test_a_run_of_plain_tensors_is_written_as_each_is():
-    """Those of `.ckpt` files and those whose headers stand apart."""
+    """Records of `.ckpt` and safetensors entries are equal written together or one by one."""
     run = [plain(tensor_entry(f"w{place}", place, apart=apart)) for place, apart in enumerate((0, 60, 0))]
 
     assert encode_run(run) == [encode(entry_of(found), found.name) for found in run]
@@ -92,7 +92,7 @@ def test_many_names_are_read_as_one_is(entry):
 
 @given(st.lists(st.binary(max_size=60), max_size=3))
 def test_any_run_of_bytes_has_names_or_is_refused(run):
-    """Where one is no record, there are none."""
+    """A run with an invalid record has no names."""
     with contextlib.suppress(BadRecord):
         assert len(names_of(run)) == len(run)
 
@@ -128,7 +128,7 @@ def test_a_claim_of_four_billion_extents_allocates_nothing():
 
 @pytest.mark.parametrize("digests", [False, True])
 def test_the_facts_of_an_index_survive(digests):
-    """What an index says of itself is read as it was written."""
+    """An index's metadata are read as they were written."""
     meta = Meta(MARK, 2**40, 3, digests, not digests, bytes(range(16)), bytes(range(16, 32)))
 
     assert decode_meta(encode_meta(meta)) == meta

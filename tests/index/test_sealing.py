@@ -32,12 +32,12 @@ NAMED = [tensor_entry(f"backbone.layer{place}.attention.weight", place, shape=(7
 
 
 def lock_of(key=KEY):
-    """What opens a file with this key."""
+    """The cipher for this key."""
     return CipherKey(CIPHERS["AES-GCM"], Secret(key))
 
 
 def sealed_at(path, entries, digests=False):
-    """Write a sealed sidecar, and give what sealed it."""
+    """Write a sealed sidecar, and return its cipher."""
     codec = SealedCodec(lock_of())
     write(str(path), entries, Meta(MARK, digests=digests, sealed=True, salt=codec.salt, check=codec.check), codec)
     return codec
@@ -70,7 +70,7 @@ def items_of(path):
 
 
 def test_nothing_of_the_model_can_be_read(tmp_path):
-    """No piece of a name, and no record, stands in the file."""
+    """The file contains no part of a name and no record."""
     sealed_at(tmp_path / "index.lmdb", NAMED)
     data = (tmp_path / "index.lmdb").read_bytes()
     secrets = [b"backbone", b"attention", b"weight", *(encode(entry, b"")[:24] for entry in NAMED)]
@@ -79,7 +79,7 @@ def test_nothing_of_the_model_can_be_read(tmp_path):
 
 
 def test_keys_have_one_length_and_records_a_few(tmp_path):
-    """Lengths tell nothing of a name but which multiple of 64 bytes its record fits."""
+    """A record's length reveals only the multiple of 64 bytes that it fits."""
     sealed_at(tmp_path / "index.lmdb", [tensor_entry("n" * length, length) for length in range(1, 300)])
     items = items_of(tmp_path / "index.lmdb")
 
@@ -88,7 +88,7 @@ def test_keys_have_one_length_and_records_a_few(tmp_path):
 
 
 def test_no_number_is_used_twice(tmp_path):
-    """Also when names come again: under a repeated nonce, AES-GCM would give its secrets away."""
+    """No nonce is repeated, even for repeated names: a repeated nonce would break AES-GCM."""
     codec = SealedCodec(lock_of())
     numbers = [codec.seal(b"key", b"value")[:8] for _ in range(1000)]
 
@@ -96,7 +96,7 @@ def test_no_number_is_used_twice(tmp_path):
 
 
 def test_two_sidecars_of_one_file_have_nothing_in_common(tmp_path):
-    """The salt is random, so neither keys nor values can be matched."""
+    """The salt is random, so two sidecars have no key or value in common."""
     for name in ("one", "two"):
         sealed_at(tmp_path / name, NAMED)
     one, two = (
@@ -109,7 +109,7 @@ def test_two_sidecars_of_one_file_have_nothing_in_common(tmp_path):
 
 
 def test_a_wrong_key_is_known_at_once(tmp_path):
-    """The check value tells, before any record is touched; and it is another for each salt."""
+    """The check value detects a wrong key before any record is read, and differs for each salt."""
     codec, again = SealedCodec(lock_of()), SealedCodec(lock_of())
 
     assert SealedCodec(lock_of(), codec.salt).fits(codec.check)
@@ -140,7 +140,7 @@ def test_a_record_at_anothers_place_is_refused(tmp_path):
 
 
 def test_the_facts_are_in_clear(tmp_path):
-    """What must be known before the key is used: of which file it is, the salt, the check value."""
+    """The facts needed before the key is used are in clear: fingerprint, salt, check value."""
     codec = sealed_at(tmp_path / "index.lmdb", STORED)
     meta = Sidecar(str(tmp_path / "index.lmdb")).meta
 
@@ -171,7 +171,7 @@ def test_what_was_touched_cannot_be_opened(value, data):
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Each way to encrypt."""
+    """Each encryption mode."""
     return request.param
 
 
@@ -204,14 +204,14 @@ def test_an_encrypted_file_is_walked_once(file, mode, walks):
 
 
 def test_its_index_gives_nothing_away(file, mode):
-    """No name of the model stands in the sidecar."""
+    """The sidecar contains no name of the model."""
     names(file, mode)
 
     assert [name for name in MIXED if name.encode() in sidecar(file)] == []
 
 
 def test_an_index_in_clear_is_made_only_when_asked_for(file, mode, walks):
-    """With `sealed=False` names can be read; the values still need the key."""
+    """With `sealed=False` names are readable; the values still need the key."""
     names(file, mode, sealed=False)
 
     assert b"conv1.weight" in sidecar(file)
@@ -221,13 +221,13 @@ def test_an_index_in_clear_is_made_only_when_asked_for(file, mode, walks):
 
 
 def test_without_the_key_there_is_no_index(file):
-    """Not even of a file whose index stands there."""
+    """Without the key there is no index, even where one exists for the file."""
     with pytest.raises(EncryptedFile, match=r"net\.ckpt"):
         lazyckpt.build_index(file)
 
 
 def test_a_wrong_key_is_refused_and_the_index_stays(file, mode):
-    """Cold or warm; and what the right key built is not lost by a mistake."""
+    """A wrong key is refused cold and warm, and does not remove the index built with the right one."""
     with pytest.raises(LazyCkptError):
         names(file, mode, OTHER)
     assert os.listdir(file.parent) == ["net.ckpt"]
@@ -240,7 +240,7 @@ def test_a_wrong_key_is_refused_and_the_index_stays(file, mode):
 
 
 def test_a_wrong_key_of_an_authenticated_file_is_called_so(tmp_path):
-    """GCM can tell a wrong key from a damaged file."""
+    """GCM distinguishes a wrong key from a damaged file."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(encrypted(checkpoint(MIXED), "AES-GCM", block=512))
     names(path, "AES-GCM")
@@ -256,7 +256,7 @@ def test_a_key_of_an_impossible_length_is_refused(file, mode):
 
 
 def test_a_file_encrypted_anew_gets_an_index_anew(file, mode, walks):
-    """With another key, the old index is of no use and is replaced."""
+    """After encryption with another key, the old index is replaced."""
     names(file, mode)
     file.write_bytes(encrypted(checkpoint(LAYERS), mode, key=OTHER, block=512))
 
@@ -265,7 +265,7 @@ def test_a_file_encrypted_anew_gets_an_index_anew(file, mode, walks):
 
 
 def test_an_index_that_was_sealed_with_another_key_is_built_again(file, mode, walks):
-    """If the key opens the file and not the index, the index is wrong."""
+    """If the key opens the file but not the index, the index is rebuilt."""
     names(file, mode)
     with forged(f"{file}.lmdb") as transaction:
         facts = decode_meta(transaction.get(FACTS))
@@ -286,7 +286,7 @@ def test_a_damaged_table_of_blocks_is_built_again(damage, sealed, file, mode, wa
 
 
 def test_values_are_the_same_cold_and_warm(file, mode):
-    """What is decrypted through a fresh index is what was decrypted while it was built."""
+    """Values decrypted through a fresh index equal those decrypted while it was built."""
     found = []
     for _ in ("cold", "warm"):
         with lazyckpt.load_checkpoint(str(file), dec_key=KEY, dec_mode=mode) as ckpt:
@@ -296,6 +296,6 @@ def test_values_are_the_same_cold_and_warm(file, mode):
 
 
 def test_an_index_in_memory_serves_an_encrypted_file(file, mode):
-    """And writes nothing."""
+    """An index in memory serves an encrypted file and writes nothing."""
     assert names(file, mode, index_path="memory") == list(MIXED)
     assert os.listdir(file.parent) == ["net.ckpt"]

@@ -1,4 +1,4 @@
-"""Which names are loaded: prefixes and `choice_func`, as MindSpore takes them."""
+"""Selection by prefixes and `choice_func`, with MindSpore's rules."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _name = st.text("ab.", max_size=4)
 
 @given(st.lists(_name, unique=True), st.lists(_name, min_size=1, max_size=3).map(tuple))
 def test_prefixes_by_range_choose_what_a_walk_would(names, prefixes):
-    """Looking prefixes up in the index gives what asking each name gives, in the same order, each name once."""
+    """A prefix search in the index gives the names of a full walk, in the same order, each once."""
     index = index_of(names)
     walked = choose(index, Selection(choice=lambda name: name.startswith(prefixes)), FILE)
     found = choose(index, Selection(specify=prefixes), FILE)
@@ -74,7 +74,7 @@ def test_a_prefix_alone_walks_over_no_names(monkeypatch):
 
 
 def test_choice_func_is_asked_once_a_name_in_file_order():
-    """And it is asked at once, not when values are looked at."""
+    """`choice_func` is called while loading, not when values are read."""
     asked = []
     choose(INDEX, Selection(choice=asked.append), FILE)
 
@@ -92,7 +92,7 @@ def test_what_choice_func_raises_is_the_cause():
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
 def test_interrupts_pass_through_choice_func(interrupt):
-    """Who wants to stop the program stops it."""
+    """A KeyboardInterrupt in `choice_func` stops the program."""
 
     def stop(name):
         raise interrupt
@@ -103,7 +103,7 @@ def test_interrupts_pass_through_choice_func(interrupt):
 
 @pytest.mark.parametrize("choice", [5, "conv", lambda: True], ids=["a number", "a string", "of no argument"])
 def test_what_cannot_be_called_with_a_name_fails_like_a_choice_func_that_raises(choice):
-    """As MindSpore has it: a ValueError with a TypeError as its cause."""
+    """As in MindSpore, a ValueError is raised with a TypeError as its cause."""
     with pytest.raises(ChoiceFunctionFailed) as caught:
         choose(INDEX, Selection(choice=choice), FILE)
     assert isinstance(caught.value.__cause__, TypeError)
@@ -135,20 +135,20 @@ def test_nothing_else_is_a_prefix(wrong):
 
 @pytest.mark.parametrize("wrong", [["a", 3], ("a", 3), ["a", None]])
 def test_every_prefix_is_a_string(wrong):
-    """The element that is none is named by its place."""
+    """An element that is not a string is named by its position."""
     with pytest.raises(ArgumentTypeError, match="index 1"):
         check_prefix(wrong)
 
 
 @pytest.mark.parametrize("wrong", [[], ()])
 def test_there_must_be_a_prefix(wrong):
-    """An empty list is a mistake, not a wish for nothing."""
+    """An empty list of prefixes is refused."""
     with pytest.raises(ArgumentValueError, match="can't be empty"):
         check_prefix(wrong)
 
 
 @pytest.mark.parametrize("wrong", ["", [""], ("a", "")])
 def test_a_prefix_has_a_letter(wrong):
-    """An empty prefix is a mistake, not a wish for everything."""
+    """An empty prefix is refused."""
     with pytest.raises(ArgumentValueError, match="can't include ''"):
         check_prefix(wrong)

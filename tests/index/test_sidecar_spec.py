@@ -1,4 +1,4 @@
-"""docs/concepts/sidecar.md is right: a reader written from it alone reads what lazyckpt writes."""
+"""docs/concepts/sidecar.md is right: a reader written from it alone reads lazyckpt's sidecars."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def indexed(tmp_path):
 
 
 def test_the_summary_says_what_the_tree_says(indexed, tmp_path):
-    """Depth, keys, root and facts, so that whoever opens an index need not look at its pages."""
+    """The summary has the tree's depth, keys, root and facts, so that opening an index reads no page."""
     items, _ = indexed(checkpoint(LAYERS))
     file = (tmp_path / "index").read_bytes()
     meta = max(pages_of(file)[:2], key=lambda page: u(page, 144, 8))
@@ -80,14 +80,14 @@ def test_facts_are_what_the_page_says(indexed):
 
     found = facts_of(items[b"\x04"])
 
-    told = (found.flags, found.parameters, found.irregular, found.size, found.time, found.sample)
-    assert told == (0, len(LAYERS), 0, len(data), os.stat(path).st_mtime_ns, sample_of(data))
+    fields = (found.flags, found.parameters, found.irregular, found.size, found.time, found.sample)
+    assert fields == (0, len(LAYERS), 0, len(data), os.stat(path).st_mtime_ns, sample_of(data))
     assert (found.salt, found.check) == (bytes(16), bytes(16))
 
 
 @pytest.mark.parametrize("size", [1, 1500, 5000])
 def test_samples_are_what_the_page_says(indexed, size):
-    """Of short files, of those whose ends overlap, and of long ones."""
+    """Samples follow the page for short files, for files whose ends overlap, and for long ones."""
     data = checkpoint({"w": np.arange(size, dtype="float32")})
 
     assert facts_of(indexed(data)[0][b"\x04"]).sample == sample_of(data)
@@ -117,7 +117,7 @@ def test_start_and_stop_are_the_parameters_own(indexed):
 
 
 def test_names_lead_to_places(indexed):
-    """Also long ones."""
+    """Names, also long ones, lead to places."""
     names = ["b", "a", LONG]
     items, _ = indexed(checkpoint({name: counting((2,)) for name in names}))
 
@@ -142,14 +142,14 @@ def test_every_kind_of_parameter_is_written_as_the_page_says(indexed):
 
 
 def test_a_name_that_comes_again_has_the_first_place(indexed):
-    """And the last record."""
+    """A repeated name has its first place and its last record."""
     data = b"".join(array_value(name, counting((count,))) for name, count in [("a", 1), ("b", 2), ("a", 3)])
 
     assert [(one.name, one.dims) for one in records(indexed(data)[0])] == [("a", (3,)), ("b", (2,))]
 
 
 def test_digests_are_of_the_contents(indexed):
-    """And a flag tells that they are there."""
+    """Digests belong to contents, and a flag announces them."""
     items, _ = indexed(checkpoint(LAYERS), digest="blake2b")
 
     assert [one.digest for one in records(items)] == [
@@ -159,7 +159,7 @@ def test_digests_are_of_the_contents(indexed):
 
 
 def test_a_safetensors_header_stands_apart(indexed):
-    """`start` and the rest of the record lead to what the file's header says of the tensor."""
+    """`start` and the rest of the record lead to the tensor's item in the file's header."""
     data = file_of({"w": counting((2, 3))})
     items, _ = indexed(data)
 
@@ -184,7 +184,7 @@ def test_large_trees_and_large_records_are_read(indexed):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("sealed", [True, False])
 def test_sealed_sidecars_open_as_the_page_says(indexed, mode, sealed):
-    """With what is derived from the key, and the table of blocks leads to the ciphertexts."""
+    """The keys derived as on the page open the sidecar, and the table of blocks leads to the ciphertexts."""
     plain = checkpoint(MIXED)
     data = encrypted(plain, mode, block=128)
     items, _ = indexed(data, dec_key=KEY, dec_mode=mode, sealed=sealed)

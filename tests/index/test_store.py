@@ -13,7 +13,7 @@ class TestMemoryStore(StoreContract):
     """An index that is written nowhere."""
 
     def make(self, folder, entries, digests=False):
-        """In no folder."""
+        """Makes a store in memory."""
         return MemoryStore(entries, Meta(MARK, digests=digests))
 
 
