@@ -1,4 +1,4 @@
-"""From values of any kind to items; frameworks are used only if already imported."""
+"""Values of any kind become items; frameworks are used only if already imported."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from lazyckpt.writing.adapters import content_of, is_parameter, is_tensor, item_
     ids=str,
 )
 def test_numbers_are_scalars(value, dtype, data):
-    """Python's numbers become what MindSpore makes of them; numpy's keep their type."""
+    """Python's numbers become what MindSpore makes of them; numpy's keep their dtype."""
     (content,) = item_of("n", value).contents
 
     assert (str(content.dtype), content.shape, bytes_of(item_of("n", value))) == (dtype, (), data)

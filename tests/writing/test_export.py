@@ -1,4 +1,4 @@
-"""Values of a checkpoint go to other files: which, under what names, as what type, in what form."""
+"""Exporting values of a checkpoint: chosen, renamed, converted, and in either format."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_what_is_copied_from_any_source_is_the_same(tmp_path):
     assert len(found) == 9
 
 
-def test_the_files_written_are_told(opened, tmp_path):
+def test_the_written_files_are_returned(opened, tmp_path):
     """One path, as it was given."""
     assert opened.save(str(tmp_path / "new.ckpt")) == [str(tmp_path / "new.ckpt")]
     assert opened.save(tmp_path / "other.ckpt") == [str(tmp_path / "other.ckpt")]
@@ -82,8 +82,8 @@ def test_a_view_saves_what_it_shows(opened, tmp_path):
     )
 
 
-def test_a_name_that_is_not_there_is_told_before_anything_is_written(opened, tmp_path):
-    """As with a dict."""
+def test_a_name_that_is_not_there_is_reported_before_anything_is_written(opened, tmp_path):
+    """A missing name raises KeyError, as with a dict."""
     with pytest.raises(KeyError, match="none"):
         opened.save(tmp_path / "new.ckpt", ["step", "none"])
 
@@ -94,14 +94,14 @@ def test_a_name_that_is_not_there_is_told_before_anything_is_written(opened, tmp
     "rename", [lambda name: f"net.{name}", {name: f"net.{name}" for name in MIXED}], ids=["function", "mapping"]
 )
 def test_values_are_renamed(rename, opened, tmp_path):
-    """By a function of the name, or by a mapping."""
+    """Values are renamed by a function or by a mapping."""
     opened.save(tmp_path / "new.ckpt", rename=rename, **PLAIN)
 
     assert (tmp_path / "new.ckpt").read_bytes() == checkpoint({f"net.{name}": value for name, value in MIXED.items()})
 
 
 def test_names_that_a_mapping_lacks_stay(opened, tmp_path):
-    """A mapping tells only what changes."""
+    """A mapping lists only the names to change."""
     opened.save(tmp_path / "new.ckpt", ["step", "mask"], rename={"step": "epoch"}, **PLAIN)
 
     assert (tmp_path / "new.ckpt").read_bytes() == checkpoint({"epoch": MIXED["step"], "mask": MIXED["mask"]})
@@ -118,7 +118,7 @@ def test_names_may_be_exchanged(opened, tmp_path):
     ("rename", "error"), [(lambda name: "same", ArgumentValueError), (lambda name: 5, ArgumentTypeError)]
 )
 def test_names_that_cannot_be_are_refused(rename, error, opened, tmp_path):
-    """Two of one name, and what is no name."""
+    """Duplicate names and values that are not names are refused."""
     with pytest.raises(error, match="name"):
         opened.save(tmp_path / "new.ckpt", rename=rename)
 
@@ -142,8 +142,8 @@ def test_floats_are_converted(name, tmp_path):
     assert (tmp_path / "new.ckpt").read_bytes() == checkpoint({**values, **floats})
 
 
-def test_values_that_become_infinite_are_told(tmp_path, caplog):
-    """One line for each tensor, with its name and how many; there is no numpy warning."""
+def test_values_that_become_infinite_are_reported(tmp_path, caplog):
+    """Each affected tensor gets one line with its name and count; numpy does not warn."""
     values = {"w": np.array([1e5, -1e5, 1, np.inf], "float32"), "b": counting((3,))}
     with opened_over(BytesSource(checkpoint(values))) as opened, caplog.at_level(logging.WARNING, "lazyckpt"):
         opened.save(tmp_path / "new.ckpt", dtype="float16")
@@ -153,7 +153,7 @@ def test_values_that_become_infinite_are_told(tmp_path, caplog):
 
 @pytest.mark.parametrize("dtype", ["int8", "Float8E4M3FN", "", "f4", 5])
 def test_a_type_that_is_no_float_is_refused(dtype, opened, tmp_path):
-    """With those that are possible."""
+    """The refusal lists the possible types."""
     with pytest.raises(ArgumentValueError, match="is no floating-point type; known are float16"):
         opened.save(tmp_path / "new.ckpt", dtype=dtype)
 
@@ -187,7 +187,7 @@ def test_a_value_may_be_assigned_from_another_checkpoint(opened, tmp_path):
 
 @pytest.mark.parametrize("align", [1, 64, 4096])
 def test_a_file_is_saved_over_itself(align, tmp_path):
-    """The new file takes the old one's name when it is whole; what was opened reads on in the old one."""
+    """The new file takes the old one's name when it is whole; the open checkpoint still reads the old one."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(checkpoint(MIXED))
     with lazyckpt.load_checkpoint(path) as ckpt:
@@ -200,7 +200,7 @@ def test_a_file_is_saved_over_itself(align, tmp_path):
 
 
 def test_contents_of_an_aligned_file_begin_where_asked(opened, tmp_path):
-    """So their arrays are aligned in memory."""
+    """Aligned contents become aligned arrays in memory."""
     opened.save(tmp_path / "new.ckpt", align=4096)
     with lazyckpt.load_checkpoint(tmp_path / "new.ckpt") as again:
         offsets = [extent.offset % 4096 for name in TENSORS for extent in again.entry(name).extents]
@@ -237,7 +237,7 @@ def test_a_file_with_another_key(opened, tmp_path):
     ids=str,
 )
 def test_options_that_make_no_sense_are_refused(options, error, reason, opened, tmp_path):
-    """Before a byte is written, with what is possible."""
+    """Invalid options are refused before a byte is written, with the valid ones."""
     with pytest.raises(error, match=reason):
         opened.save(tmp_path / "new.ckpt", **options)
 
@@ -245,13 +245,13 @@ def test_options_that_make_no_sense_are_refused(options, error, reason, opened, 
 
 
 @pytest.mark.parametrize("path", ["new.bin", "new", "ckpt", b"new.ckpt"], ids=repr)
-def test_a_format_must_be_told(path, opened):
-    """By the name's end, or by an argument."""
+def test_a_format_must_be_given(path, opened):
+    """The format comes from the name's extension or from an argument."""
     with pytest.raises((ArgumentValueError, ArgumentTypeError), match=r"format of|a path is a string"):
         opened.save(path)
 
 
-def test_the_format_may_be_told_apart_from_the_name(opened, tmp_path):
+def test_the_format_may_differ_from_the_name(opened, tmp_path):
     """Then the name is anybody's."""
     opened.save(tmp_path / "weights.bin", TENSORS, format="safetensors", mode=0o600)
 
@@ -259,7 +259,7 @@ def test_the_format_may_be_told_apart_from_the_name(opened, tmp_path):
 
 
 def test_metadata_go_from_file_to_file(opened, tmp_path):
-    """What a file says of itself is kept, what was true of the old file alone is not; or it is told anew."""
+    """Metadata are kept unless new ones are given, and keys that described the old bytes are dropped."""
     first, second, third, fourth = (tmp_path / f"{number}.safetensors" for number in range(4))
     opened.save(first, TENSORS, metadata={"format": "pt", "author": "me", "remove_redundancy": "True"}, crc_check=True)
     found = {}
@@ -288,16 +288,16 @@ def test_a_ckpt_says_that_it_is_mindspores(opened, tmp_path):
 
 
 def test_progress_goes_from_nothing_to_all(opened, tmp_path):
-    """It is told in bytes."""
-    told = []
-    opened.save(tmp_path / "new.ckpt", progress=lambda done, total: told.append((done, total)))
+    """Progress counts bytes, from zero to the total."""
+    calls = []
+    opened.save(tmp_path / "new.ckpt", progress=lambda done, total: calls.append((done, total)))
 
-    assert told == sorted(told)
-    assert told[-1][0] == told[-1][1] == sum(opened._access.item(name, name).nbytes for name in opened)
+    assert calls == sorted(calls)
+    assert calls[-1][0] == calls[-1][1] == sum(opened._access.item(name, name).nbytes for name in opened)
 
 
 def test_a_fault_of_progress_ends_the_save(opened, tmp_path):
-    """So whoever watches can stop it; the old file stays."""
+    """An exception in the callback stops the save, and the old file stays."""
     path = tmp_path / "new.ckpt"
     path.write_bytes(b"old")
     with pytest.raises(KeyboardInterrupt):
@@ -310,8 +310,8 @@ def _interrupt(done, total):
     raise KeyboardInterrupt
 
 
-def test_a_closed_checkpoint_is_told(opened, tmp_path):
-    """Nothing is written."""
+def test_a_closed_checkpoint_is_refused(opened, tmp_path):
+    """A closed checkpoint is refused, and nothing is written."""
     opened.close()
     with pytest.raises(ClosedCheckpoint):
         opened.save(tmp_path / "new.ckpt")

@@ -21,13 +21,13 @@ ITEMS = [item_of(name, value) for name, value in MIXED.items()]
 
 
 def refuse(*arguments, **options):
-    """What a full disk does."""
+    """Fail as a full disk does."""
     raise OSError(28, "No space left on device")
 
 
 @pytest.mark.parametrize("method", ["__init__", "add", "finish"])
 def test_an_index_that_fails_does_not_fail_its_file(method, tmp_path, monkeypatch, caplog):
-    """At whatever point: the file is whole, the log says it, nothing is left, and the index is built when needed."""
+    """If the index fails at any point, the file is whole, the log says so, and the index is built on demand."""
     caplog.set_level(logging.INFO, "lazyckpt")
     path = tmp_path / "net.ckpt"
     with monkeypatch.context() as patched:
@@ -42,7 +42,7 @@ def test_an_index_that_fails_does_not_fail_its_file(method, tmp_path, monkeypatc
 
 
 def test_an_index_that_cannot_take_its_place_does_not_fail_its_file(tmp_path):
-    """Something else has its name: the file is written, and what is in the way stays."""
+    """If something else has the index's name, it stays, and the file is written."""
     path = tmp_path / "net.ckpt"
     (tmp_path / "net.ckpt.lmdb").mkdir()
     (tmp_path / "net.ckpt.lmdb" / "kept").touch()
@@ -54,7 +54,7 @@ def test_an_index_that_cannot_take_its_place_does_not_fail_its_file(tmp_path):
 
 
 def test_the_old_index_of_a_file_whose_new_one_fails_is_not_believed(tmp_path, monkeypatch, walks):
-    """It is of another file, and is built anew."""
+    """The old index belongs to another file and is rebuilt."""
     path = tmp_path / "net.ckpt"
     save(str(path), ITEMS, WriteOptions())
     with monkeypatch.context() as patched:
@@ -85,7 +85,7 @@ def test_an_index_of_many_parameters_is_written_in_batches(tmp_path, walks):
 
 
 def test_an_index_in_use_stays_valid(tmp_path):
-    """Who reads through the old index goes on doing so."""
+    """A reader of the old index continues to read it."""
     path = str(tmp_path / "net.ckpt")
     save(path, ITEMS, WriteOptions())
     with lazyckpt.load_checkpoint(path) as old:
@@ -110,7 +110,7 @@ print(*os.listdir(os.path.dirname(sys.argv[1])))
 
 
 def test_a_disk_that_is_too_full_for_an_index_takes_the_file(tmp_path):
-    """What LMDB says of it is no reason to lose a file that is whole."""
+    """An LMDB error does not lose a file that is whole."""
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path / "net.ckpt")], capture_output=True, encoding="utf-8", check=True
     )
