@@ -51,7 +51,7 @@ def pairs(draw):
 
 @given(pairs(), st.integers(1, 7), st.integers(1, 7), st.integers(1, 9))
 def test_the_figures_are_those_of_numpy(pair, left, right, step):
-    """However both sides are cut into pieces, and whatever bits they are made of."""
+    """The figures equal numpy's for any bits, however both sides are cut into pieces."""
     one, two = pair
     module_step, module.STEP = module.STEP, step
     try:
@@ -144,14 +144,14 @@ def test_very_large_and_very_small_numbers_stay_in_range(scale):
 
 
 def test_a_difference_that_no_double_holds_is_infinite():
-    """And the norm of it is right all the same."""
+    """A difference that no double holds is infinite, and its norm is still right."""
     found = compared(np.array([1.5e308]), np.array([-1.5e308]))
 
     assert (found.max_abs, found.relative_l2, found.cosine) == (math.inf, 2.0, -1.0)
 
 
 def test_values_of_two_types_are_compared_as_numbers():
-    """What a conversion kept is equal; what it lost is told."""
+    """After a conversion, unchanged values are equal and changed ones are reported."""
     exact, rounded = np.array([0.5, np.nan, 3], "f4"), np.array([0.1, 0.5, 3], "f4")
 
     assert compared(exact, exact.astype("f2")) is None
@@ -160,7 +160,7 @@ def test_values_of_two_types_are_compared_as_numbers():
 
 
 def test_packed_elements_are_compared_one_by_one():
-    """Of a type of four bits two share a byte."""
+    """Four-bit elements, two to a byte, are compared one by one."""
     one, two = (np.array(values, ml_dtypes.float4_e2m1fn) for values in ([1, 2, 3, 4], [1, 2, 3, 6]))
 
     assert compared(one, two) == Difference(

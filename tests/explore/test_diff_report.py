@@ -50,7 +50,7 @@ def test_long_reports_are_cut():
 
 
 def test_a_report_looks_as_the_other_tables_do():
-    """In the same box, which follows dark mode; names are cut, also of what was renamed."""
+    """The report has the box and dark mode of the other tables; long names are cut, also after a rename."""
     page = compared({"a" * 200: np.ones(9)}, {"b" * 200: np.ones(9)})._repr_html_()
 
     assert "prefers-color-scheme:dark" in page
@@ -58,15 +58,15 @@ def test_a_report_looks_as_the_other_tables_do():
     assert f"{'a' * 160}… =&gt; {'b' * 160}…" in page
 
 
-def test_the_same_is_told_without_a_table():
-    """Nothing but the sentence."""
+def test_the_same_is_reported_without_a_table():
+    """Without differences the report is one sentence and no table."""
     page = compared({"w": np.ones(1)}, {"w": np.ones(1)})._repr_html_()
 
     assert ("1 equal" in page, "<td" in page) == (True, False)
 
 
 def test_names_cannot_disturb_where_they_are_shown():
-    """Neither a terminal nor a notebook."""
+    """Hostile names are escaped in terminals and in notebooks."""
     hostile = "<script>alert(1)</script>\x1b[2J\n"
     report = compared({"w": np.ones(1)}, {"w": np.ones(1), hostile: np.ones(2)})
     page = report._repr_html_()
