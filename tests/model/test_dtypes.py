@@ -1,4 +1,4 @@
-"""The table of dtypes is total, and the numbers that sidecars store stay what they are."""
+"""The table of dtypes is total, and the codes that sidecars store never change."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_elements_are_little_endian(name):
 
 
 def test_a_dtype_is_frozen():
-    """Nobody changes the table."""
+    """A dtype cannot be changed."""
     with pytest.raises(AttributeError):
         DTYPES["Float32"].bits = 16
     with pytest.raises(TypeError):
@@ -136,7 +136,7 @@ def test_arrays_of_other_types_have_none(array):
 
 
 def test_ml_dtypes_is_imported_for_those_who_need_it():
-    """Neither the table nor a float32 loads it; asking bfloat16 for its numpy dtype does."""
+    """Neither the table nor a float32 imports ml_dtypes; the numpy dtype of bfloat16 does."""
     program = (
         "import sys; from lazyckpt.model.dtypes import DTYPES; DTYPES['Float32'].numpy; DTYPES['BFloat16'].itemsize;"
         "before = 'ml_dtypes' in sys.modules; DTYPES['BFloat16'].numpy; print(before, 'ml_dtypes' in sys.modules)"

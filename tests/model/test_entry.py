@@ -35,14 +35,14 @@ def test_what_is_stored_is_the_sum_of_the_extents():
     ids=["matrix", "scalar", "empty", "slices", "bfloat16 as float32", "empty or scalar"],
 )
 def test_a_tensor_takes_what_shape_and_dtype_say(changes, stored, nbytes):
-    """In memory; in the file it is the same but for the format's two exceptions."""
+    """A tensor's size in memory follows from shape and dtype; in the file, the format has two exceptions."""
     entry = tensor_entry("w", **changes)
 
     assert (entry.stored, entry.nbytes) == (stored, nbytes)
 
 
 def test_all_extents_are_those_of_the_arrays_of_a_map():
-    """In the order of keys, values, status; of any other kind they are its own."""
+    """A map's extents come in the order keys, values, status; other kinds have their own."""
     assert map_entry("table").all_extents == (
         Extent(20, 8),
         Extent(40, 6),
