@@ -1,4 +1,4 @@
-"""Indexes of several files as one: what an index owes, held against one index of all their entries."""
+"""A concatenated index behaves as one index of all the files' entries."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def joined(parts=PARTS, bases=BASES, homes=None, **facts):
     return ConcatenatedIndex([index_of(part, **facts) for part in parts], bases, homes)
 
 
-def told(index):
-    """All that an index tells of its entries."""
+def contents_of(index):
+    """Everything that an index reports about its entries."""
     return {
         "length": len(index),
         "names": list(index),
@@ -51,13 +51,13 @@ def told(index):
     }
 
 
-def test_a_joined_index_tells_what_one_of_the_whole_would():
+def test_a_concatenated_index_equals_an_index_of_the_whole():
     """Everything, with places in the whole."""
-    assert told(joined()) == told(index_of(WHOLE))
+    assert contents_of(joined()) == contents_of(index_of(WHOLE))
 
 
 def test_a_joined_index_is_an_index():
-    """Whoever takes one takes it, and the other way round, it equals the mapping that it is."""
+    """It is accepted as an index and equals the equivalent mapping, on either side."""
     assert isinstance(joined(), Index)
     assert joined() == {entry.name: entry for entry in WHOLE}
 
@@ -70,11 +70,11 @@ def test_however_many_parts_the_whole_is_the_same(counts):
     bases = [1000 * place for place in range(len(parts))]
     whole = [moved(entry, base) for part, base in zip(parts, bases, strict=True) for entry in part]
 
-    assert told(joined(parts, bases)) == told(index_of(whole))
+    assert contents_of(joined(parts, bases)) == contents_of(index_of(whole))
 
 
 def test_places_are_those_of_the_whole():
-    """Extents, arrays of maps and headers lie behind what stands before them."""
+    """Extents, arrays of maps and headers are shifted behind the preceding files."""
     entry = joined()["layer1.bias"]
 
     assert (entry.start, entry.extents) == (1000, (Extent(1040, 24),))
@@ -82,7 +82,7 @@ def test_places_are_those_of_the_whole():
 
 @pytest.mark.parametrize("name", ["none", 5, None, b"note", "\ud800"])
 def test_a_name_that_is_not_there_is_a_key_error(name):
-    """Whatever it is."""
+    """Any absent key raises KeyError."""
     with pytest.raises(KeyError):
         joined()[name]
 
@@ -118,7 +118,7 @@ def test_digests_are_there_if_all_parts_have_them(digests):
 
 
 def test_it_says_how_many_files_it_is_of():
-    """In place of a path, of which it has none."""
+    """It has no path, and the repr has the number of its files instead."""
     assert (repr(joined()), joined().path) == ("<Index of 9 parameters in 4 files>", None)
 
 

@@ -21,7 +21,7 @@ GOOD = (FOLDER / "group_info_5.pb").read_bytes()
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_recorded_file_gives_what_mindspore_gave(name):
-    """The groups, and what `restore_group_info_list` returned."""
+    """The groups equal MindSpore's, and so does the result of `restore_group_info_list`."""
     groups = {group: tuple(ranks) for group, ranks in RECORDED[name]["groups"].items()}
 
     assert read_group_info(str(FOLDER / name)) == GroupInfo(groups, tuple(RECORDED[name]["restore_group_info_list"]))
@@ -32,7 +32,7 @@ ranks = st.lists(st.integers(0, 2**32 - 1), max_size=20)
 
 @given(groups=st.dictionaries(st.text(min_size=1, max_size=9), ranks, max_size=5), restore=st.none() | ranks)
 def test_any_group_info_is_read(groups, restore, tmp_path_factory):
-    """Also without ranks to restore from, as MindSpore writes it outside of training, or without the list of them."""
+    """The list of ranks to restore from may be empty, as MindSpore writes it outside of training, or missing."""
     items = [{"group_name": name, "parallel_group_ranks": {"dim": dims}} for name, dims in groups.items()]
     message = ParallelGroupMap(parallel_group_item=items)
     if restore is not None:
@@ -59,7 +59,7 @@ def test_any_group_info_is_read(groups, restore, tmp_path_factory):
     ids=["nothing", "a strategy", "a checkpoint", "an unknown field", "cut short", "a group without a name"],
 )
 def test_other_files_are_refused(data, error, what, tmp_path):
-    """The error names the file and what it is not."""
+    """The error names the file and says that it is not a group info file."""
     (tmp_path / "g.pb").write_bytes(data)
 
     with pytest.raises(error, match=rf"g\.pb: .*{what}"):

@@ -1,4 +1,4 @@
-"""Layouts as pure functions: whatever is cut by one is put together by it."""
+"""Layouts as pure functions: what a layout cuts, it also assembles."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def tensor_for(layout, unit=2):
 
 @given(layouts())
 def test_every_rank_holds_the_box_that_it_was_given(layout):
-    """A rank's slice, cut step by step, is the box that the layout tells, and its shape tells the whole's."""
+    """A rank's slice, cut step by step, equals the layout's box, and its shape gives the shape of the whole."""
     whole = tensor_for(layout)
     cut = partition_of(layout)
     pieces = slow_pieces(layout, whole)
@@ -105,7 +105,7 @@ def test_the_boxes_of_all_parts_fill_the_whole_once(layout):
 
 @given(layouts())
 def test_the_holders_of_a_part_are_the_ranks_whose_part_it_is(layout):
-    """From ranks to parts and from parts to ranks is the same relation, and each part's ranks ascend."""
+    """Ranks to parts and parts to ranks is the same relation, and each part's ranks ascend."""
     cut = partition_of(layout)
     by_rank = {}
     for local in range(devices_of(layout)):
@@ -151,7 +151,7 @@ def keys_of(shape):
 
 @given(st.data(), layouts().filter(lambda layout: layout.maps))
 def test_reads_of_any_slice_are_those_of_the_whole(data, layout):
-    """Whatever the cut and whatever the key, an answer put together from boxes is numpy's."""
+    """For any cut and any key, the answer assembled from boxes equals numpy's."""
     whole = tensor_for(layout, unit=data.draw(st.integers(1, 3)))
     key = data.draw(keys_of(whole.shape))
     found = distributed(layout, whole)["w"][key]
@@ -183,7 +183,7 @@ def test_rows_are_read_of_the_shards_that_hold_them_and_of_no_others(data, layou
 
 @given(st.data(), layouts())
 def test_any_copy_will_do(data, layout):
-    """As long as one rank of each group of copies is left, nothing is lost."""
+    """If one rank of each group of copies is left, nothing is lost."""
     whole = tensor_for(layout)
     cut = partition_of(layout)
     groups = [list(cut.holders_of(place)) for place in cut.every_place()]
@@ -213,7 +213,7 @@ def test_any_copy_will_do(data, layout):
     ],
 )
 def test_impossible_layouts_are_refused(layout, reason):
-    """Each with its reason."""
+    """Each impossible layout is refused with its own reason."""
     with pytest.raises(ImpossibleLayout, match=reason):
         partition_of(layout)
 

@@ -1,4 +1,4 @@
-"""Distributed checkpoints: every recorded set gives the tensors that were cut, or says what is missing."""
+"""Distributed checkpoints: every recorded set gives the original tensors, or an error says what is missing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def truth(name):
 
 
 def facts(array):
-    """What is recorded of a tensor."""
+    """The recorded facts of a tensor."""
     return list(array.shape), hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
@@ -52,10 +52,10 @@ def test_every_set_gives_the_tensors_that_were_cut(name):
     """Shape, dtype and bytes are those of the tensor before it was cut, also where MindSpore is wrong or gives up."""
     lost = {*problems(name), *({"z"} if name == "damaged/truncated" else ())}
     with opened(name, **({"collisions": "last"} if name == "segmented/many" else {})) as ckpt:
-        expected = {one: (told["dtype"], told["shape"], told["sha256"]) for one, told in truth(name).items()}
+        expected = {one: (facts["dtype"], facts["shape"], facts["sha256"]) for one, facts in truth(name).items()}
         found = {one: (str(ckpt[one].dtype), *facts(ckpt[one].asnumpy())) for one in expected if one not in lost}
 
-    assert found == {one: told for one, told in expected.items() if one not in lost}
+    assert found == {one: facts for one, facts in expected.items() if one not in lost}
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if problems(name)])
@@ -69,7 +69,7 @@ def test_what_cannot_be_put_together_says_why(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_set_that_was_pickled_gives_the_same(name):
-    """Also each parameter by itself, whole and in rows, of which nobody had asked for another on the other side."""
+    """Each pickled parameter alone can also be read, whole and in rows, before any other was read there."""
     lost = {*problems(name), *({"z"} if name == "damaged/truncated" else ())}
     with opened(name, **({"collisions": "last"} if name == "segmented/many" else {})) as ckpt:
         kept = [one for one in truth(name) if one not in lost]
@@ -100,21 +100,21 @@ def test_copies_that_disagree_are_found_on_request(name):
     """`check=True` compares every copy of every slice and lists the names."""
     names = {one for one, _ in CASES[name][1]["strict_problems"]}
 
-    with pytest.raises(CorruptFile) as told:
+    with pytest.raises(CorruptFile) as caught:
         opened(name, check=True)
-    assert {one for one in truth(name) if f"'{one}':" in str(told.value)} == names
+    assert {one for one in truth(name) if f"'{one}':" in str(caught.value)} == names
 
 
 @pytest.mark.parametrize(
     "name", ["damaged/good", "mixed_2x4/protobuf", "opt8/all", "pipe2x2/folder_pb", "redundancy/ckpt"]
 )
 def test_sound_sets_pass_the_check(name):
-    """Nothing is found where all copies agree."""
+    """Where all copies agree, the check finds nothing."""
     opened(name, check=True).close()
 
 
 def test_the_newest_file_of_a_rank_counts():
-    """Of `m-9_1` and `m-10_1` the latter, whatever their names' order."""
+    """Among `m-9_1` and `m-10_1` the latter counts, in any order of names."""
     with opened("damaged/two_files") as ckpt:
         assert facts(ckpt["w"].asnumpy())[1] == truth("damaged/two_files")["w"]["sha256"]
 
@@ -126,7 +126,7 @@ KEYS = [0, -1, slice(1, 3), slice(None, None, 2), slice(None, None, -1), slice(6
 
 @pytest.mark.parametrize("name", ["mixed_2x4/protobuf", "opt8/all", "opt16_layout/all", "manual_split/uneven"])
 def test_slices_are_numpys(name):
-    """Whatever the cut, `param[key]` is what numpy gives of the whole: values, shape, or the same kind of error."""
+    """For any cut, `param[key]` gives numpy's values and shape for the whole, or the same kind of error."""
     with opened(name) as ckpt:
         for one in truth(name):
             whole = ckpt[one].asnumpy(copy=True)
@@ -135,7 +135,7 @@ def test_slices_are_numpys(name):
 
 
 def outcome(indexed, key):
-    """What indexing gives, as something to compare."""
+    """The result of indexing, in a form that can be compared."""
     try:
         value = indexed[key]
     except IndexError:
@@ -144,7 +144,7 @@ def outcome(indexed, key):
 
 
 def test_loads_and_streams_are_the_whole_tensors():
-    """`load`, `save` and the pieces of a stream give what `asnumpy` gives."""
+    """`load`, `save` and the pieces of a stream give the values of `asnumpy`."""
     with opened("mixed_2x4/protobuf") as ckpt:
         loaded = ckpt.load()
         for name, array in loaded.items():
@@ -156,7 +156,7 @@ def test_loads_and_streams_are_the_whole_tensors():
 
 
 def test_pieces_of_a_stream_can_be_asked_for_by_number():
-    """Each is the one that the whole stream has at its place; they are rows, of however many files."""
+    """A piece requested by number equals the whole stream's; pieces are rows, from any number of files."""
     with opened("mixed_2x4/protobuf") as ckpt:
         for name in ckpt:
             entry = ckpt.entry(name)
@@ -181,7 +181,7 @@ def test_a_distributed_checkpoint_is_saved_as_one_file(ending, tmp_path):
 
 @pytest.mark.parametrize("name", ["rank_0/m-1_1.ckpt", "strategy.ckpt"])
 def test_a_distributed_checkpoint_replaces_nothing_that_it_is_made_of(name, tmp_path):
-    """Neither a rank's file nor the strategy: the other ranks' files are of no use without them."""
+    """A rank's file and the strategy are never replaced: the other ranks' files are useless without them."""
     folder = shutil.copytree(SETS / "damaged" / "good", tmp_path / "good")
     before = (folder / name).read_bytes()
     with lazyckpt.open_sharded(folder, folder / "strategy.ckpt") as ckpt, pytest.raises(FileInTheWay):
@@ -191,7 +191,7 @@ def test_a_distributed_checkpoint_replaces_nothing_that_it_is_made_of(name, tmp_
 
 
 def test_names_are_those_of_all_ranks_in_the_order_of_their_files():
-    """Each once; strings are there, too."""
+    """Each name comes once, in the order of the ranks' files, strings included."""
     with opened("damaged/str_value") as ckpt:
         strings = [name for name in ckpt if isinstance(ckpt[name], str)]
 
@@ -216,7 +216,7 @@ def test_nothing_is_read_but_the_slices_that_a_row_needs(monkeypatch):
 
 
 def test_each_file_keeps_its_own_index(tmp_path):
-    """The second time no file is walked; the indexes stand beside the files."""
+    """The indexes stand beside the files, and a second open scans no file."""
     folder = shutil.copytree(SETS / "damaged" / "good", tmp_path / "good")
     for _ in range(2):
         lazyckpt.open_sharded(folder, folder / "strategy.ckpt").close()
@@ -231,7 +231,7 @@ def test_encrypted_ranks_open_with_their_key(tmp_path):
         file.write_bytes(encrypted(file.read_bytes(), block=100))
     with lazyckpt.open_sharded(folder, folder / "strategy.ckpt", KEY) as ckpt:
         assert {name: facts(array)[1] for name, array in ckpt.load().items() if name in truth("damaged/good")} == {
-            name: told["sha256"] for name, told in truth("damaged/good").items()
+            name: facts["sha256"] for name, facts in truth("damaged/good").items()
         }
 
 
@@ -249,7 +249,7 @@ def promised(folder, layouts, ranks=2):
 
 
 def test_a_layout_of_many_ranks_costs_as_much_as_the_ranks_that_there_are(tmp_path):
-    """Each of many parameters is cut over 65,536 ranks in a way of its own; two ranks have files."""
+    """With many parameters, each cut differently over 65,536 ranks, opening two files is cheap."""
     ways = list(itertools.permutations([2, 4, 8, 16, 64], 5))[:100]
     layouts = {f"w{number}": {"dev_matrix": list(way), "tensor_map": [0, 1]} for number, way in enumerate(ways)}
     with promised(tmp_path, layouts) as ckpt:
@@ -265,7 +265,7 @@ def test_a_layout_of_many_ranks_costs_as_much_as_the_ranks_that_there_are(tmp_pa
 
 @pytest.mark.parametrize("axes", [[-1, 0], [-1, -1], [0, -1]])
 def test_a_part_that_nobody_has_names_five_ranks_at_most(axes, tmp_path):
-    """Of the thousands that should hold a copy."""
+    """Of thousands of ranks that should hold a copy, the error names five."""
     with promised(tmp_path, {"w": {"dev_matrix": [2**12, 4], "tensor_map": axes}}) as ckpt:
         reason = ckpt.entry("w").reason
 
@@ -295,7 +295,7 @@ def test_parts_are_united(tmp_path):
 
 @pytest.mark.parametrize(("collisions", "value"), [("first", 0), ("last", 1)])
 def test_of_names_that_collide_one_counts_as_asked(collisions, value, tmp_path):
-    """The place is the first one's."""
+    """The value follows the option; the position is the first file's."""
     parts(tmp_path, {"a": counting((2,)), "b": np.float32(0)}, {"b": np.float32(1), "c": counting((2,))})
     with lazyckpt.open_sharded(tmp_path, collisions=collisions) as ckpt:
         assert (list(ckpt), float(ckpt["b"]), len(ckpt.select("b"))) == (["a", "b", "c"], value, 1)
@@ -347,8 +347,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_makes_no_sense_is_told(what, tmp_path):
-    """Each mistake has its own sentence, and nothing stays open."""
+def test_what_makes_no_sense_is_refused(what, tmp_path):
+    """Each invalid argument has its own message, and no file stays open."""
     shutil.copytree(SETS / "damaged" / "good", tmp_path / "good")
     make, kind, message = WRONG[what]
     arguments, options = make(tmp_path)
@@ -358,7 +358,7 @@ def test_what_makes_no_sense_is_told(what, tmp_path):
 
 
 def test_empty_parts_are_nothing(tmp_path):
-    """Files without parameters are told as such."""
+    """Files without parameters are refused as such."""
     parts(tmp_path, {}, {})
 
     with pytest.raises(NothingLoaded):
@@ -366,7 +366,7 @@ def test_empty_parts_are_nothing(tmp_path):
 
 
 def test_no_rank_that_can_be_read_is_an_error(tmp_path):
-    """If every file is damaged, the first fault is told."""
+    """If every file is damaged, the first fault is reported."""
     (tmp_path / "rank_0").mkdir()
     (tmp_path / "rank_0" / "net.ckpt").write_bytes(b"\xff" * 50)
 
@@ -379,7 +379,7 @@ def test_descriptors_are_not_needed_to_list_names(tmp_path):
     with opened("llama2_tp2/tp2") as ckpt:
         shapes = {name: ckpt[name].shape for name in ckpt}
 
-    assert shapes == {name: tuple(told["shape"]) for name, told in truth("llama2_tp2/tp2").items()}
+    assert shapes == {name: tuple(facts["shape"]) for name, facts in truth("llama2_tp2/tp2").items()}
     assert not os.listdir(tmp_path)
 
 

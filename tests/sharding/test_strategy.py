@@ -110,7 +110,7 @@ def test_files_of_stages_are_put_together(tmp_path):
     assert {stage: list(names) for stage, names in read(*paths).items()} == {0: ["x"], 1: ["y"]}
 
 
-def test_a_stage_that_is_missing_is_told(tmp_path):
+def test_a_stage_that_is_missing_is_reported(tmp_path):
     """A file of the second stage alone does not do."""
     with pytest.raises(CorruptFile, match=r"stages \[1\].*all stages"):
         read(strategy_file(tmp_path / "b.ckpt", {"y": layout([2], [0])}, stage=1))
@@ -118,7 +118,7 @@ def test_a_stage_that_is_missing_is_told(tmp_path):
 
 @pytest.mark.parametrize("data", [b"", b"\x08\x02", b"text that is none", b"\x0a\x05abc", b"\xff" * 30])
 def test_other_files_are_refused(data, tmp_path):
-    """The error names the file and says that it is no strategy file."""
+    """The error names the file and says that it is not a strategy file."""
     path = tmp_path / "s.ckpt"
     path.write_bytes(data)
 
@@ -133,7 +133,7 @@ def test_other_files_are_refused(data, tmp_path):
     ],
 )  # fmt: skip
 def test_other_json_is_refused(text, tmp_path):
-    """Whatever it holds."""
+    """JSON of any other content is refused."""
     path = tmp_path / "s.json"
     path.write_text(text)
 
@@ -175,7 +175,7 @@ OPERATOR = "parallel_strategy_item"
     ],
 )
 def test_what_json_has_in_place_of_numbers_is_refused(facts, what, tmp_path):
-    """Each with the parameter whose layout has it."""
+    """The error names the parameter with the invalid layout."""
     with pytest.raises(CorruptFile, match=rf"s\.json: .*{what}.*in parameter 'w'"):
         read(strategy_json(tmp_path / "s.json", facts))
 
@@ -226,7 +226,7 @@ def test_numbers_that_no_run_has_are_refused(body, what, tmp_path):
 
 @pytest.mark.parametrize("data", [chunk(3, b""), chunk(3, chunk(1, b"")), chunk(3, chunk(2, layout([2], [0])))])
 def test_a_layout_without_a_name_is_refused(data, tmp_path):
-    """It is of no parameter."""
+    """A layout without a name belongs to no parameter."""
     (tmp_path / "s.ckpt").write_bytes(data)
 
     with pytest.raises(CorruptFile, match="no name of a parameter"):
@@ -235,7 +235,7 @@ def test_a_layout_without_a_name_is_refused(data, tmp_path):
 
 @pytest.mark.parametrize("cut", [1, 5, 100])
 def test_a_strategy_that_is_cut_short_is_damaged(cut, tmp_path):
-    """It is a strategy, and its end is missing."""
+    """A truncated strategy file is reported as a strategy without its end."""
     path = tmp_path / "s.ckpt"
     path.write_bytes(max(SETS.rglob("strategy*.ckpt"), key=lambda file: file.stat().st_size).read_bytes()[:-cut])
 
@@ -260,7 +260,7 @@ def test_equal_layouts_are_one_object(tmp_path):
 
 @pytest.mark.parametrize("ending", ["ckpt", "json"])
 def test_memory_for_a_strategy_is_in_proportion_to_its_file(ending, tmp_path):
-    """Whatever its numbers are: here each parameter has another arrangement of 65,536 ranks."""
+    """Memory is proportional to the file even if each parameter has another arrangement of 65,536 ranks."""
     names = [f"w{number}" for number in range(256)]
     devices = [[1 << (number >> axis & 1) for axis in range(8)] + [2**8] for number in range(256)]
     if ending == "ckpt":
@@ -282,7 +282,7 @@ def test_memory_for_a_strategy_is_in_proportion_to_its_file(ending, tmp_path):
 
 @pytest.mark.parametrize("dense", ["[],", "{},", "0,", '"",', "[0],"])
 def test_memory_for_json_is_in_proportion_to_the_file(dense, tmp_path):
-    """Python's objects take some tens of bytes for each byte of JSON, whatever it holds."""
+    """Any JSON takes some tens of bytes of memory for each of its bytes."""
     path = tmp_path / "s.json"
     axes = dense * (120_000 // len(dense)) + "0"
     path.write_text('{"parallel_layout_item": {"w": {"dev_matrix": [2], "tensor_map": [' + axes + "]}}}")
@@ -297,7 +297,7 @@ def test_memory_for_json_is_in_proportion_to_the_file(dense, tmp_path):
     assert peak < 48 * path.stat().st_size + 2**20
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path):
+def test_a_file_that_cannot_be_read_is_reported(tmp_path):
     """A missing one, and a folder of that name."""
     (tmp_path / "folder").mkdir()
 
