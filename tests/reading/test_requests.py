@@ -1,4 +1,4 @@
-"""Requests for a value: what is read, where it goes, and that nothing unproven is returned."""
+"""Requests for a value: the ranges to read, their buffers, and the check before anything is returned."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def check_of(check, digest=b""):
 
 
 def test_a_header_is_proven_before_the_value_is_made():
-    """`finish` raises what the check raises, and makes no value."""
+    """`finish` raises the check's error before it allocates the value."""
 
     def refuse():
         raise CorruptFile("the header has changed")

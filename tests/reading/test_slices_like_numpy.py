@@ -1,4 +1,4 @@
-"""A part of a value is what numpy gives for the key, wherever the value lies; other keys raise numpy's own errors."""
+"""A part of a value equals numpy's answer for the key, over every source; other keys raise numpy's own errors."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Store:
         return [self._data[start:stop] for start, stop in ranges]
 
     def settle(self):
-        """Nothing changes."""
+        """Do nothing."""
 
 
 def parameter(source, form="ckpt"):
@@ -146,7 +146,7 @@ def halved(shape):
     return packed(array), array
 
 
-# A checkpoint has no empty vector: it cannot be told from a scalar.
+# A checkpoint has no empty vector: it looks like a scalar.
 _shapes = st.lists(st.sampled_from([0, 1, 2, 3, 3, 5, 7]), max_size=4).map(tuple).filter(lambda shape: shape != (0,))
 _choices = st.randoms(use_true_random=False)
 
@@ -171,7 +171,7 @@ def test_any_key_gives_what_numpy_gives(way, choose, shape, dtype):
 )
 @given(_choices, _shapes.filter(all))
 def test_any_key_of_a_converted_value_gives_what_numpy_gives(made, choose, shape):
-    """The same of values whose bytes in the file are not those of the array."""
+    """The same holds for values stored in another form than the array's."""
     param, expected = made(shape)
     keys = [any_key(choose, expected.shape) for _ in range(8)]
 
@@ -206,7 +206,7 @@ def test_of_two_errors_the_same_one_is_raised(key):
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("key", SEQUENCES.values(), ids=SEQUENCES)
 def test_sequences_are_arrays(key, way):
-    """Whatever numpy makes an integer array or a mask of picks the elements that the array picks."""
+    """A sequence that numpy converts to an integer array or a mask selects the same elements."""
     expected = counting((6, 4), "int32")
 
     np.testing.assert_array_equal(way(expected)[key], expected[key], strict=True)
@@ -215,7 +215,7 @@ def test_sequences_are_arrays(key, way):
 @pytest.mark.parametrize("key", [10**6, (0, -5), [10**6], (0, 0, 0), 1.5, "w", slice(0, 1, 0), [1.5], 2**70], ids=repr)
 @pytest.mark.parametrize("made", [pieces, lambda data: array_value("w", data)], ids=["slices", "one"])
 def test_a_refused_key_reads_nothing_of_the_value(made, key):
-    """What numpy refuses is refused before a byte is asked for."""
+    """A key that numpy refuses reads no byte of the value."""
     source = TracingSource(made(counting((6, 4), "int32")))
     param = parameter(source)
     source.reads.clear()

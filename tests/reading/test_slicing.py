@@ -28,7 +28,7 @@ def array_of(shape, dtype="<i4"):
 
 
 def assembled(array, key):
-    """The answer put together from the planned bytes, and how many they are; (None, 0) if there is no plan."""
+    """The answer assembled from the planned bytes, and their count; (None, 0) without a plan."""
     planned = plan(array.shape, array.itemsize, key)
     if planned is None:
         return None, 0
@@ -95,7 +95,7 @@ def test_a_basic_index_is_planned(case):
 @example((array_of((4, 3)), ArrayLike([3, -1])))
 @example((array_of((4, 3)), ((), 0)))
 def test_rows_are_planned(case):
-    """Whatever numpy makes an integer array or a mask of, on the first axis and with a basic index after it."""
+    """Integer arrays and masks on the first axis, with a basic index after them, are planned."""
     assert_planned(*case)
 
 
@@ -115,7 +115,7 @@ class Planned:
 
 @given(st.randoms(use_true_random=False), _shapes)
 def test_a_plan_of_any_key_is_numpys_answer(choose, shape):
-    """Of all keys: type, shape and values are those of numpy's answer, or it is numpy's error, in numpy's words."""
+    """For any key, type, shape and values equal numpy's answer, or the error equals numpy's."""
     values = array_of(shape)
     keys = [any_key(choose, shape) for _ in range(8)]
 
@@ -234,7 +234,7 @@ def test_planning_takes_no_memory(shape, key, elements):
     ids=repr,
 )
 def test_what_lies_together_is_one_run(key, runs):
-    """Elements that lie side by side in the value are one run of the plan, however the index is written."""
+    """Adjacent elements are one run of the plan, however the index is written."""
     planned = plan((4, 5, 6), 4, key)
 
     assert len(planned.starts) == runs

@@ -26,7 +26,7 @@ def entries(data):
 
 
 def proven(entry):
-    """Stands for the proof of an entry."""
+    """Zeros in place of the verified value of an entry."""
     return np.zeros(entry.shape, entry.dtype.numpy)
 
 
@@ -86,7 +86,7 @@ def test_an_impossible_entry_is_refused_before_it_is_proven(data, entries):
 
 
 def test_long_headers_and_headers_elsewhere_are_proven_each_time(data, entries, monkeypatch):
-    """They are not remembered."""
+    """Long headers and headers elsewhere are not cached."""
     monkeypatch.setattr(view_cache, "_SHORT", 10)
     cache = ViewCache(BytesSource(data))
     for entry in (entries["fc.weight"], entries["step"]._replace(apart=8)):
