@@ -25,7 +25,7 @@ def test_the_published_example():
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=40).filter(any))
 def test_areas_are_as_sizes(sizes):
-    """Each rectangle has its share of the room, inside the room."""
+    """Each rectangle lies inside the area and has the share of its size."""
     boxes = squarified(sorted(sizes, reverse=True), ROOM)
     whole = ROOM.width * ROOM.height / sum(sizes)
 
