@@ -1,4 +1,4 @@
-"""The rules of binding: what goes where and as what, what is missing, what is refused. No value is involved."""
+"""The rules of binding: pairs, conversions, missing and refused parameters. They read no value."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def loads(what):
 
 
 def test_parameters_take_the_values_of_their_names():
-    """Names are looked up, whatever the order on either side; the pairs are in the net's."""
+    """Names match in any order; the pairs are in the net's order."""
     what = planned(vectors("c", "a", "b"), vectors("a", "b", "c"))
 
     assert [(pair.target.name, pair.source) for pair in what.pairs] == [("c", "c"), ("a", "a"), ("b", "b")]
@@ -52,7 +52,7 @@ def test_parameters_take_the_values_of_their_names():
 
 
 def test_pairs_are_in_the_nets_order_however_they_were_found():
-    """What is found behind prefixes, in several rounds, stands among what was found at once."""
+    """Values found behind prefixes, in several rounds, keep their position in the net's order."""
     what = planned(vectors("a", "b", "c", "d"), vectors("d", "y.a", "x.c", "b"))
 
     assert [pair.source for pair in what.pairs] == ["y.a", "b", "x.c", "d"]
@@ -73,7 +73,7 @@ def test_an_empty_net_needs_nothing_and_an_empty_checkpoint_gives_nothing():
 
 
 def test_accumulated_gradients_are_not_missed():
-    """Nobody is told of parameters whose names begin with `accu_grads`, but they are loaded if they are there."""
+    """Missing parameters whose names begin with `accu_grads` are not reported; present ones are loaded."""
     net = vectors("accu_grads.w", "w")
 
     assert planned(net, vectors("w")).missing == ()
@@ -82,7 +82,7 @@ def test_accumulated_gradients_are_not_missed():
 
 
 def test_what_may_be_missing_is_not_missed():
-    """Nor of parameters that may be missing, which no prefix is looked for either."""
+    """Optional parameters are not reported as missing, and no prefix is tried for them."""
     what = plan([Target("w", *VECTOR, may_miss=True)], candidates(vectors("x.w")))
 
     assert what[:3] == ((), (), ("x.w",))
@@ -90,7 +90,7 @@ def test_what_may_be_missing_is_not_missed():
 
 @pytest.mark.parametrize("value", [TEXT, TABLE])
 def test_strings_and_maps_are_passed_over(value):
-    """A parameter whose name has a string or a map is neither loaded nor missing, and the value stays unused."""
+    """A parameter matched by a string or a map is neither loaded nor missing, and the value stays unused."""
     what = planned(vectors("w", "v"), {"w": value, "v": VECTOR})
 
     assert (loads(what), what.missing, what.unused, what.passed_over) == ({"v": "v"}, (), ("w",), ("w",))
@@ -228,7 +228,7 @@ def test_strings_and_maps_give_no_prefix():
 
 
 def test_what_is_found_behind_a_prefix_must_fit():
-    """A value behind a prefix is converted or refused like any other, and what it was meant for is not missing."""
+    """A value behind a prefix is converted or refused like any other, and its parameter is not missing."""
     values = {"x.a": ((2,), "Float16"), "x.b": ((3,), "Float32")}
     what = planned(vectors("a", "b"), values)
 
@@ -255,7 +255,7 @@ def test_parameters_that_share_a_name_all_take_the_value():
 
 
 def test_a_parameter_of_which_only_the_name_is_known_takes_any_tensor():
-    """Shape and dtype do not matter, nor does the prefix; strings are passed over all the same."""
+    """Shape, dtype and prefix do not matter; strings are still passed over."""
     net = [Target(name, (), "", takes_any=True) for name in ("a", "b", "c")]
     what = plan(net, candidates({"a": ((2, 3), "Float64"), "x.b": ((4,), "Bool"), "c": TEXT}))
 
@@ -266,7 +266,7 @@ def test_a_parameter_of_which_only_the_name_is_known_takes_any_tensor():
     assert (what.refusals, what.passed_over) == ((), ("c",))
 
 
-def test_all_misfits_are_told_at_once():
+def test_all_mismatches_are_reported_at_once():
     """One error names every parameter that does not fit, with both shapes or both dtypes, and says nothing changed."""
     net = {"a": ((2,), "Float32"), "b": ((2,), "Int32"), "c": VECTOR}
     what = planned(net, {"a": ((3,), "Float32"), "x.b": ((2,), "Float32"), "c": VECTOR})
@@ -279,7 +279,7 @@ def test_all_misfits_are_told_at_once():
     assert isinstance(e.value, RuntimeError)
 
 
-def test_a_message_tells_ten_misfits_and_counts_the_rest():
+def test_a_message_lists_ten_mismatches_and_counts_the_rest():
     """The error holds all of 1,234 misfits, its message ten."""
     names = [f"layer{number}" for number in range(1234)]
     what = planned(vectors(*names), dict.fromkeys(names, ((3,), "Float32")))
@@ -291,14 +291,14 @@ def test_a_message_tells_ten_misfits_and_counts_the_rest():
 
 
 def test_what_fits_is_not_refused():
-    """A plan without misfits raises nothing, however much is missing."""
+    """A plan without mismatches raises nothing, however much is missing."""
     assert refuse(planned(vectors("a", "b"), vectors("c"))) is None
 
 
 @settings(max_examples=6 * settings.default.max_examples)
 @given(nets_and_checkpoints())
 def test_plans_are_what_mindspores_algorithm_gives(case):
-    """For any net and checkpoint: what goes where, what is missing and unused, or a refusal."""
+    """For any net and checkpoint, pairs, missing and unused names, or the refusal equal MindSpore's."""
     net, values, strict = case
     what = planned(net, values, strict)
     try:
@@ -317,7 +317,7 @@ class CountingCandidates(dict):
     looks = 0
 
     def get(self, name, default=None):
-        """As of any dict."""
+        """`get`, as in a dict."""
         self.looks += 1
         return super().get(name, default)
 
