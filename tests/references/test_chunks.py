@@ -1,4 +1,4 @@
-"""How values are cut into chunks: what is cut from the bytes and put together again as zarr does it is the value."""
+"""Values are cut into chunks so that zarr's assembly of their bytes gives the value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIB = 2**20
 
 @st.composite
 def values(draw):
-    """A shape, an item size, where the pieces lie (with gaps between them), the size wished for, and the file's end."""
+    """A shape, an item size, offsets of pieces (with gaps), the requested chunk size, and the end of the file."""
     shape = tuple(draw(st.lists(st.integers(0, 9), max_size=4)))
     itemsize = draw(st.sampled_from([1, 2, 4, 8]))
     total = math.prod(shape) * itemsize
@@ -73,15 +73,15 @@ def test_there_is_a_run_for_each_chunk(case):
 
 @given(values())
 def test_a_value_in_one_piece_is_never_copied(case):
-    """Whatever size is wished for."""
+    """A contiguous value is not copied, for any requested size."""
     shape, itemsize, extents, most, _ = case
     total = sum(length for _, length in extents)
 
     assert not plan(shape, itemsize, (total,), most, 0).across
 
 
-def test_a_value_is_one_chunk_unless_told_otherwise():
-    """Of any size, and also a scalar."""
+def test_a_value_is_one_chunk_by_default():
+    """A value of any size, also a scalar, is one chunk."""
     assert plan((7, 5), 4, (140,)) == Grid((7, 5), (1, 1), 140)
     assert plan((), 8, (8,)) == Grid((), (), 8)
 
@@ -92,12 +92,12 @@ def test_an_empty_value_has_no_chunks():
 
 
 def test_large_values_are_cut_into_rows():
-    """As many as fit, all chunks alike."""
+    """Chunks are equal and have as many rows as fit."""
     assert plan((4096, 4096), 4, (64 * MIB,), 16 * MIB) == Grid((1024, 4096), (4, 1), 16 * MIB)
 
 
 def test_rows_that_do_not_divide_are_read_on_into_the_file():
-    """The last chunk reaches a few rows into what follows in the file, which readers cut off."""
+    """The last chunk extends a few rows into the following bytes of the file, which readers cut off."""
     rows, row = 151_643, 8192
 
     grid = plan((rows, row // 2), 2, (rows * row,), 64 * MIB, room=MIB)
@@ -108,7 +108,7 @@ def test_rows_that_do_not_divide_are_read_on_into_the_file():
 
 
 def test_at_the_end_of_a_file_only_divisors_will_do():
-    """Nothing follows that could be read on into."""
+    """At the end of the file no bytes follow, so only divisors of the rows are possible."""
     assert plan((1000, 256), 4, (1_024_000,), 300_000).chunk == (250, 256)
 
 
@@ -153,5 +153,5 @@ def test_a_wish_for_tiny_chunks_has_limits(most):
 
 
 def test_a_long_string_in_pieces_is_no_array():
-    """It is one element, and too large to be copied."""
+    """A string is one element, so a long one in pieces cannot be copied."""
     assert plan((), 4 * MIB, (3 * MIB, MIB)) is None

@@ -24,7 +24,7 @@ from lazyckpt.sources.concatenated import ConcatenatedSource
 
 
 def test_a_set_is_read_by_its_references(tmp_path):
-    """Each value in the file that has it."""
+    """Each value of a set is read from its own file."""
     with lazyckpt.load_checkpoint(written(tmp_path, checkpoint(TENSORS)).path) as ckpt:
         ckpt.save(tmp_path / "net.safetensors", max_shard_size=2000)
     with lazyckpt.load_checkpoint(tmp_path / "net.safetensors.index.json", format="safetensors") as ckpt:
@@ -36,7 +36,7 @@ def test_a_set_is_read_by_its_references(tmp_path):
 
 @pytest.mark.parametrize("after", [None, b"short"])
 def test_a_file_that_is_not_the_one_that_was_opened_is_noticed(after, path, tmp_path):
-    """Replaced or gone: what was opened is still there for this process, and for nobody else."""
+    """After a replacement or removal only this process can still read the opened file."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         path.unlink()
         if after is not None:
@@ -56,7 +56,7 @@ def test_a_file_that_is_not_the_one_that_was_opened_is_noticed(after, path, tmp_
     ],
 )
 def test_the_file_may_be_published_elsewhere(url, found, tmp_path):
-    """Under a URL, or in a folder; in one of the web its name is quoted."""
+    """The file may be at a URL or in a folder; its name is quoted in web addresses."""
     with written(tmp_path, checkpoint(TENSORS), "net #1.ckpt") as ckpt:
         assert chunks(ckpt.references(url=url).to_dict(), "step")["0"][0] == found
 
