@@ -36,7 +36,7 @@ def ckpt():
 
 @pytest.fixture
 def file(tmp_path):
-    """The same as a file."""
+    """The same bytes as a file."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(DATA)
     return path
@@ -51,7 +51,7 @@ def plain(value):
 
 
 def test_it_is_a_mutable_mapping(ckpt):
-    """By type, so that code which asks for one takes it."""
+    """It passes `isinstance`, so that code which needs a MutableMapping accepts it."""
     assert isinstance(ckpt, collections.abc.MutableMapping)
 
 
@@ -63,7 +63,7 @@ def test_names_come_in_file_order_with_their_values(ckpt):
 
 
 def test_looking_at_names_and_shapes_reads_nothing():
-    """Length, membership, iteration, repr, selection, and what is known of parameters cost no byte of the file."""
+    """Length, membership, iteration, repr, selection and parameters' attributes read no byte of the file."""
     source = TracingSource(DATA)
     ckpt = opened_and_traced(source)
     assert (len(ckpt), NAMES[0] in ckpt, "none" in ckpt, list(ckpt), list(ckpt.keys())) == (
@@ -84,7 +84,7 @@ def test_looking_at_names_and_shapes_reads_nothing():
 
 
 def test_looking_at_a_value_reads_that_value():
-    """Each value costs its own bytes, and those of its header; a string or a map is read when it is asked for."""
+    """Each value costs its own bytes and its header's; strings and maps are read when requested."""
     source = TracingSource(DATA)
     ckpt = opened_and_traced(source)
     for name in ("note", "table", "fc.weight"):
@@ -98,7 +98,7 @@ def test_looking_at_a_value_reads_that_value():
 
 
 def test_a_name_gives_the_same_object_each_time(ckpt):
-    """As a dict does: by index, by view, in a selection and in a copy; so what is set on it stays."""
+    """An index, a view, a selection and a copy give the same object, so that changes to it persist."""
     for name in NAMES:
         assert ckpt[name] is ckpt[name]
         assert ckpt[name] is dict(ckpt.items())[name]
@@ -128,7 +128,7 @@ def test_threads_get_the_same_object(ckpt):
     "name", ["none", "conv", "", "conv1.weight ", "\ud800", None, 0, 1.5, b"note", ("note",)], ids=repr
 )
 def test_what_is_not_a_name_is_a_key_error(name, ckpt):
-    """As in a dict of strings, whatever the type of what was asked for."""
+    """A key of any other type raises KeyError, as in a dict of strings."""
     assert name not in ckpt
     assert ckpt.get(name, "default") == "default"
     for look in (ckpt.__getitem__, ckpt.__delitem__, ckpt.pop, ckpt.entry, lambda name: ckpt.load([name])):
@@ -144,7 +144,7 @@ def test_names_are_strings(name, ckpt):
 
 
 def test_edits_never_touch_the_file(file):
-    """Whatever is set, deleted or renamed, the file's bytes and time stay, and another open sees the old values."""
+    """Sets, deletions and renames leave the file's bytes and time unchanged, and another open sees the old values."""
     before = os.stat(file).st_mtime_ns
     with lazyckpt.load_checkpoint(str(file)) as ckpt:
         ckpt["new"] = ckpt.pop("conv1.weight")
@@ -168,7 +168,7 @@ def test_a_renamed_parameter_comes_last_and_keeps_its_value(ckpt):
 
 
 class DictMachine(RuleBasedStateMachine):
-    """Whatever is done to a checkpoint and to a dict of its items, both hold the same in the same order."""
+    """After any operations a checkpoint and a dict of its items hold the same in the same order."""
 
     names = st.sampled_from([*NAMES, "new", "newer", ""])
     values = st.integers() | st.none()
@@ -180,7 +180,7 @@ class DictMachine(RuleBasedStateMachine):
         self.dict = dict(self.ckpt)
 
     def both(self, act):
-        """Do the same to both, and compare what comes out."""
+        """Do the same to both, and compare the results."""
         outcomes = []
         for mapping in (self.ckpt, self.dict):
             try:
@@ -191,7 +191,7 @@ class DictMachine(RuleBasedStateMachine):
 
     @rule(name=names, value=values)
     def set(self, name, value):
-        """Old names keep their place."""
+        """Existing names keep their position."""
         self.both(lambda mapping: mapping.__setitem__(name, value))
 
     @rule(name=names)
@@ -216,7 +216,7 @@ class DictMachine(RuleBasedStateMachine):
 
     @rule(name=names, value=values)
     def setdefault(self, name, value):
-        """Set only what is not there."""
+        """Set only absent names."""
         self.both(lambda mapping: mapping.setdefault(name, value))
 
     @rule(items=st.dictionaries(names, values, max_size=3))
@@ -237,7 +237,7 @@ class DictMachine(RuleBasedStateMachine):
 
     @rule(name=names)
     def go_on_with_a_copy(self, name):
-        """A copy has edits of its own: what happens to the original does not show."""
+        """A copy has its own edits, which the original does not see."""
         original, self.ckpt, self.dict = self.ckpt, self.ckpt.copy(), self.dict.copy()
         original.pop(name, None)
         original["only there"] = 1
@@ -250,7 +250,7 @@ class DictMachine(RuleBasedStateMachine):
 
     @rule(letter=st.sampled_from("ew."))
     def select_by_function(self, letter):
-        """And so does one by a function."""
+        """A selection by a function has its own edits, too."""
         self.ckpt = self.ckpt.select(lambda name: letter in name)
         self.dict = {name: value for name, value in self.dict.items() if letter in name}
 
@@ -307,7 +307,7 @@ def test_the_repr_of_a_large_one_is_cut_with_a_count():
 
 
 def test_the_repr_shows_edits(ckpt):
-    """What was set is shown as it is, at its place."""
+    """An assigned value is shown in its position."""
     small = ckpt.select("step")
     small["step"].set_data([1.5, 2.5])
     small["more"] = "text"
@@ -326,7 +326,7 @@ def test_a_selection_by_prefix_is_a_range_of_the_index(ckpt, monkeypatch):
 
 
 def test_a_selection_by_function_asks_once_a_name(ckpt):
-    """In file order."""
+    """The function is called in file order."""
     asked = []
     view = ckpt.select(lambda name: asked.append(name) or name.endswith("weight"))
 
@@ -339,7 +339,7 @@ def test_a_selection_can_be_narrowed(ckpt):
 
 
 def test_edits_of_a_selection_are_its_own(ckpt):
-    """Deleting or setting in the view does not show in the whole, nor the other way."""
+    """Changes in the view do not show in the whole, and changes in the whole do not show in the view."""
     view = ckpt.select("conv1")
     del view["conv1.weight"]
     view["new"] = 1
@@ -350,7 +350,7 @@ def test_edits_of_a_selection_are_its_own(ckpt):
 
 
 def test_load_reads_everything_into_memory_of_its_own(ckpt):
-    """Tensors as writable arrays, strings as text, maps as arrays; nothing of it is what the mapping gives."""
+    """Tensors are writable arrays, strings are text, maps are arrays, and none shares memory with the mapping's."""
     loaded = ckpt.load()
 
     assert {name: plain(value) for name, value in loaded.items()} == {
@@ -368,7 +368,7 @@ AMONG = {**dict(list(MANY.items())[:50]), **MIXED, **MANY, "large": counting((5_
 
 @pytest.mark.parametrize("workers", [None, 1, 3])
 def test_load_of_many_small_values_is_that_of_each(workers):
-    """In the order of the file, strings and maps between them, with the same progress."""
+    """Values come in file order, strings and maps included, with the same progress."""
     heard, one_by_one = [], []
     with opened_over(BytesSource(checkpoint(AMONG))) as ckpt:
         loaded = ckpt.load(workers=workers, progress=lambda *counts: heard.append(counts))
@@ -383,7 +383,7 @@ def test_load_of_many_small_values_is_that_of_each(workers):
 
 
 def test_many_small_values_are_aligned_and_apart():
-    """Each may be written to, and changes no other; what several share in memory is less than a page."""
+    """Each value can be written without changing another; values share less than a page of memory."""
     with opened_over(BytesSource(checkpoint(MANY))) as ckpt:
         loaded = ckpt.load()
     for number, value in enumerate(loaded.values()):
@@ -395,7 +395,7 @@ def test_many_small_values_are_aligned_and_apart():
 
 
 def test_load_of_many_small_values_sees_edits():
-    """What was changed in memory is loaded as it is there: parameters, maps that were read, new names."""
+    """Edited parameters, maps that were read, and new names are loaded as they are in memory."""
     with opened_over(BytesSource(checkpoint({**MANY, **MIXED}))) as ckpt:
         ckpt["table"][0][0] = 77
         before = ckpt.load()["table"][0][0]
@@ -431,7 +431,7 @@ def test_load_of_a_missing_name_reads_nothing():
 
 @pytest.mark.parametrize("chosen", [None, "conv"])
 def test_items_and_values_are_what_look_ups_give(chosen, ckpt):
-    """The same objects in the same order, edits included, of a whole file and of a selection."""
+    """The same objects come in the same order, edits included, for a whole file and for a selection."""
     seen = ckpt if chosen is None else ckpt.select(chosen)
     first = next(iter(seen))
     del seen[first]
@@ -444,7 +444,7 @@ def test_items_and_values_are_what_look_ups_give(chosen, ckpt):
 
 
 def test_load_sees_edits(ckpt):
-    """What was set or replaced in memory is what is loaded, copied; what was deleted is gone."""
+    """Values set or replaced in memory are copied; deleted ones are absent."""
     mine = np.ones(3)
     ckpt["fc.weight"].set_data([1.0])
     ckpt.update(new=mine, nothing=None, step="done")
@@ -458,7 +458,7 @@ def test_load_sees_edits(ckpt):
 
 
 def test_it_shows_what_users_use():
-    """A dict's methods, and what a checkpoint is for: nothing of the machinery."""
+    """The public names are a dict's methods and a checkpoint's own; internals are private."""
     of_a_dict = {name for name in dir(dict) if not name.startswith("_")} - {"fromkeys"}
     own = {"close", "entry", "index", "load", "metadata", "path", "plot", "references", "save", "select", "stats",
            "summary", "to_dask", "to_mindspore", "tree"}  # fmt: skip
@@ -494,7 +494,7 @@ def test_a_checkpoint_is_closed_by_its_context(file):
 
 
 def test_closing_twice_is_no_mistake(file):
-    """Nor is closing after the context did."""
+    """A checkpoint may be closed twice, also after its context."""
     with lazyckpt.load_checkpoint(str(file)) as ckpt:
         ckpt.close()
     ckpt.close()
@@ -519,7 +519,7 @@ def test_two_checkpoints_of_one_file_do_not_disturb_each_other(file):
 
 
 def test_a_checkpoint_survives_the_replacement_of_its_file_and_index(file):
-    """Who has the old version open goes on reading the old version."""
+    """A reader of the old version keeps reading it."""
     with lazyckpt.load_checkpoint(str(file)) as old:
         file.with_suffix(".new").write_bytes(checkpoint(LAYERS))
         os.replace(file.with_suffix(".new"), file)
@@ -546,7 +546,7 @@ def test_a_forged_index_gives_no_other_tensors_bytes(file):
 
 
 def test_a_header_that_was_changed_in_place_is_noticed(file):
-    """With its size, time and ends as before the file passes for the indexed one; the value is refused all the same."""
+    """The file passes for the indexed one by size, time and ends, but the value is still refused."""
     values = {"first": counting((2000,)), "one": counting((8,)), "two": counting((8,)) + 1, "last": counting((2000,))}
     data = checkpoint(values)
     file.write_bytes(data)

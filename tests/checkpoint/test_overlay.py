@@ -74,13 +74,13 @@ class OverlayMachine(RuleBasedStateMachine):
 
     @rule()
     def pickle(self):
-        """Go on with what came out of a pickle, together with its base."""
+        """Continue with an unpickled copy, together with its base."""
         self.base, self.overlay = pickle.loads(pickle.dumps((self.base, self.overlay)))
         assert self.overlay.base is self.base
 
     @invariant()
     def it_is_the_dict(self):
-        """In order, length, membership and each item, by any way."""
+        """Order, length, membership and items equal the dict's, by any access."""
         items = list(self.model.items())
 
         assert list(self.overlay.items()) == items
@@ -92,7 +92,7 @@ class OverlayMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_base_is_untouched(self):
-        """Whatever was edited."""
+        """Edits never change the base."""
         assert list(self.base.items()) == self.untouched
 
 
@@ -114,7 +114,7 @@ def test_what_is_replaced_or_removed_is_not_read():
 
 
 def test_edits_are_what_was_assigned_and_is_still_there():
-    """Replaced values first; what was only removed is none."""
+    """Replaced values come first; removals are not included."""
     edited = Overlay({"a": 1, "b": 2})
     before = edited.has_edits
     edited["c"], edited["b"], edited["d"] = 3, 4, 5
@@ -125,7 +125,7 @@ def test_edits_are_what_was_assigned_and_is_still_there():
 
 
 def test_a_key_that_was_removed_and_set_again_comes_last():
-    """As in a dict; one that was replaced keeps its place."""
+    """As in a dict, a removed key comes last when it is set again; a replaced one keeps its position."""
     edited = Overlay({"a": 1, "b": 2, "c": 3})
     edited["b"] = 20
     edited["a"] = edited.pop("a")
@@ -134,7 +134,7 @@ def test_a_key_that_was_removed_and_set_again_comes_last():
 
 
 def test_a_deep_copy_has_values_of_its_own():
-    """Also of the base, as `copy.deepcopy` means it."""
+    """`copy.deepcopy` also copies the base."""
     edited = Overlay({"a": [1]})
     edited["b"] = [2]
     other = copy.deepcopy(edited)
