@@ -40,7 +40,7 @@ def recognised(data, start=0, stop=None):
 
 
 def outcome(source):
-    """The entries of a source, or what is wrong with it."""
+    """The entries of a source, or its fault."""
     try:
         return list(scan(source))
     except CorruptFile as error:
@@ -95,7 +95,7 @@ def test_contents_of_any_length_are_recognised(count):
 
 
 def test_a_value_is_recognised_where_it_stands():
-    """At any place among other bytes; places are offsets in the whole."""
+    """A value is recognised among other bytes at any position, with offsets in the whole."""
     before, data = pattern(1000), array_value("w", counting((3, 4)))
     entry = recognised(before + data + before, 1000)
     (alone,) = walked(data)
@@ -119,7 +119,7 @@ def test_a_value_is_recognised_where_it_stands():
     ids=["other dims", "other type", "cut off", "no UTF-8", "longer name", "no ASCII", "other size"],
 )
 def test_a_value_is_not_taken_for_the_one_before(after):
-    """One that begins as the last one did, and goes on otherwise, is judged by what it says itself."""
+    """A value that begins as the previous one and then differs is judged by its own bytes."""
     data = array_value("a", counting((2, 3))) * 2 + after
 
     assert outcome(BytesSource(data)) == walked(data)
@@ -127,7 +127,7 @@ def test_a_value_is_not_taken_for_the_one_before(after):
 
 @given(st.one_of(plain_files, damaged_files()), st.integers(0, 400), st.binary(max_size=3))
 def test_an_entry_is_proven_as_by_the_general_walk(data, place, other):
-    """From memory, from a window, and from its header's bytes alone: also when some bytes have changed since."""
+    """From memory, a window or header bytes alone, also after changes, the check equals the general scan's."""
     with contextlib.suppress(CorruptFile):
         entries = list(scan(BytesSource(data)))
         changed = data[:place] + other + data[place + len(other) :]
@@ -199,13 +199,13 @@ LEFT = {
 
 @pytest.mark.parametrize("data", LEFT.values(), ids=LEFT)
 def test_anything_else_is_left_to_the_walk(data):
-    """Strings, maps, what protobuf lets pass and what it does not: none of it is recognised."""
+    """Strings, maps, unusual fields and invalid ones are left to the general scan."""
     assert recognised(data) is None
 
 
 @pytest.mark.parametrize("data", LEFT.values(), ids=LEFT)
 def test_what_is_left_is_judged_by_the_walk(data):
-    """Between two values as MindSpore writes them it has the outcome of the walk alone."""
+    """Other fields between MindSpore's values give the outcome of the general scan alone."""
     whole = array_value("a", counting((2,))) + data + array_value("b", counting((2,)))
 
     assert outcome(BytesSource(whole)) == walked(whole)
@@ -213,7 +213,7 @@ def test_what_is_left_is_judged_by_the_walk(data):
 
 @pytest.mark.parametrize("window", [2, 7, 20, 33, 64, 4096])
 def test_values_are_recognised_in_windows(window):
-    """A header that a window cuts is looked at again from its beginning, whatever the window."""
+    """A header cut by a window of any size is examined again from its beginning."""
     data = checkpoint({f"layer{place}.weight": counting((place + 1, 3)) for place in range(30)})
     source = TracingSource(data, window)
 
@@ -231,7 +231,7 @@ def test_a_header_in_hand_is_recognised_without_a_read():
 
 
 def test_pieces_are_left_to_the_walk():
-    """In pieces of a header, as a proof has them, nothing is recognised."""
+    """Pieces of a header, as in a check, are left to the general scan."""
     data = array_value("w", counting((2,)))
 
     assert recogniser(SparseBuffer([(0, memoryview(data))]))(0, len(data)) is None

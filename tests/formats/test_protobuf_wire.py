@@ -1,4 +1,4 @@
-"""Protobuf's wire format is read as protobuf's own parser reads it: accepted or refused alike, with the place."""
+"""The wire format is accepted or refused as by protobuf's own parser, with the offset of a fault."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def walk(data, end=None):
 
 
 def test_the_oracle_is_the_parser_that_mindspore_forces():
-    """What files are compared with is protobuf's pure-Python parser, not the one in C."""
+    """The reference for all comparisons is protobuf's pure-Python parser, not the one in C."""
     assert reference_parser.IMPLEMENTATION == "python"
 
 
@@ -39,7 +39,7 @@ def test_a_number_is_read_however_it_is_padded(value, pad):
     ("data", "value"), [(b"\xff" * 9 + b"\x7f", 2**64 - 1), (b"\x80" * 9 + b"\x02", 0), (b"\x80" * 9 + b"\x01", 2**63)]
 )
 def test_ten_bytes_keep_their_low_64_bits(data, value):
-    """What the tenth byte says beyond the 64th bit is lost."""
+    """Bits of the tenth byte beyond the 64th are lost."""
     assert read_varint(memoryview(data), 0, 10) == (value, 10)
 
 
@@ -58,7 +58,7 @@ def test_a_number_does_not_run_past_its_message(end):
 
 @pytest.mark.parametrize("value", [0, 1, -1, 2**63 - 1, -(2**63), -5])
 def test_negative_numbers_are_twos_complements(value):
-    """As protobuf's int64."""
+    """Negative numbers follow protobuf's int64."""
     assert signed(read_varint(memoryview(varint(value)), 0, 10)[0]) == value
 
 
@@ -94,7 +94,7 @@ def test_an_empty_message_has_no_fields():
 
 @pytest.mark.parametrize("pad", [1, 2, 8])
 def test_a_key_that_is_not_in_shortest_form_is_another_field(pad):
-    """It is unknown to protobuf's pure-Python parser: here its key is a negative number, and it is passed over."""
+    """As in protobuf's pure-Python parser, such a key is an unknown field and is skipped."""
     (field,) = walk(chunk(1, b"xyz", key_pad=pad))
 
     assert (field.key < 0, field.end) == (True, len(chunk(1, b"xyz", key_pad=pad)))

@@ -25,13 +25,13 @@ def of(array, crc=0, name="w"):
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 5000))
 def test_zeros_are_added_at_once(crc, count):
-    """As if they had been gone through one by one."""
+    """The sum of a run of zeros equals that of single zeros."""
     assert zeros(crc, count) == zlib.crc32(bytes(count), crc)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**62), st.integers(0, 2**62))
 def test_zeros_add_up(crc, first, second):
-    """Also numbers that nobody could go through."""
+    """Runs of zeros too long to sum one by one are summed, too."""
     assert zeros(zeros(crc, first), second) == zeros(crc, first + second)
 
 
@@ -46,7 +46,7 @@ def test_a_tensor_is_its_name_and_its_bytes(name, crc):
 @pytest.mark.parametrize("kind", INTEGERS)
 @pytest.mark.parametrize("number", [0, 1, 17, 100])
 def test_a_single_integer_is_as_many_zeros(kind, number):
-    """What Python's `bytes` makes of it."""
+    """A single integer is summed as Python's `bytes` treats it: as a count of zeros."""
     array = np.array(number, kind)
 
     assert of(array) == zlib.crc32(b"w" + bytes(array)) == zlib.crc32(b"w" + bytes(number))
@@ -54,13 +54,13 @@ def test_a_single_integer_is_as_many_zeros(kind, number):
 
 @pytest.mark.parametrize("array", [np.array([17]), np.array([[3]], "int8"), np.array(True), np.array(0.5, "float16")])
 def test_everything_else_is_its_content(array):
-    """Integers with dimensions, flags and floats are what they are to `bytes` as well."""
+    """Integers with dimensions, flags and floats are summed as their content, as by `bytes`."""
     assert of(array) == zlib.crc32(b"w" + bytes(array)) == zlib.crc32(b"w" + array.tobytes())
 
 
 @pytest.mark.parametrize("number", [np.array(-1), np.array(-128, "int8"), np.array(2**63, "uint64")])
 def test_numbers_that_count_no_zeros_are_their_content(number):
-    """Below 0 and from 2**63 on: what is saved and what is checked agree."""
+    """Below 0 and from 2**63 on, saving and checking agree."""
     assert of(number) == zlib.crc32(b"w" + number.tobytes())
 
 
