@@ -88,12 +88,12 @@ EDGES = {name: {inside(full) for full in imported(name)} - {None} for name in MO
 
 
 def rank(name):
-    """Where a module's room stands in the order."""
+    """The rank of a module's room in the order."""
     return LAYERS.index(name.partition(".")[0])
 
 
 def test_every_module_has_a_place_in_the_order():
-    """No room stands outside the order, and the order names no room that is gone."""
+    """The order lists every room, and only existing rooms."""
     assert {name.partition(".")[0] for name in MODULES} <= set(LAYERS)
 
 
@@ -112,7 +112,7 @@ def test_no_modules_import_each_other_in_a_circle():
 
 
 def test_each_third_party_package_has_its_owner():
-    """What a package outside is needed for happens in one place."""
+    """Each third-party package is imported only by its owners."""
     used = {}
     for name in MODULES:
         for full in imported(name):
@@ -138,7 +138,7 @@ def test_only_the_dtype_table_imports_by_a_computed_name():
 
 
 def test_no_module_is_a_drawer():
-    """A module's name says what it is about."""
+    """No module has a catch-all name."""
     drawers = {"utils", "util", "helpers", "common", "misc", "core", "base_utils"}
 
     assert [name for name in MODULES if drawers & set(name.split("."))] == []

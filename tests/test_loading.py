@@ -66,7 +66,7 @@ def refusal(*arguments, **options):
 
 
 def test_arguments_may_be_given_by_position(file):
-    """In MindSpore's order."""
+    """Positional arguments have MindSpore's order."""
     assert names(file, None, False, None, None, "AES-GCM", "conv1", None, False, False, "ckpt") == [
         "conv1.weight",
         "conv1.bias",
@@ -107,7 +107,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("options", "kind", "words"), FAULTS.values(), ids=FAULTS)
 def test_each_fault_has_its_type_and_its_words(options, kind, words, folder):
-    """An error is of the type that MindSpore documents, and says what is wrong with which argument or file."""
+    """An error has the type that MindSpore documents, and names the faulty argument or file."""
     error = refusal(**{"ckpt_file_name": "net.ckpt", **options})
 
     assert type(error) is kind
@@ -116,7 +116,7 @@ def test_each_fault_has_its_type_and_its_words(options, kind, words, folder):
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
 def test_the_first_fault_wins(first, second, folder):
-    """With two things wrong, the one that MindSpore looks at first is told."""
+    """With two faults, the one that MindSpore checks first is reported."""
     error = refusal(**{"ckpt_file_name": "net.ckpt", **first[0], **second[0]})
 
     assert (type(error), first[2] in str(error)) == (first[1], True)
@@ -133,7 +133,7 @@ def test_the_first_fault_wins(first, second, folder):
     ],
 )
 def test_a_name_that_ends_otherwise_is_answered_by_what_the_file_is(name, words, folder):
-    """Nobody is told to rename what would not load then."""
+    """A wrong ending is the fault only if the file would load under another name; otherwise its content is."""
     (folder / "runs").mkdir()
     (folder / "net.pth").write_bytes(b"PK\x03\x04" + bytes(100))
     write(folder, checkpoint(MIXED), "net.bin")
@@ -141,7 +141,7 @@ def test_a_name_that_ends_otherwise_is_answered_by_what_the_file_is(name, words,
     assert words in str(refusal(name))
 
 
-def test_an_empty_result_is_told_before_the_net_is_looked_at(folder):
+def test_an_empty_result_is_reported_before_the_net_is_looked_at(folder):
     """`net` comes last."""
     assert isinstance(refusal("net.ckpt", object(), choice_func=lambda name: False), NothingLoaded)
 
@@ -178,7 +178,7 @@ KEY_TROUBLE = {
 
 @pytest.mark.parametrize(("name", "options"), KEY_TROUBLE.values(), ids=KEY_TROUBLE)
 def test_no_message_repeats_a_key(name, options, tmp_path, caplog):
-    """Whatever goes wrong with a key, neither the message nor its causes nor the log show it, in whatever form."""
+    """For any fault of a key, neither the message nor its causes nor the log show it in any form."""
     caplog.set_level(logging.DEBUG)
     if (FILES / name).exists():
         shutil.copy(FILES / name, tmp_path)
@@ -199,7 +199,7 @@ def test_a_file_is_named_by_a_string_or_a_path(make, folder):
     "name", [b"net.ckpt", None, 5, io.StringIO("net.ckpt"), ["net.ckpt"]], ids=lambda name: type(name).__name__
 )
 def test_nothing_else_names_a_file(name, folder):
-    """It is a TypeError that names the type."""
+    """Any other type raises a TypeError with the type's name."""
     error = refusal(name)
 
     assert type(error) is ArgumentTypeError
@@ -213,7 +213,7 @@ def test_bytes_in_memory_are_no_checkpoint_file():
 
 @pytest.mark.parametrize("name", ["ckpt", "myckpt", ".ckpt", "x.ckpt.ckpt", "späte Schicht.ckpt"])
 def test_a_name_that_ends_in_ckpt_will_do(name, tmp_path):
-    """As in MindSpore: the end counts, not the dot."""
+    """As in MindSpore, the name must end in `ckpt`, with or without a dot."""
     assert names(write(tmp_path, checkpoint(LAYERS), name)) == list(LAYERS)
 
 
@@ -232,7 +232,7 @@ def test_a_name_with_a_nul_is_refused():
     "make", [lambda path: None, lambda path: path.symlink_to(path.parent / "gone")], ids=["no file", "a dangling link"]
 )
 def test_a_missing_file_is_a_value_error_and_a_file_not_found_error(make, tmp_path):
-    """For MindSpore's sake and for Python's; the resolved path is in the message."""
+    """The error has MindSpore's type and Python's, and the resolved path is in the message."""
     make(tmp_path / "none.ckpt")
     error = refusal(str(tmp_path / "none.ckpt"))
 
@@ -248,7 +248,7 @@ def test_a_home_folder_is_not_expanded(folder):
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["a folder", "a pipe"])
 def test_what_is_no_file_is_unreadable(make, tmp_path):
-    """It is told what it is, at once, and nothing waits for a writer."""
+    """The error names the kind of file at once, without waiting for a writer."""
     make(tmp_path / "net.ckpt")
     error = refusal(str(tmp_path / "net.ckpt"))
 
@@ -258,7 +258,7 @@ def test_what_is_no_file_is_unreadable(make, tmp_path):
 
 
 def zipped():
-    """What torch.save writes."""
+    """A file in the form of torch.save."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("archive/data.pkl", b"")
@@ -277,8 +277,8 @@ STRANGERS = {
 
 
 @pytest.mark.parametrize(("data", "advice"), STRANGERS.values(), ids=STRANGERS)
-def test_a_file_of_another_kind_is_told_apart(data, advice, tmp_path):
-    """The message names the file, says what it is, and what to do with it."""
+def test_a_file_of_another_kind_is_recognized(data, advice, tmp_path):
+    """The message names the file, its kind, and what to do with it."""
     error = refusal(write(tmp_path, data))
 
     assert type(error) is WrongFormat
@@ -286,8 +286,8 @@ def test_a_file_of_another_kind_is_told_apart(data, advice, tmp_path):
     assert advice in str(error)
 
 
-def test_an_empty_file_is_told(tmp_path):
-    """It is a valid checkpoint of nothing, which nobody wants."""
+def test_an_empty_file_is_reported(tmp_path):
+    """An empty file is a valid checkpoint without parameters, but it is refused."""
     error = refusal(write(tmp_path, b""))
 
     assert type(error) is NothingLoaded
@@ -295,7 +295,7 @@ def test_an_empty_file_is_told(tmp_path):
 
 
 def test_a_file_cut_between_parameters_has_those_before(tmp_path):
-    """Nothing in the format tells that there were more."""
+    """The format has no count of parameters, so the missing ones cannot be noticed."""
     whole = [array_value(name, array) for name, array in LAYERS.items()]
 
     assert names(write(tmp_path, b"".join(whole[:3]))) == list(LAYERS)[:3]
@@ -303,7 +303,7 @@ def test_a_file_cut_between_parameters_has_those_before(tmp_path):
 
 @pytest.mark.parametrize("kept", [1, 2, 4])
 def test_a_file_cut_inside_a_parameter_says_after_which(kept, tmp_path):
-    """The message counts the whole parameters before the cut, and names the last of them and the place."""
+    """The message has the count of whole parameters before the cut, the last one's name, and the offset."""
     whole = [array_value(name, array) for name, array in LAYERS.items()]
     cut = b"".join(whole[:kept]) + whole[kept][:-1]
     error = refusal(write(tmp_path, cut))
@@ -319,7 +319,7 @@ def test_a_file_cut_inside_a_parameter_says_after_which(kept, tmp_path):
     [("enc_aesgcm_16.ckpt", "AES-GCM"), ("enc_aescbc_24.ckpt", "AES-CBC"), ("enc_sm4cbc_16.ckpt", "SM4-CBC")],
 )
 def test_an_encrypted_file_without_a_key_says_which_mode_it_has(name, mode, tmp_path):
-    """So that the right key can be looked for."""
+    """The message names the mode, so that the right key can be found."""
     error = refusal(str(shutil.copy(FILES / name, tmp_path)))
 
     assert type(error) is EncryptedFile
@@ -327,8 +327,8 @@ def test_an_encrypted_file_without_a_key_says_which_mode_it_has(name, mode, tmp_
     assert f"dec_mode={mode!r}" in str(error)
 
 
-def test_a_key_for_a_plain_file_is_told(file):
-    """Not as a damaged file."""
+def test_a_key_for_a_plain_file_is_reported(file):
+    """The file is not reported as damaged."""
     error = refusal(file, dec_key=KEY)
 
     assert type(error) is WrongKey
@@ -336,12 +336,12 @@ def test_a_key_for_a_plain_file_is_told(file):
 
 
 def test_a_mode_without_a_key_does_not_matter(file):
-    """As in MindSpore."""
+    """A mode without a key is ignored, as in MindSpore."""
     assert names(file, dec_mode="FOO") == list(MIXED)
 
 
 def test_a_refused_parameter_stops_the_load_by_name(tmp_path):
-    """A parameter whose claims are impossible is told with its name, its place, and what was expected."""
+    """A parameter with impossible claims is reported with its name, its offset, and the expected values."""
     path = write(tmp_path, array_value("a", counting((3,))) + tensor_value("q", [2], "Float8E4M3FN", b"ab"))
     error = refusal(path)
 
@@ -361,7 +361,7 @@ def test_a_refused_parameter_does_no_harm_when_it_is_left_out(options, tmp_path)
 
 
 def test_nothing_left_is_an_error_that_shows_some_names(file):
-    """As in MindSpore a load of nothing fails; here it says which names there would have been."""
+    """As in MindSpore an empty load fails; the error shows some of the available names."""
     error = refusal(file, specify_prefix="backbone.")
 
     assert type(error) is NothingLoaded
@@ -371,7 +371,7 @@ def test_nothing_left_is_an_error_that_shows_some_names(file):
 
 
 def test_choice_func_is_asked_once_a_name_in_file_order(tmp_path):
-    """Also of a value in slices, and of a name that comes twice; at the load and never again."""
+    """`choice_func` is called once, also for a sliced value or a repeated name, and only during the load."""
     big = counting((100,))
     data = array_value("a", big) + sliced_value("b", big, [100, 100]) + array_value("c", big) + array_value("a", big)
     asked = []
@@ -382,7 +382,7 @@ def test_choice_func_is_asked_once_a_name_in_file_order(tmp_path):
 
 
 def test_a_name_that_comes_twice_keeps_its_first_place_and_last_value(tmp_path):
-    """As in the dict that MindSpore fills."""
+    """A repeated name keeps its first position and its last value, as in MindSpore's dict."""
     data = b"".join(array_value(name, counting((2,)) + number) for number, name in enumerate(["a", "b", "a"]))
     with lazyckpt.load_checkpoint(write(tmp_path, data)) as ckpt:
         found = {name: param.asnumpy().tolist() for name, param in ckpt.items()}
@@ -391,7 +391,7 @@ def test_a_name_that_comes_twice_keeps_its_first_place_and_last_value(tmp_path):
 
 
 def test_a_marked_name_moves_to_the_end_without_its_mark(tmp_path):
-    """As MindSpore renames `x.__param_key__…`; the filters see the name in the file."""
+    """As in MindSpore, `x.__param_key__…` is renamed; the filters see the name in the file."""
     data = b"".join(array_value(name, counting((2,))) for name in ("a", "emb.__param_key__3", "b"))
     path = write(tmp_path, data)
 
@@ -425,7 +425,7 @@ def test_a_checksum_that_is_not_there_is_a_warning(file, caplog):
     assert "saved without a crc" in caplog.text
 
 
-def test_prefixes_are_told_to_be_old(file, caplog):
+def test_prefixes_are_reported_as_deprecated(file, caplog):
     """MindSpore deprecates them; the log says so, quietly."""
     caplog.set_level(logging.INFO, "lazyckpt")
     names(file, specify_prefix="conv1")
@@ -434,7 +434,7 @@ def test_prefixes_are_told_to_be_old(file, caplog):
 
 
 def test_the_usual_load_is_silent(file, caplog):
-    """Nothing is logged at the level that people see."""
+    """Nothing is logged at the default level."""
     names(file)
     names(file)
 
@@ -448,7 +448,7 @@ def test_a_cache_has_a_size(size, file):
     assert names(file, block_cache=0) == list(MIXED)
 
 
-def test_a_file_of_something_else_than_parameters_is_told(tmp_path):
+def test_a_file_without_parameters_is_refused(tmp_path):
     """Protobuf that parses and holds no parameter, as a file of nothing but a checksum."""
     error = refusal(write(tmp_path, with_crc(b"")))
 
@@ -469,7 +469,7 @@ def test_the_index_is_kept_where_it_is_wanted(index, file, tmp_path):
 
 @pytest.mark.parametrize("index", [None, 5, b"path", True])
 def test_an_index_is_kept_at_a_path(index, file):
-    """Anything else is a mistake of type, told before the file is opened."""
+    """An index path of another type raises an error before the file is opened."""
     assert type(refusal(file, index=index)) is ArgumentTypeError
 
 
@@ -483,7 +483,7 @@ def descriptors():
     "options", [{}, {"choice_func": lambda name: False}, {"net": object()}], ids=["damaged", "nothing left", "no net"]
 )
 def test_a_failed_load_lets_go_of_the_file(options, tmp_path):
-    """No descriptor stays open, whatever went wrong."""
+    """After any failure no descriptor stays open."""
     path = write(tmp_path, checkpoint(LAYERS) if options else checkpoint(LAYERS)[:-1])
     before = descriptors()
     for _ in range(20):
@@ -493,7 +493,7 @@ def test_a_failed_load_lets_go_of_the_file(options, tmp_path):
 
 
 def sums(path, answers):
-    """What a spawned process reads: the sum of every tensor."""
+    """The sum of every tensor, read in a spawned process."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         answers.put(
             {name: float(np.sum(param)) for name, param in ckpt.items() if isinstance(param, lazyckpt.Parameter)}

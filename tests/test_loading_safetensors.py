@@ -43,7 +43,7 @@ def file(tmp_path):
 
 
 def test_a_file_of_the_package_is_a_checkpoint(file):
-    """Its names come sorted, its values, shapes and dtypes are what was saved; also of scalars and empty tensors."""
+    """Names come sorted; values, shapes and dtypes equal the saved ones, scalars and empty tensors included."""
     with opened(file) as ckpt:
         values = ckpt.load()
 
@@ -55,7 +55,7 @@ def test_a_file_of_the_package_is_a_checkpoint(file):
 
 @pytest.mark.parametrize("name", NUMPYS)
 def test_every_dtype_of_numpy_comes_back_from_the_package(name, tmp_path):
-    """What `safetensors.numpy` saves is read back: the same dtype, shape and bytes, whole and in part."""
+    """Files of `safetensors.numpy` give the same dtype, shape and bytes, whole and in part."""
     array = counting((4, 6), name)
     safetensors.numpy.save_file({"w": array}, tmp_path / "w.safetensors")
     with opened(tmp_path / "w.safetensors") as ckpt:
@@ -74,15 +74,15 @@ def test_types_that_only_safetensors_has_can_be_sliced(dtype, tmp_path):
     (tmp_path / "w.safetensors").write_bytes(raw({"w": item(dtype.safetensors, [4, 6], 0, len(data))}, data))
     with opened(tmp_path / "w.safetensors") as ckpt:
         whole, part = ckpt["w"].asnumpy(), ckpt["w"][1:3, ::2]
-        told = (ckpt["w"].itemsize, ckpt["w"].nbytes)
+        sizes = (ckpt["w"].itemsize, ckpt["w"].nbytes)
 
     assert part.tobytes() == whole[1:3, ::2].tobytes()
-    assert told == (whole.itemsize, whole.nbytes)
+    assert sizes == (whole.itemsize, whole.nbytes)
 
 
 @pytest.mark.parametrize("dtype", [one for one in DTYPES.values() if "." in one._numpy and not one.in_ckpt], ids=str)
 def test_a_type_that_ml_dtypes_lacks_is_refused_with_what_to_do(dtype, tmp_path, monkeypatch):
-    """Of an older ml_dtypes than the file needs, the rest of the file is read."""
+    """With an older ml_dtypes than the file needs, the rest of the file is read."""
     attribute = dtype._numpy.rpartition(".")[2]
     monkeypatch.delattr(ml_dtypes, attribute, raising=False)
     vars(dtype).pop("numpy", None)  # what was found before
@@ -97,7 +97,7 @@ def test_a_type_that_ml_dtypes_lacks_is_refused_with_what_to_do(dtype, tmp_path,
 
 
 def test_metadata_are_a_mapping(file, tmp_path):
-    """Of a safetensors file what it says of itself, of a `.ckpt` nothing."""
+    """A safetensors file has its own metadata, a `.ckpt` has none."""
     (tmp_path / "net.ckpt").write_bytes(checkpoint(LAYERS))
     with opened(file) as ckpt, lazyckpt.load_checkpoint(tmp_path / "net.ckpt") as other:
         assert dict(ckpt.metadata) == {"format": "np", "made by": "the package"}
@@ -117,7 +117,7 @@ def test_the_sidecar_knows_the_format(file, walks):
 
 
 def test_prefixes_are_ignored_and_the_log_says_so(file, caplog):
-    """As in MindSpore, where nobody is told."""
+    """Prefixes are ignored as in MindSpore, which does not log it."""
     with caplog.at_level(logging.WARNING), opened(file, specify_prefix="z", filter_prefix="a") as ckpt:
         names = list(ckpt)
 
@@ -170,7 +170,7 @@ def test_a_file_without_a_checksum_passes_with_a_warning(file, caplog):
 
 @pytest.mark.parametrize("given", [{}, {"index": "memory"}])
 def test_bytes_in_memory_are_read(given, tmp_path):
-    """A BytesIO is a file, from its first byte on, wherever it was read to; nothing is written anywhere."""
+    """A BytesIO is read from its first byte, whatever its position; nothing is written."""
     data = io.BytesIO(file_of({"b": counting((2, 3)), "a": counting((4,))}, {"format": "pt"}))
     data.read(20)
     with opened(data, **given) as ckpt:
@@ -190,7 +190,7 @@ def test_bytes_in_memory_have_no_place_for_an_index(tmp_path):
 
 
 def test_bytes_in_memory_may_be_damaged(tmp_path):
-    """They are refused as a file would be."""
+    """Damaged bytes are refused as a file would be."""
     with pytest.raises(CorruptFile):
         opened(io.BytesIO(file_of(LAYERS)[:-1]))
     with pytest.raises(WrongFormat, match=r"MindSpore checkpoint.*format='ckpt'"):
@@ -216,7 +216,7 @@ def test_a_name_that_ends_otherwise_is_refused_with_what_to_do(name, form, advic
 
 
 def test_build_index_takes_files_of_either_format_whatever_they_are_called(file, tmp_path):
-    """By their bytes; a name decides only where these tell nothing."""
+    """The format is detected from the bytes; a name decides only if they are ambiguous."""
     shutil.copy(file, tmp_path / "odd.bin")
     (tmp_path / "strange.safetensors").write_bytes(checkpoint(LAYERS))
     (tmp_path / "short.safetensors").write_bytes(b"\x05")

@@ -57,7 +57,7 @@ def opened(request, tmp_path):
 
 @pytest.fixture
 def traced():
-    """The checkpoint over a source that remembers what was read of it, and the source."""
+    """The checkpoint over a source that records its reads, and the source."""
     source = TracingSource(DATA)
     return opened_and_traced(source), source
 
@@ -101,7 +101,7 @@ def test_a_name_is_stripped_as_mindspore_strips_it():
 
 
 def test_values_are_the_arrays(opened):
-    """`asnumpy` gives shape, dtype and every byte, however the value lies in the file."""
+    """`asnumpy` gives shape, dtype and every byte, for any layout in the file."""
     found = {name: param.asnumpy() for name, param in opened.items()}
 
     assert {name: (array.shape, array.dtype, array.tobytes()) for name, array in found.items()} == {
@@ -121,7 +121,7 @@ def test_a_copy_is_aligned_and_writable_and_its_own(opened):
 
 
 def test_a_value_of_a_plain_file_is_a_view_of_it(tmp_path):
-    """Of a local file nothing is copied: the array lies inside the map, twice at the same address."""
+    """A local file's array lies inside the map, twice at the same address, without a copy."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(DATA)
     source = open_source(str(path)).source
@@ -152,7 +152,7 @@ def test_views_are_read_only(tmp_path):
 
 
 def test_arrays_outlive_the_checkpoint(opened):
-    """Closing takes nothing away from who has an array."""
+    """Arrays stay valid after the checkpoint is closed."""
     arrays = {name: param.asnumpy() for name, param in opened.items()}
     opened.close()
 
@@ -160,7 +160,7 @@ def test_arrays_outlive_the_checkpoint(opened):
         np.testing.assert_array_equal(array, EXPECTED[name])
 
 
-def test_a_closed_file_is_told(tmp_path):
+def test_a_closed_file_is_refused(tmp_path):
     """A parameter of a closed checkpoint says that it was closed, not that the index is stale."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(DATA)
@@ -175,7 +175,7 @@ def test_a_closed_file_is_told(tmp_path):
 
 @pytest.mark.parametrize("from_bytes", [1, 2**40], ids=["a map of its pages", "a copy"])
 def test_writable_memory_is_private(from_bytes, opened, tmp_path, monkeypatch):
-    """What a framework gets may be written to: neither the file nor another reader sees it, however it is made."""
+    """A framework's memory may be written to: neither the file nor another reader sees it."""
     monkeypatch.setattr(reader, "_WORTH_A_MAP", from_bytes)
     for name, expected in EXPECTED.items():
         array = opened[name].writable()
@@ -198,7 +198,7 @@ def test_a_large_value_is_made_writable_without_a_copy(tmp_path, monkeypatch):
 
 
 def test_writable_memory_of_a_set_value_is_a_copy_of_it():
-    """The parameter keeps what was set."""
+    """The parameter keeps the set value."""
     param = opened_over(BytesSource(DATA))["weight"]
     param.set_data([1, 2])
     param.writable()[0] = 5
@@ -288,7 +288,7 @@ def test_what_numpy_refuses_is_refused(key, opened):
     ids=str,
 )
 def test_an_index_reads_only_what_it_needs(key, rows):
-    """Of rows that lie far apart, those that are asked for are read, and the header; never a byte of another row."""
+    """For rows that lie far apart, only the requested rows and the header are read."""
     array = counting((6, 3000), "float64")
     if isinstance(key, tuple):
         array = array.reshape(6, 30, 100)
@@ -353,14 +353,14 @@ def test_numpy_gets_a_copy_when_it_asks_for_one(opened):
     np.testing.assert_array_equal(converted, WEIGHT.astype("float64"), strict=True)
 
 
-def test_numpy_is_told_when_a_copy_cannot_be_avoided(opened):
+def test_numpy_gets_an_error_when_a_copy_cannot_be_avoided(opened):
     """A conversion without a copy is refused, as numpy's protocol demands."""
     with pytest.raises(ValueError, match="Float32 cannot be seen as float64 without a copy"):
         opened["weight"].__array__(np.dtype("float64"), copy=False)
 
 
 def test_dlpack_hands_over_the_values(opened):
-    """`np.from_dlpack` sees the values, aligned, and writing to what it gives never reaches the file."""
+    """`np.from_dlpack` sees the values, aligned, and writing to its result never reaches the file."""
     for name in ("weight", "half", "bytes", "step", "pieces"):
         array = np.from_dlpack(opened[name])
 
@@ -370,7 +370,7 @@ def test_dlpack_hands_over_the_values(opened):
 
 
 def test_dlpack_never_exports_the_file():
-    """There are consumers that write to memory that they were told is read-only: what they get is their own."""
+    """Some consumers write to read-only memory, so each gets its own copy."""
     ckpt = opened_over(BytesSource(checkpoint({"w": counting((8,), "uint8")})))
     view, exported = ckpt["w"].asnumpy(), ckpt["w"]._exportable(None)
 
@@ -390,7 +390,7 @@ def test_what_was_edited_is_shared_by_dlpack():
 
 
 def test_unaligned_values_are_exported_aligned(tmp_path):
-    """A consumer of DLPack may count on alignment, so a value that lies at an odd place is copied for it."""
+    """Consumers of DLPack rely on alignment, so an unaligned value is copied."""
     for length in range(1, 9):
         path = tmp_path / "a.ckpt"
         path.write_bytes(checkpoint({"n" * length: counting((2**18,), "int64")}))
@@ -425,7 +425,7 @@ def test_set_data_takes_the_array_itself():
 
 
 def test_set_data_brings_values_into_the_files_byte_order():
-    """Whatever order an array has, bytes come out little-endian."""
+    """Arrays of any byte order give little-endian bytes."""
     param = opened_over(BytesSource(DATA))["weight"]
     param.set_data(np.array([1, 2], ">i4"))
 
@@ -455,7 +455,7 @@ def test_one_element_is_a_number(opened):
     "convert", [operator.methodcaller("item"), int, float, bool], ids=["item", "int", "float", "bool"]
 )
 def test_many_elements_are_no_number(convert, opened):
-    """They raise as numpy's arrays do."""
+    """Converting many elements to a number raises numpy's error."""
     with pytest.raises(ValueError, match=r"size|truth value"):
         convert(opened["weight"])
 
@@ -479,7 +479,7 @@ def test_bytes_are_little_endian_and_in_c_order(opened):
     }
 
 
-def test_an_empty_vector_cannot_be_told_from_a_scalar():
+def test_an_empty_vector_looks_like_a_scalar():
     """The format writes both with the shape [0]; as in MindSpore a zero of no dimension comes out."""
     ckpt = opened_over(BytesSource(tensor_value("w", [0], "Float32", b"")))
 
@@ -488,7 +488,7 @@ def test_an_empty_vector_cannot_be_told_from_a_scalar():
 
 
 def test_many_threads_may_read_one_parameter(opened):
-    """Sixteen threads that read whole values and rows at once all see what is there."""
+    """Sixteen threads that read whole values and rows at once all get the right ones."""
     names = [*EXPECTED] * 20
     with ThreadPoolExecutor(16) as pool:
         wholes = list(pool.map(lambda name: opened[name].asnumpy(copy=True).tobytes(), names))

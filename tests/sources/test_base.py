@@ -21,15 +21,15 @@ class TestBytesSource(SourceContract):
     """Bytes that are in memory already."""
 
     def make(self, data, folder):
-        """In no folder."""
+        """Makes a source in memory."""
         return BytesSource(data)
 
 
 class TestCopyingSource(SourceContract):
-    """A source that is no more than a `_fill`, as those of decryption and of networks are."""
+    """The contract of a source that implements only `_fill`, as those of decryption and of networks do."""
 
     def make(self, data, folder):
-        """In no folder."""
+        """Makes a source in memory."""
         return TracingSource(data, window=4096)
 
 
@@ -44,7 +44,7 @@ def test_anything_with_a_buffer_is_bytes(data):
 
 
 def test_bytes_that_can_be_written_are_handed_out_read_only():
-    """Nobody writes into a caller's bytearray through a view of its source."""
+    """A caller's bytearray cannot be changed through a view of its source."""
     assert BytesSource(bytearray(8)).read(0, 8).readonly
 
 
@@ -58,7 +58,7 @@ def test_a_source_may_be_empty():
 
 
 def test_a_message_has_the_name_of_the_source():
-    """What was asked for, what there is, and of which file."""
+    """The message has the requested range, the size, and the file."""
     with pytest.raises(ChangedFile, match=r"^model\.ckpt: bytes 1,000 to 3,000 were requested, but there are 2,000$"):
         BytesSource(pattern(2000), "model.ckpt").read(1000, 2000)
 
@@ -96,7 +96,7 @@ def test_a_source_without_fill_is_no_source():
 
 @pytest.mark.parametrize("length", [0, 1, _WORTH_UNLOCKING - 1, _WORTH_UNLOCKING, 3 * _WORTH_UNLOCKING + 1])
 def test_bytes_are_copied(length):
-    """However many: they arrive, and nothing beside them changes."""
+    """Any number of bytes is copied, and bytes beside them do not change."""
     data, target = memoryview(pattern(length)), bytearray(length + 2)
     copy(memoryview(target)[1:-1], data)
 
@@ -113,7 +113,7 @@ def polite():
 
 
 def test_other_threads_go_on_while_much_is_copied(polite):
-    """The interpreter's lock is free meanwhile."""
+    """The interpreter's lock is released during a large copy."""
     data, target = memoryview(bytes(2**23)), memoryview(bytearray(2**23))
     done, steps = threading.Event(), []
 

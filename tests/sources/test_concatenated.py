@@ -1,4 +1,4 @@
-"""Several files as one source: the contract of a source, and what is particular about borders."""
+"""Several files as one source: the contract of a source, and reads across borders."""
 
 from __future__ import annotations
 

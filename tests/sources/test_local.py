@@ -63,7 +63,7 @@ def test_the_asked_access_is_taken(access, tmp_path):
 
 
 def test_a_map_is_taken_by_itself(tmp_path):
-    """On a local file system `auto` maps."""
+    """On a local file system `auto` maps the file."""
     source = open_local(write(tmp_path)).source
     source.close()
 
@@ -71,7 +71,7 @@ def test_a_map_is_taken_by_itself(tmp_path):
 
 
 def test_a_file_that_grew_is_read_as_it_was(opened):
-    """What is appended after opening is not seen; what was there still is."""
+    """Bytes appended after opening are not seen; the earlier ones still are."""
     source, path = opened
     with open(path, "ab") as file:
         file.write(b"more")
@@ -110,7 +110,7 @@ def test_a_map_of_a_shrunken_file_is_not_touched(tmp_path):
 
 
 def test_a_file_replaced_by_rename_is_read_on(opened):
-    """Writers that put a new file in place of the old one do not disturb readers of the old one."""
+    """A rename over the path does not disturb readers of the old file."""
     source, path = opened
     os.replace(write(Path(path).parent, b"new", "other.ckpt"), path)
 
@@ -139,7 +139,7 @@ def test_an_empty_file_is_an_empty_source(access, tmp_path):
 
 @pytest.mark.parametrize("access", KINDS)
 def test_links_are_followed(access, tmp_path):
-    """A symbolic link opens what it leads to."""
+    """A symbolic link opens its target."""
     write(tmp_path)
     link = tmp_path / "link.ckpt"
     link.symlink_to("model.ckpt")
@@ -149,7 +149,7 @@ def test_links_are_followed(access, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing.ckpt", "dangling.ckpt", "no folder/model.ckpt"])
-def test_a_missing_file_is_told(name, tmp_path):
+def test_a_missing_file_is_reported(name, tmp_path):
     """A missing file, a dangling link and a missing folder raise MissingFile with the path."""
     (tmp_path / "dangling.ckpt").symlink_to(tmp_path / "nowhere")
 
@@ -173,7 +173,7 @@ def make_socket(path):
     ("make", "what"), [(make_folder, "it is a folder"), (os.mkfifo, "it is a pipe"), (make_socket, "cannot be read")]
 )
 def test_what_is_no_file_is_not_opened(make, what, tmp_path):
-    """A folder, a pipe (without waiting for its writer) and a socket raise UnreadableFile and say what they are."""
+    """A folder, a pipe (without waiting for its writer) and a socket raise UnreadableFile with their kind."""
     path = tmp_path / "model.ckpt"
     make(path)
 
@@ -208,8 +208,8 @@ def test_a_forbidden_file_is_unreadable(tmp_path, monkeypatch):
     assert caught.value.__cause__ is refused
 
 
-def test_a_failing_read_is_told(tmp_path, monkeypatch):
-    """An I/O error while reading raises UnreadableFile with the place."""
+def test_a_failing_read_is_reported(tmp_path, monkeypatch):
+    """An I/O error while reading raises UnreadableFile with the offset."""
     source = open_local(write(tmp_path), "pread").source
 
     def fail(*arguments):
@@ -249,7 +249,7 @@ def test_network_file_systems_are_read_with_pread(kind, tmp_path, monkeypatch, c
 
 
 def test_a_map_can_be_forced(tmp_path, monkeypatch):
-    """`mmap` maps wherever the file lies."""
+    """`mmap` maps files on any file system."""
     monkeypatch.setattr(local, "file_system_of", lambda device: "nfs4")
     source = open_local(write(tmp_path), "mmap").source
     source.close()
@@ -267,7 +267,7 @@ def refuse_maps(monkeypatch, code):
 
 
 def test_where_a_map_is_refused_pread_reads(tmp_path, monkeypatch, caplog):
-    """A file system that cannot map, or a full address space, is no reason to fail; the log says so."""
+    """If the file system cannot map, or the address space is full, reads go through `pread`; the log says so."""
     refuse_maps(monkeypatch, errno.ENODEV)
     with caplog.at_level(logging.INFO, "lazyckpt"):
         source = open_local(write(tmp_path)).source
@@ -291,7 +291,7 @@ def test_reading_a_map_goes_easy_on_memory(tmp_path):
     asked = []
 
     class Map:
-        """Remembers what it is advised."""
+        """A map that records its advice."""
 
         def madvise(self, *arguments):
             """See `mmap.madvise`."""
@@ -323,7 +323,7 @@ def test_what_was_expected_leaves_the_map_in_one_piece(tmp_path):
 
 @pytest.mark.parametrize(("alone", "advice"), [(False, ["populate"]), (True, ["exactly", "populate", "as ever"])])
 def test_only_what_is_read_alone_is_kept_from_reading_ahead(tmp_path, monkeypatch, alone, advice):
-    """What is read piece after piece comes in as the disk gives it."""
+    """Sequential reads keep the system's read-ahead."""
     source = open_local(write(tmp_path, bytes(2**21)), "mmap").source
     asked = []
     monkeypatch.setattr(local, "_EXACTLY", ("exactly",))
@@ -350,7 +350,7 @@ def test_faults_are_exact_where_the_system_is_new_enough(release, exact, monkeyp
 
 
 def test_a_file_cut_while_it_is_copied_is_an_error(tmp_path):
-    """A large copy goes by `pread`, which tells where the file ends; a map would end the process."""
+    """A large copy uses `pread`, which reports the end of the file; a map would end the process."""
     path = write(tmp_path, bytes(2**22))
     source = open_local(path, "mmap").source
     descriptor = source._opened
@@ -372,7 +372,7 @@ def test_a_released_source_may_be_closed(tmp_path):
 @pytest.mark.parametrize("offset", [0, 1, 4095, 4096, 5000])
 @pytest.mark.parametrize("length", [1, 4096, 5001])
 def test_private_memory_is_a_range_that_may_be_written_to(offset, length, tmp_path):
-    """It holds the range's bytes at any offset; neither the file, nor the map, nor another private view sees writes."""
+    """The private view has the range's bytes at any offset; its writes reach neither file, map nor other views."""
     data = pattern(3 * 4096)
     path = write(tmp_path, data)
     source = open_local(path, "mmap").source
@@ -402,7 +402,7 @@ def test_there_is_private_memory_only_of_the_file_that_was_opened(tmp_path):
 
 
 def test_so_much_private_memory_and_no_more(tmp_path):
-    """Each view holds a descriptor, so only 128 are given out at a time; those that are let go of count no more."""
+    """Each view holds a descriptor, so only 128 exist at a time; released views do not count."""
     source = open_local(write(tmp_path), "mmap").source
     views = [source.map_private(number, 10) for number in range(200)]
     del views[:100]
@@ -422,7 +422,7 @@ def test_sources_that_are_not_mapped_have_no_private_memory(tmp_path):
 
 
 def test_no_descriptor_is_left_when_opening_fails(tmp_path):
-    """What is opened on the way to an error is closed again."""
+    """After a failed open every descriptor is closed."""
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
         with pytest.raises(UnreadableFile):
@@ -432,7 +432,7 @@ def test_no_descriptor_is_left_when_opening_fails(tmp_path):
 
 
 def test_the_kind_of_file_system_is_known(tmp_path):
-    """The folder's file system has a name, and it is no network's; of a missing path nothing is known."""
+    """The folder's file system has a name and is local; a missing path has none."""
     assert file_system(str(tmp_path)) not in NETWORK_FILE_SYSTEMS
     assert file_system(str(tmp_path / "missing")) == "unknown"
 
@@ -448,7 +448,7 @@ MOUNTS = """\
     ("device", "kind"), [("8:1", "ext4"), ("0:41", "nfs4"), ("0:52", "fuse.sshfs"), ("0:5", "unknown")]
 )
 def test_file_systems_are_found_by_device(device, kind, tmp_path, monkeypatch):
-    """The table of mounts, with optional fields and escaped names, tells each device's file system."""
+    """Each device's file system is found in the table of mounts, with optional fields and escaped names."""
     (tmp_path / "mountinfo").write_text(MOUNTS, encoding="utf-8")
     real = open
     monkeypatch.setitem(local.__dict__, "open", lambda path, **how: real(tmp_path / "mountinfo", **how))
@@ -468,7 +468,7 @@ def test_without_a_table_of_mounts_nothing_is_known(monkeypatch):
 
 
 def sample_of(data):
-    """What bytes are known by."""
+    """The sample of these bytes."""
     return hash_of_ends(data[:4096], data[-4096:])
 
 
@@ -490,7 +490,7 @@ def test_a_sample_sees_both_ends(place):
 
 
 def test_a_sample_reads_both_ends_only():
-    """What lies between is not looked at: 8 KiB are read of a file of any size."""
+    """For a file of any size 8 KiB are read, at both ends."""
     changed = bytearray(pattern(SIZE))
     changed[4096 : SIZE - 4096] = bytes(SIZE - 8192)
 
@@ -523,7 +523,7 @@ class ClosingMap:
 
 
 def test_a_map_that_is_closed_while_it_is_read_is_read_to_the_end(tmp_path):
-    """Two threads may read and close at once: a read that began ends, the next one is told that the file was closed."""
+    """Two threads may read and close at once: a read in progress ends, and the next one raises an error."""
     path = tmp_path / "file"
     path.write_bytes(pattern(5000))
     source = open_local(str(path), "mmap").source

@@ -1,4 +1,4 @@
-"""Where a walk will look next is guessed from where it looked; a wrong guess changes nothing but what is fetched."""
+"""Prefetching guesses the next reads of a walk; a wrong guess changes only what is fetched."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_nothing_is_foreseen_of_what_never_repeats():
 
 @given(st.lists(st.tuples(st.integers(0, 900), st.integers(1, 40)), max_size=60))
 def test_a_run_has_the_bytes_of_its_place(walk):
-    """Wherever a walk looks, forwards or backwards, it sees the bytes that are there."""
+    """Forwards or backwards, a walk sees the bytes of each offset."""
     data = pattern(1000)
     sight = Prefetcher(Counted(data))
     for offset, wanted in walk:
@@ -70,7 +70,7 @@ def test_a_run_has_the_bytes_of_its_place(walk):
 
 
 def test_alike_layers_are_walked_in_few_turns():
-    """Of 120 layers of two values, numbered up to three digits, the headers are fetched many at a time."""
+    """For 120 layers of two values, numbered up to three digits, many headers are fetched at a time."""
     values = {
         f"layers.{layer}.{name}": counting((size,))
         for layer in range(120)

@@ -1,4 +1,4 @@
-"""Byte ranges: what lies together is read together, and what was read lately is kept within a budget."""
+"""Byte ranges: near ranges are read together, and recent ones are cached within a budget."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def size_of(kept):
 
 @given(st.lists(RANGES, max_size=20), RANGES)
 def test_what_is_given_is_what_was_put(ranges, asked):
-    """Whatever was kept before, an answer has the bytes of the range that was asked for."""
+    """Whatever was cached before, an answer has the bytes of the requested range."""
     kept = RangeCache(400)
     for start, length in ranges:
         put(kept, start, length)
@@ -92,7 +92,7 @@ def test_the_budget_is_kept(ranges, budget):
 
 
 def test_the_range_that_was_not_used_goes_first():
-    """Of two that are kept, the one that was looked at stays when a third needs room."""
+    """When a third range needs memory, the more recently used of two stays."""
     kept = RangeCache(80)
     for start in (0, 20, 40, 60):
         put(kept, start, 20)
@@ -111,7 +111,7 @@ def test_a_range_that_would_drive_out_the_others_is_not_kept():
 
 
 def test_the_longer_of_two_from_one_place_is_kept():
-    """A longer range takes the place of a shorter one, and a shorter one takes nobody's."""
+    """A longer range replaces a shorter one, and a shorter one replaces none."""
     kept = RangeCache(400)
     for length in (10, 30, 20):
         put(kept, 0, length)

@@ -20,7 +20,7 @@ _windows = st.builds(
 
 
 def test_an_addressable_source_is_looked_at_as_it_is():
-    """No window stands between a reader and bytes that are in memory."""
+    """Bytes in memory are read without a window."""
     seen = as_buffer(BytesSource(DATA))
 
     assert isinstance(seen, memoryview)
@@ -65,7 +65,7 @@ def test_no_byte_stands_past_the_end(offset):
 
 
 def test_an_empty_source_can_be_looked_at():
-    """It has no byte and its slices are empty."""
+    """An empty source has no byte, and its slices are empty."""
     window = as_buffer(TracingSource(b"", window=64))
 
     assert (len(window), bytes(window[0:10])) == (0, b"")
@@ -104,7 +104,7 @@ def fetched(source, offsets):
 
 
 def test_fetches_grow_while_headers_lie_close_together():
-    """Each fetch that begins where the last one ended is twice as long, up to the source's limit."""
+    """Each fetch that continues the last one is twice as long, up to the source's limit."""
     source = TracingSource(pattern(10_000), window=16, window_limit=100)
 
     assert fetched(source, range(600)) == [16, 32, 64, 100, 100, 100, 100, 100]
@@ -135,7 +135,7 @@ def test_a_patch_is_indexed_by_offsets_in_the_source():
 
 
 def test_an_empty_run_is_in_every_patch():
-    """Nothing is needed for no bytes."""
+    """An empty run needs no bytes."""
     assert [bytes(SparseBuffer(PIECES)[place:place]) for place in (0, 12, 100, 5000)] == [b""] * 4
 
 

@@ -27,7 +27,7 @@ def bring(blocks, number, length):
 
 
 def held(blocks, numbers):
-    """Those that are held, with their bytes. Looking makes each the most recently used."""
+    """The cached blocks with their bytes. Each look-up makes a block the most recently used."""
     found = {}
     for number in numbers:
         block = blocks.take(number)
@@ -38,7 +38,7 @@ def held(blocks, numbers):
 
 
 def test_the_least_recently_used_block_goes():
-    """Of blocks that do not all fit, the ones looked at last stay."""
+    """When the cache is full, the most recently used blocks stay."""
     blocks = Blocks(30)
     for number in range(3):
         bring(blocks, number, 10)
@@ -50,7 +50,7 @@ def test_the_least_recently_used_block_goes():
 
 
 def test_a_block_that_was_left_goes_first():
-    """However lately it was looked at; one that is not held is left all the same."""
+    """A released block goes first, however recent its use; one that is not cached can also be released."""
     blocks = Blocks(30)
     for number in range(3):
         bring(blocks, number, 10)
@@ -63,7 +63,7 @@ def test_a_block_that_was_left_goes_first():
 
 @given(st.integers(0, 40), st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=60))
 def test_no_more_than_the_limit_is_held(limit, steps):
-    """Whatever is brought, twice or again, by the reader or ahead: what is held fits, and is what was brought."""
+    """However blocks are loaded, again, on demand or ahead, the cache fits its limit and holds the right bytes."""
     blocks = Blocks(limit)
     for number, is_ahead in steps:
         if is_ahead:
@@ -87,7 +87,7 @@ def test_memory_is_used_again():
 
 
 def test_memory_that_somebody_reads_is_not_used_again():
-    """A block that was taken and not given back keeps its bytes, whatever comes after it."""
+    """A block in use keeps its bytes, whatever is loaded after it."""
     blocks = Blocks(10)
     taken = blocks.bring(0, 10, filling)
     seen = [bring(blocks, number, 10) for number in range(1, 5)]
@@ -118,7 +118,7 @@ def test_a_block_is_brought_once_however_many_want_it():
 
 
 def test_a_block_that_could_not_be_brought_is_tried_again():
-    """A failure is not remembered, ahead of a reader or by one: who reads gets the error, until there is none."""
+    """A failed load, ahead or on demand, is not cached: each reader gets the error until a load succeeds."""
     blocks = Blocks(10)
 
     def failing(number, plain):
@@ -154,7 +154,7 @@ def test_whoever_waited_for_a_failure_tries_by_itself():
 
 
 def test_blocks_come_ahead_once():
-    """What is held or on its way is not brought again."""
+    """A block that is cached or loading is not loaded again."""
     blocks, calls = Blocks(100), []
 
     def counted(number, plain):
@@ -171,7 +171,7 @@ def test_blocks_come_ahead_once():
 
 
 def test_forgetting_waits_for_what_is_on_its_way():
-    """Nothing arrives after all was forgotten, and no thread is left."""
+    """After clearing no block arrives, and no thread is left."""
     blocks = Blocks(100)
     gate = threading.Event()
 

@@ -42,7 +42,7 @@ def hopped(file, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_frame_is_found(mode):
-    """Each frame is where it was written, with its iv and tag; what CBC padded is still counted as plaintext."""
+    """Each frame is found with its offset, iv and tag; CBC padding still counts as plaintext."""
     frames, place, plain = [], 0, 0
     for number, piece in enumerate(split(THREE[mode], mode)):
         stored = len(piece) - HEADER[mode]
@@ -73,7 +73,7 @@ def test_an_empty_file_has_no_frames(mode):
 
 
 def refusal(file, mode):
-    """What is said of a file that is refused."""
+    """The message for a refused file."""
     with pytest.raises(CorruptFile) as caught:
         read_frame_headers(BytesSource(file, "net.ckpt"), OURS[mode])
     return str(caught.value)
@@ -97,7 +97,7 @@ FAULTS = {
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_impossible_header_is_refused(fault, mode):
-    """What is impossible is said, with the file, the number of the block and its place."""
+    """The error names the fault, the file, the number of the block and its offset."""
     make, number, words = FAULTS[fault]
 
     assert re.fullmatch(
@@ -111,9 +111,9 @@ def test_what_follows_the_last_frame_must_be_a_frame(mode):
     """Bytes after a frame that do not begin as one are refused, and so is a frame of another mode."""
     place = len(THREE[mode])
     others = [bytes(60), *(encrypted(DATA, other) for other in MODES if other != mode), frame(DATA, mode)[1:]]
-    told = {refusal(THREE[mode] + other, mode) for other in others}
+    messages = {refusal(THREE[mode] + other, mode) for other in others}
 
-    assert told == {f"net.ckpt: encrypted block 3 is damaged: its bytes are not a frame (at byte {place:,})"}
+    assert messages == {f"net.ckpt: encrypted block 3 is damaged: its bytes are not a frame (at byte {place:,})"}
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
@@ -145,8 +145,8 @@ def test_a_block_is_as_long_as_mindspore_reads_it(mode, longest):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_file_cut_inside_a_frame_is_told_as_cut(mode):
-    """Wherever it is cut, in a header or in a ciphertext, the number of the block and both lengths are told."""
+def test_a_file_cut_inside_a_frame_is_reported_as_cut(mode):
+    """For a cut in a header or in a ciphertext, the error has the block's number and both lengths."""
     file = THREE[mode]
     borders = {0: 0}
     for number, piece in enumerate(split(file, mode), 1):
@@ -182,7 +182,7 @@ def test_a_file_cut_between_frames_is_whole(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_clear_trailer_is_passed_over(mode):
-    """The 17 bytes that `crc_check` puts in clear after the last frame are no frame and no fault."""
+    """The 17 bytes that `crc_check` writes in clear after the last frame are skipped."""
     assert hopped(THREE[mode] + CLEAR_TRAILER, mode) == hopped(THREE[mode], mode)
 
 
@@ -234,7 +234,7 @@ def table_of(lengths, padding=()):
 
 @given(st.lists(st.integers(1, 50), max_size=20))
 def test_every_byte_of_the_plaintext_has_its_frame(lengths):
-    """`holding` names the frame of each byte, however the blocks are cut."""
+    """`holding` names the frame of each byte, for any sizes of blocks."""
     table = table_of(lengths)
     owners = [number for number, length in enumerate(lengths) for _ in range(length)]
 
@@ -243,7 +243,7 @@ def test_every_byte_of_the_plaintext_has_its_frame(lengths):
 
 @given(st.lists(st.tuples(st.integers(17, 50), st.integers(1, 16)), min_size=1, max_size=20))
 def test_padding_is_taken_off(rows):
-    """`with_lengths` shortens the blocks and moves together what follows; the ciphertexts stay where they are."""
+    """`with_lengths` shortens the blocks and shifts the following ones; ciphertexts keep their offsets."""
     lengths, padding = zip(*rows, strict=True)
     before, after = table_of(lengths), table_of(lengths, padding)
     plain = [length - pad for length, pad in rows]
@@ -255,7 +255,7 @@ def test_padding_is_taken_off(rows):
 
 @given(st.lists(st.integers(1, 50), max_size=20))
 def test_a_table_is_kept_as_bytes(lengths):
-    """What is written as 64 bytes a frame is the same table when it is read."""
+    """A table written as 64 bytes a frame is read back unchanged."""
     table = table_of(lengths)
     again = FrameTable.from_bytes(table.to_bytes())
 
@@ -287,7 +287,7 @@ TABLE = table_of([10, 20, 30]).to_bytes()
     ids=["cut", "longer", "one byte", "first not at 0", "a gap", "an overlap"],
 )
 def test_a_table_that_contradicts_itself_is_refused(data):
-    """Bytes that are no table, or whose blocks do not follow each other, are refused."""
+    """Invalid bytes, and blocks that do not follow each other, are refused."""
     with pytest.raises(ValueError, match=r"multiple|size|contradicts"):
         FrameTable.from_bytes(data)
 

@@ -1,4 +1,4 @@
-"""What is taken for a walk through a file of blocks, and what is not."""
+"""Detection of sequential access in a file of blocks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FRAMES = [Frame(number * 100, 100, 0, 0, b"", b"") for number in range(9)]
 
 
 def after(*reads):
-    """The place after reads, as (begin, end)."""
+    """The read position after reads, as (begin, end)."""
     place = NOWHERE
     for _, end in reads:
         number = (end - 1) // 100
