@@ -11,7 +11,7 @@ from slurm_cluster import Slurm, missing_programs
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
-    """The cluster. Its workers keep what they cache in a folder of their own."""
+    """The cluster, with a cache folder for its workers."""
     before = os.environ.get("LAZYCKPT_CACHE")
     os.environ["LAZYCKPT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     with LocalCluster(

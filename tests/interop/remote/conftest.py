@@ -63,6 +63,6 @@ def plain_web(tmp_path):
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_left():
-    """No thread of lazyckpt's own is left; the servers keep theirs, and what they were sent, until the end."""
+    """Check that no thread of lazyckpt is left; servers keep theirs, and their objects, until the end."""
     yield
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("lazyckpt")] == []

@@ -1,4 +1,4 @@
-"""What docs/remote.md says runs, against a real server."""
+"""The examples in docs/remote.md run against a real server."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ def test_its_python_runs(monkeypatch):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_its_commands_run(command, run):
-    """Each ends well."""
+    """Each command succeeds."""
     assert run(*shlex.split(command)[1:])[0] == 0

@@ -1,4 +1,4 @@
-"""URLs wherever a path is taken: sets, ranks, folders, patterns, commands; and not where one cannot be."""
+"""URLs work as paths do: sets, ranks, folders, patterns, commands; elsewhere they are refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def runs(bucket, tmp_path):
 
 
 def test_a_set_is_opened_by_the_url_of_its_listing(bucket, tmp_path):
-    """Parts stand beside the listing, there as here."""
+    """The parts of a set are looked for beside the listing, as on a disk."""
     local = tmp_path / "local"
     local.mkdir()
     with lazyckpt.load_checkpoint(_saved(local / "whole.ckpt")) as whole:
@@ -63,7 +63,7 @@ def _saved(path):
 
 
 def test_ranks_are_put_together_from_a_bucket(bucket):
-    """A folder of rank folders with its strategies gives what it gives from a disk."""
+    """A folder of rank folders with its strategies gives the same values as on a disk."""
     case = SHARDED / "pipe2x2"
     url = put(case, bucket)
     with (
@@ -133,7 +133,7 @@ def test_nothing_is_saved_to_a_url(bucket):
 
 
 def test_a_doctor_sees_files_only(runs):
-    """`doctor` says what reads objects instead."""
+    """`doctor` refuses URLs and says what reads objects instead."""
     with pytest.raises(ArgumentValueError, match="verify reads others, too"):
         diagnose(f"{runs}/a.ckpt")
 
@@ -160,7 +160,7 @@ def test_an_index_of_a_local_copy_is_taken_over(runs, tmp_path, walks):
 
 @pytest.mark.parametrize("content", ["another's", "damaged", "nothing"])
 def test_an_index_of_another_object_is_not_taken(runs, tmp_path, walks, content):
-    """What stands beside an object and is not its index changes nothing: the object is walked."""
+    """A foreign index beside an object is ignored: the object is scanned."""
     fs, path = fsspec.core.url_to_fs(runs)
     (tmp_path / "other").mkdir()
     other = tmp_path / "other" / "a.ckpt"

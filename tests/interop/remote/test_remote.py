@@ -26,7 +26,7 @@ EIGHT = {f"layers.{number}.weight": np.full((256, 1024), number, np.float32) + n
 
 
 def put(url, data):
-    """Write an object, in whatever store."""
+    """Write an object to any store."""
     fs, path = fsspec.core.url_to_fs(url)
     fs.pipe_file(path, data)
     return url
@@ -40,7 +40,7 @@ def saved(folder, values=EIGHT, name="model.ckpt", **how):
 
 
 def requests(server):
-    """What a server was asked since its list was emptied."""
+    """The server's requests since its list was emptied."""
     asked, server.asked[:] = list(server.asked), []
     return asked
 
@@ -95,7 +95,7 @@ def place(request, tmp_path):
 
 @pytest.mark.parametrize("name", ["model.ckpt", "model.safetensors"])
 def test_values_are_those_of_the_file(place, tmp_path, name):
-    """Every value by itself, rows of it, and all at once are what was saved."""
+    """Each value, its rows, and all values together equal the saved ones."""
     (tmp_path / "here").mkdir()
     form = name.rpartition(".")[2]
     url = place(saved(tmp_path / "here", name=name, format=form).read_bytes(), name)
@@ -135,7 +135,7 @@ def test_a_replaced_object_is_noticed(place, tmp_path):
 
 
 def test_the_new_version_is_indexed_anew(place, tmp_path, walks, cache_folder):
-    """An index is for one version: the next one is walked, once, and its index takes the old one's place."""
+    """The next version is scanned once, and its index replaces the old one."""
     (tmp_path / "here").mkdir()
     url = place(saved(tmp_path / "here").read_bytes())
     lazyckpt.load_checkpoint(url).close()
@@ -155,7 +155,7 @@ def test_an_object_that_is_not_there_is_missing(place):
 
 
 def test_a_forked_child_connects_by_itself(place, tmp_path):
-    """What was opened before a fork is read by the child as by the parent."""
+    """A forked child reads objects that were opened before the fork, as its parent does."""
     (tmp_path / "here").mkdir()
     url = place(saved(tmp_path / "here").read_bytes())
     with lazyckpt.load_checkpoint(url) as checkpoint:
@@ -167,7 +167,7 @@ def test_a_forked_child_connects_by_itself(place, tmp_path):
 
 
 def test_a_server_without_ranges_is_refused(plain_web, tmp_path):
-    """It would send the whole file for each value: an error says so, after less than one file was sent."""
+    """Such a server would send the whole file for each value, so it is refused before one file's bytes are read."""
     path = tmp_path / "model.ckpt"
     saved(tmp_path, {f"w{number}": np.zeros(2 * MIB, np.float32) for number in range(8)})
     with pytest.raises(UnreadableFile, match=r"does not support ranges.*download it"):
@@ -177,7 +177,7 @@ def test_a_server_without_ranges_is_refused(plain_web, tmp_path):
 
 
 def test_a_signed_address_is_never_shown(web, tmp_path):
-    """What follows `?` opens the object, and stands in no name and no message."""
+    """The query of the URL opens the object, and is in no name and no message."""
     saved(tmp_path)
     url = f"{web.url}/model.ckpt?signature=5ecret"
     with lazyckpt.load_checkpoint(url) as checkpoint:
@@ -210,7 +210,7 @@ def test_a_handle_is_opened_by_another_process(place, tmp_path, dec_key, monkeyp
 
 
 def test_a_handle_of_another_version_is_refused(place, tmp_path):
-    """What was pickled of one version is not opened of the next."""
+    """A pickle of one version does not open the next."""
     (tmp_path / "here").mkdir()
     url = place(saved(tmp_path / "here").read_bytes())
     with lazyckpt.load_checkpoint(url) as checkpoint:
@@ -224,7 +224,7 @@ def test_a_handle_of_another_version_is_refused(place, tmp_path):
 
 
 def test_the_index_of_an_object_that_proves_damaged_is_built_again(tmp_path):
-    """From the object, in the cache; who met the damage reads on, and the next one finds a sound index."""
+    """It is rebuilt from the object, in the cache; the reader continues, and the next one finds a sound index."""
     url = put("memory://damaged/net.ckpt", checkpoint(LAYERS))
     with lazyckpt.load_checkpoint(url) as ckpt:
         os.truncate(ckpt.index.path, 0)
@@ -249,7 +249,7 @@ LOOKS = {
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_an_object_is_opened_once(look, tmp_path, monkeypatch):
-    """What tells the mode of its encryption is the open that everything is read by."""
+    """The open that detects the encryption mode also serves all reads."""
     monkeypatch.chdir(tmp_path)
     url = put("memory://once/net.ckpt", checkpoint(LAYERS))
     opened = []

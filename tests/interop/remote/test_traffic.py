@@ -1,4 +1,4 @@
-"""What goes over the wire: how many requests, and how many bytes, for a part of a 1 GiB object."""
+"""Network traffic: the requests and bytes for a part of a 1 GiB object."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def value_of(name):
 
 @pytest.fixture(scope="session")
 def gigabyte(tmp_path_factory):
-    """A checkpoint of 1 GiB, in which some small values lie between large ones."""
+    """A checkpoint of 1 GiB, with some small values between large ones."""
     path = tmp_path_factory.mktemp("large") / "model.ckpt"
     lazyckpt.save_checkpoint({name: value_of(name) for name in ORDER}, str(path))
     yield path
@@ -39,7 +39,7 @@ def gigabyte(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def indexed(s3_server, gigabyte, tmp_path_factory):
-    """It, on S3, with its index beside it; what the command said, and what the index took (moto is slow: once)."""
+    """The object on S3 with its index, the command's output, and the indexing traffic (once, because moto is slow)."""
     fs = fsspec.filesystem("s3")
     fs.put_file(str(gigabyte), URL)
     s3_server.asked.clear()
@@ -69,7 +69,7 @@ def traffic(server):
 
 
 def test_one_per_cent_costs_its_runs_and_three_requests(store):
-    """With an index at hand, ten values in three runs are had with at most six requests and 1.05 times their bytes."""
+    """With an index, ten values in three runs take at most six requests and 1.05 times their bytes."""
     server, url = store
     lazyckpt.build_index(url)
     traffic(server)
@@ -83,7 +83,7 @@ def test_one_per_cent_costs_its_runs_and_three_requests(store):
 
 
 def test_an_index_beside_the_object_costs_no_more(s3, indexed):
-    """One who has never seen the object, but finds its index beside it, needs no more requests than that."""
+    """A new reader that finds the index beside the object needs no more requests than that."""
     with lazyckpt.load_checkpoint(URL) as checkpoint:
         checkpoint.load(SMALL)
         requests, sent = traffic(s3)
@@ -93,7 +93,7 @@ def test_an_index_beside_the_object_costs_no_more(s3, indexed):
 
 
 def test_the_command_says_where_the_index_is(indexed):
-    """`index --upload` ends well, and names the place beside the object."""
+    """`index --upload` succeeds, and names the index beside the object."""
     said, _ = indexed
 
     assert (said.exit_code, said.stdout.split()[-1]) == (0, f"{URL}.lmdb")
@@ -107,7 +107,7 @@ def test_indexing_s3_reads_under_one_per_cent(indexed):
 
 
 def test_indexing_the_web_reads_under_one_per_cent(web, gigabyte, tmp_path):
-    """The same of a web server."""
+    """Indexing an object on a web server reads under one per cent."""
     (tmp_path / "model.ckpt").hardlink_to(gigabyte)
     lazyckpt.build_index(f"{web.url}/model.ckpt")
 

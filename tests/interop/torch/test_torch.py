@@ -46,7 +46,7 @@ def module_of(net):
 
 
 def state(module):
-    """What a module holds: name -> (shape, dtype, bytes)."""
+    """The state of a module: name -> (shape, dtype, bytes)."""
     return {
         name: (tuple(tensor.shape), NAMES[tensor.dtype], bits(tensor)) for name, tensor in module.state_dict().items()
     }
@@ -72,7 +72,7 @@ def file_of(values):
 
 
 def numbers(shape, dtype):
-    """An array whose numbers every dtype can hold, unlike what a module of `module_of` has."""
+    """An array of numbers that every dtype can hold, different from those of `module_of`."""
     return (counting(shape, "int8") % 7 + 2).astype(TABLE_OF_DTYPES[dtype].numpy)
 
 
@@ -104,7 +104,7 @@ IN_MINDSPORE = {
 
 
 def test_a_module_of_a_thousand_tensors_equals_what_torch_loads(tmp_path):
-    """A module that is filled from a checkpoint holds, bit for bit, what torch.load and load_state_dict give it."""
+    """A module filled from a checkpoint equals, bit for bit, one filled by torch.load and load_state_dict."""
     torch.manual_seed(3)
     parts = [nn.Sequential(nn.Linear(3, 5), nn.Conv1d(2, 3, 4)) for _ in range(250)]
     saved = nn.ModuleList(parts)
@@ -124,7 +124,7 @@ def test_a_module_of_a_thousand_tensors_equals_what_torch_loads(tmp_path):
 @settings(max_examples=300)
 @given(nets_and_checkpoints(TYPES))
 def test_any_module_and_checkpoint(case):
-    """The lists and the values are those of MindSpore's algorithm; what it refuses leaves the module untouched."""
+    """Lists and values equal those of MindSpore's algorithm; a refusal leaves the module untouched."""
     net, values, strict = case
     values = {name: ((), value[1]) if value[0] == (0,) else value for name, value in values.items()}  # as files tell
     module = module_of(net)
@@ -174,7 +174,7 @@ def test_int4_goes_into_int8():
 
 
 def test_norm_layers_have_other_names():
-    """With `norm_names` gamma, beta and the moving statistics find their way, wherever the layer stands."""
+    """With `norm_names` gamma, beta and the moving statistics are found in any layer."""
     values = {IN_MINDSPORE.get(name, name): tensor for name, tensor in Small().state_dict().items()}
     values = {name: (t.numpy() + 3).astype(t.numpy().dtype) for name, t in values.items() if "num_batches" not in name}
     module = Small()
@@ -255,7 +255,7 @@ def test_a_module_that_cannot_be_bound_is_left_untouched(broken):
 
 
 def test_a_value_that_proves_damaged_ends_the_filling(tmp_path):
-    """What stands before it in the file was filled in; of its block and of what follows nothing was."""
+    """Values before the damage are filled in; those of its block and after it are not."""
     net = dict.fromkeys("abcde", ((3000,), "Float32"))
     module = module_of(net)
     before = state(module)
@@ -286,7 +286,7 @@ def test_only_what_is_used_is_read_and_in_file_order():
 
 
 def test_matching_reads_nothing():
-    """`match` tells what would happen to a module without a byte of a value."""
+    """`match` reports the result for a module without reading a value."""
     source = TracingSource(file_of({"a": ((2,), "Float16"), "b": ((3,), "Float32"), "s": TEXT}))
     module = module_of(dict.fromkeys("abc", ((2,), "Float32")))
     report = lazyckpt.match(module, opened_and_traced(source))
@@ -382,7 +382,7 @@ def test_tensors_that_are_views_are_filled():
 
 
 def test_extra_state_is_left_alone():
-    """What a module keeps beside its tensors is none of a checkpoint's business."""
+    """Extra state of a module is not filled from a checkpoint."""
 
     class Counting(nn.Linear):
         def get_extra_state(self):
@@ -394,7 +394,7 @@ def test_extra_state_is_left_alone():
 
 
 def test_a_module_without_memory_is_refused():
-    """On the meta device there is nothing to fill; the message says how to get something."""
+    """A module on the meta device has no memory to fill; the message says how to allocate it."""
     with pytest.raises(ArgumentValueError, match="to_empty"):
         load_into(nn.Linear(2, 2, device="meta"), {"weight": counting((2, 2))})
 
@@ -418,7 +418,7 @@ def test_wrong_arguments(module, values):
 
 
 def test_strings_and_maps_are_passed_over():
-    """They are neither loaded nor missing, as with MindSpore."""
+    """Strings and maps are neither loaded nor missing, as with MindSpore."""
     module = module_of(dict.fromkeys("abc", ((2,), "Float32")))
     before = state(module)
 
@@ -453,7 +453,7 @@ def test_dlpack(dtype):
 
 
 def test_bfloat16_has_no_dlpack():
-    """numpy exports no bfloat16: that is told, and `to_torch` does it."""
+    """numpy exports no bfloat16: the error says so, and `to_torch` converts it."""
     param = opened_over(BytesSource(file_of({"w": ((2, 3), "BFloat16")})))["w"]
 
     with pytest.raises(BufferError, match="DLPack only supports"):
@@ -474,7 +474,7 @@ WRITES = {
 
 @pytest.mark.parametrize("count", [1000, 400_001], ids=["a small value", "a mapped value"])
 def test_writing_to_a_tensor_touches_nothing_else(count, tmp_path):
-    """However a tensor is written to, the process lives, the file and other calls' tensors stay as they were.
+    """Writing to a tensor neither ends the process nor changes the file or other calls' tensors.
 
     The values lie at offsets of every alignment.
     """
@@ -494,7 +494,7 @@ def test_writing_to_a_tensor_touches_nothing_else(count, tmp_path):
 
 
 def test_tensors_outlive_the_checkpoint(tmp_path):
-    """What was handed to torch stays when the checkpoint is closed and the file is gone."""
+    """Tensors stay when the checkpoint is closed and the file is removed."""
     path = tmp_path / "a.ckpt"
     path.write_bytes(checkpoint({"a": counting((3,)), "b": counting((300_000,))}))
     ckpt = lazyckpt.load_checkpoint(str(path))
@@ -509,7 +509,7 @@ def test_tensors_outlive_the_checkpoint(tmp_path):
 
 
 def test_strings_stay_strings():
-    """Of a checkpoint with all kinds of values the tensors are taken, the rest is told as unused."""
+    """From a checkpoint with all kinds of values the tensors are taken, and the rest is reported as unused."""
     net = {name: (array.shape, array.dtype.name.capitalize()) for name, array in LAYERS.items()}
     module = module_of(net)
     result = load_into(module, opened_over(BytesSource(checkpoint(MIXED))), strict_load=True)
@@ -533,9 +533,9 @@ def test_what_torch_saves_is_read(name, tmp_path):
     tensor = _of_torch(safetensors.torch._TYPES[name])
     safetensors.torch.save_file({"w": tensor}, tmp_path / "w.safetensors")
     with lazyckpt.load_checkpoint(tmp_path / "w.safetensors", format="safetensors") as ckpt:
-        told, array = ckpt["w"].dtype, ckpt["w"].asnumpy()
+        dtype, array = ckpt["w"].dtype, ckpt["w"].asnumpy()
 
-    assert (told.safetensors, told.numpy, array.shape) == (name, array.dtype, tuple(tensor.shape))
+    assert (dtype.safetensors, dtype.numpy, array.shape) == (name, array.dtype, tuple(tensor.shape))
     assert array.tobytes() == bits(tensor)
 
 
@@ -551,7 +551,7 @@ def test_values_of_eight_bits_are_torchs(tmp_path):
 
 
 def _pack_of_torch():
-    """Torch's own `pack_uint4`, from its file: what else is in there needs packages that torch does not bring."""
+    """Torch's own `pack_uint4`, from its file, because other code there needs packages that torch does not install."""
     path = Path(torch.__file__).parent / "testing" / "_internal" / "common_quantized.py"
     wanted = {"down_size", "pack_uint4"}
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -587,7 +587,7 @@ SAVED = {
 
 @pytest.mark.parametrize("what", SAVED)
 def test_tensors_are_saved(what, tmp_path):
-    """Whatever their layout, and whether or not they are trained: as the numpy array of the same values."""
+    """Tensors of any layout, trained or not, are saved as the numpy array of the same values."""
     tensor = SAVED[what]()
     lazyckpt.save_checkpoint({"w": tensor}, tmp_path / "net.ckpt", align=1)
 
@@ -596,7 +596,7 @@ def test_tensors_are_saved(what, tmp_path):
 
 @pytest.mark.parametrize("layout", [lambda tensor: tensor, lambda tensor: tensor.T], ids=["plain", "transposed"])
 def test_bfloat16_tensors_are_saved(layout, tmp_path):
-    """Bit for bit, though numpy has no such type of its own."""
+    """bfloat16 tensors are saved bit for bit, though numpy has no such dtype."""
     tensor = layout((torch.arange(6).reshape(2, 3) / 7).to(torch.bfloat16))
     lazyckpt.save_checkpoint({"w": tensor}, tmp_path / "net.ckpt")
     with lazyckpt.load_checkpoint(tmp_path / "net.ckpt") as ours:
@@ -624,7 +624,7 @@ def test_conjugates_are_saved_as_what_they_are(tmp_path):
     ids=["sparse", "without data", "float8", "complex128"],
 )
 def test_tensors_that_no_file_holds_are_refused_by_name(make, tmp_path):
-    """With torch's own reason, before anything is written."""
+    """The error has torch's own reason, before anything is written."""
     with pytest.raises(ArgumentTypeError, match="'w' cannot be saved: "):
         lazyckpt.save_checkpoint({"w": make()}, tmp_path / "net.ckpt")
 
@@ -660,7 +660,7 @@ class Rows(torch.utils.data.Dataset):
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of a fork beside threads, which are idle
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_workers_of_a_data_loader_read_the_file_themselves(method, tmp_path):
-    """Each opens it once, however it was started; the rows come in their order."""
+    """Each worker, however it was started, opens the file once; the rows come in order."""
     (tmp_path / "net.ckpt").write_bytes(checkpoint({"w": counting((20, 3))}))
     with lazyckpt.load_checkpoint(str(tmp_path / "net.ckpt")) as ckpt:
         loader = torch.utils.data.DataLoader(
