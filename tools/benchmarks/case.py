@@ -1,4 +1,4 @@
-"""What a row asks for: the work, the sides that do it, how often, and the bars that lazyckpt should reach."""
+"""A row of the benchmark: the work, the sides that do it, the repetitions, and the required bars."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Side:
 
     label: str
     task: Callable[..., Task]
-    arguments: dict[str, Any]  # of the task; keys are bytes
+    arguments: dict[str, Any]  # the task's arguments; keys are bytes
     imports: tuple[str, ...] = LAZYCKPT  # `module` or `module:name`, before time and memory are first looked at
     forget: str = ""  # dropped before each call, untimed; see `tasks.forget`
     python: str | None = sys.executable  # the interpreter; None if none here can do it
     memory: bool = True  # whether its memory means anything
-    absent: str = ""  # why there is no interpreter
+    absent: str = ""  # the reason for a missing interpreter
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Case:
     arguments: dict[str, Any] = field(default_factory=dict)
     peers: tuple[str | Side, ...] = ()  # names, or sides that do other work
     limit: Side | None = None
-    turns: int = 5  # of each side, in alternation
+    turns: int = 5  # for each side, in alternation
     calls: int = 1  # in a turn
     bars: tuple[Bar, ...] = ()
     forget: str = ""  # dropped before each call of lazyckpt and the peers

@@ -124,7 +124,7 @@ class Files:
 
 
 def named(count: int, shape: Shape) -> Iterable[tuple[str, Shape]]:
-    """So many names, each with the shape; small values have long names, as in a net of many layers."""
+    """Names with a shape each; small values have long names, as in a net of many layers."""
     for i in range(count):
         deep = f"model.layers.{i // 100}.block.{i // 10 % 10}.{i % 10}.weight"
         flat = f"layer.{i}.weight" if count > 1 else "big.weight"

@@ -1,7 +1,7 @@
 """The peers: how each is installed, writes its own form of a file, and reads it.
 
-Readers, lazyckpt among them, are tables of expressions, because nobody should pay for code around what is measured.
-Peers are imported on first use: a process has only the modules that its side needs.
+Readers, lazyckpt among them, are tables of expressions, so that no surrounding code is measured.
+Peers are imported on first use: a process loads only the modules that its side needs.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Peers:
 
 @cache
 def _printed(python: str, code: str) -> str:
-    """What an interpreter prints."""
+    """The output of an interpreter."""
     return subprocess.run([python, "-c", code], check=False, capture_output=True, text=True).stdout.strip()
 
 
@@ -282,7 +282,7 @@ def opened(path: str, act: str, by: str = "lazyckpt", **arguments: Any) -> Task:
 
 
 def parsed(text: str) -> Any:
-    """The key of an array that a text such as `1:5, ::2` stands for."""
+    """The key of an array given as text, such as `1:5, ::2`."""
     parts = (part.strip().split(":") for part in text.split(","))
     keys = [slice(*(int(end) if end else None for end in ends)) if len(ends) > 1 else int(*ends) for ends in parts]
     return keys[0] if len(keys) == 1 else tuple(keys)

@@ -1,4 +1,4 @@
-"""What is timed: a task is made from its arguments, and gives a function to call; and the tasks of no reader."""
+"""Timed tasks: each is built from its arguments and returns a function to call; also tasks without a reader."""
 
 from __future__ import annotations
 
