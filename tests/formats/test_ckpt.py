@@ -89,7 +89,7 @@ def test_a_scan_finds_what_protobuf_finds(data):
 def test_a_damaged_file_is_read_as_protobuf_reads_it(data):
     """A damaged file is refused if protobuf refuses it, and otherwise gives protobuf's values.
 
-    But for groups, whose ends protobuf sees where there are none: there the scan may refuse more.
+    Groups are an exception: protobuf accepts ends of groups that are missing, and the scan may refuse these.
     """
     found, expected = outcome(data), reference_parser.read(data)
 

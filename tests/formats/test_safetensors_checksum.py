@@ -31,7 +31,7 @@ def test_zeros_are_added_at_once(crc, count):
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**62), st.integers(0, 2**62))
 def test_zeros_add_up(crc, first, second):
-    """Runs of zeros too long to sum one by one are summed, too."""
+    """Checksums of runs of zeros can be combined, also of runs too long to sum one by one."""
     assert zeros(zeros(crc, first), second) == zeros(crc, first + second)
 
 

@@ -92,7 +92,7 @@ def test_many_names_are_read_as_one_is(entry):
 
 @given(st.lists(st.binary(max_size=60), max_size=3))
 def test_any_run_of_bytes_has_names_or_is_refused(run):
-    """A run with an invalid record has no names."""
+    """Either each record of a run gives a name, or the run is refused."""
     with contextlib.suppress(BadRecord):
         assert len(names_of(run)) == len(run)
 
