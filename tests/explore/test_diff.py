@@ -21,7 +21,7 @@ from lazyckpt.loading import open_all
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a checkpoint of values, or of bytes; its path."""
+    """Writes a checkpoint of values, or of bytes; returns its path."""
 
     def write(name, content):
         path = tmp_path / name
@@ -58,7 +58,7 @@ def traced(values):
 
 @pytest.mark.parametrize("workers", [lambda: ThreadPoolExecutor(2), lambda: processes(2)], ids=["threads", "processes"])
 def test_workers_find_what_one_process_finds(workers, write, monkeypatch):
-    """Values that differ, are alike, renamed, on one side, or edited in memory: one report, with the same figures."""
+    """For values that differ, are equal, renamed, on one side, or edited, the report has the same figures."""
     monkeypatch.setattr(module, "_TASK_BYTES", 5000)
     noise = np.random.default_rng(1).standard_normal((9, 1000))
     one = {**MIXED, **{f"w{number}": row for number, row in enumerate(noise)}}
@@ -77,7 +77,7 @@ def test_workers_find_what_one_process_finds(workers, write, monkeypatch):
 
 
 def test_copies_are_the_same(compared):
-    """Values of every kind, in two files."""
+    """Two files with equal values of every kind do not differ."""
     report = compared(MIXED, MIXED)
 
     assert (report.same, report.equal, report.rows, report.counts()) == (True, 8, (), {"equal": 8})
@@ -127,7 +127,7 @@ def test_a_map_reports_its_values(compared):
 
 
 def test_another_order_is_no_difference(compared):
-    """Names are compared, not places."""
+    """Values are compared by name, not by position."""
     assert compared(LAYERS, dict(reversed(LAYERS.items()))).same
 
 
@@ -200,7 +200,7 @@ def test_digests_spare_reading(write):
 
 
 def test_renames_are_found_by_digest_without_reading(write):
-    """When both indexes have them."""
+    """If both indexes have digests, renames are found without a read."""
     paths = [write("a.ckpt", LAYERS), write("b.ckpt", {f"net.{name}": value for name, value in LAYERS.items()})]
     for path in paths:
         lazyckpt.build_index(path, digest="blake2b").close()
@@ -221,7 +221,7 @@ def test_renames_are_found_by_content(compared):
 
 
 def test_a_rename_is_held_against_all_of_the_content(compared, monkeypatch):
-    """Values whose beginnings are alike may differ further on."""
+    """Values with equal beginnings may differ later."""
     from lazyckpt.reading import reader
 
     monkeypatch.setattr(reader.FileReader.stored, "__defaults__", (1024,))
@@ -234,7 +234,7 @@ def test_a_rename_is_held_against_all_of_the_content(compared, monkeypatch):
 
 
 def test_too_many_renames_are_not_looked_for(compared, monkeypatch):
-    """Reading is bounded."""
+    """Too many possible renames are not compared, which bounds the reads."""
     monkeypatch.setattr(module, "MOST_RENAMES", 1)
 
     assert outcomes(compared({"a": np.ones(4)}, {"b": np.ones(4)})) == {"removed": ["a"], "added": ["b"]}
@@ -251,7 +251,7 @@ def test_what_is_refused_cannot_be_compared(compared):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_encrypted_file_is_compared_with_a_plain_one(write, mode):
-    """Opened with its key; blocks smaller than values."""
+    """An encrypted file is opened with its key; its blocks are smaller than values."""
     plain = write("plain.ckpt", MIXED)
     secret = write("secret.ckpt", encrypted(checkpoint({**MIXED, "step": np.array(3)}), mode, block=700))
     with open_all(secret, KEY, mode) as opened:
@@ -308,7 +308,7 @@ def test_safetensors_are_compared_with_checkpoints(tmp_path, write):
 
 
 def test_faults_are_raised(write):
-    """A missing file, a damaged value, a thing that no checkpoint holds."""
+    """A missing file, a damaged value, and an object of another type raise."""
     path = write("a.ckpt", LAYERS)
     other = write("b.ckpt", {**LAYERS, "step": np.array(3)})
     with pytest.raises(MissingFile, match="none"):
@@ -320,7 +320,7 @@ def test_faults_are_raised(write):
 
 
 def test_damage_is_not_taken_for_a_difference(write):
-    """Where the index has digests."""
+    """With digests in the index, damage is an error and not a difference."""
     values = {"first": pattern_of(8192), "w": pattern_of(8192), "last": pattern_of(8192)}
     path, other = write("a.ckpt", values), write("b.ckpt", values)
     index = lazyckpt.build_index(path, digest="blake2b")

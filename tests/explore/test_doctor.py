@@ -52,7 +52,7 @@ def test_a_healthy_file_gets_a_short_answer(diagnosis):
 
 
 def test_the_facts_of_a_checkpoint(diagnosis):
-    """Counted in one walk; as plain data."""
+    """The facts are counted in one scan, as plain data."""
     report = diagnosis(with_crc(checkpoint(MIXED)))
 
     assert json.loads(json.dumps(report.to_dict()))["facts"] == dict(report.facts)
@@ -92,7 +92,7 @@ def test_other_kinds_of_file_are_recognized(diagnosis, what, data, advice):
 
 
 def test_things_that_are_no_files(tmp_path):
-    """A folder, a pipe (which is not opened), a link into nothing, nothing, a name that no file can have."""
+    """A folder, a pipe (not opened), a dangling link, a missing file and an impossible name are recognized."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     whats = [diagnose(tmp_path / name).what for name in ("", "pipe", "link", "none")]
@@ -103,7 +103,7 @@ def test_things_that_are_no_files(tmp_path):
 
 
 def test_an_empty_file(diagnosis):
-    """0 bytes."""
+    """A file of 0 bytes is called empty."""
     assert (diagnosis(b"").what, findings(diagnosis(b""))) == ("an empty file", [("fatal", "it has 0 bytes")])
 
 
@@ -125,7 +125,7 @@ def test_a_file_that_may_not_be_read(diagnosis, monkeypatch):
 
 @pytest.mark.parametrize("cut", [1, 20, 3400, 4000])
 def test_where_a_cut_file_breaks_off(diagnosis, cut):
-    """The last whole parameter, and how many bytes of the broken one are missing."""
+    """The report names the last whole parameter, and how many bytes of the next one are missing."""
     data = checkpoint(MIXED)
     ends = np.cumsum([len(checkpoint({name: value})) for name, value in MIXED.items()])
     names = list(MIXED)
@@ -150,7 +150,7 @@ def test_damage_in_the_middle_is_located(diagnosis):
 
 
 def test_oddities_are_reported_by_level(diagnosis):
-    """Most serious first, each with an example."""
+    """The most serious findings come first, each with an example."""
     data = (
         array_value("w", np.ones(2))
         + tensor_value("q", [2], "Float8E4M3FN", b"ab")
@@ -180,12 +180,12 @@ def test_a_name_that_load_checkpoint_refuses(diagnosis):
 
 
 def test_a_file_without_parameters(diagnosis):
-    """Protobuf that holds none."""
+    """A protobuf message without parameters is reported."""
     assert findings(diagnosis(number(9, 1) * 3)) == [("fatal", "there is no parameter in it")]
 
 
 def test_the_index_is_looked_at(diagnosis, tmp_path):
-    """Absent, fresh, with digests, stale, damaged."""
+    """The index is absent, fresh, with digests, stale, or damaged."""
     data = checkpoint(LAYERS)
     absent = diagnosis(data).facts["index"]
     lazyckpt.build_index(tmp_path / "net.ckpt", digest="blake2b").close()
@@ -213,7 +213,7 @@ def test_nothing_is_written(diagnosis, tmp_path, cache_folder):
 
 
 def test_no_payload_is_read_without_values(monkeypatch, tmp_path):
-    """Only headers and the file's ends; with values all of it."""
+    """Only headers and the file's ends are read; with `values` all of it."""
     data = checkpoint({"first": np.zeros(3000), **MIXED, "last": np.zeros(3000)})
     (tmp_path / "net.ckpt").write_bytes(data)
     payloads = places([extent for entry in _entries(data) for extent in entry.all_extents])
@@ -245,7 +245,7 @@ def _entries(data):
 
 
 def test_values_that_are_no_numbers_are_found_on_request(diagnosis):
-    """NaNs and infinities, counted; progress ends at the whole."""
+    """NaNs and infinities are counted, and progress ends at the total."""
     values = {"ok": np.ones(4), "bad": np.array([np.nan, np.inf, -np.inf, 1, np.nan], "f2"), "n": np.ones(3, "i4")}
     heard = []
     report = diagnosis(checkpoint(values), values=True, progress=lambda done, total: heard.append((done, total)))
@@ -301,7 +301,7 @@ def test_the_key_is_nowhere(diagnosis):
 
 
 def test_listings_are_looked_at(diagnosis, tmp_path):
-    """How many files there are, and which are missing."""
+    """For a listing the number of files and the missing ones are reported."""
     diagnosis(checkpoint(LAYERS))
     with lazyckpt.load_checkpoint(tmp_path / "net.ckpt") as opened:
         opened.save(tmp_path / "set.safetensors", max_shard_size=1000)
@@ -315,7 +315,7 @@ def test_listings_are_looked_at(diagnosis, tmp_path):
 
 
 def test_what_is_no_path_is_a_mistake():
-    """The only thing that raises."""
+    """An argument that is not a path raises; nothing else does."""
     for wrong in (None, 3, b"net.ckpt"):
         with pytest.raises(ArgumentTypeError):
             diagnose(wrong)

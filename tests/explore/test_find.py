@@ -16,7 +16,7 @@ from lazyckpt.sources.encryption.keys import KeyReference
 
 @pytest.fixture
 def index():
-    """The index of a checkpoint, one of whose names has a pattern's signs, and one that MindSpore changes."""
+    """The index of a checkpoint with a name that has wildcard characters, and one that MindSpore changes."""
     values = {**LAYERS, "w[0]": np.ones(1), "w0": np.ones(1), "emb.__param_key__3": np.ones(1)}
     with opened_and_traced(TracingSource(checkpoint(values))) as opened:
         yield opened.index
@@ -68,7 +68,7 @@ def found_in(files, pattern, *names):
 
 
 def test_names_are_found_in_many_files(files):
-    """Plain ones, encrypted ones, sets."""
+    """Names are found in plain files, encrypted ones and sets."""
     names = ("a.ckpt", "secret.ckpt", "set.safetensors.index.json")
 
     assert found_in(files, "*.bias", *names) == [
@@ -120,12 +120,12 @@ def test_names_for_a_shell_come_from_a_fresh_index_only(files):
     ],
 )
 def test_names_and_patterns(wanted, found):
-    """A name is wanted if it is listed, or if a pattern matches all of it."""
+    """A name matches if it is listed, or if a pattern matches all of it."""
     names = ["a.weight", "a.bias", "b.bias", "w[0]", "w0"]
 
     assert [name for name in names if matcher(wanted)(name)] == found
 
 
 def test_what_is_a_pattern():
-    """One of its signs makes it one."""
+    """A text with one wildcard character is a pattern."""
     assert [is_pattern(text) for text in ("conv1.weight", "conv*", "w?", "w[01]")] == [False, True, True, True]

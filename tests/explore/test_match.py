@@ -74,7 +74,7 @@ def test_a_row_shows_shapes_and_dtypes(mixed):
 
 
 def test_removed_axes_of_length_one_are_reported():
-    """A shape that goes on with ones has an outcome of its own."""
+    """A shape that ends in additional ones has its own outcome."""
     report = match({"w": ((2,), "Float32")}, {"w": counting((2, 1, 1))})
 
     assert report.rows == [Row("w", "squeezes", "w", "Float32 (2, 1, 1) -> Float32 (2,)")]
@@ -82,7 +82,7 @@ def test_removed_axes_of_length_one_are_reported():
 
 
 def test_a_prefix_is_reported_with_its_source():
-    """A value behind a prefix is named beside the parameter that would take it, and not again as unused."""
+    """A value behind a prefix is shown beside the parameter that would take it, and not as unused."""
     report = match({"w": ((2,), "Float32"), "v": ((3,), "Float32")}, vectors("net.w", "net.v", "net.u"))
 
     assert [(row.name, row.outcome, row.source) for row in report.rows] == [
@@ -142,7 +142,7 @@ def test_names_are_matched_by_name_alone():
 
 @pytest.mark.parametrize("names", [("a", "b"), {"a": 0, "b": 0}.keys(), iter(["a", "b"])])
 def test_names_may_come_in_any_form(names):
-    """A tuple, a dict's keys, a generator."""
+    """Names may be a tuple, a dict's keys, or a generator."""
     assert outcomes(match(names, vectors("a", "b"))) == {"a": "loads", "b": "loads"}
 
 
@@ -229,7 +229,7 @@ def test_an_empty_match_says_so():
 
 
 def test_the_table_is_aligned(mixed):
-    """One line a row, outcome, name and detail in columns, and the summary."""
+    """Each row is one line with outcome, name and detail in columns, and the summary follows."""
     *lines, last = str(match(NET, mixed)).split("\n")
 
     assert [line[:13].strip() for line in lines] == [row.outcome for row in match(NET, mixed).rows]
@@ -283,7 +283,7 @@ def test_names_disturb_neither_terminals_nor_notebooks(name):
 
 
 def test_a_report_is_plain_data(mixed):
-    """`to_dict` goes through JSON and has everything."""
+    """`to_dict` has everything and survives JSON."""
     report = match(NET, mixed)
     data = report.to_dict()
 
@@ -312,7 +312,7 @@ def test_matching_changes_nothing(mixed):
 
 
 def test_the_public_name():
-    """`lazyckpt.match` is it."""
+    """`match` is a public name of the package."""
     assert lazyckpt.match is match
     assert isinstance(match([], {}), Report)
     assert match([], {}).plan == plan([], {})

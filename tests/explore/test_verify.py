@@ -26,7 +26,7 @@ LARGE = {f"w{n}": np.frombuffer(pattern(40_000 + 8 * n), "u1") for n in range(5)
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a file, keeping the time of one that was there; its path."""
+    """Writes a file, keeping the time of a replaced one; returns its path."""
 
     def write(data, name="net.ckpt"):
         path = tmp_path / name
@@ -50,7 +50,7 @@ def detail(report, name):
 
 
 def test_a_file_with_nothing_to_check_against_is_said_to_be_so(write):
-    """Its headers are sound and every byte can be read: more cannot be known."""
+    """The report says that headers are sound and every byte is readable, and that more cannot be checked."""
     report = verify(write(checkpoint(MIXED)))
 
     assert outcomes(report) == {"headers": "passed", "gaps": "passed", "index": "unchecked", "contents": "unchecked"}
@@ -88,7 +88,7 @@ def test_digests_are_compared(write):
 
 
 def test_a_checksum_and_digests_are_compared_together(write):
-    """Damage shows in both."""
+    """Damage shows in the checksum and in the digests."""
     data = with_crc(checkpoint(LARGE))
     path = write(data)
     lazyckpt.build_index(path, digest="blake2b").close()
@@ -99,7 +99,7 @@ def test_a_checksum_and_digests_are_compared_together(write):
 
 
 def test_the_index_is_held_against_the_file(write):
-    """One of another file under the same mark is found out."""
+    """An index of another file with the same fingerprint is detected."""
     path = write(checkpoint(LARGE))
     lazyckpt.build_index(path).close()
     good = verify(path)
@@ -181,7 +181,7 @@ def test_refused_parameters_fail(write):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_encrypted_files_are_checked_with_their_key(write, mode):
-    """Tags of all blocks, or their padding; digests through decryption; the contents of a CBC file against nothing."""
+    """Tags or padding of all blocks are checked, digests through decryption; a CBC file's contents stay unchecked."""
     path = write(encrypted(checkpoint(MIXED), mode, block=500))
     plain = verify(path, KEY)
     lazyckpt.build_index(path, KEY, mode, digest="blake2b").close()
@@ -228,7 +228,7 @@ def test_a_wrong_key_whose_padding_passes_is_no_damage(mode, write):
 
 
 def test_what_cannot_be_opened_is_reported(write, tmp_path):
-    """No file, no key, a wrong key, something else: nothing is raised."""
+    """A missing file, a missing or wrong key and other formats are reported without an exception."""
     secret = write(encrypted(checkpoint(MIXED)))
     reports = [
         verify(tmp_path / "none.ckpt"),
@@ -294,7 +294,7 @@ def test_what_does_not_load_is_not_intact(path, tmp_path):
 
 
 def _is_only_misnamed(name):
-    """Files whose names alone keep them from loading: too long for a Parameter."""
+    """Whether only a name that is too long for a Parameter keeps the file from loading."""
     return name in {"longname.ckpt", "str_bad_cp.ckpt"}
 
 
@@ -311,6 +311,6 @@ def test_nothing_is_raised_for_any_file(tmp_path_factory, data, key):
 
 
 def test_recorded_files_are_there():
-    """The tests above looked at something."""
+    """The tests above examined at least one file."""
     assert len(GOLDEN) > 100
     assert FILES / "crc.ckpt" in GOLDEN
