@@ -56,7 +56,7 @@ def test_what_no_file_can_hold_is_refused_by_name(value):
 
 @given(values)
 def test_every_value_has_as_many_bytes_as_it_says(some):
-    """The size of an item is known in advance, and its bytes are the same each time."""
+    """An item's size is known in advance, and its bytes are the same each time."""
     for name, value in some.items():
         item = item_of(name, value)
 

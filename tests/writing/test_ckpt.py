@@ -71,27 +71,27 @@ def test_a_checksum_is_of_the_whole_stream(contents):
 
 
 def test_a_large_value_is_written_in_slices():
-    """More than a slice of content becomes several Values of one name, each with the whole shape."""
+    """A content larger than a slice becomes several Values of one name, each with the whole shape."""
     array = counting((10, 7))
 
     assert written({"w": array}, slice_size=100)[0] == sliced_value("w", array, [100, 100])
 
 
 def test_each_slice_is_aligned():
-    """Every content of an aligned file begins at a multiple, also those of slices."""
+    """Every content of an aligned file, also of a slice, begins at a multiple of the alignment."""
     _, (entry,) = written({"w": counting((100,))}, slice_size=100, align=64)
 
     assert [extent.offset % 64 for extent in entry.extents] == [0] * 4
 
 
 def test_a_string_is_never_cut():
-    """A string longer than a slice is one Value all the same."""
+    """A string longer than a slice is still one Value."""
     assert written({"s": "ab" * 300}, slice_size=100)[0] == string_value("s", "ab" * 300)
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0)])
 def test_an_empty_tensor_is_written(shape):
-    """MindSpore leaves it out, and the parameter is lost."""
+    """An empty tensor is written, though MindSpore omits and so loses it."""
     assert written({"w": np.zeros(shape, "float32")})[0] == array_value("w", np.zeros(shape, "float32"))
 
 
@@ -104,7 +104,7 @@ def test_a_stream_that_happens_to_end_like_a_checksum_is_no_less_readable():
 
 
 def test_a_map_may_be_written_in_slices():
-    """Slices of a map are adjacent Values, and one entry whose rows are joined."""
+    """Slices of a map are adjacent Values, and are joined to one entry."""
     rows = [counting((4,), "int32"), counting((4, 2)), counting((4,), "int32")]
     parts = [[array[:3] for array in rows], [array[3:] for array in rows]]
     file = io.BytesIO()
@@ -135,7 +135,7 @@ def test_what_no_ckpt_can_hold_is_refused(item, reason):
 
 
 def test_a_content_that_is_longer_than_it_said_is_refused():
-    """A value that changes size while it is written does not end up in a file."""
+    """A value that grows while it is written is refused."""
     item = tensor("w", Content(DTYPES["Int8"], (2,), 2, lambda: iter([memoryview(b"abc")])))
 
     with pytest.raises(ArgumentValueError, match="more bytes"):

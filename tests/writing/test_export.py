@@ -48,7 +48,7 @@ def sources(folder):
 
 
 def test_what_is_copied_from_any_source_is_the_same(tmp_path):
-    """Mapped, read or decrypted, aligned or not: the bytes are those that MindSpore would write."""
+    """Mapped, read or decrypted, aligned or not: the bytes equal MindSpore's."""
     found = {}
     for name, open_ in sources(tmp_path).items():
         with open_() as ckpt:
@@ -60,13 +60,13 @@ def test_what_is_copied_from_any_source_is_the_same(tmp_path):
 
 
 def test_the_written_files_are_returned(opened, tmp_path):
-    """One path, as it was given."""
+    """The returned path is the given one."""
     assert opened.save(str(tmp_path / "new.ckpt")) == [str(tmp_path / "new.ckpt")]
     assert opened.save(tmp_path / "other.ckpt") == [str(tmp_path / "other.ckpt")]
 
 
 def test_names_are_chosen_and_ordered(opened, tmp_path):
-    """Only those that are asked for, in the order that is asked for."""
+    """Only the requested names are saved, in the requested order."""
     names = ["step", "note", "conv1.bias"]
     opened.save(tmp_path / "new.ckpt", names, **PLAIN)
 
@@ -74,7 +74,7 @@ def test_names_are_chosen_and_ordered(opened, tmp_path):
 
 
 def test_a_view_saves_what_it_shows(opened, tmp_path):
-    """`select` first, then `save`."""
+    """`save` after `select` saves the selection."""
     opened.select("conv").save(tmp_path / "new.ckpt", **PLAIN)
 
     assert (tmp_path / "new.ckpt").read_bytes() == checkpoint(
@@ -108,7 +108,7 @@ def test_names_that_a_mapping_lacks_stay(opened, tmp_path):
 
 
 def test_names_may_be_exchanged(opened, tmp_path):
-    """New names are looked at together."""
+    """Two names may be swapped, because new names are checked together."""
     opened.save(tmp_path / "new.ckpt", ["step", "mask"], rename={"step": "mask", "mask": "step"}, **PLAIN)
 
     assert (tmp_path / "new.ckpt").read_bytes() == checkpoint({"mask": MIXED["step"], "step": MIXED["mask"]})
@@ -160,7 +160,7 @@ def test_a_type_that_is_no_float_is_refused(dtype, opened, tmp_path):
 
 @pytest.mark.parametrize("where", ["set_data", "assigned", "appended", "removed"])
 def test_edits_are_saved(where, opened, tmp_path):
-    """Values that were changed in memory are written as they are now; the old file stays as it was."""
+    """Values edited in memory are written, and the old file stays."""
     expected = dict(MIXED)
     if where == "set_data":
         opened["fc.weight"].set_data(-counting((2, 2)))
@@ -177,7 +177,7 @@ def test_edits_are_saved(where, opened, tmp_path):
 
 
 def test_a_value_may_be_assigned_from_another_checkpoint(opened, tmp_path):
-    """A Parameter that lies in another file is copied from there."""
+    """A Parameter assigned from another file is copied from there."""
     with opened_over(BytesSource(checkpoint({"w": counting((7,), "int8")}))) as other:
         opened["step"] = other["w"]
         opened.save(tmp_path / "new.ckpt", ["step"], **PLAIN)
@@ -210,7 +210,7 @@ def test_contents_of_an_aligned_file_begin_where_asked(opened, tmp_path):
 
 
 def test_a_file_with_another_key(opened, tmp_path):
-    """An encrypted copy opens with its key alone."""
+    """An encrypted copy opens only with its own key."""
     opened.save(tmp_path / "new.ckpt", [*TENSORS, "note"], enc_key=KEY, enc_mode="AES-CBC")
     with lazyckpt.load_checkpoint(tmp_path / "new.ckpt", dec_key=KEY, dec_mode="AES-CBC") as again:
         assert again["note"] == MIXED["note"]
@@ -252,7 +252,7 @@ def test_a_format_must_be_given(path, opened):
 
 
 def test_the_format_may_differ_from_the_name(opened, tmp_path):
-    """Then the name is anybody's."""
+    """With an explicit format any name is allowed."""
     opened.save(tmp_path / "weights.bin", TENSORS, format="safetensors", mode=0o600)
 
     assert sorted(safetensors.numpy.load_file(tmp_path / "weights.bin")) == sorted(TENSORS)
@@ -320,7 +320,7 @@ def test_a_closed_checkpoint_is_refused(opened, tmp_path):
 
 
 def test_every_published_value_survives_a_round(tmp_path):
-    """A real checkpoint through an aligned file and back gives its own bytes."""
+    """A published checkpoint, copied to an aligned file and back, has its own bytes."""
     old = Path(lazyckpt.__file__).parent / "demo_data" / "LeNet5-1_32.ckpt"
     with lazyckpt.load_checkpoint(old, index="memory") as ckpt:
         ckpt.save(tmp_path / "aligned.ckpt")

@@ -46,7 +46,7 @@ def items_of(values):
 
 
 def lock_of(mode="AES-GCM", size=16):
-    """The lock of a key of so many bytes."""
+    """The cipher key with this number of bytes."""
     return CipherKey(CIPHER_MODES[mode], Secret(key_of(size)))
 
 
@@ -97,7 +97,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_is_found_indexed(kind, tmp_path, walks):
-    """The index that is written along is the one that is used: no walk, and not a byte of it changes."""
+    """The index written along is used without a scan and without a change."""
     how, contents, options = KINDS[kind]
     path = str(tmp_path / f"net.{how.format}")
     save(path, items_of(contents), how)
@@ -112,7 +112,7 @@ def test_a_file_is_found_indexed(kind, tmp_path, walks):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_index_written_along_is_the_one_that_a_walk_builds(kind, tmp_path):
-    """Entry for entry, and fact for fact but for the salt."""
+    """The index written along equals a scanned one in every entry and fact but the salt."""
     how, contents, options = KINDS[kind]
     path = str(tmp_path / f"net.{how.format}")
     save(path, items_of(contents), how)
@@ -204,11 +204,11 @@ def test_links_are_followed(tmp_path):
 
 
 class Fault(Exception):
-    """Something that goes wrong."""
+    """An artificial failure."""
 
 
 def failing(after):
-    """Items the last of which cannot be had."""
+    """Items that end in a failure."""
 
     def pieces():
         yield memoryview(bytes(after))
@@ -246,7 +246,7 @@ def test_a_map_of_the_old_file_stays_valid(form, tmp_path):
 
 
 def test_a_missing_folder_is_reported(tmp_path):
-    """The error is a FileNotFoundError that names the folder; it is not made."""
+    """The error is a FileNotFoundError that names the folder, and no folder is made."""
     with pytest.raises(MissingFolder, match=r"there is no folder .*none; create it first") as caught:
         save(str(tmp_path / "none" / "net.ckpt"), items_of(MIXED), WriteOptions())
 
@@ -364,7 +364,7 @@ def test_a_folder_that_may_not_be_written_is_reported():
     ids=["crc+key", "map+crc", "map+key", "safetensors+key", "string", "0", "24", "8192"],
 )
 def test_what_cannot_be_read_again_is_refused(how, contents, reason, tmp_path):
-    """Before a byte is written."""
+    """Options and contents whose file could not be read back are refused before a byte is written."""
     with pytest.raises(ArgumentValueError, match=reason):
         save(str(tmp_path / "net.ckpt"), items_of(contents), how)
 
@@ -388,7 +388,7 @@ def test_two_values_of_one_name_are_refused():
 
 @pytest.mark.parametrize("mode", ["AES-GCM", *CBC_MODES])
 def test_blocks_are_as_large_as_mindspores(mode, tmp_path, monkeypatch):
-    """A stream of many blocks is read again through the index, a value across their borders too."""
+    """A stream of many blocks is read back through the index, also values across blocks."""
     monkeypatch.setattr("lazyckpt.writing.sink.FRAME_PLAINTEXT", 1000)
     path = str(tmp_path / "net.ckpt")
     save(path, items_of(NO_MAP), WriteOptions(lock=lock_of(mode)))
@@ -418,7 +418,7 @@ def test_a_value_that_fails_its_digest_is_not_saved(tmp_path):
 
 
 def test_only_a_piece_is_in_memory(tmp_path):
-    """A large value passes through in pieces of 8 MiB at most."""
+    """At most 8 MiB of a large value are in memory."""
     sizes = []
     array = np.zeros(5 * 2**20, "float32")
     done = 0
@@ -446,7 +446,7 @@ def test_an_index_knows_the_file_it_belongs_to(tmp_path):
 
 
 def test_a_listing_that_cannot_be_written_takes_its_parts_away(tmp_path, monkeypatch):
-    """A set without its listing is none."""
+    """If the listing cannot be written, the parts are removed."""
 
     def refuse(path, fill, *, mode):
         raise PermissionError(13, "Permission denied")

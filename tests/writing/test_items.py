@@ -75,13 +75,13 @@ def test_a_map_of_a_file_that_has_not_three_arrays_is_refused(count):
 
 @pytest.mark.skipif(not DTYPES["Float4E2M1FN"].is_known_here, reason="the ml_dtypes installed here has no such type")
 def test_packed_elements_must_fill_bytes():
-    """An odd number of 4-bit values has no bytes."""
+    """An odd number of 4-bit values does not fill whole bytes."""
     with pytest.raises(ArgumentTypeError, match="do not fill whole bytes"):
         item_of("w", np.zeros(3, ml_dtypes.float4_e2m1fn))
 
 
 def test_large_arrays_come_in_pieces(monkeypatch):
-    """No piece is larger than the limit, and together they are the whole."""
+    """No piece exceeds the limit, and together they are the whole."""
     monkeypatch.setattr(items, "PIECE", 100)
     array = counting((1000,), "int16")
     pieces = list(item_of("w", array).contents[0].pieces())
@@ -100,7 +100,7 @@ def test_values_of_a_checkpoint_are_what_they_were(name):
 
 
 def test_old_bfloat16_is_written_as_what_it_is():
-    """bfloat16 that was stored as float32 takes two bytes an element in a new file."""
+    """bfloat16 stored as float32 takes two bytes an element in a new file."""
     wide = np.array([1, -2.5, 3.140625], "float32")
     opened = opened_over(BytesSource(tensor_value("w", [3], "BFloat16", wide.tobytes())))
 
@@ -108,7 +108,7 @@ def test_old_bfloat16_is_written_as_what_it_is():
 
 
 def test_edited_values_are_written_as_they_are_now():
-    """`set_data` and assignment go before the file."""
+    """`set_data` and assignment take precedence over the file."""
     opened = opened_over(BytesSource(checkpoint(MIXED)))
     opened["conv1.bias"].set_data(counting((2,)))
     opened["step"] = "text"
@@ -149,7 +149,7 @@ def test_casts_do_not_depend_on_the_pieces(numbers, piece):
 
 
 def test_a_cast_to_the_same_type_is_nothing():
-    """The very item comes back."""
+    """A cast to the same type returns the item itself."""
     item = item_of("w", counting((2,)))
 
     assert cast(item, DTYPES["Float32"], lambda *_: None) is item

@@ -1,4 +1,4 @@
-"""A safetensors file that is written is the package's own, byte by byte."""
+"""A written safetensors file equals the package's, byte by byte."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_the_package_reads_what_is_written(values, align, random):
     "dtype", [dtype for dtype in DTYPES.values() if dtype.name != "Int4" and dtype.is_known_here], ids=str
 )
 def test_every_dtype_comes_back(dtype):
-    """Our reader finds each value as it was, packed ones too."""
+    """Our reader finds each value unchanged, packed ones included."""
     array = np.arange(6).astype(dtype.numpy).reshape(2, 3)
     data = written({"a": counting((1,)), "w": array})
     (_, entry) = map(entry_of, reading.find(BytesSource(data)))
@@ -143,7 +143,7 @@ def test_what_the_format_cannot_hold_is_refused(name, value, reason):
     [({"step": 3}, ArgumentTypeError), ({3: "step"}, ArgumentTypeError), ({"a": "\ud800"}, ArgumentValueError)],
 )
 def test_metadata_are_texts(bad, error):
-    """Numbers and halves of characters are refused before anything is written."""
+    """Numbers and lone surrogates are refused before anything is written."""
     with pytest.raises(error, match="metadata"):
         writing.check_metadata(bad)
 
@@ -160,7 +160,7 @@ def test_a_header_that_no_reader_takes_is_refused(monkeypatch):
 
 @pytest.mark.parametrize("data", [b"a", b"abc"])
 def test_contents_fill_their_places(data):
-    """A value that changes size while it is written does not run into its neighbour."""
+    """A value that changes size while it is written does not overlap the next one."""
     item = tensor("w", Content(DTYPES["Int8"], (2,), 2, lambda: iter([memoryview(data)])))
 
     with pytest.raises(ArgumentValueError, match="changed while it was written"):

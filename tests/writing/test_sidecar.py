@@ -1,4 +1,4 @@
-"""The index is written along with its file, and never in the way of it."""
+"""The index is written along with its file, and never prevents the file."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_old_index_of_a_file_whose_new_one_fails_is_not_believed(tmp_path, m
 
 
 def test_on_a_network_no_index_is_written_along(tmp_path, monkeypatch):
-    """Where LMDB should not be mapped, the index goes to the cache folder, when the file is loaded."""
+    """Where LMDB should not be mapped, the index goes to the cache folder when the file is loaded."""
     monkeypatch.setattr(sidecar.locations, "on_network", lambda path: True)
     save(str(tmp_path / "net.ckpt"), ITEMS, WriteOptions())
 
@@ -74,7 +74,7 @@ def test_on_a_network_no_index_is_written_along(tmp_path, monkeypatch):
 
 
 def test_an_index_of_many_parameters_is_written_in_batches(tmp_path, walks):
-    """More of them than are taken at once, some with names longer than LMDB's keys."""
+    """Batches work for more parameters than one batch holds, some with names longer than LMDB's keys."""
     path = str(tmp_path / "net.ckpt")
     names = [f"{'layer' * (200 if number % 1000 == 7 else 1)}.{number}" for number in range(9000)]
     save(path, [item_of(name, 1) for name in names], WriteOptions())

@@ -1,4 +1,4 @@
-"""Where a stream goes: as it is, or in encrypted blocks that any reader of MindSpore's framing opens."""
+"""Sinks write a stream plain, or in encrypted blocks that MindSpore's readers open."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def encrypted_by_us(parts, mode, size, frame_size):
 
 @given(pieces)
 def test_a_plain_sink_writes_what_it_is_given(parts):
-    """The bytes, their number, their checksum and the last of them are known afterwards."""
+    """The sink keeps the bytes' count, their checksum, and the last of them."""
     file, whole = io.BytesIO(), b"".join(parts)
     sink = PlainSink(file, crc=True)
     for part in parts:

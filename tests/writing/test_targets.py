@@ -122,7 +122,7 @@ def test_the_file_that_was_opened_counts_wherever_it_is_now(path, renamed):
     ids=["prefix", "function", "choice_func", "specify_prefix", "copy"],
 )
 def test_a_narrower_view_does_not_replace_its_source(path, narrower):
-    """All values of a view are not all values of its file."""
+    """All values of a view may be fewer than those of its file."""
     before = path.read_bytes()
     with narrower(path) as view, pytest.raises(FileInTheWay):
         view.save(path)
@@ -145,7 +145,7 @@ def test_all_of_it_replaces_it(path):
 
 
 def test_all_names_in_another_order_are_all(path):
-    """Names that are given count as they are, not as they come."""
+    """A selection of all names in another order is complete."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         names = list(reversed(list(ckpt)))
         ckpt.save(path, names, rename=lambda name: f"net.{name}")
@@ -155,7 +155,7 @@ def test_all_names_in_another_order_are_all(path):
 
 
 def test_on_request_a_part_replaces_the_whole(path):
-    """`in_place=True` says that the rest may go."""
+    """With `in_place=True` the remaining values may be lost."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         ckpt.save(path, ["a.b"], in_place=True)
 
@@ -193,7 +193,7 @@ def test_values_that_would_lose_bits_are_not_kept(path, dtype, fits):
 
 @pytest.mark.parametrize("mode", ["AES-GCM", "AES-CBC"])
 def test_an_encrypted_file_is_kept_as_well(path, mode):
-    """The bytes that are decrypted come from a file, too."""
+    """Decrypted bytes come from a file, too, so that file is not replaced."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         ckpt.save(secret := path.with_name("secret.ckpt"), enc_key=KEY, enc_mode=mode)
     before = secret.read_bytes()
@@ -217,7 +217,7 @@ def test_no_part_of_a_set_is_replaced(listing, target, names):
 
 
 def test_several_files_replace_no_source(tmp_path):
-    """Parts that would be written over the file they are made of are refused, also on request."""
+    """Parts that would overwrite their own source are refused, also with `in_place=True`."""
     path = tmp_path / "net-00001-of-00002.ckpt"
     lazyckpt.save_checkpoint({"a": counting((100,)), "b": counting((100,))}, path)
     before = contents(tmp_path)
@@ -230,7 +230,7 @@ def test_several_files_replace_no_source(tmp_path):
 
 
 def test_a_file_that_a_value_was_taken_from_is_an_input(path):
-    """A value that was assigned from another checkpoint is read from there: that one is not replaced by it."""
+    """A value assigned from another checkpoint is read from it, so that file is not replaced."""
     other = path.with_name("other.ckpt")
     shutil.copy(path, other)
     before = other.read_bytes()
@@ -267,7 +267,7 @@ def test_a_checkpoint_that_is_called_as_an_index_is_an_input(path):
 
 
 def test_save_checkpoint_replaces_as_mindspores_does(path):
-    """The function with MindSpore's name has MindSpore's rule."""
+    """`save_checkpoint` follows MindSpore's rule."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         lazyckpt.save_checkpoint(ckpt, path, choice_func=lambda name: name == "a.b")
 
@@ -275,7 +275,7 @@ def test_save_checkpoint_replaces_as_mindspores_does(path):
 
 
 def test_references_replace_no_listing(listing):
-    """References to a set have another name than its listing."""
+    """References to a set may not have its listing's name."""
     before = contents(listing.parent)
     with lazyckpt.load_checkpoint(listing, format="safetensors") as ckpt, pytest.raises(FileInTheWay):
         ckpt.references().save(listing)
@@ -285,7 +285,7 @@ def test_references_replace_no_listing(listing):
 
 @pytest.mark.parametrize("name", ["net.ckpt", "link.ckpt", "other.ckpt"])
 def test_an_index_replaces_no_checkpoint(path, name):
-    """A path for the index that is the checkpoint's own, or another one's, is refused."""
+    """A path for the index that is a checkpoint's own is refused."""
     (path.parent / "link.ckpt").symlink_to(path)
     shutil.copy(path, path.with_name("other.ckpt"))
     before = contents(path.parent)
@@ -309,7 +309,7 @@ def test_an_index_replaces_a_damaged_one(path, damaged):
 
 
 def test_the_error_is_what_python_calls_it():
-    """`except FileExistsError` catches it, and so does `except UnwritableFile`."""
+    """Both `except FileExistsError` and `except UnwritableFile` catch the error."""
     assert issubclass(FileInTheWay, (FileExistsError,))
     assert issubclass(FileInTheWay, UnwritableFile)
     assert issubclass(FileInTheWay, LazyCkptError)
