@@ -1,4 +1,4 @@
-"""Indexes of many checkpoints: one task a file, and a fault stops only its own file."""
+"""Indexes of many checkpoints: one task per file, so that an error affects only its own file."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class DyingExecutor(ThreadPoolExecutor):
     """An executor whose worker dies with its first task."""
 
     def submit(self, task, /, *arguments):
-        """A future that is broken for the first file."""
+        """Return a broken future for the first file."""
         if not arguments[0].endswith("a.ckpt"):
             return super().submit(task, *arguments)
         broken = Future()
@@ -82,7 +82,7 @@ def test_a_worker_that_dies_takes_only_its_own_file_with_it(files):
 
 
 def test_a_process_that_is_killed_costs_nothing(tmp_path):
-    """Killed in the middle of a run: its files are indexed by others, and none is blamed."""
+    """If a process is killed during a run, others index its files, and no file gets an error."""
     data = checkpoint({f"layer.{number}.weight": LAYERS["step"] for number in range(5000)})
     paths = [tmp_path / f"{number:02}.ckpt" for number in range(20)]
     for path in paths:
@@ -130,7 +130,7 @@ def test_paths_may_be_path_objects(tmp_path):
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    """A folder with checkpoints at several depths, one of them with a name that is a pattern; the current one."""
+    """A folder with checkpoints at several depths, one with a pattern as its name; the current folder."""
     monkeypatch.chdir(tmp_path)
     for name in (
         "last.ckpt",

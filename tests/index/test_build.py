@@ -28,7 +28,7 @@ from lazyckpt.sources.local import MmapSource
 
 @pytest.fixture
 def file(tmp_path):
-    """A checkpoint in a folder of its own."""
+    """A checkpoint in its own folder."""
     path = tmp_path / "models" / "net.ckpt"
     path.parent.mkdir()
     path.write_bytes(checkpoint(MIXED))
@@ -37,7 +37,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def sidecar(file):
-    """Where the checkpoint's sidecar belongs."""
+    """The path of the checkpoint's sidecar."""
     return file.with_name("net.ckpt.lmdb")
 
 
@@ -50,7 +50,7 @@ def built(file, **options):
 
 
 def whole_pages(offset, length):
-    """The pages of memory that lie in a range as wholes."""
+    """The whole memory pages in a range."""
     return range(-(-offset // mmap.PAGESIZE), (offset + length) // mmap.PAGESIZE)
 
 
@@ -69,7 +69,7 @@ def test_an_index_is_built_beside_its_checkpoint(file, sidecar):
 
 
 def test_a_fresh_index_is_used_as_it_is(file, sidecar, walks):
-    """The second time the file is not walked and the sidecar is not touched."""
+    """The second open neither scans the file nor changes the sidecar."""
     first = built(file)
     before = identity(sidecar)
     second = built(file)
@@ -94,7 +94,7 @@ def append(file):
 
 
 def touch(file):
-    """Give the file another time of change, with the same bytes."""
+    """Change the file's modification time, with the same bytes."""
     os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
 
 
@@ -113,7 +113,7 @@ def edit(place):
 
 @pytest.mark.parametrize("change", [append, touch, edit(60), edit(-30)], ids=["size", "time", "start", "end"])
 def test_an_index_of_an_older_file_is_built_again(change, file, walks):
-    """A change of size or time is seen, and of a byte in the first or last 4 KiB though size and time are as before."""
+    """A change of size, of time, or of a byte in the first or last 4 KiB is detected."""
     built(file)
     change(file)
     rebuilt = built(file)
@@ -134,7 +134,7 @@ def test_an_index_of_another_file_is_built_again(file, sidecar, tmp_path):
 
 
 def of_older_schema(path):
-    """Make a sidecar one of another version."""
+    """Give a sidecar another schema version."""
     with forged(path) as transaction:
         facts = bytearray(transaction.get(FACTS))
         facts[8:10] = bytes(2)
@@ -142,13 +142,13 @@ def of_older_schema(path):
 
 
 def without_facts(path):
-    """Make a sidecar an LMDB file like any other."""
+    """Make a sidecar an LMDB file without lazyckpt's facts."""
     with forged(path) as transaction:
         transaction.delete(FACTS)
 
 
 def cut_to(part):
-    """Cut a sidecar to a part of its length."""
+    """Truncate a sidecar."""
     return lambda path: os.truncate(path, int(path.stat().st_size * part))
 
 
@@ -199,7 +199,7 @@ def test_a_damaged_sidecar_is_built_again(damage, file, sidecar, walks):
 
 @pytest.mark.parametrize("place", [16, 41, 4096 + 16], ids=["magic", "page size", "second magic"])
 def test_damage_to_what_only_lmdb_reads_does_no_harm(place, file, sidecar, walks):
-    """The index says itself where its tree begins: LMDB's meta pages are not looked at."""
+    """The footer has the tree's root, so LMDB's meta pages are not read."""
     first = built(file)
     os.chmod(sidecar, 0o600)
     with_flipped_bit(place)(sidecar)
@@ -232,7 +232,7 @@ def forbid(monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written_sends_the_index_to_the_cache(file, forbid, walks):
-    """The second time it is found there, and the folder of the checkpoint stays as it was."""
+    """The second open finds the index in the cache, and the checkpoint's folder is unchanged."""
     forbid(file.parent)
     paths = [built(file)[1] for _ in range(2)]
 
@@ -248,7 +248,7 @@ def test_a_folder_at_the_private_name_sends_the_index_to_the_cache(file, tmp_pat
 
 
 def test_without_any_place_the_index_is_in_memory(file, forbid, cache_folder, caplog):
-    """One warning says that it will be built again each time; nothing is written."""
+    """One warning says that the index will be rebuilt each time; nothing is written."""
     forbid(file.parent)
     forbid(cache_folder)
     entries, path = built(file)
@@ -278,7 +278,7 @@ def test_an_index_in_memory_writes_nothing(file, cache_folder, caplog):
 
 @pytest.mark.parametrize("form", [str, Path])
 def test_an_index_may_be_given_a_place(form, file, tmp_path, walks):
-    """A path is used as it is, its folder made if need be, and found again there."""
+    """A path is used as given, its folder is created, and the index is found there again."""
     where = tmp_path / "elsewhere" / "net.index"
     paths = [built(file, index_path=form(where))[1] for _ in range(2)]
 
@@ -320,7 +320,7 @@ def test_who_may_read_the_checkpoint_may_read_its_index(mode, expected, file, si
 
 
 def test_a_file_that_is_no_checkpoint_leaves_no_litter(file):
-    """An index that cannot be built is not half there."""
+    """An index that cannot be built leaves no partial file."""
     file.write_bytes(checkpoint(MIXED)[:-3])
 
     with pytest.raises(CorruptFile, match=r"net\.ckpt"):
@@ -329,7 +329,7 @@ def test_a_file_that_is_no_checkpoint_leaves_no_litter(file):
 
 
 def test_an_old_sidecar_survives_a_rebuild_that_fails(file, sidecar):
-    """When a checkpoint is being damaged, its last good index stays until a new one is whole."""
+    """The last good index stays until a new one is whole."""
     built(file)
     before = identity(sidecar)
     file.write_bytes(checkpoint(MIXED)[:-3])
@@ -341,21 +341,21 @@ def test_an_old_sidecar_survives_a_rebuild_that_fails(file, sidecar):
 
 
 def test_a_file_that_changes_while_it_is_indexed_gets_no_index(file, monkeypatch):
-    """An index of a moving file would be of none of its states."""
+    """An index built during changes would match no state of the file."""
     with pytest.raises(ChangedFile, match="changed while"):
         built(file, progress=lambda done, total: touch(file))
     assert os.listdir(file.parent) == ["net.ckpt"]
 
 
 def test_a_missing_file_is_reported(tmp_path):
-    """There is nothing to index, and nothing is made."""
+    """Without a file no index is made."""
     with pytest.raises(MissingFile, match=r"none\.ckpt"):
         built(tmp_path / "none.ckpt")
     assert os.listdir(tmp_path) == []
 
 
 def test_progress_rises_to_the_end(file, monkeypatch):
-    """`progress` hears of bytes done, never less than before, and at last of all of them."""
+    """`progress` never decreases and ends at the total."""
     monkeypatch.setattr(build, "_RUN", 2)
     heard = []
     built(file, progress=lambda done, total: heard.append((done, total)))
@@ -436,19 +436,19 @@ def test_an_index_without_digests_is_built_again_when_they_are_wanted(file, walk
 
 
 def test_a_digest_has_a_known_name(file):
-    """Another name is refused before anything is opened."""
+    """An unknown digest is refused before anything is opened."""
     with pytest.raises(ArgumentValueError, match="'md5'"):
         built(file, digest="md5")
 
 
 @pytest.fixture
 def network(monkeypatch):
-    """All files lie on a network file system."""
+    """Makes all files appear on a network file system."""
     monkeypatch.setattr(locations, "on_network", lambda path: True)
 
 
 def test_on_a_network_the_index_stands_in_the_cache(file, network, walks):
-    """LMDB does not write over a network: the index is built, and found again, in the cache folder."""
+    """LMDB does not write over a network, so the index is built and found in the cache folder."""
     paths = [built(file)[1] for _ in range(2)]
 
     assert (paths, len(walks)) == ([locations.cached(str(file))] * 2, 1)
@@ -456,7 +456,7 @@ def test_on_a_network_the_index_stands_in_the_cache(file, network, walks):
 
 
 def test_on_a_network_a_sidecar_beside_its_file_is_read_where_it_is(file, request, walks, cache_folder):
-    """One that was built there on another machine; nothing is copied."""
+    """A sidecar built on another machine is read there, and nothing is copied."""
     first = built(file)
     request.getfixturevalue("network")
 
@@ -466,7 +466,7 @@ def test_on_a_network_a_sidecar_beside_its_file_is_read_where_it_is(file, reques
 
 @pytest.mark.parametrize("what", ["a folder", "of an older file"])
 def test_on_a_network_a_sidecar_that_is_of_no_use_does_not_matter(what, file, sidecar, network, walks):
-    """Then the index is built in the cache folder, once, and the other is left alone."""
+    """The index is built in the cache folder, once, and the useless sidecar is left alone."""
     if what == "a folder":
         sidecar.mkdir()
     else:
@@ -495,7 +495,7 @@ def rebuild(path, faults):
 
 
 def test_builders_at_once_all_end_with_a_whole_index(file):
-    """Three processes that build the same index over and over never see a torn one, and leave no litter."""
+    """Three processes that build the same index repeatedly never see a partial one, and leave no private files."""
     context = multiprocessing.get_context("fork")
     faults = context.SimpleQueue()
     builders = [context.Process(target=rebuild, args=(str(file), faults)) for _ in range(3)]

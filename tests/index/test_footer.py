@@ -19,7 +19,7 @@ META = Meta(MARK, 1000, 3, digests=True)
 
 @pytest.fixture
 def finished(tmp_path):
-    """Makes a sidecar with so many keys: its path, and LMDB's statistics."""
+    """Makes a sidecar with this number of keys; returns its path and LMDB's statistics."""
 
     def finished(count):
         path = str(tmp_path / "net.ckpt.lmdb")

@@ -35,7 +35,7 @@ def test_an_index_is_a_mapping():
 
 @pytest.mark.parametrize("view", ["keys", "values"])
 def test_the_views_of_an_index_are_those_of_a_mapping(view):
-    """Its keys and values are views that can be walked again, and know their length."""
+    """Keys and values are views that can be iterated repeatedly and have a length."""
     seen = getattr(INDEX, view)()
 
     assert (list(seen), len(seen)) == (list(getattr(ENTRIES, view)()), len(ENTRIES))
@@ -43,7 +43,7 @@ def test_the_views_of_an_index_are_those_of_a_mapping(view):
 
 
 def test_entries_come_in_file_order():
-    """`entries` walks the whole file without names being looked up."""
+    """`entries` walks the whole file without looking names up."""
     assert list(INDEX.entries()) == list(ENTRIES.values())
 
 
@@ -90,7 +90,7 @@ def test_irregular_entries_are_given_whole():
 
 
 def test_a_regular_index_is_not_searched_for_irregular_entries(monkeypatch):
-    """The usual case costs nothing: the facts say that there are none."""
+    """The facts say that there are no irregular entries, so no search is needed."""
     index = index_of([tensor_entry("w")])
     monkeypatch.setattr(index._store, "irregular", lambda: pytest.fail("it was searched"))
 
@@ -98,7 +98,7 @@ def test_a_regular_index_is_not_searched_for_irregular_entries(monkeypatch):
 
 
 def test_an_index_that_holds_less_than_it_claims_is_damaged():
-    """A walk that ends early says so, and does not pass for a short file."""
+    """A walk that ends early raises, so the index does not pass for a shorter one."""
     index = index_of([tensor_entry("w")], parameters=2)
 
     with pytest.raises(StaleIndex, match="holds 1 records and claims 2"):

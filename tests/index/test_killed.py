@@ -1,4 +1,4 @@
-"""Whenever the building of an index dies or fails, there is a sound index or none; the next one leaves no litter."""
+"""If a build of an index dies or fails, a sound index or none is left; the next build removes leftovers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def form(request):
 
 @pytest.fixture
 def file(tmp_path, form):
-    """A checkpoint in a folder of its own, without an index."""
+    """A checkpoint in its own folder, without an index."""
     path = tmp_path / "files" / "net.ckpt"
     path.parent.mkdir()
     path.write_bytes(FILE if form == "plain" else encrypted(FILE, block=50_000))
@@ -48,7 +48,7 @@ def build(file, form):
 
 
 def is_sound(file, form):
-    """Whether the checkpoint opens with all its names, and some of its values."""
+    """Whether the checkpoint opens with all its names and some of its values."""
     with lazyckpt.load_checkpoint(str(file), **FORMS[form]) as ckpt:
         some = ckpt.load(list(VALUES)[::500])
         return list(ckpt) == list(VALUES) and all((value == VALUES[name]).all() for name, value in some.items())
@@ -60,7 +60,7 @@ def left(file):
 
 
 def test_a_builder_that_is_killed_at_any_moment_does_no_harm(file, form):
-    """Thirty times: the checkpoint opens, and the next builder that lives leaves one index and nothing else."""
+    """After each of thirty kills the checkpoint opens, and the next builder leaves one index and nothing else."""
     chance = random.Random(11)
     started = time.perf_counter()
     build(file, form)
@@ -94,7 +94,7 @@ def steps_of_a_build(file, form, monkeypatch):
 
 
 def test_there_is_no_call_at_which_dying_does_harm(file, form, monkeypatch):
-    """Before each call of the system that Python makes in turn."""
+    """The builder dies before each system call that Python makes, in turn."""
     steps = steps_of_a_build(file, form, monkeypatch)
 
     def dying(last):
@@ -170,13 +170,13 @@ def test_a_folder_that_may_not_be_written_is_left_alone(file, form, cache_folder
 
 
 def can_trace():
-    """Whether there is strace, and the system lets it work."""
+    """Whether strace exists and the system permits it."""
     return shutil.which("strace") and not subprocess.run(["strace", "-o", "/dev/null", "true"], check=False).returncode
 
 
 @pytest.mark.skipif(not can_trace(), reason="needs strace")
 def test_there_is_no_call_of_the_kernel_at_which_dying_does_harm():
-    """LMDB's own writes, too: each is tried."""
+    """Each system call of LMDB's own writes is included."""
     command = [sys.executable, str(TOOL), "--task", "index", "--fault", "KILL"]
     ended = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 

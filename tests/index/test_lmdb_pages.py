@@ -1,4 +1,4 @@
-"""A page is compared with its checksum before anything of it is looked at."""
+"""A page is compared with its checksum before it is used."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def whole(tmp_path_factory):
 
 
 def read(path):
-    """Every page of a file that can be had, and the numbers of those that cannot; None if it cannot be opened."""
+    """Every readable page of a file, and the numbers of the others; None if it cannot be opened."""
     try:
         pages = Pages(str(path))
     except BadRecord:
@@ -47,7 +47,7 @@ def read(path):
 
 
 def test_sound_pages_are_what_was_written(whole, tmp_path):
-    """All three thousand."""
+    """All three thousand pages are read back unchanged."""
     (tmp_path / "pages").write_bytes(whole)
 
     assert read(tmp_path / "pages") == (dict(enumerate(PAGES)), [])
@@ -91,7 +91,7 @@ def test_a_run_with_a_page_that_was_changed_is_refused(whole, tmp_path):
 
 
 def test_checksums_take_a_thousandth_of_the_file(whole):
-    """Four bytes a page, four bytes a block of 256 of them, the summary, 28 bytes."""
+    """Checksums take four bytes per page, four per block of 256, the summary, and 28 bytes."""
     assert len(whole) - len(PAGES) * PAGE == 4 * len(PAGES) + 4 * 12 + len(SUMMARY) + 28
 
 
@@ -175,7 +175,7 @@ def test_a_page_that_is_written_over_while_the_file_is_open_is_an_error(whole, t
 
 
 def test_checksums_replace_what_stands_behind_the_pages(whole, tmp_path):
-    """Made again they are the same; where a last page was never written, it counts as zeros."""
+    """Recomputed checksums are equal; a last page that was never written counts as zeros."""
     path = tmp_path / "pages"
     path.write_bytes(whole)
     add_checksums(str(path), PAGE, len(PAGES), SUMMARY)
@@ -187,7 +187,7 @@ def test_checksums_replace_what_stands_behind_the_pages(whole, tmp_path):
 
 
 def pipe(path):
-    """A pipe that nobody writes to."""
+    """A pipe without a writer."""
     os.mkfifo(path)
 
 
@@ -199,7 +199,7 @@ def listening(path):
 
 @pytest.mark.parametrize("make", [pipe, listening, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
 def test_what_is_no_file_is_refused_at_once(make, tmp_path, monkeypatch):
-    """A pipe, a socket, a folder, a device: an error that is expected, and no waiting."""
+    """A pipe, a socket, a folder and a device raise an expected error at once."""
     monkeypatch.chdir(tmp_path)  # the name of a socket is short
     make("index")
 
@@ -209,7 +209,7 @@ def test_what_is_no_file_is_refused_at_once(make, tmp_path, monkeypatch):
 
 
 def test_lmdb_itself_still_reads_a_sidecar(tmp_path):
-    """Checksums behind the pages are nothing to it."""
+    """LMDB ignores checksums after the pages."""
     path = str(tmp_path / "index.lmdb")
     write.write(path, [tensor_entry(f"w{number}", number) for number in range(5000)], Meta(MARK))
     with lmdb.open(path, subdir=False, readonly=True, lock=False) as environment, environment.begin() as transaction:
@@ -219,7 +219,7 @@ def test_lmdb_itself_still_reads_a_sidecar(tmp_path):
 
 
 def test_a_store_that_is_closed_while_it_is_read_never_gives_another_files_bytes(tmp_path, monkeypatch):
-    """Its descriptor's number stays its own until the look-up is over."""
+    """The descriptor's number stays reserved until the look-up ends."""
     path = str(tmp_path / "index.lmdb")
     write.write(path, [tensor_entry(f"w{number}", number) for number in range(5000)], Meta(MARK))
     store = Sidecar(path)

@@ -22,7 +22,7 @@ MANY = {f"key{number * 7919 % 100_003:06}".encode(): os.urandom(number % 40) for
 
 
 def written(path, items, batches=1):
-    """A tree that LMDB made of these items, in so many transactions, in any order; and as a sidecar has it."""
+    """A tree written by LMDB with these items, in several transactions, in any order; in a sidecar's form."""
     path = os.fspath(path)
     with lmdb.open(path, subdir=False, lock=False, sync=False, map_size=2**26) as environment:
         for batch in range(batches):
@@ -55,7 +55,7 @@ def walked(tree, start=b""):
     st.integers(1, 3),
 )
 def test_it_finds_what_lmdb_was_given(tmp_path_factory, sizes, others, batches):
-    """Any keys, values of no byte to some pages, in one transaction or several; and nothing under other keys."""
+    """Any keys are found, with values from no byte to some pages, and no others."""
     items = {key: (key * size)[:size] for key, size in sizes.items()}
     tree = opened(written(tmp_path_factory.mktemp("tree") / "tree.lmdb", items, batches))
 
@@ -78,7 +78,7 @@ def test_it_walks_a_deep_tree_from_any_key(tmp_path, batches):
 
 
 def test_an_empty_tree_has_nothing(tmp_path):
-    """No page is looked at."""
+    """An empty tree reads no page."""
     tree = opened(written(tmp_path / "tree.lmdb", {}))
 
     assert (tree.get(b"key"), walked(tree)) == (None, [])
@@ -132,7 +132,7 @@ def fault_of(act):
 
 
 def children(data, page):
-    """Where in a file the nodes of a branch are."""
+    """The offsets of a branch's nodes in a file."""
     at = page * PAGE
     lower = struct.unpack_from("<H", data, at + 12)[0]
     return [at + offset for offset in struct.unpack_from(f"<{(lower - 16) // 2}H", data, at + 16)]
@@ -155,7 +155,7 @@ def test_a_branch_that_leads_to_no_page_below_it_is_refused(number, forge):
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 4, 32])
 def test_a_depth_that_is_not_the_trees_is_refused(depth, forge):
-    """Where a leaf should be is none; with no depth there is nothing."""
+    """A wrong depth leads to a page that is not a leaf, or to none."""
 
     def change(data):
         data[root_of(data)[1] + 94] = depth
@@ -167,7 +167,7 @@ def test_a_depth_that_is_not_the_trees_is_refused(depth, forge):
 
 
 def test_a_tree_too_deep_to_be_one_is_refused(forge):
-    """LMDB's have 32 levels at most."""
+    """LMDB's trees have at most 32 levels."""
 
     def change(data):
         data[root_of(data)[1] + 94] = 33
@@ -201,7 +201,7 @@ def test_a_value_that_is_not_in_the_file_is_refused(claim, forge):
 @pytest.mark.parametrize("place", [*range(10, 18), 100, 4000, 4095])
 @pytest.mark.parametrize("byte", [0x00, 0x01, 0x02, 0x04, 0x7F, 0xFF])
 def test_whatever_a_leaf_says_is_an_answer_or_an_error(place, byte, forge):
-    """No other error comes of it."""
+    """Arbitrary leaves give an answer or the expected error."""
 
     def change(data):
         for page in range(2 * PAGE, len(data), PAGE):

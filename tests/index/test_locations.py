@@ -1,4 +1,4 @@
-"""Where sidecars live."""
+"""The locations of sidecars."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lazyckpt.index import locations
 
 
 def test_a_sidecar_stands_beside_its_checkpoint():
-    """Its name is the checkpoint's and `.lmdb`."""
+    """The sidecar has the checkpoint's name and `.lmdb`."""
     assert locations.beside("/models/net.ckpt") == "/models/net.ckpt.lmdb"
 
 

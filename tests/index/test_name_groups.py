@@ -61,7 +61,7 @@ def test_groups_are_names_that_differ_in_numbers_only(values):
 
 
 def test_values_of_every_kind_are_counted():
-    """Strings, maps and values in several pieces, too."""
+    """Strings, maps and values in several pieces are counted, too."""
     index = index_of(checkpoint(MIXED) + sliced_value("big.7", np.zeros(100, "float32"), [40, 80]))
 
     assert totals(tally(index)) == by_hand(index.entries())
@@ -70,7 +70,7 @@ def test_values_of_every_kind_are_counted():
 
 
 def test_digests_and_headers_that_stand_apart_are_passed_over(tmp_path):
-    """Names are found behind them."""
+    """Names are found after digests and separate headers."""
     (tmp_path / "x.ckpt").write_bytes(checkpoint(LAYERS))
     save_file(LAYERS, tmp_path / "x.safetensors")
     found = []
@@ -91,7 +91,7 @@ def test_some_places_only():
 
 
 def test_many_kinds_become_few():
-    """Names without numbers are cut at their dots, first far behind, then further in front."""
+    """Names without numbers are cut at their dots, the last ones first."""
     words = [f"{a}{b}" for a in "abcdefgh" for b in "abcdefgh"]
     index = index_of(b"".join(array_value(f"net.{a}.{b}.w", np.zeros(1, "int8")) for a in words for b in words[:9]))
     groups = groups_in(index._record_batches(), 100)
@@ -101,7 +101,7 @@ def test_many_kinds_become_few():
 
 
 def test_an_invalid_record_is_reported():
-    """The index is damaged then."""
+    """The index is reported as damaged."""
     with pytest.raises(BadRecord):
         groups_in([[b"\0\x0b\x02"]])
     with pytest.raises(BadRecord):

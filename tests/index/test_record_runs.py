@@ -35,14 +35,14 @@ def index_of_file(data):
 
 
 def opened(index):
-    """The entries of all stretches, and those between them."""
+    """The entries of all runs, and those between them."""
     for found in tensor_runs(index):
         yield from entries_of(found) if isinstance(found, TensorRun) else [found]
 
 
 @given(st.one_of(plain_files, files))
 def test_stretches_hold_the_entries_of_the_index(data):
-    """All of them, in file order, of any file."""
+    """For any file, the runs hold all entries of the index in file order."""
     try:
         index = index_of_file(data)
     except CorruptFile:
@@ -76,7 +76,7 @@ def test_a_run_is_short():
 
 
 def test_what_does_not_follow_is_in_no_run():
-    """Entries with bytes between them are entries."""
+    """Entries with bytes between them are not joined."""
     index = index_of([tensor_entry(f"layer{place}", 2 * place) for place in range(50)])
 
     assert list(tensor_runs(index)) == list(index.entries())

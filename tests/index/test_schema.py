@@ -1,4 +1,4 @@
-"""How a sidecar is laid out: keys and codecs."""
+"""The layout of a sidecar: keys and codecs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_different_names_have_different_keys(one, other):
 
 @given(_names)
 def test_a_key_fits_lmdb_and_begins_as_its_name(name):
-    """Keys are cut where LMDB's end; up to there they are the name."""
+    """Keys are truncated to LMDB's limit; up to there they equal the name."""
     key = PLAIN_CODEC.name_key(name)
 
     assert len(key) <= LMDB_LIMIT
@@ -46,7 +46,7 @@ def test_record_keys_sort_by_place():
 
 
 def test_kinds_of_keys_follow_each_other():
-    """Records, names, places to look at, facts, frames: none mingles with another."""
+    """Keys of records, names, irregular places, facts and frames do not interleave."""
     keys = [record_key(2**32 - 1), NAMES, NAMES + b"\xff" * 400, IRREGULAR + PLACE.pack(2**32 - 1), FACTS, FRAMES]
 
     assert sorted(keys) == keys

@@ -44,17 +44,17 @@ def sealed_at(path, entries, digests=False):
 
 
 def unlocked(path, key=KEY):
-    """A store over a sealed sidecar, with the codec that a key gives."""
+    """A store over a sealed sidecar, with the codec for a key."""
     store = Sidecar(str(path))
     store.unlock(SealedCodec(lock_of(key), store.meta.salt))
     return store
 
 
 class TestSealedSidecar(StoreContract):
-    """A sealed sidecar, given its key, is a store like any other."""
+    """A sealed sidecar opened with its key meets the contract of stores."""
 
     def make(self, folder, entries, digests=False):
-        """Sealed, and opened again with a codec made from the salt in the file."""
+        """Makes a sealed sidecar, opened with a codec from the salt in the file."""
         sealed_at(folder / "index.lmdb", entries, digests)
         return unlocked(folder / "index.lmdb")
 
@@ -118,7 +118,7 @@ def test_a_wrong_key_is_known_at_once(tmp_path):
 
 
 def test_a_wrong_key_finds_no_name_and_opens_no_record(tmp_path):
-    """Even if nobody looked at the check value."""
+    """A wrong key is detected even without the check value."""
     sealed_at(tmp_path / "index.lmdb", NAMED)
     store = unlocked(tmp_path / "index.lmdb", KEY[::-1])
 
@@ -129,7 +129,7 @@ def test_a_wrong_key_finds_no_name_and_opens_no_record(tmp_path):
 
 
 def test_a_record_at_anothers_place_is_refused(tmp_path):
-    """Values are bound to their keys: exchanging two sound records is damage."""
+    """Values are bound to their keys: two exchanged records are damage."""
     path = tmp_path / "index.lmdb"
     sealed_at(path, NAMED)
     with forged(path) as transaction:
@@ -153,13 +153,13 @@ CODEC = SealedCodec(lock_of(), bytes(16))
 
 @given(st.binary(max_size=300), st.binary(max_size=20))
 def test_what_is_closed_can_be_opened(value, key):
-    """Any value, also one that ends in zeros or in the padding's own bytes."""
+    """Any value is restored, also one that ends in zeros or in the padding's bytes."""
     assert CODEC.unseal(key, CODEC.seal(key, value)) == value
 
 
 @given(st.binary(max_size=100), st.data())
 def test_what_was_touched_cannot_be_opened(value, data):
-    """A changed, cut or longer value, or another key, opens to None."""
+    """A changed, truncated or extended value, or another key, gives None."""
     stored = CODEC.seal(b"key", value)
     place = data.draw(st.integers(0, len(stored) - 1))
     bit = data.draw(st.integers(0, 7))
@@ -250,7 +250,7 @@ def test_a_wrong_key_of_an_authenticated_file_is_called_so(tmp_path):
 
 
 def test_a_key_of_an_impossible_length_is_refused(file, mode):
-    """Before anything is decrypted."""
+    """The key's length is checked before anything is decrypted."""
     with pytest.raises(ArgumentValueError, match="must have 16"):
         names(file, mode, KEY[:7])
 
@@ -277,7 +277,7 @@ def test_an_index_that_was_sealed_with_another_key_is_built_again(file, mode, wa
 @pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "clear"])
 @pytest.mark.parametrize("damage", [None, b"", b"no table"], ids=["gone", "empty", "garbage"])
 def test_a_damaged_table_of_blocks_is_built_again(damage, sealed, file, mode, walks):
-    """The index is replaced; the file is not blamed."""
+    """The index is replaced, and the file is not reported as damaged."""
     names(file, mode, sealed=sealed)
     with forged(f"{file}.lmdb") as transaction:
         transaction.delete(FRAMES) if damage is None else transaction.put(FRAMES, damage)

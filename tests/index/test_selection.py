@@ -49,7 +49,7 @@ INDEX = index_of(NAMES)
     ],
 )
 def test_names_are_chosen_as_mindspore_chooses_them(selection, chosen):
-    """Prefixes keep, then drop, and silence `choice_func`, whose answer counts as true or false; case matters."""
+    """Prefixes keep, then drop, and bypass `choice_func`; its answer is taken as a bool; case matters."""
     assert places_of(choose(INDEX, selection, FILE)) == {name: NAMES.index(name) for name in chosen}
 
 
@@ -67,7 +67,7 @@ def test_prefixes_by_range_choose_what_a_walk_would(names, prefixes):
 
 
 def test_a_prefix_alone_walks_over_no_names(monkeypatch):
-    """Its cost is that of its matches."""
+    """A search by prefix costs as much as its matches."""
     monkeypatch.setattr(StoredIndex, "__iter__", lambda self: pytest.fail("all names were walked"))
 
     assert list(choose(INDEX, Selection(specify=("conv1.",)), FILE)) == NAMES[:2]
@@ -82,7 +82,7 @@ def test_choice_func_is_asked_once_a_name_in_file_order():
 
 
 def test_what_choice_func_raises_is_the_cause():
-    """The message has the exception's own words, the name it was asked about, and the file."""
+    """The message has the exception's text, the name, and the file."""
     with pytest.raises(
         ChoiceFunctionFailed, match=r"division by zero\n.*net\.ckpt.*ZeroDivisionError for 'conv1\.weight'"
     ) as caught:
@@ -110,7 +110,7 @@ def test_what_cannot_be_called_with_a_name_fails_like_a_choice_func_that_raises(
 
 
 def test_only_an_empty_selection_keeps_all():
-    """Any argument may leave a name out."""
+    """An empty selection keeps all names; any argument may exclude some."""
     selections = [Selection(), Selection(specify=("a",)), Selection(drop=("a",)), Selection(choice=bool)]
 
     assert [selection.keeps_all for selection in selections] == [True, False, False, False]
@@ -120,7 +120,7 @@ def test_only_an_empty_selection_keeps_all():
     ("given", "prefixes"), [(None, None), ("a", ("a",)), (["a", "b"], ("a", "b")), (("a",), ("a",)), (" ", (" ",))]
 )
 def test_prefixes_are_a_string_or_a_list_or_a_tuple(given, prefixes):
-    """All come out as a tuple."""
+    """A string, a list and a tuple all become a tuple."""
     assert check_prefix(given) == prefixes
 
 
@@ -128,7 +128,7 @@ def test_prefixes_are_a_string_or_a_list_or_a_tuple(given, prefixes):
     "wrong", [b"a", {"a"}, {"a": 1}, (name for name in "a"), 0, False, 1.5], ids=lambda wrong: type(wrong).__name__
 )
 def test_nothing_else_is_a_prefix(wrong):
-    """The type is named."""
+    """The error names the type."""
     with pytest.raises(ArgumentTypeError, match=f"string.*{type(wrong).__name__}"):
         check_prefix(wrong)
 

@@ -1,4 +1,4 @@
-"""The store in an LMDB file keeps the contract of stores, and distrusts the file."""
+"""The store in an LMDB file meets the contract of stores, and checks the file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TestSidecar(SidecarContract):
 
 
 def test_a_finished_sidecar_is_one_file_and_is_never_written_again(tmp_path):
-    """Writing and reading leave no lock file, and reading leaves the file's bytes and times alone."""
+    """Writing and reading leave no lock file, and reading does not change the file's bytes or times."""
     path = written(tmp_path, MANY)
     with open(path, "rb") as file:
         before = (file.read(), os.stat(path).st_mtime_ns)
@@ -47,7 +47,7 @@ def test_a_finished_sidecar_is_one_file_and_is_never_written_again(tmp_path):
 
 
 def test_a_sidecar_may_be_read_only(tmp_path):
-    """A file without write permission is as good as any."""
+    """A file without write permission can be read."""
     path = written(tmp_path, MIXED)
     os.chmod(path, 0o400)
 
@@ -131,7 +131,7 @@ def in_child(task):
 
 
 def test_a_forked_child_reads_on(tmp_path):
-    """A child opens the file again by itself; parent and child both go on reading."""
+    """A child reopens the file; parent and child both continue to read."""
     store = Sidecar(written(tmp_path, MANY))
 
     assert in_child(lambda: dump(store) == MANY) == 0
@@ -158,7 +158,7 @@ def changed(path, data):
 
 
 def answer(path):
-    """All that a sidecar says, or the type of the error that it is refused with."""
+    """Everything that a sidecar returns, or the type of its error."""
     try:
         index = StoredIndex(Sidecar(path))
         return [*index.entries()], [index.position(entry.name) for entry in MANY], index.with_prefix("layer1")
@@ -238,13 +238,13 @@ def test_damage_found_while_reading_is_reported_as_such(tmp_path):
 
 
 def with_record(path, key, value):
-    """Change one record in a finished sidecar, as a forger would."""
+    """Change one record in a finished sidecar, as an attacker would."""
     with forged(path) as transaction:
         transaction.put(key, value)
 
 
 def test_a_name_that_leads_to_anothers_record_is_found_out(tmp_path):
-    """The index compares the name in the record with the name that was asked for."""
+    """The index compares the record's name with the requested one."""
     path = written(tmp_path, MIXED)
     with_record(path, PLAIN_CODEC.name_key(b"conv.weight"), b"\0\0\0\4")
 
@@ -271,7 +271,7 @@ def test_a_record_that_is_not_there_is_damage(tmp_path):
 
 
 def test_a_damaged_page_is_reported_by_every_look_up(tmp_path):
-    """A name, a record, a run, a prefix: each says that the index is damaged."""
+    """Reading a name, a record, a run or a prefix reports a damaged index."""
     path = written(tmp_path, MANY)
     with open(path, "rb") as file:
         whole = bytearray(file.read())

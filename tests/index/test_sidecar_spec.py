@@ -48,7 +48,7 @@ LONG = "x" * (LONGEST_PLAIN_NAME + 1)
 
 @pytest.fixture
 def indexed(tmp_path):
-    """Writes a file and its index: the keys and values that the spec's reader finds in it, and the file's path."""
+    """Writes a file and its index; returns the keys and values found by the spec's reader, and the path."""
 
     def indexed(data, **options):
         path = tmp_path / "net.ckpt"
@@ -74,7 +74,7 @@ def records(items):
 
 
 def test_facts_are_what_the_page_says(indexed):
-    """Sizes, times, counts and the sample are the file's."""
+    """Sizes, times, counts and the sample equal the file's."""
     data = checkpoint(LAYERS)
     items, path = indexed(data)
 
@@ -94,7 +94,7 @@ def test_samples_are_what_the_page_says(indexed, size):
 
 
 def test_records_lead_to_the_values(indexed):
-    """Names, dtypes and dims are those that were written, and extents hold the very bytes, in file order."""
+    """Names, dtypes and dims equal the written ones, and extents hold the bytes, in file order."""
     data = checkpoint(LAYERS)
     items, _ = indexed(data)
 
@@ -109,7 +109,7 @@ def test_records_lead_to_the_values(indexed):
 
 
 def test_start_and_stop_are_the_parameters_own(indexed):
-    """One parameter begins where the one before ends, from the file's first byte to its last."""
+    """Parameters follow each other from the file's first byte to its last."""
     data = checkpoint(LAYERS)
     found = records(indexed(data)[0])
 
@@ -125,7 +125,7 @@ def test_names_lead_to_places(indexed):
 
 
 def test_every_kind_of_parameter_is_written_as_the_page_says(indexed):
-    """Strings, maps, refused parameters, and the keys that say which of them need a look."""
+    """Strings, maps, refused parameters, and the keys of irregular ones follow the page."""
     tables = [counting((2,), "int32"), counting((2, 3)), counting((2,), "int32")]
     data = string_value("text", "ab") + map_value("table", tables) + tensor_value("bad", (2,), "Float32", bytes(3))
     items, _ = indexed(data)
@@ -170,7 +170,7 @@ def test_a_safetensors_header_stands_apart(indexed):
 
 
 def test_large_trees_and_large_records_are_read(indexed):
-    """A tree of several levels, and values in pages of their own."""
+    """A tree of several levels, and values in overflow pages, are read."""
     many = {f"layer.{number}.weight": np.array([number], "int64") for number in range(3000)}
     sliced = sliced_value("sliced", counting((200,)), [4] * 200)
     items, _ = indexed(checkpoint(many) + sliced)
@@ -203,12 +203,12 @@ def test_sealed_sidecars_open_as_the_page_says(indexed, mode, sealed):
 
 
 def test_the_number_of_keys_is_what_the_page_says(indexed):
-    """Two for each parameter, one for the facts, one for the blocks of an encrypted file."""
+    """There are two keys per parameter, one for the facts, and one for an encrypted file's blocks."""
     plain, sealed = indexed(checkpoint(LAYERS))[0], indexed(encrypted(checkpoint(LAYERS)), dec_key=KEY)[0]
 
     assert (len(plain), len(sealed)) == (2 * len(LAYERS) + 1, 2 * len(LAYERS) + 2)
 
 
 def test_the_pages_table_of_dtypes_is_the_codes():
-    """Every dtype, with its number."""
+    """The table has every dtype with its code."""
     assert {dtype.code: dtype.name for dtype in TABLE.values()} == DTYPES

@@ -33,14 +33,14 @@ LOOKS = {
 
 @pytest.fixture
 def file(tmp_path):
-    """A checkpoint whose index has many pages."""
+    """A checkpoint with an index of many pages."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(FILE)
     return path
 
 
 def damage(sidecar):
-    """Clear every page of a sidecar but those that are looked at when it is opened; it may be open already."""
+    """Clear every page of a sidecar, open or not, except those that opening reads."""
     path = Path(sidecar)
     path.chmod(0o600)
     os.truncate(path, 0)
@@ -48,7 +48,7 @@ def damage(sidecar):
 
 @pytest.fixture
 def damaged(file):
-    """The index of the checkpoint, open, and damaged since."""
+    """The open index of the checkpoint, damaged after opening."""
     index = lazyckpt.build_index(file)
     damage(index.path)
     yield index
@@ -69,7 +69,7 @@ def test_who_meets_damage_reads_on(look, file, damaged, walks):
 
 
 def test_values_are_read_on(file):
-    """A checkpoint that is open gives all its values."""
+    """An open checkpoint gives all its values."""
     with lazyckpt.load_checkpoint(str(file)) as ckpt:
         damage(f"{file}.lmdb")
 
@@ -79,7 +79,7 @@ def test_values_are_read_on(file):
 
 
 def test_a_walk_that_had_begun_goes_on(file, damaged):
-    """Names that were given before the damage are not given again."""
+    """Names yielded before the damage are not repeated."""
     os.truncate(damaged.path, 0)
     names = iter(damaged)
     first = [next(names) for _ in range(3)]
@@ -90,7 +90,7 @@ def test_a_walk_that_had_begun_goes_on(file, damaged):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "clear"])
 def test_the_index_of_an_encrypted_file_is_built_again_with_its_key(mode, sealed, file):
-    """Sealed as it was, or in clear as it was."""
+    """The rebuilt index is sealed or in clear, as the old one was."""
     file.write_bytes(encrypted(FILE, mode, block=8192))
     index = lazyckpt.build_index(file, KEY, mode, sealed=sealed)
     damage(index.path)
@@ -146,7 +146,7 @@ def test_a_file_that_was_replaced_is_not_taken_for_the_old_one(file, damaged, wa
 
 
 def test_a_file_that_is_gone_leaves_the_error(file, damaged):
-    """There is nothing to build it from."""
+    """Without the file the index cannot be rebuilt."""
     file.unlink()
 
     with pytest.raises(StaleIndex, match="damaged"):
@@ -192,7 +192,7 @@ def test_a_closed_index_stays_closed(damaged):
 
 
 def test_a_child_forked_while_another_thread_builds_does_not_wait(damaged):
-    """The lock that a thread of the parent holds is none of the child's."""
+    """The child does not inherit the lock held by a thread of its parent."""
 
     def read():
         assert list(damaged) == list(VALUES)

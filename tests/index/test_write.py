@@ -21,13 +21,13 @@ SUPPORT = str(Path(__file__).parents[1] / "support")
 
 @pytest.fixture
 def _small_batches(monkeypatch):
-    """Transactions of a few records, so that every rule meets a border between two."""
+    """Transactions of a few records, so that every rule is tested across two of them."""
     monkeypatch.setattr(write, "_BATCH", SMALL)
 
 
 @pytest.mark.usefixtures("_small_batches")
 class TestInBatches(SidecarContract):
-    """The contract of stores, for a sidecar that was written in many small transactions."""
+    """The contract of stores, for a sidecar written in many small transactions."""
 
 
 @pytest.mark.usefixtures("_small_batches")
@@ -45,7 +45,7 @@ def test_batches_may_end_anywhere(count, names, tmp_path):
 
 
 def test_written_records_are_counted(tmp_path):
-    """The facts come back with the counts that were found on the way, as a reader will see them."""
+    """The returned facts have the counts found during the scan, as a reader will see them."""
     path = str(tmp_path / "index.lmdb")
     meta = write.write(path, iter(MIXED), Meta(MARK, digests=True))
 
@@ -92,7 +92,7 @@ except OSError as error:
 
 
 def test_a_full_disk_is_an_os_error(tmp_path):
-    """A file that may not grow ends the writing with an error, not with a crash or a short index."""
+    """A full disk raises an error, without a crash and without a short index."""
     answer = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path / "index.lmdb")],
         capture_output=True,
