@@ -24,7 +24,7 @@ def ckpt():
 
 
 def test_a_name_has_a_value_in_memory_or_an_entry():
-    """The edited value if there is one, else the entry: nothing is read, and nothing is made."""
+    """The edited value comes first, else the entry; nothing is read or created."""
     source = TracingSource(DATA)
     ckpt = opened_and_traced(source)
     ckpt["step"] = "done"
@@ -68,7 +68,7 @@ def test_only_what_differs_from_the_file_is_edited(ckpt):
 
 
 def test_a_position_is_the_ordinal_in_the_file(ckpt):
-    """Names that were taken out, or added, have none."""
+    """Removed and added names have no position."""
     del ckpt["mask"]
     ckpt["new"] = 1
     positions = {name: ckpt._access.position(name) for name in [*NAMES, "new"]}

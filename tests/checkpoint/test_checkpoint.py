@@ -1,4 +1,4 @@
-"""`Checkpoint`: it behaves as the dict that MindSpore returns, and reads nothing that is not looked at."""
+"""`Checkpoint` behaves as the dict that MindSpore returns, and reads only what is used."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def file(tmp_path):
 
 
 def plain(value):
-    """A value as something that can be compared."""
+    """A value in a form that can be compared."""
     if isinstance(value, list):
         return [plain(part) for part in value]
     array = value.asnumpy() if isinstance(value, Parameter) else value
@@ -107,7 +107,7 @@ def test_a_name_gives_the_same_object_each_time(ckpt):
 
 
 def test_threads_get_the_same_object(ckpt):
-    """Two threads that ask for a name at once do not get two parameters."""
+    """Two threads that request a name at once get the same parameter."""
     seen = []
     barrier = threading.Barrier(8)
 
@@ -138,7 +138,7 @@ def test_what_is_not_a_name_is_a_key_error(name, ckpt):
 
 @pytest.mark.parametrize("name", [None, 0, b"note", ("note",)], ids=repr)
 def test_names_are_strings(name, ckpt):
-    """A value cannot be set under anything else: MindSpore would not take it."""
+    """A value can be set only under a string, because MindSpore accepts no other."""
     with pytest.raises(TypeError, match=type(name).__name__):
         ckpt[name] = "value"
 
@@ -159,7 +159,7 @@ def test_edits_never_touch_the_file(file):
 
 
 def test_a_renamed_parameter_comes_last_and_keeps_its_value(ckpt):
-    """Renaming is popping and setting, as in a dict."""
+    """Renaming by popping and setting puts a name last, as in a dict."""
     value = ckpt.pop("conv1.weight")
     ckpt["backbone.conv1.weight"] = value
 
@@ -175,7 +175,7 @@ class DictMachine(RuleBasedStateMachine):
 
     @initialize()
     def open(self):
-        """Begin with a checkpoint of a file, and the dict that MindSpore would give."""
+        """Start with a checkpoint of a file, and the dict that MindSpore would return."""
         self.ckpt = opened_over(BytesSource(DATA))
         self.dict = dict(self.ckpt)
 
@@ -196,7 +196,7 @@ class DictMachine(RuleBasedStateMachine):
 
     @rule(name=names)
     def delete(self, name):
-        """A name may be deleted and set again; then it comes last."""
+        """A name deleted and set again comes last."""
         self.both(lambda mapping: mapping.__delitem__(name))
 
     @rule(name=names)
@@ -206,12 +206,12 @@ class DictMachine(RuleBasedStateMachine):
 
     @rule(name=names)
     def pop_with_default(self, name):
-        """Or the default."""
+        """Pop with a default."""
         self.both(lambda mapping: mapping.pop(name, 7))
 
     @rule()
     def popitem(self):
-        """The last item goes first."""
+        """Pop the last item."""
         self.both(lambda mapping: mapping.popitem())
 
     @rule(name=names, value=values)
@@ -221,12 +221,12 @@ class DictMachine(RuleBasedStateMachine):
 
     @rule(items=st.dictionaries(names, values, max_size=3))
     def update(self, items):
-        """Many at once."""
+        """Set several items at once."""
         self.both(lambda mapping: mapping.update(items))
 
     @rule(items=st.dictionaries(names, values, max_size=3))
     def merge(self, items):
-        """`|` makes a new mapping, which is used from here on."""
+        """`|` makes a new mapping, which replaces the old one here."""
         self.ckpt, self.dict = self.ckpt | items, self.dict | items
 
     @rule(items=st.dictionaries(names, values, max_size=3))
@@ -244,7 +244,7 @@ class DictMachine(RuleBasedStateMachine):
 
     @rule(prefix=st.sampled_from(["", "conv", "n", "step", "zzz"]))
     def select(self, prefix):
-        """A selection goes on from the edits so far."""
+        """A selection includes the edits so far."""
         self.ckpt = self.ckpt.select(prefix)
         self.dict = {name: value for name, value in self.dict.items() if name.startswith(prefix)}
 
@@ -256,7 +256,7 @@ class DictMachine(RuleBasedStateMachine):
 
     @rule()
     def clear(self):
-        """Nothing is left."""
+        """Clear the mapping."""
         self.both(lambda mapping: mapping.clear())
 
     @invariant()
@@ -271,7 +271,7 @@ class DictMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_repr_is_the_dicts(self):
-        """Every value has been looked at here, so not even a string is only described."""
+        """After every value was read the repr equals the dict's."""
         assert repr(self.ckpt) == repr(self.dict)
 
 
@@ -280,7 +280,7 @@ TestAgainstADict = DictMachine.TestCase
 
 @pytest.mark.parametrize("name", ["lenet_mini.ckpt", "base.ckpt", "all_dtypes.ckpt", "scalars.ckpt", "param_key.ckpt"])
 def test_the_repr_of_a_small_one_is_mindspores(name, tmp_path):
-    """Character for character the repr of the dict that MindSpore returns."""
+    """The repr equals that of MindSpore's dict, character for character."""
     (tmp_path / name).write_bytes((FILES / name).read_bytes())
     entries = recorded(name)["entries"]
     with lazyckpt.load_checkpoint(str(tmp_path / name)) as ckpt:
@@ -290,7 +290,7 @@ def test_the_repr_of_a_small_one_is_mindspores(name, tmp_path):
 
 
 def test_the_repr_describes_what_it_would_have_to_read(ckpt):
-    """A string or a map that nobody has looked at is described; afterwards it is shown."""
+    """An unread string or map is described; once read, it is shown."""
     before = repr(ckpt.select(lambda name: name in ("note", "table")))
     note = ckpt["note"]
 
@@ -299,7 +299,7 @@ def test_the_repr_describes_what_it_would_have_to_read(ckpt):
 
 
 def test_the_repr_of_a_large_one_is_cut_with_a_count():
-    """A hundred entries are shown, and how many more there are."""
+    """A hundred entries are shown, with a count of the others."""
     shown = opened_over(BytesSource(b"".join(array_value(f"w{number}", counting((1,))) for number in range(1234))))
 
     assert repr(shown).endswith("requires_grad=True), … and 1,134 more}")
@@ -318,7 +318,7 @@ def test_the_repr_shows_edits(ckpt):
 
 
 def test_a_selection_by_prefix_is_a_range_of_the_index(ckpt, monkeypatch):
-    """Names that start with it, in file order, without a walk over all of them."""
+    """Names with the prefix come in file order, without a walk over all of them."""
     monkeypatch.setattr(AllNames, "__iter__", lambda self: pytest.fail("all names were walked"))
 
     assert list(ckpt.select("conv1.")) == ["conv1.weight", "conv1.bias"]
@@ -334,7 +334,7 @@ def test_a_selection_by_function_asks_once_a_name(ckpt):
 
 
 def test_a_selection_can_be_narrowed(ckpt):
-    """A selection is a checkpoint like any other."""
+    """A selection can be selected from again."""
     assert list(ckpt.select("conv1").select(lambda name: "bias" in name)) == ["conv1.bias"]
 
 
@@ -410,7 +410,7 @@ def test_load_of_many_small_values_sees_edits():
 
 @pytest.mark.parametrize("workers", [None, 1, 3])
 def test_load_gives_names_in_the_order_asked_for(workers, ckpt):
-    """The file is read in its own order all the same."""
+    """The file is still read in its own order."""
     wanted = ["step", "note", "conv1.weight"]
     heard = []
     loaded = ckpt.load(iter(wanted), workers=workers, progress=lambda done, total: heard.append((done, total)))
@@ -467,12 +467,12 @@ def test_it_shows_what_users_use():
 
 
 def test_a_notebook_completes_names(ckpt):
-    """Typing `ckpt["` and a tab shows them."""
+    """IPython completes names after `ckpt["`."""
     assert ckpt._ipython_key_completions_() == NAMES
 
 
 def test_a_checkpoint_is_closed_by_its_context(file):
-    """After that every look at it says that it was closed, and the repr says it too."""
+    """Afterwards every access raises, and the repr says that it is closed."""
     with lazyckpt.load_checkpoint(str(file)) as ckpt:
         assert ckpt.path == str(file)
     looks = [
@@ -503,7 +503,7 @@ def test_closing_twice_is_no_mistake(file):
 
 
 def test_closing_is_optional(file):
-    """A checkpoint that is forgotten lets go of its file and its index by itself."""
+    """A garbage-collected checkpoint releases its file and its index."""
     array = lazyckpt.load_checkpoint(str(file))["fc.weight"].asnumpy(copy=True)
 
     assert plain(array) == plain(MIXED["fc.weight"])
@@ -529,7 +529,7 @@ def test_a_checkpoint_survives_the_replacement_of_its_file_and_index(file):
 
 
 def test_a_forged_index_gives_no_other_tensors_bytes(file):
-    """A name that leads to another's record, sound in itself, is refused by every way of looking at it."""
+    """A name that leads to another valid record is refused by every access."""
     lazyckpt.build_index(file).close()
     sidecar = f"{file}.lmdb"
     with forged(sidecar) as transaction:
@@ -575,7 +575,7 @@ def in_child(task):
 
 
 def test_a_forked_child_reads_on(file):
-    """Values, names and a second open of the same file all work in a child, and afterwards in the parent."""
+    """Values, names and a second open work in a child, and afterwards in the parent."""
 
     def look():
         with lazyckpt.load_checkpoint(str(file)) as again:
@@ -611,7 +611,7 @@ def test_many_threads_read_one_checkpoint(file):
 
 
 def test_descriptors_do_not_pile_up(file):
-    """Two hundred checkpoints, opened, read and closed, leave as many descriptors open as before."""
+    """Two hundred checkpoints, opened, read and closed, leave no descriptor open."""
     lazyckpt.load_checkpoint(str(file)).close()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(200):

@@ -74,14 +74,14 @@ def opened(path, mode="AES-GCM", key=KEY, **options):
 
 
 def plain_data(value):
-    """A value as something that can be compared."""
+    """A value in a form that can be compared."""
     if isinstance(value, list):
         return [plain_data(part) for part in value]
     return value if isinstance(value, str) else (str(value.dtype).lower(), value.shape, value.tobytes())
 
 
 def everything(ckpt):
-    """All names and values, looked at one by one."""
+    """All names and values, read one by one."""
     return {name: plain_data(value) for name, value in ckpt.items()}
 
 
@@ -98,7 +98,7 @@ def seen(monkeypatch):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("block", [7, 16, 17, 100, 1000, 2**26])
 def test_an_encrypted_checkpoint_is_read_as_a_plain_one(block, mode, tmp_path):
-    """All kinds of values: while the index is built, from the index, many at once, and with the index in memory."""
+    """Values of all kinds are equal: during indexing, from the index, together, and with the index in memory."""
     path = written(tmp_path, encrypted(PLAIN, mode, block=block))
     found = []
     for index in ("auto", "auto", "memory"):
@@ -119,7 +119,7 @@ def test_keys_of_every_length_open_their_checkpoint(mode, size, tmp_path):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_parts_of_values_are_those_of_the_plain_values(mode, tmp_path):
-    """Rows, columns, steps, single elements, masks and lists of rows, over the borders of blocks."""
+    """Rows, columns, steps, elements, masks and lists of rows are equal, also across blocks."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, mode, block=BLOCK))
     keys = [0, -1, (2, 5), slice(1, 4), (slice(None), 7), slice(None, None, -2), ..., [3, 0, 3], (slice(0, 0), 1)]
     keys += [np.arange(16) % 3 == 0, (slice(2, 9, 3), slice(900, None))]
@@ -148,7 +148,7 @@ def test_threads_read_one_checkpoint(mode, cache, tmp_path):
 
 
 def test_indexing_authenticates_every_block_once(seen, tmp_path):
-    """The first open of a GCM file decrypts each block one time; the second open decrypts nothing."""
+    """The first open of a GCM file decrypts each block once; the second decrypts nothing."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, block=BLOCK))
     tags = [piece[4:20] for piece in split(encrypted(DEEP_PLAIN, block=BLOCK))]
     opened(path).close()
@@ -163,7 +163,7 @@ def test_indexing_authenticates_every_block_once(seen, tmp_path):
 
 
 def test_loading_many_values_decrypts_each_block_once(seen, tmp_path):
-    """Values share blocks; `load` visits each block for all of them together."""
+    """`load` reads each block once for all values that share it."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, block=BLOCK))
     with opened(path) as ckpt:
         seen.clear()
@@ -174,7 +174,7 @@ def test_loading_many_values_decrypts_each_block_once(seen, tmp_path):
 
 
 def test_a_value_decrypts_its_own_blocks(seen, tmp_path):
-    """Header and content together take each block that they lie in once, and no other."""
+    """Header and content together decrypt each of their blocks once, and no other."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, block=BLOCK))
     with opened(path) as ckpt:
         entry = ckpt.entry("layer5.weight")
@@ -197,7 +197,7 @@ def test_indexing_cbc_decrypts_a_few_hundred_bytes_a_parameter(mode, seen, tmp_p
 
 @pytest.mark.parametrize("mode", CBC_MODES)
 def test_a_value_of_cbc_decrypts_little_more_than_itself(mode, seen, tmp_path):
-    """A row of a value costs the row and the value's header, a little rounded up; opening an index costs nothing."""
+    """Reading a row decrypts little more than the row and the header; opening an index decrypts nothing."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, mode, block=BLOCK))
     opened(path, mode).close()
     seen.clear()
@@ -214,7 +214,7 @@ def test_a_value_of_cbc_decrypts_little_more_than_itself(mode, seen, tmp_path):
 
 
 def walked(file):
-    """The entries of an AES-GCM file in memory, all of whose blocks were verified."""
+    """The entries of an AES-GCM file in memory, with all blocks verified."""
     source = open_encrypted(BytesSource(file, "net.ckpt"), CipherKey(OURS["AES-GCM"], Secret(KEY)))
     with sequential_view(source) as sweep:
         return list(scan(sweep, "ckpt"))
@@ -252,7 +252,7 @@ def exchange(path, change):
 
 
 def with_blocks(mode, order):
-    """A change of a file: its blocks in another order."""
+    """Change a file by reordering its blocks."""
     return lambda file: b"".join(split(file, mode)[number] for number in order)
 
 
@@ -359,7 +359,7 @@ def one_place(transaction):
 
 
 def looked_at(ckpt, name):
-    """A value's bytes, or None if the index is not believed."""
+    """A value's bytes, or None if the index is refused."""
     try:
         return ckpt[name].tobytes()
     except StaleIndex:
@@ -411,7 +411,7 @@ def test_a_table_of_blocks_cannot_be_forged(sealed, tmp_path):
 
 
 def refusal(path, **options):
-    """The error that loading raises, which is a ValueError and one of lazyckpt's, as a type and a sentence."""
+    """The type and message of the load's error, which is a ValueError and one of lazyckpt's."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (what it says is looked at by who calls this)
         lazyckpt.load_checkpoint(path, **options)
     assert isinstance(caught.value, LazyCkptError)
@@ -530,7 +530,7 @@ def test_a_cipher_that_openssl_lacks_is_refused_with_its_remedy(tmp_path, monkey
 
 @pytest.mark.parametrize("mode", CBC_MODES)
 def test_a_wrong_key_whose_padding_passes_is_detected_by_the_first_bytes(mode, tmp_path):
-    """One wrong key of 256 fits the padding of a lone block: its first bytes are not a checkpoint's."""
+    """One wrong key of 256 fits a lone block's padding, but its first bytes are not a checkpoint's."""
     file = encrypted(PLAIN, mode)
     kind, words = refusal(written(tmp_path, file), dec_key=passing_key(file, mode), dec_mode=mode)
 
@@ -553,7 +553,7 @@ def test_a_wrong_key_whose_padding_passes_leaves_the_index_alone(mode, tmp_path)
 
 @pytest.mark.parametrize("mode", CBC_MODES)
 def test_damage_further_on_does_not_doubt_the_key(mode, tmp_path):
-    """Where the beginning makes sense the key is right."""
+    """If the beginning is valid, the key is right."""
     file = encrypted(with_crc(PLAIN)[:-30], mode)
     kind, words = refusal(written(tmp_path, file), dec_key=KEY, dec_mode=mode)
 
@@ -586,7 +586,7 @@ def test_a_wrong_cbc_key_is_detected_from_the_index(mode, seen, tmp_path):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_key_and_a_checksum_are_read(mode, tmp_path, caplog):
-    """MindSpore writes the trailer in clear, with the number 0, and cannot read that: it is passed over."""
+    """MindSpore writes the trailer in clear, with the number 0, and cannot read it: it is skipped."""
     path = written(tmp_path, encrypted(PLAIN, mode, block=500, trailer=CLEAR_TRAILER))
     for check in (False, False, True):
         with opened(path, mode, crc_check=check) as ckpt:
@@ -599,7 +599,7 @@ def test_a_key_and_a_checksum_are_read(mode, tmp_path, caplog):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_checksum_inside_is_compared(mode, tmp_path):
-    """A trailer that was encrypted with the rest is found, over the border of two blocks, and must be right."""
+    """A trailer encrypted with the rest is found, also across two blocks, and must be right."""
     body = checkpoint(LAYERS)
     right, wrong = (encrypted(with_crc(body, crc), mode, block=len(body) + 5) for crc in (None, 1))
     with opened(written(tmp_path, right), mode, crc_check=True) as ckpt:
@@ -611,14 +611,14 @@ def test_a_checksum_inside_is_compared(mode, tmp_path):
 
 
 def test_nothing_is_decrypted_of_an_empty_file(tmp_path):
-    """MindSpore saves no parameters as no blocks: any key of a possible length opens it, and there is nothing."""
+    """MindSpore saves no parameters as no blocks, so any key of a valid length opens the file."""
     kind, words = refusal(written(tmp_path, b""), dec_key=OTHER)
 
     assert (kind.__name__, words) == ("NothingLoaded", "the file is empty (0 bytes): get or save it again")
 
 
 def test_a_child_reads_on_whatever_other_threads_were_doing(tmp_path):
-    """A thread may be at the decrypted blocks when another forks: the child does not wait for it."""
+    """A forked child does not wait for a thread of its parent that is using the block cache."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, block=BLOCK))
 
     def read():

@@ -67,7 +67,7 @@ def summarised(monkeypatch):
 
 
 def test_a_tree_prints_without_a_terminal():
-    """Siblings that are alike once: labels, values, sizes, shares and how many are alike."""
+    """Similar siblings are shown once, with labels, values, sizes, shares and their count."""
     lines = [" ".join(line.split()) for line in str(opened(ALIKE).tree()).splitlines()]
 
     assert lines == [
@@ -81,7 +81,7 @@ def test_a_tree_prints_without_a_terminal():
 
 
 def test_a_tree_can_be_cut_and_narrowed():
-    """`depth` leaves levels out and keeps their totals; `select` shows a part."""
+    """`depth` omits levels and keeps their totals; `select` shows a part."""
     ckpt = opened(ALIKE)
 
     assert len(str(ckpt.tree(depth=1)).splitlines()) == 2
@@ -108,7 +108,7 @@ def test_a_tree_is_plain_data_too():
 
 
 def test_nothing_that_is_shown_reads_a_payload():
-    """Trees, HTML and summaries of values of all kinds, and HTML of single ones."""
+    """Trees, HTML and summaries of values of all kinds, and HTML of single values, read no payload."""
     source = TracingSource(checkpoint(MIXED))
     ckpt = opened_and_traced(source)
     shown = [ckpt._repr_html_(), str(ckpt.tree()), ckpt.tree()._repr_html_(), ckpt.summary()]
@@ -119,7 +119,7 @@ def test_nothing_that_is_shown_reads_a_payload():
 
 
 def test_html_is_a_tree_of_details_without_script_or_remote_content():
-    """Only harmless elements, each closed; nothing is loaded from anywhere."""
+    """The HTML has only harmless, closed elements, and loads nothing."""
     made = opened(ALIKE)._repr_html_()
     page = Elements(made)
 
@@ -160,7 +160,7 @@ def test_html_stays_small_with_long_hostile_names():
 
 
 def test_edits_are_shown():
-    """Values that were set, new ones, and how many were taken out."""
+    """Set and new values are shown, and removed ones are counted."""
     ckpt = opened(LAYERS)
     ckpt["fc.weight"].set_data(np.zeros((7, 7)))
     ckpt["new"] = np.zeros(3)
@@ -176,7 +176,7 @@ def test_edits_are_shown():
 
 
 def test_a_value_that_was_read_is_not_an_edit():
-    """Reading strings, maps and tensors changes nothing that is shown."""
+    """Reading strings, maps and tensors does not change the tree."""
     ckpt = opened(MIXED)
     before = str(ckpt.tree())
     assert [ckpt[name] for name in MIXED]
@@ -185,7 +185,7 @@ def test_a_value_that_was_read_is_not_an_edit():
 
 
 def test_a_large_checkpoint_is_summarised_with_exact_totals(summarised):
-    """Numbers become stars, which is said; counts and sizes are those of the whole tree."""
+    """Stars replace numbers, with a remark; counts and sizes equal those of the whole tree."""
     ckpt = opened(ALIKE)
     text = str(ckpt.tree())
 
@@ -204,7 +204,7 @@ def test_shapes_of_a_large_checkpoint_are_counted_when_they_are_many(summarised)
 
 
 def test_edits_of_a_large_checkpoint_are_shown(summarised):
-    """Replaced and removed values do not count twice; a selection counts its own."""
+    """Replaced and removed values are not counted twice; a selection counts its own."""
     ckpt = opened(ALIKE)
     ckpt["net.0.w"] = np.zeros(100, "int8")
     ckpt["net.head"].set_data(np.zeros(1, "int8"))
@@ -229,7 +229,7 @@ def test_a_summary_adds_up():
 
 
 def test_a_closed_checkpoint_says_so_in_a_notebook(tmp_path):
-    """A cell whose value was closed does not show a traceback."""
+    """A notebook cell with a closed checkpoint shows no traceback."""
     (tmp_path / "x.ckpt").write_bytes(checkpoint(LAYERS))
     with lazyckpt.load_checkpoint(str(tmp_path / "x.ckpt")) as ckpt:
         assert "conv1" in ckpt._repr_html_()

@@ -1,4 +1,4 @@
-"""`Overlay`: it behaves as the dict that its base is a copy of, and never changes its base."""
+"""`Overlay` behaves as a copy of its base, and never changes the base."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class OverlayMachine(RuleBasedStateMachine):
 
     @initialize(base=BASES)
     def start(self, base):
-        """Put nothing over a base."""
+        """Start with an empty overlay over a base."""
         self.base = base
         self.untouched = list(base.items())
         self.model = dict(base)
@@ -35,7 +35,7 @@ class OverlayMachine(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def delete(self, key):
-        """Delete a key, or fail to in the same way."""
+        """Delete a key, or fail alike."""
         if key in self.model:
             del self.model[key], self.overlay[key]
         else:
@@ -44,7 +44,7 @@ class OverlayMachine(RuleBasedStateMachine):
 
     @rule()
     def pop_last(self):
-        """Take the last item, or fail to."""
+        """Pop the last item, or fail alike."""
         if self.model:
             assert self.overlay.popitem() == self.model.popitem()
         else:
@@ -53,20 +53,20 @@ class OverlayMachine(RuleBasedStateMachine):
 
     @rule()
     def clear(self):
-        """Take everything out."""
+        """Clear both."""
         self.model.clear()
         self.overlay.clear()
 
     @rule(key=KEYS, value=st.integers())
     def go_on_with_a_copy(self, key, value):
-        """Edits of the old one are not seen in the copy."""
+        """The copy does not see later edits of the original."""
         old = self.overlay
         self.overlay = old.copy_over(self.base)
         old[key] = value
 
     @rule(keep=st.sets(KEYS))
     def narrow(self, keep):
-        """Go on with some of the keys, over a smaller base."""
+        """Continue with some of the keys, over a smaller base."""
         self.base = {key: value for key, value in self.base.items() if key in keep}
         self.untouched = list(self.base.items())
         self.overlay = self.overlay.narrow(self.base, keep.__contains__)
@@ -100,7 +100,7 @@ TestOverlay = OverlayMachine.TestCase
 
 
 def test_what_is_replaced_or_removed_is_not_read():
-    """A walk over the base asks for the values of the other keys alone."""
+    """A walk reads only the base's other values."""
     read = []
     edited = Overlay({"a": 1, "b": 2, "c": 3})
     edited["a"] = 10
@@ -145,5 +145,5 @@ def test_a_deep_copy_has_values_of_its_own():
 
 
 def test_its_example_is_true():
-    """The docstring's."""
+    """The docstring's example runs."""
     assert doctest.testmod(overlay).failed == 0
