@@ -1,4 +1,4 @@
-"""Names of files, here and elsewhere."""
+"""Paths and URLs of files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_urls_are_distinguished_from_paths():
 
 
 def test_links_of_paths_are_resolved_and_urls_stay(tmp_path):
-    """`file://` is taken off, links are followed, and nothing is done to a URL."""
+    """`file://` is removed, links are resolved, and other URLs stay."""
     (tmp_path / "x.ckpt").write_bytes(b"")
     (tmp_path / "link.ckpt").symlink_to(tmp_path / "x.ckpt")
     real = os.path.realpath(tmp_path / "x.ckpt")
@@ -49,7 +49,7 @@ def test_a_url_where_only_a_path_can_be_is_refused():
 
 
 def test_an_unknown_protocol_is_an_argument_that_is_wrong():
-    """Whether fsspec is installed or not, the error is typed and names the URL."""
+    """With or without fsspec, the error is typed and names the URL."""
     with pytest.raises(ArgumentValueError, match="nosuch://x"):
         matches("nosuch://x/y.ckpt", (".ckpt",))
 

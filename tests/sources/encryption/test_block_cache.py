@@ -1,4 +1,4 @@
-"""Decrypted blocks in memory: kept within a limit, brought once, memory used again but never under a reader's hands."""
+"""The cache of decrypted blocks: bounded, one load per block, and no memory is reused under a reader."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lazyckpt.sources.encryption.block_cache import Blocks
 
 
 def filling(number, plain):
-    """A block of bytes that say its number."""
+    """A block filled with its number."""
     plain[:] = bytes([number]) * plain.nbytes
 
 
 def bring(blocks, number, length):
-    """Bring a block, look at it, and give it back: its bytes."""
+    """Load a block, read it, and release it; returns its bytes."""
     block = blocks.bring(number, length, filling)
     seen = bytes(block.plain)
     blocks.give_back(block)
@@ -77,7 +77,7 @@ def test_no_more_than_the_limit_is_held(limit, steps):
 
 
 def test_memory_is_used_again():
-    """A block takes the memory of the one that it drives out, also if it is shorter."""
+    """A block reuses the memory of the evicted one, also if it is shorter."""
     blocks = Blocks(10)
     first = blocks.bring(0, 10, filling)
     blocks.give_back(first)
@@ -97,7 +97,7 @@ def test_memory_that_somebody_reads_is_not_used_again():
 
 
 def test_a_block_is_brought_once_however_many_want_it():
-    """Threads that ask for it while it is on its way wait, and get the same memory."""
+    """Threads that request a block while it is loading wait, and get the same memory."""
     begun, gate, calls = threading.Event(), threading.Event(), []
 
     def slowly(number, plain):
@@ -134,8 +134,8 @@ def test_a_block_that_could_not_be_brought_is_tried_again():
     assert [*held(blocks, range(3))] == [1]
 
 
-def test_whoever_waited_for_a_failure_tries_by_itself():
-    """A reader that waits for a block that another thread fails to bring gets its bytes, not the other's error."""
+def test_a_reader_that_waited_for_a_failed_load_tries_itself():
+    """A reader that waits for another thread's failed load gets its bytes, not the other's error."""
     begun, gate = threading.Event(), threading.Event()
 
     def failing(number, plain):
@@ -188,7 +188,7 @@ def test_forgetting_waits_for_what_is_on_its_way():
 
 
 def test_a_child_waits_for_no_thread_of_its_parent():
-    """A block that was on its way when the process was forked is brought by the child itself."""
+    """A block that was loading at the fork is loaded by the child itself."""
     blocks, gate = Blocks(100), threading.Event()
     begun = threading.Event()
 
@@ -211,7 +211,7 @@ def test_a_child_waits_for_no_thread_of_its_parent():
 
 
 def test_a_fork_lets_what_is_on_its_way_arrive():
-    """Blocks that come ahead are there before the process is forked, so a child has them, too."""
+    """Blocks read ahead finish before a fork, so a child has them, too."""
     blocks = Blocks(100)
     blocks.bring_ahead([(number, 10) for number in range(4)], filling)
 

@@ -25,12 +25,12 @@ DATA = bytes(range(256)) * 2
 
 
 def lock_of(mode, key=KEY):
-    """A lock."""
+    """A cipher key."""
     return CipherKey(OURS[mode], Secret(key))
 
 
 def test_the_modes_are_mindspores():
-    """The names, the magics and the lengths of keys are those of MindSpore."""
+    """Names, magics and key lengths equal MindSpore's."""
     assert {mode.name: (mode.magic, mode.key_sizes) for mode in OURS.values()} == {
         name: (MAGICS[name], KEY_SIZES[name]) for name in MODES
     }
@@ -44,7 +44,7 @@ def test_a_file_names_its_mode(mode):
 
 @pytest.mark.parametrize("head", [b"", b"\xd8", b"\xd8\x5e\x3a", b"\x0a\x10\x0a\x01", b"\xd7\x5e\x3a\x7f", bytes(4)])
 def test_a_plain_file_has_no_mode(head):
-    """Anything else, also a magic that is cut short or one off, is plain."""
+    """Any other beginning, also a truncated or changed magic, is plain."""
     assert encryption_of(head) is None
 
 
@@ -127,7 +127,7 @@ def test_sm4_is_the_standards():
 
 
 def hkdf(key, salt, purpose, length):
-    """HKDF with SHA-256, as RFC 5869 writes it down."""
+    """HKDF with SHA-256, written as in RFC 5869."""
     root = hmac.digest(salt, key, "sha256")
     made = last = b""
     while len(made) < length:
@@ -138,14 +138,14 @@ def hkdf(key, salt, purpose, length):
 
 @pytest.mark.parametrize(("mode", "size"), SIZES)
 def test_keys_for_other_purposes_are_derived_by_hkdf(mode, size):
-    """Key material comes from the key, a salt and a purpose as RFC 5869 has it."""
+    """Keys are derived from the key, a salt and a purpose as in RFC 5869."""
     salt = hashlib.sha256(b"salt").digest()[:16]
 
     assert lock_of(mode, key_of(size)).derive(salt, b"purpose", 80) == hkdf(key_of(size), salt, b"purpose", 80)
 
 
 def test_a_lock_shows_its_mode_and_nothing_else():
-    """No way of printing a lock shows its key."""
+    """Printing a cipher key in any way does not show its bytes."""
     lock = lock_of("AES-GCM")
 
     assert repr(lock) == str(lock) == f"{lock}" == "<CipherKey AES-GCM>"
@@ -160,7 +160,7 @@ def test_a_lock_is_never_pickled(duplicate):
 
 
 def test_a_missing_cipher_is_reported_with_its_remedy(monkeypatch):
-    """Where OpenSSL was built without SM4, the message names it and the command that brings it."""
+    """Without SM4 in OpenSSL, the message names it and the command that installs it."""
 
     def refuse(self):
         raise UnsupportedAlgorithm("cipher SM4 in CBC mode is not supported by this backend")
@@ -216,6 +216,6 @@ def test_a_plain_checkpoint_needs_no_cipher(tmp_path):
 
 
 def test_the_default_mode_is_mindspores():
-    """`load_checkpoint` and `save_checkpoint` of MindSpore take AES-GCM unless another mode is given."""
+    """MindSpore's `load_checkpoint` and `save_checkpoint` use AES-GCM by default."""
     assert DEFAULT_MODE == "AES-GCM"
     assert DEFAULT_MODE in OURS

@@ -1,4 +1,4 @@
-"""The plaintext of an encrypted file as a source: any range of it, nothing unverified, no more work than is needed."""
+"""The plaintext of an encrypted file as a source: any range, only verified bytes, no more work than needed."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ BLOCK = 2**14  # of the files whose blocks are counted
 
 
 def lock_of(mode, key=KEY):
-    """A lock."""
+    """A cipher key."""
     return CipherKey(OURS[mode], Secret(key))
 
 
 def opened(file, mode="AES-GCM", key=KEY, **options):
-    """The plaintext of a file that is in memory."""
+    """The plaintext of a file in memory."""
     return open_encrypted(BytesSource(file, "net.ckpt"), lock_of(mode, key), **options)
 
 
@@ -71,7 +71,7 @@ class TestDecrypted(SourceContract):
 
 
 class TestDecryptedFromCopies(SourceContract):
-    """An encrypted file whose own bytes are handed out in copies, as those of a network are."""
+    """The contract of a source, for an encrypted file that is read in copies, as over a network."""
 
     data = pattern(8_501)
 
@@ -90,7 +90,7 @@ def test_no_plaintext_is_a_source_too(mode):
 
 @pytest.mark.parametrize(("mode", "size"), [(mode, size) for mode in MODES for size in KEY_SIZES[mode]])
 def test_keys_of_every_length_open_their_file(mode, size):
-    """128, 192 and 256 bits for AES, 128 for SM4."""
+    """AES keys have 128, 192 or 256 bits, SM4 keys 128."""
     data = pattern(500)
 
     assert opened(encrypted(data, mode, key_of(size), block=200), mode, key_of(size)).read(0, 500) == data
@@ -164,7 +164,7 @@ def test_long_pieces_are_filled_beside_short_ones(asked, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_blocks_may_be_empty(mode):
-    """A block of padding alone holds nothing and is in nobody's way."""
+    """A block of only padding is empty, and does not disturb its neighbours."""
     if mode == "AES-GCM":  # has no padding: an empty block of it has no ciphertext, which is refused
         with pytest.raises(CorruptFile, match="a ciphertext of 0"):
             opened(frame(b""))
@@ -192,7 +192,7 @@ ODD = b"".join(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("block", [1, 7, 16, 17, 100, 1000, 2**20])
 def test_entries_do_not_depend_on_the_blocks(block, mode):
-    """Names, headers and contents that cross borders of blocks are found as in the plain file."""
+    """Names, headers and contents across blocks are found as in the plain file."""
     assert list(scan(opened(encrypted(ODD, mode, block=block), mode), "ckpt")) == list(scan(BytesSource(ODD), "ckpt"))
 
 
@@ -219,7 +219,7 @@ IGNORED = range(CONTENT["AES-GCM"] + 16, CONTENT["AES-GCM"] + 20)  # the last 4 
 
 
 def attempt(source, number, length=40):
-    """Read one block into memory that was full of something: its bytes then, and whether an error came."""
+    """Read one block into filled memory; returns the bytes left there, and whether an error came."""
     room = bytearray(b"\xee" * length)
     try:
         source.read_into(number * 40, memoryview(room))
@@ -230,7 +230,7 @@ def attempt(source, number, length=40):
 
 @pytest.mark.parametrize("bit", [0, 7])
 def test_a_changed_byte_spoils_its_block_and_no_other(bit):
-    """Whichever byte of a tag, nonce or ciphertext changes, its block gives an error and zeros, others their bytes."""
+    """A changed byte of a tag, nonce or ciphertext gives an error and zeros for its block; other blocks are right."""
     size = len(THREE) // 3
     wrong = []
     for place in range(len(THREE)):
@@ -280,7 +280,7 @@ def test_long_pieces_of_a_damaged_block_are_wiped():
 
 
 def test_a_read_over_several_blocks_fails_with_the_damaged_one():
-    """A range that touches a damaged block raises; the part in that block holds no plaintext."""
+    """A range that touches a damaged block raises, and no plaintext of that block is left."""
     room = memoryview(bytearray(120))
     with pytest.raises(DamagedBlock, match="block 1 of 3"):
         opened(flipped(THREE, 88 + 60)).read_into(0, room)
@@ -290,7 +290,7 @@ def test_a_read_over_several_blocks_fails_with_the_damaged_one():
 
 @pytest.mark.parametrize("nonce", [12, 16])
 def test_a_nonce_has_twelve_bytes_or_all_sixteen(nonce):
-    """MindSpore stores 16 bytes and uses 12; should it ever use them all, its files are read as well."""
+    """MindSpore stores 16 bytes and uses 12; files that use all 16 are read as well."""
     assert opened(encrypted(DATA, block=50, nonce=nonce)).read(0, 120) == DATA
 
 
@@ -337,7 +337,7 @@ def many_blocks(count, cache, data=None):
 
 
 def test_a_read_decrypts_the_blocks_it_touches_once(seen):
-    """One read, or many at once, decrypt each block that they need once and no other."""
+    """One read, or several together, decrypt each needed block once and no other."""
     source = many_blocks(8, cache=0)
     tags = [source.table[number].tag for number in range(8)]
     source.read(BLOCK - 1, 2)
@@ -355,7 +355,7 @@ def test_looking_again_and_again_decrypts_a_block_twice(seen):
 
 
 def test_a_walk_in_file_order_decrypts_each_block_once(seen):
-    """Small reads from front to back decrypt every block once, but for the first, though only one is kept."""
+    """Small reads from front to back decrypt every block but the first once, though only one is cached."""
     source = many_blocks(6, cache=BLOCK)
     found = b"".join(bytes(source.read(place, 512)) for place in range(0, source.size, 512))
     repeated = len(seen.blocks) - len(set(seen.blocks))
@@ -365,7 +365,7 @@ def test_a_walk_in_file_order_decrypts_each_block_once(seen):
 
 @pytest.mark.parametrize("cache", [0, 1, BLOCK - 1])
 def test_without_room_no_block_is_kept(cache, seen):
-    """A cache that is smaller than a block keeps none: each look decrypts, and is right."""
+    """A cache smaller than a block keeps none: each read decrypts, and is right."""
     source = many_blocks(1, cache)
     found = {bytes(source.read(7, 5)) for _ in range(4)}
 
@@ -373,7 +373,7 @@ def test_without_room_no_block_is_kept(cache, seen):
 
 
 def walked(source, step=BLOCK // 8):
-    """All of a source, read in file order in small steps."""
+    """The whole source, read in file order in small steps."""
     return b"".join(bytes(source.read(place, min(step, source.size - place))) for place in range(0, source.size, step))
 
 
@@ -389,7 +389,7 @@ def test_a_walk_brings_blocks_ahead_once(cache, seen):
 
 @pytest.mark.skipif(THREADS < 2, reason="one core has nobody to bring blocks ahead")
 def test_a_walk_has_the_next_blocks_decrypted(seen):
-    """A reader that goes from one block to the next finds the two after that decrypted, and no other was touched."""
+    """After a step to the next block, the following two are decrypted, and no others."""
     source = many_blocks(9, cache=4 * BLOCK)
     for place in (3 * BLOCK + 1, 4 * BLOCK + 1):
         source.read(place, 9)
@@ -439,7 +439,7 @@ def test_a_damaged_block_ahead_is_reported_when_it_is_read():
 
 
 def test_closing_in_the_middle_of_a_walk_ends_its_threads():
-    """Blocks that were on their way are waited for, and forgotten."""
+    """Closing waits for blocks that are loading, and drops them."""
     source = many_blocks(9, cache=100 * BLOCK)
     for number in range(5):
         source.read(number * BLOCK, 9)
@@ -460,7 +460,7 @@ def test_a_walk_in_any_steps_reads_what_is_there(start, steps, room):
 
 
 def test_the_cache_is_bounded_in_memory():
-    """After every block was looked at twice no more memory is held than the cache may have."""
+    """After every block was read twice the cache is within its limit."""
     source = many_blocks(64, cache=3 * BLOCK)
     tracemalloc.start()
     for place in range(64):
@@ -473,7 +473,7 @@ def test_the_cache_is_bounded_in_memory():
 
 
 def test_closing_forgets_what_was_decrypted():
-    """No plaintext stays in memory when a source is closed."""
+    """After closing no plaintext is left in memory."""
     source = many_blocks(16, cache=16 * BLOCK)
     tracemalloc.start()
     for place in range(0, 16 * BLOCK, BLOCK // 2):
@@ -501,7 +501,7 @@ def test_threads_that_share_a_cache_get_their_own_bytes(cache):
 
 
 def test_many_small_pieces_of_one_block_are_read_at_once(seen):
-    """Ten thousand pieces of a block that goes through the scratch buffer in several runs: one decryption."""
+    """Ten thousand pieces of a block that takes several runs cost one decryption."""
     data = pattern(2**21 + 2**19)
     source = opened(encrypted(data))
     pieces = [(place, memoryview(bytearray(16))) for place in range(0, len(data) - 16, 250)]
@@ -517,14 +517,14 @@ TEN = {mode: encrypted(pattern(10 * 64), mode, block=64) for mode in MODES}
 
 
 def test_the_key_is_proven_by_the_first_block_that_opens(seen):
-    """One block that authenticates is proof."""
+    """One block that authenticates proves the key."""
     prove_key(BytesSource(TEN["AES-GCM"]), lock_of("AES-GCM"))
 
     assert len(seen.blocks) == 1
 
 
 def test_a_wrong_key_is_detected_after_three_blocks(seen):
-    """The first, the middle and the last block are tried (each with both nonces), and nothing else."""
+    """Only the first, the middle and the last block are tried, each with both nonces."""
     with pytest.raises(WrongKey, match=r"the key does not fit \(no block authenticates with it\), or the file is"):
         prove_key(BytesSource(TEN["AES-GCM"]), lock_of("AES-GCM", bytes(16)))
 
@@ -543,7 +543,7 @@ def test_damage_does_not_look_like_a_wrong_key(damaged):
 
 
 class _Traced:
-    """The reads of the file under an encrypted source."""
+    """The reads of the file below an encrypted source."""
 
     def __init__(self, data, mode, block):
         self.raw = TracingSource(encrypted(data, mode, block=block))
@@ -552,7 +552,7 @@ class _Traced:
         self.raw.reads.clear()
 
     def read(self, start, length):
-        """Read a range: its bytes, and how many bytes of the file that took."""
+        """Read a range; returns its bytes, and how many bytes of the file were read."""
         found = bytes(self.source.read(start, length))
         cost = sum(length for _, length in self.raw.reads)
         self.raw.reads.clear()
@@ -569,7 +569,7 @@ def test_opening_reads_a_header_and_a_tail_of_each_block(mode, seen):
 
 @pytest.mark.parametrize("mode", CBC_MODES)
 def test_a_read_decrypts_what_it_needs(mode, seen):
-    """Reading k bytes of a block decrypts fewer than k + 32, after reading 16 more; none that is far away."""
+    """Reading k bytes of a block decrypts fewer than k + 32, after 16 more are read; distant ones are not."""
     data = pattern(5000)
     traced = _Traced(data, mode, 5000)
     wrong = []

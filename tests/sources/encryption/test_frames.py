@@ -1,4 +1,4 @@
-"""The frames of an encrypted file: found by their headers alone, and refused when those are impossible."""
+"""The frames of an encrypted file are found by their headers alone; invalid headers are refused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_every_frame_is_found(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_only_headers_are_read(mode):
-    """Hopping reads 48 bytes a frame, 32 for CBC, and not a byte of a ciphertext."""
+    """Finding the frames reads 48 bytes each, 32 for CBC, and no ciphertext."""
     source = TracingSource(THREE[mode])
     table = read_frame_headers(source, OURS[mode])
     starts = [table[number].offset - HEADER[mode] for number in range(3)]
@@ -66,7 +66,7 @@ def test_only_headers_are_read(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_empty_file_has_no_frames(mode):
-    """MindSpore saves nothing as nothing: no frames, no plaintext."""
+    """MindSpore saves no parameters as an empty file, without frames or plaintext."""
     table = read_frame_headers(BytesSource(b""), OURS[mode])
 
     assert (len(table), table.size) == (0, 0)
@@ -108,7 +108,7 @@ def test_an_impossible_header_is_refused(fault, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_what_follows_the_last_frame_must_be_a_frame(mode):
-    """Bytes after a frame that do not begin as one are refused, and so is a frame of another mode."""
+    """Other bytes after a frame are refused, and so is a frame of another mode."""
     place = len(THREE[mode])
     others = [bytes(60), *(encrypted(DATA, other) for other in MODES if other != mode), frame(DATA, mode)[1:]]
     messages = {refusal(THREE[mode] + other, mode) for other in others}
@@ -118,12 +118,12 @@ def test_what_follows_the_last_frame_must_be_a_frame(mode):
 
 @pytest.mark.parametrize("mode", MODES[1:])
 def test_a_cbc_ciphertext_is_whole_pieces(mode):
-    """A ciphertext of CBC whose length is not a multiple of 16 is refused."""
+    """In CBC the length of a ciphertext must be a multiple of 16."""
     assert "its ciphertext has 40 bytes, not a multiple of 16" in refusal(framed(bytes(40), mode), mode)
 
 
 class _Claimed(BaseSource):
-    """A file of any size, all of it zeros but for a header."""
+    """A file of any size that holds only a header and zeros."""
 
     def __init__(self, head, size):
         self.name, self.size, self._head = "<claimed>", size, head
@@ -136,7 +136,7 @@ class _Claimed(BaseSource):
     ("mode", "longest"), [("AES-GCM", 2**26 + 26), ("AES-CBC", 2**26 + 16), ("SM4-CBC", 2**26 + 16)]
 )
 def test_a_block_is_as_long_as_mindspore_reads_it(mode, longest):
-    """block_len up to 64 MiB + 50 is accepted, as by MindSpore's reader; of CBC that is 64 MiB and its padding."""
+    """As in MindSpore's reader, block_len may be 64 MiB + 50; for CBC that is 64 MiB and its padding."""
     head = framed(b"", mode, cipher_len=longest, block_len=longest + 24)
     table = read_frame_headers(_Claimed(head, len(head) + longest), OURS[mode])
 
@@ -173,7 +173,7 @@ def test_a_file_cut_inside_a_frame_is_reported_as_cut(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_file_cut_between_frames_is_whole(mode):
-    """The format counts its frames nowhere: without its last ones a file is a shorter file."""
+    """The format has no count of frames, so without the last ones a file is a shorter file."""
     whole = hopped(THREE[mode], mode)
     pieces = split(THREE[mode], mode)
 
@@ -191,21 +191,21 @@ def test_a_clear_trailer_is_passed_over(mode):
     "end", [CLEAR_TRAILER[:-1], CLEAR_TRAILER + b"\0", CLEAR_TRAILER * 2, b"crc_nun" + bytes(10), b"\0"]
 )
 def test_nothing_else_is_a_trailer(mode, end):
-    """One byte more or less, or another word, and the file is refused."""
+    """With one byte more or less, or another word, the file is refused."""
     with pytest.raises(CorruptFile, match="encrypted block 3"):
         read_frame_headers(BytesSource(THREE[mode] + end), OURS[mode])
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_trailer_alone_is_no_encrypted_file(mode):
-    """A trailer follows frames; a file that begins with one is refused."""
+    """A file that begins with a trailer, without frames, is refused."""
     with pytest.raises(TruncatedFile):
         read_frame_headers(BytesSource(CLEAR_TRAILER), OURS[mode])
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_changed_bit_in_a_header_changes_the_frames_or_is_refused(mode):
-    """No bit of a header is looked over: but for iv and tag, which are kept as they are, each is a fault."""
+    """Any changed bit outside iv and tag, which are kept as they are, is a fault."""
     whole = hopped(THREE[mode], mode)
     kept = {*range(4, 20)} if mode == "AES-GCM" else set()
     kept |= {*range(CONTENT[mode] + 4, CONTENT[mode] + 20)}
@@ -226,7 +226,7 @@ ROWS = st.lists(st.tuples(st.integers(1, 50), st.integers(0, 15)), max_size=20)
 
 
 def table_of(lengths, padding=()):
-    """The table of GCM frames with these numbers of bytes, and that of CBC frames which are padded by so many."""
+    """The table of GCM frames with these lengths, and of CBC frames with these paddings."""
     file = b"".join(frame(bytes(length), "AES-GCM", iv=iv_of(number)) for number, length in enumerate(lengths))
     table = read_frame_headers(BytesSource(file), OURS["AES-GCM"])
     return table.with_lengths(np.array(lengths, np.int64) - np.array(padding, np.int64)) if padding else table
@@ -265,7 +265,7 @@ def test_a_table_is_kept_as_bytes(lengths):
 
 
 def changed_row(data, place, value):
-    """A table as bytes, with one of its numbers changed."""
+    """A table as bytes, with one number changed."""
     changed = bytearray(data)
     changed[place : place + 8] = value.to_bytes(8, "little")
     return bytes(changed)
@@ -293,7 +293,7 @@ def test_a_table_that_contradicts_itself_is_refused(data):
 
 
 def test_the_blocks_are_those_that_were_cut():
-    """The builder of these files cuts as it says: evenly, or by a list of lengths and the rest."""
+    """The builder cuts evenly, or by a list of lengths and the rest."""
     assert [len(block) for block in cut(DATA, 120)] == [120, 120, 60]
     assert [len(block) for block in cut(DATA, [1, 0, 7])] == [1, 7, 292]
     assert MAGICS["AES-GCM"] == THREE["AES-GCM"][:4]

@@ -1,4 +1,4 @@
-"""Keys: held so that nothing shows them, found where they may lie."""
+"""Keys: never shown, and found in files, variables and functions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_secret_gives_its_key_only_when_asked():
     ids=lambda wrong: type(wrong).__name__,
 )
 def test_a_key_is_bytes(given):
-    """Anything else is refused by its type (a number would be taken for so many zeros) and not repeated."""
+    """Other types are refused by name (a number would mean that many zeros), and the value is not repeated."""
     with pytest.raises(ArgumentValueError) as caught:
         Secret(given)
     advice = "; use bytes.fromhex(…) for hexadecimal digits" if isinstance(given, str) else ""
@@ -128,7 +128,7 @@ def test_a_reference_travels_without_the_key(tmp_path):
 
 
 def test_a_late_key_is_looked_for_once_and_only_for_what_is_encrypted(tmp_path):
-    """A plain file is opened without it; of two encrypted ones the first asks, with its name and its mode."""
+    """A plain file opens without the key; the first of two encrypted files asks once, with its name and mode."""
     asked = []
 
     def find(file, mode):

@@ -38,7 +38,7 @@ STEPS = {
 
 @pytest.mark.parametrize(("reads", "read", "walks"), STEPS.values(), ids=STEPS)
 def test_what_leads_on(reads, read, walks):
-    """A read that goes on in the next block, or passes the middle of the one that was read last."""
+    """A read that continues in the next block, or passes the middle of the last one."""
     begin, end = read
 
     assert after(*reads).leads_to(begin // 100, begin, (end - 1) // 100, end) == walks

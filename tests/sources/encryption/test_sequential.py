@@ -1,4 +1,4 @@
-"""One pass over a GCM file: every block authenticated once, whether it was looked at or not, in little memory."""
+"""One pass over a GCM file authenticates every block once, read or not, in little memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DATA = pattern(20 * BLOCK + 5)
 
 
 def opened(file, mode="AES-GCM", key=KEY):
-    """The plaintext of a file that is in memory."""
+    """The plaintext of a file in memory."""
     return open_encrypted(BytesSource(file, "net.ckpt"), CipherKey(OURS[mode], Secret(key)))
 
 
@@ -56,13 +56,13 @@ def test_reading_forward_gives_the_plaintext(block, step):
 
 
 def test_a_range_outside_is_refused():
-    """A sweep has the bounds of its source."""
+    """A sequential view has the bounds of its source."""
     with sequential_view(opened(encrypted(DATA, block=BLOCK))) as sweep, pytest.raises(ChangedFile):
         sweep.read(len(DATA) - 1, 2)
 
 
 def test_what_was_read_is_read_only():
-    """Buffers are used again, so nobody may write into them."""
+    """Buffers are reused, so their contents are read-only."""
     with sequential_view(opened(encrypted(DATA, block=BLOCK))) as sweep:
         assert [sweep.read(place, 9).readonly for place in (0, BLOCK - 4)] == [True, True]
 
@@ -101,7 +101,7 @@ def test_the_end_may_be_looked_at_first(sizes, seen):
 
 
 def test_a_look_far_back_is_right(seen):
-    """Blocks that were let go are decrypted again; the bytes are the same."""
+    """Released blocks are decrypted again, with the same bytes."""
     places = [15 * BLOCK, 0, 14 * BLOCK, 3 * BLOCK + 1, 16 * BLOCK, 15 * BLOCK, 2 * BLOCK - 4]
     with sequential_view(opened(encrypted(DATA, block=BLOCK))) as sweep:
         found = [bytes(sweep.read(place, 9)) for place in places]
@@ -122,7 +122,7 @@ def test_a_look_back_over_one_border_costs_nothing(seen):
 
 @pytest.mark.parametrize("number", range(21))
 def test_damage_is_noticed_wherever_it_is(number):
-    """A block that nobody looked at is authenticated all the same, before the pass ends well."""
+    """Blocks that were not read are authenticated before the pass ends."""
     pieces = split(encrypted(DATA, block=BLOCK))
     pieces[number] = flipped(pieces[number], -1)
     with (
@@ -167,7 +167,7 @@ def test_a_fault_of_the_reader_passes_through():
 
 
 def test_buffers_are_used_again(monkeypatch):
-    """A pass over many blocks asks for no more memory than one over a few: fresh memory costs more than AES."""
+    """A pass over many blocks allocates as much as one over a few: fresh memory costs more than AES."""
     asked = []
     real = sweep_module.allocate
     monkeypatch.setattr(sweep_module, "allocate", lambda size: asked.append(size) or real(size))
@@ -179,7 +179,7 @@ def test_buffers_are_used_again(monkeypatch):
 
 
 def test_a_pass_takes_the_memory_of_a_few_blocks():
-    """A pass over 64 blocks holds a few of them at a time."""
+    """A pass over 64 blocks holds only a few of them at a time."""
     file = encrypted(pattern(64 * BLOCK), block=BLOCK)
     source = opened(file)
     tracemalloc.start()
@@ -207,7 +207,7 @@ ENTRIES = list(scan(BytesSource(ROW), "ckpt"))
 @settings(max_examples=40)
 @given(block=st.integers(20, 3000), window=st.integers(1, 400))
 def test_what_a_walk_finds_does_not_depend_on_blocks_and_windows(block, window):
-    """Values in slices make the walk look back; buffers are used again; the entries are those of the plain file."""
+    """Slices make the scan read backwards and buffers are reused; the entries equal the plain file's."""
     with sequential_view(opened(encrypted(ROW, block=block))) as sweep:
         sweep.window = window
         assert list(scan(sweep, "ckpt")) == ENTRIES
