@@ -1,4 +1,4 @@
-"""Headers are protobuf's own bytes, and aligned ones lead every parser to the same values."""
+"""Headers equal protobuf's bytes, and every parser reads the same values from aligned ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ alignments = st.sampled_from([2**power for power in range(13)])
 
 
 def described(dtype, shape):
-    """A tensor's facts."""
+    """The header facts of a tensor."""
     return Described(dtype.name, shape, math.prod(shape) * dtype.itemsize)
 
 
@@ -79,7 +79,7 @@ def test_a_string_is_what_protobuf_writes(name, text):
 
 @given(names, dtypes, shapes, st.integers(0, 2**62))
 def test_a_header_holds_any_length(name, dtype, shape, length):
-    """Lengths are varints, also of contents that no test could hold: the parts of a header add up."""
+    """Lengths are varints, also for contents too large for a test: the parts of a header add up."""
     header = tensor_header(name.encode(), Described(dtype.name, shape, length))
     tensor = message_of(dtype.name, shape, b"").SerializeToString()[:-1] + varint(length)
     inner = b"\x0a" + varint(len(name.encode())) + name.encode() + b"\x12" + varint(len(tensor) + length) + tensor
@@ -114,7 +114,7 @@ def test_a_map_is_mindspores_bytes(name, described_arrays):
 
 
 def test_a_map_of_no_arrays_has_a_header():
-    """A map may be empty."""
+    """A map without arrays has a header."""
     message = checkpoint_pb2.Checkpoint()
     message.value.add(tag="m").maptensor.SetInParent()
 
@@ -139,7 +139,7 @@ def test_contents_begin_where_they_should(values):
 @example(0, 0, 100, 128)
 @example(0, 0, 126, 256)
 def test_padding_may_grow_lengths_by_a_byte(position, name_length, length, align):
-    """Where the padding makes the lengths before it longer, it is fitted again."""
+    """Where the padding makes a preceding length longer, it is adjusted."""
     header = tensor_header(b"n" * name_length, Described("Int8", [length], length), position, align)
 
     assert (position + len(header)) % align == 0
@@ -147,7 +147,7 @@ def test_padding_may_grow_lengths_by_a_byte(position, name_length, length, align
 
 @given(st.lists(st.tuples(names, dtypes, shapes), max_size=6, unique_by=lambda value: value[0]), alignments)
 def test_aligned_values_are_found_as_they_were_described(values, align):
-    """A walk over aligned bytes gives the same names, dtypes and shapes; protobuf gives the same contents."""
+    """A scan of aligned bytes gives the same names, dtypes and shapes; protobuf gives the same contents."""
     data, contents = b"", []
     for number, (name, dtype, shape) in enumerate(values):
         value = described(dtype, shape)
@@ -169,7 +169,7 @@ def test_aligned_values_are_found_as_they_were_described(values, align):
 
 @pytest.mark.parametrize("align", [1, 2, 64, 128])
 def test_aligned_values_are_recognised_fast(align):
-    """Padding of up to 127 bytes does not send a walk the long way round."""
+    """The fast path also takes values with padding of up to 127 bytes."""
     array = counting((3, 5))
     data = tensor_header(b"layer.w", Described("Float32", array.shape, array.nbytes), 0, align) + array.tobytes()
     found = recogniser(memoryview(data))(0, len(data))

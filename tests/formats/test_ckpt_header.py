@@ -20,12 +20,12 @@ def merged(*messages):
 
 
 def test_a_header_is_read():
-    """Dims, type, and where the content is; its bytes are not copied."""
+    """Dims, type and the content's offset are read; its bytes are not copied."""
     assert merged(b"".join(tensor([2, 3], "Int8", b"abcdef"))) == ([2, 3], "Int8", Extent(12, 6))
 
 
 def test_fields_come_in_any_order():
-    """Content before type before dims says the same."""
+    """Content before type before dims gives the same header."""
     assert merged(b"".join(tensor([2, 3], "Int8", b"abcdef")[::-1])) == ([2, 3], "Int8", Extent(2, 6))
 
 
@@ -40,26 +40,26 @@ def test_dims_without_end_take_no_memory():
 
 
 def test_what_is_missing_is_empty():
-    """No field is needed: a header that says nothing is a scalar without type and content."""
+    """Every field is optional: an empty header is a scalar without type and content."""
     assert merged(b"") == ([], "", Extent(0, 0))
 
 
 def test_what_comes_again_is_merged():
-    """Dims are appended, type and content replaced, as protobuf merges messages."""
+    """As protobuf merges messages, dims are appended, type and content replaced."""
     first, second = b"".join(tensor([2], "Int8", b"ab")), b"".join(tensor([3], "Int16", b"abcdef"))
 
     assert merged(first, second) == ([2, 3], "Int16", Extent(11, 6))
 
 
 def test_unknown_fields_are_passed_over():
-    """Known numbers with another wire type among them."""
+    """Known field numbers with another wire type are skipped, too."""
     data = number(2, 5) + chunk(4, b"x") + number(3, 5) + b"".join(tensor([1], "Int8", b"a")) + chunk(1, b"", key_pad=1)
 
     assert merged(data)[:2] == ([1], "Int8")
 
 
 def test_text_is_utf8():
-    """Names of any language are read."""
+    """Names may be in any language."""
     assert read_text(memoryview("xx权重xx".encode()), 2, 8) == "权重"
 
 

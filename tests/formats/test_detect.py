@@ -74,12 +74,12 @@ def test_a_strategy_file_is_recognized_though_it_parses(tmp_path):
 
 @pytest.mark.parametrize("name", FORMAT_NAMES)
 def test_every_format_in_the_table_has_a_reader(name):
-    """A format that has a name can be scanned, and says whether it lists parameters by offset."""
+    """Every named format can be scanned, and says whether it lists parameters by offset."""
     assert callable(FORMATS[name].find)
     assert isinstance(FORMATS[name].in_file_order, bool)
 
 
 def test_a_name_that_is_not_in_the_table_is_not_a_format():
-    """No module is imported because of a name from elsewhere."""
+    """An unknown name imports no module."""
     with pytest.raises(KeyError):
         FORMATS["digest"]

@@ -58,7 +58,7 @@ def test_tensors_are_found_sorted_by_name(spaces):
 
 @pytest.mark.parametrize("spaces", [False, True])
 def test_an_entry_knows_where_its_item_stands(spaces):
-    """The bytes of an entry's header are its item in the JSON, and nothing else."""
+    """The bytes of an entry's header are exactly its item in the JSON."""
     data = file_of(ARRAYS, {"made": "by hand"}, spaces)
 
     for entry in entries_of(data):
@@ -70,7 +70,7 @@ def test_an_entry_knows_where_its_item_stands(spaces):
 
 
 def test_the_walk_reads_the_header_alone():
-    """No byte of a content is looked at."""
+    """No byte of a content is read."""
     data = file_of(ARRAYS)
     source = TracingSource(data)
     entries = list(FORM.scan(source))
@@ -79,14 +79,14 @@ def test_the_walk_reads_the_header_alone():
 
 
 def test_metadata_are_what_the_file_says():
-    """`__metadata__` comes back as a mapping; without it there is none."""
+    """`__metadata__` is a mapping; without it there is none."""
     assert metadata(BytesSource(file_of(ARRAYS, {"format": "pt", "ü": ""}))) == {"format": "pt", "ü": ""}
     assert metadata(BytesSource(file_of(ARRAYS))) == {}
     assert metadata(BytesSource(raw('{"__metadata__":null}'))) == {}
 
 
 def test_int4_is_recognized_by_the_metadata():
-    """MindSpore keeps Int4 as integers of a byte, and says so beside the tensor's name."""
+    """MindSpore stores Int4 as integers of a byte, and records that beside the tensor's name."""
     data = file_of({"q": counting((4,), "int8"), "w": counting((4,), "int8")}, {"q": "Int4"})
 
     assert [str(entry.dtype) for entry in entries_of(data)] == ["Int4", "Int8"]
@@ -94,7 +94,7 @@ def test_int4_is_recognized_by_the_metadata():
 
 @pytest.mark.parametrize("dtype", sorted({dtype.safetensors for dtype in DTYPES.values() if dtype.is_known_here}))
 def test_every_dtype_is_read(dtype):
-    """All types that safetensors files have and numpy or ml_dtypes can hold; packed ones are unpacked."""
+    """All dtypes that numpy or ml_dtypes can hold are read; packed ones are unpacked."""
     mine = next(one for one in DTYPES.values() if one.safetensors == dtype)
     stored = bytes(range(16, 16 + mine.stored_size(4)))
     (entry,) = entries_of(raw({"w": item(dtype, [2, 2], 0, len(stored))}, stored))
@@ -108,7 +108,7 @@ def test_every_dtype_is_read(dtype):
 
 @pytest.mark.parametrize(("dtype", "size"), [("F6_E2M3", 3), ("F6_E3M2", 3)])
 def test_types_that_nothing_holds_are_refused_alone(dtype, size):
-    """The rest of the file loads."""
+    """Other tensors of the file load."""
     data = raw({"a": item(dtype, [4], 0, size), "b": item("U8", [1], size, size + 1)}, bytes(size + 1))
     refused, other = entries_of(data)
 
@@ -169,7 +169,7 @@ def test_bad_files_are_refused_as_the_package_refuses_them(what):
 
 
 def test_a_name_that_comes_twice_is_refused():
-    """The package takes the last one without a word; two readers that take different ones would disagree."""
+    """The package silently takes the last one; two readers that take different ones would disagree."""
     text = '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}'
 
     with pytest.raises(CorruptFile, match=r"comes twice.*'a'"):
@@ -246,7 +246,7 @@ def _by_us(data):
 
 @given(_headers())
 def test_we_accept_what_the_package_accepts(data):
-    """Any header, sound or damaged: the same tensors, or refused by both."""
+    """Any header, valid or damaged, gives the same tensors or is refused by both."""
     assert _by_us(data) == _by_package(data)
 
 
@@ -272,7 +272,7 @@ def test_files_of_the_package_are_read(arrays):
 
 
 def test_an_entry_is_proven_by_its_item():
-    """Every entry of a file passes, on the source and on its header's bytes alone."""
+    """Every entry is confirmed, on the source and on its header's bytes alone."""
     data = file_of(ARRAYS, {"q": "Int4"})
     source = BytesSource(data)
     for entry in FORM.scan(source):
@@ -323,7 +323,7 @@ def test_a_file_is_known_by_its_beginning():
 
 
 def test_bfloat16_is_read_as_ml_dtypes_has_it():
-    """Values that numpy alone has no type for."""
+    """bfloat16 values, which numpy lacks, equal those of ml_dtypes."""
     array = np.array([1, -2], ml_dtypes.bfloat16)
     source = BytesSource(raw({"w": item("BF16", [2], 0, 4)}, array.tobytes()))
 

@@ -1,4 +1,4 @@
-"""The checksum of a safetensors file is MindSpore's, slips included."""
+"""The checksum of a safetensors file equals MindSpore's, including its mistakes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uin
 
 
 def of(array, crc=0, name="w"):
-    """The checksum of one array, which comes in two pieces."""
+    """The checksum of one array, given in two pieces."""
     data = array.tobytes()
     kind = next(dtype.safetensors for dtype in DTYPES.values() if dtype.numpy == array.dtype)
     return add(crc, name.encode(), kind, array.shape, iter([data[:1], data[1:]]))
@@ -37,7 +37,7 @@ def test_zeros_add_up(crc, first, second):
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(0, 2**32 - 1))
 def test_a_tensor_is_its_name_and_its_bytes(name, crc):
-    """One after the other, after all that came before."""
+    """Name and bytes are summed one after the other, after all preceding tensors."""
     array = counting((2, 3))
 
     assert of(array, crc, name) == zlib.crc32(name.encode() + array.tobytes(), crc)
@@ -65,5 +65,5 @@ def test_numbers_that_count_no_zeros_are_their_content(number):
 
 
 def test_a_time_is_no_reason_to_wait():
-    """Seconds since 1970 are many zeros, which are not gone through."""
+    """Seconds since 1970 count as many zeros, which are summed at once."""
     assert of(np.array(1_700_000_000)) == zeros(zlib.crc32(b"w"), 1_700_000_000)

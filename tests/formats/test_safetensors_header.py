@@ -1,4 +1,4 @@
-"""JSON headers: the usual form of an item and the walk over any JSON agree, and headers of any size stay small."""
+"""JSON headers: the fast path and the general parser agree, and large headers take little memory."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def by_the_walk(raw):
 
 
 def outcome(raw):
-    """A header's items and metadata, or the fault that it is refused with."""
+    """A header's items and metadata, or its fault."""
     try:
         header = parse(raw)
     except CorruptFile as fault:
@@ -83,7 +83,7 @@ def test_an_item_alone_is_the_one_of_its_header(text):
 
 @pytest.mark.parametrize("rest", [b" ", b",", b"}", b'"a":1'])
 def test_an_item_with_something_behind_it_is_none(rest):
-    """The bytes of an item are the whole item and nothing else."""
+    """An item's bytes may contain nothing else."""
     text = b'"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}'
 
     assert (item_at(text, 9) is None, item_at(text + rest, 9)) == (False, None)
@@ -100,7 +100,7 @@ def test_names_are_sorted_as_python_sorts_them(names):
 
 
 def test_a_large_header_takes_little_memory():
-    """Beside its own bytes a header of 20,000 items takes less than 300 bytes an item."""
+    """A header of 20,000 items takes less than 300 bytes an item beyond its own bytes."""
     count = 20_000
     raw = json.dumps({f"layer{n}.weight": item("F32", [2, 2], 16 * n, 16 * n + 16) for n in range(count)}).encode()
     parse(raw[:1] + b"}")
