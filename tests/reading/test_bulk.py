@@ -1,4 +1,4 @@
-"""Many values at once: in file order, each in memory of its own, on threads where that pays."""
+"""Bulk reads: in file order, each value in its own memory, on threads where that pays."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_strings_and_maps_are_read_too():
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_progress_counts_the_bytes_in_file_order(workers):
-    """After each value `progress` hears how many bytes are done, and of how many."""
+    """After each value `progress` gets the number of bytes done and the total."""
     heard = []
     read_all(
         FileReader(without_index(BytesSource(DATA), FORM)),
@@ -66,7 +66,7 @@ def test_progress_counts_the_bytes_in_file_order(workers):
 
 
 def test_a_copying_source_is_asked_in_batches(monkeypatch):
-    """Neighbours share a request of the source, so that a block is decrypted once, up to a bounded number of bytes."""
+    """Neighbours share a request, up to a bounded number of bytes, so that a block is decrypted once."""
     monkeypatch.setattr(bulk, "BATCH_BYTES", 1000)
     source = TracingSource(DATA)
     batches = []
@@ -92,7 +92,7 @@ def threads_used(monkeypatch):
 
 
 def test_a_few_bytes_are_read_without_threads(threads_used):
-    """Starting threads for a small file costs more than it brings."""
+    """For a small file threads cost more than they save."""
     read_all(FileReader(without_index(BytesSource(DATA), FORM)), ENTRIES, None, None)
 
     assert threads_used == {threading.current_thread().name}
@@ -109,7 +109,7 @@ def test_many_bytes_are_read_on_threads(threads_used, monkeypatch):
 
 
 def test_nothing_to_read_is_nothing(threads_used):
-    """No names, no values, no progress."""
+    """Without names there are no values and no progress."""
     heard = []
 
     assert (

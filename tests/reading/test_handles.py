@@ -47,7 +47,7 @@ def again(thing):
 
 
 def plain(ckpt):
-    """All that a mapping holds, as plain data."""
+    """All values of a mapping, as plain data."""
     return [(name, facts(value)) for name, value in ckpt.items()]
 
 
@@ -127,7 +127,7 @@ def test_relative_paths_are_those_of_the_folder_where_it_was_opened(path, tmp_pa
 
 
 def test_values_are_sent_one_by_one(path):
-    """A parameter is known by name, shape and dtype, and read where it came out."""
+    """A pickled parameter has name, shape and dtype, and reads its value after unpickling."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         expected = {name: facts(value) for name, value in ckpt.items() if isinstance(value, lazyckpt.Parameter)}
         sent = {name: pickle.dumps(ckpt[name]) for name in expected}
@@ -138,7 +138,7 @@ def test_values_are_sent_one_by_one(path):
 
 
 def test_a_pickle_holds_no_value(tmp_path):
-    """Four million bytes in the file, less than a thousand in the pickle of it or of a value that was read."""
+    """For four million bytes in the file, a pickle has less than a thousand, also of a value that was read."""
     with lazyckpt.load_checkpoint(written(tmp_path, checkpoint(BIG))) as ckpt:
         ckpt["big"].asnumpy()
         sizes = [len(pickle.dumps(thing)) for thing in (ckpt, ckpt["big"])]
@@ -173,7 +173,7 @@ def test_a_set_parameter_keeps_its_value_name_and_flag(path):
 
 
 def test_all_that_comes_from_one_checkpoint_shares_one_open_file(path):
-    """A mapping and its values, from one pickle or from several, read through the same map."""
+    """A mapping and its values, from one pickle or several, read through the same map."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         name = next(name for name in ckpt if isinstance(ckpt[name], lazyckpt.Parameter) and ckpt[name].size)
         one, two, param = again(ckpt), again(ckpt), again(ckpt[name])
@@ -185,7 +185,7 @@ def test_all_that_comes_from_one_checkpoint_shares_one_open_file(path):
 
 
 def test_closing_one_leaves_the_others_open(path):
-    """The file is closed with the last of them, not with the first."""
+    """The file is closed with the last object, not with the first."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         expected = plain(ckpt)
         one, two = again(ckpt), again(ckpt)
@@ -230,7 +230,7 @@ def test_many_threads_open_a_file_once(path, monkeypatch):
 
 @pytest.mark.parametrize("way", ["rewritten", "replaced", "shorter"])
 def test_a_file_that_changed_is_an_error(way, tmp_path):
-    """Whether it was written to, replaced or cut since: nobody gets values of another file."""
+    """After a write, a replacement or a truncation, no values of the other file are returned."""
     path = written(tmp_path, checkpoint(LAYERS))
     with lazyckpt.load_checkpoint(path) as ckpt:
         sent = [pickle.dumps(ckpt), pickle.dumps(next(iter(ckpt.values())))]
@@ -356,7 +356,7 @@ def test_every_reader_takes_a_reference(mode, tmp_path):
 
 
 def test_a_reference_to_nothing_is_no_key(path):
-    """An empty one opens plain files, as None does."""
+    """An empty reference opens plain files, as None does."""
     with lazyckpt.load_checkpoint(path, dec_key=KeyReference()) as ckpt:
         assert plain(again(ckpt)) == plain(ckpt)
 
@@ -387,7 +387,7 @@ def test_a_deep_copy_has_values_and_edits_of_its_own(path):
 
 
 def test_a_shallow_copy_is_a_copy_of_a_dict(path):
-    """`copy.copy` gives a mapping with edits of its own and the same values."""
+    """`copy.copy` gives a mapping with its own edits and the same values."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         name = next(iter(ckpt))
         other = copy.copy(ckpt)
@@ -399,7 +399,7 @@ def test_a_shallow_copy_is_a_copy_of_a_dict(path):
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
 def test_what_cannot_be_pickled_can_be_copied(duplicate, tmp_path):
-    """A key stays where it is: a copy reads the same open file."""
+    """A checkpoint with a literal key can be copied: the copy reads the same open file."""
     path = written(tmp_path, encrypted(checkpoint(LAYERS)))
     with lazyckpt.load_checkpoint(path, dec_key=KEY) as ckpt:
         assert plain(duplicate(ckpt)) == plain(ckpt)
@@ -410,7 +410,7 @@ def test_what_cannot_be_pickled_can_be_copied(duplicate, tmp_path):
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_workers_read_what_they_are_sent(method, tmp_path):
-    """Processes that were spawned, forked, or forked by a server give the values of the file."""
+    """Spawned processes, forked ones and those of a fork server give the file's values."""
     with lazyckpt.load_checkpoint(written(tmp_path, checkpoint(BIG))) as ckpt:
         params = [*ckpt.values()] * 8
         context = multiprocessing.get_context(method)

@@ -1,4 +1,4 @@
-"""FileReader: values are read whole, in memory of their own, and never without proof that they are the entry's."""
+"""FileReader reads values whole, into their own memory, and only after the entry is verified."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ EXPECTED = {"a": A, "b": B, "s": A, **MIXED}
 
 @pytest.fixture(params=[BytesSource, TracingSource], ids=["addressable", "copying"])
 def payloads(request):
-    """Over a source that gives views, and over one that gives copies."""
+    """A reader over a source that gives views, and one over a source that gives copies."""
     return FileReader(without_index(request.param(DATA), FORM))
 
 
 def plain(value):
-    """A value as something that can be compared."""
+    """A value in a form that can be compared."""
     if isinstance(value, list):
         return [plain(part) for part in value]
     return value if isinstance(value, str) else (value.shape, value.dtype.name, value.tobytes())
@@ -61,7 +61,7 @@ MANY = {f"layer{number}": counting((number % 7 + 1, 40)) + number for number in 
 
 
 def test_small_neighbours_are_read_together():
-    """Thousands of small values take one request for each MiB of them, and are arrays of their own, aligned."""
+    """Thousands of small values take one request per MiB, and are separate, aligned arrays."""
     source = TracingSource(checkpoint(MANY))
     entries = list(FORM.scan(source))
     source.reads.clear()
@@ -162,7 +162,7 @@ def test_any_change_of_an_entry_is_refused(name, field, data):
 
 
 def test_names_that_change_places_in_the_file_are_noticed():
-    """The header is compared with the file as it is now, not as it was when it was opened."""
+    """The header is compared with the file's present state, not with that at opening."""
     for kind in (BytesSource, TracingSource):
         data = bytearray(DATA)
         source = kind(data)
@@ -258,7 +258,7 @@ def test_a_strings_trailing_nuls_are_not_part_of_it():
 
 
 def test_a_map_in_slices_is_joined(payloads):
-    """Keys, values and status of adjacent pieces follow each other."""
+    """Keys, values and status of adjacent pieces are concatenated."""
     parts = [[counting((n,), "int32"), counting((n, 2)) + n, counting((n,), "int8")] for n in (1, 3, 2)]
     data = b"".join(map_value("m", arrays) for arrays in parts)
     for source in (BytesSource(data), TracingSource(data)):
@@ -270,14 +270,14 @@ def test_a_map_in_slices_is_joined(payloads):
 
 @pytest.mark.parametrize("read", ["view", "copy"])
 def test_what_is_no_tensor_is_not_read_as_one(read, payloads):
-    """A string or a map has no dtype of its own."""
+    """A string and a map have no dtype."""
     for name in ("note", "table"):
         with pytest.raises(TypeError, match=f"{name}.* not a tensor"):
             getattr(payloads, read)(ENTRIES[name])
 
 
 def test_old_bfloat16_is_the_upper_half_of_each_float():
-    """Old versions stored bfloat16 as float32: its upper two bytes are the value, cut and not rounded."""
+    """Old versions stored bfloat16 as float32: its upper two bytes are the value, truncated."""
     wide = np.array([1.0, -2.5, 3.14159, np.inf], "float32")
     data = tensor_value("w", [4], "BFloat16", wide.tobytes())
     (entry,) = FORM.scan(BytesSource(data))
@@ -288,7 +288,7 @@ def test_old_bfloat16_is_the_upper_half_of_each_float():
 
 @pytest.mark.parametrize("size", [8, 24, 1000])
 def test_pieces_can_be_asked_for_by_number(size, payloads):
-    """Some pieces are those that all of them would have given at their places."""
+    """Pieces requested by number equal those of a full stream."""
     for entry in (ENTRIES["a"], ENTRIES["note"]):
         pieces = [piece.tobytes() for piece in payloads.pieces(entry, size)]
         some = [
@@ -312,7 +312,7 @@ def test_some_pieces_are_not_compared_with_the_digest_of_all(payloads):
 
 
 def with_digest(digest):
-    """The entry of the first tensor with a digest."""
+    """The first tensor's entry, with a digest."""
     return A_ENTRY._replace(digest=digest)
 
 
@@ -325,7 +325,7 @@ def test_a_content_that_is_not_the_indexed_one_is_refused(payloads):
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (5, 7), (2, 0, 3), (64,)])
 @pytest.mark.parametrize("dtype", ["Bool", "Float16", "BFloat16", "Float64"])
 def test_new_arrays_are_aligned(shape, dtype):
-    """Their first byte lies on a 64-byte boundary, their shape and dtype are as asked for."""
+    """The first byte lies on a 64-byte boundary, and shape and dtype are the requested ones."""
     made = aligned(shape, DTYPES[dtype])
 
     assert (made.shape, made.dtype, made.ctypes.data % 64 if made.size else 0) == (shape, DTYPES[dtype].numpy, 0)
@@ -364,7 +364,7 @@ def test_a_large_value_cut_short_is_an_error_and_not_a_crash(read, tmp_path):
 
 @pytest.mark.parametrize("access", ["mmap", "pread"])
 def test_large_values_are_the_same_one_by_one_and_together(access, tmp_path):
-    """Values of megabytes, copied from a map or read: their bytes, in memory that may be written to."""
+    """Values of megabytes, copied from a map or read, are right and writable."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(checkpoint(LARGE))
     opened = open_source(str(path), access=access).source

@@ -1,4 +1,4 @@
-"""A plan of an index expression names the very bytes that numpy's answer has, and no others."""
+"""A plan of an index expression has exactly the bytes of numpy's answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _int_types = st.sampled_from(["int8", "uint8", "int16", "int64", "uint64"])
 
 
 def array_of(shape, dtype="<i4"):
-    """An array of which no two elements are alike."""
+    """An array of distinct elements."""
     return np.frombuffer(pattern(math.prod(shape) * np.dtype(dtype).itemsize), dtype).reshape(shape)
 
 
@@ -57,7 +57,7 @@ def _basic(draw):
 
 @st.composite
 def _by_rows(draw):
-    """An array, and an index that picks rows by an integer array, a list or a mask, and goes on with a basic one."""
+    """An array, and an index of rows by an integer array, a list or a mask, followed by a basic one."""
     shape = draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=6))
     rows = st.integers(-shape[0], shape[0] - 1)
     dtype = draw(_int_types)
@@ -78,7 +78,7 @@ def _parts(key):
 
 @given(_basic())
 def test_a_basic_index_is_planned(case):
-    """Integers, slices with any step, ellipses and new axes: numpy's answer from exactly the bytes that it has."""
+    """Integers, slices with any step, ellipses and new axes give numpy's answer from exactly its bytes."""
     assert_planned(*case)
 
 
@@ -100,7 +100,7 @@ def test_rows_are_planned(case):
 
 
 class Planned:
-    """An array that is indexed by its plans, or by numpy where there is none."""
+    """An array indexed by its plans, or by numpy where there is none."""
 
     def __init__(self, values):
         self.values = values
@@ -138,7 +138,7 @@ ADVANCED = [
 
 @pytest.mark.parametrize("key", ADVANCED, ids=repr)
 def test_other_advanced_indices_have_no_plan(key):
-    """Arrays that are not alone on the first axis are answered from the whole value."""
+    """Several arrays, or arrays on other axes, are answered from the whole value."""
     assert array_of((4, 3, 2))[key] is not None
     assert plan((4, 3, 2), 4, key) is None
 
@@ -169,7 +169,7 @@ WRONG = [
 
 @pytest.mark.parametrize("key", WRONG, ids=repr)
 def test_what_numpy_refuses_is_refused(key):
-    """An index that is out of range, has too many parts or makes no sense raises IndexError, as numpy does."""
+    """An index that is out of range, too long or invalid raises IndexError, as in numpy."""
     with pytest.raises(IndexError):
         array_of((4, 3))[key]
 
@@ -205,7 +205,7 @@ def test_a_scalar_has_no_axis_to_index(key):
     ],
 )
 def test_planning_takes_no_memory(shape, key, elements):
-    """A value of 2**40 elements and more is planned without memory for it; only the runs themselves are listed."""
+    """A value of 2**40 elements and more is planned without memory for it; only the runs are listed."""
     tracemalloc.start()
     planned = plan(shape, 8, key)
     peak = tracemalloc.get_traced_memory()[1]
