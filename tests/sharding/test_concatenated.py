@@ -29,7 +29,7 @@ PREFIXES = ["", "layer1", "layer1.", "layer10.weight", "none", "e", "\ud800"]
 
 
 def joined(parts=PARTS, bases=BASES, homes=None, **facts):
-    """The parts' indexes as one."""
+    """A concatenated index of the parts."""
     return ConcatenatedIndex([index_of(part, **facts) for part in parts], bases, homes)
 
 
@@ -52,7 +52,7 @@ def contents_of(index):
 
 
 def test_a_concatenated_index_equals_an_index_of_the_whole():
-    """Everything, with places in the whole."""
+    """All entries are equal, with positions in the whole."""
     assert contents_of(joined()) == contents_of(index_of(WHOLE))
 
 
@@ -64,7 +64,7 @@ def test_a_joined_index_is_an_index():
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=6))
 def test_however_many_parts_the_whole_is_the_same(counts):
-    """Parts of any number of entries, empty ones among them."""
+    """Parts may have any number of entries, also none."""
     number = itertools.count()
     parts = [[tensor_entry(f"n{next(number)}", place) for place in range(count)] for count in counts]
     bases = [1000 * place for place in range(len(parts))]
@@ -88,7 +88,7 @@ def test_a_name_that_is_not_there_is_a_key_error(name):
 
 
 def test_the_first_part_that_has_a_name_gives_it():
-    """Unless it is said in which part to look; one that lacks it there is absent."""
+    """By default the first part with the name counts; a given part may lack it."""
     twice = [[tensor_entry("a", 0)], [tensor_entry("a", 0)]]
     starts = {str(homes): joined(twice, (0, 1000), homes)["a"].start for homes in (None, {}, {"a": 0}, {"a": 1})}
 
@@ -97,7 +97,7 @@ def test_the_first_part_that_has_a_name_gives_it():
 
 
 def test_its_fingerprint_is_of_all_files():
-    """Another order or another set of files is another fingerprint."""
+    """Another order or set of files has another fingerprint."""
     marks = [index_of(part).fingerprint for part in PARTS]
     marks = [mark._replace(size=size, sample=bytes([size % 251]) * 16) for mark, size in zip(marks, SIZES, strict=True)]
     prints = {
@@ -111,7 +111,7 @@ def test_its_fingerprint_is_of_all_files():
 
 @pytest.mark.parametrize("digests", [False, True])
 def test_digests_are_there_if_all_parts_have_them(digests):
-    """One part without is enough to doubt."""
+    """One part without digests is enough to have none."""
     parts = [index_of(PARTS[0], digests=True), index_of(PARTS[2], digests=digests)]
 
     assert ConcatenatedIndex(parts, BASES).has_digests is digests
@@ -123,7 +123,7 @@ def test_it_says_how_many_files_it_is_of():
 
 
 def test_closing_it_closes_the_parts():
-    """All of them."""
+    """All parts are closed."""
 
     class Counted(StoredIndex):
         closed = 0

@@ -1,4 +1,4 @@
-"""Group info files: groups and the ranks to restore from are MindSpore's; anything else is refused."""
+"""Group info files: groups and ranks to restore from equal MindSpore's; other files are refused."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_other_files_are_refused(data, error, what, tmp_path):
 
 
 def test_a_file_that_cannot_be_read_is_an_error_of_its_own(tmp_path):
-    """A missing one, and a folder of that name."""
+    """A missing file and a folder of that name have their own errors."""
     with pytest.raises(MissingFile, match=r"the group info file .*none\.pb does not exist"):
         read_group_info(str(tmp_path / "none.pb"))
     with pytest.raises(UnreadableFile, match="cannot be read"):
@@ -76,7 +76,7 @@ def test_a_file_that_cannot_be_read_is_an_error_of_its_own(tmp_path):
 
 @given(data=st.data())
 def test_damaged_files_give_a_group_info_or_are_refused(tmp_path_factory, data):
-    """No other error comes of any change of a few bytes."""
+    """A change of a few bytes raises no other error."""
     damaged = bytearray(GOOD)
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))

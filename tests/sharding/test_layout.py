@@ -91,7 +91,7 @@ def test_every_rank_holds_the_box_that_it_was_given(layout):
 
 @given(layouts())
 def test_the_boxes_of_all_parts_fill_the_whole_once(layout):
-    """No element is in two parts, none in none."""
+    """Each element is in exactly one part."""
     whole = tensor_for(layout)
     cut = partition_of(layout)
     shard = tuple(size // parts for size, parts in zip(whole.shape, cut.parts, strict=True))
@@ -115,7 +115,7 @@ def test_the_holders_of_a_part_are_the_ranks_whose_part_it_is(layout):
 
 
 def distributed(layout, whole, lost=(), source_of=BytesSource):
-    """A checkpoint over the slices of `w` that every rank but the lost ones holds in its file, and its merger."""
+    """A checkpoint of the slices of `w`, from the files of every rank but the lost ones, and its reader."""
     files = {
         number: checkpoint({"w": piece})
         for number, piece in enumerate(slow_pieces(layout, whole))
@@ -134,7 +134,7 @@ def distributed(layout, whole, lost=(), source_of=BytesSource):
 
 
 def keys_of(shape):
-    """Any key that numpy takes for a tensor of this shape: indexes, slices, an ellipsis, an array in front."""
+    """Any key that numpy accepts for this shape: indexes, slices, an ellipsis, a leading array."""
     axis = [st.one_of(st.integers(-size, size - 1), st.slices(size)) if size else st.slices(size) for size in shape]
     whole = st.tuples(*axis)
     arrays = st.lists(st.integers(-shape[0], shape[0] - 1), max_size=4).map(lambda rows: np.array(rows, int))
@@ -162,7 +162,7 @@ def test_reads_of_any_slice_are_those_of_the_whole(data, layout):
 
 @given(st.data(), layouts().filter(lambda layout: layout.maps))
 def test_rows_are_read_of_the_shards_that_hold_them_and_of_no_others(data, layout):
-    """A range of rows reads bytes of the slices that it meets, at most those that it wants of each, and headers."""
+    """A range of rows reads only its own bytes of the slices that it meets, and headers."""
     whole = tensor_for(layout, unit=3)
     start = data.draw(st.integers(0, len(whole) - 1))
     stop = data.draw(st.integers(start + 1, len(whole)))
@@ -219,7 +219,7 @@ def test_impossible_layouts_are_refused(layout, reason):
 
 
 def test_uneven_parts_have_their_own_rows():
-    """A part of an uneven cut has as many rows as the strategy says, and begins where it says."""
+    """A part of an uneven cut has the strategy's number of rows and begins at its offset."""
     layout = Layout((3,), ((0,), (-1,)), rows=(5, 1, 2), starts=(0, 5, 6))
     cut = partition_of(layout)
 
@@ -232,6 +232,6 @@ def test_uneven_parts_have_their_own_rows():
 
 
 def test_slices_of_another_number_of_axes_are_refused():
-    """The strategy and the file are not of one model."""
+    """A strategy and a file with different numbers of axes belong to different models."""
     with pytest.raises(ImpossibleLayout, match="1 axes, the strategy cuts 2"):
         box_of(Layout((2,), ((0,), (-1,))), (0, 0), (4,))

@@ -37,7 +37,7 @@ WORDS = {"missing_rank": "has no file", "missing_param": "lacks it", "shape": "s
 
 
 def truth(name):
-    """The tensors that were cut: name -> facts."""
+    """The original tensors: name -> facts."""
     case = CASES[name][1]
     return {**(case.get("originals") or case["tensors"]), **case.get("original", {})}
 
@@ -49,7 +49,7 @@ def facts(array):
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_set_gives_the_tensors_that_were_cut(name):
-    """Shape, dtype and bytes are those of the tensor before it was cut, also where MindSpore is wrong or gives up."""
+    """Shape, dtype and bytes equal the original tensor's, also where MindSpore is wrong or gives up."""
     lost = {*problems(name), *({"z"} if name == "damaged/truncated" else ())}
     with opened(name, **({"collisions": "last"} if name == "segmented/many" else {})) as ckpt:
         expected = {one: (facts["dtype"], facts["shape"], facts["sha256"]) for one, facts in truth(name).items()}
@@ -60,7 +60,7 @@ def test_every_set_gives_the_tensors_that_were_cut(name):
 
 @pytest.mark.parametrize("name", [name for name in CASES if problems(name)])
 def test_what_cannot_be_put_together_says_why(name):
-    """The error names the parameter and the file or the rank; the other parameters load."""
+    """The error names the parameter and the file or the rank; other parameters load."""
     with opened(name) as ckpt:
         for one, kind in problems(name).items():
             with pytest.raises(CorruptFile, match=rf"{WORDS[kind]}.*in parameter '{one}'"):
@@ -84,7 +84,7 @@ def test_a_set_that_was_pickled_gives_the_same(name):
 
 
 def test_a_file_that_is_cut_costs_what_only_it_has(caplog):
-    """The others load from their copies; a warning and the error name the file."""
+    """Values with copies in other files load; a warning and the error name the truncated file."""
     with caplog.at_level(logging.WARNING), opened("damaged/truncated") as ckpt:
         with pytest.raises(CorruptFile, match=r"nowhere: .*rank_1/m-1_1\.ckpt: .*in parameter 'z'"):
             ckpt["z"].asnumpy()
@@ -97,7 +97,7 @@ CHECKED = [name for name, (_, case) in CASES.items() if "strict_problems" in cas
 
 @pytest.mark.parametrize("name", [name for name in CHECKED if CASES[name][1]["strict_problems"]])
 def test_copies_that_disagree_are_found_on_request(name):
-    """`check=True` compares every copy of every slice and lists the names."""
+    """`check=True` compares every copy of every slice and lists the differing names."""
     names = {one for one, _ in CASES[name][1]["strict_problems"]}
 
     with pytest.raises(CorruptFile) as caught:
@@ -171,7 +171,7 @@ def test_pieces_of_a_stream_can_be_asked_for_by_number():
 
 @pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
 def test_a_distributed_checkpoint_is_saved_as_one_file(ending, tmp_path):
-    """Merging is a save: the file holds the whole tensors."""
+    """A saved distributed checkpoint is one file with the whole tensors."""
     with opened("mixed_2x4/protobuf") as ckpt:
         ckpt.save(tmp_path / f"whole.{ending}")
         expected = {name: facts(array) for name, array in ckpt.load().items()}
@@ -200,7 +200,7 @@ def test_names_are_those_of_all_ranks_in_the_order_of_their_files():
 
 
 def test_nothing_is_read_but_the_slices_that_a_row_needs(monkeypatch):
-    """One row of a tensor cut by rows touches the file of one rank."""
+    """One row of a tensor cut by rows reads the file of one rank."""
     with opened("llama2_tp2/tp2") as ckpt:
         name = next(name for name in ckpt if len(ckpt._access.reader._boxes(name) or ckpt.entry(name).extents) == 2
                     and ckpt[name].ndim == 2 and ckpt._access.reader._boxes(name)[1].start[0])  # fmt: skip
@@ -225,7 +225,7 @@ def test_each_file_keeps_its_own_index(tmp_path):
 
 
 def test_encrypted_ranks_open_with_their_key(tmp_path):
-    """Slices of encrypted files are decrypted as they are needed."""
+    """Slices of encrypted files are decrypted when they are needed."""
     folder = shutil.copytree(SETS / "damaged" / "good", tmp_path / "good")
     for file in folder.glob("rank_*/*.ckpt"):
         file.write_bytes(encrypted(file.read_bytes(), block=100))
@@ -239,7 +239,7 @@ def test_encrypted_ranks_open_with_their_key(tmp_path):
 
 
 def promised(folder, layouts, ranks=2):
-    """A set of few ranks, each with all names, and a strategy in JSON of any layouts."""
+    """A set of few ranks, each with all names, and a JSON strategy with any layouts."""
     for rank in range(ranks):
         (folder / f"rank_{rank}").mkdir()
         data = checkpoint({name: counting((2, 2)) for name in layouts})
@@ -276,7 +276,7 @@ def test_a_part_that_nobody_has_names_five_ranks_at_most(axes, tmp_path):
 
 
 def parts(folder, *contents):
-    """The paths of parts."""
+    """The parts' paths."""
     paths = []
     for number, content in enumerate(contents):
         paths.append(folder / f"part{number}.ckpt")
@@ -285,7 +285,7 @@ def parts(folder, *contents):
 
 
 def test_parts_are_united(tmp_path):
-    """A folder of files, or a list of them, is one checkpoint of all their names."""
+    """A folder of files, or a list of them, is one checkpoint with all their names."""
     paths = parts(tmp_path, {"a": counting((2,)), "s": "text"}, {"b": counting((3,))})
     for given in (tmp_path, paths, [str(path) for path in paths]):
         with lazyckpt.open_sharded(given, index="memory") as ckpt:
@@ -385,7 +385,7 @@ def test_descriptors_are_not_needed_to_list_names(tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in CASES if not problems(name) and name.partition("/")[0] != "damaged"])
 def test_whole_tensors_are_shown_and_measured(name):
-    """Trees show whole shapes, records counted or not; statistics are those of the tensor before it was cut."""
+    """Trees show whole shapes, and statistics equal those of the original tensor."""
     with opened(name, **({"collisions": "last"} if name == "segmented/many" else {})) as ckpt:
         entries, groups = list(ckpt.index.entries()), tally(ckpt.index)
         measured = {row.name: row.moments.square for row in ckpt.stats() if not row.skipped}

@@ -1,4 +1,4 @@
-"""Strategy files: protobuf and JSON, merged or not, give layouts; anything else is refused."""
+"""Strategy files, protobuf and JSON, merged or not, give layouts; other files are refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def strategy_file(path, layouts, stage=None):
 
 
 def read(*paths):
-    """The layouts that files give."""
+    """The layouts of these files."""
     return {stage: dict(layouts) for stage, layouts in read_strategy(map(str, paths)).items()}
 
 
@@ -86,12 +86,12 @@ def test_layouts_are_read(packed, tmp_path):
     ],
 )
 def test_all_forms_of_a_strategy_give_the_same_layouts(one, other):
-    """Protobuf and JSON, merged of all stages and in a folder of files for each rank."""
+    """Protobuf and JSON agree, merged from all stages or in one file for each rank."""
     assert read(*strategy_files(str(SETS / one))) == read(*strategy_files(str(SETS / other)))
 
 
 def test_a_name_with_a_number_is_a_stage_only_if_all_have_one(tmp_path):
-    """`1-w` among names without numbers is a name."""
+    """`1-w` among names without numbers is an ordinary name."""
     merged = strategy_file(tmp_path / "a.ckpt", {"0-w": layout([2], [0]), "1-head-2.w": layout([2], [-1])})
     plain = strategy_file(tmp_path / "b.ckpt", {"1-w": layout([2], [0]), "head-1.w": layout([2], [-1])})
 
@@ -100,7 +100,7 @@ def test_a_name_with_a_number_is_a_stage_only_if_all_have_one(tmp_path):
 
 
 def test_files_of_stages_are_put_together(tmp_path):
-    """The first file of a stage counts."""
+    """The first file of each stage counts."""
     paths = [
         strategy_file(tmp_path / "a.ckpt", {"x": layout([2], [0])}, stage=0),
         strategy_file(tmp_path / "b.ckpt", {"y": layout([2], [0])}, stage=1),
@@ -111,7 +111,7 @@ def test_files_of_stages_are_put_together(tmp_path):
 
 
 def test_a_stage_that_is_missing_is_reported(tmp_path):
-    """A file of the second stage alone does not do."""
+    """A file of the second stage alone is refused."""
     with pytest.raises(CorruptFile, match=r"stages \[1\].*all stages"):
         read(strategy_file(tmp_path / "b.ckpt", {"y": layout([2], [0])}, stage=1))
 
@@ -142,7 +142,7 @@ def test_other_json_is_refused(text, tmp_path):
 
 
 def strategy_json(path, facts, **others):
-    """Write a strategy in JSON, of one parameter."""
+    """Write a JSON strategy of one parameter."""
     path.write_text(json.dumps({"parallel_layout_item": {"w": facts}, **others}))
     return str(path)
 
@@ -193,14 +193,14 @@ def test_what_json_has_in_place_of_numbers_is_refused(facts, what, tmp_path):
     ],
 )
 def test_stages_of_json_are_numbers(operators, what, tmp_path):
-    """Small ones that count from 0."""
+    """Stages in JSON are small numbers that count from 0."""
     with pytest.raises(CorruptFile, match=rf"s\.json: .*{what}"):
         read(strategy_json(tmp_path / "s.json", SOUND, **{OPERATOR: operators}))
 
 
 @pytest.mark.parametrize("digits", [10, 5000])
 def test_a_number_before_a_name_is_a_stage_only_if_it_can_be_one(digits, tmp_path):
-    """More digits than any stage has are part of the name."""
+    """A number with more digits than any stage is part of the name."""
     name = "1" * digits + "-w"
 
     assert read(strategy_file(tmp_path / "s.ckpt", {name: layout([2], [0])})) == {0: {name: Layout((2,), ((0,),))}}
@@ -219,7 +219,7 @@ def test_a_number_before_a_name_is_a_stage_only_if_it_can_be_one(digits, tmp_pat
     ],
 )
 def test_numbers_that_no_run_has_are_refused(body, what, tmp_path):
-    """Before anything is computed from them; the error names the file and the parameter."""
+    """The error names the file and the parameter, before any computation with the numbers."""
     with pytest.raises(CorruptFile, match=rf"s\.ckpt: .*{what} \(in parameter 'w'\)"):
         read(strategy_file(tmp_path / "s.ckpt", {"w": body}))
 
@@ -244,7 +244,7 @@ def test_a_strategy_that_is_cut_short_is_damaged(cut, tmp_path):
 
 
 def test_five_stages_are_named_of_many(tmp_path):
-    """A merged file that lacks stage 0 may have thousands of others."""
+    """Of the thousands of stages in a file without stage 0, the error names five."""
     path = strategy_file(tmp_path / "s.ckpt", {f"{stage}-w": layout([2], [0]) for stage in range(1, 1001)})
 
     with pytest.raises(CorruptFile, match=r"\[1, 2, 3, 4, 5\] and 995 more: "):
@@ -252,7 +252,7 @@ def test_five_stages_are_named_of_many(tmp_path):
 
 
 def test_equal_layouts_are_one_object(tmp_path):
-    """A model has many parameters and few layouts."""
+    """A model has many parameters and few layouts, so equal layouts are one object."""
     (layouts,) = read(strategy_file(tmp_path / "s.ckpt", {"a": layout([2], [0]), "b": layout([2], [0])})).values()
 
     assert layouts["a"] is layouts["b"]
@@ -298,7 +298,7 @@ def test_memory_for_json_is_in_proportion_to_the_file(dense, tmp_path):
 
 
 def test_a_file_that_cannot_be_read_is_reported(tmp_path):
-    """A missing one, and a folder of that name."""
+    """A missing file and a folder of that name are reported."""
     (tmp_path / "folder").mkdir()
 
     with pytest.raises(MissingFile, match="none"):
@@ -312,7 +312,7 @@ GOOD = min(SETS.rglob("strategy*.ckpt")).read_bytes()
 
 @given(data=st.data())
 def test_damaged_files_give_layouts_or_are_refused(tmp_path_factory, data):
-    """No other error comes of any change of a few bytes."""
+    """A change of a few bytes raises no other error."""
     damaged = bytearray(GOOD)
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
@@ -327,7 +327,7 @@ def test_damaged_files_give_layouts_or_are_refused(tmp_path_factory, data):
 
 
 def test_nested_maps_of_json_are_lists_for_axes(tmp_path):
-    """A writer that keeps the nesting is understood."""
+    """Maps nested by axis, as some writers keep them, are understood."""
     path = tmp_path / "s.json"
     facts = {"dev_matrix": [2, 2, 2], "tensor_map": [[2, 0], [1]]}
     path.write_text(json.dumps({"parallel_layout_item": {"w": facts}}))

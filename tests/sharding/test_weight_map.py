@@ -51,7 +51,7 @@ def opened(path, **options):
 
 
 def test_a_set_is_one_checkpoint(tmp_path):
-    """Names, values, slices, selections and loads are those of one file that held everything."""
+    """Names, values, slices, selections and loads equal those of one file with everything."""
     with opened(safetensors_set(tmp_path)) as ckpt:
         assert list(ckpt) == sorted(FIRST) + sorted(SECOND)
         assert all((ckpt[name].asnumpy() == array).all() for name, array in TENSORS.items())
@@ -73,7 +73,7 @@ def test_values_are_views_of_their_files(tmp_path):
 
 
 def test_each_file_has_an_index_of_its_own(tmp_path, walks):
-    """The second time no file is walked."""
+    """A second open scans no file."""
     path = safetensors_set(tmp_path)
     for _ in range(2):
         opened(path).close()
@@ -114,7 +114,7 @@ def test_a_file_that_changed_is_noticed(tmp_path):
 
 
 def test_what_the_listing_leaves_out_is_there_all_the_same(tmp_path):
-    """A tensor that a file holds belongs to the checkpoint."""
+    """A tensor that a file holds belongs to the checkpoint, listed or not."""
     homes = dict.fromkeys(FIRST, "model-1-of-2.safetensors") | {"layer4.weight": "model-2-of-2.safetensors"}
 
     with opened(safetensors_set(tmp_path, homes=homes)) as ckpt:
@@ -141,7 +141,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("what", FAULTS)
 def test_a_listing_that_is_wrong_is_refused(what, tmp_path):
-    """The error names the listing, the file and the parameter; nothing stays open."""
+    """The error names the listing, the file and the parameter, and no file stays open."""
     homes, kind, message = FAULTS[what]
     path = safetensors_set(tmp_path, homes=homes)
 
@@ -166,7 +166,7 @@ def test_a_set_of_links_is_opened_beside_its_links(tmp_path):
 
 
 def test_a_link_to_a_listing_opens_the_set_beside_it(tmp_path):
-    """Where only the listing is a link, the parts are where it leads."""
+    """If only the listing is a link, the parts are beside its target."""
     (tmp_path / "set").mkdir()
     (tmp_path / "link.safetensors.index.json").symlink_to(safetensors_set(tmp_path / "set"))
 
@@ -175,7 +175,7 @@ def test_a_link_to_a_listing_opens_the_set_beside_it(tmp_path):
 
 
 def test_an_index_is_not_built_of_a_listing(tmp_path):
-    """The error says that each file has its own."""
+    """The error says that each file has its own index."""
     with pytest.raises(WrongFormat, match="listing of a checkpoint in several files: index or open these"):
         lazyckpt.build_index(safetensors_set(tmp_path))
 
@@ -225,7 +225,7 @@ def test_a_part_that_is_damaged_is_named(tmp_path):
 
 @pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
 def test_a_set_is_written_and_read_again(ending, tmp_path):
-    """`max_shard_size` writes parts of at most so many bytes (or one value) and their listing, as others name them."""
+    """`max_shard_size` limits a part's bytes, except for a single larger value; names follow the convention."""
     source = tmp_path / "whole.ckpt"
     source.write_bytes(checkpoint(TENSORS))
     with lazyckpt.load_checkpoint(source) as ckpt:
@@ -251,7 +251,7 @@ def test_a_set_that_fits_one_file_is_one_file(tmp_path):
 
 
 def test_a_set_is_never_overwritten(tmp_path):
-    """Files that belong together cannot be replaced at once, so an old set is left alone."""
+    """Several files cannot be replaced atomically, so an old set is kept."""
     shutil.copy(safetensors_set(tmp_path), tmp_path / "copy.json")
     with opened(safetensors_set(tmp_path)) as ckpt:
         with pytest.raises(ArgumentValueError, match=r"set already.*model\.safetensors\.index\.json"):
