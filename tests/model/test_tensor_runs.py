@@ -26,7 +26,7 @@ STRETCH = run_of(ENTRIES)
 
 
 def is_proven(data, entry):
-    """Whether a file has one entry where it says."""
+    """Whether a file has the entry at its offset."""
     try:
         FORM.verify_header(BytesSource(data), entry)
     except StaleIndex:
@@ -48,7 +48,7 @@ def test_a_stretch_knows_the_size_of_each_value():
 
 
 def test_only_many_are_worth_a_group():
-    """Fewer than `FEWEST` stay entries."""
+    """Fewer than `FEWEST` tensors stay entries."""
     sizes = [len(uniform.numbers) for uniform in STRETCH.groups]
 
     assert STRETCH.others
@@ -57,7 +57,7 @@ def test_only_many_are_worth_a_group():
 
 
 def test_what_has_another_header_or_name_is_not_alike():
-    """Within a group only names and places differ."""
+    """In a group only names and offsets differ."""
     for uniform in STRETCH.groups:
         keys = {(e.dtype, e.shape, len(e.name), e.extents[0].offset - e.start) for e in uniform.entries().values()}
         assert len(keys) == 1
@@ -65,7 +65,7 @@ def test_what_has_another_header_or_name_is_not_alike():
 
 @pytest.mark.parametrize("group", STRETCH.groups, ids=lambda uniform: f"{uniform.shape}-{len(uniform.names[0])}")
 def test_contents_are_a_copy_of_the_values(group):
-    """One array of all of them, which may be written to."""
+    """The contents are one writable array of all values."""
     contents = group.contents(memoryview(DATA), 0)
 
     assert contents.flags.writeable
@@ -125,7 +125,7 @@ def test_what_is_proven_at_once_is_proven_for_each(data):
 
 @pytest.mark.parametrize("number", [0, 1, 44, 89])
 def test_one_bad_header_among_many_is_reported_by_its_name(number):
-    """The others' are not blamed."""
+    """Tensors with good headers are not reported."""
     entry = ENTRIES[number]
     changed = bytearray(DATA)
     changed[entry.extents[0].offset - 1] ^= 1  # the content's length
@@ -137,7 +137,7 @@ def test_one_bad_header_among_many_is_reported_by_its_name(number):
 
 
 def test_what_mindspore_would_not_write_is_read_all_the_same():
-    """A header that protobuf lets pass, among many that are alike, is proven by itself."""
+    """An unusual header that protobuf accepts, among similar ones, is verified by itself."""
     usual = {f"name{number}": counting((4,)) for number in range(10, 40)}
     odd = tensor_value("odd", [4], "Float32", counting((4,)).tobytes(), packed=True)
     source = BytesSource(checkpoint(usual) + odd + checkpoint({"last": counting((4,))}))
