@@ -42,21 +42,21 @@ def test_layers_that_are_alike_are_one():
 
 @pytest.mark.parametrize("other", [leaf(4, "2"), leaf(8), leaf(note="in memory"), Leaf("Int8", "1", 4)])
 def test_what_differs_is_not_folded(other):
-    """A shape, a size, a note or a dtype of its own keeps a sibling apart; those on both sides of it are one."""
+    """A sibling with another shape, size, note or dtype stays apart; those on both sides of it are folded."""
     root = grow([(f"l.{i}.w", other if i == 2 else leaf()) for i in range(5)])
 
     assert [child.label for child in root.children[0].children] == ["0–1,3–4.w", "2.w"]
 
 
 def test_a_sibling_with_another_name_below_is_not_folded():
-    """Likeness is that of the whole branch."""
+    """Siblings are folded only if their whole branches are similar."""
     root = grow([("l.0.w", leaf()), ("l.1.w", leaf()), ("l.2.w", leaf()), ("l.2.b", leaf())])
 
     assert outlined(root) == ["l 4 16", "  0–1.w 2 8", "  2 2 8", "    w 1 4", "    b 1 4"]
 
 
 def test_numbers_at_the_end_of_a_word_fold_too():
-    """`block0`, `block1`; the number of a word is not that of another word."""
+    """`block0` and `block1` are folded; numbers of different words are not."""
     root = grow([(f"{stem}{i}.w", leaf()) for stem in ("up", "down") for i in range(3)])
 
     assert [child.label for child in root.children] == ["up0–2.w", "down0–2.w"]
@@ -87,7 +87,7 @@ def test_two_kinds_of_one_name_are_two():
     ],
 )
 def test_ranges(numbers, text):
-    """Up to three are written out."""
+    """Up to three numbers are listed."""
     assert ranges(numbers) == text
 
 
