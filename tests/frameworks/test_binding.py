@@ -18,12 +18,12 @@ VECTOR = ((2,), "Float32")
 
 
 def targets(net):
-    """The parameters of a net that is given as name -> (shape, dtype)."""
+    """The parameters of a net given as name -> (shape, dtype)."""
     return [Target(name, *described) for name, described in net.items()]
 
 
 def candidates(values):
-    """The values of a checkpoint that is given as name -> (shape, dtype), `TEXT` or `TABLE`."""
+    """The values of a checkpoint given as name -> (shape, dtype), `TEXT` or `TABLE`."""
     kinds = {TEXT: Candidate(STRING), TABLE: Candidate(MAP)}
     return {name: kinds.get(value) or Candidate(TENSOR, *value) for name, value in values.items()}
 
@@ -34,7 +34,7 @@ def vectors(*names):
 
 
 def planned(net, values, strict=False):
-    """The plan for a net and a checkpoint as they are described above."""
+    """The plan for such a net and such a checkpoint."""
     return plan(targets(net), candidates(values), strict)
 
 
@@ -59,7 +59,7 @@ def test_pairs_are_in_the_nets_order_however_they_were_found():
 
 
 def test_missing_is_in_the_nets_order_and_unused_in_the_checkpoints():
-    """Both lists keep the order of the side that they are about."""
+    """Each list keeps the order of its own side."""
     what = planned(vectors("z", "a", "m"), vectors("q", "b", "a1"))
 
     assert (what.missing, what.unused) == (("z", "a", "m"), ("q", "b", "a1"))
@@ -97,7 +97,7 @@ def test_strings_and_maps_are_passed_over(value):
 
 
 def test_maps_go_to_map_parameters():
-    """A map parameter takes a map, of any shape and dtype, which is still counted as unused, as MindSpore does."""
+    """As in MindSpore, a map parameter takes a map of any shape and dtype, which still counts as unused."""
     what = plan(
         [Target("m", (2, 2), "Float32", is_map=True), Target("w", *VECTOR)], candidates({"m": TABLE, "w": VECTOR})
     )
@@ -107,14 +107,14 @@ def test_maps_go_to_map_parameters():
 
 @pytest.mark.parametrize("value", [TEXT, VECTOR])
 def test_map_parameters_take_nothing_else(value):
-    """A map parameter whose name has a tensor or a string is passed over."""
+    """A map parameter matched by a tensor or a string is passed over."""
     what = plan([Target("m", *VECTOR, is_map=True)], candidates({"m": value}))
 
     assert what == ((), (), ("m",), ("m",), (), ())
 
 
 def test_no_prefix_is_found_for_map_parameters():
-    """A map parameter stays missing if only a longer name ends with its own, and does not keep others from theirs."""
+    """A map parameter takes no value behind a prefix, and does not keep others from theirs."""
     net = [Target("m", *VECTOR, is_map=True), Target("w", *VECTOR)]
     what = plan(net, candidates(vectors("x.m", "x.w")))
 
@@ -122,7 +122,7 @@ def test_no_prefix_is_found_for_map_parameters():
 
 
 def test_the_dtypes_that_are_converted():
-    """Loosely, floats become other floats and signed integers other signed integers; nothing else is converted."""
+    """Loosely, floats convert to floats and signed integers to signed integers; nothing else does."""
     assert set(dtypes.IN_CKPT) == set(DTYPES)
     for mine, theirs in itertools.product([*DTYPES, "Complex64"], repeat=2):
         same_family = any({mine, theirs} <= set(family) for family in (FLOATS, SIGNED))
@@ -134,7 +134,7 @@ def test_the_dtypes_that_are_converted():
 
 
 def test_nothing_is_converted_strictly():
-    """Strictly, any two different dtypes are refused; where they could be converted the message says how."""
+    """Strictly, different dtypes are refused; if they could be converted, the message says how."""
     for mine, theirs in itertools.product(DTYPES, repeat=2):
         what = planned({"w": ((2,), mine)}, {"w": ((2,), theirs)}, strict=True)
         hints = ["strict_load=False" in refusal.reason for refusal in what.refusals]
@@ -167,7 +167,7 @@ SHAPES = {
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize(("mine", "theirs", "outcome"), SHAPES.values(), ids=SHAPES)
 def test_shapes(mine, theirs, outcome, strict):
-    """Shapes are equal, or the checkpoint's goes on with ones, loosely and strictly alike."""
+    """Loosely and strictly, shapes are equal or the checkpoint's has additional ones at the end."""
     what = planned({"w": (mine, "Float32")}, {"w": (theirs, "Float32")}, strict)
     found = ["squeezes" if pair.squeezes else "loads" for pair in what.pairs] + ["refused" for _ in what.refusals]
 
@@ -197,7 +197,7 @@ PREFIXES = {
 @pytest.mark.parametrize("few", [0, 32], ids=["sorted", "compared"])
 @pytest.mark.parametrize(("net", "values", "taken", "missing", "prefixes"), PREFIXES.values(), ids=PREFIXES)
 def test_prefixes(net, values, taken, missing, prefixes, few, monkeypatch):
-    """Prefixes are taken off the checkpoint's names until nothing more is found; the values stay counted as unused.
+    """Prefixes are removed from the checkpoint's names until nothing more is found; such values still count as unused.
 
     It does not matter whether names are compared one by one or sorted first.
     """
@@ -221,7 +221,7 @@ def test_no_prefix_is_taken_off_strictly(net, values):
 
 
 def test_strings_and_maps_give_no_prefix():
-    """A string or a map whose name ends with a missing one is passed by in favour of a tensor."""
+    """A string or a map is skipped in favour of a tensor whose name also ends with the missing one."""
     what = planned(vectors("w", "v"), {"a.w": TEXT, "b.w": TABLE, "c.w": VECTOR, "c.v": TEXT})
 
     assert (loads(what), what.missing, what.prefixes) == ({"w": "c.w"}, ("v",), ("c.",))
@@ -280,7 +280,7 @@ def test_all_mismatches_are_reported_at_once():
 
 
 def test_a_message_lists_ten_mismatches_and_counts_the_rest():
-    """The error holds all of 1,234 misfits, its message ten."""
+    """The error has all 1,234 mismatches, and its message ten."""
     names = [f"layer{number}" for number in range(1234)]
     what = planned(vectors(*names), dict.fromkeys(names, ((3,), "Float32")))
 
@@ -312,7 +312,7 @@ def test_plans_are_what_mindspores_algorithm_gives(case):
 
 
 class CountingCandidates(dict):
-    """Candidates that count how often they are looked at."""
+    """Candidates that count their look-ups."""
 
     looks = 0
 
@@ -327,7 +327,7 @@ class CountingCandidates(dict):
 
 
 def test_the_cost_grows_with_the_names_not_with_their_product():
-    """100,000 parameters, one of them missing, cost about one look each: names are not compared with names."""
+    """For 100,000 parameters, one of them missing, names are looked up about once each."""
     names = [f"layers.{number // 10}.block.{number % 10}.weight" for number in range(100_000)]
     known = CountingCandidates(candidates(vectors(*names[:-1], "other")))
     what = plan(targets(vectors(*names)), known)

@@ -31,7 +31,7 @@ class Theirs:
     dtype = "Float16"
 
     def asnumpy(self):
-        """Never to be called."""
+        """Must not be called."""
         raise AssertionError
 
 
@@ -56,7 +56,7 @@ def pairs_of(ckpt, names):
 
 
 def test_a_checkpoint_offers_what_its_index_holds():
-    """Kinds, shapes and dtypes, in file order, without reading a byte."""
+    """Kinds, shapes and dtypes come in file order, without reading a byte."""
     source = TracingSource(checkpoint(MIXED))
     ckpt = opened_and_traced(source)
     candidates = Candidates(ckpt)
@@ -118,7 +118,7 @@ def test_a_dict_may_hold_values_of_any_kind():
 
 @pytest.mark.parametrize("value", [1, None, 1.5, b"w", {"w": 1}, np.zeros(2, "complex128"), np.array(["w"])])
 def test_what_can_never_be_bound_is_refused(value):
-    """Numbers, bytes, and arrays that MindSpore has no dtype for."""
+    """Numbers, bytes, and arrays without a MindSpore dtype are refused."""
     with pytest.raises(ArgumentTypeError):
         candidate_of(value)
 
@@ -138,7 +138,7 @@ def test_nothing_else_can_be_bound(values):
 
 @pytest.mark.parametrize("values", [{1: "text"}, {"w": 1}, {"v": "text", "w": None}])
 def test_names_and_values_must_have_the_right_types(values):
-    """Both types are named in the message."""
+    """The message names both types."""
     with pytest.raises(ArgumentTypeError, match=r"should be a 'str' and 'Parameter', but got <class"):
         check_values(values, (str,))
 
@@ -168,7 +168,7 @@ def test_values_come_in_file_order():
 
 
 def test_values_of_a_dict_come_in_the_order_of_the_pairs():
-    """A dict has no file."""
+    """A dict has no file order."""
     values = {name: counting((2,)) for name in "abc"}
     found = list(in_file_order(pairs_of(values, "cab"), values))
 
@@ -196,7 +196,7 @@ def test_what_is_behind_is_let_go_of():
 
 
 def test_views_outlive_the_pages(tmp_path):
-    """A view of a mapped file that was handed out before is the same when its pages were let go of."""
+    """A view of a mapped file is unchanged after its pages were released."""
     path = tmp_path / "a.ckpt"
     array = counting((MIB,), "int32")
     path.write_bytes(checkpoint({"a": array, "b": array}))
@@ -216,7 +216,7 @@ def test_every_dtype_has_a_numpy_dtype():
 
 
 def test_looking_into_offers_logs_nothing(caplog):
-    """Warnings are the business of binding."""
+    """Only binding logs warnings."""
     caplog.set_level(logging.DEBUG)
     dict(Candidates(opened_over(BytesSource(tensor_value("w", [2], "Int4", b"\0\1")))))
 

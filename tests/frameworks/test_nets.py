@@ -82,7 +82,7 @@ print({{"mindspore", "torch"}} & {{*sys.modules}})
 
 
 def test_the_leaf_is_asked_to_load(asked):
-    """Net and mapping are checked first, then MindSpore's leaf gets everything as it was given."""
+    """Net and mapping are checked first, then MindSpore's adapter gets all arguments unchanged."""
     net, values = Cell(), {}
 
     assert load_param_into_net(net, values, True, remove_redundancy=True) == (["missing"], ["unused"])
@@ -107,7 +107,7 @@ def test_flags_are_bools(asked, flag):
 
 
 def test_the_net_is_judged_before_the_flags(asked):
-    """The first fault wins, in MindSpore's order."""
+    """The first fault in MindSpore's order is raised."""
     with pytest.raises(ArgumentTypeError, match="Cell"):
         load_param_into_net(Module(), {}, 5, 5)
 
@@ -120,7 +120,7 @@ def test_the_targets_are_those_of_the_framework(asked, net, found):
 
 
 def test_load_checkpoint_binds_the_net_it_is_given(asked, tmp_path):
-    """`net`, `strict_load` and `remove_redundancy` go with the mapping that is then returned."""
+    """`net`, `strict_load` and `remove_redundancy` are passed on with the mapping that is returned."""
     (tmp_path / "a.ckpt").write_bytes(checkpoint(LAYERS))
     net = Cell()
     with lazyckpt.load_checkpoint(str(tmp_path / "a.ckpt"), net, True, remove_redundancy=True) as ckpt:
@@ -136,7 +136,7 @@ def test_the_net_is_looked_at_last(asked, tmp_path):
 
 
 def test_a_checkpoint_whose_net_is_refused_is_closed(asked, tmp_path, monkeypatch):
-    """The error leaves no file open behind it, even while somebody keeps the error."""
+    """The file is closed, even while the caller keeps the error."""
     (tmp_path / "a.ckpt").write_bytes(checkpoint(LAYERS))
     given = []
 
