@@ -34,7 +34,7 @@ def values(draw):
 
 
 def content_of(shape, itemsize, extents, end):
-    """A file of different bytes, and the value that lies in it."""
+    """A file of different bytes, and a value in it."""
     file = np.random.default_rng(0).integers(0, 256, end, np.uint8).tobytes()
     data = b"".join(file[offset : offset + length] for offset, length in extents)
     return file, np.frombuffer(data, f"V{itemsize}").reshape(shape)
@@ -42,7 +42,7 @@ def content_of(shape, itemsize, extents, end):
 
 @given(values())
 def test_chunks_put_together_are_the_value(case):
-    """A chunk that is one run is read from the file, whole, as readers do; only one in several is made of copies."""
+    """A chunk that is one run is read from the file, whole, as readers do; one in several runs is a copy."""
     shape, itemsize, extents, most, end = case
     file, value = content_of(shape, itemsize, extents, end)
     grid = plan(shape, itemsize, tuple(length for _, length in extents), most, end - sum(extents[-1]))
@@ -62,7 +62,7 @@ def test_chunks_put_together_are_the_value(case):
 
 @given(values())
 def test_there_is_a_run_for_each_chunk(case):
-    """No more and no fewer; together they are all of the value's bytes."""
+    """The runs cover all of the value's bytes, one for each chunk."""
     shape, itemsize, extents, most, end = case
     grid = plan(shape, itemsize, tuple(length for _, length in extents), most, end - sum(extents[-1]))
     found = list(cuts(grid, extents))
@@ -87,7 +87,7 @@ def test_a_value_is_one_chunk_by_default():
 
 
 def test_an_empty_value_has_no_chunks():
-    """Its chunks have a shape all the same, which zarr wants."""
+    """The chunks of an empty value still have a shape, which zarr requires."""
     assert plan((0, 5), 4, ()) == Grid((1, 5), (0, 0), 0)
 
 
@@ -113,17 +113,17 @@ def test_at_the_end_of_a_file_only_divisors_will_do():
 
 
 def test_a_number_of_rows_that_nothing_divides_stays_whole():
-    """A chunk a row would be a burden, and none of the value is copied unasked."""
+    """Chunks of one row would be too many, and a value is copied only on request."""
     assert plan((10_007, 256), 4, (10_007 * 1024,), MIB) == Grid((10_007, 256), (1, 1), 10_007 * 1024)
 
 
 def test_rows_that_are_too_long_are_cut_themselves():
-    """Then each row has chunks of its own."""
+    """A long row has several chunks of its own."""
     assert plan((3, 8 * MIB), 4, (96 * MIB,), 4 * MIB) == Grid((1, MIB), (3, 8), 4 * MIB)
 
 
 def test_pieces_whose_borders_are_rows_need_no_copies():
-    """MindSpore cuts large values every 512 MiB: of a row of a power of two this is the border of one."""
+    """MindSpore cuts large values every 512 MiB, which is a border of rows of a power of two."""
     half = 512 * MIB
     rows, row = 151_936, 16_384
     pieces = (half, half, half, half, rows * row - 4 * half)
@@ -132,7 +132,7 @@ def test_pieces_whose_borders_are_rows_need_no_copies():
 
 
 def test_pieces_that_end_within_a_row_need_few_copies():
-    """Chunks are small then, and only those across a border are copied."""
+    """Chunks are then small, and only those across a border are copied."""
     half = 512 * MIB
     rows, row = 49_153, 12_288
     extents = [Extent(100, half), Extent(half + 200, rows * row - half)]
@@ -146,7 +146,7 @@ def test_pieces_that_end_within_a_row_need_few_copies():
 
 @pytest.mark.parametrize("most", [1, 2, 100])
 def test_a_wish_for_tiny_chunks_has_limits(most):
-    """There are never more than 65,536."""
+    """There are at most 65,536 chunks."""
     grid = plan((1000, 1000, 10), 4, (40_000_000,), most)
 
     assert math.prod(grid.counts) <= MOST

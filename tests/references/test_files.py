@@ -1,4 +1,4 @@
-"""The files behind references: their URLs, and that they have not changed."""
+"""The files behind references: their URLs, and a check that they have not changed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_file_may_be_published_elsewhere(url, found, tmp_path):
 
 
 def test_files_of_a_folder_keep_their_places_in_it(tmp_path):
-    """Relative to the folder that all are in."""
+    """Their paths are relative to the common folder."""
     for part in "ab":
         (tmp_path / part).mkdir()
         (tmp_path / part / f"{part}.ckpt").write_bytes(checkpoint({part: counting((3,))}))
@@ -78,7 +78,7 @@ def test_files_of_a_folder_keep_their_places_in_it(tmp_path):
 
 
 def test_a_url_that_would_be_interpreted_is_refused(tmp_path):
-    """Given or found: a template must not be made of it."""
+    """A given or derived URL must not become a template."""
     folder = tmp_path / "{{secrets}}"
     folder.mkdir()
     with written(folder, checkpoint(TENSORS)) as ckpt:
@@ -99,14 +99,14 @@ def test_encrypted_files_are_refused(mode, tmp_path):
 
 
 def test_bytes_in_memory_have_no_url():
-    """One must be given."""
+    """A URL must be given."""
     with pytest.raises(ArgumentValueError, match="is no file: give the URL"):
         opened_over(BytesSource(checkpoint(TENSORS))).references()
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any))
 def test_every_byte_has_its_file(sizes):
-    """Every byte of joined files, some of them empty, belongs to the right file."""
+    """Every byte of concatenated files, some of them empty, belongs to the right file."""
     parts = [BytesSource(bytes(size), f"s3://bucket/{number}.ckpt") for number, size in enumerate(sizes)]
     files = Files(ConcatenatedSource("all", parts), Fingerprint(0, 0, b""))
     starts = [sum(sizes[:number]) for number in range(len(sizes))]

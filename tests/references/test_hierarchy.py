@@ -57,7 +57,7 @@ def test_shards_are_chunks(name):
 
 
 def test_some_recorded_tensors_have_a_chunk_for_each_shard():
-    """A matrix that a grid of devices shares needs no copy of its own to be one array."""
+    """A matrix shared by a grid of devices is one array without a copy."""
     with opened("mixed_2x4/protobuf") as ckpt:
         references = ckpt.references().to_dict()
 
@@ -76,7 +76,7 @@ def test_a_value_in_pieces_is_one_array(lengths, size, tmp_path):
 
 
 def test_pieces_that_end_with_rows_are_not_copied(tmp_path):
-    """Chunks then are as many rows as all borders allow."""
+    """Chunks have as many rows as all borders allow."""
     with written(tmp_path, sliced_value("w", counting((6, 60)), (480, 480))) as ckpt:
         found = chunks(ckpt.references().to_dict(), "w")
 
@@ -109,7 +109,7 @@ def test_scalars_and_tensors_of_nothing(tmp_path):
 
 
 def test_refused_values_are_reported(tmp_path):
-    """The rest is there."""
+    """All other values are present."""
     data = array_value("w", counting((3,))) + tensor_value("bad", [4], "Float32", b"\0" * 5)
     with written(tmp_path, data) as ckpt:
         references = ckpt.references().to_dict()
@@ -165,7 +165,7 @@ def test_nested_names_are_groups(path):
 
 
 def test_a_name_cannot_be_an_array_and_a_group(tmp_path):
-    """Nested, it would have to be; flat, all is well."""
+    """A name that would be both is refused when nested, and accepted when flat."""
     with written(tmp_path, checkpoint({"a.b": counting((2,)), "a": counting((3,))})) as ckpt:
         with pytest.raises(ArgumentValueError, match="'a' is a parameter, and other names go on after it and a dot"):
             ckpt.references(nested=True).to_dict()
@@ -185,7 +185,7 @@ def test_small_values_are_copied_on_request(path):
 
 
 def test_content_that_looks_like_a_copy_is_not_copied(tmp_path):
-    """Readers would decode it."""
+    """Readers would decode it as a copy."""
     with written(tmp_path, checkpoint({"w": np.frombuffer(b"base64:QUJD", "u1")})) as ckpt:
         references = ckpt.references(inline=100).to_dict()
 
@@ -209,7 +209,7 @@ def test_an_index_that_is_wrong_is_not_believed(tmp_path, path):
 
 
 def test_the_arrays_of_a_map_tell_what_they_are(path):
-    """The map's name, and which of its parts; no parameter can have their paths."""
+    """The attributes have the map's name and the part; no parameter can have these paths."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         found = attributes(ckpt.references().to_dict(), "table~keys")
 
@@ -218,7 +218,7 @@ def test_the_arrays_of_a_map_tell_what_they_are(path):
 
 @pytest.mark.parametrize("count", range(5))
 def test_a_map_may_lack_its_last_arrays(count, tmp_path):
-    """One that was cut has those that it has; one of none, or of one too many, is left out."""
+    """A truncated map has its remaining arrays; one without arrays, or with too many, is left out."""
     data = map_value("m", [counting((3,), "int32")] * count) + array_value("w", counting((2,)))
     with written(tmp_path, data) as ckpt:
         references = ckpt.references().to_dict()
@@ -230,7 +230,7 @@ def test_a_map_may_lack_its_last_arrays(count, tmp_path):
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_how_many_chunks_an_array_has_is_known_before(nested):
-    """The total of a node is the number of its chunks; groups have none."""
+    """The total of a node is its number of chunks; groups have none."""
     source = BytesSource(checkpoint(MIXED), "s3://bucket/net.ckpt")
     known = {entry.name: entry for entry in scan(source, "ckpt")}
     how = ReferenceOptions(chunk_size=100, nested=nested)

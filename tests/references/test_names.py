@@ -1,4 +1,4 @@
-"""Names of parameters as paths: a bijection, whose values mean nothing to stores, file systems, URLs and templates."""
+"""Names of parameters as paths: a bijection to paths that stores, file systems, URLs and templates take literally."""
 
 from __future__ import annotations
 
@@ -63,6 +63,6 @@ def test_nested_names_make_groups_of_their_dots():
 
 
 def test_a_path_lies_in_all_its_groups():
-    """Outermost first."""
+    """The groups of a path come outermost first."""
     assert parents("a/0/w") == ["a", "a/0"]
     assert parents("w") == []

@@ -30,7 +30,7 @@ def test_a_checkpoint_is_read_by_its_references(path):
 
 
 def test_a_safetensors_file_is_read_by_its_references(tmp_path):
-    """Its types are zarr's as well, complex numbers among them."""
+    """zarr has the types of safetensors, complex numbers included."""
     contents = np.array([1 + 2j, 3 - 4j], "complex64").tobytes() + counting((2, 3)).tobytes()
     header = {"c": item("C64", (2,), 0, 16), "w": item("F32", (2, 3), 16, 40)}
     with written(tmp_path, raw(header, contents), "net.safetensors") as ckpt:
@@ -68,13 +68,13 @@ def test_no_value_is_read():
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, error, said, path):
-    """Before anything is read."""
+    """Invalid options are refused before anything is read."""
     with lazyckpt.load_checkpoint(path) as ckpt, pytest.raises(error, match=re.escape(said)):
         ckpt.references(**options)
 
 
 def test_nested_names_are_no_folders(path, tmp_path):
-    """Readers of Parquet stumble over groups."""
+    """Readers of Parquet do not support groups."""
     with lazyckpt.load_checkpoint(path) as ckpt, pytest.raises(ArgumentValueError, match="know no groups"):
         ckpt.references(nested=True).save(tmp_path / "refs.parquet")
 
