@@ -37,7 +37,7 @@ def some_numbers(draw):
 
 @given(some_numbers(), st.integers(0, 40))
 def test_pieces_give_what_numpy_gives_for_the_whole(array, cut):
-    """Counts and bounds are exact, mean, deviation and norm those of the finite numbers in float64."""
+    """Counts and bounds are exact; mean, deviation and norm are those of the finite numbers in float64."""
     found = measure(halves(array, cut))
     wide = array.astype(np.float64)
     finite = wide[np.isfinite(wide)]
@@ -76,7 +76,7 @@ def test_each_of_many_is_measured_as_if_alone(data):
 @pytest.mark.parametrize("size", [1, 7, 8, 255, 256, 4_095, 4_096, 4_097, 8_193, 16_000])
 @pytest.mark.parametrize("dtype", ["<f4", "<f8", "<i1"])
 def test_each_of_many_is_measured_as_if_alone_whatever_its_size(size, dtype):
-    """Sums are made in the same order, so that no bit differs."""
+    """Sums are computed in the same order, so that every bit is equal."""
     values = (np.random.default_rng(size).standard_normal((40, size)) * 50).astype(dtype)
 
     assert list(map(bits, measure_each(values))) == [bits(measure([value])) for value in values]
@@ -84,7 +84,7 @@ def test_each_of_many_is_measured_as_if_alone_whatever_its_size(size, dtype):
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.integers(0, 30), st.integers(0, 30))
 def test_it_does_not_matter_how_parts_are_put_together(numbers, first, second):
-    """Three parts give the same from the left and from the right."""
+    """Three parts merged from the left equal those merged from the right."""
     a, b, c = (
         (measure([part]) for part in np.split(np.array(numbers), sorted({first, second})))
         if (first != second)
@@ -98,7 +98,7 @@ def test_it_does_not_matter_how_parts_are_put_together(numbers, first, second):
 
 
 def test_a_large_mean_costs_no_digits():
-    """The deviation of numbers around a billion is right to nine digits, in many blocks."""
+    """For numbers around a billion, in many blocks, the deviation is right to nine digits."""
     small = np.random.default_rng(5).standard_normal(3 * moments._BLOCK + 17)
     shifted = small + 1e9
 
@@ -134,7 +134,7 @@ def test_complex_numbers():
 
 
 def test_an_infinity_is_a_bound_and_no_part_of_the_mean():
-    """Minimum and maximum ignore NaN only."""
+    """Minimum and maximum ignore only NaN; the mean ignores infinities, too."""
     found = measure([np.array([1, math.nan, math.inf, 3], "<f4")])
 
     assert (found.low, found.high, found.mean, found.nan, found.inf) == (1, math.inf, 2, 1, 1)
@@ -148,5 +148,5 @@ def test_nothing_but_nan():
 
 
 def test_nothing():
-    """No number at all."""
+    """Without numbers the statistics are empty."""
     assert measure([]) == measure([np.zeros((0, 3))]) == NOTHING

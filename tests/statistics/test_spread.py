@@ -60,7 +60,7 @@ def test_workers_give_the_numbers_of_one_process(workers, large, tmp_path):
 
 @pytest.mark.parametrize("changed", [False, True], ids=["as it is", "changed"])
 def test_workers_measure_every_kind_of_value(changed, open_values):
-    """Maps, strings, empty ones, edits, views, another order: the table is that of one process."""
+    """Maps, strings, empty values, edits, views and another order give the table of one process."""
     with open_values({**MIXED, **VALUES}) as ckpt, processes(2) as executor:
         names = [name for name in reversed(ckpt) if name != "step"]
         if changed:

@@ -22,7 +22,7 @@ from lazyckpt.statistics.stream import rows_in_memory
 
 
 def test_every_tensor_has_a_row_in_file_order(open_values):
-    """Numbers agree with numpy's."""
+    """Each row's numbers equal numpy's."""
     with open_values(LAYERS) as ckpt:
         table = ckpt.stats()
 
@@ -66,7 +66,7 @@ def test_maps_have_a_row_for_each_array_and_strings_say_why_they_have_no_numbers
 
 
 def test_values_in_memory_are_measured_as_they_are_now(open_values):
-    """Edits count; the file's values do not."""
+    """Edited values are measured, and the file's are not."""
     with open_values(LAYERS) as ckpt:
         ckpt["step"].set_data(np.array([3.0, 5.0]))
         ckpt["new"] = np.array([7, 9])
@@ -89,7 +89,7 @@ def test_a_parameter_shows_its_own(open_values):
 
 
 def test_only_what_is_asked_for_is_read():
-    """No payload byte of another value is looked at."""
+    """No payload byte of another value is read."""
     source = TracingSource(checkpoint(LAYERS))
     ckpt = opened_and_traced(source)
     ckpt.stats(["conv1.bias"])
@@ -101,7 +101,7 @@ def test_only_what_is_asked_for_is_read():
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_threads_and_progress_change_no_number(open_values, workers):
-    """Progress ends at the whole."""
+    """The numbers do not depend on threads, and progress ends at the total."""
     values = {f"v{i}": counting((50, 7)) * i for i in range(20)}
     calls = []
     with open_values(values) as ckpt:
@@ -113,7 +113,7 @@ def test_threads_and_progress_change_no_number(open_values, workers):
 
 
 def test_of_an_encrypted_file_each_block_is_decrypted_once(tmp_path, monkeypatch):
-    """Values share blocks, and large values take several; the numbers are those of the plain file."""
+    """Values share blocks, and large values span several; the numbers equal the plain file's."""
     values = {f"v{i}": counting((300,)) + i for i in range(20)}
     file = encrypted(checkpoint(values), block=1000)
     (tmp_path / "x.ckpt").write_bytes(file)
@@ -137,7 +137,7 @@ print(row.moments.count, row.moments.zeros, resource.getrusage(resource.RUSAGE_S
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory in KiB, and sparse files")
 def test_a_value_of_any_size_takes_a_few_mebibytes(tmp_path):
-    """512 MiB of zeros raise the peak by less than 64 MiB, mapped pages counted."""
+    """For 512 MiB of zeros the peak rises by less than 64 MiB, mapped pages included."""
     size = 2**27
     small = checkpoint({"a": np.ones(3, "float32")})
     shape = checkpoint({"big": np.zeros(1, "float32")})

@@ -79,7 +79,7 @@ def test_a_table_takes_the_place_of_a_file_by_rename(method, open_values, tmp_pa
 
 @pytest.mark.parametrize("method", ["to_csv", "to_json"])
 def test_a_table_that_cannot_be_written_says_why(method, open_values, tmp_path):
-    """A folder that is not there, a folder in the way: typed errors with the path."""
+    """A missing folder, and a folder of that name, raise typed errors with the path."""
     with open_values(VALUES) as ckpt:
         table = ckpt.stats()
 
