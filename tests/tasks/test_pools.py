@@ -19,19 +19,19 @@ def square(number):
 
 
 def divide(number):
-    """A task that has a fault where the number is 3."""
+    """A task that fails for the number 3."""
     return 1 / (number - 3)
 
 
 def square_or_die(number, deadly):
-    """A task that kills its process when the number is one of these."""
+    """A task that kills its process for one of these numbers."""
     if number in deadly:
         os._exit(1)
     return number * number
 
 
 def calls(count, *more):
-    """The arguments of so many tasks."""
+    """The arguments of this number of tasks."""
     return [(number, *more) for number in range(count)]
 
 
@@ -41,7 +41,7 @@ def pool(width=2, **options):
 
 
 class Elsewhere:
-    """An executor of another library: it has `submit`, and nothing more is known of it."""
+    """Another library's executor, which is only known to have `submit`."""
 
     def __init__(self):
         self.submitted = 0
@@ -86,7 +86,7 @@ def test_what_runs_no_tasks_is_refused(where):
 
 
 def test_only_what_kills_its_process_is_given_up():
-    """A pool that breaks gives up all it has: the others run again, and end well."""
+    """A broken pool fails all of its tasks: the others run again, and succeed."""
     with pool() as executor:
         outcomes = sorted(run(square_or_die, calls(40, (7, 23)), executor), key=lambda outcome: outcome.number)
     dead = [outcome for outcome in outcomes if outcome.fault is not None]
@@ -128,7 +128,7 @@ def test_an_executor_that_cannot_be_replaced_says_why(caplog):
 
 
 def test_a_pool_is_handed_what_it_can_begin_soon():
-    """Two tasks a worker: the others are not suspected when it breaks, and need no memory there."""
+    """A pool holds two tasks per worker: others are not affected when it breaks, and take no memory there."""
     gate, begun = threading.Event(), []
 
     def wait(number):
@@ -148,7 +148,7 @@ def test_a_pool_is_handed_what_it_can_begin_soon():
 
 
 def test_an_executor_whose_width_is_not_known_gets_all_tasks():
-    """Another library knows best how to queue them."""
+    """Another library queues tasks itself."""
     executor = Elsewhere()
     next(run(square, calls(50), executor))
 
@@ -187,7 +187,7 @@ def test_a_client_is_recognized_by_its_class():
 
 
 def test_an_asynchronous_client_is_refused():
-    """Its results could not be waited for."""
+    """The results of an asynchronous client cannot be waited for."""
     client = type("Client", (), {"__module__": "distributed.client", "asynchronous": True})()
     with pytest.raises(ArgumentTypeError, match="asynchronous"):
         run(square, calls(1), client)
