@@ -1,4 +1,4 @@
-"""`load_checkpoint`: MindSpore's arguments, its order of checks, its types of exceptions, and clearer words."""
+"""`load_checkpoint` has MindSpore's arguments, order of checks and exception types, and clearer messages."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def names(*arguments, **options):
 
 
 def refusal(*arguments, **options):
-    """The error that a load ends with."""
+    """The error raised by a load."""
     with pytest.raises(LazyCkptError) as caught:
         lazyckpt.load_checkpoint(*arguments, **options)
     return caught.value
@@ -98,7 +98,7 @@ PAIRS = [
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The current folder, with a checkpoint and a text that bears its name's end."""
+    """The current folder, with a checkpoint and a text file of the same extension."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path, checkpoint(MIXED))
     write(tmp_path, b"this is no checkpoint at all\n" * 3, "text.ckpt")
@@ -142,7 +142,7 @@ def test_a_name_that_ends_otherwise_is_answered_by_what_the_file_is(name, words,
 
 
 def test_an_empty_result_is_reported_before_the_net_is_looked_at(folder):
-    """`net` comes last."""
+    """`net` is checked last."""
     assert isinstance(refusal("net.ckpt", object(), choice_func=lambda name: False), NothingLoaded)
 
 
@@ -150,7 +150,7 @@ def test_an_empty_result_is_reported_before_the_net_is_looked_at(folder):
     "key", [SECRET.decode(), bytearray(SECRET), memoryview(SECRET), 42, [SECRET]], ids=lambda key: type(key).__name__
 )
 def test_a_key_is_bytes(key, file):
-    """Anything else is refused by its type, and is not repeated: it may be a key all the same."""
+    """Another type is refused by name, and the value is not repeated, because it may be a key."""
     error = refusal(file, dec_key=key)
 
     assert type(error) is ArgumentValueError
@@ -159,7 +159,7 @@ def test_a_key_is_bytes(key, file):
 
 
 def printed(error):
-    """All that an error may show: its message, its repr, its causes."""
+    """Everything that an error may show: its message, its repr, its causes."""
     return "".join(traceback.format_exception(error)) + repr(error) + repr(error.args) + str(error.__dict__)
 
 
@@ -191,7 +191,7 @@ def test_no_message_repeats_a_key(name, options, tmp_path, caplog):
     "make", [str, Path, lambda path: Path(path).relative_to(Path.cwd())], ids=["str", "Path", "relative"]
 )
 def test_a_file_is_named_by_a_string_or_a_path(make, folder):
-    """Both are the same file."""
+    """A string and a path object name the same file."""
     assert names(make(str(folder / "net.ckpt"))) == list(MIXED)
 
 
@@ -207,7 +207,7 @@ def test_nothing_else_names_a_file(name, folder):
 
 
 def test_bytes_in_memory_are_no_checkpoint_file():
-    """MindSpore takes them for safetensors only, and says so."""
+    """As in MindSpore, bytes in memory are accepted only as safetensors, and the error says so."""
     assert "BytesIO" in str(refusal(io.BytesIO(checkpoint(LAYERS))))
 
 
@@ -219,12 +219,12 @@ def test_a_name_that_ends_in_ckpt_will_do(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["", "net.CKPT", "net.ckpt/", "net.ckpt.gz", "net"])
 def test_a_name_that_ends_otherwise_is_refused(name, folder):
-    """Before anything is opened."""
+    """The name is refused before anything is opened."""
     assert type(refusal(name)) is ArgumentValueError
 
 
 def test_a_name_with_a_nul_is_refused():
-    """No file can have it."""
+    """No file name can contain a NUL."""
     assert "null byte" in str(refusal("net\0.ckpt"))
 
 
@@ -242,7 +242,7 @@ def test_a_missing_file_is_a_value_error_and_a_file_not_found_error(make, tmp_pa
 
 
 def test_a_home_folder_is_not_expanded(folder):
-    """`~` is a letter like any other, as in MindSpore."""
+    """`~` is an ordinary character, as in MindSpore."""
     assert type(refusal("~/net.ckpt")) is MissingFile
 
 
@@ -354,7 +354,7 @@ def test_a_refused_parameter_stops_the_load_by_name(tmp_path):
     "options", [{"filter_prefix": "q"}, {"specify_prefix": "a"}, {"choice_func": lambda name: name == "a"}]
 )
 def test_a_refused_parameter_does_no_harm_when_it_is_left_out(options, tmp_path):
-    """The others load."""
+    """The other parameters load."""
     path = write(tmp_path, array_value("a", counting((3,))) + tensor_value("q", [2], "Float8E4M3FN", b"ab"))
 
     assert names(path, **options) == ["a"]
@@ -411,7 +411,7 @@ def test_a_name_longer_than_a_parameters_is_refused_unless_left_out(tmp_path):
 
 
 def test_a_checksum_is_compared_when_asked_for(tmp_path):
-    """A file whose bytes give its checksum loads; one whose bytes do not is refused with both numbers."""
+    """A file with the right checksum loads; another is refused with both numbers."""
     good = write(tmp_path, with_crc(checkpoint(LAYERS)), "good.ckpt")
     bad = write(tmp_path, with_crc(checkpoint(LAYERS), 0xBAD), "bad.ckpt")
 
@@ -420,13 +420,13 @@ def test_a_checksum_is_compared_when_asked_for(tmp_path):
 
 
 def test_a_checksum_that_is_not_there_is_a_warning(file, caplog):
-    """There is nothing to check, and that is said."""
+    """Without a checksum the load only warns that there is nothing to check."""
     assert names(file, crc_check=True) == list(MIXED)
     assert "saved without a crc" in caplog.text
 
 
 def test_prefixes_are_reported_as_deprecated(file, caplog):
-    """MindSpore deprecates them; the log says so, quietly."""
+    """MindSpore deprecates prefixes; the log says so at the level INFO."""
     caplog.set_level(logging.INFO, "lazyckpt")
     names(file, specify_prefix="conv1")
 
@@ -443,13 +443,13 @@ def test_the_usual_load_is_silent(file, caplog):
 
 @pytest.mark.parametrize("size", [-1, 1.5, None, "1"], ids=repr)
 def test_a_cache_has_a_size(size, file):
-    """A number of bytes; 0 is none."""
+    """The size is a number of bytes; 0 turns the cache off."""
     assert "block_cache must be a number of bytes" in str(refusal(file, block_cache=size))
     assert names(file, block_cache=0) == list(MIXED)
 
 
 def test_a_file_without_parameters_is_refused(tmp_path):
-    """Protobuf that parses and holds no parameter, as a file of nothing but a checksum."""
+    """A valid protobuf message without parameters, such as a lone checksum, is refused."""
     error = refusal(write(tmp_path, with_crc(b"")))
 
     assert type(error) is NothingLoaded
@@ -458,7 +458,7 @@ def test_a_file_without_parameters_is_refused(tmp_path):
 
 @pytest.mark.parametrize("index", ["auto", "memory"])
 def test_the_index_is_kept_where_it_is_wanted(index, file, tmp_path):
-    """Beside the file, nowhere, or at a path."""
+    """The index is beside the file, in memory, or at a given path."""
     names(file, index=index)
     names(file, index=tmp_path / "elsewhere")
 
@@ -474,7 +474,7 @@ def test_an_index_is_kept_at_a_path(index, file):
 
 
 def descriptors():
-    """How many descriptors are open once forgotten errors are gone with all that their tracebacks hold."""
+    """The number of open descriptors, after errors and their tracebacks were collected."""
     gc.collect()
     return len(os.listdir("/proc/self/fd"))
 
@@ -501,7 +501,7 @@ def sums(path, answers):
 
 
 def test_a_spawned_process_opens_the_same_file(file):
-    """Processes share the index on disk; each opens it for itself while the others have it open."""
+    """Processes share the index on disk; each opens it while others have it open."""
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     with lazyckpt.load_checkpoint(file):

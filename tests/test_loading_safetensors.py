@@ -1,4 +1,4 @@
-"""safetensors files from the outside: MindSpore's rules for them, files of the real packages, bytes in memory."""
+"""Loading safetensors files: MindSpore's rules, files of the real packages, bytes in memory."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ NUMPYS = ["bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 
 
 
 def opened(data, **options):
-    """A safetensors file that is a path, or bytes in memory."""
+    """A safetensors file at a path, or bytes in memory."""
     return lazyckpt.load_checkpoint(data, format="safetensors", **options)
 
 
 @pytest.fixture
 def file(tmp_path):
-    """A file that the safetensors package wrote."""
+    """A file written by the safetensors package."""
     path = tmp_path / "model.safetensors"
     safetensors.numpy.save_file(TENSORS, path, metadata={"format": "np", "made by": "the package"})
     return path
@@ -67,7 +67,7 @@ def test_every_dtype_of_numpy_comes_back_from_the_package(name, tmp_path):
 
 @pytest.mark.parametrize("dtype", [one for one in DTYPES.values() if one.is_packed or not one.in_ckpt], ids=str)
 def test_types_that_only_safetensors_has_can_be_sliced(dtype, tmp_path):
-    """A part is the same part of the whole, and sizes are those of the value in memory."""
+    """A part equals the same part of the whole, and sizes are those in memory."""
     if not dtype.is_known_here:
         pytest.skip(f"the ml_dtypes installed here has no {dtype}")
     data = bytes(range(dtype.stored_size(24)))
@@ -105,7 +105,7 @@ def test_metadata_are_a_mapping(file, tmp_path):
 
 
 def test_the_sidecar_knows_the_format(file, walks):
-    """A second opening walks nothing, and an index in the other format is not believed."""
+    """A second open scans nothing, and an index of the other format is refused."""
     for _ in range(2):
         opened(file).close()
     assert len(walks) == 1
@@ -126,7 +126,7 @@ def test_prefixes_are_ignored_and_the_log_says_so(file, caplog):
 
 
 def test_choice_func_chooses(file):
-    """Names for which it is true; if there are none, nothing is loaded."""
+    """Names are kept if the function is true; if none is, nothing is loaded."""
     with opened(file, choice_func=lambda name: name.endswith("s")) as ckpt:
         assert list(ckpt) == ["a.bias"]
     with pytest.raises(NothingLoaded, match="choice_func"):
@@ -134,7 +134,7 @@ def test_choice_func_chooses(file):
 
 
 def test_faults_of_choice_func_come_through(file):
-    """Unwrapped, as in MindSpore for this format."""
+    """Exceptions are not wrapped, as in MindSpore for this format."""
     fault = ZeroDivisionError("mine")
 
     def choice(name):
@@ -146,7 +146,7 @@ def test_faults_of_choice_func_come_through(file):
 
 
 def test_a_checksum_is_compared_when_asked_for(tmp_path):
-    """MindSpore's own file passes; one bit of a content changed, it does not, and unasked it loads."""
+    """MindSpore's own file passes; with one bit of a content changed it fails, and without the check it loads."""
     path = tmp_path / "model.safetensors"
     shutil.copy(FILES / "st_crc.safetensors", path)
     path.chmod(0o600)
@@ -161,7 +161,7 @@ def test_a_checksum_is_compared_when_asked_for(tmp_path):
 
 
 def test_a_file_without_a_checksum_passes_with_a_warning(file, caplog):
-    """There is nothing to compare."""
+    """Without a checksum there is nothing to compare."""
     with caplog.at_level(logging.WARNING):
         opened(file, crc_check=True).close()
 
@@ -184,7 +184,7 @@ def test_bytes_in_memory_are_read(given, tmp_path):
 
 
 def test_bytes_in_memory_have_no_place_for_an_index(tmp_path):
-    """A path for it is refused."""
+    """A path for the index is refused."""
     with pytest.raises(ArgumentValueError, match="bytes in memory"):
         opened(io.BytesIO(file_of(LAYERS)), index=str(tmp_path / "index.lmdb"))
 
@@ -210,7 +210,7 @@ def test_bytes_in_memory_may_be_damaged(tmp_path):
     ],
 )
 def test_a_name_that_ends_otherwise_is_refused_with_what_to_do(name, form, advice):
-    """MindSpore's rule, and the way out."""
+    """The error has MindSpore's rule and the alternative."""
     with pytest.raises(ArgumentValueError, match=advice):
         lazyckpt.load_checkpoint(name, format=form)
 
@@ -228,7 +228,7 @@ def test_build_index_takes_files_of_either_format_whatever_they_are_called(file,
 
 
 def test_every_name_in_safetensors_headers_is_known():
-    """The table has a dtype for each name, and Int8, not Int4, for integers of a byte."""
+    """Each name has a dtype, and integers of a byte are Int8, not Int4."""
     assert {str(BY_SAFETENSORS_NAME[name]) for name in ("I8", "F8_E4M3", "F4")} == {
         "Int8", "Float8E4M3FN", "Float4E2M1FN",
     }  # fmt: skip
