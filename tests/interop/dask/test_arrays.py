@@ -1,4 +1,4 @@
-"""Beside a real dask: arrays whose tasks read their own part of the file, on every scheduler."""
+"""Beside a real dask: the tasks of an array read their own part of the file, on every scheduler."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ckpt(tmp_path):
 
 
 def same(found, expected):
-    """Whether two arrays are alike in all."""
+    """Whether two arrays are equal in type, shape and values."""
     return (found.shape, found.dtype, found.tobytes()) == (expected.shape, expected.dtype, expected.tobytes())
 
 
@@ -62,7 +62,7 @@ def test_arrays_are_the_values(scheduler, chunks, ckpt):
 
 
 def test_arrays_are_read_by_the_workers_of_a_cluster(ckpt, client):
-    """Whole, in slices, and in sums: the numbers are numpy's."""
+    """Whole arrays, slices and sums equal numpy's."""
     array, truth = ckpt.to_dask("w", (90, -1)), VALUES["w"]
 
     assert same(client.compute(array).result(), truth)
@@ -120,7 +120,7 @@ def test_the_same_value_is_the_same_array(ckpt, tmp_path):
 
 
 def test_a_file_that_changed_is_an_error_of_the_task(tmp_path, client):
-    """A worker never reads another file than the one that was opened here."""
+    """A worker never reads another file than the one opened here."""
     path = written(tmp_path, checkpoint(VALUES))
     with lazyckpt.load_checkpoint(path) as ckpt:
         array = ckpt.to_dask("w")
@@ -140,7 +140,7 @@ def test_values_in_memory_are_in_the_graph(ckpt):
 
 @pytest.mark.parametrize("name", ["note", "table"])
 def test_what_is_no_array_is_refused(name, tmp_path):
-    """A string, a map."""
+    """A string and a map are refused."""
     with (
         lazyckpt.load_checkpoint(written(tmp_path, checkpoint(MIXED))) as ckpt,
         pytest.raises(ArgumentTypeError, match="no array"),
@@ -179,7 +179,7 @@ def test_threads_read_encrypted_values_with_the_key_itself(mode, tmp_path):
 
 
 def test_many_files_are_one_array(tmp_path, client):
-    """Layers of several checkpoints, stacked: each task opens its own file."""
+    """In a stack of layers from several checkpoints, each task opens its own file."""
     arrays, truth = [], []
     for number in range(5):
         truth.append(counting((20, 30)) * number)

@@ -51,12 +51,12 @@ def square(number):
 
 
 def fail(number):
-    """A task that has a fault."""
+    """A task that fails."""
     raise ZeroDivisionError(number)
 
 
 def square_or_die(number, deadly):
-    """A task that kills its worker when the number is one of these."""
+    """A task that kills its worker for one of these numbers."""
     if number in deadly:
         os._exit(1)
     return number * number
@@ -80,7 +80,7 @@ def tree(tmp_path):
 
 
 def test_a_tree_is_indexed_and_broken_files_are_reported(tree, client):
-    """200 files, 3 of them broken: 197 sidecars, 3 errors together at the end, and no worker died of any."""
+    """Of 200 files 197 get sidecars and 3 errors at the end, and no worker dies."""
     paths, broken = tree
     before = workers(client)
     heard = []
@@ -94,7 +94,7 @@ def test_a_tree_is_indexed_and_broken_files_are_reported(tree, client):
 
 
 def test_a_run_that_was_stopped_is_started_again(tree, client):
-    """An existing index is kept, whoever built it; the rest is built."""
+    """Existing indexes are kept; the rest is built."""
     paths, broken = tree
     build_indexes(paths[:100])
     results = build_indexes(paths, executor=client)
@@ -158,7 +158,7 @@ def test_outcomes_come_from_workers(client):
 
 
 def test_only_what_kills_its_worker_by_itself_is_given_up(client):
-    """Others that were on the same workers, time and again, are not blamed for it."""
+    """Other tasks that were repeatedly on the same workers are not given up."""
     outcomes = sorted(run(square_or_die, [(number, (5,)) for number in range(30)], client))
     dead = outcomes.pop(5)
 
@@ -182,7 +182,7 @@ def test_what_is_not_wanted_any_more_is_cancelled(client):
 
 
 def test_a_client_is_known_by_its_class(client):
-    """No other thing is taken for one."""
+    """No other object is recognized as a client."""
     assert is_client(client)
     assert not is_client(client.cluster)
     assert is_client(type("MyClient", (type(client),), {}).__new__(type(client)))
@@ -257,7 +257,7 @@ def test_statistics_of_encrypted_values(mode, tmp_path, client):
 
 
 def test_comparisons_are_those_of_one_process(tmp_path, client):
-    """Values that differ, that are alike, that are only on one side, renamed, edited: one report."""
+    """Values that differ, are equal, on one side only, renamed or edited give one report."""
     rng = np.random.default_rng(1)
     one = {**MIXED, **{f"w{number}": rng.standard_normal((100, 999)) for number in range(20)}}
     two = {**one, "w3": one["w3"] + 1e-9, "step": np.array(5), "note": "other", "more": counting((3,))}
@@ -314,7 +314,7 @@ def test_a_scheduler_that_does_not_answer_is_reported(tmp_path):
 
 
 def test_the_documentation_is_true(address, tmp_path, monkeypatch):
-    """Every block of Python in docs/scale.md runs, against this cluster."""
+    """Every block of Python in docs/scale.md runs on this cluster."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CKPT_KEY", f"hex:{KEY.hex()}")
     weight = {"fc1.weight": counting((3000, 40))}

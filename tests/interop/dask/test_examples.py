@@ -54,7 +54,7 @@ def names(folder):
 
 
 def test_a_folder_is_indexed_and_nothing_else_is_left(job, folder, temporary):
-    """Both files have an index; no worker had to be killed; of the cluster only dask's folder of locks stays."""
+    """Both files get an index, no worker is killed, and only dask's folder of locks stays."""
     code, complaints = job(folder)
 
     assert code == 0, complaints
@@ -64,7 +64,7 @@ def test_a_folder_is_indexed_and_nothing_else_is_left(job, folder, temporary):
 
 
 def test_a_file_that_is_not_a_checkpoint_is_reported_and_the_rest_is_done(job, folder):
-    """Exit code 1, with the file's name; the others have their index."""
+    """The exit code is 1, with the file's name; the other files have their index."""
     (folder / "runs" / "bad.ckpt").write_bytes(b"\xff" * 50)
     code, complaints = job(folder)
 
@@ -87,7 +87,7 @@ def test_a_job_whose_workers_do_not_start_ends(folder):
 
 
 def test_a_cluster_that_runs_already_is_used(folder, cluster):
-    """The one whose scheduler wrote the file."""
+    """The job uses the cluster whose scheduler wrote the file."""
     (folder / "scheduler.json").write_text(json.dumps({"type": "Scheduler", "address": cluster.scheduler_address}))
     code, printed, complaints = run(
         JOBS["python"], "runs", "--scheduler-file", folder / "scheduler.json", folder=folder

@@ -1,4 +1,4 @@
-"""Objects in real stores: opened by URL, read by ranges, never a byte of another version."""
+"""Objects in real stores: opened by URL, read by ranges, always of one version."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def requests(server):
 
 
 class TestS3Source(SourceContract):
-    """Objects on S3."""
+    """The contract of a source, for objects on S3."""
 
     @pytest.fixture(autouse=True)
     def _place(self, s3_url):
@@ -58,20 +58,20 @@ class TestS3Source(SourceContract):
 
 
 class TestWebSource(SourceContract):
-    """Files behind a web server."""
+    """The contract of a source, for files on a web server."""
 
     @pytest.fixture(autouse=True)
     def _server(self, web):
         self.server = web
 
     def make(self, data, folder):
-        """A file in the folder that is served."""
+        """Makes a file in the served folder."""
         (folder / "x.bin").write_bytes(data)
         return open_remote(f"{self.server.url}/x.bin", MIB)[0]
 
 
 class TestMemorySource(SourceContract):
-    """Any other file system of fsspec's."""
+    """The contract of a source, for another file system of fsspec's."""
 
     def make(self, data, folder):
         """An object in memory."""
@@ -80,7 +80,7 @@ class TestMemorySource(SourceContract):
 
 @pytest.fixture(params=["s3", "web", "memory"])
 def place(request, tmp_path):
-    """Puts bytes into each kind of store: its URL comes back."""
+    """Writes bytes to each kind of store; returns the URL."""
     if request.param == "web":
         server = request.getfixturevalue("web")
 
@@ -109,7 +109,7 @@ def test_values_are_those_of_the_file(place, tmp_path, name):
 
 @pytest.mark.parametrize("mode", ["AES-GCM", "AES-CBC"])
 def test_encrypted_objects_are_decrypted_here(place, tmp_path, mode):
-    """A key opens an object as it opens a file, also when its index is there already."""
+    """A key opens an object as it opens a file, also with an existing index."""
     key = b"0123456789abcdef"
     (tmp_path / "here").mkdir()
     url = place(saved(tmp_path / "here", enc_key=key, enc_mode=mode).read_bytes())
@@ -119,7 +119,7 @@ def test_encrypted_objects_are_decrypted_here(place, tmp_path, mode):
 
 
 def test_a_replaced_object_is_noticed(place, tmp_path):
-    """A value asked for after the object was saved over is an error, though every header is the same."""
+    """A value requested after the object was overwritten is an error, though every header is the same."""
     (tmp_path / "here").mkdir()
     url = place(saved(tmp_path / "here").read_bytes())
     with lazyckpt.load_checkpoint(url) as checkpoint:
@@ -193,7 +193,7 @@ def test_a_signed_address_is_never_shown(web, tmp_path):
 
 @pytest.mark.parametrize("dec_key", [None, lazyckpt.KeyReference(variable="KEY_OF_AN_OBJECT")])
 def test_a_handle_is_opened_by_another_process(place, tmp_path, dec_key, monkeypatch):
-    """A checkpoint and a value of it travel as their URL; an index that was had in another way changes nothing."""
+    """A checkpoint and its values are pickled as a URL, whatever index they used."""
     monkeypatch.setenv("KEY_OF_AN_OBJECT", "0123456789abcdef")
     (tmp_path / "here").mkdir()
     key = None if dec_key is None else b"0123456789abcdef"

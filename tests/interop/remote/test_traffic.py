@@ -24,7 +24,7 @@ URL = "s3://models/gigabyte/model.ckpt"
 
 
 def value_of(name):
-    """A value that no other name has."""
+    """A value different from all others."""
     return np.full(NAMES[name] // 4, ORDER.index(name), np.float32)
 
 
@@ -53,7 +53,7 @@ def indexed(s3_server, gigabyte, tmp_path_factory):
 
 @pytest.fixture(params=["s3", "web"])
 def store(request, tmp_path, gigabyte):
-    """The server, and the URL at which it has the object."""
+    """The server, and the object's URL."""
     if request.param == "s3":
         request.getfixturevalue("indexed")
         return request.getfixturevalue("s3"), URL
@@ -63,7 +63,7 @@ def store(request, tmp_path, gigabyte):
 
 
 def traffic(server):
-    """(requests, bytes) since the list was emptied."""
+    """The (requests, bytes) since the list was emptied."""
     asked, server.asked[:] = list(server.asked), []
     return len(asked), sum(request.sent for request in asked)
 
@@ -100,7 +100,7 @@ def test_the_command_says_where_the_index_is(indexed):
 
 
 def test_indexing_s3_reads_under_one_per_cent(indexed):
-    """A first index is built of headers: less than a hundredth of the object is sent."""
+    """A first index needs only headers: less than a hundredth of the object is sent."""
     _, read = indexed
 
     assert 0 < read < sum(NAMES.values()) / 100
@@ -115,7 +115,7 @@ def test_indexing_the_web_reads_under_one_per_cent(web, gigabyte, tmp_path):
 
 
 def test_values_one_by_one_are_sent_once(store):
-    """A value that was had is not asked for again while the budget has room for it."""
+    """A value is not requested again while it is in the cache."""
     server, url = store
     with lazyckpt.load_checkpoint(url) as checkpoint:
         checkpoint["layers.11.b"].asnumpy()

@@ -20,7 +20,7 @@ def normalised(x, gain, shift):
 
 
 def computed(values, numbers):
-    """The net by numpy, in MindSpore's names and layouts, in float64."""
+    """The net in numpy, with MindSpore's names and layouts, in float64."""
     x = values["embedding.embedding_table"][numbers].astype(np.float64)
     for number in range(example.DEPTH):
         own = {name: values[f"layers.{number}.{name}"] for name in ("norm.gamma", "norm.beta")}
@@ -54,7 +54,7 @@ def test_it_shows_what_fits_and_what_is_left(tmp_path):
 
 
 def test_without_a_path_it_makes_a_checkpoint_and_leaves_nothing(tmp_path):
-    """The folder it ran in is as it was."""
+    """The folder in which it ran is unchanged."""
     code, printed, complaints = run([sys.executable, "to_torch.py"], folder=tmp_path)
 
     assert (code, complaints) == (0, "")

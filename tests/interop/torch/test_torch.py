@@ -1,4 +1,4 @@
-"""Beside a real torch: modules are filled by MindSpore's rules, and values become tensors that nobody else sees.
+"""Beside a real torch: modules are filled by MindSpore's rules, and values become private tensors.
 
 Run where torch is installed: `python -m pytest tests/interop/torch`.
 """
@@ -38,7 +38,7 @@ TYPES = [name for name in DTYPES if name in TORCH]
 
 
 def module_of(net):
-    """A module with buffers of these names, full of ones: name -> (shape, dtype). A name's dots are kept."""
+    """A module with buffers of ones: name -> (shape, dtype). A name's dots are kept."""
     module = nn.Module()
     for name, (shape, dtype) in net.items():
         module._buffers[name] = torch.ones(shape, dtype=TORCH[dtype])
@@ -58,7 +58,7 @@ def bits(tensor):
 
 
 def file_of(values):
-    """The bytes of a checkpoint that is given as name -> (shape, dtype), `TEXT` or `TABLE`."""
+    """The bytes of a checkpoint given as name -> (shape, dtype), `TEXT` or `TABLE`."""
     parts = []
     for name, value in values.items():
         if value is TEXT:
@@ -77,7 +77,7 @@ def numbers(shape, dtype):
 
 
 class Small(nn.Module):
-    """One of each normalisation, in parts and parts of parts."""
+    """One layer of each normalisation, at several depths."""
 
     def __init__(self):
         super().__init__()
@@ -126,7 +126,7 @@ def test_a_module_of_a_thousand_tensors_equals_what_torch_loads(tmp_path):
 def test_any_module_and_checkpoint(case):
     """Lists and values equal those of MindSpore's algorithm; a refusal leaves the module untouched."""
     net, values, strict = case
-    values = {name: ((), value[1]) if value[0] == (0,) else value for name, value in values.items()}  # as files tell
+    values = {name: ((), value[1]) if value[0] == (0,) else value for name, value in values.items()}  # as in files
     module = module_of(net)
     before = state(module)
     ckpt = opened_over(BytesSource(file_of(values)))
@@ -151,7 +151,7 @@ def test_any_module_and_checkpoint(case):
 
 @pytest.mark.parametrize("family", [FLOATS, SIGNED])
 def test_conversions_are_numpys(family):
-    """Values are converted as numpy does it: overflow to infinity, rounding to even, wrapping."""
+    """Conversions equal numpy's: overflow to infinity, rounding to even, wrapping."""
     with np.errstate(all="ignore"):
         for mine, theirs in itertools.permutations([name for name in family if name in TORCH], 2):
             array = np.array([0, 1, -2, 300, -301, 65519, 65520, 1e-3, 1.00390625, 1e30 if family is FLOATS else 1e9])
@@ -163,7 +163,7 @@ def test_conversions_are_numpys(family):
 
 
 def test_int4_goes_into_int8():
-    """MindSpore's Int4, one value a byte, is converted to the integers that torch has."""
+    """MindSpore's Int4, one value a byte, is converted to torch's integers."""
     module = module_of({"a": ((4,), "Int8"), "b": ((4,), "Int32")})
     data = bytes([0, 1, 7, 255])
     load_into(
@@ -187,7 +187,7 @@ def test_norm_layers_have_other_names():
 
 
 def test_a_norm_layer_may_be_the_whole_module():
-    """A module that is itself a normalisation has names without a dot."""
+    """A module that is itself a normalisation has names without dots."""
     module = nn.LayerNorm(3)
     result = load_into(module, {"gamma": counting((3,)), "beta": counting((3,))}, norm_names=True)
 
@@ -206,7 +206,7 @@ def test_only_norm_layers_have_other_names():
 
 
 def test_num_batches_tracked_may_be_missing():
-    """MindSpore has no such counter: it is not missed, and is loaded if it is there."""
+    """MindSpore has no such counter: it is not reported as missing, and is loaded if present."""
     module = nn.BatchNorm1d(2)
     values = {name: np.ones(2, np.float32) for name in ("weight", "bias", "running_mean", "running_var")}
 
@@ -217,7 +217,7 @@ def test_num_batches_tracked_may_be_missing():
 
 
 def test_bfloat16():
-    """bfloat16 goes into bfloat16 as it is, and into other floats converted."""
+    """bfloat16 is copied into bfloat16, and converted to other floats."""
     brain = (counting((2, 3)) / 7).astype(ml_dtypes.bfloat16)
     module = module_of(
         {name: ((2, 3), dtype) for name, dtype in (("a", "BFloat16"), ("b", "Float32"), ("c", "Float16"))}
@@ -232,7 +232,7 @@ def test_bfloat16():
 
 
 def test_complex_parameters_take_nothing():
-    """A dtype that MindSpore's files do not know is refused by its name."""
+    """A dtype that MindSpore's files lack is refused by its name."""
     module = nn.Module()
     module.register_buffer("w", torch.zeros(2, dtype=torch.complex64))
 
@@ -242,7 +242,7 @@ def test_complex_parameters_take_nothing():
 
 @pytest.mark.parametrize("broken", ["a", "c", "e"])
 def test_a_module_that_cannot_be_bound_is_left_untouched(broken):
-    """Whichever parameter does not fit, nothing has changed and no byte of a value was read."""
+    """Whichever parameter does not fit, nothing has changed, and no byte of a value was read."""
     net = dict.fromkeys("abcde", ((3,), "Float32"))
     module = module_of(net)
     before = state(module)
@@ -273,7 +273,7 @@ def test_a_value_that_proves_damaged_ends_the_filling(tmp_path):
 
 
 def test_only_what_is_used_is_read_and_in_file_order():
-    """The values that the module takes are read front to back, each once, and nothing else."""
+    """Only the module's values are read, front to back, each once."""
     module = module_of(dict.fromkeys("abcde", ((3,), "Float32")))
     source = TracingSource(file_of(dict.fromkeys(["e", "unused", "d", "c", "b", "a"], ((3,), "Float32"))))
     ckpt = opened_and_traced(source)
@@ -298,7 +298,7 @@ def test_matching_reads_nothing():
 
 
 def test_encrypted_checkpoints_fill_modules(tmp_path):
-    """Block by block, without the file ever being decrypted as a whole."""
+    """The file is decrypted block by block, never as a whole."""
     net = {"a": ((3,), "Float32"), "b": ((40, 50), "Float16")}
     (tmp_path / "a.ckpt").write_bytes(encrypted(file_of(net), block=1000))
     module = module_of(net)
@@ -323,7 +323,7 @@ ARRAYS = {
 
 @pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
 def test_arrays_of_any_make(array):
-    """A dict's arrays may be views of any kind, of any byte order, and need not be writable; they stay as they are."""
+    """A dict's arrays may be views of any kind, of any byte order, and read-only; they are not changed."""
     before = array.tobytes()
     module = module_of({"w": (array.shape, "Float32")})
     load_into(module, {"w": array})
@@ -333,7 +333,7 @@ def test_arrays_of_any_make(array):
 
 
 def test_the_modules_own_tensors_are_filled():
-    """Parameters stay the same objects, keep their gradients' flags, and tied ones stay tied."""
+    """Parameters stay the same objects, keep `requires_grad`, and tied ones stay tied."""
     module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
     module[1].weight = module[0].weight
     weight = module[0].weight
@@ -349,7 +349,7 @@ def test_the_modules_own_tensors_are_filled():
 
 
 def test_what_needs_no_conversion_is_read_straight_into_the_module(monkeypatch):
-    """No array is made of a value of a plain file; of one that is converted, one is."""
+    """A plain file's value needs no array; a converted one needs one."""
     module = nn.Linear(2, 3)
     asked, asnumpy = [], Parameter.asnumpy
     monkeypatch.setattr(Parameter, "asnumpy", lambda self, **how: asked.append(self.name) or asnumpy(self, **how))
@@ -362,7 +362,7 @@ def test_what_needs_no_conversion_is_read_straight_into_the_module(monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["Float32", "Float16"])
 def test_a_backward_pass_refuses_what_was_filled_since_the_forward_pass(dtype):
-    """Whether a value was read straight into the module or converted: else gradients would be silently wrong."""
+    """Values read into the module directly and converted ones both raise, instead of giving wrong gradients."""
     module = nn.Linear(2, 2, bias=False)
     result = module(torch.ones(1, 2, requires_grad=True)).sum()
     load_into(module, opened_over(BytesSource(file_of({"weight": ((2, 2), dtype)}))))
@@ -372,7 +372,7 @@ def test_a_backward_pass_refuses_what_was_filled_since_the_forward_pass(dtype):
 
 
 def test_tensors_that_are_views_are_filled():
-    """A parameter may be transposed or a part of another tensor."""
+    """A parameter may be transposed, or a part of another tensor."""
     whole = torch.zeros(3, 4)
     module = nn.Module()
     module.register_buffer("w", whole.t()[1:3])

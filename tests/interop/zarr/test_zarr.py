@@ -43,13 +43,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fastparquet:DeprecationWarning
 
 @pytest.fixture(autouse=True)
 def _no_instances():
-    """fsspec keeps file systems; the references of one test are not those of another."""
+    """fsspec caches file systems, so one test's references must not serve another."""
     yield
     fsspec.get_filesystem_class("reference").clear_instance_cache()
 
 
 def group_of(fo):
-    """The hierarchy that references describe."""
+    """The hierarchy in the references."""
     return zarr.open_group("reference://", storage_options={"fo": str(fo)}, mode="r")
 
 
@@ -67,7 +67,7 @@ def written(ckpt, folder, kind="json", **options):
 
 @pytest.fixture
 def path(tmp_path):
-    """A checkpoint of one of each kind."""
+    """A checkpoint with one value of each kind."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(checkpoint(MIXED))
     return path
@@ -129,7 +129,7 @@ def test_xarray_opens_nested_names_as_a_tree(path, tmp_path):
 
 
 def test_kerchunks_own_engine_opens_them(path, tmp_path):
-    """`engine="kerchunk"`, which asks for no consolidated metadata."""
+    """`engine="kerchunk"` needs no consolidated metadata."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         fo = written(ckpt, tmp_path)
     dataset = xarray.open_dataset(str(fo), engine="kerchunk")
@@ -188,7 +188,7 @@ def test_complex_numbers_are_zarrs_own(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_checkpoint_on_a_web_server_is_read_by_ranges(kind, path, tmp_path):
-    """Indexed here, published there, references and all; only the bytes of the value are fetched."""
+    """References made here for a published file fetch only the value's bytes."""
     with serving(tmp_path) as (url, asked):
         with lazyckpt.load_checkpoint(path) as ckpt:
             fo = written(ckpt, tmp_path, kind, url=f"{url}/net.ckpt")
@@ -212,7 +212,7 @@ def test_references_in_parquet_are_replaced_whole(path, tmp_path):
 
 
 def test_names_too_long_for_a_folder_are_refused_in_parquet(tmp_path):
-    """JSON has them."""
+    """JSON accepts names too long for a folder."""
     name = "w" * 300
     (tmp_path / "net.ckpt").write_bytes(checkpoint({name: counting((2,))}))
     with lazyckpt.load_checkpoint(tmp_path / "net.ckpt") as ckpt:
@@ -223,7 +223,7 @@ def test_names_too_long_for_a_folder_are_refused_in_parquet(tmp_path):
 
 
 def hole(file, name, dims, dtype, length):
-    """Append a tensor, or a slice of one, whose content is zeros that take no room on the disk. Where it begins."""
+    """Append a sparse tensor of zeros, or a slice of one; returns its offset."""
     head = b"".join(number(1, dim) for dim in dims) + chunk(2, dtype.encode()) + key(3, 2) + varint(length)
     tensor = key(2, 2) + varint(len(head) + length) + head
     value = chunk(1, name.encode()) + tensor
@@ -253,7 +253,7 @@ def gibibyte(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gibibyte_is_read_in_chunks(kind, gibibyte, tmp_path):
-    """Every byte of it; little of the file is copied into the references, though a row lies across a border."""
+    """Every byte is right; little of the file is copied into the references, though a row crosses a border."""
     with lazyckpt.load_checkpoint(gibibyte, index="memory") as ckpt:
         fo = written(ckpt, tmp_path, kind, chunk_size=64 * MIB)
         group = group_of(fo)
@@ -278,6 +278,6 @@ def test_a_gibibyte_is_read_in_chunks(kind, gibibyte, tmp_path):
 
 
 def _same(block, wanted, place):
-    """Whether a block is that part of a parameter, bit for bit."""
+    """Whether a block equals that part of a parameter, bit for bit."""
     part = wanted[tuple(slice(start, stop) for start, stop in place)]
     return np.ascontiguousarray(part).tobytes() == np.ascontiguousarray(block).tobytes()
