@@ -45,13 +45,13 @@ class Case:
     peers: tuple[str | Side, ...] = ()  # names, or sides that do other work
     limit: Side | None = None
     turns: int = 5  # for each side, in alternation
-    calls: int = 1  # in a turn
+    calls: int = 1  # calls in a turn
     bars: tuple[Bar, ...] = ()
     forget: str = ""  # dropped before each call of lazyckpt and the peers
     fresh: bool = False  # each turn is the first call in a new process; else all are in one, after a warm-up
     alone: bool = True  # whether memory is measured in a further process, where turns share one
     processes: int = 1  # that do the task at the same time; a turn's time is that of the slowest
-    imports: tuple[str, ...] = LAZYCKPT  # of lazyckpt's side
+    imports: tuple[str, ...] = LAZYCKPT  # imports of lazyckpt's side
     within: str = ""  # the peer in whose Python lazyckpt's side and the limit run
     memory: bool = True  # whether the memory of lazyckpt's side means anything
     rate: int = 0  # files that a call indexes: the row's name gives them per second

@@ -64,7 +64,7 @@ class Row:
     peers: tuple[Figures, ...] = ()  # a peer without seconds is not installed here, or failed
     limit: Figures | None = None
     bars: tuple[Bar, ...] = ()
-    note: str = ""  # why the row failed
+    note: str = ""  # the reason of a failure
     group: str = ""  # the section that it belongs to
 
     @property

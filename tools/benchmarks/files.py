@@ -79,7 +79,7 @@ class Files:
 
     def __init__(self, folder: str, full: bool) -> None:
         self.full = full  # the sizes that bars are about, else small ones
-        self.key = os.urandom(16)  # of all encrypted files
+        self.key = os.urandom(16)  # the key of all encrypted files
         self._folder = folder
         self._made: dict[str, Made] = {}
 

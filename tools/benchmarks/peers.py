@@ -29,10 +29,10 @@ TIMES = {"access": 1000, "sums": 32}  # that an act does its work in one call; o
 class Peer(NamedTuple):
     """A package that reads such files too."""
 
-    label: str  # in the table
+    label: str  # shown in the table
     modules: tuple[str, ...]  # must be installed, and are imported before anything is measured
     install: str  # the command that installs it
-    form: str = ""  # of its own files, an entry of `WRITERS`; empty: it reads checkpoints
+    form: str = ""  # the form of its own files, an entry of `WRITERS`; empty: it reads checkpoints
 
 
 PEERS = {
@@ -162,8 +162,8 @@ def _npy(folder: str, name: str) -> np.ndarray:
 _PLAIN: Acts = {
     "at": lambda file: file.__getitem__,  # gives what stands for a value before it is read
     "shape": lambda file, name: tuple(file[name].shape),
-    "view": lambda file, name: file[name],  # as cheap as it gets
-    "copy": lambda file, name: file[name],  # in memory of its own, as are parts and loads
+    "view": lambda file, name: file[name],  # the cheapest access
+    "copy": lambda file, name: file[name],  # a copy, as parts and loads are
     "part": lambda file, name, key: file[name][key],
 }
 _SAFETENSORS: Acts = {
@@ -265,7 +265,7 @@ _COMMON: Acts = {  # acts of every reader, made of its own
 
 def opening(path: str, act: str, by: str = "lazyckpt", **arguments: Any) -> Task:
     """Open a file, and do something with it, an entry of `READERS`."""
-    options = arguments.pop("options", {})  # of the function that opens
+    options = arguments.pop("options", {})  # options of the opening function
     opener, do = READERS[by]["open"](), _act(path, act, by, arguments)
 
     def call() -> tuple[Any, Any]:

@@ -30,7 +30,7 @@ class Task(NamedTuple):
     """A function to time."""
 
     call: Callable[[], Any]
-    seen: Callable[[Any], Pairs | None] = pairs  # what sides are compared by
+    seen: Callable[[Any], Pairs | None] = pairs  # the values that sides are compared by
     count: int = 1  # how many of what is measured one call does
     seconds: Callable[[Any], float] | None = None  # the time that a result carries, in place of the call's
 

@@ -129,7 +129,7 @@ WAITING = {"--key-file", "--key-file-b", "--new-key-file", "--names", "--csv", "
 _AWAY = re.compile(r"(^|[=:]|^-\w+)/|(^|[/=:]|^-\w+)\.\.(/|$)")
 _PROCESSES = re.compile(r"-\w*j|--j|--sc")
 _WRITING = {"convert", "extract", "plot", "references", "stats"}  # commands with an option to replace existing files
-_SILENT = {"find"}  # what ends with 1 and no word, as grep does
+_SILENT = {"find"}  # commands that may exit with 1 silently, as grep does
 
 
 def line_seeds() -> list[Seed]:
@@ -259,7 +259,7 @@ def _laid_out() -> Path:
 @functools.cache
 def _around() -> Path:
     """Where the folder is, and one for temporary files."""
-    around = folder() / f"commands-{os.getpid()}"  # of this batch: each is a process of its own
+    around = folder() / f"commands-{os.getpid()}"  # one for each batch, which has its own process
     around.mkdir()
     (around / "temporary").mkdir()
     return around

@@ -122,7 +122,7 @@ def _in_child(job: Job, mark: str, damaged: Iterator[tuple[int, bytes]], end: fl
         signal.alarm(_LONGEST)  # one that hangs dies of it
         current[:8] = struct.pack("<q", number)
 
-    folder()  # of this process: what it makes it removes, which a child that ends at once would not
+    folder()  # made here, because a child that exits at once would not remove it
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
