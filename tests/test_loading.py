@@ -36,7 +36,7 @@ from lazyckpt.errors import (
 )
 
 SECRET = b"SECRET-OF-16-BYT"
-KEY = bytes(range(1, 17))  # of the golden files
+KEY = bytes(range(1, 17))  # the key of the golden files
 
 
 @pytest.fixture

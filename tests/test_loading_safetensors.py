@@ -85,7 +85,7 @@ def test_a_type_that_ml_dtypes_lacks_is_refused_with_what_to_do(dtype, tmp_path,
     """With an older ml_dtypes than the file needs, the rest of the file is read."""
     attribute = dtype._numpy.rpartition(".")[2]
     monkeypatch.delattr(ml_dtypes, attribute, raising=False)
-    vars(dtype).pop("numpy", None)  # what was found before
+    vars(dtype).pop("numpy", None)  # drop the cached dtype
     size = dtype.stored_size(2)
     facts = {"new": item(dtype.safetensors, [2], 0, size), "old": item("U8", [1], size, size + 1)}
     (tmp_path / "w.safetensors").write_bytes(raw(facts, bytes(size) + b"\x07"))

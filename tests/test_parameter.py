@@ -480,7 +480,7 @@ def test_bytes_are_little_endian_and_in_c_order(opened):
 
 
 def test_an_empty_vector_looks_like_a_scalar():
-    """The format writes both with the shape [0]; as in MindSpore a zero of no dimension comes out."""
+    """The format writes both with the shape [0]; as in MindSpore, both load as a scalar zero."""
     ckpt = opened_over(BytesSource(tensor_value("w", [0], "Float32", b"")))
 
     assert (ckpt["w"].shape, ckpt["w"].asnumpy().tolist()) == ((), 0.0)

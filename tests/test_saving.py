@@ -1,4 +1,4 @@
-"""`save_checkpoint`: MindSpore's rules, without MindSpore; tests/interop/mindspore compares with the real one."""
+"""`save_checkpoint` follows MindSpore's rules; tests/interop/mindspore compares it with the real one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ EVERY = [(mode, size) for mode in MODES for size in KEY_SIZES[mode]]
 
 @pytest.fixture
 def path(tmp_path):
-    """Where to save."""
+    """The path to save to."""
     return tmp_path / "net.ckpt"
 
 
@@ -51,7 +51,7 @@ def opened():
 
 
 def ours(opened):
-    """Every way to hand over the same tensors, without MindSpore."""
+    """Every form of the same tensors, without MindSpore."""
     parameters = [opened[name] for name in TENSORS]
     return {
         "a list of Parameters": parameters,
@@ -65,7 +65,7 @@ def ours(opened):
 
 @pytest.mark.parametrize("what", ours(opened_over(BytesSource(checkpoint(MIXED)))))
 def test_whatever_stands_for_values_is_saved(what, opened, path):
-    """Lists, dicts and Checkpoints of the same values give the same file, MindSpore's byte by byte."""
+    """Lists, dicts and Checkpoints of the same values give MindSpore's file, byte by byte."""
     assert save_checkpoint(ours(opened)[what], str(path), align=1) is None
 
     assert path.read_bytes() == checkpoint(TENSORS)
@@ -134,7 +134,7 @@ def test_names_are_chosen_by_a_function(opened, path):
 
 @pytest.mark.parametrize(("form", "other"), [("ckpt", "safetensors"), ("safetensors", "ckpt")])
 def test_a_name_that_does_not_end_in_the_format_gets_its_ending(form, other, tmp_path):
-    """`net` and `net.ckpt.bak` alike; one that ends in it, dot or none, stays."""
+    """`net` and `net.ckpt.bak` get the extension; a name that ends in it, with or without a dot, stays."""
     for name in ("net", f"net.{other}", f"a{form}", f"b.{form}"):
         save_checkpoint({"w": counting((1,))}, str(tmp_path / name), format=form)
     found = sorted(name for name in os.listdir(tmp_path) if not name.endswith(".lmdb"))
@@ -173,7 +173,7 @@ def test_a_safetensors_file_says_how_it_was_saved(redundancy, tmp_path):
 
 @pytest.mark.parametrize("form", ["ckpt", "safetensors"])
 def test_nothing_is_saved_as_mindspore_saves_nothing(form, tmp_path):
-    """An empty file, and a header without metadata."""
+    """Without values a `.ckpt` is empty, and a safetensors file is a header without metadata."""
     save_checkpoint([], tmp_path / "a", format=form, align=1)
     save_checkpoint({"w": counting((1,))}, tmp_path / "b", format=form, align=1, choice_func=lambda name: False)
     expected = b"" if form == "ckpt" else safetensors.numpy.save({})
@@ -182,7 +182,7 @@ def test_nothing_is_saved_as_mindspore_saves_nothing(form, tmp_path):
 
 
 def test_nothing_is_encrypted_to_nothing(path):
-    """Even the key's length does not matter then, as in MindSpore."""
+    """Without values even the key's length does not matter, as in MindSpore."""
     save_checkpoint([], path, enc_key=b"odd")
 
     assert path.read_bytes() == b""
@@ -282,7 +282,7 @@ def test_a_choice_that_fails_is_raised(opened, path):
 
 
 def test_a_folder_is_reported(tmp_path):
-    """Before its name gets an ending."""
+    """A folder is refused before its name gets an extension."""
     with pytest.raises(FolderInTheWay, match="is a directory, it must be a file name"):
         save_checkpoint(dict(MIXED), tmp_path)
 
@@ -309,7 +309,7 @@ def test_saving_in_the_background_returns_at_once(background, held, path):
 
 
 def test_what_is_saved_in_the_background_is_what_was_there_at_the_call(held, path, opened):
-    """Arrays, edits and mappings that change afterwards do not change the file."""
+    """Later changes of arrays, edits and mappings do not change the file."""
     array = counting((3,))
     opened["fc.weight"].set_data(array)
     values = {"array": array, "edited": opened["fc.weight"], "later": opened["conv1.bias"], "note": "text"}
@@ -368,7 +368,7 @@ def test_a_checkpoint_must_stay_open_until_it_is_saved(held, path):
 
 
 def test_a_forked_process_saves_in_the_background(path):
-    """A child of a process that has saved so has none of its threads, and makes one of its own."""
+    """A child does not inherit the parent's saving thread, and starts its own."""
     save_checkpoint({"w": counting((1,))}, path, async_save=True).result(20)
     child = forked(lambda: save_checkpoint(dict(MIXED), path, async_save=True, align=1).result(20))
 
@@ -377,7 +377,7 @@ def test_a_forked_process_saves_in_the_background(path):
 
 
 def test_python_does_not_end_before_files_are_saved(path):
-    """A program that saves in the background and ends has saved."""
+    """A program that ends during a background save completes the save."""
     code = """
         import sys, numpy, lazyckpt
         lazyckpt.save_checkpoint({"w": numpy.ones(3_000_000, "float32")}, sys.argv[1], async_save=True, align=1)
@@ -388,7 +388,7 @@ def test_python_does_not_end_before_files_are_saved(path):
 
 
 def test_errors_say_what_to_do_in_one_line(tmp_path):
-    """An UnwritableFile is an OSError with its number, whose text is the sentence alone."""
+    """An UnwritableFile is an OSError with an errno, and its text is only the sentence."""
     (tmp_path / "net.ckpt").mkdir()
     with pytest.raises(UnwritableFile) as caught:
         save_checkpoint(dict(MIXED), tmp_path / "net.ckpt")

@@ -1,4 +1,4 @@
-"""Whenever a writer dies, there is the old file or the new one, whole; and the next writer leaves no litter."""
+"""If a writer dies, the old or the new file is whole, and the next writer removes its leftovers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from forking import ended, forked
 import lazyckpt
 from lazyckpt.writing import files
 
-KILLS = 40  # of each kind
+KILLS = 40  # for each kind
 SHAPES = {"layer.weight": (1000, 700), "layer.bias": (700,), "head.weight": (300, 1000), "step": ()}
 
 
@@ -53,7 +53,7 @@ KINDS = {
 
 @pytest.fixture(params=KINDS)
 def kind(request, tmp_path):
-    """A writer, the path it writes to, and the arguments to load that."""
+    """A writer, its path, and the arguments to load the file."""
     write, form, options = KINDS[request.param]
     folder = tmp_path / "written"
     folder.mkdir()
@@ -144,7 +144,7 @@ def stepping(patched, step):
 
 
 def test_there_is_no_call_at_which_dying_does_harm(kind, monkeypatch):
-    """Before each write, flush, sync, chmod and rename in turn: old until the file's own rename, new from there on."""
+    """A writer that dies at any write, flush, sync, chmod or rename leaves the old file whole, or the new one."""
     write, path, options = kind
     prepared(path, range(2))
     write(path, 0)

@@ -67,7 +67,7 @@ def used(path, mode, key, index="auto"):
 
 @pytest.fixture
 def files(monkeypatch, tmp_path):
-    """Every file that was ever there, also those that were renamed or removed again: path -> its bytes, at the last."""
+    """Every file that ever existed, also renamed or removed ones: path -> its last bytes."""
     seen = {}
 
     def remember(path):
@@ -108,7 +108,7 @@ def revealing(files, checkpoints, words):
 @pytest.mark.parametrize("where", ["beside", "cache", "path"])
 @pytest.mark.parametrize(("mode", "size"), EVERY_KEY)
 def test_no_file_shows_the_model_or_the_key(mode, size, where, files, tmp_path):
-    """Beside the file, in the cache folder or at a path, while it is made or afterwards: the index is sealed."""
+    """Beside the file, in the cache folder or at a path, during or after the build, the index is sealed."""
     key = KEYS[size]
     folder = tmp_path / "models"
     folder.mkdir()
@@ -163,7 +163,7 @@ def test_an_index_in_memory_writes_no_file(files, tmp_path):
 
 
 def reachable(roots):
-    """Everything that can be reached from some objects, modules, classes and functions of others left aside."""
+    """Everything reachable from some objects, except modules, classes and functions of others."""
     found, waiting = {}, list(roots)
     while waiting:
         thing = waiting.pop()
@@ -303,7 +303,7 @@ def failures(folder, mode, key, wrong):
 
 
 def load_and_look(options):
-    """Load, and look at every value."""
+    """Load, and read every value."""
     with lazyckpt.load_checkpoint(**options) as ckpt:
         ckpt.load()
     if options["ckpt_file_name"].endswith("broken.ckpt"):
@@ -390,7 +390,7 @@ def use_to_save(options):
 @pytest.mark.parametrize("background", [False, True], ids=["here", "background"])
 @pytest.mark.parametrize(("mode", "size"), EVERY_KEY)
 def test_no_file_shows_what_is_saved_or_the_key(mode, size, background, files, tmp_path):
-    """While it is written as afterwards, the file, its index and their private files give nothing away."""
+    """During and after the save neither the file, nor its index, nor their private files show a name or the key."""
     path = tmp_path / "net.ckpt"
     use_to_save({"path": path, "enc_key": KEYS[size], "enc_mode": mode, "async_save": background})
     use_to_save({"path": path, "enc_key": KEYS[size], "enc_mode": mode, "append_dict": {"zymurgy": 3}})
@@ -482,7 +482,7 @@ def test_no_error_and_no_log_of_saving_shows_a_key(mode, size, tmp_path, caplog)
 
 @pytest.mark.parametrize(("mode", "size"), EVERY_KEY)
 def test_no_object_of_saving_shows_the_key(mode, size, held, tmp_path):
-    """The Future of a save that waits, and all behind it, print no key and put none into a pickle."""
+    """The Future of a waiting save, and all objects behind it, neither print nor pickle a key."""
     key = KEYS[size]
     future = lazyckpt.save_checkpoint(SAVED, tmp_path / "net.ckpt", enc_key=key, enc_mode=mode, async_save=True)
     waiting = [thing for thing in gc.get_objects() if type(thing) in (WriteOptions, Item)]
@@ -503,7 +503,7 @@ def test_no_object_of_saving_shows_the_key(mode, size, held, tmp_path):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Runs a command in a folder with an encrypted file; gives the exit code and everything that was printed."""
+    """Runs a command in a folder with an encrypted file; returns the exit code and all output."""
     monkeypatch.chdir(tmp_path)
     written(tmp_path, encrypted(PLAIN, key=TEXT_KEY, block=5000))
     (tmp_path / "right.key").write_bytes(TEXT_KEY + b"\n")
@@ -539,7 +539,7 @@ def test_no_command_prints_a_key(command, option, value, run):
 
 
 def at_a_terminal(arguments, typed):
-    """Run a command at a terminal and type something when it has asked for it: the exit code, and all it showed."""
+    """Run a command at a terminal and type at its prompt; returns the exit code and all output."""
     ours, its = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "lazyckpt", *arguments], stdin=its, stdout=its, stderr=its, start_new_session=True
@@ -573,7 +573,7 @@ def test_a_key_that_is_typed_is_not_echoed(typed, code):
 
 
 def test_workers_receive_where_a_key_is_and_not_what_it_is(tmp_path, monkeypatch):
-    """The task that goes to another process holds a path or the name of a variable."""
+    """The task for another process holds a path or the name of a variable."""
     (tmp_path / "right.key").write_bytes(TEXT_KEY)
     monkeypatch.setenv("RIGHT_KEY", TEXT_KEY.decode())
     references = [KeyReference(file=str(tmp_path / "right.key")), KeyReference(variable="RIGHT_KEY")]
@@ -583,7 +583,7 @@ def test_workers_receive_where_a_key_is_and_not_what_it_is(tmp_path, monkeypatch
 
 
 def test_the_key_is_not_in_a_core_of_the_usual_kind(tmp_path):
-    """Python's own fault handler, which prints every thread's frames, prints no key."""
+    """Python's fault handler, which prints every thread's frames, prints no key."""
     path = written(tmp_path, encrypted(PLAIN, key=TEXT_KEY))
     code = (
         "import faulthandler, os, sys, lazyckpt\n"

@@ -19,7 +19,7 @@ from lazyckpt.index.sidecar import Sidecar
 
 PAGE = 4096
 SUMMARY = b"what a reader wants to know first"
-PAGES = [random.Random(number).randbytes(PAGE) for number in range(3000)]  # of more than one block of checksums
+PAGES = [random.Random(number).randbytes(PAGE) for number in range(3000)]  # more than one block of checksums
 
 
 @pytest.fixture(scope="module")

@@ -229,7 +229,7 @@ def test_damage_found_while_reading_is_reported_as_such(tmp_path):
     path = written(tmp_path, MANY)
     with open(path, "rb") as file:
         whole = bytearray(file.read())
-    whole[2 * 4096 + 10] ^= 0x06  # the first leaf says that it is no leaf
+    whole[2 * 4096 + 10] ^= 0x06  # the first leaf no longer has the flag of a leaf
     changed(path, whole)
 
     with pytest.raises(LazyCkptError, match=r"damaged.*lazyckpt index --force") as caught:

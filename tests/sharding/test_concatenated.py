@@ -15,7 +15,7 @@ from lazyckpt.index.stored import StoredIndex
 from lazyckpt.model.entry import Extent, moved
 from lazyckpt.sharding.concatenated import ConcatenatedIndex
 
-SIZES = (1000, 0, 500, 700)  # of the files; the second is empty
+SIZES = (1000, 0, 500, 700)  # the sizes of the files; the second is empty
 BASES = (0, 1000, 1000, 1500)
 PARTS = [
     [tensor_entry("layer1.weight", 0), string_entry("note", 1), map_entry("table", 2)],

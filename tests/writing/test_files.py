@@ -132,7 +132,7 @@ def test_any_values_are_saved_and_found(tmp_path, contents, kind):
     contents = {
         name: value
         for name, value in contents.items()
-        # what the format cannot tell: (0,) from a scalar, and the end of a string of zeros
+        # the format cannot distinguish (0,) from a scalar, and loses trailing zeros of a string
         if getattr(value, "shape", None) != (0,) and not (isinstance(value, list) and how.lock is not None)
     }
     contents["one"] = counting((1,))
@@ -468,7 +468,7 @@ def test_writers_and_readers_at_once(how, tmp_path):
     path = str(tmp_path / f"net.{how.format}")
     options = {"format": how.format, **({"dec_key": KEY} if how.lock is not None else {})}
     names = [f"layer.{number}" for number in range(50)]
-    sizes = {1: 100, 2: 1100}  # of which each has a file of another size
+    sizes = {1: 100, 2: 1100}  # the file has another size for each
 
     def write(number):
         items = items_of(dict.fromkeys(names, np.full(sizes[number], number, "float32")))

@@ -41,7 +41,7 @@ from lazyckpt.sources.encryption.frames import FrameTable, read_frame_headers
 from lazyckpt.sources.encryption.keys import Secret
 
 TINY = (1, 2, 15, 16, 17, 31, 32, 33, 100)
-BLOCK = 2**14  # of the files whose blocks are counted
+BLOCK = 2**14  # the block size of files with counted blocks
 
 
 def lock_of(mode, key=KEY):
