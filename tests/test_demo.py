@@ -1,4 +1,4 @@
-"""The demo: it inspects a checkpoint from MindSpore, and prints what MindSpore documents."""
+"""The demo inspects a checkpoint from MindSpore, and prints the output that MindSpore documents."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_every_parameter_is_listed():
 
 
 def test_it_says_how_little_was_read():
-    """It reports the bytes of one row as read, and the rest of the values as not read."""
+    """One row's bytes are reported as read, and the other values' as not read."""
     (line,) = [line for line in said() if line.startswith("Read: ")]
 
     assert re.match(r"Read: 20 bytes of one row\. Not read: 2\d\d KiB of values", line)

@@ -36,7 +36,7 @@ ALSO = {
 
 @pytest.mark.parametrize("kind", ALL)
 def test_every_error_is_a_lazyckpt_error(kind):
-    """One except clause catches every deliberate error, and each class is described in a sentence."""
+    """One except clause catches every deliberate error, and each class has a one-sentence description."""
     assert issubclass(kind, LazyCkptError)
     assert kind.__doc__.strip().endswith(".") or "Attributes:" in kind.__doc__
 

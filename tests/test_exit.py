@@ -57,7 +57,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kept", KEPT.values(), ids=KEPT)
 @pytest.mark.parametrize("opened", OPENED.values(), ids=OPENED)
 def test_a_program_that_ends_with_an_open_checkpoint_is_silent(folder, opened, kept):
-    """Nothing is printed, whatever the order in which Python takes modules and values apart."""
+    """Nothing is printed at exit, in any order of destruction of modules and values."""
     program = PROGRAM.format(opened=opened, kept=kept)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 

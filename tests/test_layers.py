@@ -1,4 +1,4 @@
-"""The house keeps its order: imports go one way, and each third-party package has one owner."""
+"""The order of the package: imports go one way, and each third-party package has its owners."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ TREES = {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in MOD
 
 
 def imported(name):
-    """The full names of all that a module imports, inside functions too."""
+    """The full names of all imports of a module, inside functions too."""
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -91,7 +91,7 @@ def _is_import_call(node):
 
 
 def inside(full):
-    """The module of this package that a full name leads to, or None."""
+    """The package's module with this full name, or None."""
     parts = full.split(".")
     if parts[0] != "lazyckpt":
         return None
@@ -103,12 +103,12 @@ EDGES = {name: {inside(full) for full in imported(name)} - {None} for name in MO
 
 
 def rank(name):
-    """Where a module's room stands in the order."""
+    """The rank of a module's room in the order."""
     return LAYERS.index(name.partition(".")[0])
 
 
 def test_every_module_has_a_place_in_the_order():
-    """No room stands outside the order, and the order names no room that is gone."""
+    """The order lists every room, and only existing rooms."""
     assert {name.partition(".")[0] for name in MODULES} <= set(LAYERS)
 
 
@@ -120,14 +120,14 @@ def test_imports_go_one_way():
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    """There is an order in which all modules could be read, imports inside functions counted."""
+    """Modules can be imported in some order, even with imports inside functions counted."""
     order = list(graphlib.TopologicalSorter(EDGES).static_order())
 
     assert set(order) == set(MODULES)
 
 
 def test_each_third_party_package_has_its_owner():
-    """What a package outside is needed for happens in one place."""
+    """Each third-party package is imported only by its owners."""
     used = {}
     for name in MODULES:
         for full in imported(name):
@@ -141,7 +141,7 @@ def test_each_third_party_package_has_its_owner():
 
 
 def test_only_the_dtype_table_imports_by_a_computed_name():
-    """No import hides from this file, but for the one of ml_dtypes."""
+    """Only the dtype table, for ml_dtypes, imports by a computed name, which this file cannot see."""
     hidden = {
         name
         for name, tree in TREES.items()
@@ -153,21 +153,21 @@ def test_only_the_dtype_table_imports_by_a_computed_name():
 
 
 def test_no_module_is_a_drawer():
-    """A module's name says what it is about."""
+    """No module has a catch-all name."""
     drawers = {"utils", "util", "helpers", "common", "misc", "core", "base_utils"}
 
     assert [name for name in MODULES if drawers & set(name.split("."))] == []
 
 
 def test_modules_are_short():
-    """A module that cannot be read in one sitting should be two."""
+    """A module that is too long to read in one sitting should be two."""
     lengths = {name: len(file.read_text(encoding="utf-8").splitlines()) for name, file in MODULES.items()}
 
     assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
 
 
 def test_few_modules_stand_outside_the_rooms():
-    """The package's own folder is read at a glance."""
+    """The package's own folder has few modules."""
     loose = [file.name for file in ROOT.glob("*.py")]
 
     assert len(loose) <= MOST_AT_THE_TOP, loose
@@ -186,7 +186,7 @@ def test_every_module_has_a_test_of_its_name():
 
 
 def test_every_module_opens_with_what_it_is_about():
-    """The first thing in a module is a docstring."""
+    """Every module begins with a docstring."""
     generated = {name for name in MODULES if name.endswith("_pb2")}
 
     assert [name for name, tree in TREES.items() if not ast.get_docstring(tree) and name not in generated] == []

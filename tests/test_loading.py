@@ -1,4 +1,4 @@
-"""`load_checkpoint`: MindSpore's arguments, its order of checks, its types of exceptions, and clearer words."""
+"""`load_checkpoint` has MindSpore's arguments, order of checks and exception types, and clearer messages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from lazyckpt.errors import (
 )
 
 SECRET = b"SECRET-OF-16-BYT"
-KEY = bytes(range(1, 17))  # of the golden files
+KEY = bytes(range(1, 17))  # the key of the golden files
 
 
 @pytest.fixture
@@ -59,14 +59,14 @@ def names(*arguments, **options):
 
 
 def refusal(*arguments, **options):
-    """The error that a load ends with."""
+    """The error raised by a load."""
     with pytest.raises(LazyCkptError) as caught:
         lazyckpt.load_checkpoint(*arguments, **options)
     return caught.value
 
 
 def test_arguments_may_be_given_by_position(file):
-    """In MindSpore's order."""
+    """Positional arguments have MindSpore's order."""
     assert names(file, None, False, None, None, "AES-GCM", "conv1", None, False, False, "ckpt") == [
         "conv1.weight",
         "conv1.bias",
@@ -98,7 +98,7 @@ PAIRS = [
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The current folder, with a checkpoint and a text that bears its name's end."""
+    """The current folder, with a checkpoint and a text file of the same extension."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path, checkpoint(MIXED))
     write(tmp_path, b"this is no checkpoint at all\n" * 3, "text.ckpt")
@@ -107,7 +107,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("options", "kind", "words"), FAULTS.values(), ids=FAULTS)
 def test_each_fault_has_its_type_and_its_words(options, kind, words, folder):
-    """An error is of the type that MindSpore documents, and says what is wrong with which argument or file."""
+    """An error has the type that MindSpore documents, and names the faulty argument or file."""
     error = refusal(**{"ckpt_file_name": "net.ckpt", **options})
 
     assert type(error) is kind
@@ -116,7 +116,7 @@ def test_each_fault_has_its_type_and_its_words(options, kind, words, folder):
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
 def test_the_first_fault_wins(first, second, folder):
-    """With two things wrong, the one that MindSpore looks at first is told."""
+    """With two faults, the one that MindSpore checks first is reported."""
     error = refusal(**{"ckpt_file_name": "net.ckpt", **first[0], **second[0]})
 
     assert (type(error), first[2] in str(error)) == (first[1], True)
@@ -133,7 +133,7 @@ def test_the_first_fault_wins(first, second, folder):
     ],
 )
 def test_a_name_that_ends_otherwise_is_answered_by_what_the_file_is(name, words, folder):
-    """Nobody is told to rename what would not load then."""
+    """A wrong ending is the fault only if the file would load under another name; otherwise its content is."""
     (folder / "runs").mkdir()
     (folder / "net.pth").write_bytes(b"PK\x03\x04" + bytes(100))
     write(folder, checkpoint(MIXED), "net.bin")
@@ -141,8 +141,8 @@ def test_a_name_that_ends_otherwise_is_answered_by_what_the_file_is(name, words,
     assert words in str(refusal(name))
 
 
-def test_an_empty_result_is_told_before_the_net_is_looked_at(folder):
-    """`net` comes last."""
+def test_an_empty_result_is_reported_before_the_net_is_looked_at(folder):
+    """`net` is checked last."""
     assert isinstance(refusal("net.ckpt", object(), choice_func=lambda name: False), NothingLoaded)
 
 
@@ -150,7 +150,7 @@ def test_an_empty_result_is_told_before_the_net_is_looked_at(folder):
     "key", [SECRET.decode(), bytearray(SECRET), memoryview(SECRET), 42, [SECRET]], ids=lambda key: type(key).__name__
 )
 def test_a_key_is_bytes(key, file):
-    """Anything else is refused by its type, and is not repeated: it may be a key all the same."""
+    """Another type is refused by name, and the value is not repeated, because it may be a key."""
     error = refusal(file, dec_key=key)
 
     assert type(error) is ArgumentValueError
@@ -159,7 +159,7 @@ def test_a_key_is_bytes(key, file):
 
 
 def printed(error):
-    """All that an error may show: its message, its repr, its causes."""
+    """Everything that an error may show: its message, its repr, its causes."""
     return "".join(traceback.format_exception(error)) + repr(error) + repr(error.args) + str(error.__dict__)
 
 
@@ -178,7 +178,7 @@ KEY_TROUBLE = {
 
 @pytest.mark.parametrize(("name", "options"), KEY_TROUBLE.values(), ids=KEY_TROUBLE)
 def test_no_message_repeats_a_key(name, options, tmp_path, caplog):
-    """Whatever goes wrong with a key, neither the message nor its causes nor the log show it, in whatever form."""
+    """For any fault of a key, neither the message nor its causes nor the log show it in any form."""
     caplog.set_level(logging.DEBUG)
     if (FILES / name).exists():
         shutil.copy(FILES / name, tmp_path)
@@ -191,7 +191,7 @@ def test_no_message_repeats_a_key(name, options, tmp_path, caplog):
     "make", [str, Path, lambda path: Path(path).relative_to(Path.cwd())], ids=["str", "Path", "relative"]
 )
 def test_a_file_is_named_by_a_string_or_a_path(make, folder):
-    """Both are the same file."""
+    """A string and a path object name the same file."""
     assert names(make(str(folder / "net.ckpt"))) == list(MIXED)
 
 
@@ -199,7 +199,7 @@ def test_a_file_is_named_by_a_string_or_a_path(make, folder):
     "name", [b"net.ckpt", None, 5, io.StringIO("net.ckpt"), ["net.ckpt"]], ids=lambda name: type(name).__name__
 )
 def test_nothing_else_names_a_file(name, folder):
-    """It is a TypeError that names the type."""
+    """Any other type raises a TypeError with the type's name."""
     error = refusal(name)
 
     assert type(error) is ArgumentTypeError
@@ -207,24 +207,24 @@ def test_nothing_else_names_a_file(name, folder):
 
 
 def test_bytes_in_memory_are_no_checkpoint_file():
-    """MindSpore takes them for safetensors only, and says so."""
+    """As in MindSpore, bytes in memory are accepted only as safetensors, and the error says so."""
     assert "BytesIO" in str(refusal(io.BytesIO(checkpoint(LAYERS))))
 
 
 @pytest.mark.parametrize("name", ["ckpt", "myckpt", ".ckpt", "x.ckpt.ckpt", "späte Schicht.ckpt"])
 def test_a_name_that_ends_in_ckpt_will_do(name, tmp_path):
-    """As in MindSpore: the end counts, not the dot."""
+    """As in MindSpore, the name must end in `ckpt`, with or without a dot."""
     assert names(write(tmp_path, checkpoint(LAYERS), name)) == list(LAYERS)
 
 
 @pytest.mark.parametrize("name", ["", "net.CKPT", "net.ckpt/", "net.ckpt.gz", "net"])
 def test_a_name_that_ends_otherwise_is_refused(name, folder):
-    """Before anything is opened."""
+    """The name is refused before anything is opened."""
     assert type(refusal(name)) is ArgumentValueError
 
 
 def test_a_name_with_a_nul_is_refused():
-    """No file can have it."""
+    """No file name can contain a NUL."""
     assert "null byte" in str(refusal("net\0.ckpt"))
 
 
@@ -232,7 +232,7 @@ def test_a_name_with_a_nul_is_refused():
     "make", [lambda path: None, lambda path: path.symlink_to(path.parent / "gone")], ids=["no file", "a dangling link"]
 )
 def test_a_missing_file_is_a_value_error_and_a_file_not_found_error(make, tmp_path):
-    """For MindSpore's sake and for Python's; the resolved path is in the message."""
+    """The error has MindSpore's type and Python's, and the resolved path is in the message."""
     make(tmp_path / "none.ckpt")
     error = refusal(str(tmp_path / "none.ckpt"))
 
@@ -242,13 +242,13 @@ def test_a_missing_file_is_a_value_error_and_a_file_not_found_error(make, tmp_pa
 
 
 def test_a_home_folder_is_not_expanded(folder):
-    """`~` is a letter like any other, as in MindSpore."""
+    """`~` is an ordinary character, as in MindSpore."""
     assert type(refusal("~/net.ckpt")) is MissingFile
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["a folder", "a pipe"])
 def test_what_is_no_file_is_unreadable(make, tmp_path):
-    """It is told what it is, at once, and nothing waits for a writer."""
+    """The error names the kind of file at once, without waiting for a writer."""
     make(tmp_path / "net.ckpt")
     error = refusal(str(tmp_path / "net.ckpt"))
 
@@ -258,7 +258,7 @@ def test_what_is_no_file_is_unreadable(make, tmp_path):
 
 
 def zipped():
-    """What torch.save writes."""
+    """A file in the form of torch.save."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("archive/data.pkl", b"")
@@ -277,8 +277,8 @@ STRANGERS = {
 
 
 @pytest.mark.parametrize(("data", "advice"), STRANGERS.values(), ids=STRANGERS)
-def test_a_file_of_another_kind_is_told_apart(data, advice, tmp_path):
-    """The message names the file, says what it is, and what to do with it."""
+def test_a_file_of_another_kind_is_recognized(data, advice, tmp_path):
+    """The message names the file, its kind, and what to do with it."""
     error = refusal(write(tmp_path, data))
 
     assert type(error) is WrongFormat
@@ -286,8 +286,8 @@ def test_a_file_of_another_kind_is_told_apart(data, advice, tmp_path):
     assert advice in str(error)
 
 
-def test_an_empty_file_is_told(tmp_path):
-    """It is a valid checkpoint of nothing, which nobody wants."""
+def test_an_empty_file_is_reported(tmp_path):
+    """An empty file is a valid checkpoint without parameters, but it is refused."""
     error = refusal(write(tmp_path, b""))
 
     assert type(error) is NothingLoaded
@@ -295,7 +295,7 @@ def test_an_empty_file_is_told(tmp_path):
 
 
 def test_a_file_cut_between_parameters_has_those_before(tmp_path):
-    """Nothing in the format tells that there were more."""
+    """The format has no count of parameters, so the missing ones cannot be noticed."""
     whole = [array_value(name, array) for name, array in LAYERS.items()]
 
     assert names(write(tmp_path, b"".join(whole[:3]))) == list(LAYERS)[:3]
@@ -303,7 +303,7 @@ def test_a_file_cut_between_parameters_has_those_before(tmp_path):
 
 @pytest.mark.parametrize("kept", [1, 2, 4])
 def test_a_file_cut_inside_a_parameter_says_after_which(kept, tmp_path):
-    """The message counts the whole parameters before the cut, and names the last of them and the place."""
+    """The message has the count of whole parameters before the cut, the last one's name, and the offset."""
     whole = [array_value(name, array) for name, array in LAYERS.items()]
     cut = b"".join(whole[:kept]) + whole[kept][:-1]
     error = refusal(write(tmp_path, cut))
@@ -319,7 +319,7 @@ def test_a_file_cut_inside_a_parameter_says_after_which(kept, tmp_path):
     [("enc_aesgcm_16.ckpt", "AES-GCM"), ("enc_aescbc_24.ckpt", "AES-CBC"), ("enc_sm4cbc_16.ckpt", "SM4-CBC")],
 )
 def test_an_encrypted_file_without_a_key_says_which_mode_it_has(name, mode, tmp_path):
-    """So that the right key can be looked for."""
+    """The message names the mode, so that the right key can be found."""
     error = refusal(str(shutil.copy(FILES / name, tmp_path)))
 
     assert type(error) is EncryptedFile
@@ -327,8 +327,8 @@ def test_an_encrypted_file_without_a_key_says_which_mode_it_has(name, mode, tmp_
     assert f"dec_mode={mode!r}" in str(error)
 
 
-def test_a_key_for_a_plain_file_is_told(file):
-    """Not as a damaged file."""
+def test_a_key_for_a_plain_file_is_reported(file):
+    """The file is not reported as damaged."""
     error = refusal(file, dec_key=KEY)
 
     assert type(error) is WrongKey
@@ -336,12 +336,12 @@ def test_a_key_for_a_plain_file_is_told(file):
 
 
 def test_a_mode_without_a_key_does_not_matter(file):
-    """As in MindSpore."""
+    """A mode without a key is ignored, as in MindSpore."""
     assert names(file, dec_mode="FOO") == list(MIXED)
 
 
 def test_a_refused_parameter_stops_the_load_by_name(tmp_path):
-    """A parameter whose claims are impossible is told with its name, its place, and what was expected."""
+    """A parameter with impossible claims is reported with its name, its offset, and the expected values."""
     path = write(tmp_path, array_value("a", counting((3,))) + tensor_value("q", [2], "Float8E4M3FN", b"ab"))
     error = refusal(path)
 
@@ -354,14 +354,14 @@ def test_a_refused_parameter_stops_the_load_by_name(tmp_path):
     "options", [{"filter_prefix": "q"}, {"specify_prefix": "a"}, {"choice_func": lambda name: name == "a"}]
 )
 def test_a_refused_parameter_does_no_harm_when_it_is_left_out(options, tmp_path):
-    """The others load."""
+    """The other parameters load."""
     path = write(tmp_path, array_value("a", counting((3,))) + tensor_value("q", [2], "Float8E4M3FN", b"ab"))
 
     assert names(path, **options) == ["a"]
 
 
 def test_nothing_left_is_an_error_that_shows_some_names(file):
-    """As in MindSpore a load of nothing fails; here it says which names there would have been."""
+    """As in MindSpore an empty load fails; the error shows some of the available names."""
     error = refusal(file, specify_prefix="backbone.")
 
     assert type(error) is NothingLoaded
@@ -371,7 +371,7 @@ def test_nothing_left_is_an_error_that_shows_some_names(file):
 
 
 def test_choice_func_is_asked_once_a_name_in_file_order(tmp_path):
-    """Also of a value in slices, and of a name that comes twice; at the load and never again."""
+    """`choice_func` is called once, also for a sliced value or a repeated name, and only during the load."""
     big = counting((100,))
     data = array_value("a", big) + sliced_value("b", big, [100, 100]) + array_value("c", big) + array_value("a", big)
     asked = []
@@ -382,7 +382,7 @@ def test_choice_func_is_asked_once_a_name_in_file_order(tmp_path):
 
 
 def test_a_name_that_comes_twice_keeps_its_first_place_and_last_value(tmp_path):
-    """As in the dict that MindSpore fills."""
+    """A repeated name keeps its first position and its last value, as in MindSpore's dict."""
     data = b"".join(array_value(name, counting((2,)) + number) for number, name in enumerate(["a", "b", "a"]))
     with lazyckpt.load_checkpoint(write(tmp_path, data)) as ckpt:
         found = {name: param.asnumpy().tolist() for name, param in ckpt.items()}
@@ -391,7 +391,7 @@ def test_a_name_that_comes_twice_keeps_its_first_place_and_last_value(tmp_path):
 
 
 def test_a_marked_name_moves_to_the_end_without_its_mark(tmp_path):
-    """As MindSpore renames `x.__param_key__…`; the filters see the name in the file."""
+    """As in MindSpore, `x.__param_key__…` is renamed; the filters see the name in the file."""
     data = b"".join(array_value(name, counting((2,))) for name in ("a", "emb.__param_key__3", "b"))
     path = write(tmp_path, data)
 
@@ -411,7 +411,7 @@ def test_a_name_longer_than_a_parameters_is_refused_unless_left_out(tmp_path):
 
 
 def test_a_checksum_is_compared_when_asked_for(tmp_path):
-    """A file whose bytes give its checksum loads; one whose bytes do not is refused with both numbers."""
+    """A file with the right checksum loads; another is refused with both numbers."""
     good = write(tmp_path, with_crc(checkpoint(LAYERS)), "good.ckpt")
     bad = write(tmp_path, with_crc(checkpoint(LAYERS), 0xBAD), "bad.ckpt")
 
@@ -420,13 +420,13 @@ def test_a_checksum_is_compared_when_asked_for(tmp_path):
 
 
 def test_a_checksum_that_is_not_there_is_a_warning(file, caplog):
-    """There is nothing to check, and that is said."""
+    """Without a checksum the load only warns that there is nothing to check."""
     assert names(file, crc_check=True) == list(MIXED)
     assert "saved without a crc" in caplog.text
 
 
-def test_prefixes_are_told_to_be_old(file, caplog):
-    """MindSpore deprecates them; the log says so, quietly."""
+def test_prefixes_are_reported_as_deprecated(file, caplog):
+    """MindSpore deprecates prefixes; the log says so at the level INFO."""
     caplog.set_level(logging.INFO, "lazyckpt")
     names(file, specify_prefix="conv1")
 
@@ -434,7 +434,7 @@ def test_prefixes_are_told_to_be_old(file, caplog):
 
 
 def test_the_usual_load_is_silent(file, caplog):
-    """Nothing is logged at the level that people see."""
+    """Nothing is logged at the default level."""
     names(file)
     names(file)
 
@@ -443,13 +443,13 @@ def test_the_usual_load_is_silent(file, caplog):
 
 @pytest.mark.parametrize("size", [-1, 1.5, None, "1"], ids=repr)
 def test_a_cache_has_a_size(size, file):
-    """A number of bytes; 0 is none."""
+    """The size is a number of bytes; 0 turns the cache off."""
     assert "block_cache must be a number of bytes" in str(refusal(file, block_cache=size))
     assert names(file, block_cache=0) == list(MIXED)
 
 
-def test_a_file_of_something_else_than_parameters_is_told(tmp_path):
-    """Protobuf that parses and holds no parameter, as a file of nothing but a checksum."""
+def test_a_file_without_parameters_is_refused(tmp_path):
+    """A valid protobuf message without parameters, such as a lone checksum, is refused."""
     error = refusal(write(tmp_path, with_crc(b"")))
 
     assert type(error) is NothingLoaded
@@ -458,7 +458,7 @@ def test_a_file_of_something_else_than_parameters_is_told(tmp_path):
 
 @pytest.mark.parametrize("index", ["auto", "memory"])
 def test_the_index_is_kept_where_it_is_wanted(index, file, tmp_path):
-    """Beside the file, nowhere, or at a path."""
+    """The index is beside the file, in memory, or at a given path."""
     names(file, index=index)
     names(file, index=tmp_path / "elsewhere")
 
@@ -469,12 +469,12 @@ def test_the_index_is_kept_where_it_is_wanted(index, file, tmp_path):
 
 @pytest.mark.parametrize("index", [None, 5, b"path", True])
 def test_an_index_is_kept_at_a_path(index, file):
-    """Anything else is a mistake of type, told before the file is opened."""
+    """An index path of another type raises an error before the file is opened."""
     assert type(refusal(file, index=index)) is ArgumentTypeError
 
 
 def descriptors():
-    """How many descriptors are open once forgotten errors are gone with all that their tracebacks hold."""
+    """The number of open descriptors, after errors and their tracebacks were collected."""
     gc.collect()
     return len(os.listdir("/proc/self/fd"))
 
@@ -483,7 +483,7 @@ def descriptors():
     "options", [{}, {"choice_func": lambda name: False}, {"net": object()}], ids=["damaged", "nothing left", "no net"]
 )
 def test_a_failed_load_lets_go_of_the_file(options, tmp_path):
-    """No descriptor stays open, whatever went wrong."""
+    """After any failure no descriptor stays open."""
     path = write(tmp_path, checkpoint(LAYERS) if options else checkpoint(LAYERS)[:-1])
     before = descriptors()
     for _ in range(20):
@@ -493,7 +493,7 @@ def test_a_failed_load_lets_go_of_the_file(options, tmp_path):
 
 
 def sums(path, answers):
-    """What a spawned process reads: the sum of every tensor."""
+    """The sum of every tensor, read in a spawned process."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         answers.put(
             {name: float(np.sum(param)) for name, param in ckpt.items() if isinstance(param, lazyckpt.Parameter)}
@@ -501,7 +501,7 @@ def sums(path, answers):
 
 
 def test_a_spawned_process_opens_the_same_file(file):
-    """Processes share the index on disk; each opens it for itself while the others have it open."""
+    """Processes share the index on disk; each opens it while others have it open."""
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     with lazyckpt.load_checkpoint(file):

@@ -1,4 +1,4 @@
-"""safetensors files from the outside: MindSpore's rules for them, files of the real packages, bytes in memory."""
+"""Loading safetensors files: MindSpore's rules, files of the real packages, bytes in memory."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ NUMPYS = ["bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 
 
 
 def opened(data, **options):
-    """A safetensors file that is a path, or bytes in memory."""
+    """A safetensors file at a path, or bytes in memory."""
     return lazyckpt.load_checkpoint(data, format="safetensors", **options)
 
 
 @pytest.fixture
 def file(tmp_path):
-    """A file that the safetensors package wrote."""
+    """A file written by the safetensors package."""
     path = tmp_path / "model.safetensors"
     safetensors.numpy.save_file(TENSORS, path, metadata={"format": "np", "made by": "the package"})
     return path
 
 
 def test_a_file_of_the_package_is_a_checkpoint(file):
-    """Its names come sorted, its values, shapes and dtypes are what was saved; also of scalars and empty tensors."""
+    """Names come sorted; values, shapes and dtypes equal the saved ones, scalars and empty tensors included."""
     with opened(file) as ckpt:
         values = ckpt.load()
 
@@ -55,7 +55,7 @@ def test_a_file_of_the_package_is_a_checkpoint(file):
 
 @pytest.mark.parametrize("name", NUMPYS)
 def test_every_dtype_of_numpy_comes_back_from_the_package(name, tmp_path):
-    """What `safetensors.numpy` saves is read back: the same dtype, shape and bytes, whole and in part."""
+    """Files of `safetensors.numpy` give the same dtype, shape and bytes, whole and in part."""
     array = counting((4, 6), name)
     safetensors.numpy.save_file({"w": array}, tmp_path / "w.safetensors")
     with opened(tmp_path / "w.safetensors") as ckpt:
@@ -67,25 +67,25 @@ def test_every_dtype_of_numpy_comes_back_from_the_package(name, tmp_path):
 
 @pytest.mark.parametrize("dtype", [one for one in DTYPES.values() if one.is_packed or not one.in_ckpt], ids=str)
 def test_types_that_only_safetensors_has_can_be_sliced(dtype, tmp_path):
-    """A part is the same part of the whole, and sizes are those of the value in memory."""
+    """A part equals the same part of the whole, and sizes are those in memory."""
     if not dtype.is_known_here:
         pytest.skip(f"the ml_dtypes installed here has no {dtype}")
     data = bytes(range(dtype.stored_size(24)))
     (tmp_path / "w.safetensors").write_bytes(raw({"w": item(dtype.safetensors, [4, 6], 0, len(data))}, data))
     with opened(tmp_path / "w.safetensors") as ckpt:
         whole, part = ckpt["w"].asnumpy(), ckpt["w"][1:3, ::2]
-        told = (ckpt["w"].itemsize, ckpt["w"].nbytes)
+        sizes = (ckpt["w"].itemsize, ckpt["w"].nbytes)
 
     assert part.tobytes() == whole[1:3, ::2].tobytes()
-    assert told == (whole.itemsize, whole.nbytes)
+    assert sizes == (whole.itemsize, whole.nbytes)
 
 
 @pytest.mark.parametrize("dtype", [one for one in DTYPES.values() if "." in one._numpy and not one.in_ckpt], ids=str)
 def test_a_type_that_ml_dtypes_lacks_is_refused_with_what_to_do(dtype, tmp_path, monkeypatch):
-    """Of an older ml_dtypes than the file needs, the rest of the file is read."""
+    """With an older ml_dtypes than the file needs, the rest of the file is read."""
     attribute = dtype._numpy.rpartition(".")[2]
     monkeypatch.delattr(ml_dtypes, attribute, raising=False)
-    vars(dtype).pop("numpy", None)  # what was found before
+    vars(dtype).pop("numpy", None)  # drop the cached dtype
     size = dtype.stored_size(2)
     facts = {"new": item(dtype.safetensors, [2], 0, size), "old": item("U8", [1], size, size + 1)}
     (tmp_path / "w.safetensors").write_bytes(raw(facts, bytes(size) + b"\x07"))
@@ -97,7 +97,7 @@ def test_a_type_that_ml_dtypes_lacks_is_refused_with_what_to_do(dtype, tmp_path,
 
 
 def test_metadata_are_a_mapping(file, tmp_path):
-    """Of a safetensors file what it says of itself, of a `.ckpt` nothing."""
+    """A safetensors file has its own metadata, a `.ckpt` has none."""
     (tmp_path / "net.ckpt").write_bytes(checkpoint(LAYERS))
     with opened(file) as ckpt, lazyckpt.load_checkpoint(tmp_path / "net.ckpt") as other:
         assert dict(ckpt.metadata) == {"format": "np", "made by": "the package"}
@@ -105,7 +105,7 @@ def test_metadata_are_a_mapping(file, tmp_path):
 
 
 def test_the_sidecar_knows_the_format(file, walks):
-    """A second opening walks nothing, and an index in the other format is not believed."""
+    """A second open scans nothing, and an index of the other format is refused."""
     for _ in range(2):
         opened(file).close()
     assert len(walks) == 1
@@ -117,7 +117,7 @@ def test_the_sidecar_knows_the_format(file, walks):
 
 
 def test_prefixes_are_ignored_and_the_log_says_so(file, caplog):
-    """As in MindSpore, where nobody is told."""
+    """Prefixes are ignored as in MindSpore, which does not log it."""
     with caplog.at_level(logging.WARNING), opened(file, specify_prefix="z", filter_prefix="a") as ckpt:
         names = list(ckpt)
 
@@ -126,7 +126,7 @@ def test_prefixes_are_ignored_and_the_log_says_so(file, caplog):
 
 
 def test_choice_func_chooses(file):
-    """Names for which it is true; if there are none, nothing is loaded."""
+    """Names are kept if the function is true; if none is, nothing is loaded."""
     with opened(file, choice_func=lambda name: name.endswith("s")) as ckpt:
         assert list(ckpt) == ["a.bias"]
     with pytest.raises(NothingLoaded, match="choice_func"):
@@ -134,7 +134,7 @@ def test_choice_func_chooses(file):
 
 
 def test_faults_of_choice_func_come_through(file):
-    """Unwrapped, as in MindSpore for this format."""
+    """Exceptions are not wrapped, as in MindSpore for this format."""
     fault = ZeroDivisionError("mine")
 
     def choice(name):
@@ -146,7 +146,7 @@ def test_faults_of_choice_func_come_through(file):
 
 
 def test_a_checksum_is_compared_when_asked_for(tmp_path):
-    """MindSpore's own file passes; one bit of a content changed, it does not, and unasked it loads."""
+    """MindSpore's own file passes; with one bit of a content changed it fails, and without the check it loads."""
     path = tmp_path / "model.safetensors"
     shutil.copy(FILES / "st_crc.safetensors", path)
     path.chmod(0o600)
@@ -161,7 +161,7 @@ def test_a_checksum_is_compared_when_asked_for(tmp_path):
 
 
 def test_a_file_without_a_checksum_passes_with_a_warning(file, caplog):
-    """There is nothing to compare."""
+    """Without a checksum there is nothing to compare."""
     with caplog.at_level(logging.WARNING):
         opened(file, crc_check=True).close()
 
@@ -170,7 +170,7 @@ def test_a_file_without_a_checksum_passes_with_a_warning(file, caplog):
 
 @pytest.mark.parametrize("given", [{}, {"index": "memory"}])
 def test_bytes_in_memory_are_read(given, tmp_path):
-    """A BytesIO is a file, from its first byte on, wherever it was read to; nothing is written anywhere."""
+    """A BytesIO is read from its first byte, whatever its position; nothing is written."""
     data = io.BytesIO(file_of({"b": counting((2, 3)), "a": counting((4,))}, {"format": "pt"}))
     data.read(20)
     with opened(data, **given) as ckpt:
@@ -184,13 +184,13 @@ def test_bytes_in_memory_are_read(given, tmp_path):
 
 
 def test_bytes_in_memory_have_no_place_for_an_index(tmp_path):
-    """A path for it is refused."""
+    """A path for the index is refused."""
     with pytest.raises(ArgumentValueError, match="bytes in memory"):
         opened(io.BytesIO(file_of(LAYERS)), index=str(tmp_path / "index.lmdb"))
 
 
 def test_bytes_in_memory_may_be_damaged(tmp_path):
-    """They are refused as a file would be."""
+    """Damaged bytes are refused as a file would be."""
     with pytest.raises(CorruptFile):
         opened(io.BytesIO(file_of(LAYERS)[:-1]))
     with pytest.raises(WrongFormat, match=r"MindSpore checkpoint.*format='ckpt'"):
@@ -210,13 +210,13 @@ def test_bytes_in_memory_may_be_damaged(tmp_path):
     ],
 )
 def test_a_name_that_ends_otherwise_is_refused_with_what_to_do(name, form, advice):
-    """MindSpore's rule, and the way out."""
+    """The error has MindSpore's rule and the alternative."""
     with pytest.raises(ArgumentValueError, match=advice):
         lazyckpt.load_checkpoint(name, format=form)
 
 
 def test_build_index_takes_files_of_either_format_whatever_they_are_called(file, tmp_path):
-    """By their bytes; a name decides only where these tell nothing."""
+    """The format is detected from the bytes; a name decides only if they are ambiguous."""
     shutil.copy(file, tmp_path / "odd.bin")
     (tmp_path / "strange.safetensors").write_bytes(checkpoint(LAYERS))
     (tmp_path / "short.safetensors").write_bytes(b"\x05")
@@ -228,7 +228,7 @@ def test_build_index_takes_files_of_either_format_whatever_they_are_called(file,
 
 
 def test_every_name_in_safetensors_headers_is_known():
-    """The table has a dtype for each name, and Int8, not Int4, for integers of a byte."""
+    """Each name has a dtype, and integers of a byte are Int8, not Int4."""
     assert {str(BY_SAFETENSORS_NAME[name]) for name in ("I8", "F8_E4M3", "F4")} == {
         "Int8", "Float8E4M3FN", "Float4E2M1FN",
     }  # fmt: skip

@@ -57,7 +57,7 @@ def opened(request, tmp_path):
 
 @pytest.fixture
 def traced():
-    """The checkpoint over a source that remembers what was read of it, and the source."""
+    """The checkpoint over a source that records its reads, and the source."""
     source = TracingSource(DATA)
     return opened_and_traced(source), source
 
@@ -69,7 +69,7 @@ def content(ckpt, name):
 
 
 def test_what_is_known_without_reading(traced):
-    """Name, shape, dtype, sizes and repr are those of the array, and no byte is read for them."""
+    """Name, shape, dtype, sizes and repr equal the array's, without a read."""
     ckpt, source = traced
     known = {
         name: (param.name, param.shape, param.dtype.numpy, param.size, param.nbytes, param.ndim, param.itemsize)
@@ -86,7 +86,7 @@ def test_what_is_known_without_reading(traced):
 
 
 def test_the_repr_is_mindspores():
-    """Name, shape, dtype and requires_grad, in MindSpore's words."""
+    """The repr has name, shape, dtype and requires_grad, as in MindSpore."""
     ckpt = opened_over(BytesSource(DATA))
 
     assert repr(ckpt["brain"]) == "Parameter (name=brain, shape=(2, 3), dtype=BFloat16, requires_grad=True)"
@@ -94,14 +94,14 @@ def test_the_repr_is_mindspores():
 
 
 def test_a_name_is_stripped_as_mindspore_strips_it():
-    """The mapping's key is the name in the file; the parameter's own name has no white space at its ends."""
+    """The mapping's key is the name in the file; the parameter's own name is stripped of white space."""
     ckpt = opened_over(BytesSource(array_value(" w\n", WEIGHT)))
 
     assert [(key, param.name) for key, param in ckpt.items()] == [(" w\n", "w")]
 
 
 def test_values_are_the_arrays(opened):
-    """`asnumpy` gives shape, dtype and every byte, however the value lies in the file."""
+    """`asnumpy` gives shape, dtype and every byte, for any layout in the file."""
     found = {name: param.asnumpy() for name, param in opened.items()}
 
     assert {name: (array.shape, array.dtype, array.tobytes()) for name, array in found.items()} == {
@@ -110,7 +110,7 @@ def test_values_are_the_arrays(opened):
 
 
 def test_a_copy_is_aligned_and_writable_and_its_own(opened):
-    """`asnumpy(copy=True)` gives memory that begins on a 64-byte boundary and that nobody else sees."""
+    """`asnumpy(copy=True)` gives an array of its own that begins on a 64-byte boundary."""
     for name, param in opened.items():
         copy = param.asnumpy(copy=True)
         aligned = copy.ctypes.data % 64 == 0 or not copy.size
@@ -121,7 +121,7 @@ def test_a_copy_is_aligned_and_writable_and_its_own(opened):
 
 
 def test_a_value_of_a_plain_file_is_a_view_of_it(tmp_path):
-    """Of a local file nothing is copied: the array lies inside the map, twice at the same address."""
+    """A local file's array lies inside the map, twice at the same address, without a copy."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(DATA)
     source = open_source(str(path)).source
@@ -152,7 +152,7 @@ def test_views_are_read_only(tmp_path):
 
 
 def test_arrays_outlive_the_checkpoint(opened):
-    """Closing takes nothing away from who has an array."""
+    """Arrays stay valid after the checkpoint is closed."""
     arrays = {name: param.asnumpy() for name, param in opened.items()}
     opened.close()
 
@@ -160,8 +160,8 @@ def test_arrays_outlive_the_checkpoint(opened):
         np.testing.assert_array_equal(array, EXPECTED[name])
 
 
-def test_a_closed_file_is_told(tmp_path):
-    """A parameter of a closed checkpoint says that it was closed, not that the index is stale."""
+def test_a_closed_file_is_refused(tmp_path):
+    """The error says that the checkpoint was closed, not that the index is stale."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(DATA)
     for access in ("mmap", "pread"):
@@ -175,7 +175,7 @@ def test_a_closed_file_is_told(tmp_path):
 
 @pytest.mark.parametrize("from_bytes", [1, 2**40], ids=["a map of its pages", "a copy"])
 def test_writable_memory_is_private(from_bytes, opened, tmp_path, monkeypatch):
-    """What a framework gets may be written to: neither the file nor another reader sees it, however it is made."""
+    """A framework's memory may be written to: neither the file nor another reader sees it."""
     monkeypatch.setattr(reader, "_WORTH_A_MAP", from_bytes)
     for name, expected in EXPECTED.items():
         array = opened[name].writable()
@@ -188,7 +188,7 @@ def test_writable_memory_is_private(from_bytes, opened, tmp_path, monkeypatch):
 
 
 def test_a_large_value_is_made_writable_without_a_copy(tmp_path, monkeypatch):
-    """Its pages are mapped once more, privately, so that only those that are written to take memory."""
+    """Its pages are mapped again, privately, so that only written ones take memory."""
     monkeypatch.setattr(reader, "_WORTH_A_MAP", 1)
     monkeypatch.setattr(reader.FileReader, "copy", lambda self, entry: pytest.fail("it was copied"))
     path = tmp_path / "net.ckpt"
@@ -198,7 +198,7 @@ def test_a_large_value_is_made_writable_without_a_copy(tmp_path, monkeypatch):
 
 
 def test_writable_memory_of_a_set_value_is_a_copy_of_it():
-    """The parameter keeps what was set."""
+    """The parameter keeps the set value."""
     param = opened_over(BytesSource(DATA))["weight"]
     param.set_data([1, 2])
     param.writable()[0] = 5
@@ -243,7 +243,7 @@ def test_an_index_gives_what_numpy_gives(name, key, opened):
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_any_dtype_can_be_indexed(name, opened):
-    """Half of the first axis, or all of a scalar, of every dtype."""
+    """Half of the first axis, or all of a scalar, is read for every dtype."""
     key = slice(None, None, 2) if EXPECTED[name].ndim else ()
 
     np.testing.assert_array_equal(opened[name][key], EXPECTED[name][key])
@@ -265,7 +265,7 @@ def test_any_basic_index_gives_what_numpy_gives(data, shape):
 
 @given(_first, st.lists(_axis, max_size=2))
 def test_any_rows_can_be_picked(rows, rest):
-    """An integer list or a mask on the first axis, with basic indices behind it."""
+    """An integer list or a mask on the first axis may be followed by basic indices."""
     array = counting((7, 7, 7), "int32")
     ckpt = opened_over(TracingSource(array_value("w", array)))
     key = (rows, *rest)
@@ -275,7 +275,7 @@ def test_any_rows_can_be_picked(rows, rest):
 
 @pytest.mark.parametrize("key", [6, -7, (0, 4), (0, 0, 0, 0), [6], [0, -7], 1.5, "w", np.array([True, False])], ids=str)
 def test_what_numpy_refuses_is_refused(key, opened):
-    """An index out of bounds, or of no kind that numpy knows, is an IndexError."""
+    """An index out of bounds, or of an invalid type, raises IndexError."""
     with pytest.raises(IndexError):
         WEIGHT[key]
     with pytest.raises(IndexError):
@@ -288,7 +288,7 @@ def test_what_numpy_refuses_is_refused(key, opened):
     ids=str,
 )
 def test_an_index_reads_only_what_it_needs(key, rows):
-    """Of rows that lie far apart, those that are asked for are read, and the header; never a byte of another row."""
+    """For rows that lie far apart, only the requested rows and the header are read."""
     array = counting((6, 3000), "float64")
     if isinstance(key, tuple):
         array = array.reshape(6, 30, 100)
@@ -304,7 +304,7 @@ def test_an_index_reads_only_what_it_needs(key, rows):
 
 
 def test_neighbouring_runs_are_read_together():
-    """A column of a small matrix costs one read, not one a row."""
+    """A column of a small matrix costs one read, not one per row."""
     source = TracingSource(array_value("w", counting((100, 8))))
     ckpt = opened_and_traced(source)
     ckpt["w"][:, 3]
@@ -315,7 +315,7 @@ def test_neighbouring_runs_are_read_together():
 
 
 def test_a_value_is_read_once_and_whole(traced):
-    """`asnumpy` over a source that copies reads the header and the value, each byte once, and no other parameter's."""
+    """Over a copying source `asnumpy` reads the header and the value once, and no other parameter's bytes."""
     ckpt, source = traced
     for name in EXPECTED:
         source.reads.clear()
@@ -344,7 +344,7 @@ def test_numpy_gets_no_copy_of_a_plain_file(tmp_path):
 
 
 def test_numpy_gets_a_copy_when_it_asks_for_one(opened):
-    """`copy=True` gives memory of its own; another dtype is a conversion."""
+    """`copy=True` gives a separate array; another dtype is a conversion."""
     copies = [np.array(opened["weight"]), opened["weight"].__array__(copy=True)]
     converted = np.asarray(opened["weight"], dtype="float64")
 
@@ -353,14 +353,14 @@ def test_numpy_gets_a_copy_when_it_asks_for_one(opened):
     np.testing.assert_array_equal(converted, WEIGHT.astype("float64"), strict=True)
 
 
-def test_numpy_is_told_when_a_copy_cannot_be_avoided(opened):
-    """A conversion without a copy is refused, as numpy's protocol demands."""
+def test_numpy_gets_an_error_when_a_copy_cannot_be_avoided(opened):
+    """A conversion without a copy is refused, as numpy's protocol requires."""
     with pytest.raises(ValueError, match="Float32 cannot be seen as float64 without a copy"):
         opened["weight"].__array__(np.dtype("float64"), copy=False)
 
 
 def test_dlpack_hands_over_the_values(opened):
-    """`np.from_dlpack` sees the values, aligned, and writing to what it gives never reaches the file."""
+    """`np.from_dlpack` sees the values, aligned, and writing to its result never reaches the file."""
     for name in ("weight", "half", "bytes", "step", "pieces"):
         array = np.from_dlpack(opened[name])
 
@@ -370,7 +370,7 @@ def test_dlpack_hands_over_the_values(opened):
 
 
 def test_dlpack_never_exports_the_file():
-    """There are consumers that write to memory that they were told is read-only: what they get is their own."""
+    """Some consumers write to read-only memory, so each gets its own copy."""
     ckpt = opened_over(BytesSource(checkpoint({"w": counting((8,), "uint8")})))
     view, exported = ckpt["w"].asnumpy(), ckpt["w"]._exportable(None)
 
@@ -380,7 +380,7 @@ def test_dlpack_never_exports_the_file():
 
 
 def test_what_was_edited_is_shared_by_dlpack():
-    """Data that was set is memory like any other: shared, or copied if the consumer asks for it."""
+    """Values set in memory are shared, or copied if the consumer requests it."""
     param = opened_over(BytesSource(checkpoint({"w": counting((8,), "uint8")})))["w"]
     data = counting((4,))
     param.set_data(data)
@@ -390,7 +390,7 @@ def test_what_was_edited_is_shared_by_dlpack():
 
 
 def test_unaligned_values_are_exported_aligned(tmp_path):
-    """A consumer of DLPack may count on alignment, so a value that lies at an odd place is copied for it."""
+    """Consumers of DLPack rely on alignment, so an unaligned value is copied."""
     for length in range(1, 9):
         path = tmp_path / "a.ckpt"
         path.write_bytes(checkpoint({"n" * length: counting((2**18,), "int64")}))
@@ -425,7 +425,7 @@ def test_set_data_takes_the_array_itself():
 
 
 def test_set_data_brings_values_into_the_files_byte_order():
-    """Whatever order an array has, bytes come out little-endian."""
+    """Arrays of any byte order give little-endian bytes."""
     param = opened_over(BytesSource(DATA))["weight"]
     param.set_data(np.array([1, 2], ">i4"))
 
@@ -455,13 +455,13 @@ def test_one_element_is_a_number(opened):
     "convert", [operator.methodcaller("item"), int, float, bool], ids=["item", "int", "float", "bool"]
 )
 def test_many_elements_are_no_number(convert, opened):
-    """They raise as numpy's arrays do."""
+    """Converting many elements to a number raises numpy's error."""
     with pytest.raises(ValueError, match=r"size|truth value"):
         convert(opened["weight"])
 
 
 def test_the_length_is_the_first_dimension(opened):
-    """A scalar has none."""
+    """A scalar has no length."""
     assert len(opened["weight"]) == 6
     with pytest.raises(TypeError, match="scalar"):
         len(opened["step"])
@@ -473,14 +473,14 @@ def test_rows_can_be_walked(opened):
 
 
 def test_bytes_are_little_endian_and_in_c_order(opened):
-    """`tobytes` gives the content as it is in the file."""
+    """`tobytes` gives the content in the file's byte order."""
     assert {name: param.tobytes() for name, param in opened.items()} == {
         name: array.tobytes() for name, array in EXPECTED.items()
     }
 
 
-def test_an_empty_vector_cannot_be_told_from_a_scalar():
-    """The format writes both with the shape [0]; as in MindSpore a zero of no dimension comes out."""
+def test_an_empty_vector_looks_like_a_scalar():
+    """The format writes both with the shape [0]; as in MindSpore, both load as a scalar zero."""
     ckpt = opened_over(BytesSource(tensor_value("w", [0], "Float32", b"")))
 
     assert (ckpt["w"].shape, ckpt["w"].asnumpy().tolist()) == ((), 0.0)
@@ -488,7 +488,7 @@ def test_an_empty_vector_cannot_be_told_from_a_scalar():
 
 
 def test_many_threads_may_read_one_parameter(opened):
-    """Sixteen threads that read whole values and rows at once all see what is there."""
+    """Sixteen threads that read whole values and rows at once all get the right ones."""
     names = [*EXPECTED] * 20
     with ThreadPoolExecutor(16) as pool:
         wholes = list(pool.map(lambda name: opened[name].asnumpy(copy=True).tobytes(), names))

@@ -1,4 +1,4 @@
-"""`save_checkpoint`: MindSpore's rules, without MindSpore; tests/interop/mindspore compares with the real one."""
+"""`save_checkpoint` follows MindSpore's rules; tests/interop/mindspore compares it with the real one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ EVERY = [(mode, size) for mode in MODES for size in KEY_SIZES[mode]]
 
 @pytest.fixture
 def path(tmp_path):
-    """Where to save."""
+    """The path to save to."""
     return tmp_path / "net.ckpt"
 
 
@@ -51,7 +51,7 @@ def opened():
 
 
 def ours(opened):
-    """Every way to hand over the same tensors, without MindSpore."""
+    """Every form of the same tensors, without MindSpore."""
     parameters = [opened[name] for name in TENSORS]
     return {
         "a list of Parameters": parameters,
@@ -65,21 +65,21 @@ def ours(opened):
 
 @pytest.mark.parametrize("what", ours(opened_over(BytesSource(checkpoint(MIXED)))))
 def test_whatever_stands_for_values_is_saved(what, opened, path):
-    """Lists, dicts and Checkpoints of the same values give the same file, MindSpore's byte by byte."""
+    """Lists, dicts and Checkpoints of the same values give MindSpore's file, byte by byte."""
     assert save_checkpoint(ours(opened)[what], str(path), align=1) is None
 
     assert path.read_bytes() == checkpoint(TENSORS)
 
 
 def test_strings_and_maps_of_a_dict_are_saved(path):
-    """A dict may hold whatever `load_checkpoint` gives."""
+    """A dict may hold anything that `load_checkpoint` returns."""
     save_checkpoint(dict(MIXED), path, align=1)
 
     assert path.read_bytes() == checkpoint(MIXED)
 
 
 def test_a_checkpoint_is_saved_as_it_is_now(opened, path):
-    """With its strings, its maps and its edits, in its order."""
+    """Strings, maps and edits are saved in the checkpoint's order."""
     opened["step"] = np.array(18)
     del opened["mask"]
     save_checkpoint(opened, path, align=1)
@@ -88,15 +88,15 @@ def test_a_checkpoint_is_saved_as_it_is_now(opened, path):
     assert path.read_bytes() == checkpoint({**expected, "step": np.array(18)})
 
 
-def test_contents_are_aligned_unless_told_otherwise(path):
-    """To 64 bytes."""
+def test_contents_are_aligned_by_default(path):
+    """Contents are aligned to 64 bytes."""
     save_checkpoint(dict(MIXED), path)
     with lazyckpt.load_checkpoint(path) as ckpt:
         assert {extent.offset % 64 for name in TENSORS for extent in ckpt.entry(name).extents} == {0}
 
 
 def test_appended_values_come_last(path):
-    """Numbers, flags and strings become what MindSpore makes of them; a name that is there gets the new value."""
+    """Numbers, flags and strings become what MindSpore makes of them; an existing name gets the new value."""
     more = {"epoch": 3, "lr": 0.5, "on": True, "text": "späte", "step": 18}
     save_checkpoint(dict(TENSORS), path, append_dict=more, align=1)
     expected = {**TENSORS, "step": np.array(18), "epoch": np.array(3), "lr": np.float32(0.5), "on": np.bool_(True)}
@@ -105,7 +105,7 @@ def test_appended_values_come_last(path):
 
 
 def test_of_two_values_of_one_name_the_last_is_saved(opened, path):
-    """At the place of the first, as in MindSpore."""
+    """The last value is saved in the first one's position, as in MindSpore."""
     data = [
         {"name": "a", "data": opened["step"]},
         {"name": "b", "data": opened["mask"]},
@@ -117,7 +117,7 @@ def test_of_two_values_of_one_name_the_last_is_saved(opened, path):
 
 
 def test_names_are_chosen_by_a_function(opened, path):
-    """It is asked for each name of what is saved, in order; appended values are not its business."""
+    """The function is called for each saved name, in order, but not for appended values."""
     asked = []
 
     def choice(name):
@@ -134,7 +134,7 @@ def test_names_are_chosen_by_a_function(opened, path):
 
 @pytest.mark.parametrize(("form", "other"), [("ckpt", "safetensors"), ("safetensors", "ckpt")])
 def test_a_name_that_does_not_end_in_the_format_gets_its_ending(form, other, tmp_path):
-    """`net` and `net.ckpt.bak` alike; one that ends in it, dot or none, stays."""
+    """`net` and `net.ckpt.bak` get the extension; a name that ends in it, with or without a dot, stays."""
     for name in ("net", f"net.{other}", f"a{form}", f"b.{form}"):
         save_checkpoint({"w": counting((1,))}, str(tmp_path / name), format=form)
     found = sorted(name for name in os.listdir(tmp_path) if not name.endswith(".lmdb"))
@@ -143,7 +143,7 @@ def test_a_name_that_does_not_end_in_the_format_gets_its_ending(form, other, tmp
 
 
 def test_a_checksum_is_stored(path):
-    """As MindSpore stores it."""
+    """The checksum is stored as by MindSpore."""
     save_checkpoint(dict(NO_MAP), path, crc_check=True, align=1)
 
     assert path.read_bytes() == with_crc(checkpoint(NO_MAP))
@@ -151,7 +151,7 @@ def test_a_checksum_is_stored(path):
 
 @pytest.mark.parametrize(("mode", "size"), EVERY)
 def test_a_file_is_encrypted(mode, size, path):
-    """With any mode and length of key; it holds no plaintext, and opens with the key."""
+    """With any mode and length of key, the file contains no plaintext and opens with the key."""
     save_checkpoint(dict(NO_MAP), path, enc_key=key_of(size), enc_mode=mode)
     with lazyckpt.load_checkpoint(path, dec_key=key_of(size), dec_mode=mode) as ckpt:
         assert {name: ckpt[name].tobytes() for name in TENSORS} == {
@@ -163,17 +163,17 @@ def test_a_file_is_encrypted(mode, size, path):
 
 @pytest.mark.parametrize("redundancy", [None, True, False])
 def test_a_safetensors_file_says_how_it_was_saved(redundancy, tmp_path):
-    """As MindSpore says it."""
+    """The metadata equal MindSpore's."""
     path = tmp_path / "net.safetensors"
     save_checkpoint(dict(TENSORS), path, format="safetensors", remove_redundancy=redundancy)
-    told = {} if redundancy is None else {"remove_redundancy": str(redundancy)}
+    expected = {} if redundancy is None else {"remove_redundancy": str(redundancy)}
 
-    assert safetensors.safe_open(path, "numpy").metadata() == {"format": "ms", **told}
+    assert safetensors.safe_open(path, "numpy").metadata() == {"format": "ms", **expected}
 
 
 @pytest.mark.parametrize("form", ["ckpt", "safetensors"])
 def test_nothing_is_saved_as_mindspore_saves_nothing(form, tmp_path):
-    """An empty file, and a header without metadata."""
+    """Without values a `.ckpt` is empty, and a safetensors file is a header without metadata."""
     save_checkpoint([], tmp_path / "a", format=form, align=1)
     save_checkpoint({"w": counting((1,))}, tmp_path / "b", format=form, align=1, choice_func=lambda name: False)
     expected = b"" if form == "ckpt" else safetensors.numpy.save({})
@@ -182,15 +182,15 @@ def test_nothing_is_saved_as_mindspore_saves_nothing(form, tmp_path):
 
 
 def test_nothing_is_encrypted_to_nothing(path):
-    """Even the key's length does not matter then, as in MindSpore."""
+    """Without values even the key's length does not matter, as in MindSpore."""
     save_checkpoint([], path, enc_key=b"odd")
 
     assert path.read_bytes() == b""
 
 
 @pytest.mark.parametrize("mode", [None, 0o644])
-def test_files_can_only_be_read_unless_told_otherwise(mode, path):
-    """By their owner, as MindSpore leaves them; and they can be replaced all the same."""
+def test_files_are_read_only_by_default(mode, path):
+    """Only their owner may read them, as with MindSpore, and they can still be replaced."""
     options = {} if mode is None else {"mode": mode}
     for _ in range(2):
         save_checkpoint(dict(TENSORS), path, **options)
@@ -199,7 +199,7 @@ def test_files_can_only_be_read_unless_told_otherwise(mode, path):
 
 
 def test_a_file_is_replaced_and_nothing_else_is_touched(tmp_path):
-    """What stands in the folder under other names, a `.tmp` too, is somebody else's."""
+    """Other files in the folder, `.tmp` files included, are not touched."""
     for name in ("net.ckpt", "net.tmp", "net.ckpt.tmp", "other.ckpt"):
         (tmp_path / name).write_bytes(b"old")
     save_checkpoint(dict(MIXED), tmp_path / "net.ckpt", align=1)
@@ -214,7 +214,7 @@ def test_a_file_is_replaced_and_nothing_else_is_touched(tmp_path):
 
 
 def test_a_checkpoint_is_saved_over_its_own_file(path):
-    """It goes on reading the old file; the new one is whole."""
+    """The checkpoint keeps reading the old file; the new one is whole."""
     save_checkpoint(dict(MIXED), path)
     with lazyckpt.load_checkpoint(path) as ckpt:
         save_checkpoint(ckpt, path, append_dict={"step": 18}, align=1)
@@ -262,7 +262,7 @@ BAD = {
 @pytest.mark.parametrize("background", [False, True], ids=["here", "background"])
 @pytest.mark.parametrize("what", BAD)
 def test_what_cannot_be_saved_is_refused(what, background, path):
-    """At once, also where the writing would happen in the background; the old file stays, and nothing else is there."""
+    """The error comes at once, also for a background save; the old file stays, and nothing else is there."""
     options, error, reason = BAD[what]
     path.write_bytes(b"old")
     given = {"save_obj": dict(TENSORS), "ckpt_file_name": path, "async_save": background, **options}
@@ -274,21 +274,21 @@ def test_what_cannot_be_saved_is_refused(what, background, path):
 
 
 def test_a_choice_that_fails_is_raised(opened, path):
-    """Whatever it raises, as MindSpore lets it pass."""
+    """Any exception of the function is raised unchanged, as in MindSpore."""
     with pytest.raises(ZeroDivisionError):
         save_checkpoint(opened, path, choice_func=lambda name: 1 / 0)
 
     assert os.listdir(path.parent) == []
 
 
-def test_a_folder_is_told(tmp_path):
-    """Before its name gets an ending."""
+def test_a_folder_is_reported(tmp_path):
+    """A folder is refused before its name gets an extension."""
     with pytest.raises(FolderInTheWay, match="is a directory, it must be a file name"):
         save_checkpoint(dict(MIXED), tmp_path)
 
 
-def test_a_missing_folder_is_told(tmp_path):
-    """As a FileNotFoundError, which is MindSpore's."""
+def test_a_missing_folder_is_reported(tmp_path):
+    """A missing folder raises FileNotFoundError, as in MindSpore."""
     with pytest.raises(MissingFolder, match="create it first"):
         save_checkpoint(dict(MIXED), tmp_path / "none" / "net.ckpt")
 
@@ -298,7 +298,7 @@ def test_a_missing_folder_is_told(tmp_path):
 
 @pytest.mark.parametrize("background", [True, "thread", "process"])
 def test_saving_in_the_background_returns_at_once(background, held, path):
-    """The call is back before the file is there; the Future tells when it is."""
+    """The call returns before the file exists; the Future is done when it does."""
     future = save_checkpoint(dict(MIXED), path, async_save=background, align=1)
     before = os.listdir(path.parent)
     held.set()
@@ -309,7 +309,7 @@ def test_saving_in_the_background_returns_at_once(background, held, path):
 
 
 def test_what_is_saved_in_the_background_is_what_was_there_at_the_call(held, path, opened):
-    """Arrays, edits and mappings that change afterwards do not change the file."""
+    """Later changes of arrays, edits and mappings do not change the file."""
     array = counting((3,))
     opened["fc.weight"].set_data(array)
     values = {"array": array, "edited": opened["fc.weight"], "later": opened["conv1.bias"], "note": "text"}
@@ -332,7 +332,7 @@ def test_what_is_saved_in_the_background_is_what_was_there_at_the_call(held, pat
 
 
 def test_saves_in_the_background_come_in_order(held, path):
-    """Of two under one name the second stays."""
+    """The second of two saves under one name stays."""
     futures = [save_checkpoint({"w": counting((n,))}, path, async_save=True, align=1) for n in (200_000, 2)]
     held.set()
 
@@ -340,8 +340,8 @@ def test_saves_in_the_background_come_in_order(held, path):
     assert path.read_bytes() == checkpoint({"w": counting((2,))})
 
 
-def test_what_goes_wrong_in_the_background_is_told(held, tmp_path, caplog):
-    """By the Future and in the log; the next save works."""
+def test_background_errors_are_reported(held, tmp_path, caplog):
+    """The Future and the log have the error, and the next save works."""
     folder = tmp_path / "gone"
     folder.mkdir()
     future = save_checkpoint(dict(MIXED), folder / "net.ckpt", async_save=True)
@@ -357,7 +357,7 @@ def test_what_goes_wrong_in_the_background_is_told(held, tmp_path, caplog):
 
 
 def test_a_checkpoint_must_stay_open_until_it_is_saved(held, path):
-    """Its values lie in its file, and are not copied first; if it is closed, that is told, and the old file stays."""
+    """Values are not copied from the file; if it is closed, the save fails, and the old file stays."""
     path.write_bytes(checkpoint(MIXED))
     with lazyckpt.load_checkpoint(path) as ckpt:
         future = save_checkpoint(ckpt, path, async_save=True)
@@ -368,7 +368,7 @@ def test_a_checkpoint_must_stay_open_until_it_is_saved(held, path):
 
 
 def test_a_forked_process_saves_in_the_background(path):
-    """A child of a process that has saved so has none of its threads, and makes one of its own."""
+    """A child does not inherit the parent's saving thread, and starts its own."""
     save_checkpoint({"w": counting((1,))}, path, async_save=True).result(20)
     child = forked(lambda: save_checkpoint(dict(MIXED), path, async_save=True, align=1).result(20))
 
@@ -377,7 +377,7 @@ def test_a_forked_process_saves_in_the_background(path):
 
 
 def test_python_does_not_end_before_files_are_saved(path):
-    """A program that saves in the background and ends has saved."""
+    """A program that ends during a background save completes the save."""
     code = """
         import sys, numpy, lazyckpt
         lazyckpt.save_checkpoint({"w": numpy.ones(3_000_000, "float32")}, sys.argv[1], async_save=True, align=1)
@@ -388,7 +388,7 @@ def test_python_does_not_end_before_files_are_saved(path):
 
 
 def test_errors_say_what_to_do_in_one_line(tmp_path):
-    """An UnwritableFile is an OSError with its number, whose text is the sentence alone."""
+    """An UnwritableFile is an OSError with an errno, and its text is only the sentence."""
     (tmp_path / "net.ckpt").mkdir()
     with pytest.raises(UnwritableFile) as caught:
         save_checkpoint(dict(MIXED), tmp_path / "net.ckpt")

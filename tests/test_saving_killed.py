@@ -1,4 +1,4 @@
-"""Whenever a writer dies, there is the old file or the new one, whole; and the next writer leaves no litter."""
+"""If a writer dies, the old or the new file is whole, and the next writer removes its leftovers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from forking import ended, forked
 import lazyckpt
 from lazyckpt.writing import files
 
-KILLS = 40  # of each kind
+KILLS = 40  # for each kind
 SHAPES = {"layer.weight": (1000, 700), "layer.bias": (700,), "head.weight": (300, 1000), "step": ()}
 
 
 def values_of(generation):
-    """Values that tell which file they are from, each of them."""
+    """Values that all identify their file."""
     return {name: np.full(shape, generation, "float32") for name, shape in SHAPES.items()}
 
 
@@ -32,7 +32,7 @@ def saves(**options):
 
 
 def converts(**options):
-    """A writer that copies another checkpoint, under other names and as another type, over what is there."""
+    """A writer that copies another checkpoint over the existing file, with other names and dtypes."""
 
     def write(path, generation):
         source = path.with_name("source")
@@ -53,7 +53,7 @@ KINDS = {
 
 @pytest.fixture(params=KINDS)
 def kind(request, tmp_path):
-    """A writer, the path it writes to, and the arguments to load that."""
+    """A writer, its path, and the arguments to load the file."""
     write, form, options = KINDS[request.param]
     folder = tmp_path / "written"
     folder.mkdir()
@@ -61,7 +61,7 @@ def kind(request, tmp_path):
 
 
 def prepared(path, generations):
-    """What is converted: a file for each generation, in a folder beside."""
+    """The files to convert: one for each generation, in a separate folder."""
     source = path.with_name("source")
     source.mkdir()
     for generation in generations:
@@ -70,7 +70,7 @@ def prepared(path, generations):
 
 
 def generation_of(path, options):
-    """Which file is there: that every value of it is of one generation is asserted."""
+    """The generation of the file; asserts that all its values belong to it."""
     with lazyckpt.load_checkpoint(path, **options) as ckpt:
         found = {name: ckpt[name].asnumpy() for name in ckpt}
         assert {name: value.shape for name, value in found.items()} == SHAPES
@@ -80,12 +80,12 @@ def generation_of(path, options):
 
 
 def left_in(path):
-    """What stands in the folder, but for what is converted."""
+    """The folder's contents, without the files to convert."""
     return sorted(set(os.listdir(path.parent)) - {"source"})
 
 
 def test_a_writer_that_is_killed_leaves_the_old_file_or_the_new_one(kind):
-    """At random moments, again and again over the same file; all is well after the next writer that lives."""
+    """After kills at random moments over the same file, the next surviving writer leaves everything in order."""
     write, path, options = kind
     chance = random.Random(7)
     prepared(path, range(3))
@@ -110,7 +110,7 @@ def test_a_writer_that_is_killed_leaves_the_old_file_or_the_new_one(kind):
 
 
 class DyingFile(io.BufferedRandom):
-    """A file whose every call is a place to die."""
+    """A file with a possible death at every call."""
 
     def __init__(self, step, name, size):
         super().__init__(io.FileIO(name, "r+"), size)
@@ -136,7 +136,7 @@ CALLS = ("fsync", "chmod", "replace", "unlink", "ftruncate")
 
 
 def stepping(patched, step):
-    """From here on each call that changes something on the disk is a step."""
+    """Call `step` before each call that changes the disk."""
     for name in CALLS:
         real = getattr(os, name)
         patched.setattr(os, name, lambda *given, name=name, real=real: (step(name), real(*given))[1])
@@ -144,7 +144,7 @@ def stepping(patched, step):
 
 
 def test_there_is_no_call_at_which_dying_does_harm(kind, monkeypatch):
-    """Before each write, flush, sync, chmod and rename in turn: old until the file's own rename, new from there on."""
+    """A writer that dies at any write, flush, sync, chmod or rename leaves the old file whole, or the new one."""
     write, path, options = kind
     prepared(path, range(2))
     write(path, 0)
@@ -176,7 +176,7 @@ def test_there_is_no_call_at_which_dying_does_harm(kind, monkeypatch):
 
 
 def test_a_writer_that_died_leaves_no_more_than_its_private_files(tmp_path):
-    """However many die, there is one for the file and one for its index: each takes over what the last one left."""
+    """However many writers die, one private file each is left for checkpoint and index: the next writer reuses it."""
     path = tmp_path / "net.ckpt"
 
     def die(done, total):
@@ -197,7 +197,7 @@ def test_a_writer_that_died_leaves_no_more_than_its_private_files(tmp_path):
 
 
 def test_a_set_that_was_killed_half_way_has_no_list_and_can_be_saved_again(tmp_path):
-    """Parts that were finished are whole; the same save replaces them, and leaves nothing of its own besides."""
+    """Finished parts are whole; repeating the save replaces them and leaves no private files."""
     path = tmp_path / "net.ckpt"
 
     def die(done, total):

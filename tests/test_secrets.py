@@ -1,4 +1,4 @@
-"""What must not be seen: a key nowhere at all, and the names and shapes of an encrypted model in no file."""
+"""Secrets: no key is shown anywhere, and no file reveals names or shapes of an encrypted model."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def written(folder, data, name="net.ckpt"):
 
 
 def used(path, mode, key, index="auto"):
-    """Do with a checkpoint what people do: index, load, look, select, edit, print; and what is kept of it."""
+    """Use a checkpoint in every usual way: index, load, select, edit, print; returns the objects."""
     lazyckpt.build_index(path, key, mode, index_path=None if index == "auto" else index).close()
     ckpt = lazyckpt.load_checkpoint(path, dec_key=key, dec_mode=mode, index=index)
     ckpt.load()
@@ -67,7 +67,7 @@ def used(path, mode, key, index="auto"):
 
 @pytest.fixture
 def files(monkeypatch, tmp_path):
-    """Every file that was ever there, also those that were renamed or removed again: path -> its bytes, at the last."""
+    """Every file that ever existed, also renamed or removed ones: path -> its last bytes."""
     seen = {}
 
     def remember(path):
@@ -96,7 +96,7 @@ def files(monkeypatch, tmp_path):
 
 
 def revealing(files, checkpoints, words):
-    """The files, other than checkpoints, in whose name or bytes one of these words stands."""
+    """Files, other than checkpoints, with one of these words in their name or bytes."""
     return [
         (path, word)
         for path, data in files
@@ -108,7 +108,7 @@ def revealing(files, checkpoints, words):
 @pytest.mark.parametrize("where", ["beside", "cache", "path"])
 @pytest.mark.parametrize(("mode", "size"), EVERY_KEY)
 def test_no_file_shows_the_model_or_the_key(mode, size, where, files, tmp_path):
-    """Beside the file, in the cache folder or at a path, while it is made or afterwards: the index is sealed."""
+    """Beside the file, in the cache folder or at a path, during or after the build, the index is sealed."""
     key = KEYS[size]
     folder = tmp_path / "models"
     folder.mkdir()
@@ -127,7 +127,7 @@ def test_no_file_shows_the_model_or_the_key(mode, size, where, files, tmp_path):
 
 
 def test_the_search_finds_what_is_in_clear(files, tmp_path):
-    """The same search over an index that was asked for in clear finds every word; the key is not there either."""
+    """The same search in an unsealed index finds every word, and not the key."""
     path = written(tmp_path, encrypted(PLAIN, key=KEYS[16], block=5000))
     lazyckpt.build_index(path, KEYS[16], sealed=False).close()
     found = files()
@@ -138,7 +138,7 @@ def test_the_search_finds_what_is_in_clear(files, tmp_path):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_no_file_is_left_or_shows_anything_where_indexing_fails(mode, files, tmp_path):
-    """A file that turns out to be damaged after many parameters: what was written until then is sealed and removed."""
+    """If damage is found after many parameters, the index written so far is sealed and removed."""
     key = KEYS[16]
     damaged = PLAIN + checkpoint({f"quintessence.{number}": counting((3,)) for number in range(9000)}) + b"\x0a\x7f\x0a"
     path = written(tmp_path, encrypted(damaged, mode, key, block=5000))
@@ -152,7 +152,7 @@ def test_no_file_is_left_or_shows_anything_where_indexing_fails(mode, files, tmp
 
 
 def test_an_index_in_memory_writes_no_file(files, tmp_path):
-    """Not even for a moment."""
+    """Not even a temporary file is written."""
     path = written(tmp_path, encrypted(PLAIN, key=KEYS[16], block=5000))
     used(path, "AES-GCM", KEYS[16], "memory")
 
@@ -163,7 +163,7 @@ def test_an_index_in_memory_writes_no_file(files, tmp_path):
 
 
 def reachable(roots):
-    """Everything that can be reached from some objects, modules, classes and functions of others left aside."""
+    """Everything reachable from some objects, except modules, classes and functions of others."""
     found, waiting = {}, list(roots)
     while waiting:
         thing = waiting.pop()
@@ -180,7 +180,7 @@ def reachable(roots):
 
 
 def pickled(thing):
-    """A thing's pickles in every protocol that can hold it, and those of a copy; nothing for what cannot be pickled."""
+    """An object's pickles in every protocol, and those of a copy; nothing if it cannot be pickled."""
     pickles = b""
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         try:
@@ -192,7 +192,7 @@ def pickled(thing):
 
 @pytest.mark.parametrize(("mode", "size"), EVERY_KEY)
 def test_no_object_shows_the_key(mode, size, tmp_path):
-    """Neither what users get nor anything behind it prints a key, or puts one into a pickle."""
+    """Neither users' objects nor those behind them print a key or pickle one."""
     key = KEYS[size]
     kept = used(written(tmp_path, encrypted(PLAIN, mode, key, block=5000)), mode, key)
     things = reachable(kept)
@@ -229,7 +229,7 @@ def test_what_holds_a_key_is_not_pickled(number, tmp_path):
 
 @pytest.mark.parametrize(("mode", "size"), EVERY_KEY)
 def test_what_has_a_reference_to_a_key_is_pickled_without_it(mode, size, tmp_path, monkeypatch):
-    """A checkpoint, a parameter, a view: the pickle names the place of the key, and does not have it."""
+    """The pickle of a checkpoint, a parameter or a view has the key's location, and not the key."""
     path = written(tmp_path, encrypted(PLAIN, mode, KEYS[size], block=5000))
     monkeypatch.setenv("RIGHT_KEY", f"hex:{KEYS[size].hex()}")
     (tmp_path / "right.key").write_bytes(KEYS[size])
@@ -245,28 +245,28 @@ def test_what_has_a_reference_to_a_key_is_pickled_without_it(mode, size, tmp_pat
 
 
 def texts(error, variables=True):
-    """All that an exception can be made to say: itself, those behind it, attributes, tracebacks with variables.
+    """All text of an exception: itself, its causes, attributes, and tracebacks with variables.
 
-    The variables of the test that caused it, and of what stands for users, are the caller's own: they are left out.
+    Variables of the test, and of functions that play the user, are left out: they are the caller's own.
     """
-    told, waiting, seen = [], [error], set()
+    parts, waiting, seen = [], [error], set()
     while waiting:
         one = waiting.pop()
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        told += [str(one), repr(one), repr(one.args), repr(vars(one)), pickled(one).decode("latin-1")]
+        parts += [str(one), repr(one), repr(one.args), repr(vars(one)), pickled(one).decode("latin-1")]
         waiting += [one.__cause__, one.__context__]
         rest = one.__traceback__
         while rest and rest.tb_frame.f_code.co_name.startswith(("test_", "load_and_look", "use_to_save")):
             rest = rest.tb_next
         shown = traceback.TracebackException(type(one), one, rest, capture_locals=variables, compact=True)
-        told += list(shown.format(chain=False))
-    return "\n".join(told).encode("utf-8", "surrogateescape")
+        parts += list(shown.format(chain=False))
+    return "\n".join(parts).encode("utf-8", "surrogateescape")
 
 
 def failures(folder, mode, key, wrong):
-    """Calls that fail: what they are, and the keyword arguments of `load_checkpoint`."""
+    """Failing calls: a description, and the keyword arguments of `load_checkpoint`."""
     good = written(folder, encrypted(PLAIN, mode, key, block=5000))
     other_mode = MODES[(MODES.index(mode) + 1) % 3]
     broken = written(folder, flipped(encrypted(PLAIN, mode, key, block=5000), 2000), "broken.ckpt")
@@ -303,7 +303,7 @@ def failures(folder, mode, key, wrong):
 
 
 def load_and_look(options):
-    """Load, and look at every value."""
+    """Load, and read every value."""
     with lazyckpt.load_checkpoint(**options) as ckpt:
         ckpt.load()
     if options["ckpt_file_name"].endswith("broken.ckpt"):
@@ -313,7 +313,7 @@ def load_and_look(options):
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 @pytest.mark.parametrize(("mode", "size"), EVERY_KEY)
 def test_no_error_and_no_log_shows_a_key(mode, size, warm, tmp_path, caplog):
-    """Whatever goes wrong: no message, no attribute, no pickle, no exception behind it, no variable in a traceback."""
+    """For any fault no message, attribute, pickle, cause or variable in a traceback has the key."""
     caplog.set_level(logging.DEBUG)
     key, wrong = KEYS[size], KEYS[size][::-1]
     calls = failures(tmp_path, mode, key, wrong)
@@ -325,8 +325,8 @@ def test_no_error_and_no_log_shows_a_key(mode, size, warm, tmp_path, caplog):
             load_and_look(options)
             silent.append(what)
         except Exception as error:  # noqa: BLE001 (any error may show a key)
-            told = texts(error)
-            showing += [what for each in (key, wrong, key[:15]) if shows(told, each)]
+            message = texts(error)
+            showing += [what for each in (key, wrong, key[:15]) if shows(message, each)]
     logged = "\n".join(f"{vars(record)} {record.getMessage()}" for record in caplog.records).encode()
 
     assert showing == []
@@ -338,7 +338,7 @@ def test_no_error_and_no_log_shows_a_key(mode, size, warm, tmp_path, caplog):
     "options", [{"index_path": 5}, {"digest": "md5"}, {"dec_key": "text"}, {"dec_key": bytearray(16)}], ids=str
 )
 def test_build_index_hides_a_key_from_the_first_line(options, tmp_path):
-    """Also where the fault is in another argument, or is the key's own type."""
+    """Also a fault in another argument, or in the key's own type, does not show the key."""
     key = options.get("dec_key", KEYS[16])
     with pytest.raises(LazyCkptError) as caught:
         lazyckpt.build_index(**{"path": tmp_path / "none.ckpt", "dec_key": key, **options})
@@ -349,7 +349,7 @@ def test_build_index_hides_a_key_from_the_first_line(options, tmp_path):
 
 
 def test_the_search_finds_a_key_that_is_shown():
-    """The same search over an error that repeats a key finds it, in its message as in a traceback's variables."""
+    """The same search finds a key that an error repeats, in its message and in a traceback's variables."""
 
     def careless(key):
         raise ValueError("no")
@@ -375,7 +375,7 @@ SAVED = {name: value for name, value in LAYERS.items() if value.size} | STRINGS
 
 
 def use_to_save(options):
-    """Save, in every way that takes a key; wait for what is done in the background."""
+    """Save in every way that takes a key, and wait for background saves."""
     name = options.pop("path")
     if options.pop("copies", False):
         with lazyckpt.load_checkpoint(options.pop("source"), index="memory") as ckpt:
@@ -390,7 +390,7 @@ def use_to_save(options):
 @pytest.mark.parametrize("background", [False, True], ids=["here", "background"])
 @pytest.mark.parametrize(("mode", "size"), EVERY_KEY)
 def test_no_file_shows_what_is_saved_or_the_key(mode, size, background, files, tmp_path):
-    """While it is written as afterwards, the file, its index and their private files give nothing away."""
+    """During and after the save neither the file, nor its index, nor their private files show a name or the key."""
     path = tmp_path / "net.ckpt"
     use_to_save({"path": path, "enc_key": KEYS[size], "enc_mode": mode, "async_save": background})
     use_to_save({"path": path, "enc_key": KEYS[size], "enc_mode": mode, "append_dict": {"zymurgy": 3}})
@@ -403,7 +403,7 @@ def test_no_file_shows_what_is_saved_or_the_key(mode, size, background, files, t
 
 @pytest.mark.parametrize("mode", MODES)
 def test_no_file_is_left_or_shows_anything_where_saving_fails(mode, files, tmp_path):
-    """What was written until then is encrypted, and is removed."""
+    """Bytes written before the failure are encrypted and removed."""
 
     def fail(done, total):
         if done == total:
@@ -420,7 +420,7 @@ def test_no_file_is_left_or_shows_anything_where_saving_fails(mode, files, tmp_p
 
 
 def failing_saves(folder, mode, key):
-    """Calls that fail: what they are, and their arguments."""
+    """Failing saves: a description, and their arguments."""
     plain = written(folder, PLAIN, "plain.ckpt")
     (folder / "folder.ckpt").mkdir()
     to = {"path": str(folder / "net.ckpt"), "enc_key": key, "enc_mode": mode}
@@ -461,7 +461,7 @@ def failing_saves(folder, mode, key):
 
 @pytest.mark.parametrize(("mode", "size"), EVERY_KEY)
 def test_no_error_and_no_log_of_saving_shows_a_key(mode, size, tmp_path, caplog):
-    """Whatever goes wrong, at once, half way or in the background; the log's own tracebacks too."""
+    """A fault at once, half way or in the background shows no key, also not in the log's tracebacks."""
     caplog.set_level(logging.DEBUG)
     key = KEYS[size]
     showing, silent = [], []
@@ -482,7 +482,7 @@ def test_no_error_and_no_log_of_saving_shows_a_key(mode, size, tmp_path, caplog)
 
 @pytest.mark.parametrize(("mode", "size"), EVERY_KEY)
 def test_no_object_of_saving_shows_the_key(mode, size, held, tmp_path):
-    """The Future of a save that waits, and all behind it, print no key and put none into a pickle."""
+    """The Future of a waiting save, and all objects behind it, neither print nor pickle a key."""
     key = KEYS[size]
     future = lazyckpt.save_checkpoint(SAVED, tmp_path / "net.ckpt", enc_key=key, enc_mode=mode, async_save=True)
     waiting = [thing for thing in gc.get_objects() if type(thing) in (WriteOptions, Item)]
@@ -503,7 +503,7 @@ def test_no_object_of_saving_shows_the_key(mode, size, held, tmp_path):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Runs a command in a folder with an encrypted file; gives the exit code and everything that was printed."""
+    """Runs a command in a folder with an encrypted file; returns the exit code and all output."""
     monkeypatch.chdir(tmp_path)
     written(tmp_path, encrypted(PLAIN, key=TEXT_KEY, block=5000))
     (tmp_path / "right.key").write_bytes(TEXT_KEY + b"\n")
@@ -530,16 +530,16 @@ def run(tmp_path, monkeypatch):
     ],
 )
 def test_no_command_prints_a_key(command, option, value, run):
-    """From a file or a variable, a right key or a wrong one: it is in no output and in no error behind it."""
+    """A right or wrong key, from a file or a variable, is in no output and in no error behind it."""
     names = ["obstreperous.gamma"] if command[0] == "show" else []
-    code, told = run(command[0], "net.ckpt", *names, *command[1:], option, value)
+    code, printed = run(command[0], "net.ckpt", *names, *command[1:], option, value)
 
     assert code == (0 if value.upper().startswith("RIGHT") else 1)
-    assert [key for key in (TEXT_KEY, TEXT_KEY[::-1]) if shows(told, key)] == []
+    assert [key for key in (TEXT_KEY, TEXT_KEY[::-1]) if shows(printed, key)] == []
 
 
 def at_a_terminal(arguments, typed):
-    """Run a command at a terminal and type something when it has asked for it: the exit code, and all it showed."""
+    """Run a command at a terminal and type at its prompt; returns the exit code and all output."""
     ours, its = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "lazyckpt", *arguments], stdin=its, stdout=its, stderr=its, start_new_session=True
@@ -556,14 +556,14 @@ def at_a_terminal(arguments, typed):
 
 
 def output(terminal):
-    """What a terminal has shown since the last look; waits for a moment if that is nothing."""
+    """The terminal's output since the last call; waits for a moment if there is none."""
     return os.read(terminal, 4096) if select.select([terminal], [], [], 0.01)[0] else b""
 
 
 @pytest.mark.parametrize(("typed", "code"), [(TEXT_KEY, 0), (b"hex:" + TEXT_KEY.hex().encode(), 0), (b"0" * 16, 1)])
 @pytest.mark.usefixtures("run")
 def test_a_key_that_is_typed_is_not_echoed(typed, code):
-    """At a real terminal: it is asked for, and neither the terminal nor the program shows it."""
+    """At a real terminal the key is asked for, and neither the terminal nor the program shows it."""
     ended, shown = at_a_terminal(["ls", "net.ckpt"], typed)
 
     assert ended == code
@@ -572,8 +572,8 @@ def test_a_key_that_is_typed_is_not_echoed(typed, code):
     assert [key for key in (TEXT_KEY, typed) if shows(shown, key)] == []
 
 
-def test_workers_are_told_where_a_key_is_and_not_what_it_is(tmp_path, monkeypatch):
-    """The task that goes to another process holds a path or the name of a variable."""
+def test_workers_receive_where_a_key_is_and_not_what_it_is(tmp_path, monkeypatch):
+    """The task for another process holds a path or the name of a variable."""
     (tmp_path / "right.key").write_bytes(TEXT_KEY)
     monkeypatch.setenv("RIGHT_KEY", TEXT_KEY.decode())
     references = [KeyReference(file=str(tmp_path / "right.key")), KeyReference(variable="RIGHT_KEY")]
@@ -583,7 +583,7 @@ def test_workers_are_told_where_a_key_is_and_not_what_it_is(tmp_path, monkeypatc
 
 
 def test_the_key_is_not_in_a_core_of_the_usual_kind(tmp_path):
-    """Python's own fault handler, which prints every thread's frames, prints no key."""
+    """Python's fault handler, which prints every thread's frames, prints no key."""
     path = written(tmp_path, encrypted(PLAIN, key=TEXT_KEY))
     code = (
         "import faulthandler, os, sys, lazyckpt\n"
@@ -593,16 +593,16 @@ def test_the_key_is_not_in_a_core_of_the_usual_kind(tmp_path):
         "print(ckpt, ckpt.index, vars(ckpt), file=sys.stderr)"
     )
     (tmp_path / "right.key").write_bytes(TEXT_KEY)
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code, path, str(tmp_path / "right.key")], capture_output=True, check=True
     )
 
-    assert b"obstreperous.gamma" in told.stderr
-    assert not shows(told.stdout + told.stderr, TEXT_KEY)
+    assert b"obstreperous.gamma" in result.stderr
+    assert not shows(result.stdout + result.stderr, TEXT_KEY)
 
 
 def test_private_files_are_private_while_they_are_made(tmp_path, monkeypatch):
-    """Until it is whole, a sidecar can be read by its owner alone, whatever the checkpoint's permissions."""
+    """Until it is whole, only its owner may read a sidecar, whatever the checkpoint's permissions."""
     path = written(tmp_path, encrypted(PLAIN, key=KEYS[16]))
     os.chmod(path, 0o644)
     modes = []

@@ -32,7 +32,7 @@ REQUIRED = inspect.Parameter.empty
 
 
 def public(thing):
-    """The names of a module or class that do not begin with an underscore, and their values."""
+    """The public names of a module or class, and their values."""
     return {name: value for name, value in vars(thing).items() if not name.startswith("_")}
 
 
@@ -100,7 +100,7 @@ def test_what_opens_checkpoints_brings_in_little():
 
 
 def test_protobuf_is_imported_only_where_a_strategy_is_read(tmp_path):
-    """Checkpoints are walked, indexed, read and written without it; a strategy in protobuf is parsed by it."""
+    """Checkpoints are scanned, indexed, read and written without protobuf; only a protobuf strategy needs it."""
     path = str(tmp_path / "x.ckpt")
     (tmp_path / "x.ckpt").write_bytes(checkpoint({"w": counting((2, 3))}))
     ordinary = (
@@ -127,7 +127,7 @@ def split(function):
 
 
 def test_load_checkpoint_takes_mindspores_arguments_in_mindspores_order():
-    """Calls written for MindSpore mean the same here. Additional arguments are keyword-only."""
+    """Calls written for MindSpore have the same meaning. Additional arguments are keyword-only."""
     by_position, named = split(lazyckpt.load_checkpoint)
 
     assert list(by_position.items()) == [

@@ -1,4 +1,4 @@
-"""`CheckpointAccess`: what the package's own modules need of a checkpoint, without a value being read."""
+"""`CheckpointAccess`: the interface of a checkpoint for the package's own modules; it reads no value."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ckpt():
 
 
 def test_a_name_has_a_value_in_memory_or_an_entry():
-    """The edited value if there is one, else the entry: nothing is read, and nothing is made."""
+    """The edited value comes first, else the entry; nothing is read or created."""
     source = TracingSource(DATA)
     ckpt = opened_and_traced(source)
     ckpt["step"] = "done"
@@ -40,7 +40,7 @@ def test_a_name_has_a_value_in_memory_or_an_entry():
 
 
 def test_a_walk_gives_what_each_name_gives(ckpt):
-    """In order, also where names were edited, taken out, read, or set again."""
+    """A walk gives the same as looking up each name, in order, also after edits, removals and reads."""
     ckpt["note"], ckpt["table"]
     ckpt["step"] = "done"
     ckpt["fc.weight"].set_data(np.ones(3))
@@ -53,7 +53,7 @@ def test_a_walk_gives_what_each_name_gives(ckpt):
 
 
 def test_only_what_differs_from_the_file_is_edited(ckpt):
-    """Strings and maps that were merely read do not; what `set_data` was called on does, unless it was taken out."""
+    """Strings and maps that were only read are not edited; a parameter after `set_data` is, unless it was removed."""
     ckpt["note"], ckpt["table"]
     ckpt["step"] = "done"
     ckpt["fc.weight"].set_data(np.ones(3))
@@ -68,7 +68,7 @@ def test_only_what_differs_from_the_file_is_edited(ckpt):
 
 
 def test_a_position_is_the_ordinal_in_the_file(ckpt):
-    """Names that were taken out, or added, have none."""
+    """Removed and added names have no position."""
     del ckpt["mask"]
     ckpt["new"] = 1
     positions = {name: ckpt._access.position(name) for name in [*NAMES, "new"]}
@@ -89,7 +89,7 @@ def test_a_position_is_the_ordinal_in_the_file(ckpt):
     ids=["added", "removed", "replaced", "set", "set in a view", "cleared"],
 )
 def test_any_edit_is_noticed(edit, ckpt):
-    """So that whole files are not compared as if they were unedited."""
+    """Edits are detected, so that whole files are not compared as if they were unedited."""
     ckpt["note"], ckpt["fc.weight"]
     before = ckpt._access.is_unedited
     edit(ckpt)
@@ -98,7 +98,7 @@ def test_any_edit_is_noticed(edit, ckpt):
 
 
 def test_small_neighbours_of_an_unedited_file_come_as_runs():
-    """Of an edited one each comes by itself, and the names are the same."""
+    """With edits each tensor comes by itself, and the names are the same."""
     values = {f"layers.{number}.bias": counting((3,)) for number in range(20)}
     ckpt = opened_over(BytesSource(checkpoint(values)))
     runs = list(ckpt._access.iter_runs())
@@ -111,7 +111,7 @@ def test_small_neighbours_of_an_unedited_file_come_as_runs():
 
 
 def test_pages_are_dropped_up_to_the_end_of_the_file():
-    """Unless an end is given; what was handed out stays valid."""
+    """Pages are dropped up to the end of the file or a given one; returned arrays stay valid."""
     dropped = []
     source = BytesSource(DATA)
     source.drop_pages = lambda *extent: dropped.append(extent)
@@ -124,7 +124,7 @@ def test_pages_are_dropped_up_to_the_end_of_the_file():
 
 @pytest.mark.parametrize("use", ["iter_entries", "iter_edited", "iter_runs"])
 def test_a_closed_checkpoint_is_not_walked(use, ckpt):
-    """It says that it was closed."""
+    """The error says that the checkpoint was closed."""
     ckpt.close()
 
     with pytest.raises(ClosedCheckpoint):

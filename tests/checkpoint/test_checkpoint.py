@@ -1,4 +1,4 @@
-"""`Checkpoint`: it behaves as the dict that MindSpore returns, and reads nothing that is not looked at."""
+"""`Checkpoint` behaves as the dict that MindSpore returns, and reads only what is used."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def ckpt():
 
 @pytest.fixture
 def file(tmp_path):
-    """The same as a file."""
+    """The same bytes as a file."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(DATA)
     return path
 
 
 def plain(value):
-    """A value as something that can be compared."""
+    """A value in a form that can be compared."""
     if isinstance(value, list):
         return [plain(part) for part in value]
     array = value.asnumpy() if isinstance(value, Parameter) else value
@@ -53,7 +53,7 @@ def test_names_come_in_file_order_with_their_values(ckpt):
 
 
 def test_looking_at_names_and_shapes_reads_nothing():
-    """Length, membership, iteration, repr, selection, and what is known of parameters cost no byte of the file."""
+    """Length, membership, iteration, repr, selection and parameters' attributes read no byte of the file."""
     source = TracingSource(DATA)
     ckpt = opened_and_traced(source)
     assert (len(ckpt), NAMES[0] in ckpt, "none" in ckpt, list(ckpt), list(ckpt.keys())) == (
@@ -74,7 +74,7 @@ def test_looking_at_names_and_shapes_reads_nothing():
 
 
 def test_looking_at_a_value_reads_that_value():
-    """Each value costs its own bytes, and those of its header; a string or a map is read when it is asked for."""
+    """Each value costs its own bytes and its header's; strings and maps are read when requested."""
     source = TracingSource(DATA)
     ckpt = opened_and_traced(source)
     for name in ("note", "table", "fc.weight"):
@@ -88,7 +88,7 @@ def test_looking_at_a_value_reads_that_value():
 
 
 def test_edits_never_touch_the_file(file):
-    """Whatever is set, deleted or renamed, the file's bytes and time stay, and another open sees the old values."""
+    """Sets, deletions and renames leave the file's bytes and time unchanged, and another open sees the old values."""
     before = os.stat(file).st_mtime_ns
     with lazyckpt.load_checkpoint(str(file)) as ckpt:
         ckpt["new"] = ckpt.pop("conv1.weight")
@@ -104,7 +104,7 @@ def test_edits_never_touch_the_file(file):
 
 @pytest.mark.parametrize("name", ["lenet_mini.ckpt", "base.ckpt", "all_dtypes.ckpt", "scalars.ckpt", "param_key.ckpt"])
 def test_the_repr_of_a_small_one_is_mindspores(name, tmp_path):
-    """Character for character the repr of the dict that MindSpore returns."""
+    """The repr equals that of MindSpore's dict, character for character."""
     (tmp_path / name).write_bytes((FILES / name).read_bytes())
     entries = recorded(name)["entries"]
     with lazyckpt.load_checkpoint(str(tmp_path / name)) as ckpt:
@@ -114,7 +114,7 @@ def test_the_repr_of_a_small_one_is_mindspores(name, tmp_path):
 
 
 def test_the_repr_describes_what_it_would_have_to_read(ckpt):
-    """A string or a map that nobody has looked at is described; afterwards it is shown."""
+    """An unread string or map is described; once read, it is shown."""
     before = repr(ckpt.select(lambda name: name in ("note", "table")))
     note = ckpt["note"]
 
@@ -123,7 +123,7 @@ def test_the_repr_describes_what_it_would_have_to_read(ckpt):
 
 
 def test_the_repr_of_a_large_one_is_cut_with_a_count():
-    """A hundred entries are shown, and how many more there are."""
+    """A hundred entries are shown, with a count of the others."""
     shown = opened_over(BytesSource(b"".join(array_value(f"w{number}", counting((1,))) for number in range(1234))))
 
     assert repr(shown).endswith("requires_grad=True), … and 1,134 more}")
@@ -131,7 +131,7 @@ def test_the_repr_of_a_large_one_is_cut_with_a_count():
 
 
 def test_the_repr_shows_edits(ckpt):
-    """What was set is shown as it is, at its place."""
+    """An assigned value is shown in its position."""
     small = ckpt.select("step")
     small["step"].set_data([1.5, 2.5])
     small["more"] = "text"
@@ -142,7 +142,7 @@ def test_the_repr_shows_edits(ckpt):
 
 
 def test_a_selection_by_prefix_is_a_range_of_the_index(ckpt, monkeypatch):
-    """Names that start with it, in file order, without a walk over all of them."""
+    """Names with the prefix come in file order, without a walk over all of them."""
     monkeypatch.setattr(AllNames, "__iter__", lambda self: pytest.fail("all names were walked"))
 
     assert list(ckpt.select("conv1.")) == ["conv1.weight", "conv1.bias"]
@@ -150,7 +150,7 @@ def test_a_selection_by_prefix_is_a_range_of_the_index(ckpt, monkeypatch):
 
 
 def test_a_selection_by_function_asks_once_a_name(ckpt):
-    """In file order."""
+    """The function is called in file order."""
     asked = []
     view = ckpt.select(lambda name: asked.append(name) or name.endswith("weight"))
 
@@ -158,12 +158,12 @@ def test_a_selection_by_function_asks_once_a_name(ckpt):
 
 
 def test_a_selection_can_be_narrowed(ckpt):
-    """A selection is a checkpoint like any other."""
+    """A selection can be selected from again."""
     assert list(ckpt.select("conv1").select(lambda name: "bias" in name)) == ["conv1.bias"]
 
 
 def test_edits_of_a_selection_are_its_own(ckpt):
-    """Deleting or setting in the view does not show in the whole, nor the other way."""
+    """Changes in the view do not show in the whole, and changes in the whole do not show in the view."""
     view = ckpt.select("conv1")
     del view["conv1.weight"]
     view["new"] = 1
@@ -174,7 +174,7 @@ def test_edits_of_a_selection_are_its_own(ckpt):
 
 
 def test_load_reads_everything_into_memory_of_its_own(ckpt):
-    """Tensors as writable arrays, strings as text, maps as arrays; nothing of it is what the mapping gives."""
+    """Tensors are writable arrays, strings are text, maps are arrays, and none shares memory with the mapping's."""
     loaded = ckpt.load()
 
     assert {name: plain(value) for name, value in loaded.items()} == {
@@ -192,7 +192,7 @@ AMONG = {**dict(list(MANY.items())[:50]), **MIXED, **MANY, "large": counting((5_
 
 @pytest.mark.parametrize("workers", [None, 1, 3])
 def test_load_of_many_small_values_is_that_of_each(workers):
-    """In the order of the file, strings and maps between them, with the same progress."""
+    """Values come in file order, strings and maps included, with the same progress."""
     heard, one_by_one = [], []
     with opened_over(BytesSource(checkpoint(AMONG))) as ckpt:
         loaded = ckpt.load(workers=workers, progress=lambda *counts: heard.append(counts))
@@ -207,7 +207,7 @@ def test_load_of_many_small_values_is_that_of_each(workers):
 
 
 def test_many_small_values_are_aligned_and_apart():
-    """Each may be written to, and changes no other; what several share in memory is less than a page."""
+    """Each value can be written without changing another; values share less than a page of memory."""
     with opened_over(BytesSource(checkpoint(MANY))) as ckpt:
         loaded = ckpt.load()
     for number, value in enumerate(loaded.values()):
@@ -219,7 +219,7 @@ def test_many_small_values_are_aligned_and_apart():
 
 
 def test_load_of_many_small_values_sees_edits():
-    """What was changed in memory is loaded as it is there: parameters, maps that were read, new names."""
+    """Edited parameters, maps that were read, and new names are loaded as they are in memory."""
     with opened_over(BytesSource(checkpoint({**MANY, **MIXED}))) as ckpt:
         ckpt["table"][0][0] = 77
         before = ckpt.load()["table"][0][0]
@@ -234,7 +234,7 @@ def test_load_of_many_small_values_sees_edits():
 
 @pytest.mark.parametrize("workers", [None, 1, 3])
 def test_load_gives_names_in_the_order_asked_for(workers, ckpt):
-    """The file is read in its own order all the same."""
+    """The file is still read in its own order."""
     wanted = ["step", "note", "conv1.weight"]
     heard = []
     loaded = ckpt.load(iter(wanted), workers=workers, progress=lambda done, total: heard.append((done, total)))
@@ -254,7 +254,7 @@ def test_load_of_a_missing_name_reads_nothing():
 
 
 def test_load_sees_edits(ckpt):
-    """What was set or replaced in memory is what is loaded, copied; what was deleted is gone."""
+    """Values set or replaced in memory are copied; deleted ones are absent."""
     mine = np.ones(3)
     ckpt["fc.weight"].set_data([1.0])
     ckpt.update(new=mine, nothing=None, step="done")
@@ -268,7 +268,7 @@ def test_load_sees_edits(ckpt):
 
 
 def test_it_shows_what_users_use():
-    """A dict's methods, and what a checkpoint is for: nothing of the machinery."""
+    """The public names are a dict's methods and a checkpoint's own; internals are private."""
     of_a_dict = {name for name in dir(dict) if not name.startswith("_")} - {"fromkeys"}
     own = {"close", "entry", "index", "load", "metadata", "path", "plot", "references", "save", "select", "stats",
            "summary", "to_dask", "to_mindspore", "tree"}  # fmt: skip
@@ -277,12 +277,12 @@ def test_it_shows_what_users_use():
 
 
 def test_a_notebook_completes_names(ckpt):
-    """Typing `ckpt["` and a tab shows them."""
+    """IPython completes names after `ckpt["`."""
     assert ckpt._ipython_key_completions_() == NAMES
 
 
 def test_a_checkpoint_is_closed_by_its_context(file):
-    """After that every look at it says that it was closed, and the repr says it too."""
+    """Afterwards every access raises, and the repr says that it is closed."""
     with lazyckpt.load_checkpoint(str(file)) as ckpt:
         assert ckpt.path == str(file)
     looks = [
@@ -304,7 +304,7 @@ def test_a_checkpoint_is_closed_by_its_context(file):
 
 
 def test_closing_twice_is_no_mistake(file):
-    """Nor is closing after the context did."""
+    """A checkpoint may be closed twice, also after its context."""
     with lazyckpt.load_checkpoint(str(file)) as ckpt:
         ckpt.close()
     ckpt.close()
@@ -313,7 +313,7 @@ def test_closing_twice_is_no_mistake(file):
 
 
 def test_closing_is_optional(file):
-    """A checkpoint that is forgotten lets go of its file and its index by itself."""
+    """A garbage-collected checkpoint releases its file and its index."""
     array = lazyckpt.load_checkpoint(str(file))["fc.weight"].asnumpy(copy=True)
 
     assert plain(array) == plain(MIXED["fc.weight"])
@@ -329,7 +329,7 @@ def test_two_checkpoints_of_one_file_do_not_disturb_each_other(file):
 
 
 def test_a_checkpoint_survives_the_replacement_of_its_file_and_index(file):
-    """Who has the old version open goes on reading the old version."""
+    """A reader of the old version keeps reading it."""
     with lazyckpt.load_checkpoint(str(file)) as old:
         file.with_suffix(".new").write_bytes(checkpoint(LAYERS))
         os.replace(file.with_suffix(".new"), file)
@@ -339,7 +339,7 @@ def test_a_checkpoint_survives_the_replacement_of_its_file_and_index(file):
 
 
 def test_a_header_that_was_changed_in_place_is_noticed(file):
-    """With its size, time and ends as before the file passes for the indexed one; the value is refused all the same."""
+    """The file passes for the indexed one by size, time and ends, but the value is still refused."""
     values = {"first": counting((2000,)), "one": counting((8,)), "two": counting((8,)) + 1, "last": counting((2000,))}
     data = checkpoint(values)
     file.write_bytes(data)
@@ -368,7 +368,7 @@ def in_child(task):
 
 
 def test_a_forked_child_reads_on(file):
-    """Values, names and a second open of the same file all work in a child, and afterwards in the parent."""
+    """Values, names and a second open work in a child, and afterwards in the parent."""
 
     def look():
         with lazyckpt.load_checkpoint(str(file)) as again:
@@ -404,7 +404,7 @@ def test_many_threads_read_one_checkpoint(file):
 
 
 def test_descriptors_do_not_pile_up(file):
-    """Two hundred checkpoints, opened, read and closed, leave as many descriptors open as before."""
+    """Two hundred checkpoints, opened, read and closed, leave no descriptor open."""
     lazyckpt.load_checkpoint(str(file)).close()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""Encrypted checkpoints from the file to the value: as the plain ones, and what is wrong with them is told apart."""
+"""Encrypted checkpoints from the file to the value: they equal plain ones, and each fault has its own error."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def opened(path, mode="AES-GCM", key=KEY, **options):
 
 
 def plain_data(value):
-    """A value as something that can be compared."""
+    """A value in a form that can be compared."""
     if isinstance(value, list):
         return [plain_data(part) for part in value]
     return value if isinstance(value, str) else (str(value.dtype).lower(), value.shape, value.tobytes())
 
 
 def everything(ckpt):
-    """All names and values, looked at one by one."""
+    """All names and values, read one by one."""
     return {name: plain_data(value) for name, value in ckpt.items()}
 
 
@@ -98,7 +98,7 @@ def seen(monkeypatch):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("block", [7, 16, 17, 100, 1000, 2**26])
 def test_an_encrypted_checkpoint_is_read_as_a_plain_one(block, mode, tmp_path):
-    """All kinds of values: while the index is built, from the index, many at once, and with the index in memory."""
+    """Values of all kinds are equal: during indexing, from the index, together, and with the index in memory."""
     path = written(tmp_path, encrypted(PLAIN, mode, block=block))
     found = []
     for index in ("auto", "auto", "memory"):
@@ -110,7 +110,7 @@ def test_an_encrypted_checkpoint_is_read_as_a_plain_one(block, mode, tmp_path):
 
 @pytest.mark.parametrize(("mode", "size"), [(mode, size) for mode in MODES for size in KEY_SIZES[mode]])
 def test_keys_of_every_length_open_their_checkpoint(mode, size, tmp_path):
-    """And seal its index: cold and warm."""
+    """Keys of every length also seal the index, cold and warm."""
     path = written(tmp_path, encrypted(PLAIN, mode, key_of(size), block=500))
     for _ in ("cold", "warm"):
         with opened(path, mode, key_of(size)) as ckpt:
@@ -119,7 +119,7 @@ def test_keys_of_every_length_open_their_checkpoint(mode, size, tmp_path):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_parts_of_values_are_those_of_the_plain_values(mode, tmp_path):
-    """Rows, columns, steps, single elements, masks and lists of rows, over the borders of blocks."""
+    """Rows, columns, steps, elements, masks and lists of rows are equal, also across blocks."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, mode, block=BLOCK))
     keys = [0, -1, (2, 5), slice(1, 4), (slice(None), 7), slice(None, None, -2), ..., [3, 0, 3], (slice(0, 0), 1)]
     keys += [np.arange(16) % 3 == 0, (slice(2, 9, 3), slice(900, None))]
@@ -134,7 +134,7 @@ def test_parts_of_values_are_those_of_the_plain_values(mode, tmp_path):
 @pytest.mark.parametrize("cache", [0, 3 * BLOCK, 2**28])
 @pytest.mark.parametrize("mode", MODES)
 def test_threads_read_one_checkpoint(mode, cache, tmp_path):
-    """Many threads that look at all values at once get the right ones, whatever is kept of the blocks."""
+    """Threads that read all values at once get the right ones, for any size of the block cache."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, mode, block=BLOCK))
     jobs = [(name, row) for row in range(5) for name in DEEP] * 4
     with opened(path, mode, block_cache=cache) as ckpt, ThreadPoolExecutor(12) as pool:
@@ -148,7 +148,7 @@ def test_threads_read_one_checkpoint(mode, cache, tmp_path):
 
 
 def test_indexing_authenticates_every_block_once(seen, tmp_path):
-    """The first open of a GCM file decrypts each block one time; the second open decrypts nothing."""
+    """The first open of a GCM file decrypts each block once; the second decrypts nothing."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, block=BLOCK))
     tags = [piece[4:20] for piece in split(encrypted(DEEP_PLAIN, block=BLOCK))]
     opened(path).close()
@@ -163,7 +163,7 @@ def test_indexing_authenticates_every_block_once(seen, tmp_path):
 
 
 def test_loading_many_values_decrypts_each_block_once(seen, tmp_path):
-    """Values share blocks; `load` visits each block for all of them together."""
+    """`load` reads each block once for all values that share it."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, block=BLOCK))
     with opened(path) as ckpt:
         seen.clear()
@@ -174,7 +174,7 @@ def test_loading_many_values_decrypts_each_block_once(seen, tmp_path):
 
 
 def test_a_value_decrypts_its_own_blocks(seen, tmp_path):
-    """Header and content together take each block that they lie in once, and no other."""
+    """Header and content together decrypt each of their blocks once, and no other."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, block=BLOCK))
     with opened(path) as ckpt:
         entry = ckpt.entry("layer5.weight")
@@ -187,7 +187,7 @@ def test_a_value_decrypts_its_own_blocks(seen, tmp_path):
 
 @pytest.mark.parametrize("mode", CBC_MODES)
 def test_indexing_cbc_decrypts_a_few_hundred_bytes_a_parameter(mode, seen, tmp_path):
-    """Of a CBC file only headers are decrypted, and 16 bytes of each block for the padding."""
+    """In a CBC file only headers are decrypted, and 16 bytes of each block for the padding."""
     file = encrypted(DEEP_PLAIN, mode, block=BLOCK)
     opened(written(tmp_path, file), mode).close()
     paddings = 16 * len(split(file, mode))
@@ -197,7 +197,7 @@ def test_indexing_cbc_decrypts_a_few_hundred_bytes_a_parameter(mode, seen, tmp_p
 
 @pytest.mark.parametrize("mode", CBC_MODES)
 def test_a_value_of_cbc_decrypts_little_more_than_itself(mode, seen, tmp_path):
-    """A row of a value costs the row and the value's header, a little rounded up; opening an index costs nothing."""
+    """Reading a row decrypts little more than the row and the header; opening an index decrypts nothing."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, mode, block=BLOCK))
     opened(path, mode).close()
     seen.clear()
@@ -214,14 +214,14 @@ def test_a_value_of_cbc_decrypts_little_more_than_itself(mode, seen, tmp_path):
 
 
 def walked(file):
-    """The entries of an AES-GCM file in memory, all of whose blocks were verified."""
+    """The entries of an AES-GCM file in memory, with all blocks verified."""
     source = open_encrypted(BytesSource(file, "net.ckpt"), CipherKey(OURS["AES-GCM"], Secret(KEY)))
     with sequential_view(source) as sweep:
         return list(scan(sweep, "ckpt"))
 
 
 def test_every_changed_byte_of_a_gcm_file_is_noticed():
-    """A walk fails whichever byte is changed, but for those of an iv that are no part of the nonce."""
+    """A scan fails for any changed byte, except those of an iv outside the nonce."""
     file = encrypted(checkpoint({"w": counting((20,)), "b": counting((3,), "int8")}), block=60)
     truth = walked(file)
     places = [0]
@@ -241,7 +241,7 @@ def test_every_changed_byte_of_a_gcm_file_is_noticed():
 
 
 def exchange(path, change):
-    """Change a file in place, and give it back its times."""
+    """Change a file in place, and restore its times."""
     before = os.stat(path)
     with open(path, "r+b") as file:
         changed = change(file.read())
@@ -252,7 +252,7 @@ def exchange(path, change):
 
 
 def with_blocks(mode, order):
-    """A change of a file: its blocks in another order."""
+    """Change a file by reordering its blocks."""
     return lambda file: b"".join(split(file, mode)[number] for number in order)
 
 
@@ -263,7 +263,7 @@ REPEATED = [*range(8), 8, 8, *range(10, COUNT)]
 
 @pytest.mark.parametrize("order", [SWAPPED, REPEATED], ids=["swapped", "repeated"])
 def test_moved_blocks_of_gcm_are_noticed(order, tmp_path):
-    """Nothing in the file protects the order of its blocks; the index does, though size, time and ends are the same."""
+    """Nothing in the file protects the order of its blocks; the index does, even with the same size, time and ends."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, block=BLOCK))
     opened(path).close()
     exchange(path, with_blocks("AES-GCM", order))
@@ -285,7 +285,7 @@ def test_moved_blocks_of_gcm_are_noticed(order, tmp_path):
 
 @pytest.mark.parametrize("mode", CBC_MODES)
 def test_moved_blocks_of_cbc_are_noticed_by_digests(mode, tmp_path):
-    """Nothing authenticates CBC; an index with digests notices all the same, when a value is read whole."""
+    """CBC authenticates nothing; an index with digests detects the change when a value is read whole."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, mode, block=BLOCK))
     lazyckpt.build_index(path, KEY, mode, digest="blake2b").close()
     exchange(path, with_blocks(mode, SWAPPED))
@@ -305,7 +305,7 @@ def test_moved_blocks_of_cbc_are_noticed_by_digests(mode, tmp_path):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_file_without_its_last_block_is_another_file(mode, tmp_path):
-    """The old index is not used; what is left is judged anew, and here it ends inside a value."""
+    """The old index is not used; the rest is scanned anew, and ends inside a value."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, mode, block=BLOCK))
     opened(path, mode).close()
     written(tmp_path, b"".join(split(encrypted(DEEP_PLAIN, mode, block=BLOCK), mode)[:-1]))
@@ -314,8 +314,8 @@ def test_a_file_without_its_last_block_is_another_file(mode, tmp_path):
         opened(path, mode)
 
 
-def test_a_file_that_shrinks_while_it_is_open_is_told(tmp_path):
-    """A block that is no longer there is an error of the file."""
+def test_a_file_that_shrinks_while_it_is_open_is_reported(tmp_path):
+    """A missing block is an error of the file."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, block=BLOCK))
     with opened(path) as ckpt:
         os.truncate(path, 2 * BLOCK)
@@ -327,13 +327,13 @@ def test_a_file_that_shrinks_while_it_is_open_is_told(tmp_path):
 
 
 def forge(path, change):
-    """Change the items of a sidecar, as somebody would who lacks the key."""
+    """Change the items of a sidecar, as an attacker without the key would."""
     with forged(f"{path}.lmdb") as transaction:
         change(transaction)
 
 
 def swap_records(transaction):
-    """Two sound records in each other's place."""
+    """Two valid records, swapped."""
     one, two = (transaction.get(record_key(place)) for place in (2, 3))
     transaction.put(record_key(2), two)
     transaction.put(record_key(3), one)
@@ -359,7 +359,7 @@ def one_place(transaction):
 
 
 def looked_at(ckpt, name):
-    """A value's bytes, or None if the index is not believed."""
+    """A value's bytes, or None if the index is refused."""
     try:
         return ckpt[name].tobytes()
     except StaleIndex:
@@ -367,7 +367,7 @@ def looked_at(ckpt, name):
 
 
 def loaded(ckpt, name):
-    """The same by `load`."""
+    """The same through `load`."""
     try:
         return ckpt.load([name])[name].tobytes()
     except StaleIndex:
@@ -377,7 +377,7 @@ def loaded(ckpt, name):
 @pytest.mark.parametrize("forgery", [swap_records, swap_places, one_place])
 @pytest.mark.parametrize("kind", ["plain", "clear", *MODES])
 def test_a_forged_index_never_gives_another_tensor(forgery, kind, tmp_path):
-    """Of plain files, of encrypted ones with an index in clear, and sealed: a name gets its own value, or an error."""
+    """In plain files, encrypted ones with an index in clear, and sealed ones, a name gets its own value or an error."""
     layers = {f"layer{number}": counting((4,)) + number for number in range(6)}  # alike in all but name and value
     mode = {"plain": None, "clear": "AES-GCM"}.get(kind, kind)
     key = {} if mode is None else {"dec_key": KEY, "dec_mode": mode}
@@ -396,7 +396,7 @@ def test_a_forged_index_never_gives_another_tensor(forgery, kind, tmp_path):
 
 @pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "clear"])
 def test_a_table_of_blocks_cannot_be_forged(sealed, tmp_path):
-    """It is sealed with the key even if names are in clear: a table that moves a block is not believed."""
+    """The table is sealed even if names are in clear, so a table with a moved block is refused."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, block=BLOCK))
     lazyckpt.build_index(path, KEY, sealed=sealed).close()
     table = read_frame_headers(BytesSource(encrypted(DEEP_PLAIN, block=BLOCK)), OURS["AES-GCM"]).to_bytes()
@@ -411,7 +411,7 @@ def test_a_table_of_blocks_cannot_be_forged(sealed, tmp_path):
 
 
 def refusal(path, **options):
-    """The error that loading raises, which is a ValueError and one of lazyckpt's, as a type and a sentence."""
+    """The type and message of the load's error, which is a ValueError and one of lazyckpt's."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (what it says is looked at by who calls this)
         lazyckpt.load_checkpoint(path, **options)
     assert isinstance(caught.value, LazyCkptError)
@@ -492,25 +492,25 @@ ERRORS = {
 
 @pytest.mark.parametrize("fault", ERRORS)
 def test_each_fault_has_its_own_sentence(fault, tmp_path):
-    """What is wrong with a key, a mode or a file is said as it is, twice, and nothing is left beside the file."""
+    """A fault of key, mode or file gives the same message twice, and leaves nothing beside the file."""
     data, mode, key, kind, words = ERRORS[fault]
     path = written(tmp_path, data)
-    told = [refusal(path, dec_key=key, dec_mode=mode) for _ in range(2)]
+    refusals = [refusal(path, dec_key=key, dec_mode=mode) for _ in range(2)]
 
-    assert told[0] == told[1]
-    assert (told[0][0], told[0][1][: len(words)]) == (kind, words)
+    assert refusals[0] == refusals[1]
+    assert (refusals[0][0], refusals[0][1][: len(words)]) == (kind, words)
     assert os.listdir(tmp_path) == ["net.ckpt"]
 
 
 def test_the_sentences_differ():
-    """No two faults are told in the same words, but for the same fault of another mode or key."""
+    """Two faults share a message only if they are the same fault with another mode or key."""
     words = {fault.partition(",")[0]: sentence for fault, (*_, sentence) in ERRORS.items() if fault != "a longer key"}
 
     assert len(set(words.values())) == len(words)
 
 
-def test_a_cipher_that_openssl_lacks_is_told_with_its_remedy(tmp_path, monkeypatch):
-    """Without SM4 the message says where to get it; files in other modes are not concerned."""
+def test_a_cipher_that_openssl_lacks_is_refused_with_its_remedy(tmp_path, monkeypatch):
+    """Without SM4 the message says where to get it; files in other modes still open."""
     real = Cipher.decryptor
 
     def decryptor(self):
@@ -529,8 +529,8 @@ def test_a_cipher_that_openssl_lacks_is_told_with_its_remedy(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("mode", CBC_MODES)
-def test_a_wrong_key_whose_padding_passes_is_told_by_the_first_bytes(mode, tmp_path):
-    """One wrong key of 256 fits the padding of a lone block: its first bytes are not a checkpoint's."""
+def test_a_wrong_key_whose_padding_passes_is_detected_by_the_first_bytes(mode, tmp_path):
+    """One wrong key of 256 fits a lone block's padding, but its first bytes are not a checkpoint's."""
     file = encrypted(PLAIN, mode)
     kind, words = refusal(written(tmp_path, file), dec_key=passing_key(file, mode), dec_mode=mode)
 
@@ -540,7 +540,7 @@ def test_a_wrong_key_whose_padding_passes_is_told_by_the_first_bytes(mode, tmp_p
 
 @pytest.mark.parametrize("mode", CBC_MODES)
 def test_a_wrong_key_whose_padding_passes_leaves_the_index_alone(mode, tmp_path):
-    """With an index at hand the same key gets the same answer, and the right one still finds the index fresh."""
+    """With an index the same key gets the same error, and the right key still finds the index fresh."""
     file = encrypted(PLAIN, mode)
     path = written(tmp_path, file)
     opened(path, mode).close()
@@ -553,7 +553,7 @@ def test_a_wrong_key_whose_padding_passes_leaves_the_index_alone(mode, tmp_path)
 
 @pytest.mark.parametrize("mode", CBC_MODES)
 def test_damage_further_on_does_not_doubt_the_key(mode, tmp_path):
-    """Where the beginning makes sense the key is right."""
+    """If the beginning is valid, the key is right."""
     file = encrypted(with_crc(PLAIN)[:-30], mode)
     kind, words = refusal(written(tmp_path, file), dec_key=KEY, dec_mode=mode)
 
@@ -561,8 +561,8 @@ def test_damage_further_on_does_not_doubt_the_key(mode, tmp_path):
     assert "wrong key" not in words
 
 
-def test_a_wrong_key_is_told_from_the_index(seen, tmp_path):
-    """With an index, a wrong key is told after at most three blocks of a GCM file, whatever its size."""
+def test_a_wrong_key_is_detected_from_the_index(seen, tmp_path):
+    """With an index, a wrong key is detected after at most three blocks of a GCM file of any size."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, block=BLOCK))
     opened(path).close()
     seen.clear()
@@ -574,8 +574,8 @@ def test_a_wrong_key_is_told_from_the_index(seen, tmp_path):
 
 
 @pytest.mark.parametrize("mode", CBC_MODES)
-def test_a_wrong_key_of_cbc_is_told_from_the_index(mode, seen, tmp_path):
-    """With an index, a wrong key is told after 16 bytes of each block were decrypted."""
+def test_a_wrong_cbc_key_is_detected_from_the_index(mode, seen, tmp_path):
+    """With an index, a wrong key is detected after 16 bytes of each block were decrypted."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, mode, block=BLOCK))
     opened(path, mode).close()
     seen.clear()
@@ -586,7 +586,7 @@ def test_a_wrong_key_of_cbc_is_told_from_the_index(mode, seen, tmp_path):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_key_and_a_checksum_are_read(mode, tmp_path, caplog):
-    """MindSpore writes the trailer in clear, with the number 0, and cannot read that: it is passed over."""
+    """MindSpore writes the trailer in clear, with the number 0, and cannot read it: it is skipped."""
     path = written(tmp_path, encrypted(PLAIN, mode, block=500, trailer=CLEAR_TRAILER))
     for check in (False, False, True):
         with opened(path, mode, crc_check=check) as ckpt:
@@ -599,7 +599,7 @@ def test_a_key_and_a_checksum_are_read(mode, tmp_path, caplog):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_checksum_inside_is_compared(mode, tmp_path):
-    """A trailer that was encrypted with the rest is found, over the border of two blocks, and must be right."""
+    """A trailer encrypted with the rest is found, also across two blocks, and must be right."""
     body = checkpoint(LAYERS)
     right, wrong = (encrypted(with_crc(body, crc), mode, block=len(body) + 5) for crc in (None, 1))
     with opened(written(tmp_path, right), mode, crc_check=True) as ckpt:
@@ -611,14 +611,14 @@ def test_a_checksum_inside_is_compared(mode, tmp_path):
 
 
 def test_nothing_is_decrypted_of_an_empty_file(tmp_path):
-    """MindSpore saves no parameters as no blocks: any key of a possible length opens it, and there is nothing."""
+    """MindSpore saves no parameters as no blocks, so any key of a valid length opens the file."""
     kind, words = refusal(written(tmp_path, b""), dec_key=OTHER)
 
     assert (kind.__name__, words) == ("NothingLoaded", "the file is empty (0 bytes): get or save it again")
 
 
 def test_a_child_reads_on_whatever_other_threads_were_doing(tmp_path):
-    """A thread may be at the decrypted blocks when another forks: the child does not wait for it."""
+    """A forked child does not wait for a thread of its parent that is using the block cache."""
     path = written(tmp_path, encrypted(DEEP_PLAIN, block=BLOCK))
 
     def read():

@@ -1,4 +1,4 @@
-"""What a checkpoint shows of itself: trees, HTML, summaries. They read no value, and no name disturbs them."""
+"""Trees, HTML and summaries of a checkpoint: they read no value, and every name is escaped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TAGS = {"style", "div", "b", "span", "details", "summary", "i", "s", "u", "table
 
 
 class Elements(html.parser.HTMLParser):
-    """What a browser would make of markup: tags, their attributes, and whether all were closed in order."""
+    """A browser's view of markup: tags, attributes, and whether all tags were closed in order."""
 
     def __init__(self, markup):
         super().__init__()
@@ -47,7 +47,7 @@ class Elements(html.parser.HTMLParser):
         self.open.append(tag)
 
     def handle_endtag(self, tag):
-        """What was opened last ends."""
+        """The last opened tag must be the one that ends."""
         assert self.open.pop() == tag
 
     def handle_data(self, data):
@@ -62,12 +62,12 @@ def opened(values):
 
 @pytest.fixture
 def summarised(monkeypatch):
-    """From here on every checkpoint counts as large."""
+    """Makes every checkpoint count as large."""
     monkeypatch.setattr(outline, "EXACT", 0)
 
 
 def test_a_tree_prints_without_a_terminal():
-    """Siblings that are alike once: labels, values, sizes, shares and how many are alike."""
+    """Similar siblings are shown once, with labels, values, sizes, shares and their count."""
     lines = [" ".join(line.split()) for line in str(opened(ALIKE).tree()).splitlines()]
 
     assert lines == [
@@ -81,7 +81,7 @@ def test_a_tree_prints_without_a_terminal():
 
 
 def test_a_tree_can_be_cut_and_narrowed():
-    """`depth` leaves levels out and keeps their totals; `select` shows a part."""
+    """`depth` omits levels and keeps their totals; `select` shows a part."""
     ckpt = opened(ALIKE)
 
     assert len(str(ckpt.tree(depth=1)).splitlines()) == 2
@@ -90,7 +90,7 @@ def test_a_tree_can_be_cut_and_narrowed():
 
 
 def test_rich_prints_the_same_lines():
-    """In colour where there is a terminal."""
+    """In a terminal the lines are coloured."""
     view = opened(MIXED).tree()
     with (console := Console(width=200, file=io.StringIO())).capture() as printed:
         console.print(view)
@@ -99,7 +99,7 @@ def test_rich_prints_the_same_lines():
 
 
 def test_a_tree_is_plain_data_too():
-    """For programs."""
+    """Programs get a tree as plain data."""
     found = opened(ALIKE).tree().to_dict()
     layers = found["children"][0]["children"][0]
 
@@ -108,7 +108,7 @@ def test_a_tree_is_plain_data_too():
 
 
 def test_nothing_that_is_shown_reads_a_payload():
-    """Trees, HTML and summaries of values of all kinds, and HTML of single ones."""
+    """Trees, HTML and summaries of values of all kinds, and HTML of single values, read no payload."""
     source = TracingSource(checkpoint(MIXED))
     ckpt = opened_and_traced(source)
     shown = [ckpt._repr_html_(), str(ckpt.tree()), ckpt.tree()._repr_html_(), ckpt.summary()]
@@ -119,7 +119,7 @@ def test_nothing_that_is_shown_reads_a_payload():
 
 
 def test_html_is_a_tree_of_details_without_script_or_remote_content():
-    """Only harmless elements, each closed; nothing is loaded from anywhere."""
+    """The HTML has only harmless, closed elements, and loads nothing."""
     made = opened(ALIKE)._repr_html_()
     page = Elements(made)
 
@@ -132,7 +132,7 @@ def test_html_is_a_tree_of_details_without_script_or_remote_content():
 
 @pytest.mark.parametrize(("name", "shown"), MARKUP.items())
 def test_hostile_names_are_text(name, shown):
-    """In trees, in single values, in folded and summarised ones."""
+    """Hostile names are escaped in trees and in single values, folded or summarised."""
     ckpt = opened({name: counting((2,)), "ok": counting((3,))})
     made = ckpt._repr_html_()
     single = ckpt[name]._repr_html_()
@@ -152,7 +152,7 @@ def test_whatever_the_names_the_html_is_sound(values):
 
 
 def test_html_stays_small_with_long_hostile_names():
-    """Under 200 kB, whatever is escaped."""
+    """The HTML stays under 200 kB, however much is escaped."""
     made = opened({f"{'<' * 200}{word}{i}": counting((i + 1,)) for i in range(300) for word in "ab"})._repr_html_()
 
     assert 20_000 < len(made.encode()) <= LARGEST
@@ -160,23 +160,23 @@ def test_html_stays_small_with_long_hostile_names():
 
 
 def test_edits_are_shown():
-    """Values that were set, new ones, and how many were taken out."""
+    """Set and new values are shown, and removed ones are counted."""
     ckpt = opened(LAYERS)
     ckpt["fc.weight"].set_data(np.zeros((7, 7)))
     ckpt["new"] = np.zeros(3)
     ckpt["word"] = "four"
     del ckpt["mask"]
-    told = str(ckpt.tree())
+    text = str(ckpt.tree())
 
-    assert "6 values" in told.splitlines()[0]
-    assert "3 set in memory · 1 taken out" in told.splitlines()[0]
-    assert re.search(r"fc\.weight +Float64 +7 × 7 .* in memory", told)
-    assert "mask" not in told
+    assert "6 values" in text.splitlines()[0]
+    assert "3 set in memory · 1 taken out" in text.splitlines()[0]
+    assert re.search(r"fc\.weight +Float64 +7 × 7 .* in memory", text)
+    assert "mask" not in text
     assert "in memory" in ckpt._repr_html_()
 
 
 def test_a_value_that_was_read_is_not_an_edit():
-    """Reading strings, maps and tensors changes nothing that is shown."""
+    """Reading strings, maps and tensors does not change the tree."""
     ckpt = opened(MIXED)
     before = str(ckpt.tree())
     assert [ckpt[name] for name in MIXED]
@@ -185,26 +185,26 @@ def test_a_value_that_was_read_is_not_an_edit():
 
 
 def test_a_large_checkpoint_is_summarised_with_exact_totals(summarised):
-    """Numbers become stars, which is said; counts and sizes are those of the whole tree."""
+    """Stars replace numbers, with a remark; counts and sizes equal those of the whole tree."""
     ckpt = opened(ALIKE)
-    told = str(ckpt.tree())
+    text = str(ckpt.tree())
 
-    assert told.splitlines()[0] == "<bytes>  9 values · 212 B"
-    assert "*.w" not in told.splitlines()[0]
-    assert "Summarised: * stands for the numbers in names" in told
+    assert text.splitlines()[0] == "<bytes>  9 values · 212 B"
+    assert "*.w" not in text.splitlines()[0]
+    assert "Summarised: * stands for the numbers in names" in text
     assert "Summarised" in ckpt._repr_html_()
     assert ckpt.tree().to_dict()["exact"] is False
 
 
 def test_shapes_of_a_large_checkpoint_are_counted_when_they_are_many(summarised):
-    """A row for each of some thousand shapes would tell nothing."""
-    told = str(opened({f"w{i}": counting((i + 1,)) for i in range(40)}).tree())
+    """Some thousand shapes are counted in one row."""
+    text = str(opened({f"w{i}": counting((i + 1,)) for i in range(40)}).tree())
 
-    assert re.search(r"w\* +Float32 +40 shapes +3\.2 KiB +100\.0 % +×40", told)
+    assert re.search(r"w\* +Float32 +40 shapes +3\.2 KiB +100\.0 % +×40", text)
 
 
 def test_edits_of_a_large_checkpoint_are_shown(summarised):
-    """Replaced and removed values do not count twice; a selection counts its own."""
+    """Replaced and removed values are not counted twice; a selection counts its own."""
     ckpt = opened(ALIKE)
     ckpt["net.0.w"] = np.zeros(100, "int8")
     ckpt["net.head"].set_data(np.zeros(1, "int8"))
@@ -218,7 +218,7 @@ def test_edits_of_a_large_checkpoint_are_shown(summarised):
 
 
 def test_a_summary_adds_up():
-    """By dtype and by module, with the largest first."""
+    """Sizes by dtype and by module add up, with the largest first."""
     found = opened(LAYERS).summary()
     sizes = {name: value.nbytes for name, value in LAYERS.items()}
 
@@ -229,7 +229,7 @@ def test_a_summary_adds_up():
 
 
 def test_a_closed_checkpoint_says_so_in_a_notebook(tmp_path):
-    """A cell whose value was closed does not show a traceback."""
+    """A notebook cell with a closed checkpoint shows no traceback."""
     (tmp_path / "x.ckpt").write_bytes(checkpoint(LAYERS))
     with lazyckpt.load_checkpoint(str(tmp_path / "x.ckpt")) as ckpt:
         assert "conv1" in ckpt._repr_html_()
@@ -237,8 +237,8 @@ def test_a_closed_checkpoint_says_so_in_a_notebook(tmp_path):
     assert "closed checkpoint" in ckpt._repr_html_()
 
 
-def test_a_parameter_in_a_notebook_tells_where_it_is():
-    """Name, dtype, shape, size, place; after `set_data` that it is in memory."""
+def test_a_parameter_in_a_notebook_shows_where_it_is():
+    """It shows name, dtype, shape, size and offset, and after `set_data` that the value is in memory."""
     parameter = opened(LAYERS)["fc.weight"]
     text = " ".join(Elements(parameter._repr_html_()).text)
     parameter.set_data(np.zeros(2, "int8"))
@@ -248,7 +248,7 @@ def test_a_parameter_in_a_notebook_tells_where_it_is():
 
 
 def test_one_empty_checkpoint():
-    """Nothing to show is shown as nothing."""
+    """An empty checkpoint has an empty tree."""
     ckpt = opened({"a": counting((1,))})
     del ckpt["a"]
 

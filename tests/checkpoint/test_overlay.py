@@ -1,4 +1,4 @@
-"""`Overlay`: it behaves as the dict that its base is a copy of, and never changes its base."""
+"""`Overlay` behaves as a copy of its base, and never changes the base."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class OverlayMachine(RuleBasedStateMachine):
 
     @initialize(base=BASES)
     def start(self, base):
-        """Put nothing over a base."""
+        """Start with an empty overlay over a base."""
         self.base = base
         self.untouched = list(base.items())
         self.model = dict(base)
@@ -35,7 +35,7 @@ class OverlayMachine(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def delete(self, key):
-        """Delete a key, or fail to in the same way."""
+        """Delete a key, or fail alike."""
         if key in self.model:
             del self.model[key], self.overlay[key]
         else:
@@ -44,7 +44,7 @@ class OverlayMachine(RuleBasedStateMachine):
 
     @rule()
     def pop_last(self):
-        """Take the last item, or fail to."""
+        """Pop the last item, or fail alike."""
         if self.model:
             assert self.overlay.popitem() == self.model.popitem()
         else:
@@ -53,20 +53,20 @@ class OverlayMachine(RuleBasedStateMachine):
 
     @rule()
     def clear(self):
-        """Take everything out."""
+        """Clear both."""
         self.model.clear()
         self.overlay.clear()
 
     @rule(key=KEYS, value=st.integers())
     def go_on_with_a_copy(self, key, value):
-        """Edits of the old one are not seen in the copy."""
+        """The copy does not see later edits of the original."""
         old = self.overlay
         self.overlay = old.copy_over(self.base)
         old[key] = value
 
     @rule(keep=st.sets(KEYS))
     def narrow(self, keep):
-        """Go on with some of the keys, over a smaller base."""
+        """Continue with some of the keys, over a smaller base."""
         self.base = {key: value for key, value in self.base.items() if key in keep}
         self.untouched = list(self.base.items())
         self.overlay = self.overlay.narrow(self.base, keep.__contains__)
@@ -74,13 +74,13 @@ class OverlayMachine(RuleBasedStateMachine):
 
     @rule()
     def pickle(self):
-        """Go on with what came out of a pickle, together with its base."""
+        """Continue with an unpickled copy, together with its base."""
         self.base, self.overlay = pickle.loads(pickle.dumps((self.base, self.overlay)))
         assert self.overlay.base is self.base
 
     @invariant()
     def it_is_the_dict(self):
-        """In order, length, membership and each item, by any way."""
+        """Order, length, membership and items equal the dict's, by any access."""
         items = list(self.model.items())
 
         assert list(self.overlay.items()) == items
@@ -92,7 +92,7 @@ class OverlayMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_base_is_untouched(self):
-        """Whatever was edited."""
+        """Edits never change the base."""
         assert list(self.base.items()) == self.untouched
 
 
@@ -100,7 +100,7 @@ TestOverlay = OverlayMachine.TestCase
 
 
 def test_what_is_replaced_or_removed_is_not_read():
-    """A walk over the base asks for the values of the other keys alone."""
+    """A walk reads only the base's other values."""
     read = []
     edited = Overlay({"a": 1, "b": 2, "c": 3})
     edited["a"] = 10
@@ -114,7 +114,7 @@ def test_what_is_replaced_or_removed_is_not_read():
 
 
 def test_edits_are_what_was_assigned_and_is_still_there():
-    """Replaced values first; what was only removed is none."""
+    """Replaced values come first; removals are not included."""
     edited = Overlay({"a": 1, "b": 2})
     before = edited.has_edits
     edited["c"], edited["b"], edited["d"] = 3, 4, 5
@@ -125,7 +125,7 @@ def test_edits_are_what_was_assigned_and_is_still_there():
 
 
 def test_a_key_that_was_removed_and_set_again_comes_last():
-    """As in a dict; one that was replaced keeps its place."""
+    """As in a dict, a removed key comes last when it is set again; a replaced one keeps its position."""
     edited = Overlay({"a": 1, "b": 2, "c": 3})
     edited["b"] = 20
     edited["a"] = edited.pop("a")
@@ -134,7 +134,7 @@ def test_a_key_that_was_removed_and_set_again_comes_last():
 
 
 def test_a_deep_copy_has_values_of_its_own():
-    """Also of the base, as `copy.deepcopy` means it."""
+    """`copy.deepcopy` also copies the base."""
     edited = Overlay({"a": [1]})
     edited["b"] = [2]
     other = copy.deepcopy(edited)
@@ -145,5 +145,5 @@ def test_a_deep_copy_has_values_of_its_own():
 
 
 def test_its_example_is_true():
-    """The docstring's."""
+    """The docstring's example runs."""
     assert doctest.testmod(overlay).failed == 0

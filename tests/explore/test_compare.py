@@ -1,4 +1,4 @@
-"""How far two values are apart, beside numpy's answer for the whole."""
+"""The difference of two values read in pieces equals numpy's for the whole."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def pairs(draw):
 
 @given(pairs(), st.integers(1, 7), st.integers(1, 7), st.integers(1, 9))
 def test_the_figures_are_those_of_numpy(pair, left, right, step):
-    """However both sides are cut into pieces, and whatever bits they are made of."""
+    """The figures equal numpy's for any bits, however both sides are cut into pieces."""
     one, two = pair
     module_step, module.STEP = module.STEP, step
     try:
@@ -86,7 +86,7 @@ def test_the_figures_are_those_of_numpy(pair, left, right, step):
 
 
 def test_zeros_do_not_hide_what_is_tiny():
-    """Elements too small to be squared count as much beside zeros as without them."""
+    """Elements too small to be squared count beside zeros as they do without them."""
     tiny = np.array([0, 7.29112202e-304])
     found = compare(in_pieces(tiny, 1), in_pieces(np.zeros(2), 1))
     alike = compare(in_pieces(np.append(tiny, 8e-317), 1), in_pieces(np.append(tiny, 0), 1))
@@ -98,7 +98,7 @@ def test_zeros_do_not_hide_what_is_tiny():
 @pytest.mark.parametrize("power", [-1070, -700, -299, 0, 299, 700, 1020])
 @pytest.mark.parametrize("other", [-1070, -700, -299, 0, 299, 700, 1020])
 def test_figures_of_numbers_of_any_size(power, other):
-    """Sides whose squares, or whose ratio's square, no double holds."""
+    """Figures are right where squares, or the square of a ratio, exceed a double."""
     found = compared(np.ldexp([2.0, 0], power), np.ldexp([-1.0, 0], other))
 
     assert found.cosine == -1
@@ -115,19 +115,19 @@ def test_nans_of_the_same_bits_are_equal():
 
 
 def test_what_is_no_number_is_counted_and_not_measured():
-    """NaN beside a number, an infinity beside another: two that differ; the figures are of the rest."""
+    """NaN beside a number, or two different infinities, are counted as different; the figures cover the rest."""
     found = compared(np.array([np.nan, np.inf, 2, 0], "f4"), np.array([1, -np.inf, 3, 0], "f4"))
 
     assert found == Difference(3, 4, 1.0, 0.5, 1.0, 2)
 
 
 def test_signs_of_zero_are_bits():
-    """0.0 and -0.0 differ by nothing."""
+    """0.0 and -0.0 differ in their bits, by the number zero."""
     assert compared(np.zeros(3, "f4"), -np.zeros(3, "f4")) == Difference(3, 3, 0.0, 0.0, None, 0)
 
 
 def test_integers_are_subtracted_exactly():
-    """Where doubles would not see the difference, and where int64 would overflow."""
+    """Integers that doubles cannot distinguish, or that overflow int64, are subtracted exactly."""
     low, high = np.iinfo("i8").min, np.iinfo("i8").max
 
     assert compared(np.array([high]), np.array([high - 1])).max_abs == 1
@@ -137,21 +137,21 @@ def test_integers_are_subtracted_exactly():
 
 @pytest.mark.parametrize("scale", [1e300, 1e-300, 1.0])
 def test_very_large_and_very_small_numbers_stay_in_range(scale):
-    """Their squares would not."""
+    """Figures stay finite although squares would not."""
     found = compared(np.array([3.0, 4.0]) * scale, np.array([3.0, 4.5]) * scale)
 
     assert (found.relative_l2, found.max_abs) == (pytest.approx(0.1), pytest.approx(0.5 * scale))
 
 
 def test_a_difference_that_no_double_holds_is_infinite():
-    """And the norm of it is right all the same."""
+    """A difference that no double holds is infinite, and its norm is still right."""
     found = compared(np.array([1.5e308]), np.array([-1.5e308]))
 
     assert (found.max_abs, found.relative_l2, found.cosine) == (math.inf, 2.0, -1.0)
 
 
 def test_values_of_two_types_are_compared_as_numbers():
-    """What a conversion kept is equal; what it lost is told."""
+    """After a conversion, unchanged values are equal and changed ones are reported."""
     exact, rounded = np.array([0.5, np.nan, 3], "f4"), np.array([0.1, 0.5, 3], "f4")
 
     assert compared(exact, exact.astype("f2")) is None
@@ -160,7 +160,7 @@ def test_values_of_two_types_are_compared_as_numbers():
 
 
 def test_packed_elements_are_compared_one_by_one():
-    """Of a type of four bits two share a byte."""
+    """Four-bit elements, two to a byte, are compared one by one."""
     one, two = (np.array(values, ml_dtypes.float4_e2m1fn) for values in ([1, 2, 3, 4], [1, 2, 3, 6]))
 
     assert compared(one, two) == Difference(

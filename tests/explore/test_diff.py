@@ -1,4 +1,4 @@
-"""What is different in two checkpoints, and what had to be read to tell it."""
+"""Differences between two checkpoints, and how much must be read to find them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lazyckpt.loading import open_all
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a checkpoint of values, or of bytes; its path."""
+    """Writes a checkpoint of values, or of bytes; returns its path."""
 
     def write(name, content):
         path = tmp_path / name
@@ -37,7 +37,7 @@ def compared(write):
     return lambda a, b, **how: lazyckpt.diff(write("a.ckpt", a), write("b.ckpt", b), **how)
 
 
-def told(report):
+def outcomes(report):
     """The names of each outcome."""
     found = {}
     for row in report.rows:
@@ -51,14 +51,14 @@ def pattern_of(size):
 
 
 def traced(values):
-    """A checkpoint over a source that remembers what is read."""
+    """A checkpoint over a source that records what is read."""
     source = TracingSource(checkpoint(values))
     return source, opened_and_traced(source)
 
 
 @pytest.mark.parametrize("workers", [lambda: ThreadPoolExecutor(2), lambda: processes(2)], ids=["threads", "processes"])
 def test_workers_find_what_one_process_finds(workers, write, monkeypatch):
-    """Values that differ, are alike, renamed, on one side, or edited in memory: one report, with the same figures."""
+    """For values that differ, are equal, renamed, on one side, or edited, the report has the same figures."""
     monkeypatch.setattr(module, "_TASK_BYTES", 5000)
     noise = np.random.default_rng(1).standard_normal((9, 1000))
     one = {**MIXED, **{f"w{number}": row for number, row in enumerate(noise)}}
@@ -73,18 +73,18 @@ def test_workers_find_what_one_process_finds(workers, write, monkeypatch):
         ]
 
     assert [spread.to_dict() for _, spread in reports] == [here.to_dict() for here, _ in reports]
-    assert told(reports[0][1])["value"] == ["step", "note", "w3"]
+    assert outcomes(reports[0][1])["value"] == ["step", "note", "w3"]
 
 
 def test_copies_are_the_same(compared):
-    """Values of every kind, in two files."""
+    """Two files with equal values of every kind do not differ."""
     report = compared(MIXED, MIXED)
 
     assert (report.same, report.equal, report.rows, report.counts()) == (True, 8, (), {"equal": 8})
 
 
-def test_every_kind_of_change_is_told(compared):
-    """In order: what is gone, new, renamed, of another kind, shape or dtype, changed; and how many are equal."""
+def test_every_kind_of_change_is_reported(compared):
+    """Changes come in order: removed, added, renamed, kind, shape, dtype, value; equal values are counted."""
     changed = {
         **{name: value for name, value in MIXED.items() if name not in ("conv1.weight", "fc.weight")},
         "head.weight": MIXED["fc.weight"],
@@ -97,7 +97,7 @@ def test_every_kind_of_change_is_told(compared):
     }
     report = compared(MIXED, changed)
 
-    assert told(report) == {
+    assert outcomes(report) == {
         "removed": ["conv1.weight"],
         "added": ["extra"],
         "renamed": [("fc.weight", "head.weight")],
@@ -106,20 +106,20 @@ def test_every_kind_of_change_is_told(compared):
         "dtype": ["conv1.bias"],
         "value": ["step", "note"],
     }
-    assert list(told(report)) == ["removed", "added", "renamed", "kind", "shape", "dtype", "value"]
+    assert list(outcomes(report)) == ["removed", "added", "renamed", "kind", "shape", "dtype", "value"]
     assert (report.same, report.equal) == (False, 1)
 
 
 def test_how_far_values_are_apart(compared):
-    """The figures stand beside the name."""
+    """A changed value's figures stand beside its name."""
     (row,) = compared({"w": np.array([3.0, 4.0])}, {"w": np.array([3.0, 4.5])}).rows
 
     assert row.difference == pytest.approx((1, 2, 0.5, 0.1, row.difference.cosine, 0))
     assert row.difference.cosine == pytest.approx(27 / (5 * 29.25**0.5))
 
 
-def test_of_a_map_the_values_are_told(compared):
-    """And which of its arrays differ."""
+def test_a_map_reports_its_values(compared):
+    """A changed map names the arrays that differ."""
     keys, values, status = MIXED["table"]
     (row,) = compared({"table": [keys, values, status]}, {"table": [keys + 1, values + 2, status]}).rows
 
@@ -127,12 +127,12 @@ def test_of_a_map_the_values_are_told(compared):
 
 
 def test_another_order_is_no_difference(compared):
-    """Names are compared, not places."""
+    """Values are compared by name, not by position."""
     assert compared(LAYERS, dict(reversed(LAYERS.items()))).same
 
 
 def test_a_file_beside_itself_is_not_read(write, monkeypatch):
-    """Nor is another link to it."""
+    """A file compared with itself, or with another link to it, is not read."""
     path = write("a.ckpt", MIXED)
     os.link(path, path.with_name("link.ckpt"))
     monkeypatch.setattr(module, "_Comparison", None)
@@ -143,7 +143,7 @@ def test_a_file_beside_itself_is_not_read(write, monkeypatch):
 
 
 def test_an_edited_view_of_the_same_file_is_compared(write):
-    """What was set in memory counts, in a view as in the checkpoint; and so does what was taken out."""
+    """Edits in memory count, in a view as in the checkpoint, and so do removals."""
     path = write("a.ckpt", LAYERS)
     with lazyckpt.load_checkpoint(path) as one, lazyckpt.load_checkpoint(path) as two, one.copy() as three:
         two["step"].set_data(np.array(18))
@@ -152,38 +152,38 @@ def test_an_edited_view_of_the_same_file_is_compared(write):
         three["fc.weight"] = LAYERS["fc.weight"].copy()
         report = lazyckpt.diff(one, two)
 
-        assert told(report) == {"removed": ["mask"], "added": ["new"], "value": ["step"]}
-        assert told(lazyckpt.diff(path, two)) == told(report)
+        assert outcomes(report) == {"removed": ["mask"], "added": ["new"], "value": ["step"]}
+        assert outcomes(lazyckpt.diff(path, two)) == outcomes(report)
         assert lazyckpt.diff(one, three).same
         assert not lazyckpt.diff(one, three).same_file
 
 
 def test_narrowed_views_are_compared_as_they_are(write):
-    """What a view leaves out is not in it."""
+    """A view is compared without the names it excludes."""
     path = write("a.ckpt", LAYERS)
     with lazyckpt.load_checkpoint(path) as whole, whole.select("conv1") as part:
-        assert told(lazyckpt.diff(whole, part)) == {"removed": ["fc.weight", "step", "mask"]}
+        assert outcomes(lazyckpt.diff(whole, part)) == {"removed": ["fc.weight", "step", "mask"]}
 
 
 def test_names_narrow_what_is_compared(compared):
-    """By name or pattern, on both sides."""
+    """Names or patterns select what is compared, on both sides."""
     changed = {**LAYERS, "conv1.bias": LAYERS["conv1.bias"] + 1, "step": np.array(3), "conv1.new": np.ones(4)}
 
-    assert told(compared(LAYERS, changed, names=["conv1.*"])) == {"added": ["conv1.new"], "value": ["conv1.bias"]}
-    assert told(compared(LAYERS, changed, names="step")) == {"value": ["step"]}
+    assert outcomes(compared(LAYERS, changed, names=["conv1.*"])) == {"added": ["conv1.new"], "value": ["conv1.bias"]}
+    assert outcomes(compared(LAYERS, changed, names="step")) == {"value": ["step"]}
 
 
 def test_only_headers_are_read_without_values():
-    """No byte of a payload is looked at; what was not compared is counted, and is no difference."""
+    """Without values no payload byte is read; what was not compared is counted and is not a difference."""
     (one, a), (two, b) = traced(MIXED), traced({**MIXED, "step": np.array(3), "mask": np.ones(2, bool)})
     report = lazyckpt.diff(a, b, values=False)
 
     assert (one.looked_at(), two.looked_at()) == (set(), set())
-    assert (told(report), report.uncompared, report.same) == ({"shape": ["mask"]}, 7, False)
+    assert (outcomes(report), report.uncompared, report.same) == ({"shape": ["mask"]}, 7, False)
 
 
 def test_digests_spare_reading(write):
-    """Values of equal digests are not read; those of different ones are, or are told without figures."""
+    """Values with equal digests are not read; others are read, or reported without figures."""
     paths = [write("a.ckpt", LAYERS), write("b.ckpt", {**LAYERS, "step": np.array(3), "more": LAYERS["mask"]})]
     for path in paths:
         lazyckpt.build_index(path, digest="blake2b").close()
@@ -195,25 +195,25 @@ def test_digests_spare_reading(write):
         report, names_only = lazyckpt.diff(one, two), lazyckpt.diff(one, two, values=False)
 
     assert set(seen) == {"step"}
-    assert told(report) == told(names_only) == {"added": ["more"], "value": ["step"]}
+    assert outcomes(report) == outcomes(names_only) == {"added": ["more"], "value": ["step"]}
     assert (names_only.uncompared, names_only.rows[-1].note) == (0, "their digests differ")
 
 
 def test_renames_are_found_by_digest_without_reading(write):
-    """When both indexes have them."""
+    """If both indexes have digests, renames are found without a read."""
     paths = [write("a.ckpt", LAYERS), write("b.ckpt", {f"net.{name}": value for name, value in LAYERS.items()})]
     for path in paths:
         lazyckpt.build_index(path, digest="blake2b").close()
 
-    assert told(lazyckpt.diff(*paths, values=False)) == {"renamed": [(name, f"net.{name}") for name in LAYERS]}
+    assert outcomes(lazyckpt.diff(*paths, values=False)) == {"renamed": [(name, f"net.{name}") for name in LAYERS]}
 
 
 def test_renames_are_found_by_content(compared):
-    """Each new name stands for one old one; of values that are alike the first comes first."""
+    """Each new name is matched with one old name; among equal values, the first comes first."""
     old = {"a": np.zeros(4), "b": np.zeros(4), "c": np.ones(4), "d": np.zeros(4, "float32"), "e": np.zeros(0)}
     new = {"x": np.ones(4), "y": np.zeros(4), "z": np.zeros((2, 2)), "f": np.zeros(0)}
 
-    assert told(compared(old, new)) == {
+    assert outcomes(compared(old, new)) == {
         "removed": ["b", "d", "e"],
         "added": ["z", "f"],
         "renamed": [("a", "y"), ("c", "x")],
@@ -221,47 +221,47 @@ def test_renames_are_found_by_content(compared):
 
 
 def test_a_rename_is_held_against_all_of_the_content(compared, monkeypatch):
-    """Values whose beginnings are alike may differ further on."""
+    """Values with equal beginnings may differ later."""
     from lazyckpt.reading import reader
 
     monkeypatch.setattr(reader.FileReader.stored, "__defaults__", (1024,))
     old, new = pattern(8000), bytearray(pattern(8000))
     new[-1] ^= 1
 
-    assert told(
+    assert outcomes(
         compared({"a": np.frombuffer(old, "u1")}, {"b": np.frombuffer(bytes(new), "u1")})
     ) == {"removed": ["a"], "added": ["b"]}  # fmt: skip
 
 
 def test_too_many_renames_are_not_looked_for(compared, monkeypatch):
-    """Reading is bounded."""
+    """Too many possible renames are not compared, which bounds the reads."""
     monkeypatch.setattr(module, "MOST_RENAMES", 1)
 
-    assert told(compared({"a": np.ones(4)}, {"b": np.ones(4)})) == {"removed": ["a"], "added": ["b"]}
+    assert outcomes(compared({"a": np.ones(4)}, {"b": np.ones(4)})) == {"removed": ["a"], "added": ["b"]}
 
 
 def test_what_is_refused_cannot_be_compared(compared):
-    """It is told, with the reason, and the rest is compared."""
+    """A refused value is reported with the reason, and the rest is compared."""
     odd = tensor_value("q", [2], "Float8E4M3FN", b"ab") + array_value("w", counting((3,)))
     report = compared(odd, odd)
 
-    assert (told(report), report.equal) == ({"refused": ["q"]}, 1)
+    assert (outcomes(report), report.equal) == ({"refused": ["q"]}, 1)
     assert report.rows[0].note.startswith("the dtype 'Float8E4M3FN' is unknown")
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_encrypted_file_is_compared_with_a_plain_one(write, mode):
-    """Opened with its key; blocks smaller than values."""
+    """An encrypted file is opened with its key; its blocks are smaller than values."""
     plain = write("plain.ckpt", MIXED)
     secret = write("secret.ckpt", encrypted(checkpoint({**MIXED, "step": np.array(3)}), mode, block=700))
     with open_all(secret, KEY, mode) as opened:
-        assert told(lazyckpt.diff(plain, opened)) == {"value": ["step"]}
+        assert outcomes(lazyckpt.diff(plain, opened)) == {"value": ["step"]}
     with pytest.raises(EncryptedFile):
         lazyckpt.diff(plain, secret)
 
 
 def test_large_values_are_read_a_piece_at_a_time(tmp_path):
-    """By threads or without: in order, both sides at once."""
+    """Values are read in pieces and in order, from both sides at once, with threads or without."""
     value = np.arange(3 * 2**20, dtype="<f4")
     one, two = (TracingSource(checkpoint({"w": array})) for array in (value, value.copy()))
     one.window = two.window = 4096
@@ -275,7 +275,7 @@ def test_large_values_are_read_a_piece_at_a_time(tmp_path):
 
 
 def test_threads_give_the_same_report(write):
-    """In the same order."""
+    """Threads give the same report in the same order."""
     values = {f"w{number}": counting((100,)) for number in range(50)}
     changed = {name: value + int(name[1:]) % 3 for name, value in values.items()}
     paths = write("a.ckpt", values), write("b.ckpt", changed)
@@ -286,7 +286,7 @@ def test_threads_give_the_same_report(write):
 
 
 def test_progress_ends_at_the_file_s_size(write):
-    """It never goes back."""
+    """Progress never goes back and ends at the file's size."""
     paths = write("a.ckpt", MIXED), write("b.ckpt", MIXED)
     heard = []
     lazyckpt.diff(*paths, progress=lambda done, total: heard.append((done, total)))
@@ -297,7 +297,7 @@ def test_progress_ends_at_the_file_s_size(write):
 
 
 def test_safetensors_are_compared_with_checkpoints(tmp_path, write):
-    """Formats are no difference."""
+    """A safetensors file and a checkpoint with equal values do not differ."""
     path = write("a.ckpt", LAYERS)
     with lazyckpt.load_checkpoint(path) as opened:
         opened.save(tmp_path / "a.safetensors")
@@ -308,7 +308,7 @@ def test_safetensors_are_compared_with_checkpoints(tmp_path, write):
 
 
 def test_faults_are_raised(write):
-    """A missing file, a damaged value, a thing that no checkpoint holds."""
+    """A missing file, a damaged value, and an object of another type raise."""
     path = write("a.ckpt", LAYERS)
     other = write("b.ckpt", {**LAYERS, "step": np.array(3)})
     with pytest.raises(MissingFile, match="none"):
@@ -320,7 +320,7 @@ def test_faults_are_raised(write):
 
 
 def test_damage_is_not_taken_for_a_difference(write):
-    """Where the index has digests."""
+    """With digests in the index, damage is an error and not a difference."""
     values = {"first": pattern_of(8192), "w": pattern_of(8192), "last": pattern_of(8192)}
     path, other = write("a.ckpt", values), write("b.ckpt", values)
     index = lazyckpt.build_index(path, digest="blake2b")

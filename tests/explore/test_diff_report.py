@@ -23,7 +23,7 @@ def compared(a, b):
 
 
 def test_a_person_sees_at_once_what_differs():
-    """Signs as diff(1) has them, facts, figures, a sentence."""
+    """The report has the signs of diff(1), facts, figures, and a summary."""
     report = compared(
         {"w": np.array([3.0, 4.0]), "old": counting((2,)), "s": np.ones(3)},
         {"w": np.array([3.0, 4.5]), "new": np.zeros((4,)), "s": np.ones(4)},
@@ -41,7 +41,7 @@ def test_a_person_sees_at_once_what_differs():
 
 
 def test_long_reports_are_cut():
-    """Every row is in the data."""
+    """Every row is in the data, though not in the text."""
     report = compared({"x": np.ones(1)}, {"x": np.ones(1), **{f"w{number}": np.ones(1) for number in range(300)}})
 
     assert len(report.to_dict()["rows"]) == 300
@@ -50,7 +50,7 @@ def test_long_reports_are_cut():
 
 
 def test_a_report_looks_as_the_other_tables_do():
-    """In the same box, which follows dark mode; names are cut, also of what was renamed."""
+    """The report has the box and dark mode of the other tables; long names are cut, also after a rename."""
     page = compared({"a" * 200: np.ones(9)}, {"b" * 200: np.ones(9)})._repr_html_()
 
     assert "prefers-color-scheme:dark" in page
@@ -58,15 +58,15 @@ def test_a_report_looks_as_the_other_tables_do():
     assert f"{'a' * 160}… =&gt; {'b' * 160}…" in page
 
 
-def test_the_same_is_told_without_a_table():
-    """Nothing but the sentence."""
+def test_the_same_is_reported_without_a_table():
+    """Without differences the report is one sentence and no table."""
     page = compared({"w": np.ones(1)}, {"w": np.ones(1)})._repr_html_()
 
     assert ("1 equal" in page, "<td" in page) == (True, False)
 
 
 def test_names_cannot_disturb_where_they_are_shown():
-    """Neither a terminal nor a notebook."""
+    """Hostile names are escaped in terminals and in notebooks."""
     hostile = "<script>alert(1)</script>\x1b[2J\n"
     report = compared({"w": np.ones(1)}, {"w": np.ones(1), hostile: np.ones(2)})
     page = report._repr_html_()
@@ -77,7 +77,7 @@ def test_names_cannot_disturb_where_they_are_shown():
 
 
 def test_the_data_are_plain():
-    """JSON takes them."""
+    """The data can be written as JSON."""
     data = json.loads(json.dumps(compared({"w": np.ones(2), "t": "x"}, {"w": np.zeros(2), "t": "y"}).to_dict()))
 
     assert (data["same"], data["counts"]) == (False, {"value": 2})

@@ -68,7 +68,7 @@ def test_a_report_looks_as_the_other_tables_do(findings, headings):
 
 
 def test_of_a_healthy_file_only_what_matters_is_printed():
-    """Of a healthy file, only the main facts are printed; the data have all of them."""
+    """For a healthy file only the main facts are printed; the data have all of them."""
     facts = {"path": "here", **dict.fromkeys(BRIEF, "said")}
     healthy, sick = diagnosis(**facts), diagnosis(Finding("warning", "something is odd", "mend it"), **facts)
 

@@ -1,4 +1,4 @@
-"""Which names there are, in one index and in many checkpoints."""
+"""Finding names in one index and in many checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lazyckpt.sources.encryption.keys import KeyReference
 
 @pytest.fixture
 def index():
-    """The index of a checkpoint, one of whose names has a pattern's signs, and one that MindSpore changes."""
+    """The index of a checkpoint with a name that has wildcard characters, and one that MindSpore changes."""
     values = {**LAYERS, "w[0]": np.ones(1), "w0": np.ones(1), "emb.__param_key__3": np.ones(1)}
     with opened_and_traced(TracingSource(checkpoint(values))) as opened:
         yield opened.index
@@ -36,12 +36,12 @@ def index():
     ],
 )
 def test_entries_by_prefix_or_pattern(index, text, names):
-    """In file order; a name with a pattern's signs is found by itself, too."""
+    """Entries come in file order; a name with wildcard characters is also found literally."""
     assert [entry.name for entry in entries_like(index, text)] == names
 
 
 def test_an_entry_is_found_under_the_name_that_mindspore_gives_it(index):
-    """And under its own; else there is none."""
+    """An entry is found under MindSpore's name and under its own, and under no other."""
     names = ("emb", "emb.__param_key__3", "fc.weight", "fc")
     found = [entry_named(index, name) for name in names]
 
@@ -50,7 +50,7 @@ def test_an_entry_is_found_under_the_name_that_mindspore_gives_it(index):
 
 @pytest.fixture
 def files(tmp_path):
-    """A plain checkpoint, an encrypted one, a set of files, and a file that is none; the key's place."""
+    """A plain checkpoint, an encrypted one, a set of files, a file of another kind, and the key's location."""
     (tmp_path / "a.ckpt").write_bytes(checkpoint(MIXED))
     (tmp_path / "secret.ckpt").write_bytes(encrypted(checkpoint({"only.bias": np.ones(1)})))
     (tmp_path / "bad.ckpt").write_bytes(b"\xff" * 50)
@@ -61,14 +61,14 @@ def files(tmp_path):
 
 
 def found_in(files, pattern, *names):
-    """(file, name) of what is found, or (file, None)."""
+    """The (file, name) of each result, or (file, None)."""
     key = KeyReference(file=str(files / "key"))
     found = find(pattern, [files / name for name in names], key)
     return [(path.rpartition("/")[2], entry and entry.name) for path, entry, _ in found]
 
 
 def test_names_are_found_in_many_files(files):
-    """Plain ones, encrypted ones, sets."""
+    """Names are found in plain files, encrypted ones and sets."""
     names = ("a.ckpt", "secret.ckpt", "set.safetensors.index.json")
 
     assert found_in(files, "*.bias", *names) == [
@@ -81,7 +81,7 @@ def test_names_are_found_in_many_files(files):
 
 
 def test_a_fault_of_one_file_does_not_stop_the_others(files):
-    """It is told in its place."""
+    """A fault is reported in its file's position."""
     assert found_in(files, "step", "bad.ckpt", "none.ckpt", "a.ckpt") == [
         ("bad.ckpt", None),
         ("none.ckpt", None),
@@ -92,7 +92,7 @@ def test_a_fault_of_one_file_does_not_stop_the_others(files):
 
 
 def test_names_for_a_shell_come_from_a_fresh_index_only(files):
-    """Nothing is built for them, and nothing goes wrong."""
+    """Shell completion builds no index and raises no error."""
     path = files / "b.ckpt"
     path.write_bytes(checkpoint(LAYERS))
     before = known_names(str(path), "conv")
@@ -120,12 +120,12 @@ def test_names_for_a_shell_come_from_a_fresh_index_only(files):
     ],
 )
 def test_names_and_patterns(wanted, found):
-    """A name is wanted if it is listed, or if a pattern matches all of it."""
+    """A name matches if it is listed, or if a pattern matches all of it."""
     names = ["a.weight", "a.bias", "b.bias", "w[0]", "w0"]
 
     assert [name for name in names if matcher(wanted)(name)] == found
 
 
 def test_what_is_a_pattern():
-    """One of its signs makes it one."""
+    """A text with one wildcard character is a pattern."""
     assert [is_pattern(text) for text in ("conv1.weight", "conv*", "w?", "w[01]")] == [False, True, True, True]

@@ -28,7 +28,7 @@ def path(tmp_path):
 
 
 def built(path, *key, **how):
-    """The file's index, which stands beside it and may be written to."""
+    """The file's index, beside it and writable."""
     lazyckpt.build_index(path, *key, **how).close()
     os.chmod(beside(path), 0o600)
     return beside(path)
@@ -96,7 +96,7 @@ def test_an_index_of_another_version_is_stale(path):
 
 @pytest.mark.parametrize("data", [b"", pattern(9000)], ids=["empty", "other bytes"])
 def test_other_bytes_are_a_damaged_index(data, path):
-    """Other bytes in the place of an index count as a damaged index."""
+    """Other bytes at the index's path count as a damaged index."""
     with open(beside(path), "wb") as file:
         file.write(data)
     (found,) = sidecars_of(path)

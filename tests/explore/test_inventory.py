@@ -1,4 +1,4 @@
-"""What a walk over headers finds: counts, offsets and oddities."""
+"""An inventory of headers: counts, offsets and oddities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`match`: what loading would do, told in rows, counts and hints, for people and for programs."""
+"""`match` reports what loading would do in rows, counts and hints, for people and for programs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def outcomes(report):
 
 
 def test_every_parameter_has_a_row_and_then_every_value_that_is_left(mixed):
-    """In the net's order, then in the file's; nothing is told twice."""
+    """Rows come in the net's order, then in the file's, and none is repeated."""
     assert list(outcomes(match(NET, mixed)).items()) == [
         ("conv1.weight", "loads"),
         ("conv1.bias", "casts"),
@@ -62,8 +62,8 @@ def test_every_parameter_has_a_row_and_then_every_value_that_is_left(mixed):
     ]
 
 
-def test_a_row_tells_shapes_and_dtypes(mixed):
-    """What would be loaded, and what it would become, or why not."""
+def test_a_row_shows_shapes_and_dtypes(mixed):
+    """A row shows what would be loaded and what it would become, or why not."""
     rows = {row.name: row for row in match(NET | {"conv1.bias": ((6,), "Float64")}, mixed).rows}
 
     assert rows["conv1.weight"] == Row("conv1.weight", "loads", "conv1.weight", "Float32 (6, 1, 5, 5)")
@@ -73,16 +73,16 @@ def test_a_row_tells_shapes_and_dtypes(mixed):
     assert rows["mask"] == Row("mask", "unused", "", "")
 
 
-def test_ones_that_are_taken_off_are_told():
-    """A shape that goes on with ones has an outcome of its own."""
+def test_removed_axes_of_length_one_are_reported():
+    """A shape that ends in additional ones has its own outcome."""
     report = match({"w": ((2,), "Float32")}, {"w": counting((2, 1, 1))})
 
     assert report.rows == [Row("w", "squeezes", "w", "Float32 (2, 1, 1) -> Float32 (2,)")]
     assert report.fits
 
 
-def test_a_prefix_is_told_with_its_source():
-    """A value behind a prefix is named beside the parameter that would take it, and not again as unused."""
+def test_a_prefix_is_reported_with_its_source():
+    """A value behind a prefix is shown beside the parameter that would take it, and not as unused."""
     report = match({"w": ((2,), "Float32"), "v": ((3,), "Float32")}, vectors("net.w", "net.v", "net.u"))
 
     assert [(row.name, row.outcome, row.source) for row in report.rows] == [
@@ -95,7 +95,7 @@ def test_a_prefix_is_told_with_its_source():
 
 
 def test_strict_matching_knows_no_prefixes_and_no_conversions():
-    """`strict_load` means what it means for loading."""
+    """`strict_load` has the same meaning as for loading."""
     net = {"w": ((2,), "Float32"), "half": ((2,), "Float16")}
     report = match(net, vectors("net.w", "half"), strict_load=True)
 
@@ -103,7 +103,7 @@ def test_strict_matching_knows_no_prefixes_and_no_conversions():
 
 
 def test_the_counts_are_those_of_the_rows(mixed):
-    """Each outcome with the number of its rows, which the summary tells as a sentence."""
+    """Each outcome is counted, and the summary gives the counts in a sentence."""
     report = match(NET, mixed)
 
     assert report.counts() == {"loads": 1, "casts": 1, "refused": 2, "passed over": 2, "missing": 2, "unused": 2}
@@ -123,7 +123,7 @@ def test_the_counts_are_those_of_the_rows(mixed):
     ],
 )
 def test_a_report_fits_if_nothing_is_missing_or_refused(net, fits):
-    """Values that stay unused do no harm, nor do conversions."""
+    """Unused values and conversions do not prevent a fit."""
     assert match(net, vectors("a", "b")).fits == fits
 
 
@@ -142,7 +142,7 @@ def test_names_are_matched_by_name_alone():
 
 @pytest.mark.parametrize("names", [("a", "b"), {"a": 0, "b": 0}.keys(), iter(["a", "b"])])
 def test_names_may_come_in_any_form(names):
-    """A tuple, a dict's keys, a generator."""
+    """Names may be a tuple, a dict's keys, or a generator."""
     assert outcomes(match(names, vectors("a", "b"))) == {"a": "loads", "b": "loads"}
 
 
@@ -162,19 +162,19 @@ def test_names_may_come_in_any_form(names):
     ],
 )
 def test_what_is_no_net_is_refused(given):
-    """Neither a net, nor names, nor names with shapes and dtypes."""
+    """Anything but a net, names, or names with shapes and dtypes is refused."""
     with pytest.raises(ArgumentTypeError, match="is needed, not"):
         match(given, vectors("w"))
 
 
 def test_values_that_can_never_be_bound_are_refused():
-    """A dict that holds something else is told as a TypeError of ours."""
+    """A dict that holds something else raises our TypeError."""
     with pytest.raises(ArgumentTypeError, match="int cannot be bound"):
         match(["w"], {"w": 5})
 
 
-def test_near_names_are_told():
-    """A name that is missing is told with unused ones that look like it, best first, at most two."""
+def test_similar_names_are_suggested():
+    """A missing name is shown with at most two similar unused names, best first."""
     values = vectors("encoder.layer.0.weight", "encoder.layer.1.weight", "encoder.layer.2.weight", "zzz")
     report = match(["encoder.layers.1.weight", "other"], values)
 
@@ -184,14 +184,14 @@ def test_near_names_are_told():
 
 
 def test_names_that_are_used_are_no_near_names():
-    """A value that another parameter takes is not what was meant."""
+    """A value that another parameter takes is not suggested."""
     report = match(["conv1.weight", "conv2.weight"], vectors("conv1.weight"))
 
     assert report.rows[1] == Row("conv2.weight", "missing", "", "")
 
 
 def test_near_names_are_looked_for_only_so_long(monkeypatch):
-    """Of many missing names the first ones are compared: 10,000 comparisons in all."""
+    """Similar names are searched for the first missing names only: 10,000 comparisons in all."""
     import difflib
 
     compared = []
@@ -206,7 +206,7 @@ def test_near_names_are_looked_for_only_so_long(monkeypatch):
 
 
 def test_a_prefix_of_the_nets_names_is_hinted_at():
-    """MindSpore's rules take no prefix off the net's names; if one explains what is missing the report says so."""
+    """MindSpore's rules remove no prefix from the net's names; if one explains what is missing, the report says so."""
     report = match(["net.conv.w", "net.fc.w", "net.own"], vectors("conv.w", "fc.w"))
 
     assert report.hint == "2 of them are in the checkpoint without the prefix 'net.' of the net's names"
@@ -214,7 +214,7 @@ def test_a_prefix_of_the_nets_names_is_hinted_at():
 
 
 def test_a_prefix_may_have_several_parts():
-    """It is cut at dots, the shortest that explains the first missing name."""
+    """The hint is the shortest prefix, cut at a dot, that explains the first missing name."""
     report = match(["a.b.w", "a.b.v"], vectors("w"))
 
     assert report.hint == "1 of them are in the checkpoint without the prefix 'a.b.' of the net's names"
@@ -222,14 +222,14 @@ def test_a_prefix_may_have_several_parts():
 
 
 def test_an_empty_match_says_so():
-    """Nothing on either side."""
+    """A match without parameters and values says so."""
     report = match({}, {})
 
     assert (report.fits, report.rows, str(report)) == (True, [], "nothing to match")
 
 
 def test_the_table_is_aligned(mixed):
-    """One line a row, outcome, name and detail in columns, and the summary."""
+    """Each row is one line with outcome, name and detail in columns, and the summary follows."""
     *lines, last = str(match(NET, mixed)).split("\n")
 
     assert [line[:13].strip() for line in lines] == [row.outcome for row in match(NET, mixed).rows]
@@ -248,7 +248,7 @@ def test_long_reports_are_cut():
 
 
 def test_a_report_looks_as_the_other_tables_do():
-    """In the same box, which follows dark mode; names are cut, reasons are not."""
+    """The report has the box and dark mode of the other tables; names are cut, reasons are not."""
     page = match(["w", "n" * 1000], vectors("w"))._repr_html_()
 
     assert "prefers-color-scheme:dark" in page
@@ -266,7 +266,7 @@ EVIL = {
 
 @pytest.mark.parametrize("name", EVIL)
 def test_names_disturb_neither_terminals_nor_notebooks(name):
-    """Wherever a name stands (in the net, in the file, behind a prefix, in a hint) it is escaped."""
+    """Names are escaped everywhere: in the net, in the file, in a prefix, in a hint."""
     reports = [
         match([name], {}),
         match([], {name: counting((1,))}),
@@ -283,7 +283,7 @@ def test_names_disturb_neither_terminals_nor_notebooks(name):
 
 
 def test_a_report_is_plain_data(mixed):
-    """`to_dict` goes through JSON and has everything."""
+    """`to_dict` has everything and survives JSON."""
     report = match(NET, mixed)
     data = report.to_dict()
 
@@ -293,7 +293,7 @@ def test_a_report_is_plain_data(mixed):
 
 
 def test_matching_reads_nothing():
-    """Not a byte of the file, for all that is told."""
+    """A match reads no byte of the file."""
     source = TracingSource(checkpoint(MIXED))
     report = match(NET, opened_and_traced(source))
 
@@ -302,7 +302,7 @@ def test_matching_reads_nothing():
 
 
 def test_matching_changes_nothing(mixed):
-    """Neither the mapping nor the description of the net."""
+    """A match changes neither the mapping nor the description of the net."""
     net = dict(NET)
     match(net, mixed)
 
@@ -312,7 +312,7 @@ def test_matching_changes_nothing(mixed):
 
 
 def test_the_public_name():
-    """`lazyckpt.match` is it."""
+    """`match` is a public name of the package."""
     assert lazyckpt.match is match
     assert isinstance(match([], {}), Report)
     assert match([], {}).plan == plan([], {})

@@ -1,4 +1,4 @@
-"""All that can be checked of a file is, and what cannot is said."""
+"""`verify` checks all that can be checked in a file, and says what cannot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LARGE = {f"w{n}": np.frombuffer(pattern(40_000 + 8 * n), "u1") for n in range(5)
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a file, keeping the time of one that was there; its path."""
+    """Writes a file, keeping the time of a replaced one; returns its path."""
 
     def write(data, name="net.ckpt"):
         path = tmp_path / name
@@ -40,17 +40,17 @@ def write(tmp_path):
 
 
 def outcomes(report):
-    """What came out of each check."""
+    """The outcome of each check."""
     return {check.name: check.outcome for check in report.checks}
 
 
 def detail(report, name):
-    """What a check says."""
+    """The detail of a check."""
     return next(check.detail for check in report.checks if check.name == name)
 
 
 def test_a_file_with_nothing_to_check_against_is_said_to_be_so(write):
-    """Its headers are sound and every byte can be read: more cannot be known."""
+    """The report says that headers are sound and every byte is readable, and that more cannot be checked."""
     report = verify(write(checkpoint(MIXED)))
 
     assert outcomes(report) == {"headers": "passed", "gaps": "passed", "index": "unchecked", "contents": "unchecked"}
@@ -60,7 +60,7 @@ def test_a_file_with_nothing_to_check_against_is_said_to_be_so(write):
 
 
 def test_the_checksum_is_compared(write):
-    """That of the file."""
+    """The file's checksum is compared with its bytes."""
     body = checkpoint(LAYERS)
     good, bad = (verify(write(with_crc(body, crc))) for crc in (None, 5))
 
@@ -70,7 +70,7 @@ def test_the_checksum_is_compared(write):
 
 
 def test_digests_are_compared(write):
-    """Of every value; those that are not the ones that were indexed are named."""
+    """Every value's digest is compared with the indexed one, and mismatches are named."""
     data = checkpoint({**LARGE, **MIXED, "last": np.zeros(2000)})
     path = write(data)
     index = lazyckpt.build_index(path, digest="blake2b")
@@ -88,7 +88,7 @@ def test_digests_are_compared(write):
 
 
 def test_a_checksum_and_digests_are_compared_together(write):
-    """Damage shows in both."""
+    """Damage shows in the checksum and in the digests."""
     data = with_crc(checkpoint(LARGE))
     path = write(data)
     lazyckpt.build_index(path, digest="blake2b").close()
@@ -99,7 +99,7 @@ def test_a_checksum_and_digests_are_compared_together(write):
 
 
 def test_the_index_is_held_against_the_file(write):
-    """One of another file under the same mark is found out."""
+    """An index of another file with the same fingerprint is detected."""
     path = write(checkpoint(LARGE))
     lazyckpt.build_index(path).close()
     good = verify(path)
@@ -112,7 +112,7 @@ def test_the_index_is_held_against_the_file(write):
 
 
 def test_a_damaged_index_is_no_fault_of_the_file(write, tmp_path):
-    """It is told, its digests are not believed, and the rest is checked."""
+    """A damaged index is reported, its digests are ignored, and the rest is checked."""
     path = write(with_crc(checkpoint(LARGE)))
     lazyckpt.build_index(path, digest="blake2b").close()
     sidecar = tmp_path / "net.ckpt.lmdb"
@@ -129,7 +129,7 @@ def test_a_damaged_index_is_no_fault_of_the_file(write, tmp_path):
 
 @pytest.mark.parametrize("place", [0, -1, 9000, "older"], ids=["meta page", "tail", "free space", "another version's"])
 def test_an_index_that_is_damaged_is_called_so(place, write, tmp_path):
-    """Wherever the damage is, and though no load would notice it; one of another version is just no index."""
+    """Damage anywhere in an index is reported, even if no load would notice it; another version counts as no index."""
     path = write(with_crc(checkpoint(LARGE)))
     lazyckpt.build_index(path).close()
     sidecar = tmp_path / "net.ckpt.lmdb"
@@ -150,7 +150,7 @@ def test_an_index_that_is_damaged_is_called_so(place, write, tmp_path):
 
 
 def test_values_that_a_later_one_replaces_are_counted(write):
-    """They are no damage, with an index as without."""
+    """Replaced values are not damage, with an index or without."""
     path = write(checkpoint(LAYERS) + array_value("step", np.array(5)) + array_value("x", np.ones(1)))
     lazyckpt.build_index(path).close()
     report = verify(path)
@@ -162,7 +162,7 @@ def test_values_that_a_later_one_replaces_are_counted(write):
 
 @pytest.mark.parametrize("place", ["between", "at the end"])
 def test_what_belongs_to_no_parameter_is_found(write, place):
-    """Between parameters, and after the last one."""
+    """Foreign bytes are found between parameters and after the last one."""
     odd = number(9, 300)
     parts = [checkpoint(LAYERS), odd, array_value("x", np.ones(1))] if place == "between" else [checkpoint(LAYERS), odd]
     report = verify(write(with_crc(b"".join(parts))))
@@ -172,7 +172,7 @@ def test_what_belongs_to_no_parameter_is_found(write, place):
 
 
 def test_refused_parameters_fail(write):
-    """With the reason."""
+    """Refused parameters fail with the reason."""
     report = verify(write(tensor_value("q", [2], "Float8E4M3FN", b"ab") + checkpoint(LAYERS)))
 
     assert outcomes(report)["headers"] == "failed"
@@ -181,7 +181,7 @@ def test_refused_parameters_fail(write):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_encrypted_files_are_checked_with_their_key(write, mode):
-    """Tags of all blocks, or their padding; digests through decryption; the contents of a CBC file against nothing."""
+    """Tags or padding of all blocks are checked, digests through decryption; a CBC file's contents stay unchecked."""
     path = write(encrypted(checkpoint(MIXED), mode, block=500))
     plain = verify(path, KEY)
     lazyckpt.build_index(path, KEY, mode, digest="blake2b").close()
@@ -195,7 +195,7 @@ def test_encrypted_files_are_checked_with_their_key(write, mode):
 
 
 def test_every_damaged_block_is_named(write):
-    """Not just the first."""
+    """Every damaged block is named, not only the first."""
     data = encrypted(checkpoint(LARGE), block=20_000)
     for place in (30_000, 150_000):
         data = flipped(data, place)
@@ -206,7 +206,7 @@ def test_every_damaged_block_is_named(write):
 
 
 def test_damage_of_a_cbc_file_shows_in_digests_alone(write):
-    """Nothing else authenticates it."""
+    """CBC authenticates nothing, so damage shows only in digests."""
     data = encrypted(checkpoint(LARGE), "AES-CBC", block=20_000)
     path = write(data)
     lazyckpt.build_index(path, KEY, "AES-CBC", digest="blake2b").close()
@@ -219,7 +219,7 @@ def test_damage_of_a_cbc_file_shows_in_digests_alone(write):
 
 @pytest.mark.parametrize("mode", CBC_MODES)
 def test_a_wrong_key_whose_padding_passes_is_no_damage(mode, write):
-    """It is told of the whole file, as any wrong key: nothing of it was checked."""
+    """A wrong key is reported for the whole file, as any other; nothing is checked with it."""
     file = encrypted(checkpoint(MIXED), mode)
     report = verify(write(file), passing_key(file, mode))
 
@@ -227,8 +227,8 @@ def test_a_wrong_key_whose_padding_passes_is_no_damage(mode, write):
     assert report.checks[0].detail.startswith("the key does not fit (with it the file does not begin")
 
 
-def test_what_cannot_be_opened_is_told(write, tmp_path):
-    """No file, no key, a wrong key, something else: nothing is raised."""
+def test_what_cannot_be_opened_is_reported(write, tmp_path):
+    """A missing file, a missing or wrong key and other formats are reported without an exception."""
     secret = write(encrypted(checkpoint(MIXED)))
     reports = [
         verify(tmp_path / "none.ckpt"),
@@ -249,12 +249,12 @@ def test_what_cannot_be_opened_is_told(write, tmp_path):
 
 
 def test_a_key_is_not_used_for_a_plain_file(write):
-    """So that many files can be checked with one key at hand."""
+    """Many files can be checked with one key, including plain ones."""
     assert verify(write(checkpoint(LAYERS)), KEY).intact
 
 
 def test_progress_never_goes_back_and_ends_at_the_whole(write):
-    """Whatever passes there are."""
+    """Progress never goes back and ends at the total, whatever passes are needed."""
     path = write(with_crc(checkpoint(LARGE)))
     lazyckpt.build_index(path, digest="blake2b").close()
     heard = []
@@ -265,7 +265,7 @@ def test_progress_never_goes_back_and_ends_at_the_whole(write):
 
 
 def test_nothing_is_written(write, tmp_path, cache_folder):
-    """Neither beside the file nor in the cache."""
+    """Nothing is written beside the file or in the cache."""
     verify(write(checkpoint(MIXED)))
 
     assert [path.name for path in tmp_path.iterdir()] == ["net.ckpt"]
@@ -274,7 +274,7 @@ def test_nothing_is_written(write, tmp_path, cache_folder):
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.name)
 def test_what_does_not_load_is_not_intact(path, tmp_path):
-    """Every recorded file gets a report; what passes can be loaded."""
+    """Every recorded file gets a report, and files that pass can be loaded."""
     shutil.copy(path, tmp_path)
     load = recorded(path.name)["load"]
     key = bytes.fromhex(load["dec_key"]) if load.get("dec_key") else None
@@ -294,14 +294,14 @@ def test_what_does_not_load_is_not_intact(path, tmp_path):
 
 
 def _is_only_misnamed(name):
-    """Files whose names alone keep them from loading: too long for a Parameter."""
+    """Whether only a name that is too long for a Parameter keeps the file from loading."""
     return name in {"longname.ckpt", "str_bad_cp.ckpt"}
 
 
 @settings(max_examples=4 * settings.default.max_examples)
 @given(mutated(), st.sampled_from([None, KEY, b"x"]))
 def test_nothing_is_raised_for_any_file(tmp_path_factory, data, key):
-    """Whatever its bytes are, with or without a key."""
+    """No bytes raise an error, with or without a key."""
     path = tmp_path_factory.getbasetemp() / "any.ckpt"
     path.write_bytes(data)
     report = verify(path, key, workers=1)
@@ -311,6 +311,6 @@ def test_nothing_is_raised_for_any_file(tmp_path_factory, data, key):
 
 
 def test_recorded_files_are_there():
-    """The tests above looked at something."""
+    """The tests above examined at least one file."""
     assert len(GOLDEN) > 100
     assert FILES / "crc.ckpt" in GOLDEN

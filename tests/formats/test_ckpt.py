@@ -1,4 +1,4 @@
-"""The walk finds what protobuf finds, reads nothing else, and proves every claim before it is believed."""
+"""The scan finds what protobuf finds, reads nothing else, and verifies every claim before it uses it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def scanned(data):
 
 
 def with_bytes(entry, data):
-    """An entry as the reference parser tells it: with the bytes that its extents lead to."""
+    """The reference parser's form of an entry, with the bytes of its extents."""
     arrays = entry.arrays or ((entry.dtype, entry.shape, entry.extents),)
     contents = [
         (str(dtype or ""), shape, b"".join(data[start : start + length] for start, length in extents))
@@ -69,7 +69,7 @@ def with_bytes(entry, data):
 
 
 def outcome(data):
-    """The entries with their bytes, or None for a file that is no checkpoint."""
+    """The entries with their bytes, or None for an invalid file."""
     try:
         return [with_bytes(entry, data) for entry in scanned(data)]
     except CorruptFile:
@@ -78,7 +78,7 @@ def outcome(data):
 
 @given(files)
 def test_a_scan_finds_what_protobuf_finds(data):
-    """Whatever protobuf parses gives the same names, kinds, dtypes, shapes and bytes, in the same order."""
+    """For any file that protobuf parses, names, kinds, dtypes, shapes and bytes are equal, in the same order."""
     expected = reference_parser.read(data)
 
     assert expected is not None
@@ -87,9 +87,9 @@ def test_a_scan_finds_what_protobuf_finds(data):
 
 @given(damaged_files())
 def test_a_damaged_file_is_read_as_protobuf_reads_it(data):
-    """Files that were tampered with are refused if protobuf refuses them, else they hold what it finds in them.
+    """A damaged file is refused if protobuf refuses it, and otherwise gives protobuf's values.
 
-    But for groups, whose ends protobuf sees where there are none: there the scan may refuse more.
+    Groups are an exception: protobuf accepts ends of groups that are missing, and the scan may refuse these.
     """
     found, expected = outcome(data), reference_parser.read(data)
 
@@ -97,7 +97,7 @@ def test_a_damaged_file_is_read_as_protobuf_reads_it(data):
 
 
 def fault(data):
-    """What is wrong with a file."""
+    """The fault of a file."""
     with pytest.raises(CorruptFile) as caught:
         scanned(data)
     return str(caught.value)
@@ -105,7 +105,7 @@ def fault(data):
 
 @given(st.one_of(files, damaged_files(), st.binary(max_size=200)))
 def test_any_bytes_give_entries_or_one_kind_of_error(data):
-    """Nothing but a CorruptFile comes of bytes that are no checkpoint; the values of entries can all be read."""
+    """Invalid bytes raise only CorruptFile, and the values of found entries can all be read."""
     source = BytesSource(data)
     payloads = FileReader(without_index(source, FORMATS["ckpt"]))
     kind = CorruptFile
@@ -121,7 +121,7 @@ def test_any_bytes_give_entries_or_one_kind_of_error(data):
 
 @given(files)
 def test_entries_stand_in_the_file_one_after_another(data):
-    """From header to end no two overlap, and every content lies inside its own parameter."""
+    """Parameters do not overlap, and every content lies inside its own parameter."""
     position = 0
     for entry in scanned(data):
         assert position <= entry.start < entry.stop <= len(data)
@@ -199,7 +199,7 @@ FILES = {
 
 @pytest.mark.parametrize("data", FILES.values(), ids=FILES)
 def test_a_cut_file_is_corrupt_or_holds_what_stands_before_the_cut(data):
-    """Wherever it is cut, either CorruptFile comes or exactly the parameters that end before the cut."""
+    """A cut file raises CorruptFile or gives exactly the parameters that end before the cut."""
     whole = scanned(data)
     found = {cut: outcome(data[:cut]) for cut in range(len(data))}
 
@@ -236,8 +236,8 @@ def test_slices_of_a_cut_file_are_refused():
     assert (cut.kind, cut.reason) == ("refused", "shape (10,) of Float32 needs 40 bytes of content, the file has 24")
 
 
-def test_a_message_tells_how_far_the_file_is_whole():
-    """The fault, its place, and the last whole parameter before it."""
+def test_a_message_says_how_far_the_file_is_whole():
+    """The message has the fault, its offset, and the last whole parameter before it."""
     data = checkpoint(LAYERS)
     last = scanned(data)[-1]
 
@@ -247,13 +247,13 @@ def test_a_message_tells_how_far_the_file_is_whole():
     )
 
 
-def test_a_message_tells_that_nothing_is_whole():
+def test_a_message_says_that_nothing_is_whole():
     """Damage in the first parameter leaves nothing before it."""
     assert "nothing before it" in fault(checkpoint(LAYERS)[:10])
 
 
 def test_a_message_names_the_parameter_it_is_about():
-    """Damage inside a parameter whose name was read is told with the name."""
+    """Damage inside a parameter is reported with its name, if the name was read."""
     broken = value(chunk(1, b"fc.weight"), chunk(2, b"\x08"))
 
     assert "in parameter 'fc.weight'" in fault(broken)
@@ -286,7 +286,7 @@ def test_a_scalar_of_old_versions_has_one_dimension_of_zero():
 
 
 def test_an_empty_tensor_of_one_dimension_looks_like_a_scalar():
-    """Dims [0] without content cannot be told from a scalar: its shape is a scalar's, and it has no extent."""
+    """Dims [0] without content look like a scalar: the shape is a scalar's, without an extent."""
     entry = only(tensor_value("w", [0], "Float32", b""))
 
     assert (entry.shape, entry.extents, entry.stored, entry.nbytes) == ((), (), 0, 4)
@@ -332,19 +332,19 @@ def test_the_slices_of_a_map_are_joined_along_the_first_axis():
 
 
 def test_a_value_that_holds_nothing_is_an_empty_map():
-    """Neither tensor nor map: MindSpore gives an empty list."""
+    """A value with neither tensor nor map is an empty list in MindSpore."""
     assert only(value(chunk(1, b"w")))[:2] == ("w", "map")
 
 
 def test_slices_are_joined_across_unknown_fields():
-    """What stands between two slices and is no Value does not part them."""
+    """An unknown field between two slices does not separate them."""
     half = tensor_value("w", [4], "Int8", b"ab")
 
     assert [extent.length for extent in only(half, number(9, 1), half).extents] == [2, 2]
 
 
 def test_a_row_of_many_slices_is_one_value():
-    """Five thousand slices are joined, and each keeps its place."""
+    """Five thousand slices are joined, and each keeps its offset."""
     entry = only(tensor_value("w", [5000], "Int8", b"1") * 5000)
     step = len(tensor_value("w", [5000], "Int8", b"1"))
 
@@ -418,7 +418,7 @@ REASONS = {
 
 @pytest.mark.parametrize(("data", "reason"), REASONS.values(), ids=REASONS)
 def test_a_claim_that_does_not_hold_is_refused(data, reason):
-    """The parameter comes out as a refused one with the reason, and those around it come out as they are."""
+    """A parameter with a false claim is refused with the reason; its neighbours are unchanged."""
     before, entry, after = scanned(array_value("a", 1) + data + array_value("b", 2))
 
     assert (before.kind, entry.kind, after.kind) == ("tensor", "refused", "tensor")
@@ -440,7 +440,7 @@ def test_a_claim_that_does_not_hold_is_refused(data, reason):
     ids=["16 PiB", "no rows of 2**58", "string", "length of a Value", "length of a tensor", "map", "dimensions"],
 )
 def test_a_claim_takes_no_memory_before_it_is_proven(data):
-    """Whatever a file of a few bytes says of its size, scanning it and reading its values stays small."""
+    """For any sizes claimed by a tiny file, the scan and the reads of values take little memory."""
     source = BytesSource(data)
     payloads = FileReader(without_index(source, FORMATS["ckpt"]))
     tracemalloc.start()
@@ -460,7 +460,7 @@ def test_a_claim_takes_no_memory_before_it_is_proven(data):
 
 
 def test_a_trailer_is_no_part_of_the_parameters():
-    """It is found by its mark, and cut off before the file is walked."""
+    """The trailer is found by its mark, and removed before the scan."""
     body = checkpoint(LAYERS)
 
     assert scanned(with_crc(body)) == scanned(body)
@@ -478,13 +478,13 @@ def test_a_trailer_is_no_part_of_the_parameters():
         (b"", (0, None)),
     ],
 )
-def test_a_trailer_is_told_by_its_mark(data, expected):
+def test_a_trailer_is_recognized_by_its_mark(data, expected):
     """Seven letters, 17 bytes before the end; its number is big-endian and may have 80 bits."""
     assert trailer(BytesSource(data)) == expected
 
 
 def test_a_checksum_is_that_of_the_bytes():
-    """For a file without maps the sum is the crc32 of all that stands before the trailer."""
+    """For a file without maps the checksum is the crc32 of all bytes before the trailer."""
     body = checkpoint(LAYERS)
 
     assert checksums(BytesSource(with_crc(body))) == (zlib.crc32(body),) * 2
@@ -493,7 +493,7 @@ def test_a_checksum_is_that_of_the_bytes():
 
 
 def test_maps_are_left_out_of_the_checksum():
-    """As MindSpore computes it: the bytes of map parameters, wherever they stand, are not summed."""
+    """As in MindSpore, the bytes of map parameters are not summed, wherever they are."""
     rest = [array_value("a", 1), array_value("b", 2), string_value("c", "x")]
     table = map_value("table", [counting((2,), "int32")] * 3)
 
@@ -528,7 +528,7 @@ def test_every_entry_is_confirmed_where_it_was_found(data, window):
 
 @given(files)
 def test_header_and_contents_are_the_whole_parameter(data):
-    """What `header_extents` gives and the contents share no byte, and leave none out."""
+    """`header_extents` and the contents together cover the parameter, without overlap or gap."""
     for entry in scanned(data):
         header, contents = places(header_extents(entry)), places(entry.all_extents)
 
@@ -573,7 +573,7 @@ BASE = scanned(checkpoint(MIXED))[0]
 )
 @pytest.mark.parametrize("window", [0, 1, 4096])
 def test_an_entry_that_says_anything_else_is_stale(changes, window):
-    """Name, type, shape, place or length: a single difference, and nothing may be read through it."""
+    """If name, type, shape, offset or length differs, the entry is stale and nothing is read through it."""
     data = checkpoint(MIXED)
     source = TracingSource(data, window) if window else BytesSource(data)
 
@@ -600,7 +600,7 @@ def test_an_entry_of_a_changed_header_is_stale():
 
 
 def test_an_entry_of_a_changed_content_is_confirmed():
-    """Contents are no part of the proof: a value changed in place is read as it is now."""
+    """Contents are not part of the check: a value changed in place is read as it is now."""
     data = bytearray(array_value("w", counting((2, 3))))
     entry = only(bytes(data))
     data[entry.extents[0].offset] ^= 0xFF
@@ -609,7 +609,7 @@ def test_an_entry_of_a_changed_content_is_confirmed():
 
 
 def test_an_entry_is_not_confirmed_in_other_bytes():
-    """A header that is not wholly at hand proves nothing."""
+    """An incomplete header confirms no entry."""
     entry = only(array_value("w", counting((2, 3))))
 
     with pytest.raises(StaleIndex):
@@ -624,7 +624,7 @@ def test_a_range_outside_the_file_is_not_scanned(start, stop):
 
 
 def test_a_range_of_values_is_scanned_by_itself():
-    """From one parameter's start to another's stop, entries are those of the whole file."""
+    """From one parameter's start to another's stop, entries equal those of the whole file."""
     data = checkpoint(MIXED)
     found = scanned(data)
 

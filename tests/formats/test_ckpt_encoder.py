@@ -1,4 +1,4 @@
-"""Headers are protobuf's own bytes, and aligned ones lead every parser to the same values."""
+"""Headers equal protobuf's bytes, and every parser reads the same values from aligned ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ alignments = st.sampled_from([2**power for power in range(13)])
 
 
 def described(dtype, shape):
-    """A tensor's facts."""
+    """The header facts of a tensor."""
     return Described(dtype.name, shape, math.prod(shape) * dtype.itemsize)
 
 
@@ -47,7 +47,7 @@ def message_of(type_name, shape, content):
 
 
 def of_bytes(value, seed):
-    """As many bytes as a value has, of a kind that shows where they stand."""
+    """The number of a value's bytes, in a pattern that shows their offset."""
     return bytes((seed + number) % 256 for number in range(value.nbytes))
 
 
@@ -56,7 +56,7 @@ values = st.lists(st.tuples(names, dtypes, shapes), max_size=6)
 
 @given(values)
 def test_a_file_of_values_is_what_protobuf_writes(values):
-    """Without alignment, headers and contents are byte for byte the generated classes' own, and parse back."""
+    """Without alignment the bytes equal those of the generated classes, and parse back."""
     data, message = b"", checkpoint_pb2.Checkpoint()
     for seed, (name, dtype, shape) in enumerate(values):
         value = described(dtype, shape)
@@ -79,7 +79,7 @@ def test_a_string_is_what_protobuf_writes(name, text):
 
 @given(names, dtypes, shapes, st.integers(0, 2**62))
 def test_a_header_holds_any_length(name, dtype, shape, length):
-    """Lengths are varints, also of contents that no test could hold: the parts of a header add up."""
+    """Lengths are varints, also for contents too large for a test: the parts of a header add up."""
     header = tensor_header(name.encode(), Described(dtype.name, shape, length))
     tensor = message_of(dtype.name, shape, b"").SerializeToString()[:-1] + varint(length)
     inner = b"\x0a" + varint(len(name.encode())) + name.encode() + b"\x12" + varint(len(tensor) + length) + tensor
@@ -89,7 +89,7 @@ def test_a_header_holds_any_length(name, dtype, shape, length):
 
 @pytest.mark.parametrize("length", [0, 1, 100, 127, 128, 16_000, 16_383, 16_384, 2**21 - 60, 2**21, 2**28])
 def test_lengths_may_take_any_number_of_bytes(length):
-    """A header counts every byte that follows it, however many bytes these counts take themselves."""
+    """A header counts every following byte, however many bytes the counts themselves take."""
     header = tensor_header(b"w", Described("Int8", [length], length))
     message = checkpoint_pb2.Checkpoint()
     message.value.add(tag="w").tensor.MergeFrom(
@@ -101,7 +101,7 @@ def test_lengths_may_take_any_number_of_bytes(length):
 
 @given(names, st.lists(st.tuples(dtypes, shapes), min_size=3, max_size=3))
 def test_a_map_is_mindspores_bytes(name, described_arrays):
-    """The three headers of a map, each followed by its content, are what protobuf writes."""
+    """The three headers of a map, each followed by its content, equal protobuf's bytes."""
     arrays = [np.zeros(shape, dtype.numpy) for dtype, shape in described_arrays]
     headers = map_headers(name.encode(), [Described(array.dtype.name, array.shape, array.nbytes) for array in arrays])
     written = b"".join(header + array.tobytes() for header, array in zip(headers, arrays, strict=True))
@@ -114,7 +114,7 @@ def test_a_map_is_mindspores_bytes(name, described_arrays):
 
 
 def test_a_map_of_no_arrays_has_a_header():
-    """A map may be empty."""
+    """A map without arrays has a header."""
     message = checkpoint_pb2.Checkpoint()
     message.value.add(tag="m").maptensor.SetInParent()
 
@@ -123,7 +123,7 @@ def test_a_map_of_no_arrays_has_a_header():
 
 @given(st.lists(st.tuples(names, dtypes, shapes, alignments), max_size=8, unique_by=lambda value: value[0]))
 def test_contents_begin_where_they_should(values):
-    """Each content stands at a multiple of its alignment, and no more zeros than it takes stand before it."""
+    """Each content begins at a multiple of its alignment, after as few zeros as possible."""
     position = 0
     for name, dtype, shape, align in values:
         value = described(dtype, shape)
@@ -139,7 +139,7 @@ def test_contents_begin_where_they_should(values):
 @example(0, 0, 100, 128)
 @example(0, 0, 126, 256)
 def test_padding_may_grow_lengths_by_a_byte(position, name_length, length, align):
-    """Where the padding makes the lengths before it longer, it is fitted again."""
+    """Where the padding makes a preceding length longer, it is adjusted."""
     header = tensor_header(b"n" * name_length, Described("Int8", [length], length), position, align)
 
     assert (position + len(header)) % align == 0
@@ -147,7 +147,7 @@ def test_padding_may_grow_lengths_by_a_byte(position, name_length, length, align
 
 @given(st.lists(st.tuples(names, dtypes, shapes), max_size=6, unique_by=lambda value: value[0]), alignments)
 def test_aligned_values_are_found_as_they_were_described(values, align):
-    """A walk over aligned bytes gives the same names, dtypes and shapes; protobuf gives the same contents."""
+    """A scan of aligned bytes gives the same names, dtypes and shapes; protobuf gives the same contents."""
     data, contents = b"", []
     for number, (name, dtype, shape) in enumerate(values):
         value = described(dtype, shape)
@@ -169,7 +169,7 @@ def test_aligned_values_are_found_as_they_were_described(values, align):
 
 @pytest.mark.parametrize("align", [1, 2, 64, 128])
 def test_aligned_values_are_recognised_fast(align):
-    """Padding of up to 127 bytes does not send a walk the long way round."""
+    """The fast path also takes values with padding of up to 127 bytes."""
     array = counting((3, 5))
     data = tensor_header(b"layer.w", Described("Float32", array.shape, array.nbytes), 0, align) + array.tobytes()
     found = recogniser(memoryview(data))(0, len(data))
@@ -178,7 +178,7 @@ def test_aligned_values_are_recognised_fast(align):
 
 
 def test_padding_that_is_not_zero_is_an_unknown_field_all_the_same():
-    """What stands in the unknown field does not matter to a walk."""
+    """A scan ignores the bytes of the unknown field."""
     header = tensor_header(b"w", Described("Int8", [3], 3), 0, 64)
     data = header.replace(bytes(8), b"\x1a\x03abcdef"[:8]) + b"xyz"
     (entry,) = scan(BytesSource(data))
@@ -208,7 +208,7 @@ for align in (1, 64, 4096):
 
 @pytest.mark.parametrize("parser", ["python", "upb"])
 def test_every_parser_reads_aligned_bytes_to_the_same_message(parser, tmp_path):
-    """Both of protobuf's implementations pass over the padding; what is left is MindSpore's own message."""
+    """Both implementations of protobuf skip the padding and give MindSpore's message."""
     for align in (1, 64, 4096):
         (tmp_path / f"{align}.ckpt").write_bytes(written(MIXED, align=align)[0])
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Values as MindSpore writes them are recognised at once, with the answer that the general walk gives."""
+"""The fast path recognises values as MindSpore writes them, with the result of the general scan."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from lazyckpt.sources.window import SparseBuffer, as_buffer
 
 
 def recognised(data, start=0, stop=None):
-    """The entry that is recognised at the beginning of these bytes, or None."""
+    """The entry recognised at the beginning of these bytes, or None."""
     found = recogniser(memoryview(data))(start, len(data) if stop is None else stop)
     return None if found is None else entry_of(found)
 
 
 def outcome(source):
-    """The entries of a source, or what is wrong with it."""
+    """The entries of a source, or its fault."""
     try:
         return list(scan(source))
     except CorruptFile as error:
@@ -48,7 +48,7 @@ def outcome(source):
 
 
 def walked(data):
-    """The outcome of the general walk: through a window of one byte nothing can be recognised."""
+    """The result of the general scan: through a window of one byte the fast path takes nothing."""
     source = TracingSource(data, window=1)
     source.name = BytesSource.__init__.__defaults__[0]
     return outcome(source)
@@ -56,7 +56,7 @@ def walked(data):
 
 @given(st.one_of(plain_files, files, damaged_files()), st.sampled_from([2, 16, 30, 64, 300, 4096]), st.booleans())
 def test_recognised_or_walked_the_answer_is_the_same(data, window, growing):
-    """Entries, errors and messages do not depend on how a file is looked at: in memory, by the byte, in windows."""
+    """Entries, errors and messages are equal from memory, by the byte, and in windows."""
     in_memory = outcome(BytesSource(data))
     in_windows = outcome(TracingSource(data, window, 4 * window * growing))
 
@@ -67,7 +67,7 @@ def test_recognised_or_walked_the_answer_is_the_same(data, window, growing):
 @pytest.mark.parametrize("dtype", ITEMSIZES)
 @pytest.mark.parametrize("shape", [[], [1], [7], [2, 3], [1, 2, 1, 2, 1], [1] * 32, [300], [128, 130]])
 def test_what_mindspore_writes_is_recognised(dtype, shape):
-    """Tensors of every dtype and of any shape that has elements."""
+    """Tensors of every dtype and of any non-empty shape are recognised."""
     size = ITEMSIZES[dtype]
     for dim in shape:
         size *= dim
@@ -80,7 +80,7 @@ def test_what_mindspore_writes_is_recognised(dtype, shape):
 
 @pytest.mark.parametrize("length", [0, 1, 127, 128, 129, 1000, 16_383])
 def test_names_of_any_length_are_recognised(length):
-    """Where the varint of a name's length grows, too."""
+    """Names of any length are recognised, also where the varint of their length grows."""
     data = tensor_value("é" * (length // 2) + "n" * (length % 2), [2], "Int8", b"ab")
 
     assert [recognised(data)] == walked(data)
@@ -88,14 +88,14 @@ def test_names_of_any_length_are_recognised(length):
 
 @pytest.mark.parametrize("count", [1, 90, 100, 110, 127, 128, 16_340, 16_384, 2_097_100, 2_097_152])
 def test_contents_of_any_length_are_recognised(count):
-    """Where the varints of the three lengths around a content grow, one after another."""
+    """Contents of any length are recognised, as the varints of the three lengths around them grow."""
     data = tensor_value("w", [count, 1], "UInt8", bytes(count))
 
     assert [recognised(data)] == walked(data)
 
 
 def test_a_value_is_recognised_where_it_stands():
-    """At any place among other bytes; places are offsets in the whole."""
+    """A value is recognised among other bytes at any position, with offsets in the whole."""
     before, data = pattern(1000), array_value("w", counting((3, 4)))
     entry = recognised(before + data + before, 1000)
     (alone,) = walked(data)
@@ -119,7 +119,7 @@ def test_a_value_is_recognised_where_it_stands():
     ids=["other dims", "other type", "cut off", "no UTF-8", "longer name", "no ASCII", "other size"],
 )
 def test_a_value_is_not_taken_for_the_one_before(after):
-    """One that begins as the last one did, and goes on otherwise, is judged by what it says itself."""
+    """A value that begins as the previous one and then differs is judged by its own bytes."""
     data = array_value("a", counting((2, 3))) * 2 + after
 
     assert outcome(BytesSource(data)) == walked(data)
@@ -127,7 +127,7 @@ def test_a_value_is_not_taken_for_the_one_before(after):
 
 @given(st.one_of(plain_files, damaged_files()), st.integers(0, 400), st.binary(max_size=3))
 def test_an_entry_is_proven_as_by_the_general_walk(data, place, other):
-    """From memory, from a window, and from its header's bytes alone: also when some bytes have changed since."""
+    """From memory, a window or header bytes alone, also after changes, the check equals the general scan's."""
     with contextlib.suppress(CorruptFile):
         entries = list(scan(BytesSource(data)))
         changed = data[:place] + other + data[place + len(other) :]
@@ -139,7 +139,7 @@ def test_an_entry_is_proven_as_by_the_general_walk(data, place, other):
 
 
 def proven(buffer, entry):
-    """Whether an entry is found where it says."""
+    """Whether an entry is confirmed at its offset."""
     try:
         verify_header_in(as_buffer(buffer) if isinstance(buffer, TracingSource) else buffer, entry)
     except StaleIndex:
@@ -148,7 +148,7 @@ def proven(buffer, entry):
 
 
 def test_a_value_ends_before_the_end_that_is_given():
-    """A value that reaches past its stream, into a trailer say, is not recognised."""
+    """A value that reaches past its stream, such as into a trailer, is not recognised."""
     data = array_value("w", counting((3, 4)))
 
     assert recognised(data + b"more", 0, len(data)) is not None
@@ -199,13 +199,13 @@ LEFT = {
 
 @pytest.mark.parametrize("data", LEFT.values(), ids=LEFT)
 def test_anything_else_is_left_to_the_walk(data):
-    """Strings, maps, what protobuf lets pass and what it does not: none of it is recognised."""
+    """Strings, maps, unusual fields and invalid ones are left to the general scan."""
     assert recognised(data) is None
 
 
 @pytest.mark.parametrize("data", LEFT.values(), ids=LEFT)
 def test_what_is_left_is_judged_by_the_walk(data):
-    """Between two values as MindSpore writes them it has the outcome of the walk alone."""
+    """Other fields between MindSpore's values give the outcome of the general scan alone."""
     whole = array_value("a", counting((2,))) + data + array_value("b", counting((2,)))
 
     assert outcome(BytesSource(whole)) == walked(whole)
@@ -213,7 +213,7 @@ def test_what_is_left_is_judged_by_the_walk(data):
 
 @pytest.mark.parametrize("window", [2, 7, 20, 33, 64, 4096])
 def test_values_are_recognised_in_windows(window):
-    """A header that a window cuts is looked at again from its beginning, whatever the window."""
+    """A header cut by a window of any size is examined again from its beginning."""
     data = checkpoint({f"layer{place}.weight": counting((place + 1, 3)) for place in range(30)})
     source = TracingSource(data, window)
 
@@ -221,7 +221,7 @@ def test_values_are_recognised_in_windows(window):
 
 
 def test_a_header_in_hand_is_recognised_without_a_read():
-    """When the window holds the whole header nothing more is fetched, though the content lies beyond."""
+    """When the window holds the whole header, the content is not fetched."""
     data = array_value("w", counting((1000,)))
     source = TracingSource(data, window=100)
     found = recogniser(as_buffer(source))(0, len(data))
@@ -231,14 +231,14 @@ def test_a_header_in_hand_is_recognised_without_a_read():
 
 
 def test_pieces_are_left_to_the_walk():
-    """In pieces of a header, as a proof has them, nothing is recognised."""
+    """Pieces of a header, as in a check, are left to the general scan."""
     data = array_value("w", counting((2,)))
 
     assert recogniser(SparseBuffer([(0, memoryview(data))]))(0, len(data)) is None
 
 
 def test_claims_are_remembered_by_their_bytes():
-    """Headers that are alike but for one byte are not taken for each other."""
+    """Headers that differ in one byte are not confused."""
     values = [("a", [2, 3], "Int8", 6), ("b", [3, 2], "Int8", 6), ("c", [2, 3], "UInt8", 6), ("d", [2, 3], "Int8", 6)]
     data = b"".join(tensor_value(name, dims, dtype, pattern(size)) for name, dims, dtype, size in values)
 
@@ -248,7 +248,7 @@ def test_claims_are_remembered_by_their_bytes():
 
 
 def test_more_headers_than_are_remembered(monkeypatch):
-    """When there are too many they are forgotten, and worked out again."""
+    """The cache of headers is cleared when it is full, and its entries are computed again."""
     monkeypatch.setattr("lazyckpt.formats.ckpt_fast_path._REMEMBERED", 3)
     data = checkpoint({f"w{place}": counting((place % 7 + 1,), "int8") for place in range(100)})
 
@@ -257,7 +257,7 @@ def test_more_headers_than_are_remembered(monkeypatch):
 
 @given(values, st.sampled_from([2, 8, 64, 128, 4096]), st.sampled_from([7, 2**20]))
 def test_aligned_values_recognised_or_walked_are_the_same(contents, align, slice_size):
-    """Padding before contents makes no difference either."""
+    """Padding before contents does not change the result."""
     data, _ = written(contents, align=align, slice_size=slice_size)
 
     assert outcome(BytesSource(data)) == walked(data)

@@ -1,4 +1,4 @@
-"""A tensor's header is gathered as protobuf merges it, and impossible dimensions are told."""
+"""Tensor headers merge as in protobuf, and impossible dimensions are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lazyckpt.model.entry import Extent
 
 
 def merged(*messages):
-    """What a header says after these messages were merged into it, one after another."""
+    """The header after these messages are merged, one after another."""
     header = TensorHeader()
     for data in messages:
         merge_tensor(memoryview(data), 0, len(data), header)
@@ -20,52 +20,52 @@ def merged(*messages):
 
 
 def test_a_header_is_read():
-    """Dims, type, and where the content is; its bytes are not copied."""
+    """Dims, type and the content's offset are read; its bytes are not copied."""
     assert merged(b"".join(tensor([2, 3], "Int8", b"abcdef"))) == ([2, 3], "Int8", Extent(12, 6))
 
 
 def test_fields_come_in_any_order():
-    """Content before type before dims says the same."""
+    """Content before type before dims gives the same header."""
     assert merged(b"".join(tensor([2, 3], "Int8", b"abcdef")[::-1])) == ([2, 3], "Int8", Extent(2, 6))
 
 
 def test_dims_may_be_packed():
-    """Packed and single dims are one list in the order in which they stand."""
+    """Packed and single dims form one list, in their order in the file."""
     assert merged(number(1, 2) + chunk(1, varint(300) + varint(-1)) + number(1, 4))[0] == [2, 300, -1, 4]
 
 
 def test_dims_without_end_take_no_memory():
-    """Of more dimensions than can be held one too many is kept, which is enough to refuse them."""
+    """Of too many dimensions one more than the limit is kept, which is enough to refuse them."""
     assert merged(chunk(1, b"\x02" * 1000) + number(1, 3) * 1000)[0] == [2] * 33
 
 
 def test_what_is_missing_is_empty():
-    """No field is needed: a header that says nothing is a scalar without type and content."""
+    """Every field is optional: an empty header is a scalar without type and content."""
     assert merged(b"") == ([], "", Extent(0, 0))
 
 
 def test_what_comes_again_is_merged():
-    """Dims are appended, type and content replaced, as protobuf merges messages."""
+    """As protobuf merges messages, dims are appended, type and content replaced."""
     first, second = b"".join(tensor([2], "Int8", b"ab")), b"".join(tensor([3], "Int16", b"abcdef"))
 
     assert merged(first, second) == ([2, 3], "Int16", Extent(11, 6))
 
 
 def test_unknown_fields_are_passed_over():
-    """Known numbers with another wire type among them."""
+    """Known field numbers with another wire type are skipped, too."""
     data = number(2, 5) + chunk(4, b"x") + number(3, 5) + b"".join(tensor([1], "Int8", b"a")) + chunk(1, b"", key_pad=1)
 
     assert merged(data)[:2] == ([1], "Int8")
 
 
 def test_text_is_utf8():
-    """Names of any language are read."""
+    """Names may be in any language."""
     assert read_text(memoryview("xx权重xx".encode()), 2, 8) == "权重"
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"ab\xc3", b"\xed\xa0\x80", b"\xc0\x80"])
 def test_what_is_not_utf8_is_corrupt(data):
-    """Bytes that are no character, a lone surrogate, an overlong zero: the message has the place of the first."""
+    """For invalid bytes, a lone surrogate or an overlong zero, the message has the offset of the first."""
     with pytest.raises(CorruptFile, match="not UTF-8") as caught:
         read_text(memoryview(b"--" + data), 2, 2 + len(data))
 
@@ -90,8 +90,8 @@ def test_what_is_not_utf8_is_corrupt(data):
         ([0, 2**62], "Float32", "larger than any memory"),
     ],
 )
-def test_impossible_dimensions_are_told(dims, dtype, fault):
-    """Too many, negative, or more than any memory holds; whatever numpy can hold is possible."""
+def test_impossible_dimensions_are_refused(dims, dtype, fault):
+    """Too many, negative or too large dimensions are refused; all that numpy can hold are accepted."""
     found = impossible(dims, DTYPES[dtype])
 
     assert fault in found if fault else not found

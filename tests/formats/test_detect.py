@@ -1,4 +1,4 @@
-"""A file that is no checkpoint is told by its first bytes, with what to do about it."""
+"""Files of other formats are recognized by their first bytes, with advice."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ NAMES = [what for what, _, _ in FILES]
 
 
 @pytest.mark.parametrize(("what", "data", "advice"), FILES, ids=NAMES)
-def test_a_file_is_told_by_its_first_bytes(what, data, advice):
-    """One sentence says what it is and what to do."""
+def test_a_file_is_recognized_by_its_first_bytes(what, data, advice):
+    """One sentence has the kind of file and the advice."""
     sentence = diagnose(data[:HEAD])
 
     assert (sentence[:8], what in sentence, advice in sentence) == ("this is ", True, True)
@@ -39,7 +39,7 @@ def test_scanning_another_format_says_which(data):
     ids=["nothing", "a byte", "a checkpoint", "noise", "a little text", "half a magic", "zeros", "ones"],
 )
 def test_what_is_not_known_is_not_guessed(head):
-    """Nothing is said of bytes that could be anything, a checkpoint among them."""
+    """Ambiguous bytes, which may be a checkpoint, get no guess."""
     assert diagnose(head) is None
 
 
@@ -52,19 +52,19 @@ def test_a_broken_checkpoint_is_not_called_something_else():
 
 
 def test_a_checkpoint_is_never_sniffed():
-    """What parses is a checkpoint, whatever its first bytes look like."""
+    """A file that parses is a checkpoint, whatever its first bytes."""
     data = checkpoint({"version https://git-lfs": np.zeros(3, "int8")})
 
     assert [entry.name for entry in scan(BytesSource(data), "ckpt")] == ["version https://git-lfs"]
 
 
 def test_only_the_head_is_read_for_it():
-    """A file larger than the head is told from its first 512 bytes."""
+    """Only the first 512 bytes of a file are examined."""
     assert diagnose((LFS + b"\xff" * 10_000)[:HEAD]) == diagnose(LFS)
 
 
-def test_a_strategy_file_is_told_though_it_parses(tmp_path):
-    """Its protobuf is one of unknown fields to a checkpoint's: loading says what it is."""
+def test_a_strategy_file_is_recognized_though_it_parses(tmp_path):
+    """To a checkpoint's parser a strategy file has only unknown fields, but loading recognizes it."""
     path = tmp_path / "strategy.ckpt"
     path.write_bytes(b"\x08\x01\x12\x11\n\x0bMatMul_hand\x12\x02\x08\x00")
 
@@ -74,12 +74,12 @@ def test_a_strategy_file_is_told_though_it_parses(tmp_path):
 
 @pytest.mark.parametrize("name", FORMAT_NAMES)
 def test_every_format_in_the_table_has_a_reader(name):
-    """A format that has a name can be scanned, and says whether it lists parameters by offset."""
+    """Every named format can be scanned, and says whether it lists parameters by offset."""
     assert callable(FORMATS[name].find)
     assert isinstance(FORMATS[name].in_file_order, bool)
 
 
 def test_a_name_that_is_not_in_the_table_is_not_a_format():
-    """No module is imported because of a name from elsewhere."""
+    """An unknown name imports no module."""
     with pytest.raises(KeyError):
         FORMATS["digest"]

@@ -1,4 +1,4 @@
-"""Digests cover exactly the bytes of a content, however it is cut."""
+"""Digests cover exactly the bytes of a content, in any pieces."""
 
 from __future__ import annotations
 

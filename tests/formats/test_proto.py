@@ -1,4 +1,4 @@
-"""The generated messages: MindSpore's bytes, both runtimes of protobuf, beside MindSpore's own messages."""
+"""The generated messages: MindSpore's bytes, both protobuf runtimes, and MindSpore's own messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ assert group_info_pb2.ParallelGroupRanks(dim=[1, 2]).SerializeToString() == byte
 
 
 def test_the_messages_write_what_mindspore_writes():
-    """A parsed file of every kind of value, written again, is the same bytes."""
+    """A file with every kind of value, parsed and written again, has the same bytes."""
     data = checkpoint(MIXED)
 
     assert checkpoint_pb2.Checkpoint.FromString(data).SerializeToString() == data
@@ -51,7 +51,7 @@ def test_the_messages_write_what_mindspore_writes():
     ids=["strategies", "group infos"],
 )
 def test_recorded_files_have_no_field_that_the_messages_lack(kind, files):
-    """A message of the known fields alone is written as the same bytes."""
+    """With only the known fields, a message is written as the same bytes."""
     for file in files:
         known = MessageToDict(kind.FromString(file.read_bytes()), preserving_proto_field_name=True)
 
@@ -67,7 +67,7 @@ def test_names_in_the_shared_pool_are_our_own(module):
 
 @pytest.mark.parametrize("module", [group_info_pb2, strategy_pb2], ids=lambda module: module.DESCRIPTOR.name)
 def test_no_field_of_a_file_that_older_versions_wrote_is_required(module):
-    """A message of nothing is complete."""
+    """An empty message is complete."""
     kinds = [getattr(module, name) for name in module.DESCRIPTOR.message_types_by_name]
 
     assert all(kind.FromString(b"").IsInitialized() for kind in kinds)

@@ -1,4 +1,4 @@
-"""Protobuf's wire format is read as protobuf's own parser reads it: accepted or refused alike, with the place."""
+"""The wire format is accepted or refused as by protobuf's own parser, with the offset of a fault."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def walk(data, end=None):
 
 
 def test_the_oracle_is_the_parser_that_mindspore_forces():
-    """What files are compared with is protobuf's pure-Python parser, not the one in C."""
+    """The reference for all comparisons is protobuf's pure-Python parser, not the one in C."""
     assert reference_parser.IMPLEMENTATION == "python"
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 9))
 def test_a_number_is_read_however_it_is_padded(value, pad):
-    """Seven bits a byte, lowest first, in up to 10 bytes, shortest form or not."""
+    """Seven bits a byte, lowest first, in up to 10 bytes, in the shortest form or not."""
     data = b"\xee" + varint(value, min(pad, 10 - len(varint(value)))) + b"\xee"
 
     assert read_varint(memoryview(data), 1, len(data)) == (value, len(data) - 1)
@@ -39,26 +39,26 @@ def test_a_number_is_read_however_it_is_padded(value, pad):
     ("data", "value"), [(b"\xff" * 9 + b"\x7f", 2**64 - 1), (b"\x80" * 9 + b"\x02", 0), (b"\x80" * 9 + b"\x01", 2**63)]
 )
 def test_ten_bytes_keep_their_low_64_bits(data, value):
-    """What the tenth byte says beyond the 64th bit is lost."""
+    """Bits of the tenth byte beyond the 64th are lost."""
     assert read_varint(memoryview(data), 0, 10) == (value, 10)
 
 
 def test_eleven_bytes_are_no_number():
-    """The message has the offset at which the number begins."""
+    """The message has the offset of the number."""
     with pytest.raises(CorruptFile, match=r"longer than 10 bytes \(at byte 2\)"):
         read_varint(memoryview(b"\0\0" + TOO_LONG), 2, 13)
 
 
 @pytest.mark.parametrize("end", [2, 3, 5])
 def test_a_number_does_not_run_past_its_message(end):
-    """Bytes beyond the end are not looked at, even if they are there."""
+    """Bytes beyond the end are not read, even if they exist."""
     with pytest.raises(TruncatedFile, match=r"cut off .*\(at byte 2\)"):
         read_varint(memoryview(b"\0\0\x80\x80\x80\x01"), 2, end)
 
 
 @pytest.mark.parametrize("value", [0, 1, -1, 2**63 - 1, -(2**63), -5])
 def test_negative_numbers_are_twos_complements(value):
-    """As protobuf's int64."""
+    """Negative numbers follow protobuf's int64."""
     assert signed(read_varint(memoryview(varint(value)), 0, 10)[0]) == value
 
 
@@ -66,7 +66,7 @@ FIELDS = number(1, 300) + chunk(2, b"content") + fixed64(3) + fixed32(4) + group
 
 
 def test_fields_are_found_with_their_places():
-    """Key, first byte, first byte of the value, end, and the number if it is one."""
+    """Each field has its key, start, start of the value, end, and the number if it is one."""
     assert [tuple(field) for field in walk(FIELDS)] == [
         (1 << 3 | VARINT, 0, 1, 3, 300),
         (2 << 3 | LENGTH, 3, 5, 12, 0),
@@ -78,7 +78,7 @@ def test_fields_are_found_with_their_places():
 
 
 def test_a_message_may_stand_anywhere():
-    """Places are offsets in the buffer; bytes around the message are not its own."""
+    """Offsets are in the buffer; bytes around the message are not read."""
     data = b"\xff" * 7 + FIELDS + b"\xff" * 7
     moved = list(fields(memoryview(data), 7, 7 + len(FIELDS)))
 
@@ -88,20 +88,20 @@ def test_a_message_may_stand_anywhere():
 
 
 def test_an_empty_message_has_no_fields():
-    """No bytes are a message too."""
+    """No bytes are a valid message."""
     assert walk(b"") == []
 
 
 @pytest.mark.parametrize("pad", [1, 2, 8])
 def test_a_key_that_is_not_in_shortest_form_is_another_field(pad):
-    """It is unknown to protobuf's pure-Python parser: here its key is a negative number, and it is passed over."""
+    """As in protobuf's pure-Python parser, such a key is an unknown field and is skipped."""
     (field,) = walk(chunk(1, b"xyz", key_pad=pad))
 
     assert (field.key < 0, field.end) == (True, len(chunk(1, b"xyz", key_pad=pad)))
 
 
 def test_contents_are_not_looked_at():
-    """The bytes of a chunk are hopped over: through a window of one byte only keys and lengths are read."""
+    """Chunks are skipped: through a window of one byte only keys and lengths are read."""
     data = chunk(3, pattern(1000)) + number(1, 5) + chunk(2, pattern(500))
     source = TracingSource(data)
     found = list(fields(as_buffer(source), 0, len(data)))
@@ -164,13 +164,13 @@ REFUSED = {
 
 
 def judged(data):
-    """Whether protobuf's own parser takes these bytes for a checkpoint."""
+    """Whether protobuf's own parser accepts these bytes as a checkpoint."""
     return reference_parser.parse(data) is not None
 
 
 @pytest.mark.parametrize("data", ACCEPTED.values(), ids=ACCEPTED)
 def test_what_protobuf_accepts_is_walked_to_its_end(data):
-    """Unknown fields of every kind are passed over."""
+    """Unknown fields of every kind are skipped."""
     found = walk(data)
 
     assert judged(tensor_value("w", [], "Int8", b"1") + (b"" if data.startswith((b"\x0a", b"\x8a")) else data))
@@ -179,7 +179,7 @@ def test_what_protobuf_accepts_is_walked_to_its_end(data):
 
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
 def test_what_protobuf_refuses_is_corrupt(data):
-    """The walk ends in CorruptFile with an offset inside the message."""
+    """The scan raises CorruptFile with an offset inside the message."""
     assert not judged(data)
 
     with pytest.raises(CorruptFile) as caught:
@@ -189,7 +189,7 @@ def test_what_protobuf_refuses_is_corrupt(data):
 
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
 def test_what_is_refused_by_itself_is_refused_in_a_window(data):
-    """A source that is fetched byte by byte is judged the same way, by the same message."""
+    """A source fetched byte by byte gives the same error message."""
     with pytest.raises(CorruptFile) as expected:
         walk(data)
     with pytest.raises(CorruptFile) as caught:
@@ -214,7 +214,7 @@ _fields = st.recursive(
 
 @given(st.lists(_fields, max_size=6))
 def test_fields_are_taken_apart_where_they_were_put_together(written):
-    """The places of the fields found are the joints of the fields written."""
+    """The offsets of found fields equal those of the written ones."""
     joints = [sum(map(len, written[:count])) for count in range(len(written) + 1)]
 
     assert [0, *(field.end for field in walk(b"".join(written)))] == joints
@@ -227,7 +227,7 @@ _nearly = st.lists(
 
 @given(_nearly)
 def test_nothing_is_accepted_that_protobuf_refuses(data):
-    """Bytes that are almost fields, in a group, where both pass them over, are walked only if protobuf parses them."""
+    """Almost valid bytes in a group, where both skip them, are accepted only if protobuf parses them."""
     whole = group(UNKNOWN, data)
     try:
         accepted = walk(whole) is not None
@@ -250,6 +250,6 @@ ENDS = {
 
 @pytest.mark.parametrize("data", ENDS.values(), ids=ENDS)
 def test_a_group_ends_with_its_own_end(data):
-    """Bytes that are another group's end, or belong to something else, do not close it."""
+    """The end of another group, or of something else, does not close a group."""
     with pytest.raises(CorruptFile, match="group"):
         walk(data)

@@ -1,4 +1,4 @@
-"""safetensors headers: what the safetensors package reads is found, what it refuses is refused."""
+"""safetensors headers are accepted and refused as by the safetensors package."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def entries_of(data):
 
 @pytest.mark.parametrize("spaces", [False, True])
 def test_tensors_are_found_sorted_by_name(spaces):
-    """Names, dtypes, shapes and places of contents are those of the header, however it is written."""
+    """Names, dtypes, shapes and offsets equal the header's, in any notation."""
     data = file_of(ARRAYS, {"made": "by hand"}, spaces)
     found = {entry.name: (str(entry.dtype), entry.shape) for entry in entries_of(data)}
     contents = {entry.name: [data[at : at + size] for at, size in entry.extents] for entry in entries_of(data)}
@@ -58,7 +58,7 @@ def test_tensors_are_found_sorted_by_name(spaces):
 
 @pytest.mark.parametrize("spaces", [False, True])
 def test_an_entry_knows_where_its_item_stands(spaces):
-    """The bytes of an entry's header are its item in the JSON, and nothing else."""
+    """The bytes of an entry's header are exactly its item in the JSON."""
     data = file_of(ARRAYS, {"made": "by hand"}, spaces)
 
     for entry in entries_of(data):
@@ -70,7 +70,7 @@ def test_an_entry_knows_where_its_item_stands(spaces):
 
 
 def test_the_walk_reads_the_header_alone():
-    """No byte of a content is looked at."""
+    """No byte of a content is read."""
     data = file_of(ARRAYS)
     source = TracingSource(data)
     entries = list(FORM.scan(source))
@@ -79,14 +79,14 @@ def test_the_walk_reads_the_header_alone():
 
 
 def test_metadata_are_what_the_file_says():
-    """`__metadata__` comes back as a mapping; without it there is none."""
+    """`__metadata__` is a mapping; without it there is none."""
     assert metadata(BytesSource(file_of(ARRAYS, {"format": "pt", "ü": ""}))) == {"format": "pt", "ü": ""}
     assert metadata(BytesSource(file_of(ARRAYS))) == {}
     assert metadata(BytesSource(raw('{"__metadata__":null}'))) == {}
 
 
-def test_int4_is_told_by_the_metadata():
-    """MindSpore keeps Int4 as integers of a byte, and says so beside the tensor's name."""
+def test_int4_is_recognized_by_the_metadata():
+    """MindSpore stores Int4 as integers of a byte, and records that beside the tensor's name."""
     data = file_of({"q": counting((4,), "int8"), "w": counting((4,), "int8")}, {"q": "Int4"})
 
     assert [str(entry.dtype) for entry in entries_of(data)] == ["Int4", "Int8"]
@@ -94,7 +94,7 @@ def test_int4_is_told_by_the_metadata():
 
 @pytest.mark.parametrize("dtype", sorted({dtype.safetensors for dtype in DTYPES.values() if dtype.is_known_here}))
 def test_every_dtype_is_read(dtype):
-    """All types that safetensors files have and numpy or ml_dtypes can hold; packed ones are unpacked."""
+    """All dtypes that numpy or ml_dtypes can hold are read; packed ones are unpacked."""
     mine = next(one for one in DTYPES.values() if one.safetensors == dtype)
     stored = bytes(range(16, 16 + mine.stored_size(4)))
     (entry,) = entries_of(raw({"w": item(dtype, [2, 2], 0, len(stored))}, stored))
@@ -108,7 +108,7 @@ def test_every_dtype_is_read(dtype):
 
 @pytest.mark.parametrize(("dtype", "size"), [("F6_E2M3", 3), ("F6_E3M2", 3)])
 def test_types_that_nothing_holds_are_refused_alone(dtype, size):
-    """The rest of the file loads."""
+    """Other tensors of the file load."""
     data = raw({"a": item(dtype, [4], 0, size), "b": item("U8", [1], size, size + 1)}, bytes(size + 1))
     refused, other = entries_of(data)
 
@@ -159,7 +159,7 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_bad_files_are_refused_as_the_package_refuses_them(what):
-    """Each fault has its error, and the package refuses the file, too."""
+    """Each fault has its error, and the package refuses the file too."""
     data, kind = BAD[what]
 
     with pytest.raises(kind):
@@ -169,7 +169,7 @@ def test_bad_files_are_refused_as_the_package_refuses_them(what):
 
 
 def test_a_name_that_comes_twice_is_refused():
-    """The package takes the last one without a word; two readers that take different ones would disagree."""
+    """The package silently takes the last one; two readers that take different ones would disagree."""
     text = '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}'
 
     with pytest.raises(CorruptFile, match=r"comes twice.*'a'"):
@@ -177,13 +177,13 @@ def test_a_name_that_comes_twice_is_refused():
 
 
 def test_a_header_begins_with_its_brace():
-    """As the format's rules have it, though newer packages pass over a space."""
+    """The format requires a brace first, though newer packages skip a space."""
     with pytest.raises(CorruptFile, match=r"begin with '\{'"):
         entries_of(raw(" {}"))
 
 
 def test_faults_say_where_they_are():
-    """The offset is that of the item, and the name is told."""
+    """The error has the item's offset and name."""
     data = raw('{"good":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"bad":{"dtype":"U8","shape":[2],'
                '"data_offsets":[0,1]}}', b"x")  # fmt: skip
 
@@ -201,7 +201,7 @@ _sizes = st.lists(st.integers(0, 3), max_size=3)
 
 @st.composite
 def _headers(draw):
-    """Headers that are nearly right: sound items, of which some are damaged."""
+    """Almost valid headers: sound items, some of them damaged."""
     header, position = {}, 0
     for name in draw(st.lists(st.text(max_size=5), max_size=4, unique=True)):
         shape = draw(_sizes)
@@ -246,13 +246,13 @@ def _by_us(data):
 
 @given(_headers())
 def test_we_accept_what_the_package_accepts(data):
-    """Any header, sound or damaged: the same tensors, or refused by both."""
+    """Any header, valid or damaged, gives the same tensors or is refused by both."""
     assert _by_us(data) == _by_package(data)
 
 
 @given(st.binary(max_size=60), st.binary(max_size=20))
 def test_any_bytes_are_a_file_or_refused(text, contents):
-    """Whatever stands in the header, no other error comes out."""
+    """No header raises any other error."""
     data = raw(text, contents)
 
     assert _by_us(data) == _by_package(data)
@@ -261,7 +261,7 @@ def test_any_bytes_are_a_file_or_refused(text, contents):
 @given(st.dictionaries(st.text(max_size=8), st.sampled_from([counting((2, 3)), counting((5,), "int8"), counting(())]),
                        max_size=5))  # fmt: skip
 def test_files_of_the_package_are_read(arrays):
-    """What the package saves is found with its values."""
+    """The tensors of a file saved by the package are found with their values."""
     arrays.pop("__metadata__", None)
     data = safetensors.numpy.save(arrays)
     source = BytesSource(data)
@@ -272,7 +272,7 @@ def test_files_of_the_package_are_read(arrays):
 
 
 def test_an_entry_is_proven_by_its_item():
-    """Every entry of a file passes, on the source and on its header's bytes alone."""
+    """Every entry is confirmed, on the source and on its header's bytes alone."""
     data = file_of(ARRAYS, {"q": "Int4"})
     source = BytesSource(data)
     for entry in FORM.scan(source):
@@ -297,7 +297,7 @@ def test_an_entry_is_proven_by_its_item():
     ids=lambda change: next(iter(change)),
 )
 def test_a_forged_entry_is_noticed(change):
-    """An entry that differs in anything from what the header says is stale."""
+    """An entry that differs from the header in anything is stale."""
     source = BytesSource(file_of(ARRAYS))
     entry = next(entry for entry in FORM.scan(source) if entry.name == "a.bias")
 
@@ -306,7 +306,7 @@ def test_a_forged_entry_is_noticed(change):
 
 
 def test_a_header_that_grew_is_noticed():
-    """If contents begin elsewhere now, the old places are not believed."""
+    """If contents begin elsewhere, the old offsets are refused."""
     data = file_of(ARRAYS)
     entry = next(FORM.scan(BytesSource(data)))
     grown = (int.from_bytes(data[:8], "little") + 8).to_bytes(8, "little") + data[8:] + bytes(8)
@@ -316,14 +316,14 @@ def test_a_header_that_grew_is_noticed():
 
 
 def test_a_file_is_known_by_its_beginning():
-    """Whatever it is called."""
+    """The format is recognized under any name."""
     assert format_of(BytesSource(file_of(ARRAYS))) == "safetensors"
     assert format_of(BytesSource(b"")) == "ckpt"
     assert format_of(BytesSource(b"\x0a\x10\x0a\x01w\x12\x0b")) == "ckpt"
 
 
 def test_bfloat16_is_read_as_ml_dtypes_has_it():
-    """Values that numpy alone has no type for."""
+    """bfloat16 values, which numpy lacks, equal those of ml_dtypes."""
     array = np.array([1, -2], ml_dtypes.bfloat16)
     source = BytesSource(raw({"w": item("BF16", [2], 0, 4)}, array.tobytes()))
 

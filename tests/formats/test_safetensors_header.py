@@ -1,4 +1,4 @@
-"""JSON headers: the usual form of an item and the walk over any JSON agree, and headers of any size stay small."""
+"""JSON headers: the fast path and the general parser agree, and large headers take little memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = st.one_of(st.text(max_size=6), st.sampled_from(["__metadata__", 'a"b', "
 
 @st.composite
 def items_of_any_form(draw):
-    """An item as text: sound or not, usual or not, with spaces wherever they may stand."""
+    """An item as text: valid or not, usual or not, with spaces anywhere."""
     dtype, shape = (
         draw(st.sampled_from(["F32", "U8", "F4", "F99", "f32"])),
         draw(st.lists(st.integers(0, 3), max_size=3)),
@@ -40,17 +40,17 @@ def items_of_any_form(draw):
 
 
 def by_the_walk(raw):
-    """What a header holds if no item is taken in its usual form."""
+    """The items of a header if the fast path takes none."""
     usual = safetensors_header._usual
     safetensors_header._usual = lambda raw, position, items: (position, True)
     try:
-        return told(raw)
+        return outcome(raw)
     finally:
         safetensors_header._usual = usual
 
 
-def told(raw):
-    """A header's items and metadata, or the fault that it is refused with."""
+def outcome(raw):
+    """A header's items and metadata, or its fault."""
     try:
         header = parse(raw)
     except CorruptFile as fault:
@@ -62,15 +62,15 @@ def told(raw):
 
 @given(st.lists(items_of_any_form(), max_size=4), SPACES, st.sampled_from(["", ",", "}", " x"]))
 def test_the_usual_form_is_taken_in_as_the_walk_takes_it(items, space, end):
-    """Whatever stands in a header, sound or not: both ways give the same items, at the same places, or one fault."""
+    """For any header both parsers give the same items and offsets, or the same fault."""
     raw = ("{" + space + f"{space},{space}".join(items) + space + "}" + end).encode("utf-8", "surrogatepass")
 
-    assert told(raw) == by_the_walk(raw)
+    assert outcome(raw) == by_the_walk(raw)
 
 
 @given(items_of_any_form())
 def test_an_item_alone_is_the_one_of_its_header(text):
-    """What `item_at` reads of an item's bytes is what the walk over the header found there, place included."""
+    """`item_at` reads from an item's bytes what the scan of the header found, offset included."""
     raw = ("{" + text + "}").encode("utf-8", "surrogatepass")
     try:
         (found,) = parse(raw).items
@@ -83,7 +83,7 @@ def test_an_item_alone_is_the_one_of_its_header(text):
 
 @pytest.mark.parametrize("rest", [b" ", b",", b"}", b'"a":1'])
 def test_an_item_with_something_behind_it_is_none(rest):
-    """The bytes of an item are the whole item and nothing else."""
+    """An item's bytes may contain nothing else."""
     text = b'"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}'
 
     assert (item_at(text, 9) is None, item_at(text + rest, 9)) == (False, None)
@@ -91,7 +91,7 @@ def test_an_item_with_something_behind_it_is_none(rest):
 
 @given(st.lists(st.text(max_size=4), unique=True, max_size=8))
 def test_names_are_sorted_as_python_sorts_them(names):
-    """By code points, not by bytes of another encoding: as MindSpore's `sorted` does."""
+    """Names are sorted by code points, as by MindSpore's `sorted`, and not by encoded bytes."""
     items = Items()
     for place, name in enumerate(names):
         items.add(safetensors_header.Item(name.encode(), safetensors_header.Facts("U8", (0,), 0), 9 + place, 1, 0, 0))
@@ -100,7 +100,7 @@ def test_names_are_sorted_as_python_sorts_them(names):
 
 
 def test_a_large_header_takes_little_memory():
-    """Beside its own bytes a header of 20,000 items takes less than 300 bytes an item."""
+    """A header of 20,000 items takes less than 300 bytes an item beyond its own bytes."""
     count = 20_000
     raw = json.dumps({f"layer{n}.weight": item("F32", [2, 2], 16 * n, 16 * n + 16) for n in range(count)}).encode()
     parse(raw[:1] + b"}")

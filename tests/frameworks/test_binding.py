@@ -1,4 +1,4 @@
-"""The rules of binding: what goes where and as what, what is missing, what is refused. No value is involved."""
+"""The rules of binding: pairs, conversions, missing and refused parameters. They read no value."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ VECTOR = ((2,), "Float32")
 
 
 def targets(net):
-    """The parameters of a net that is given as name -> (shape, dtype)."""
+    """The parameters of a net given as name -> (shape, dtype)."""
     return [Target(name, *described) for name, described in net.items()]
 
 
 def candidates(values):
-    """The values of a checkpoint that is given as name -> (shape, dtype), `TEXT` or `TABLE`."""
+    """The values of a checkpoint given as name -> (shape, dtype), `TEXT` or `TABLE`."""
     kinds = {TEXT: Candidate(STRING), TABLE: Candidate(MAP)}
     return {name: kinds.get(value) or Candidate(TENSOR, *value) for name, value in values.items()}
 
@@ -34,7 +34,7 @@ def vectors(*names):
 
 
 def planned(net, values, strict=False):
-    """The plan for a net and a checkpoint as they are described above."""
+    """The plan for such a net and such a checkpoint."""
     return plan(targets(net), candidates(values), strict)
 
 
@@ -44,7 +44,7 @@ def loads(what):
 
 
 def test_parameters_take_the_values_of_their_names():
-    """Names are looked up, whatever the order on either side; the pairs are in the net's."""
+    """Names match in any order; the pairs are in the net's order."""
     what = planned(vectors("c", "a", "b"), vectors("a", "b", "c"))
 
     assert [(pair.target.name, pair.source) for pair in what.pairs] == [("c", "c"), ("a", "a"), ("b", "b")]
@@ -52,14 +52,14 @@ def test_parameters_take_the_values_of_their_names():
 
 
 def test_pairs_are_in_the_nets_order_however_they_were_found():
-    """What is found behind prefixes, in several rounds, stands among what was found at once."""
+    """Values found behind prefixes, in several rounds, keep their position in the net's order."""
     what = planned(vectors("a", "b", "c", "d"), vectors("d", "y.a", "x.c", "b"))
 
     assert [pair.source for pair in what.pairs] == ["y.a", "b", "x.c", "d"]
 
 
 def test_missing_is_in_the_nets_order_and_unused_in_the_checkpoints():
-    """Both lists keep the order of the side that they are about."""
+    """Each list keeps the order of its own side."""
     what = planned(vectors("z", "a", "m"), vectors("q", "b", "a1"))
 
     assert (what.missing, what.unused) == (("z", "a", "m"), ("q", "b", "a1"))
@@ -73,7 +73,7 @@ def test_an_empty_net_needs_nothing_and_an_empty_checkpoint_gives_nothing():
 
 
 def test_accumulated_gradients_are_not_missed():
-    """Nobody is told of parameters whose names begin with `accu_grads`, but they are loaded if they are there."""
+    """Missing parameters whose names begin with `accu_grads` are not reported; present ones are loaded."""
     net = vectors("accu_grads.w", "w")
 
     assert planned(net, vectors("w")).missing == ()
@@ -82,7 +82,7 @@ def test_accumulated_gradients_are_not_missed():
 
 
 def test_what_may_be_missing_is_not_missed():
-    """Nor of parameters that may be missing, which no prefix is looked for either."""
+    """Optional parameters are not reported as missing, and no prefix is tried for them."""
     what = plan([Target("w", *VECTOR, may_miss=True)], candidates(vectors("x.w")))
 
     assert what[:3] == ((), (), ("x.w",))
@@ -90,14 +90,14 @@ def test_what_may_be_missing_is_not_missed():
 
 @pytest.mark.parametrize("value", [TEXT, TABLE])
 def test_strings_and_maps_are_passed_over(value):
-    """A parameter whose name has a string or a map is neither loaded nor missing, and the value stays unused."""
+    """A parameter matched by a string or a map is neither loaded nor missing, and the value stays unused."""
     what = planned(vectors("w", "v"), {"w": value, "v": VECTOR})
 
     assert (loads(what), what.missing, what.unused, what.passed_over) == ({"v": "v"}, (), ("w",), ("w",))
 
 
 def test_maps_go_to_map_parameters():
-    """A map parameter takes a map, of any shape and dtype, which is still counted as unused, as MindSpore does."""
+    """As in MindSpore, a map parameter takes a map of any shape and dtype, which still counts as unused."""
     what = plan(
         [Target("m", (2, 2), "Float32", is_map=True), Target("w", *VECTOR)], candidates({"m": TABLE, "w": VECTOR})
     )
@@ -107,14 +107,14 @@ def test_maps_go_to_map_parameters():
 
 @pytest.mark.parametrize("value", [TEXT, VECTOR])
 def test_map_parameters_take_nothing_else(value):
-    """A map parameter whose name has a tensor or a string is passed over."""
+    """A map parameter matched by a tensor or a string is passed over."""
     what = plan([Target("m", *VECTOR, is_map=True)], candidates({"m": value}))
 
     assert what == ((), (), ("m",), ("m",), (), ())
 
 
 def test_no_prefix_is_found_for_map_parameters():
-    """A map parameter stays missing if only a longer name ends with its own, and does not keep others from theirs."""
+    """A map parameter takes no value behind a prefix, and does not keep others from theirs."""
     net = [Target("m", *VECTOR, is_map=True), Target("w", *VECTOR)]
     what = plan(net, candidates(vectors("x.m", "x.w")))
 
@@ -122,7 +122,7 @@ def test_no_prefix_is_found_for_map_parameters():
 
 
 def test_the_dtypes_that_are_converted():
-    """Loosely, floats become other floats and signed integers other signed integers; nothing else is converted."""
+    """Loosely, floats convert to floats and signed integers to signed integers; nothing else does."""
     assert set(dtypes.IN_CKPT) == set(DTYPES)
     for mine, theirs in itertools.product([*DTYPES, "Complex64"], repeat=2):
         same_family = any({mine, theirs} <= set(family) for family in (FLOATS, SIGNED))
@@ -134,7 +134,7 @@ def test_the_dtypes_that_are_converted():
 
 
 def test_nothing_is_converted_strictly():
-    """Strictly, any two different dtypes are refused; where they could be converted the message says how."""
+    """Strictly, different dtypes are refused; if they could be converted, the message says how."""
     for mine, theirs in itertools.product(DTYPES, repeat=2):
         what = planned({"w": ((2,), mine)}, {"w": ((2,), theirs)}, strict=True)
         hints = ["strict_load=False" in refusal.reason for refusal in what.refusals]
@@ -167,7 +167,7 @@ SHAPES = {
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize(("mine", "theirs", "outcome"), SHAPES.values(), ids=SHAPES)
 def test_shapes(mine, theirs, outcome, strict):
-    """Shapes are equal, or the checkpoint's goes on with ones, loosely and strictly alike."""
+    """Loosely and strictly, shapes are equal or the checkpoint's has additional ones at the end."""
     what = planned({"w": (mine, "Float32")}, {"w": (theirs, "Float32")}, strict)
     found = ["squeezes" if pair.squeezes else "loads" for pair in what.pairs] + ["refused" for _ in what.refusals]
 
@@ -197,7 +197,7 @@ PREFIXES = {
 @pytest.mark.parametrize("few", [0, 32], ids=["sorted", "compared"])
 @pytest.mark.parametrize(("net", "values", "taken", "missing", "prefixes"), PREFIXES.values(), ids=PREFIXES)
 def test_prefixes(net, values, taken, missing, prefixes, few, monkeypatch):
-    """Prefixes are taken off the checkpoint's names until nothing more is found; the values stay counted as unused.
+    """Prefixes are removed from the checkpoint's names until nothing more is found; such values still count as unused.
 
     It does not matter whether names are compared one by one or sorted first.
     """
@@ -221,14 +221,14 @@ def test_no_prefix_is_taken_off_strictly(net, values):
 
 
 def test_strings_and_maps_give_no_prefix():
-    """A string or a map whose name ends with a missing one is passed by in favour of a tensor."""
+    """A string or a map is skipped in favour of a tensor whose name also ends with the missing one."""
     what = planned(vectors("w", "v"), {"a.w": TEXT, "b.w": TABLE, "c.w": VECTOR, "c.v": TEXT})
 
     assert (loads(what), what.missing, what.prefixes) == ({"w": "c.w"}, ("v",), ("c.",))
 
 
 def test_what_is_found_behind_a_prefix_must_fit():
-    """A value behind a prefix is converted or refused like any other, and what it was meant for is not missing."""
+    """A value behind a prefix is converted or refused like any other, and its parameter is not missing."""
     values = {"x.a": ((2,), "Float16"), "x.b": ((3,), "Float32")}
     what = planned(vectors("a", "b"), values)
 
@@ -255,7 +255,7 @@ def test_parameters_that_share_a_name_all_take_the_value():
 
 
 def test_a_parameter_of_which_only_the_name_is_known_takes_any_tensor():
-    """Shape and dtype do not matter, nor does the prefix; strings are passed over all the same."""
+    """Shape, dtype and prefix do not matter; strings are still passed over."""
     net = [Target(name, (), "", takes_any=True) for name in ("a", "b", "c")]
     what = plan(net, candidates({"a": ((2, 3), "Float64"), "x.b": ((4,), "Bool"), "c": TEXT}))
 
@@ -266,7 +266,7 @@ def test_a_parameter_of_which_only_the_name_is_known_takes_any_tensor():
     assert (what.refusals, what.passed_over) == ((), ("c",))
 
 
-def test_all_misfits_are_told_at_once():
+def test_all_mismatches_are_reported_at_once():
     """One error names every parameter that does not fit, with both shapes or both dtypes, and says nothing changed."""
     net = {"a": ((2,), "Float32"), "b": ((2,), "Int32"), "c": VECTOR}
     what = planned(net, {"a": ((3,), "Float32"), "x.b": ((2,), "Float32"), "c": VECTOR})
@@ -279,8 +279,8 @@ def test_all_misfits_are_told_at_once():
     assert isinstance(e.value, RuntimeError)
 
 
-def test_a_message_tells_ten_misfits_and_counts_the_rest():
-    """The error holds all of 1,234 misfits, its message ten."""
+def test_a_message_lists_ten_mismatches_and_counts_the_rest():
+    """The error has all 1,234 mismatches, and its message ten."""
     names = [f"layer{number}" for number in range(1234)]
     what = planned(vectors(*names), dict.fromkeys(names, ((3,), "Float32")))
 
@@ -291,14 +291,14 @@ def test_a_message_tells_ten_misfits_and_counts_the_rest():
 
 
 def test_what_fits_is_not_refused():
-    """A plan without misfits raises nothing, however much is missing."""
+    """A plan without mismatches raises nothing, however much is missing."""
     assert refuse(planned(vectors("a", "b"), vectors("c"))) is None
 
 
 @settings(max_examples=6 * settings.default.max_examples)
 @given(nets_and_checkpoints())
 def test_plans_are_what_mindspores_algorithm_gives(case):
-    """For any net and checkpoint: what goes where, what is missing and unused, or a refusal."""
+    """For any net and checkpoint, pairs, missing and unused names, or the refusal equal MindSpore's."""
     net, values, strict = case
     what = planned(net, values, strict)
     try:
@@ -312,12 +312,12 @@ def test_plans_are_what_mindspores_algorithm_gives(case):
 
 
 class CountingCandidates(dict):
-    """Candidates that count how often they are looked at."""
+    """Candidates that count their look-ups."""
 
     looks = 0
 
     def get(self, name, default=None):
-        """As of any dict."""
+        """`get`, as in a dict."""
         self.looks += 1
         return super().get(name, default)
 
@@ -327,7 +327,7 @@ class CountingCandidates(dict):
 
 
 def test_the_cost_grows_with_the_names_not_with_their_product():
-    """100,000 parameters, one of them missing, cost about one look each: names are not compared with names."""
+    """For 100,000 parameters, one of them missing, names are looked up about once each."""
     names = [f"layers.{number // 10}.block.{number % 10}.weight" for number in range(100_000)]
     known = CountingCandidates(candidates(vectors(*names[:-1], "other")))
     what = plan(targets(vectors(*names)), known)

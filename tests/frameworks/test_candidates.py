@@ -25,18 +25,18 @@ KINDS = {"note": STRING, "empty": STRING, "table": MAP}
 
 
 class Theirs:
-    """As much of a MindSpore Parameter as is looked at."""
+    """The attributes of a MindSpore Parameter that are used."""
 
     shape = (np.int64(2), 3)
     dtype = "Float16"
 
     def asnumpy(self):
-        """Never to be called."""
+        """Must not be called."""
         raise AssertionError
 
 
 class RecordingSource(BytesSource):
-    """A mapped file, as far as it matters, that remembers what was let go of."""
+    """A stand-in for a mapped file that records released pages."""
 
     def __init__(self, data):
         super().__init__(data)
@@ -55,8 +55,8 @@ def pairs_of(ckpt, names):
     ]
 
 
-def test_a_checkpoint_offers_what_its_index_tells():
-    """Kinds, shapes and dtypes, in file order, without reading a byte."""
+def test_a_checkpoint_offers_what_its_index_holds():
+    """Kinds, shapes and dtypes come in file order, without reading a byte."""
     source = TracingSource(checkpoint(MIXED))
     ckpt = opened_and_traced(source)
     candidates = Candidates(ckpt)
@@ -71,14 +71,14 @@ def test_a_checkpoint_offers_what_its_index_tells():
 
 
 def test_names_that_are_not_there_offer_nothing():
-    """Neither by look-up nor by `in`."""
+    """Absent names are found neither by look-up nor by `in`."""
     candidates = Candidates(opened_over(BytesSource(checkpoint(LAYERS))))
 
     assert (candidates.get("fc"), "fc" in candidates, "fc.weight" in candidates) == (None, False, True)
 
 
 def test_edits_are_offered():
-    """What was assigned, edited, renamed or removed counts; strings that were read are still strings."""
+    """Assigned, edited, renamed and removed values count; strings that were read are still strings."""
     ckpt = opened_over(BytesSource(checkpoint(MIXED)))
     assert ckpt["note"] == MIXED["note"]
     ckpt["step"] = np.zeros((2, 3), "uint8")
@@ -95,7 +95,7 @@ def test_edits_are_offered():
 
 
 def test_a_dict_may_hold_values_of_any_kind():
-    """Lazy parameters, those of MindSpore, arrays, strings and lists, told without being looked at."""
+    """Lazy parameters, MindSpore's, arrays, strings and lists are distinguished without being read."""
     source = TracingSource(checkpoint(LAYERS))
     values = {
         **opened_and_traced(source),
@@ -118,33 +118,33 @@ def test_a_dict_may_hold_values_of_any_kind():
 
 @pytest.mark.parametrize("value", [1, None, 1.5, b"w", {"w": 1}, np.zeros(2, "complex128"), np.array(["w"])])
 def test_what_can_never_be_bound_is_refused(value):
-    """Numbers, bytes, and arrays that MindSpore has no dtype for."""
+    """Numbers, bytes, and arrays without a MindSpore dtype are refused."""
     with pytest.raises(ArgumentTypeError):
         candidate_of(value)
 
 
 @pytest.mark.parametrize("values", [{}, OrderedDict(w="text"), {"w": "text", "m": [1]}])
 def test_dicts_can_be_bound(values):
-    """Also of a subclass, also empty ones."""
+    """Dicts of a subclass and empty dicts can be bound."""
     assert check_values(values, (str, list)) is None
 
 
 @pytest.mark.parametrize("values", [None, [], "w", UserDict(w="text"), [("w", "text")]])
 def test_nothing_else_can_be_bound(values):
-    """As with MindSpore, a mapping that is no dict is refused."""
+    """As with MindSpore, a mapping that is not a dict is refused."""
     with pytest.raises(ArgumentTypeError, match="should be a dict or a Checkpoint"):
         check_values(values, (str,))
 
 
 @pytest.mark.parametrize("values", [{1: "text"}, {"w": 1}, {"v": "text", "w": None}])
 def test_names_and_values_must_have_the_right_types(values):
-    """Both types are named in the message."""
+    """The message names both types."""
     with pytest.raises(ArgumentTypeError, match=r"should be a 'str' and 'Parameter', but got <class"):
         check_values(values, (str,))
 
 
 def test_of_a_checkpoint_only_the_edits_are_checked():
-    """The file's own values are of the right types, and are not looked at; what was assigned may not be."""
+    """A file's own values always have valid types and are not checked; assigned ones may not."""
     source = TracingSource(checkpoint(MIXED))
     ckpt = opened_and_traced(source)
 
@@ -156,7 +156,7 @@ def test_of_a_checkpoint_only_the_edits_are_checked():
 
 
 def test_values_come_in_file_order():
-    """Whatever order the net has; values in memory come first."""
+    """Values come in file order for any order of the net; values in memory come first."""
     ckpt = opened_over(BytesSource(checkpoint(LAYERS)))
     ckpt["step"] = counting((2,))
     ckpt["new"] = counting((3,))
@@ -168,7 +168,7 @@ def test_values_come_in_file_order():
 
 
 def test_values_of_a_dict_come_in_the_order_of_the_pairs():
-    """A dict has no file."""
+    """A dict has no file order."""
     values = {name: counting((2,)) for name in "abc"}
     found = list(in_file_order(pairs_of(values, "cab"), values))
 
@@ -177,7 +177,7 @@ def test_values_of_a_dict_come_in_the_order_of_the_pairs():
 
 
 def test_what_is_behind_is_let_go_of():
-    """Each time a mebibyte has been passed its pages may go, at the end all; never what is still to come."""
+    """After each mebibyte the passed pages are released, at the end all; pages ahead never are."""
     lengths = {"a": MIB // 2, "b": MIB, "c": 16, "d": 2 * MIB, "e": 5}
     source = RecordingSource(b"".join(array_value(name, np.zeros(size, "uint8")) for name, size in lengths.items()))
     ckpt = opened_over(source)
@@ -196,7 +196,7 @@ def test_what_is_behind_is_let_go_of():
 
 
 def test_views_outlive_the_pages(tmp_path):
-    """A view of a mapped file that was handed out before is the same when its pages were let go of."""
+    """A view of a mapped file is unchanged after its pages were released."""
     path = tmp_path / "a.ckpt"
     array = counting((MIB,), "int32")
     path.write_bytes(checkpoint({"a": array, "b": array}))
@@ -209,14 +209,14 @@ def test_views_outlive_the_pages(tmp_path):
 
 
 def test_every_dtype_has_a_numpy_dtype():
-    """By MindSpore's name; an unknown name is a KeyError."""
+    """Dtypes are found by MindSpore's name; an unknown name raises KeyError."""
     assert {name: dtype_named(name) for name in DTYPES} == {name: dtype.numpy for name, dtype in DTYPES.items()}
     with pytest.raises(KeyError):
         dtype_named("Complex128")
 
 
 def test_looking_into_offers_logs_nothing(caplog):
-    """Warnings are the business of binding."""
+    """Only binding logs warnings."""
     caplog.set_level(logging.DEBUG)
     dict(Candidates(opened_over(BytesSource(tensor_value("w", [2], "Int4", b"\0\1")))))
 

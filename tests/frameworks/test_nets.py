@@ -1,4 +1,4 @@
-"""Binding without any framework: who is asked, in which order, and what is not imported."""
+"""Binding without any framework: which adapter is asked, in which order, and that none is imported."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from lazyckpt.frameworks.nets import load_param_into_net, targets_of
 
 
 class Cell:
-    """Stands for a MindSpore net."""
+    """Replaces a MindSpore net."""
 
 
 class Module:
-    """Stands for a torch module."""
+    """Replaces a torch module."""
 
 
 @pytest.fixture
 def without(monkeypatch):
-    """As in a program that has imported no framework."""
+    """A program that has imported no framework."""
     for name in ("mindspore", "torch"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
 @pytest.fixture
 def asked(without, monkeypatch):
-    """As in a program that has imported both; what their leaves were asked for, in order."""
+    """A program that has imported both frameworks; returns the calls to their adapters, in order."""
     calls = []
 
     def check_arguments(net, values):
@@ -64,7 +64,7 @@ def test_without_mindspore_nothing_is_a_net(without):
 
 
 def test_no_framework_is_imported_for_asking(tmp_path):
-    """Asking to bind what is no net, and matching names, import neither MindSpore nor torch."""
+    """Neither binding an object that is not a net nor matching names imports MindSpore or torch."""
     (tmp_path / "a.ckpt").write_bytes(checkpoint(LAYERS))
     code = f"""
 import sys, lazyckpt
@@ -82,7 +82,7 @@ print({{"mindspore", "torch"}} & {{*sys.modules}})
 
 
 def test_the_leaf_is_asked_to_load(asked):
-    """Net and mapping are checked first, then MindSpore's leaf gets everything as it was given."""
+    """Net and mapping are checked first, then MindSpore's adapter gets all arguments unchanged."""
     net, values = Cell(), {}
 
     assert load_param_into_net(net, values, True, remove_redundancy=True) == (["missing"], ["unused"])
@@ -90,7 +90,7 @@ def test_the_leaf_is_asked_to_load(asked):
 
 
 def test_by_default_loading_is_loose(asked):
-    """Neither strict, nor with redundancy removed."""
+    """By default loading is not strict, and redundancy is not removed."""
     load_param_into_net(Cell(), {})
 
     assert asked[1][3:] == (False, False)
@@ -98,7 +98,7 @@ def test_by_default_loading_is_loose(asked):
 
 @pytest.mark.parametrize("flag", [1, 0, None, "True"])
 def test_flags_are_bools(asked, flag):
-    """As with MindSpore `strict_load` gives a TypeError and `remove_redundancy` a ValueError; nothing is loaded."""
+    """As with MindSpore, `strict_load` raises TypeError and `remove_redundancy` ValueError; nothing is loaded."""
     with pytest.raises(ArgumentTypeError, match="must be a bool, but got"):
         load_param_into_net(Cell(), {}, flag)
     with pytest.raises(ArgumentValueError, match="'remove_redundancy' must be bool"):
@@ -107,20 +107,20 @@ def test_flags_are_bools(asked, flag):
 
 
 def test_the_net_is_judged_before_the_flags(asked):
-    """The first fault wins, in MindSpore's order."""
+    """The first fault in MindSpore's order is raised."""
     with pytest.raises(ArgumentTypeError, match="Cell"):
         load_param_into_net(Module(), {}, 5, 5)
 
 
 @pytest.mark.parametrize(("net", "found"), [(Cell(), "cell"), (Module(), "module")])
 def test_the_targets_are_those_of_the_framework(asked, net, found):
-    """Nets of either framework have parameters; anything else is no net."""
+    """Nets of either framework have parameters; other objects are not nets."""
     assert [target.name for target in targets_of(net)] == [found]
     assert targets_of(object()) is None
 
 
 def test_load_checkpoint_binds_the_net_it_is_given(asked, tmp_path):
-    """`net`, `strict_load` and `remove_redundancy` go with the mapping that is then returned."""
+    """`net`, `strict_load` and `remove_redundancy` are passed on with the mapping that is returned."""
     (tmp_path / "a.ckpt").write_bytes(checkpoint(LAYERS))
     net = Cell()
     with lazyckpt.load_checkpoint(str(tmp_path / "a.ckpt"), net, True, remove_redundancy=True) as ckpt:
@@ -129,14 +129,14 @@ def test_load_checkpoint_binds_the_net_it_is_given(asked, tmp_path):
 
 
 def test_the_net_is_looked_at_last(asked, tmp_path):
-    """A file that is missing is told before a net that is none, and then nothing is asked for."""
+    """A missing file is reported before an invalid net."""
     with pytest.raises(lazyckpt.errors.MissingFile):
         lazyckpt.load_checkpoint(str(tmp_path / "a.ckpt"), net=5)
     assert asked == []
 
 
 def test_a_checkpoint_whose_net_is_refused_is_closed(asked, tmp_path, monkeypatch):
-    """The error leaves no file open behind it, even while somebody keeps the error."""
+    """The file is closed, even while the caller keeps the error."""
     (tmp_path / "a.ckpt").write_bytes(checkpoint(LAYERS))
     given = []
 

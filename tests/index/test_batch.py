@@ -1,4 +1,4 @@
-"""Indexes of many checkpoints: one task a file, and a fault stops only its own file."""
+"""Indexes of many checkpoints: one task per file, so that an error affects only its own file."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def files(tmp_path):
     return [str(tmp_path / name) for name in contents]
 
 
-def told(results):
-    """What became of each file, without the time it took."""
+def outcomes(results):
+    """The result for each file, without the time it took."""
     return [(result.path, bool(result.error), result.sidecar, result.parameters, result.fresh) for result in results]
 
 
 def expected(files, fresh=False):
-    """What should become of the three checkpoints."""
+    """The expected results for the three checkpoints."""
     a, b, c = files
     return [
         (a, False, f"{a}.lmdb", len(MIXED), fresh),
@@ -39,23 +39,23 @@ def expected(files, fresh=False):
 
 def test_every_file_has_a_result_in_its_place(files):
     """Results come in the order of the paths, the damaged file's with its error and the others with an index."""
-    assert told(build_indexes(files)) == expected(files)
+    assert outcomes(build_indexes(files)) == expected(files)
 
 
 def test_fresh_indexes_are_left_alone(files):
-    """A run that was stopped can be started again: what is built is found, unless it is forced."""
+    """A stopped run can be repeated: existing indexes are found, unless `force` is set."""
     build_indexes(files)
     before = os.stat(f"{files[0]}.lmdb")
 
-    assert told(build_indexes(files)) == expected(files, fresh=True)
+    assert outcomes(build_indexes(files)) == expected(files, fresh=True)
     assert os.stat(f"{files[0]}.lmdb") == before
-    assert told(build_indexes(files, force=True)) == expected(files)
+    assert outcomes(build_indexes(files, force=True)) == expected(files)
 
 
 def test_any_executor_will_do(files):
     """Threads and processes give the same results in the same order."""
     with ThreadPoolExecutor(2) as threads, processes(2) as workers:
-        results = [told(build_indexes(files, executor=executor, force=True)) for executor in (threads, workers)]
+        results = [outcomes(build_indexes(files, executor=executor, force=True)) for executor in (threads, workers)]
 
     assert results == [expected(files)] * 2
 
@@ -64,7 +64,7 @@ class DyingExecutor(ThreadPoolExecutor):
     """An executor whose worker dies with its first task."""
 
     def submit(self, task, /, *arguments):
-        """A future that is broken for the first file."""
+        """Return a broken future for the first file."""
         if not arguments[0].endswith("a.ckpt"):
             return super().submit(task, *arguments)
         broken = Future()
@@ -73,16 +73,16 @@ class DyingExecutor(ThreadPoolExecutor):
 
 
 def test_a_worker_that_dies_takes_only_its_own_file_with_it(files):
-    """The file that it was at has the reason as its error."""
+    """Only the file of the dead worker gets an error, with the reason."""
     with DyingExecutor(1) as executor:
         first, *others = build_indexes(files, executor=executor)
 
     assert first == Built(files[0], "MemoryError: killed", None, 0, 0, 0.0)
-    assert told(others) == expected(files)[1:]
+    assert outcomes(others) == expected(files)[1:]
 
 
 def test_a_process_that_is_killed_costs_nothing(tmp_path):
-    """Killed in the middle of a run: its files are indexed by others, and none is blamed."""
+    """If a process is killed during a run, others index its files, and no file gets an error."""
     data = checkpoint({f"layer.{number}.weight": LAYERS["step"] for number in range(5000)})
     paths = [tmp_path / f"{number:02}.ckpt" for number in range(20)]
     for path in paths:
@@ -103,7 +103,7 @@ def test_a_process_that_is_killed_costs_nothing(tmp_path):
 
 
 def test_progress_hears_of_every_result(files):
-    """Each result is told once, as it comes."""
+    """Each result is reported once, as it comes."""
     heard = []
     results = build_indexes(files, progress=heard.append)
 
@@ -111,7 +111,7 @@ def test_progress_hears_of_every_result(files):
 
 
 def test_an_error_says_what_is_wrong_without_the_path(files):
-    """The path stands beside it, and would be said twice."""
+    """The path has a field of its own and is not repeated in the error."""
     (missing,) = build_indexes([f"{files[0]}.none.ckpt"])
     (damaged,) = build_indexes(files[1:2])
 
@@ -121,16 +121,16 @@ def test_an_error_says_what_is_wrong_without_the_path(files):
 
 
 def test_paths_may_be_path_objects(tmp_path):
-    """Whatever names a file is taken, and told as text."""
+    """Any path object is accepted and reported as text."""
     (tmp_path / "a.ckpt").write_bytes(checkpoint(LAYERS))
     (result,) = build_indexes([tmp_path / "a.ckpt"])
 
-    assert told([result]) == [(f"{tmp_path}/a.ckpt", False, f"{tmp_path}/a.ckpt.lmdb", len(LAYERS), False)]
+    assert outcomes([result]) == [(f"{tmp_path}/a.ckpt", False, f"{tmp_path}/a.ckpt.lmdb", len(LAYERS), False)]
 
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    """A folder with checkpoints at several depths, one of them with a name that is a pattern; the current one."""
+    """A folder with checkpoints at several depths, one with a pattern as its name; the current folder."""
     monkeypatch.chdir(tmp_path)
     for name in (
         "last.ckpt",
@@ -159,12 +159,12 @@ def tree(tmp_path, monkeypatch):
     ],
 )  # fmt: skip
 def test_checkpoints_are_found_by_path_folder_and_pattern(patterns, found, tree):
-    """In the order of what was asked for, sorted within it, each file once."""
+    """Checkpoints come in the order of the arguments, sorted within each, each file once."""
     assert find_checkpoints(patterns) == found
 
 
 @pytest.mark.parametrize("pattern", ["none.ckpt", "runs/*.ckpt", "odd[1]/none"])
-def test_what_names_no_checkpoint_is_told(pattern, tree):
-    """A pattern without a match is a mistake, not an empty list."""
+def test_a_pattern_that_names_no_checkpoint_is_refused(pattern, tree):
+    """A pattern without a match raises an error, not an empty list."""
     with pytest.raises(MissingFile, match="no checkpoint at"):
         find_checkpoints(["last.ckpt", pattern])

@@ -1,4 +1,4 @@
-"""From a file to its index: found fresh or built, in the first place that can be written, never trusted blindly."""
+"""An index is found fresh or built, at the first writable location, and always checked against its file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lazyckpt.sources.local import MmapSource
 
 @pytest.fixture
 def file(tmp_path):
-    """A checkpoint in a folder of its own."""
+    """A checkpoint in its own folder."""
     path = tmp_path / "models" / "net.ckpt"
     path.parent.mkdir()
     path.write_bytes(checkpoint(MIXED))
@@ -37,7 +37,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def sidecar(file):
-    """Where the checkpoint's sidecar belongs."""
+    """The path of the checkpoint's sidecar."""
     return file.with_name("net.ckpt.lmdb")
 
 
@@ -50,12 +50,12 @@ def built(file, **options):
 
 
 def whole_pages(offset, length):
-    """The pages of memory that lie in a range as wholes."""
+    """The whole memory pages in a range."""
     return range(-(-offset // mmap.PAGESIZE), (offset + length) // mmap.PAGESIZE)
 
 
 def identity(path):
-    """What changes when a file is written again."""
+    """The identity of a file, which changes when it is written again."""
     status = os.stat(path)
     return status.st_ino, status.st_mtime_ns, status.st_size
 
@@ -69,7 +69,7 @@ def test_an_index_is_built_beside_its_checkpoint(file, sidecar):
 
 
 def test_a_fresh_index_is_used_as_it_is(file, sidecar, walks):
-    """The second time the file is not walked and the sidecar is not touched."""
+    """The second open neither scans the file nor changes the sidecar."""
     first = built(file)
     before = identity(sidecar)
     second = built(file)
@@ -78,7 +78,7 @@ def test_a_fresh_index_is_used_as_it_is(file, sidecar, walks):
 
 
 def test_force_builds_what_is_fresh(file, sidecar, walks):
-    """With `force` the file is walked again, and the sidecar is a new one."""
+    """With `force` the file is scanned again, and the sidecar is a new one."""
     first = built(file)
     before = identity(sidecar)
 
@@ -94,12 +94,12 @@ def append(file):
 
 
 def touch(file):
-    """Give the file another time of change, with the same bytes."""
+    """Change the file's modification time, with the same bytes."""
     os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
 
 
 def edit(place):
-    """Change a byte of a value in place, and give the file its old time of change."""
+    """Change a byte of a value in place, and restore the file's modification time."""
 
     def edit_there(file):
         before = file.stat()
@@ -113,7 +113,7 @@ def edit(place):
 
 @pytest.mark.parametrize("change", [append, touch, edit(60), edit(-30)], ids=["size", "time", "start", "end"])
 def test_an_index_of_an_older_file_is_built_again(change, file, walks):
-    """A change of size or time is seen, and of a byte in the first or last 4 KiB though size and time are as before."""
+    """A change of size, of time, or of a byte in the first or last 4 KiB is detected."""
     built(file)
     change(file)
     rebuilt = built(file)
@@ -125,7 +125,7 @@ def test_an_index_of_an_older_file_is_built_again(change, file, walks):
 
 
 def test_an_index_of_another_file_is_built_again(file, sidecar, tmp_path):
-    """A sidecar that was copied or moved to a wrong place is not believed."""
+    """A sidecar that was copied or moved to another file is rebuilt."""
     other = tmp_path / "other.ckpt"
     other.write_bytes(checkpoint(LAYERS))
     shutil.copy(built(other)[1], sidecar)
@@ -134,7 +134,7 @@ def test_an_index_of_another_file_is_built_again(file, sidecar, tmp_path):
 
 
 def of_older_schema(path):
-    """Make a sidecar one of another version."""
+    """Give a sidecar another schema version."""
     with forged(path) as transaction:
         facts = bytearray(transaction.get(FACTS))
         facts[8:10] = bytes(2)
@@ -142,13 +142,13 @@ def of_older_schema(path):
 
 
 def without_facts(path):
-    """Make a sidecar an LMDB file like any other."""
+    """Make a sidecar an LMDB file without lazyckpt's facts."""
     with forged(path) as transaction:
         transaction.delete(FACTS)
 
 
 def cut_to(part):
-    """Cut a sidecar to a part of its length."""
+    """Truncate a sidecar."""
     return lambda path: os.truncate(path, int(path.stat().st_size * part))
 
 
@@ -186,7 +186,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_sidecar_is_built_again(damage, file, sidecar, walks):
-    """Whatever stands at its place that is no whole index of this version is replaced, without an error."""
+    """Anything but a whole index of this version is replaced, without an error."""
     first = built(file)
     os.chmod(sidecar, 0o600)
     damage(sidecar)
@@ -199,7 +199,7 @@ def test_a_damaged_sidecar_is_built_again(damage, file, sidecar, walks):
 
 @pytest.mark.parametrize("place", [16, 41, 4096 + 16], ids=["magic", "page size", "second magic"])
 def test_damage_to_what_only_lmdb_reads_does_no_harm(place, file, sidecar, walks):
-    """The index says itself where its tree begins: LMDB's meta pages are not looked at."""
+    """The footer has the tree's root, so LMDB's meta pages are not read."""
     first = built(file)
     os.chmod(sidecar, 0o600)
     with_flipped_bit(place)(sidecar)
@@ -208,7 +208,7 @@ def test_damage_to_what_only_lmdb_reads_does_no_harm(place, file, sidecar, walks
 
 
 def test_a_folder_at_the_sidecars_place_is_not_fatal(file, sidecar, cache_folder):
-    """If the place is taken by a folder, the index goes to the cache."""
+    """If a folder has the sidecar's name, the index goes to the cache."""
     sidecar.mkdir()
     entries, path = built(file)
 
@@ -218,7 +218,7 @@ def test_a_folder_at_the_sidecars_place_is_not_fatal(file, sidecar, cache_folder
 
 @pytest.fixture
 def forbid(monkeypatch):
-    """Makes folders that cannot be written, whoever the user is."""
+    """Makes folders that cannot be written, for any user."""
     forbidden = []
     real = os.open
 
@@ -232,7 +232,7 @@ def forbid(monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written_sends_the_index_to_the_cache(file, forbid, walks):
-    """The second time it is found there, and the folder of the checkpoint stays as it was."""
+    """The second open finds the index in the cache, and the checkpoint's folder is unchanged."""
     forbid(file.parent)
     paths = [built(file)[1] for _ in range(2)]
 
@@ -241,14 +241,14 @@ def test_a_folder_that_cannot_be_written_sends_the_index_to_the_cache(file, forb
 
 
 def test_a_folder_at_the_private_name_sends_the_index_to_the_cache(file, tmp_path):
-    """So does anything else that stands in a builder's way."""
+    """The same holds for anything else that has the builder's private name."""
     (file.parent / ".net.ckpt.lmdb.tmp").mkdir()
 
     assert built(file)[1] == locations.cached(str(file))
 
 
 def test_without_any_place_the_index_is_in_memory(file, forbid, cache_folder, caplog):
-    """One warning says that it will be built again each time; nothing is written."""
+    """One warning says that the index will be rebuilt each time; nothing is written."""
     forbid(file.parent)
     forbid(cache_folder)
     entries, path = built(file)
@@ -260,7 +260,7 @@ def test_without_any_place_the_index_is_in_memory(file, forbid, cache_folder, ca
 
 
 def test_an_index_that_cannot_be_read_back_is_not_used(file, monkeypatch, caplog):
-    """If what was written is no index (a failing disk, a file system that cannot map), the next place is tried."""
+    """If the index cannot be read back (a failing disk, a file system that cannot map), the next location is tried."""
     monkeypatch.setattr("lazyckpt.index.build.atomic_write", lambda path, fill, mode: Path(path).write_bytes(b"lost"))
     entries, path = built(file)
 
@@ -269,7 +269,7 @@ def test_an_index_that_cannot_be_read_back_is_not_used(file, monkeypatch, caplog
 
 
 def test_an_index_in_memory_writes_nothing(file, cache_folder, caplog):
-    """`index_path="memory"` leaves the folder as it was, makes no cache folder, and is no reason for a warning."""
+    """`index_path="memory"` changes no folder, makes no cache folder, and causes no warning."""
     entries, path = built(file, index_path="memory")
 
     assert ([name for name, _ in entries], path) == (list(MIXED), None)
@@ -278,7 +278,7 @@ def test_an_index_in_memory_writes_nothing(file, cache_folder, caplog):
 
 @pytest.mark.parametrize("form", [str, Path])
 def test_an_index_may_be_given_a_place(form, file, tmp_path, walks):
-    """A path is used as it is, its folder made if need be, and found again there."""
+    """A path is used as given, its folder is created, and the index is found there again."""
     where = tmp_path / "elsewhere" / "net.index"
     paths = [built(file, index_path=form(where))[1] for _ in range(2)]
 
@@ -287,7 +287,7 @@ def test_an_index_may_be_given_a_place(form, file, tmp_path, walks):
 
 
 def test_a_place_that_was_asked_for_and_cannot_be_written_is_an_error(file, tmp_path, forbid, cache_folder):
-    """There is no silent second choice then."""
+    """An explicit location has no silent fallback."""
     forbid(tmp_path / "elsewhere")
 
     with pytest.raises(ArgumentValueError, match=r"elsewhere.net\.index: .*Read-only"):
@@ -297,13 +297,13 @@ def test_a_place_that_was_asked_for_and_cannot_be_written_is_an_error(file, tmp_
 
 @pytest.mark.parametrize("where", [3, b"index", ["index"], True])
 def test_a_place_is_a_path(where, file):
-    """Anything else is the caller's mistake, named by type."""
+    """A location of another type raises an error that names the type."""
     with pytest.raises(ArgumentTypeError, match=type(where).__name__):
         built(file, index_path=where)
 
 
 def test_a_link_to_a_checkpoint_shares_its_index(file, sidecar, tmp_path):
-    """The sidecar stands beside the file itself, however it is reached."""
+    """The sidecar stands beside the file itself, also when it is opened through a link."""
     link = tmp_path / "link.ckpt"
     link.symlink_to(file)
 
@@ -320,7 +320,7 @@ def test_who_may_read_the_checkpoint_may_read_its_index(mode, expected, file, si
 
 
 def test_a_file_that_is_no_checkpoint_leaves_no_litter(file):
-    """An index that cannot be built is not half there."""
+    """An index that cannot be built leaves no partial file."""
     file.write_bytes(checkpoint(MIXED)[:-3])
 
     with pytest.raises(CorruptFile, match=r"net\.ckpt"):
@@ -329,7 +329,7 @@ def test_a_file_that_is_no_checkpoint_leaves_no_litter(file):
 
 
 def test_an_old_sidecar_survives_a_rebuild_that_fails(file, sidecar):
-    """When a checkpoint is being damaged, its last good index stays until a new one is whole."""
+    """The last good index stays until a new one is whole."""
     built(file)
     before = identity(sidecar)
     file.write_bytes(checkpoint(MIXED)[:-3])
@@ -341,21 +341,21 @@ def test_an_old_sidecar_survives_a_rebuild_that_fails(file, sidecar):
 
 
 def test_a_file_that_changes_while_it_is_indexed_gets_no_index(file, monkeypatch):
-    """An index of a moving file would be of none of its states."""
+    """An index built during changes would match no state of the file."""
     with pytest.raises(ChangedFile, match="changed while"):
         built(file, progress=lambda done, total: touch(file))
     assert os.listdir(file.parent) == ["net.ckpt"]
 
 
-def test_a_missing_file_is_told(tmp_path):
-    """There is nothing to index, and nothing is made."""
+def test_a_missing_file_is_reported(tmp_path):
+    """Without a file no index is made."""
     with pytest.raises(MissingFile, match=r"none\.ckpt"):
         built(tmp_path / "none.ckpt")
     assert os.listdir(tmp_path) == []
 
 
 def test_progress_rises_to_the_end(file, monkeypatch):
-    """`progress` hears of bytes done, never less than before, and at last of all of them."""
+    """`progress` never decreases and ends at the total."""
     monkeypatch.setattr(build, "_RUN", 2)
     heard = []
     built(file, progress=lambda done, total: heard.append((done, total)))
@@ -368,7 +368,7 @@ def test_progress_rises_to_the_end(file, monkeypatch):
 
 
 def test_progress_rises_also_where_names_come_in_another_order(tmp_path, monkeypatch):
-    """In a safetensors file the first name may have the last bytes."""
+    """Progress rises also if the first name of a safetensors file has the last bytes."""
     monkeypatch.setattr(build, "_RUN", 2)
     path = tmp_path / "net.safetensors"
     path.write_bytes(file_of({f"layer{9 - number}": counting((50,)) for number in range(10)}))
@@ -381,7 +381,7 @@ def test_progress_rises_also_where_names_come_in_another_order(tmp_path, monkeyp
 
 @pytest.mark.parametrize("names", [range(8), range(7, -1, -1)], ids=["in file order", "backwards"])
 def test_what_was_digested_is_let_go_of(names, tmp_path, monkeypatch):
-    """Every whole page of a content leaves the process once its digest is made, whatever the order of names."""
+    """Pages are released once their digest is computed, for any order of names."""
     let_go = set()
     real = MmapSource.drop_pages
 
@@ -400,7 +400,7 @@ def test_what_was_digested_is_let_go_of(names, tmp_path, monkeypatch):
 
 
 def test_pages_that_were_walked_past_are_let_go(file, monkeypatch):
-    """A walk over a large file does not keep all of it in memory: what lies behind is released, once, in order."""
+    """A scan of a large file releases the pages behind it, once and in order."""
     monkeypatch.setattr(build, "_RUN", 1)
     monkeypatch.setattr(build, "_RELEASE_EVERY", 1)
     released = []
@@ -425,7 +425,7 @@ def test_digests_are_of_the_contents(file):
 
 
 def test_an_index_without_digests_is_built_again_when_they_are_wanted(file, walks):
-    """And one with digests serves also who does not ask for them."""
+    """An index without digests is rebuilt when they are requested; one with digests serves every request."""
     plain = built(file)
     with_digests = built(file, digest="blake2b")
 
@@ -436,19 +436,19 @@ def test_an_index_without_digests_is_built_again_when_they_are_wanted(file, walk
 
 
 def test_a_digest_has_a_known_name(file):
-    """Another name is refused before anything is opened."""
+    """An unknown digest is refused before anything is opened."""
     with pytest.raises(ArgumentValueError, match="'md5'"):
         built(file, digest="md5")
 
 
 @pytest.fixture
 def network(monkeypatch):
-    """All files lie on a network file system."""
+    """Makes all files appear on a network file system."""
     monkeypatch.setattr(locations, "on_network", lambda path: True)
 
 
 def test_on_a_network_the_index_stands_in_the_cache(file, network, walks):
-    """LMDB does not write over a network: the index is built, and found again, in the cache folder."""
+    """LMDB does not write over a network, so the index is built and found in the cache folder."""
     paths = [built(file)[1] for _ in range(2)]
 
     assert (paths, len(walks)) == ([locations.cached(str(file))] * 2, 1)
@@ -456,7 +456,7 @@ def test_on_a_network_the_index_stands_in_the_cache(file, network, walks):
 
 
 def test_on_a_network_a_sidecar_beside_its_file_is_read_where_it_is(file, request, walks, cache_folder):
-    """One that was built there on another machine; nothing is copied."""
+    """A sidecar built on another machine is read there, and nothing is copied."""
     first = built(file)
     request.getfixturevalue("network")
 
@@ -466,7 +466,7 @@ def test_on_a_network_a_sidecar_beside_its_file_is_read_where_it_is(file, reques
 
 @pytest.mark.parametrize("what", ["a folder", "of an older file"])
 def test_on_a_network_a_sidecar_that_is_of_no_use_does_not_matter(what, file, sidecar, network, walks):
-    """Then the index is built in the cache folder, once, and the other is left alone."""
+    """The index is built in the cache folder, once, and the useless sidecar is left alone."""
     if what == "a folder":
         sidecar.mkdir()
     else:
@@ -483,7 +483,7 @@ ROUNDS = 40
 
 
 def rebuild(path, faults):
-    """Build an index again and again, and report what went wrong."""
+    """Build an index again and again, and report errors."""
     try:
         for _ in range(ROUNDS):
             names = [name for name, _ in built(path, force=True)[0]]
@@ -495,7 +495,7 @@ def rebuild(path, faults):
 
 
 def test_builders_at_once_all_end_with_a_whole_index(file):
-    """Three processes that build the same index over and over never see a torn one, and leave no litter."""
+    """Three processes that build the same index repeatedly never see a partial one, and leave no private files."""
     context = multiprocessing.get_context("fork")
     faults = context.SimpleQueue()
     builders = [context.Process(target=rebuild, args=(str(file), faults)) for _ in range(3)]
@@ -510,7 +510,7 @@ def test_builders_at_once_all_end_with_a_whole_index(file):
 
 
 def test_a_reader_keeps_the_index_that_it_opened(file):
-    """An index that was replaced on disk goes on serving whoever has it open."""
+    """A reader keeps reading its index after the file was replaced."""
     index = lazyckpt.build_index(file)
     append(file)
     newer = built(file)
@@ -520,7 +520,7 @@ def test_a_reader_keeps_the_index_that_it_opened(file):
 
 
 def test_recorded_files_have_the_same_index_from_a_sidecar_and_from_memory(tmp_path):
-    """For real files of all kinds, what is read back from the sidecar is what the walk gave."""
+    """For recorded files of all kinds, entries from the sidecar equal those of the scan."""
     different = []
     for name in (
         "base",
@@ -540,7 +540,7 @@ def test_recorded_files_have_the_same_index_from_a_sidecar_and_from_memory(tmp_p
 
 
 def test_a_file_that_is_replaced_while_it_is_indexed_is_indexed_in_memory(file, sidecar, caplog):
-    """What was opened is whole, and is looked at to its end; the place beside it belongs to the new file."""
+    """If a file is replaced during indexing, the index stays in memory: the path beside it belongs to the new file."""
     caplog.set_level(logging.INFO, "lazyckpt")
 
     new = [{"new": counting((3,))}]
@@ -558,7 +558,7 @@ def test_a_file_that_is_replaced_while_it_is_indexed_is_indexed_in_memory(file, 
 
 
 def test_an_index_that_is_replaced_at_once_is_not_taken_for_ones_own(file, monkeypatch):
-    """Another writer may come between an index that is put in its place and its being opened there."""
+    """Another writer may replace an index between its rename and its being opened."""
     real = build.atomic_write
 
     def write(path, fill, *, mode):

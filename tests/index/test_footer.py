@@ -1,4 +1,4 @@
-"""The footer behind a sidecar's pages: what LMDB's meta pages say."""
+"""The footer after a sidecar's pages repeats what LMDB's meta pages say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ META = Meta(MARK, 1000, 3, digests=True)
 
 @pytest.fixture
 def finished(tmp_path):
-    """Makes a sidecar with so many keys: its path, and LMDB's statistics."""
+    """Makes a sidecar with this number of keys; returns its path and LMDB's statistics."""
 
     def finished(count):
         path = str(tmp_path / "net.ckpt.lmdb")
@@ -27,10 +27,10 @@ def finished(tmp_path):
             with environment.begin(write=True) as transaction:
                 for number in range(count):
                     transaction.put(b"%06d" % number, b"value")
-            told = environment.stat()
+            stat = environment.stat()
             last_page = environment.info()["last_pgno"]
-        finish(path, told["psize"], last_page + 1, encode_meta(META))
-        return path, told
+        finish(path, stat["psize"], last_page + 1, encode_meta(META))
+        return path, stat
 
     return finished
 
@@ -38,10 +38,10 @@ def finished(tmp_path):
 @pytest.mark.parametrize("count", [1, 50, 5000])
 def test_the_footer_says_what_lmdb_says(count, finished):
     """The footer has LMDB's depth and number of keys, and the facts of the index."""
-    path, told = finished(count)
+    path, stat = finished(count)
     root, meta = read_footer(Pages(path).summary)
 
-    assert (root.depth, root.entries, meta) == (told["depth"], told["entries"], META)
+    assert (root.depth, root.entries, meta) == (stat["depth"], stat["entries"], META)
 
 
 def test_the_tree_is_found_by_its_footer(finished):

@@ -27,7 +27,7 @@ INDEX = index_of(ENTRIES.values())
 
 
 def test_an_index_is_a_mapping():
-    """It is one by type, and holds what a dict of its entries holds, in the same order."""
+    """An index is a Mapping and equals a dict of its entries, in the same order."""
     assert isinstance(INDEX, collections.abc.Mapping)
     assert list(INDEX.items()) == list(ENTRIES.items())
     assert ENTRIES == INDEX
@@ -35,7 +35,7 @@ def test_an_index_is_a_mapping():
 
 @pytest.mark.parametrize("view", ["keys", "values"])
 def test_the_views_of_an_index_are_those_of_a_mapping(view):
-    """Its keys and values are views that can be walked again, and know their length."""
+    """Keys and values are views that can be iterated repeatedly and have a length."""
     seen = getattr(INDEX, view)()
 
     assert (list(seen), len(seen)) == (list(getattr(ENTRIES, view)()), len(ENTRIES))
@@ -43,12 +43,12 @@ def test_the_views_of_an_index_are_those_of_a_mapping(view):
 
 
 def test_entries_come_in_file_order():
-    """`entries` walks the whole file without names being looked up."""
+    """`entries` walks the whole file without looking names up."""
     assert list(INDEX.entries()) == list(ENTRIES.values())
 
 
 def test_walking_fetches_records_in_runs(monkeypatch):
-    """However long the index, a walk holds a bounded number of records."""
+    """A walk holds a bounded number of records, however long the index."""
     monkeypatch.setattr("lazyckpt.index.stored._BATCH", 4)
     many = [tensor_entry(f"w{place}", place) for place in range(11)]
 
@@ -57,7 +57,7 @@ def test_walking_fetches_records_in_runs(monkeypatch):
 
 @pytest.mark.parametrize("name", ["layer", "", "layer1.weight ", "\ud800", None, 0, b"note", ("note",)])
 def test_what_is_not_a_name_in_it_is_not_in_it(name):
-    """An absent name, or a thing that is no name, is not contained and raises KeyError."""
+    """An absent name, or an object of another type, is not contained and raises KeyError."""
     assert name not in INDEX
     assert INDEX.get(name) is None
     with pytest.raises(KeyError):
@@ -65,12 +65,12 @@ def test_what_is_not_a_name_in_it_is_not_in_it(name):
 
 
 def test_names_with_a_prefix_come_with_their_places():
-    """In file order, as pairs of name and place."""
+    """Pairs of name and place come in file order."""
     assert INDEX.with_prefix("layer1") == [("layer1.weight", 0), ("layer1.bias", 3), ("layer10.weight", 5)]
 
 
 def test_a_prefix_of_any_length_gives_its_names_only():
-    """Also prefixes longer than what the store can tell apart."""
+    """A prefix may be longer than the store's keys."""
     names = ["x" * 500, "x" * 500 + "a", "x" * 499 + "y"]
     index = index_of([tensor_entry(name, place) for place, name in enumerate(names)])
 
@@ -78,19 +78,19 @@ def test_a_prefix_of_any_length_gives_its_names_only():
 
 
 def test_an_entry_can_be_had_by_its_place():
-    """With a name beside it, only if it is that name's."""
+    """An entry is found by its place; a name given with it must match."""
     assert INDEX.at(3) == INDEX.at(3, "layer1.bias") == ENTRIES["layer1.bias"]
     with pytest.raises(StaleIndex, match="a name leads to the record of another"):
         INDEX.at(3, "layer1.weight")
 
 
 def test_irregular_entries_are_given_whole():
-    """What needs a look before it may be loaded comes as entries."""
+    """Entries that need a check before they may be loaded are returned whole."""
     assert INDEX._irregular() == [ENTRIES["broken"]]
 
 
 def test_a_regular_index_is_not_searched_for_irregular_entries(monkeypatch):
-    """The usual case costs nothing: the facts say that there are none."""
+    """The facts say that there are no irregular entries, so no search is needed."""
     index = index_of([tensor_entry("w")])
     monkeypatch.setattr(index._store, "irregular", lambda: pytest.fail("it was searched"))
 
@@ -98,7 +98,7 @@ def test_a_regular_index_is_not_searched_for_irregular_entries(monkeypatch):
 
 
 def test_an_index_that_holds_less_than_it_claims_is_damaged():
-    """A walk that ends early says so, and does not pass for a short file."""
+    """A walk that ends early raises, so the index does not pass for a shorter one."""
     index = index_of([tensor_entry("w")], parameters=2)
 
     with pytest.raises(StaleIndex, match="holds 1 records and claims 2"):
@@ -106,7 +106,7 @@ def test_an_index_that_holds_less_than_it_claims_is_damaged():
 
 
 def test_a_record_that_is_none_is_damage(tmp_path):
-    """Bytes that are no record are told as a damaged index, with what to do."""
+    """An invalid record is reported as a damaged index, with what to do."""
     index = index_of([tensor_entry("w")])
     index._store._records[0] = encode(tensor_entry("w"), b"w")[:20]
 
@@ -116,10 +116,10 @@ def test_a_record_that_is_none_is_damage(tmp_path):
 
 
 def test_the_repr_says_how_many_and_where():
-    """An index prints in one line, however large."""
+    """The repr of an index is one line, however large the index."""
     assert repr(INDEX) == "<Index of 6 parameters in memory>"
 
 
-def test_an_index_tells_what_it_is_of():
-    """The fingerprint of its file, its own place, and whether it has digests."""
+def test_an_index_describes_its_file():
+    """An index has its file's fingerprint, its own path, and whether it has digests."""
     assert (INDEX.fingerprint, INDEX.path, INDEX.has_digests) == (MARK, None, False)

@@ -1,4 +1,4 @@
-"""Whenever the building of an index dies or fails, there is a sound index or none; the next one leaves no litter."""
+"""If a build of an index dies or fails, a sound index or none is left; the next build removes leftovers."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ CALLS = ("fsync", "chmod", "replace", "unlink", "ftruncate", "makedirs", "pread"
 
 @pytest.fixture(params=FORMS)
 def form(request):
-    """Of a plain file, or of an encrypted one, whose index is sealed."""
+    """The form of a file: plain, or encrypted with a sealed index."""
     return request.param
 
 
 @pytest.fixture
 def file(tmp_path, form):
-    """A checkpoint in a folder of its own, without an index."""
+    """A checkpoint in its own folder, without an index."""
     path = tmp_path / "files" / "net.ckpt"
     path.parent.mkdir()
     path.write_bytes(FILE if form == "plain" else encrypted(FILE, block=50_000))
@@ -48,19 +48,19 @@ def build(file, form):
 
 
 def is_sound(file, form):
-    """Whether the checkpoint opens with all its names, and some of its values."""
+    """Whether the checkpoint opens with all its names and some of its values."""
     with lazyckpt.load_checkpoint(str(file), **FORMS[form]) as ckpt:
         some = ckpt.load(list(VALUES)[::500])
         return list(ckpt) == list(VALUES) and all((value == VALUES[name]).all() for name, value in some.items())
 
 
 def left(file):
-    """What stands beside the checkpoint."""
+    """The files beside the checkpoint."""
     return sorted(set(os.listdir(file.parent)) - {file.name})
 
 
 def test_a_builder_that_is_killed_at_any_moment_does_no_harm(file, form):
-    """Thirty times: the checkpoint opens, and the next builder that lives leaves one index and nothing else."""
+    """After each of thirty kills the checkpoint opens, and the next builder leaves one index and nothing else."""
     chance = random.Random(11)
     started = time.perf_counter()
     build(file, form)
@@ -77,7 +77,7 @@ def test_a_builder_that_is_killed_at_any_moment_does_no_harm(file, form):
 
 
 def stepping(patched, step):
-    """From here on each of these calls is a step."""
+    """Call `step` before each of these system calls."""
     for name in CALLS:
         real = getattr(os, name)
         patched.setattr(os, name, lambda *given, name=name, real=real, **more: (step(name), real(*given, **more))[1])
@@ -94,7 +94,7 @@ def steps_of_a_build(file, form, monkeypatch):
 
 
 def test_there_is_no_call_at_which_dying_does_harm(file, form, monkeypatch):
-    """Before each call of the system that Python makes in turn."""
+    """The builder dies before each system call that Python makes, in turn."""
     steps = steps_of_a_build(file, form, monkeypatch)
 
     def dying(last):
@@ -118,7 +118,7 @@ def test_there_is_no_call_at_which_dying_does_harm(file, form, monkeypatch):
 
 
 def test_there_is_no_call_whose_failure_does_harm(file, form, monkeypatch):
-    """An error of the disk at each in turn: the index stands elsewhere, or in memory, and the old one is whole."""
+    """If the disk fails at any call, the index is elsewhere or in memory, and the old one is whole."""
     steps = steps_of_a_build(file, form, monkeypatch)
     writing = [number for number, name in enumerate(steps) if name != "pread"]
     sound = []
@@ -142,7 +142,7 @@ def test_there_is_no_call_whose_failure_does_harm(file, form, monkeypatch):
 
 @pytest.mark.parametrize("most", [0, 4096, 100_000, 300_000])
 def test_a_disk_without_room_gives_an_index_in_memory(most, file, form):
-    """Wherever the writing stops, the checkpoint opens, no half an index is left, and with room again it is kept."""
+    """Wherever the disk fills up, the checkpoint opens, no partial index is left, and a later open keeps one."""
 
     def with_little_room():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -156,7 +156,7 @@ def test_a_disk_without_room_gives_an_index_in_memory(most, file, form):
 
 
 def test_a_folder_that_may_not_be_written_is_left_alone(file, form, cache_folder, monkeypatch):
-    """The index stands in the cache folder; if that may not be written either, in memory."""
+    """The index goes to the cache folder; if that is not writable either, it stays in memory."""
 
     def refuse(path, *given, real=os.open, **more):
         if os.fspath(path).startswith((str(file.parent / "."), str(cache_folder))) and given[0] & os.O_CREAT:
@@ -170,13 +170,13 @@ def test_a_folder_that_may_not_be_written_is_left_alone(file, form, cache_folder
 
 
 def can_trace():
-    """Whether there is strace, and the system lets it work."""
+    """Whether strace exists and the system permits it."""
     return shutil.which("strace") and not subprocess.run(["strace", "-o", "/dev/null", "true"], check=False).returncode
 
 
 @pytest.mark.skipif(not can_trace(), reason="needs strace")
 def test_there_is_no_call_of_the_kernel_at_which_dying_does_harm():
-    """LMDB's own writes, too: each is tried."""
+    """Each system call of LMDB's own writes is included."""
     command = [sys.executable, str(TOOL), "--task", "index", "--fault", "KILL"]
     ended = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 

@@ -1,4 +1,4 @@
-"""A page is compared with its checksum before anything of it is looked at."""
+"""A page is compared with its checksum before it is used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lazyckpt.index.sidecar import Sidecar
 
 PAGE = 4096
 SUMMARY = b"what a reader wants to know first"
-PAGES = [random.Random(number).randbytes(PAGE) for number in range(3000)]  # of more than one block of checksums
+PAGES = [random.Random(number).randbytes(PAGE) for number in range(3000)]  # more than one block of checksums
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def whole(tmp_path_factory):
 
 
 def read(path):
-    """Every page of a file that can be had, and the numbers of those that cannot; None if it cannot be opened."""
+    """Every readable page of a file, and the numbers of the others; None if it cannot be opened."""
     try:
         pages = Pages(str(path))
     except BadRecord:
@@ -47,25 +47,25 @@ def read(path):
 
 
 def test_sound_pages_are_what_was_written(whole, tmp_path):
-    """All three thousand."""
+    """All three thousand pages are read back unchanged."""
     (tmp_path / "pages").write_bytes(whole)
 
     assert read(tmp_path / "pages") == (dict(enumerate(PAGES)), [])
 
 
 def test_a_summary_is_what_was_written(whole, tmp_path):
-    """Whatever it is; and where none was, it is empty."""
+    """Any summary is read back unchanged; without one it is empty."""
     path = tmp_path / "pages"
     path.write_bytes(whole)
-    told = Pages(str(path)).summary
+    summary = Pages(str(path)).summary
     add_checksums(str(path), PAGE, len(PAGES))
 
-    assert (told, Pages(str(path)).summary) == (SUMMARY, b"")
+    assert (summary, Pages(str(path)).summary) == (SUMMARY, b"")
 
 
 @pytest.mark.parametrize("count", [1, 200, 256, 257, 700])
 def test_few_pages_and_many_are_read_alike(count, tmp_path):
-    """Whether their checksums are at hand when the file is opened, or in part, or must be read."""
+    """Pages are read alike if their checksums are loaded at open, loaded in part, or still to be read."""
     path = tmp_path / "pages"
     path.write_bytes(b"".join(PAGES[:count]))
     add_checksums(str(path), PAGE, count, SUMMARY)
@@ -74,7 +74,7 @@ def test_few_pages_and_many_are_read_alike(count, tmp_path):
 
 
 def test_pages_that_follow_one_another_are_read_together(whole, tmp_path):
-    """Each is what it is alone, also where a run goes on from one block of checksums to the next."""
+    """Pages of a run equal pages read alone, also where the run crosses a block of checksums."""
     path = tmp_path / "pages"
     path.write_bytes(whole)
 
@@ -82,7 +82,7 @@ def test_pages_that_follow_one_another_are_read_together(whole, tmp_path):
 
 
 def test_a_run_with_a_page_that_was_changed_is_refused(whole, tmp_path):
-    """Nothing of it is given."""
+    """A run with a changed page is refused as a whole."""
     path = tmp_path / "pages"
     path.write_bytes(whole[: 5 * PAGE] + b"changed" + whole[5 * PAGE + 7 :])
 
@@ -91,12 +91,12 @@ def test_a_run_with_a_page_that_was_changed_is_refused(whole, tmp_path):
 
 
 def test_checksums_take_a_thousandth_of_the_file(whole):
-    """Four bytes a page, four bytes a block of 256 of them, the summary, 28 bytes."""
+    """Checksums take four bytes per page, four per block of 256, the summary, and 28 bytes."""
     assert len(whole) - len(PAGES) * PAGE == 4 * len(PAGES) + 4 * 12 + len(SUMMARY) + 28
 
 
 def test_a_flipped_bit_is_found_wherever_it_is(whole, tmp_path):
-    """In a page that page is refused, in the checksums those they are of, in the tail the file; nothing is wrong."""
+    """A flipped bit is detected in a page, in the checksums, and in the tail, and no wrong bytes are returned."""
     chance = random.Random(5)
     end = len(PAGES) * PAGE
     path = tmp_path / "pages"
@@ -120,7 +120,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(whole, tmp_path):
 
 
 def test_pages_that_changed_places_are_refused(whole, tmp_path):
-    """Each is sound, and none is in its place."""
+    """Swapped pages are refused, though each is sound."""
     swapped = [*PAGES[:5], PAGES[9], *PAGES[6:9], PAGES[5], *PAGES[10:]]
     (tmp_path / "pages").write_bytes(b"".join(swapped) + whole[len(PAGES) * PAGE :])
 
@@ -128,7 +128,7 @@ def test_pages_that_changed_places_are_refused(whole, tmp_path):
 
 
 def test_a_file_that_is_longer_or_shorter_is_refused(whole, tmp_path):
-    """By one byte or by many."""
+    """A file with one byte or many more or fewer is refused."""
     path = tmp_path / "pages"
     refused = []
     for data in (
@@ -148,7 +148,7 @@ def test_a_file_that_is_longer_or_shorter_is_refused(whole, tmp_path):
 
 
 def test_a_file_that_is_cut_short_while_it_is_open_is_an_error(whole, tmp_path):
-    """What is no longer there is refused, what is there is read: nothing is mapped, so no signal comes."""
+    """Missing pages are refused and the others still read: nothing is mapped, so no signal is raised."""
     path = tmp_path / "pages"
     path.write_bytes(whole)
     pages = Pages(str(path))
@@ -161,7 +161,7 @@ def test_a_file_that_is_cut_short_while_it_is_open_is_an_error(whole, tmp_path):
 
 
 def test_a_page_that_is_written_over_while_the_file_is_open_is_an_error(whole, tmp_path):
-    """Each read is checked, not only the first."""
+    """Every read is checked, not only the first."""
     path = tmp_path / "pages"
     path.write_bytes(whole)
     pages = Pages(str(path))
@@ -175,7 +175,7 @@ def test_a_page_that_is_written_over_while_the_file_is_open_is_an_error(whole, t
 
 
 def test_checksums_replace_what_stands_behind_the_pages(whole, tmp_path):
-    """Made again they are the same; where a last page was never written, it counts as zeros."""
+    """Recomputed checksums are equal; a last page that was never written counts as zeros."""
     path = tmp_path / "pages"
     path.write_bytes(whole)
     add_checksums(str(path), PAGE, len(PAGES), SUMMARY)
@@ -187,7 +187,7 @@ def test_checksums_replace_what_stands_behind_the_pages(whole, tmp_path):
 
 
 def pipe(path):
-    """A pipe that nobody writes to."""
+    """A pipe without a writer."""
     os.mkfifo(path)
 
 
@@ -199,7 +199,7 @@ def listening(path):
 
 @pytest.mark.parametrize("make", [pipe, listening, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
 def test_what_is_no_file_is_refused_at_once(make, tmp_path, monkeypatch):
-    """A pipe, a socket, a folder, a device: an error that is expected, and no waiting."""
+    """A pipe, a socket, a folder and a device raise an expected error at once."""
     monkeypatch.chdir(tmp_path)  # the name of a socket is short
     make("index")
 
@@ -209,7 +209,7 @@ def test_what_is_no_file_is_refused_at_once(make, tmp_path, monkeypatch):
 
 
 def test_lmdb_itself_still_reads_a_sidecar(tmp_path):
-    """Checksums behind the pages are nothing to it."""
+    """LMDB ignores checksums after the pages."""
     path = str(tmp_path / "index.lmdb")
     write.write(path, [tensor_entry(f"w{number}", number) for number in range(5000)], Meta(MARK))
     with lmdb.open(path, subdir=False, readonly=True, lock=False) as environment, environment.begin() as transaction:
@@ -219,7 +219,7 @@ def test_lmdb_itself_still_reads_a_sidecar(tmp_path):
 
 
 def test_a_store_that_is_closed_while_it_is_read_never_gives_another_files_bytes(tmp_path, monkeypatch):
-    """Its descriptor's number stays its own until the look-up is over."""
+    """The descriptor's number stays reserved until the look-up ends."""
     path = str(tmp_path / "index.lmdb")
     write.write(path, [tensor_entry(f"w{number}", number) for number in range(5000)], Meta(MARK))
     store = Sidecar(path)

@@ -1,4 +1,4 @@
-"""The reader of LMDB's trees finds what LMDB finds, and comes to an end whatever a tree says."""
+"""The reader of LMDB's trees finds what LMDB finds, and terminates on any tree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MANY = {f"key{number * 7919 % 100_003:06}".encode(): os.urandom(number % 40) for
 
 
 def written(path, items, batches=1):
-    """A tree that LMDB made of these items, in so many transactions, in any order; and as a sidecar has it."""
+    """A tree written by LMDB with these items, in several transactions, in any order; in a sidecar's form."""
     path = os.fspath(path)
     with lmdb.open(path, subdir=False, lock=False, sync=False, map_size=2**26) as environment:
         for batch in range(batches):
@@ -55,7 +55,7 @@ def walked(tree, start=b""):
     st.integers(1, 3),
 )
 def test_it_finds_what_lmdb_was_given(tmp_path_factory, sizes, others, batches):
-    """Any keys, values of no byte to some pages, in one transaction or several; and nothing under other keys."""
+    """Any keys are found, with values from no byte to some pages, and no others."""
     items = {key: (key * size)[:size] for key, size in sizes.items()}
     tree = opened(written(tmp_path_factory.mktemp("tree") / "tree.lmdb", items, batches))
 
@@ -66,7 +66,7 @@ def test_it_finds_what_lmdb_was_given(tmp_path_factory, sizes, others, batches):
 
 @pytest.mark.parametrize("batches", [1, 7])
 def test_it_walks_a_deep_tree_from_any_key(tmp_path, batches):
-    """Twenty thousand items, from keys that are there, lie between two, or stand before and behind all."""
+    """A walk over twenty thousand items starts at any key: present, between two, before or after all."""
     tree = opened(written(tmp_path / "tree.lmdb", MANY, batches))
     held = sorted(MANY.items())
     starts = [b"", b"a", b"z", *itertools.chain.from_iterable((key, key + b"\0") for key in list(MANY)[::1999])]
@@ -78,14 +78,14 @@ def test_it_walks_a_deep_tree_from_any_key(tmp_path, batches):
 
 
 def test_an_empty_tree_has_nothing(tmp_path):
-    """No page is looked at."""
+    """An empty tree reads no page."""
     tree = opened(written(tmp_path / "tree.lmdb", {}))
 
     assert (tree.get(b"key"), walked(tree)) == (None, [])
 
 
 def test_pages_that_were_left_do_not_grow_in_memory(tmp_path, monkeypatch):
-    """With room for two pages all is found as well."""
+    """With a cache of two pages everything is still found."""
     monkeypatch.setattr("lazyckpt.index.lmdb_tree._KEPT", 2 * PAGE)
     tree = opened(written(tmp_path / "tree.lmdb", MANY))
 
@@ -98,14 +98,14 @@ def test_pages_that_were_left_do_not_grow_in_memory(tmp_path, monkeypatch):
 
 
 def root_of(data):
-    """The number of the page where the tree begins, by the newer meta page, and where in the file that stands."""
+    """The root page's number by the newer meta page, and its offset in the file."""
     newer = max((0, PAGE), key=lambda page: struct.unpack_from("<Q", data, page + 144))
     return struct.unpack_from("<Q", data, newer + 128)[0], newer
 
 
 @pytest.fixture
 def forge(tmp_path):
-    """Makes a tree whose pages were changed by a function, with checksums that fit."""
+    """Makes a tree with pages changed by a function, and with matching checksums."""
 
     def forge(change, items=MANY):
         path = written(tmp_path / "tree.lmdb", items)
@@ -123,7 +123,7 @@ def forge(tmp_path):
 
 
 def fault_of(act):
-    """What comes of it: nothing, or one of the errors that tell damage."""
+    """The resulting damage error, or None."""
     try:
         act()
     except FAULTS as error:
@@ -132,7 +132,7 @@ def fault_of(act):
 
 
 def children(data, page):
-    """Where in a file the nodes of a branch are."""
+    """The offsets of a branch's nodes in a file."""
     at = page * PAGE
     lower = struct.unpack_from("<H", data, at + 12)[0]
     return [at + offset for offset in struct.unpack_from(f"<{(lower - 16) // 2}H", data, at + 16)]
@@ -140,7 +140,7 @@ def children(data, page):
 
 @pytest.mark.parametrize("number", [None, 0, 1, 2**32, 2**48 - 1], ids=["itself", "meta", "meta too", "outside", "far"])
 def test_a_branch_that_leads_to_no_page_below_it_is_refused(number, forge):
-    """To itself, to a page of no tree, outside the file: a look-up and a walk go down as many levels as there are."""
+    """For a cycle, a page outside the tree or outside the file, reads go at most as deep as the tree."""
 
     def change(data):
         root, _ = root_of(data)
@@ -155,7 +155,7 @@ def test_a_branch_that_leads_to_no_page_below_it_is_refused(number, forge):
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 4, 32])
 def test_a_depth_that_is_not_the_trees_is_refused(depth, forge):
-    """Where a leaf should be is none; with no depth there is nothing."""
+    """A wrong depth leads to a page that is not a leaf, or to none."""
 
     def change(data):
         data[root_of(data)[1] + 94] = depth
@@ -167,7 +167,7 @@ def test_a_depth_that_is_not_the_trees_is_refused(depth, forge):
 
 
 def test_a_tree_too_deep_to_be_one_is_refused(forge):
-    """LMDB's have 32 levels at most."""
+    """LMDB's trees have at most 32 levels."""
 
     def change(data):
         data[root_of(data)[1] + 94] = 33
@@ -186,7 +186,7 @@ CLAIMS = {
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_a_value_that_is_not_in_the_file_is_refused(claim, forge):
-    """A value in pages of its own must be where such pages are, and no longer than the file, before room is made."""
+    """An overflow value must lie in overflow pages and within the file, which is checked before memory is allocated."""
     behind, said = CLAIMS[claim]
 
     def change(data):
@@ -201,7 +201,7 @@ def test_a_value_that_is_not_in_the_file_is_refused(claim, forge):
 @pytest.mark.parametrize("place", [*range(10, 18), 100, 4000, 4095])
 @pytest.mark.parametrize("byte", [0x00, 0x01, 0x02, 0x04, 0x7F, 0xFF])
 def test_whatever_a_leaf_says_is_an_answer_or_an_error(place, byte, forge):
-    """No other error comes of it."""
+    """Arbitrary leaves give an answer or the expected error."""
 
     def change(data):
         for page in range(2 * PAGE, len(data), PAGE):

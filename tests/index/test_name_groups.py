@@ -1,4 +1,4 @@
-"""Counting records by what is alike in them: the totals are those of the decoded entries, whatever the names."""
+"""Totals of records counted by name pattern equal those of the decoded entries."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def totals(groups):
 
 
 def by_hand(entries):
-    """The same from entries."""
+    """The same groups, computed from entries."""
     entries = list(entries)
     return len(entries), sum(entry.nbytes for entry in entries)
 
 
 @given(st.dictionaries(NAMES, st.tuples(SHAPES, DTYPES), max_size=30), st.sampled_from([3, 20_000]))
 def test_totals_are_exact_however_much_is_summarised(values, most):
-    """Counts and sizes agree with the decoded entries; groups are no more than asked for, but for their dtypes."""
+    """Counts and sizes equal the decoded entries'; only differing dtypes exceed the requested number of groups."""
     index = index_of(checkpoint({name: np.zeros(shape, dtype) for name, (shape, dtype) in values.items()}))
     groups = groups_in(index._record_batches(), most)
 
@@ -50,7 +50,7 @@ def test_totals_are_exact_however_much_is_summarised(values, most):
 
 @given(st.dictionaries(NAMES, st.tuples(SHAPES, DTYPES), max_size=30))
 def test_groups_are_names_that_differ_in_numbers_only(values):
-    """Each group is all that has its pattern, dtype and shape."""
+    """Each group holds all entries with its pattern, dtype and shape."""
     index = index_of(checkpoint({name: np.zeros(shape, dtype) for name, (shape, dtype) in values.items()}))
     expected = {}
     for entry in index.entries():
@@ -61,7 +61,7 @@ def test_groups_are_names_that_differ_in_numbers_only(values):
 
 
 def test_values_of_every_kind_are_counted():
-    """Strings, maps and values in several pieces, too."""
+    """Strings, maps and values in several pieces are counted, too."""
     index = index_of(checkpoint(MIXED) + sliced_value("big.7", np.zeros(100, "float32"), [40, 80]))
 
     assert totals(tally(index)) == by_hand(index.entries())
@@ -70,7 +70,7 @@ def test_values_of_every_kind_are_counted():
 
 
 def test_digests_and_headers_that_stand_apart_are_passed_over(tmp_path):
-    """Names are found behind them."""
+    """Names are found after digests and separate headers."""
     (tmp_path / "x.ckpt").write_bytes(checkpoint(LAYERS))
     save_file(LAYERS, tmp_path / "x.safetensors")
     found = []
@@ -83,7 +83,7 @@ def test_digests_and_headers_that_stand_apart_are_passed_over(tmp_path):
 
 
 def test_some_places_only():
-    """Those that are chosen, less those that are not wanted."""
+    """Only chosen places count, without the excluded ones."""
     index = index_of(checkpoint({f"w{i}": np.zeros(i + 1, "int8") for i in range(10)}))
 
     assert totals(tally(index, only={2, 3, 4}, without={3})) == (2, 3 + 5)
@@ -91,7 +91,7 @@ def test_some_places_only():
 
 
 def test_many_kinds_become_few():
-    """Names without numbers are cut at their dots, first far behind, then further in front."""
+    """Names without numbers are cut at their dots, the last ones first."""
     words = [f"{a}{b}" for a in "abcdefgh" for b in "abcdefgh"]
     index = index_of(b"".join(array_value(f"net.{a}.{b}.w", np.zeros(1, "int8")) for a in words for b in words[:9]))
     groups = groups_in(index._record_batches(), 100)
@@ -100,8 +100,8 @@ def test_many_kinds_become_few():
     assert (len(groups), totals(groups)) == (64, (576, 576))
 
 
-def test_a_record_that_is_none_is_told():
-    """The index is damaged then."""
+def test_an_invalid_record_is_reported():
+    """The index is reported as damaged."""
     with pytest.raises(BadRecord):
         groups_in([[b"\0\x0b\x02"]])
     with pytest.raises(BadRecord):

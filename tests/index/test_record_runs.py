@@ -1,4 +1,4 @@
-"""Records as stretches: whatever an index holds, its stretches say what its entries say."""
+"""Records read as tensor runs equal the entries of the index."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def index_of_file(data):
 
 
 def opened(index):
-    """The entries of all stretches, and those between them."""
+    """The entries of all runs, and those between them."""
     for found in tensor_runs(index):
         yield from entries_of(found) if isinstance(found, TensorRun) else [found]
 
 
 @given(st.one_of(plain_files, files))
 def test_stretches_hold_the_entries_of_the_index(data):
-    """All of them, in file order, of any file."""
+    """For any file, the runs hold all entries of the index in file order."""
     try:
         index = index_of_file(data)
     except CorruptFile:
@@ -53,7 +53,7 @@ def test_stretches_hold_the_entries_of_the_index(data):
 
 @pytest.mark.parametrize("large", [SMALL, 2 * SMALL])
 def test_small_ones_between_others_are_stretches(large):
-    """What is large, or no tensor, ends a run and stays an entry."""
+    """A large value, or one that is not a tensor, ends a run and stays an entry."""
     halves = {f"{half}.{name}": value for half in "ab" for name, value in SMALL_ONES.items()}
     names = list(halves)
     values = {name: halves[name] for name in names[:60]} | {"large": np.zeros(large, "u1")} | MIXED
@@ -67,7 +67,7 @@ def test_small_ones_between_others_are_stretches(large):
 
 
 def test_a_run_is_short():
-    """However many small ones there are, one has at most a mebibyte."""
+    """A run has at most a mebibyte, however many small tensors there are."""
     index = index_of_file(checkpoint({f"layer{number}": counting((600,)) for number in range(2_000)}))
     sizes = [found.stop - found.start for found in tensor_runs(index)]
 
@@ -76,14 +76,14 @@ def test_a_run_is_short():
 
 
 def test_what_does_not_follow_is_in_no_run():
-    """Entries with bytes between them are entries."""
+    """Entries with bytes between them are not joined."""
     index = index_of([tensor_entry(f"layer{place}", 2 * place) for place in range(50)])
 
     assert list(tensor_runs(index)) == list(index.entries())
 
 
 def test_digests_keep_values_apart():
-    """A value whose content is to be compared with a digest is not read by the hundred."""
+    """A value with a digest to compare is not read as part of a run."""
     entries = [entry._replace(digest=bytes(32)) for entry in FORM.scan(BytesSource(checkpoint(SMALL_ONES)))]
     index = index_of(entries)
 
@@ -94,8 +94,8 @@ def test_digests_keep_values_apart():
 @pytest.mark.parametrize(
     "damage", [lambda record: record[:7], lambda record: record[:30], lambda record: record[:-1] + b"\xff"]
 )
-def test_a_damaged_record_is_told(place, damage):
-    """Cut short, or with a name that is no text."""
+def test_a_damaged_record_is_reported(place, damage):
+    """A truncated record and a name that is not UTF-8 are reported."""
     entries = list(FORM.scan(BytesSource(checkpoint(SMALL_ONES))))
     index = index_of([*entries, refused_entry("broken", 60)])
     index._store._records[place] = damage(encode(entries[place], entries[place].name.encode()))

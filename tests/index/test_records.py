@@ -1,4 +1,4 @@
-"""Records: entries and an index's own facts, as bytes."""
+"""Records: entries and an index's facts, as bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = [tensor_entry("w"), string_entry("s"), map_entry("m"), refused_entry("r"
 
 @given(any_entry)
 def test_a_record_gives_back_its_entry(entry):
-    """Whatever an entry says survives being written and read."""
+    """Every field of an entry survives being written and read."""
     assert decode(encode(entry, entry.name.encode())) == entry
 
 
@@ -32,7 +32,7 @@ def test_the_name_can_be_read_alone(entry):
 
 @given(any_plain)
 def test_the_short_way_gives_the_same_bytes(found):
-    """The record of a tensor as the walk finds it is the record of its entry."""
+    """The fast path's record of a tensor equals the record of its entry."""
     assert encode_plain(found) == encode(entry_of(found), found.name)
 
 
@@ -48,7 +48,7 @@ def test_a_record_is_the_bytes_that_the_schema_says():
 
 @pytest.mark.parametrize("entry", KINDS, ids=lambda entry: entry.kind)
 def test_a_record_that_is_cut_is_refused(entry):
-    """A record cut anywhere before its name is no record."""
+    """A record cut anywhere before its name is refused."""
     whole = encode(entry, entry.name.encode())
     for length in range(len(whole) - len(entry.name)):
         for read in (decode, name_of):
@@ -69,13 +69,13 @@ def test_a_record_that_is_cut_is_refused(entry):
     ids=lambda entry: f"{entry.kind} {entry.dtype} {entry.shape}",
 )
 def test_a_record_that_contradicts_itself_is_refused(entry):
-    """A tensor has a dtype and nothing else has, no dimension is negative: the rest of the package may rely on it."""
+    """Only a tensor has a dtype, and no dimension is negative: the rest of the package may rely on it."""
     with pytest.raises(BadRecord, match="contradicts itself"):
         decode(encode(entry, b"name"))
 
 
 def test_a_run_of_plain_tensors_is_written_as_each_is():
-    """Those of `.ckpt` files and those whose headers stand apart."""
+    """Records of `.ckpt` and safetensors entries are equal written together or one by one."""
     run = [plain(tensor_entry(f"w{place}", place, apart=apart)) for place, apart in enumerate((0, 60, 0))]
 
     assert encode_run(run) == [encode(entry_of(found), found.name) for found in run]
@@ -83,7 +83,7 @@ def test_a_run_of_plain_tensors_is_written_as_each_is():
 
 @pytest.mark.parametrize("entry", [*KINDS, tensor_entry("", digest=bytes(32)), tensor_entry("w", apart=60)])
 def test_many_names_are_read_as_one_is(entry):
-    """Alone, among its like, and among others."""
+    """Names are read alike from equal records, mixed ones, and one at a time."""
     run = [encode(one, one.name.encode()) for one in (entry, entry, tensor_entry("a"), *KINDS)]
 
     assert names_of(run[:2]) == [entry.name] * 2
@@ -92,14 +92,14 @@ def test_many_names_are_read_as_one_is(entry):
 
 @given(st.lists(st.binary(max_size=60), max_size=3))
 def test_any_run_of_bytes_has_names_or_is_refused(run):
-    """Where one is no record, there are none."""
+    """Either each record of a run gives a name, or the run is refused."""
     with contextlib.suppress(BadRecord):
         assert len(names_of(run)) == len(run)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_record_or_refused(data):
-    """Garbage raises BadRecord and nothing else."""
+    """Arbitrary bytes raise only BadRecord."""
     for read in (decode, name_of, decode_meta):
         with contextlib.suppress(BadRecord):
             read(data)
@@ -107,7 +107,7 @@ def test_any_bytes_are_a_record_or_refused(data):
 
 @given(any_entry, st.data())
 def test_a_damaged_record_is_a_record_or_refused(entry, data):
-    """A record with one byte changed raises BadRecord, or says something else; nothing else comes out."""
+    """A record with one changed byte raises BadRecord or gives another valid record."""
     whole = bytearray(encode(entry, entry.name.encode()))
     place = data.draw(st.integers(0, len(whole) - 1))
     whole[place] ^= data.draw(st.integers(1, 255))
@@ -119,7 +119,7 @@ def test_a_damaged_record_is_a_record_or_refused(entry, data):
 
 
 def test_a_claim_of_four_billion_extents_allocates_nothing():
-    """The count in a record is compared with the record's length before it is believed."""
+    """The count of extents is compared with the record's length before memory is allocated."""
     head = bytes([0, DTYPES["Float32"].code, 0, 0]) + b"\xff" * 4
 
     with pytest.raises(BadRecord, match="length"):
@@ -128,7 +128,7 @@ def test_a_claim_of_four_billion_extents_allocates_nothing():
 
 @pytest.mark.parametrize("digests", [False, True])
 def test_the_facts_of_an_index_survive(digests):
-    """What an index says of itself is read as it was written."""
+    """An index's metadata are read as they were written."""
     meta = Meta(MARK, 2**40, 3, digests, not digests, bytes(range(16)), bytes(range(16, 32)))
 
     assert decode_meta(encode_meta(meta)) == meta
@@ -144,7 +144,7 @@ def test_facts_of_another_schema_are_refused_by_number():
 
 
 def test_facts_of_another_program_are_refused():
-    """Facts that do not begin with the magic, or are of another length, are none."""
+    """Facts without the magic, or of another length, are refused."""
     facts = encode_meta(Meta(MARK, 1, 0, False))
     for other in (b"", facts[:-1], facts + b"\0", b"X" + facts[1:]):
         with pytest.raises(BadRecord):

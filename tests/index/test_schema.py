@@ -1,4 +1,4 @@
-"""How a sidecar is laid out: keys and codecs."""
+"""The layout of a sidecar: keys and codecs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _names = st.builds(bytes.__add__, _start, st.binary(max_size=60))
 
 @given(_names, _names)
 def test_different_names_have_different_keys(one, other):
-    """However alike they are, and however long."""
+    """Different names have different keys, however similar or long they are."""
     assert (PLAIN_CODEC.name_key(one) == PLAIN_CODEC.name_key(other)) == (one == other)
 
 
 @given(_names)
 def test_a_key_fits_lmdb_and_begins_as_its_name(name):
-    """Keys are cut where LMDB's end; up to there they are the name."""
+    """Keys are truncated to LMDB's limit; up to there they equal the name."""
     key = PLAIN_CODEC.name_key(name)
 
     assert len(key) <= LMDB_LIMIT
@@ -29,24 +29,24 @@ def test_a_key_fits_lmdb_and_begins_as_its_name(name):
 
 @given(st.lists(st.binary(max_size=LONGEST_PLAIN_NAME), max_size=6))
 def test_keys_sort_as_names_do(names):
-    """So that a prefix is a range of keys."""
+    """Keys sort as names do, so that a prefix is a range of keys."""
     assert sorted(names) == sorted(names, key=PLAIN_CODEC.name_key)
 
 
 def test_values_are_as_they_are():
-    """Nothing is hidden."""
+    """The plain codec leaves values unchanged."""
     assert (PLAIN_CODEC.seal(b"key", b"value"), PLAIN_CODEC.unseal(b"key", b"value")) == (b"value", b"value")
 
 
 def test_record_keys_sort_by_place():
-    """As bytes, as far as places go."""
+    """Record keys sort by place as bytes, for all valid places."""
     keys = [record_key(place) for place in (0, 1, 255, 256, 65_535, 65_536, 2**32 - 1)]
 
     assert sorted(keys) == keys
 
 
 def test_kinds_of_keys_follow_each_other():
-    """Records, names, places to look at, facts, frames: none mingles with another."""
+    """Keys of records, names, irregular ordinals, facts and frames do not interleave."""
     keys = [record_key(2**32 - 1), NAMES, NAMES + b"\xff" * 400, IRREGULAR + ORDINAL.pack(2**32 - 1), FACTS, FRAMES]
 
     assert sorted(keys) == keys

@@ -32,29 +32,29 @@ NAMED = [tensor_entry(f"backbone.layer{place}.attention.weight", place, shape=(7
 
 
 def lock_of(key=KEY):
-    """What opens a file with this key."""
+    """The cipher for this key."""
     return CipherKey(CIPHERS["AES-GCM"], Secret(key))
 
 
 def sealed_at(path, entries, digests=False):
-    """Write a sealed sidecar, and give what sealed it."""
+    """Write a sealed sidecar, and return its cipher."""
     codec = SealedCodec(lock_of())
     write(str(path), entries, Meta(MARK, digests=digests, sealed=True, salt=codec.salt, check=codec.check), codec)
     return codec
 
 
 def unlocked(path, key=KEY):
-    """A store over a sealed sidecar, with the codec that a key gives."""
+    """A store over a sealed sidecar, with the codec for a key."""
     store = Sidecar(str(path))
     store.unlock(SealedCodec(lock_of(key), store.meta.salt))
     return store
 
 
 class TestSealedSidecar(StoreContract):
-    """A sealed sidecar, given its key, is a store like any other."""
+    """A sealed sidecar opened with its key meets the contract of stores."""
 
     def make(self, folder, entries, digests=False):
-        """Sealed, and opened again with a codec made from the salt in the file."""
+        """Makes a sealed sidecar, opened with a codec from the salt in the file."""
         sealed_at(folder / "index.lmdb", entries, digests)
         return unlocked(folder / "index.lmdb")
 
@@ -70,7 +70,7 @@ def items_of(path):
 
 
 def test_nothing_of_the_model_can_be_read(tmp_path):
-    """No piece of a name, and no record, stands in the file."""
+    """The file contains no part of a name and no record."""
     sealed_at(tmp_path / "index.lmdb", NAMED)
     data = (tmp_path / "index.lmdb").read_bytes()
     secrets = [b"backbone", b"attention", b"weight", *(encode(entry, b"")[:24] for entry in NAMED)]
@@ -79,7 +79,7 @@ def test_nothing_of_the_model_can_be_read(tmp_path):
 
 
 def test_keys_have_one_length_and_records_a_few(tmp_path):
-    """Lengths tell nothing of a name but which multiple of 64 bytes its record fits."""
+    """A record's length reveals only the multiple of 64 bytes that it fits."""
     sealed_at(tmp_path / "index.lmdb", [tensor_entry("n" * length, length) for length in range(1, 300)])
     items = items_of(tmp_path / "index.lmdb")
 
@@ -88,7 +88,7 @@ def test_keys_have_one_length_and_records_a_few(tmp_path):
 
 
 def test_no_number_is_used_twice(tmp_path):
-    """Also when names come again: under a repeated nonce, AES-GCM would give its secrets away."""
+    """No nonce is repeated, even for repeated names: a repeated nonce would break AES-GCM."""
     codec = SealedCodec(lock_of())
     numbers = [codec.seal(b"key", b"value")[:8] for _ in range(1000)]
 
@@ -96,7 +96,7 @@ def test_no_number_is_used_twice(tmp_path):
 
 
 def test_two_sidecars_of_one_file_have_nothing_in_common(tmp_path):
-    """The salt is random, so neither keys nor values can be matched."""
+    """The salt is random, so two sidecars have no key or value in common."""
     for name in ("one", "two"):
         sealed_at(tmp_path / name, NAMED)
     one, two = (
@@ -109,7 +109,7 @@ def test_two_sidecars_of_one_file_have_nothing_in_common(tmp_path):
 
 
 def test_a_wrong_key_is_known_at_once(tmp_path):
-    """The check value tells, before any record is touched; and it is another for each salt."""
+    """The check value detects a wrong key before any record is read, and differs for each salt."""
     codec, again = SealedCodec(lock_of()), SealedCodec(lock_of())
 
     assert SealedCodec(lock_of(), codec.salt).fits(codec.check)
@@ -118,7 +118,7 @@ def test_a_wrong_key_is_known_at_once(tmp_path):
 
 
 def test_a_wrong_key_finds_no_name_and_opens_no_record(tmp_path):
-    """Even if nobody looked at the check value."""
+    """A wrong key is detected even without the check value."""
     sealed_at(tmp_path / "index.lmdb", NAMED)
     store = unlocked(tmp_path / "index.lmdb", KEY[::-1])
 
@@ -129,7 +129,7 @@ def test_a_wrong_key_finds_no_name_and_opens_no_record(tmp_path):
 
 
 def test_a_record_at_anothers_place_is_refused(tmp_path):
-    """Values are bound to their keys: exchanging two sound records is damage."""
+    """Values are bound to their keys: two exchanged records are damage."""
     path = tmp_path / "index.lmdb"
     sealed_at(path, NAMED)
     with forged(path) as transaction:
@@ -140,7 +140,7 @@ def test_a_record_at_anothers_place_is_refused(tmp_path):
 
 
 def test_the_facts_are_in_clear(tmp_path):
-    """What must be known before the key is used: of which file it is, the salt, the check value."""
+    """The facts needed before the key is used are in clear: fingerprint, salt, check value."""
     codec = sealed_at(tmp_path / "index.lmdb", STORED)
     meta = Sidecar(str(tmp_path / "index.lmdb")).meta
 
@@ -153,13 +153,13 @@ CODEC = SealedCodec(lock_of(), bytes(16))
 
 @given(st.binary(max_size=300), st.binary(max_size=20))
 def test_what_is_closed_can_be_opened(value, key):
-    """Any value, also one that ends in zeros or in the padding's own bytes."""
+    """Any value is restored, also one that ends in zeros or in the padding's bytes."""
     assert CODEC.unseal(key, CODEC.seal(key, value)) == value
 
 
 @given(st.binary(max_size=100), st.data())
 def test_what_was_touched_cannot_be_opened(value, data):
-    """A changed, cut or longer value, or another key, opens to None."""
+    """A changed, truncated or extended value, or another key, gives None."""
     stored = CODEC.seal(b"key", value)
     place = data.draw(st.integers(0, len(stored) - 1))
     bit = data.draw(st.integers(0, 7))
@@ -171,7 +171,7 @@ def test_what_was_touched_cannot_be_opened(value, data):
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Each way to encrypt."""
+    """Each encryption mode."""
     return request.param
 
 
@@ -204,14 +204,14 @@ def test_an_encrypted_file_is_walked_once(file, mode, walks):
 
 
 def test_its_index_gives_nothing_away(file, mode):
-    """No name of the model stands in the sidecar."""
+    """The sidecar contains no name of the model."""
     names(file, mode)
 
     assert [name for name in MIXED if name.encode() in sidecar(file)] == []
 
 
 def test_an_index_in_clear_is_made_only_when_asked_for(file, mode, walks):
-    """With `sealed=False` names can be read; the values still need the key."""
+    """With `sealed=False` names are readable; the values still need the key."""
     names(file, mode, sealed=False)
 
     assert b"conv1.weight" in sidecar(file)
@@ -221,13 +221,13 @@ def test_an_index_in_clear_is_made_only_when_asked_for(file, mode, walks):
 
 
 def test_without_the_key_there_is_no_index(file):
-    """Not even of a file whose index stands there."""
+    """Without the key there is no index, even where one exists for the file."""
     with pytest.raises(EncryptedFile, match=r"net\.ckpt"):
         lazyckpt.build_index(file)
 
 
 def test_a_wrong_key_is_refused_and_the_index_stays(file, mode):
-    """Cold or warm; and what the right key built is not lost by a mistake."""
+    """A wrong key is refused cold and warm, and does not remove the index built with the right one."""
     with pytest.raises(LazyCkptError):
         names(file, mode, OTHER)
     assert os.listdir(file.parent) == ["net.ckpt"]
@@ -240,7 +240,7 @@ def test_a_wrong_key_is_refused_and_the_index_stays(file, mode):
 
 
 def test_a_wrong_key_of_an_authenticated_file_is_called_so(tmp_path):
-    """GCM can tell a wrong key from a damaged file."""
+    """GCM distinguishes a wrong key from a damaged file."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(encrypted(checkpoint(MIXED), "AES-GCM", block=512))
     names(path, "AES-GCM")
@@ -250,13 +250,13 @@ def test_a_wrong_key_of_an_authenticated_file_is_called_so(tmp_path):
 
 
 def test_a_key_of_an_impossible_length_is_refused(file, mode):
-    """Before anything is decrypted."""
+    """The key's length is checked before anything is decrypted."""
     with pytest.raises(ArgumentValueError, match="must have 16"):
         names(file, mode, KEY[:7])
 
 
 def test_a_file_encrypted_anew_gets_an_index_anew(file, mode, walks):
-    """With another key, the old index is of no use and is replaced."""
+    """After encryption with another key, the old index is replaced."""
     names(file, mode)
     file.write_bytes(encrypted(checkpoint(LAYERS), mode, key=OTHER, block=512))
 
@@ -265,7 +265,7 @@ def test_a_file_encrypted_anew_gets_an_index_anew(file, mode, walks):
 
 
 def test_an_index_that_was_sealed_with_another_key_is_built_again(file, mode, walks):
-    """If the key opens the file and not the index, the index is wrong."""
+    """If the key opens the file but not the index, the index is rebuilt."""
     names(file, mode)
     with forged(f"{file}.lmdb") as transaction:
         facts = decode_meta(transaction.get(FACTS))
@@ -277,7 +277,7 @@ def test_an_index_that_was_sealed_with_another_key_is_built_again(file, mode, wa
 @pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "clear"])
 @pytest.mark.parametrize("damage", [None, b"", b"no table"], ids=["gone", "empty", "garbage"])
 def test_a_damaged_table_of_blocks_is_built_again(damage, sealed, file, mode, walks):
-    """The index is replaced; the file is not blamed."""
+    """The index is replaced, and the file is not reported as damaged."""
     names(file, mode, sealed=sealed)
     with forged(f"{file}.lmdb") as transaction:
         transaction.delete(FRAMES) if damage is None else transaction.put(FRAMES, damage)
@@ -286,7 +286,7 @@ def test_a_damaged_table_of_blocks_is_built_again(damage, sealed, file, mode, wa
 
 
 def test_values_are_the_same_cold_and_warm(file, mode):
-    """What is decrypted through a fresh index is what was decrypted while it was built."""
+    """Values decrypted through a fresh index equal those decrypted while it was built."""
     found = []
     for _ in ("cold", "warm"):
         with lazyckpt.load_checkpoint(str(file), dec_key=KEY, dec_mode=mode) as ckpt:
@@ -296,6 +296,6 @@ def test_values_are_the_same_cold_and_warm(file, mode):
 
 
 def test_an_index_in_memory_serves_an_encrypted_file(file, mode):
-    """And writes nothing."""
+    """An index in memory serves an encrypted file and writes nothing."""
     assert names(file, mode, index_path="memory") == list(MIXED)
     assert os.listdir(file.parent) == ["net.ckpt"]

@@ -1,4 +1,4 @@
-"""Which names are loaded: prefixes and `choice_func`, as MindSpore takes them."""
+"""Selection by prefixes and `choice_func`, with MindSpore's rules."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ INDEX = index_of(NAMES)
     ],
 )
 def test_names_are_chosen_as_mindspore_chooses_them(selection, chosen):
-    """Prefixes keep, then drop, and silence `choice_func`, whose answer counts as true or false; case matters."""
+    """Prefixes keep, then drop, and bypass `choice_func`; its answer is taken as a bool; case matters."""
     assert places_of(choose(INDEX, selection, FILE)) == {name: NAMES.index(name) for name in chosen}
 
 
@@ -58,7 +58,7 @@ _name = st.text("ab.", max_size=4)
 
 @given(st.lists(_name, unique=True), st.lists(_name, min_size=1, max_size=3).map(tuple))
 def test_prefixes_by_range_choose_what_a_walk_would(names, prefixes):
-    """Looking prefixes up in the index gives what asking each name gives, in the same order, each name once."""
+    """A prefix search in the index gives the names of a full walk, in the same order, each once."""
     index = index_of(names)
     walked = choose(index, Selection(choice=lambda name: name.startswith(prefixes)), FILE)
     found = choose(index, Selection(specify=prefixes), FILE)
@@ -67,14 +67,14 @@ def test_prefixes_by_range_choose_what_a_walk_would(names, prefixes):
 
 
 def test_a_prefix_alone_walks_over_no_names(monkeypatch):
-    """Its cost is that of its matches."""
+    """A search by prefix costs as much as its matches."""
     monkeypatch.setattr(StoredIndex, "__iter__", lambda self: pytest.fail("all names were walked"))
 
     assert list(choose(INDEX, Selection(specify=("conv1.",)), FILE)) == NAMES[:2]
 
 
 def test_choice_func_is_asked_once_a_name_in_file_order():
-    """And it is asked at once, not when values are looked at."""
+    """`choice_func` is called while loading, not when values are read."""
     asked = []
     choose(INDEX, Selection(choice=asked.append), FILE)
 
@@ -82,7 +82,7 @@ def test_choice_func_is_asked_once_a_name_in_file_order():
 
 
 def test_what_choice_func_raises_is_the_cause():
-    """The message has the exception's own words, the name it was asked about, and the file."""
+    """The message has the exception's text, the name, and the file."""
     with pytest.raises(
         ChoiceFunctionFailed, match=r"division by zero\n.*net\.ckpt.*ZeroDivisionError for 'conv1\.weight'"
     ) as caught:
@@ -92,7 +92,7 @@ def test_what_choice_func_raises_is_the_cause():
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
 def test_interrupts_pass_through_choice_func(interrupt):
-    """Who wants to stop the program stops it."""
+    """A KeyboardInterrupt in `choice_func` stops the program."""
 
     def stop(name):
         raise interrupt
@@ -103,14 +103,14 @@ def test_interrupts_pass_through_choice_func(interrupt):
 
 @pytest.mark.parametrize("choice", [5, "conv", lambda: True], ids=["a number", "a string", "of no argument"])
 def test_what_cannot_be_called_with_a_name_fails_like_a_choice_func_that_raises(choice):
-    """As MindSpore has it: a ValueError with a TypeError as its cause."""
+    """As in MindSpore, a ValueError is raised with a TypeError as its cause."""
     with pytest.raises(ChoiceFunctionFailed) as caught:
         choose(INDEX, Selection(choice=choice), FILE)
     assert isinstance(caught.value.__cause__, TypeError)
 
 
 def test_only_an_empty_selection_keeps_all():
-    """Any argument may leave a name out."""
+    """An empty selection keeps all names; any argument may exclude some."""
     selections = [Selection(), Selection(specify=("a",)), Selection(drop=("a",)), Selection(choice=bool)]
 
     assert [selection.keeps_all for selection in selections] == [True, False, False, False]
@@ -120,7 +120,7 @@ def test_only_an_empty_selection_keeps_all():
     ("given", "prefixes"), [(None, None), ("a", ("a",)), (["a", "b"], ("a", "b")), (("a",), ("a",)), (" ", (" ",))]
 )
 def test_prefixes_are_a_string_or_a_list_or_a_tuple(given, prefixes):
-    """All come out as a tuple."""
+    """A string, a list and a tuple all become a tuple."""
     assert check_prefix(given) == prefixes
 
 
@@ -128,27 +128,27 @@ def test_prefixes_are_a_string_or_a_list_or_a_tuple(given, prefixes):
     "wrong", [b"a", {"a"}, {"a": 1}, (name for name in "a"), 0, False, 1.5], ids=lambda wrong: type(wrong).__name__
 )
 def test_nothing_else_is_a_prefix(wrong):
-    """The type is named."""
+    """The error names the type."""
     with pytest.raises(ArgumentTypeError, match=f"string.*{type(wrong).__name__}"):
         check_prefix(wrong)
 
 
 @pytest.mark.parametrize("wrong", [["a", 3], ("a", 3), ["a", None]])
 def test_every_prefix_is_a_string(wrong):
-    """The element that is none is named by its place."""
+    """An element that is not a string is named by its position."""
     with pytest.raises(ArgumentTypeError, match="index 1"):
         check_prefix(wrong)
 
 
 @pytest.mark.parametrize("wrong", [[], ()])
 def test_there_must_be_a_prefix(wrong):
-    """An empty list is a mistake, not a wish for nothing."""
+    """An empty list of prefixes is refused."""
     with pytest.raises(ArgumentValueError, match="can't be empty"):
         check_prefix(wrong)
 
 
 @pytest.mark.parametrize("wrong", ["", [""], ("a", "")])
 def test_a_prefix_has_a_letter(wrong):
-    """An empty prefix is a mistake, not a wish for everything."""
+    """An empty prefix is refused."""
     with pytest.raises(ArgumentValueError, match="can't include ''"):
         check_prefix(wrong)

@@ -1,4 +1,4 @@
-"""The store in an LMDB file keeps the contract of stores, and distrusts the file."""
+"""The store in an LMDB file meets the contract of stores, and checks the file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TestSidecar(SidecarContract):
 
 
 def test_a_finished_sidecar_is_one_file_and_is_never_written_again(tmp_path):
-    """Writing and reading leave no lock file, and reading leaves the file's bytes and times alone."""
+    """Writing and reading leave no lock file, and reading does not change the file's bytes or times."""
     path = written(tmp_path, MANY)
     with open(path, "rb") as file:
         before = (file.read(), os.stat(path).st_mtime_ns)
@@ -47,7 +47,7 @@ def test_a_finished_sidecar_is_one_file_and_is_never_written_again(tmp_path):
 
 
 def test_a_sidecar_may_be_read_only(tmp_path):
-    """A file without write permission is as good as any."""
+    """A file without write permission can be read."""
     path = written(tmp_path, MIXED)
     os.chmod(path, 0o400)
 
@@ -55,14 +55,14 @@ def test_a_sidecar_may_be_read_only(tmp_path):
 
 
 def test_an_absent_sidecar_is_an_os_error(tmp_path):
-    """That there is no file is told as the system tells it, and none is made."""
+    """An absent sidecar raises the system's error, and none is created."""
     with pytest.raises(FileNotFoundError):
         Sidecar(str(tmp_path / "none.lmdb"))
     assert os.listdir(tmp_path) == []
 
 
 def test_two_stores_of_one_file_do_not_know_of_each_other(tmp_path):
-    """Each has the file open for itself, under whatever name; the second goes on when the first is closed."""
+    """Each store opens the file itself, under any name; the second still works after the first is closed."""
     path = written(tmp_path, MIXED)
     os.link(path, tmp_path / "other.lmdb")
     first, second, third = Sidecar(path), Sidecar(path), Sidecar(str(tmp_path / "other.lmdb"))
@@ -72,7 +72,7 @@ def test_two_stores_of_one_file_do_not_know_of_each_other(tmp_path):
 
 
 def test_a_replaced_file_does_not_disturb_who_reads_the_old_one(tmp_path):
-    """An open store keeps reading the file it opened; a new one reads what stands there now."""
+    """An open store keeps reading its file; a new store reads the replacement."""
     path = written(tmp_path, MIXED)
     old = Sidecar(path)
     os.replace(written(tmp_path, MANY, "new.lmdb"), path)
@@ -92,7 +92,7 @@ def test_descriptors_do_not_pile_up(tmp_path):
 
 
 def test_many_threads_read_one_store(tmp_path):
-    """Sixteen threads that look up every name at once all find what is there."""
+    """Sixteen threads that look up every name at once all find it."""
     store = Sidecar(written(tmp_path, MANY))
     wrong = []
 
@@ -109,8 +109,8 @@ def test_many_threads_read_one_store(tmp_path):
     assert wrong == []
 
 
-def test_a_closed_store_is_told(tmp_path):
-    """Nothing can be looked up after closing, and closing twice is no mistake."""
+def test_a_closed_store_is_refused(tmp_path):
+    """Nothing can be looked up after closing, and closing twice is allowed."""
     store = Sidecar(written(tmp_path, MIXED))
     store.close()
     store.close()
@@ -131,7 +131,7 @@ def in_child(task):
 
 
 def test_a_forked_child_reads_on(tmp_path):
-    """A child opens the file again by itself; parent and child both go on reading."""
+    """A child reopens the file; parent and child both continue to read."""
     store = Sidecar(written(tmp_path, MANY))
 
     assert in_child(lambda: dump(store) == MANY) == 0
@@ -139,7 +139,7 @@ def test_a_forked_child_reads_on(tmp_path):
 
 
 def test_a_forked_child_reads_the_file_that_was_open(tmp_path):
-    """If another file took its place before the fork, or none did, the child reads the same as the parent."""
+    """A forked child reads the same file as its parent, even if another took its name before the fork."""
     path = written(tmp_path, MANY)
     store = Sidecar(path)
     os.replace(written(tmp_path, MIXED, "new.lmdb"), path)
@@ -151,14 +151,14 @@ def test_a_forked_child_reads_the_file_that_was_open(tmp_path):
 
 
 def changed(path, data):
-    """Put other bytes in a sidecar's place."""
+    """Replace a sidecar's bytes."""
     os.unlink(path)
     with open(path, "wb") as file:
         file.write(data)
 
 
 def answer(path):
-    """All that a sidecar says, or the type of the error that it is refused with."""
+    """Everything that a sidecar returns, or the type of its error."""
     try:
         index = StoredIndex(Sidecar(path))
         return [*index.entries()], [index.position(entry.name) for entry in MANY], index.with_prefix("layer1")
@@ -167,7 +167,7 @@ def answer(path):
 
 
 def test_a_sidecar_cut_anywhere_is_refused(tmp_path):
-    """Whatever is missing at its end, the file is refused when it is opened."""
+    """A file truncated anywhere is refused at open."""
     path = written(tmp_path, MANY)
     with open(path, "rb") as file:
         whole = file.read()
@@ -187,7 +187,7 @@ def test_a_sidecar_cut_anywhere_is_refused(tmp_path):
     ids=["nothing", "two zero pages", "zeros", "ones", "text", "noise"],
 )
 def test_garbage_is_refused(data, tmp_path):
-    """A file that is no LMDB file is refused."""
+    """A file of another format is refused."""
     path = str(tmp_path / "index.lmdb")
     with open(path, "wb") as file:
         file.write(data)
@@ -197,7 +197,7 @@ def test_garbage_is_refused(data, tmp_path):
 
 
 def test_another_programs_lmdb_file_is_refused(tmp_path):
-    """An LMDB file without lazyckpt's facts is no index."""
+    """An LMDB file without lazyckpt's metadata is refused."""
     path = str(tmp_path / "index.lmdb")
     with forged(path) as transaction:
         transaction.put(b"key", b"value")
@@ -207,7 +207,7 @@ def test_another_programs_lmdb_file_is_refused(tmp_path):
 
 
 def test_a_flipped_bit_in_the_header_is_refused_or_harmless(tmp_path):
-    """One changed bit in what LMDB says of the file gives an error that is expected, or the true answer."""
+    """A flipped bit in LMDB's meta pages gives an expected error or the true answer."""
     path = written(tmp_path, MANY[:30])
     with open(path, "rb") as file:
         whole = file.read()
@@ -224,12 +224,12 @@ def test_a_flipped_bit_in_the_header_is_refused_or_harmless(tmp_path):
     assert wrong == []
 
 
-def test_what_is_found_damaged_while_reading_is_told_as_such(tmp_path):
-    """A page that is no longer what it was is a damaged index, with the file's name and what to do."""
+def test_damage_found_while_reading_is_reported_as_such(tmp_path):
+    """A page that changed is reported as a damaged index, with the file's name and what to do."""
     path = written(tmp_path, MANY)
     with open(path, "rb") as file:
         whole = bytearray(file.read())
-    whole[2 * 4096 + 10] ^= 0x06  # the first leaf says that it is no leaf
+    whole[2 * 4096 + 10] ^= 0x06  # the first leaf no longer has the flag of a leaf
     changed(path, whole)
 
     with pytest.raises(LazyCkptError, match=r"damaged.*lazyckpt index --force") as caught:
@@ -238,13 +238,13 @@ def test_what_is_found_damaged_while_reading_is_told_as_such(tmp_path):
 
 
 def with_record(path, key, value):
-    """Change one record in a finished sidecar, as a forger would."""
+    """Change one record in a finished sidecar, as an attacker would."""
     with forged(path) as transaction:
         transaction.put(key, value)
 
 
 def test_a_name_that_leads_to_anothers_record_is_found_out(tmp_path):
-    """The index compares the name in the record with the name that was asked for."""
+    """The index compares the record's name with the requested one."""
     path = written(tmp_path, MIXED)
     with_record(path, PLAIN_CODEC.name_key(b"conv.weight"), b"\0\0\0\4")
 
@@ -254,7 +254,7 @@ def test_a_name_that_leads_to_anothers_record_is_found_out(tmp_path):
 
 @pytest.mark.parametrize("place", [b"\0\0\0\x07", b"\xff\xff\xff\xff", b"\0\0", b""])
 def test_a_place_outside_the_index_is_found_out(place, tmp_path):
-    """A name whose place is no place of this index is damage, not an answer."""
+    """A name that leads outside the index is reported as damage."""
     path = written(tmp_path, MIXED)
     with_record(path, PLAIN_CODEC.name_key(b"conv.weight"), place)
 
@@ -263,15 +263,15 @@ def test_a_place_outside_the_index_is_found_out(place, tmp_path):
 
 
 def test_a_record_that_is_not_there_is_damage(tmp_path):
-    """A place without a record says so."""
+    """A place without a record is reported as damage."""
     store = Sidecar(written(tmp_path, MIXED))
 
     with pytest.raises(StaleIndex, match="damaged"):
         store.record(len(MIXED))
 
 
-def test_a_damaged_page_is_told_by_every_look_up(tmp_path):
-    """A name, a record, a run, a prefix: each says that the index is damaged."""
+def test_a_damaged_page_is_reported_by_every_look_up(tmp_path):
+    """Reading a name, a record, a run or a prefix reports a damaged index."""
     path = written(tmp_path, MANY)
     with open(path, "rb") as file:
         whole = bytearray(file.read())

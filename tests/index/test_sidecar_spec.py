@@ -1,4 +1,4 @@
-"""docs/concepts/sidecar.md is right: a reader written from it alone reads what lazyckpt writes."""
+"""docs/concepts/sidecar.md is right: a reader written from it alone reads lazyckpt's sidecars."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LONG = "x" * (LONGEST_PLAIN_NAME + 1)
 
 @pytest.fixture
 def indexed(tmp_path):
-    """Writes a file and its index: the keys and values that the spec's reader finds in it, and the file's path."""
+    """Writes a file and its index; returns the keys and values found by the spec's reader, and the path."""
 
     def indexed(data, **options):
         path = tmp_path / "net.ckpt"
@@ -60,7 +60,7 @@ def indexed(tmp_path):
 
 
 def test_the_summary_says_what_the_tree_says(indexed, tmp_path):
-    """Depth, keys, root and facts, so that whoever opens an index need not look at its pages."""
+    """The summary has the tree's depth, keys, root and facts, so that opening an index reads no page."""
     items, _ = indexed(checkpoint(LAYERS))
     file = (tmp_path / "index").read_bytes()
     meta = max(pages_of(file)[:2], key=lambda page: u(page, 144, 8))
@@ -74,27 +74,27 @@ def records(items):
 
 
 def test_facts_are_what_the_page_says(indexed):
-    """Sizes, times, counts and the sample are the file's."""
+    """Sizes, times, counts and the sample equal the file's."""
     data = checkpoint(LAYERS)
     items, path = indexed(data)
 
     found = facts_of(items[b"\x04"])
 
-    told = (found.flags, found.parameters, found.irregular, found.size, found.time, found.sample)
-    assert told == (0, len(LAYERS), 0, len(data), os.stat(path).st_mtime_ns, sample_of(data))
+    fields = (found.flags, found.parameters, found.irregular, found.size, found.time, found.sample)
+    assert fields == (0, len(LAYERS), 0, len(data), os.stat(path).st_mtime_ns, sample_of(data))
     assert (found.salt, found.check) == (bytes(16), bytes(16))
 
 
 @pytest.mark.parametrize("size", [1, 1500, 5000])
 def test_samples_are_what_the_page_says(indexed, size):
-    """Of short files, of those whose ends overlap, and of long ones."""
+    """Samples follow the page for short files, for files whose ends overlap, and for long ones."""
     data = checkpoint({"w": np.arange(size, dtype="float32")})
 
     assert facts_of(indexed(data)[0][b"\x04"]).sample == sample_of(data)
 
 
 def test_records_lead_to_the_values(indexed):
-    """Names, dtypes and dims are those that were written, and extents hold the very bytes, in file order."""
+    """Names, dtypes and dims equal the written ones, and extents hold the bytes, in file order."""
     data = checkpoint(LAYERS)
     items, _ = indexed(data)
 
@@ -109,7 +109,7 @@ def test_records_lead_to_the_values(indexed):
 
 
 def test_start_and_stop_are_the_parameters_own(indexed):
-    """One parameter begins where the one before ends, from the file's first byte to its last."""
+    """Parameters follow each other from the file's first byte to its last."""
     data = checkpoint(LAYERS)
     found = records(indexed(data)[0])
 
@@ -117,7 +117,7 @@ def test_start_and_stop_are_the_parameters_own(indexed):
 
 
 def test_names_lead_to_places(indexed):
-    """Also long ones."""
+    """Names, also long ones, lead to places."""
     names = ["b", "a", LONG]
     items, _ = indexed(checkpoint({name: counting((2,)) for name in names}))
 
@@ -125,7 +125,7 @@ def test_names_lead_to_places(indexed):
 
 
 def test_every_kind_of_parameter_is_written_as_the_page_says(indexed):
-    """Strings, maps, refused parameters, and the keys that say which of them need a look."""
+    """Strings, maps, refused parameters, and the keys of irregular ones follow the page."""
     tables = [counting((2,), "int32"), counting((2, 3)), counting((2,), "int32")]
     data = string_value("text", "ab") + map_value("table", tables) + tensor_value("bad", (2,), "Float32", bytes(3))
     items, _ = indexed(data)
@@ -142,14 +142,14 @@ def test_every_kind_of_parameter_is_written_as_the_page_says(indexed):
 
 
 def test_a_name_that_comes_again_has_the_first_place(indexed):
-    """And the last record."""
+    """A repeated name has its first place and its last record."""
     data = b"".join(array_value(name, counting((count,))) for name, count in [("a", 1), ("b", 2), ("a", 3)])
 
     assert [(one.name, one.dims) for one in records(indexed(data)[0])] == [("a", (3,)), ("b", (2,))]
 
 
 def test_digests_are_of_the_contents(indexed):
-    """And a flag tells that they are there."""
+    """Digests belong to contents, and a flag announces them."""
     items, _ = indexed(checkpoint(LAYERS), digest="blake2b")
 
     assert [one.digest for one in records(items)] == [
@@ -159,7 +159,7 @@ def test_digests_are_of_the_contents(indexed):
 
 
 def test_a_safetensors_header_stands_apart(indexed):
-    """`start` and the rest of the record lead to what the file's header says of the tensor."""
+    """`start` and the rest of the record lead to the tensor's item in the file's header."""
     data = file_of({"w": counting((2, 3))})
     items, _ = indexed(data)
 
@@ -170,7 +170,7 @@ def test_a_safetensors_header_stands_apart(indexed):
 
 
 def test_large_trees_and_large_records_are_read(indexed):
-    """A tree of several levels, and values in pages of their own."""
+    """A tree of several levels, and values in overflow pages, are read."""
     many = {f"layer.{number}.weight": np.array([number], "int64") for number in range(3000)}
     sliced = sliced_value("sliced", counting((200,)), [4] * 200)
     items, _ = indexed(checkpoint(many) + sliced)
@@ -184,7 +184,7 @@ def test_large_trees_and_large_records_are_read(indexed):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("sealed", [True, False])
 def test_sealed_sidecars_open_as_the_page_says(indexed, mode, sealed):
-    """With what is derived from the key, and the table of blocks leads to the ciphertexts."""
+    """The keys derived as on the page open the sidecar, and the table of blocks leads to the ciphertexts."""
     plain = checkpoint(MIXED)
     data = encrypted(plain, mode, block=128)
     items, _ = indexed(data, dec_key=KEY, dec_mode=mode, sealed=sealed)
@@ -203,12 +203,12 @@ def test_sealed_sidecars_open_as_the_page_says(indexed, mode, sealed):
 
 
 def test_the_number_of_keys_is_what_the_page_says(indexed):
-    """Two for each parameter, one for the facts, one for the blocks of an encrypted file."""
+    """There are two keys per parameter, one for the facts, and one for an encrypted file's blocks."""
     plain, sealed = indexed(checkpoint(LAYERS))[0], indexed(encrypted(checkpoint(LAYERS)), dec_key=KEY)[0]
 
     assert (len(plain), len(sealed)) == (2 * len(LAYERS) + 1, 2 * len(LAYERS) + 2)
 
 
 def test_the_pages_table_of_dtypes_is_the_codes():
-    """Every dtype, with its number."""
+    """The table has every dtype with its code."""
     assert {dtype.code: dtype.name for dtype in TABLE.values()} == DTYPES

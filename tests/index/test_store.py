@@ -1,4 +1,4 @@
-"""The store in memory keeps the contract of stores."""
+"""The store in memory meets the contract of stores."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from lazyckpt.index.store import MemoryStore
 
 
 class TestMemoryStore(StoreContract):
-    """An index that is written nowhere."""
+    """The contract of a store, for the one in memory."""
 
     def make(self, folder, entries, digests=False):
-        """In no folder."""
+        """Makes a store in memory."""
         return MemoryStore(entries, Meta(MARK, digests=digests))
 
 
 def test_an_index_in_memory_has_no_path():
-    """A store in memory says that it is kept nowhere, and can be closed."""
+    """A store in memory has no path, and can be closed."""
     store = MemoryStore([tensor_entry("w")], Meta(MARK))
     store.close()
 

@@ -1,4 +1,4 @@
-"""An index that proves damaged while it is read is built again, once, and whoever met the damage reads on."""
+"""An index found damaged during reading is rebuilt once, and the interrupted reader continues."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ LOOKS = {
 
 @pytest.fixture
 def file(tmp_path):
-    """A checkpoint whose index has many pages."""
+    """A checkpoint with an index of many pages."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(FILE)
     return path
 
 
 def damage(sidecar):
-    """Clear every page of a sidecar but those that are looked at when it is opened; it may be open already."""
+    """Clear every page of a sidecar, open or not, except those that opening reads."""
     path = Path(sidecar)
     path.chmod(0o600)
     os.truncate(path, 0)
@@ -48,7 +48,7 @@ def damage(sidecar):
 
 @pytest.fixture
 def damaged(file):
-    """The index of the checkpoint, open, and damaged since."""
+    """The open index of the checkpoint, damaged after opening."""
     index = lazyckpt.build_index(file)
     damage(index.path)
     yield index
@@ -62,14 +62,14 @@ def is_sound(file):
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_who_meets_damage_reads_on(look, file, damaged, walks):
-    """Whatever is asked for is there; the sidecar in its place is sound, and was built by one walk."""
+    """The reader gets its value, and the damaged sidecar is replaced by a sound one after one scan."""
     assert LOOKS[look](damaged)
     assert all(each(damaged) for each in LOOKS.values())
     assert (is_sound(file), len(walks)) == (True, 1)
 
 
 def test_values_are_read_on(file):
-    """A checkpoint that is open gives all its values."""
+    """An open checkpoint gives all its values."""
     with lazyckpt.load_checkpoint(str(file)) as ckpt:
         damage(f"{file}.lmdb")
 
@@ -79,7 +79,7 @@ def test_values_are_read_on(file):
 
 
 def test_a_walk_that_had_begun_goes_on(file, damaged):
-    """Names that were given before the damage are not given again."""
+    """Names yielded before the damage are not repeated."""
     os.truncate(damaged.path, 0)
     names = iter(damaged)
     first = [next(names) for _ in range(3)]
@@ -90,7 +90,7 @@ def test_a_walk_that_had_begun_goes_on(file, damaged):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "clear"])
 def test_the_index_of_an_encrypted_file_is_built_again_with_its_key(mode, sealed, file):
-    """Sealed as it was, or in clear as it was."""
+    """The rebuilt index is sealed or in clear, as the old one was."""
     file.write_bytes(encrypted(FILE, mode, block=8192))
     index = lazyckpt.build_index(file, KEY, mode, sealed=sealed)
     damage(index.path)
@@ -101,7 +101,7 @@ def test_the_index_of_an_encrypted_file_is_built_again_with_its_key(mode, sealed
 
 
 def test_many_threads_that_meet_it_build_one(damaged, walks):
-    """Those that come later wait, and use what the first built."""
+    """Threads that meet the same damage wait, and use what the first one built."""
     wrong = []
 
     def read():
@@ -117,14 +117,14 @@ def test_many_threads_that_meet_it_build_one(damaged, walks):
 
 
 def test_what_another_process_built_meanwhile_is_used(file, damaged, walks):
-    """A sound index in the place of the damaged one is not built again."""
+    """A sound index built by another process in the meantime is not rebuilt."""
     lazyckpt.build_index(file, force=True).close()
 
     assert (damaged[SOME].name, len(walks)) == (SOME, 1)
 
 
-def test_damage_of_the_new_one_is_told(damaged):
-    """It is built again once: where even that does not last, the disk is to be looked at."""
+def test_damage_of_the_rebuilt_index_is_reported(damaged):
+    """An index is rebuilt once; if the rebuilt one is damaged too, the disk is suspect."""
     assert SOME in damaged
     damage(damaged.path)
 
@@ -133,28 +133,28 @@ def test_damage_of_the_new_one_is_told(damaged):
 
 
 def test_a_file_that_was_replaced_is_not_taken_for_the_old_one(file, damaged, walks):
-    """The damage is told; nothing is built for the new file before it is opened."""
+    """The damage is reported; nothing is built for the replaced file until it is opened."""
     new = file.with_name("new")
     new.write_bytes(checkpoint({"other": counting((3,))}))
     os.replace(new, file)
 
-    with pytest.raises(StaleIndex, match="damaged") as told:
+    with pytest.raises(StaleIndex, match="damaged") as caught:
         list(damaged)
-    assert "replaced" in str(told.value.__cause__)
+    assert "replaced" in str(caught.value.__cause__)
     assert len(walks) == 0
     assert list(lazyckpt.build_index(file)) == ["other"]
 
 
 def test_a_file_that_is_gone_leaves_the_error(file, damaged):
-    """There is nothing to build it from."""
+    """Without the file the index cannot be rebuilt."""
     file.unlink()
 
     with pytest.raises(StaleIndex, match="damaged"):
         list(damaged)
 
 
-def test_digests_that_are_lost_are_told_and_the_next_open_finds_an_index(file):
-    """What they were of the values as they were, nobody knows; to take those of today would hide damage."""
+def test_lost_digests_are_reported_and_the_next_open_finds_an_index(file):
+    """Lost digests cannot be computed again: digests of today's bytes would hide damage."""
     index = lazyckpt.build_index(file, digest="blake2b")
     damage(index.path)
 
@@ -166,7 +166,7 @@ def test_digests_that_are_lost_are_told_and_the_next_open_finds_an_index(file):
 
 
 def test_where_it_cannot_be_replaced_it_is_kept_elsewhere(file, damaged, monkeypatch):
-    """As when it is built first: in the user's cache folder."""
+    """Where the damaged index cannot be replaced, the new one goes to the user's cache folder."""
     monkeypatch.setattr(locations, "beside", lambda path: str(file / "no folder"))
 
     assert list(damaged) == list(VALUES)
@@ -174,7 +174,7 @@ def test_where_it_cannot_be_replaced_it_is_kept_elsewhere(file, damaged, monkeyp
 
 
 def test_an_index_at_a_path_of_its_own_is_built_again_there(file, tmp_path):
-    """And nowhere else."""
+    """An index at an explicit path is rebuilt there only."""
     index = lazyckpt.build_index(file, index_path=tmp_path / "elsewhere.lmdb")
     damage(index.path)
 
@@ -184,7 +184,7 @@ def test_an_index_at_a_path_of_its_own_is_built_again_there(file, tmp_path):
 
 
 def test_a_closed_index_stays_closed(damaged):
-    """Damage is no reason to open it again."""
+    """Damage does not reopen a closed index."""
     damaged.close()
 
     with pytest.raises(ClosedCheckpoint):
@@ -192,7 +192,7 @@ def test_a_closed_index_stays_closed(damaged):
 
 
 def test_a_child_forked_while_another_thread_builds_does_not_wait(damaged):
-    """The lock that a thread of the parent holds is none of the child's."""
+    """The child does not inherit the lock held by a thread of its parent."""
 
     def read():
         assert list(damaged) == list(VALUES)

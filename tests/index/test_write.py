@@ -1,4 +1,4 @@
-"""Writing a sidecar: in a few ascending transactions, however the names fall on them."""
+"""Sidecars are written in a few ascending transactions, wherever batches end."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ SUPPORT = str(Path(__file__).parents[1] / "support")
 
 @pytest.fixture
 def _small_batches(monkeypatch):
-    """Transactions of a few records, so that every rule meets a border between two."""
+    """Transactions of a few records, so that every rule is tested across two of them."""
     monkeypatch.setattr(write, "_BATCH", SMALL)
 
 
 @pytest.mark.usefixtures("_small_batches")
 class TestInBatches(SidecarContract):
-    """The contract of stores, for a sidecar that was written in many small transactions."""
+    """The contract of stores, for a sidecar written in many small transactions."""
 
 
 @pytest.mark.usefixtures("_small_batches")
 @pytest.mark.parametrize("count", [*range(12, 15), *range(24, 29), 39, 50, 52, 53])
 @pytest.mark.parametrize("names", [1, 12, 13, 14, 26, 100])
 def test_batches_may_end_anywhere(count, names, tmp_path):
-    """However the number of parameters and of repeated names falls on the batches, nothing is lost."""
+    """No parameter or repeated name is lost, wherever a batch ends."""
     entries = [tensor_entry(f"w{place % names}", place) for place in range(count)]
     path = str(tmp_path / "index.lmdb")
     write.write(path, entries, Meta(MARK))
@@ -44,8 +44,8 @@ def test_batches_may_end_anywhere(count, names, tmp_path):
     assert [store.position(f"w{place}") for place in range(min(count, names))] == [*range(min(count, names))]
 
 
-def test_what_is_written_is_told(tmp_path):
-    """The facts come back with the counts that were found on the way, as a reader will see them."""
+def test_written_records_are_counted(tmp_path):
+    """The returned facts have the counts found during the scan, as a reader will see them."""
     path = str(tmp_path / "index.lmdb")
     meta = write.write(path, iter(MIXED), Meta(MARK, digests=True))
 
@@ -62,7 +62,7 @@ def test_a_small_index_is_a_small_file(tmp_path):
 
 
 def test_the_file_grows_with_what_is_written(tmp_path, monkeypatch):
-    """There is no limit that an index could meet: where the map ends it is made larger, and nothing is lost."""
+    """The map grows with the index, and nothing is lost."""
     monkeypatch.setattr(write, "_FIRST_MAP", 2**15)
     entries = [tensor_entry(f"layer{place}.weight", place) for place in range(3000)]
     path = str(tmp_path / "index.lmdb")
@@ -72,7 +72,7 @@ def test_the_file_grows_with_what_is_written(tmp_path, monkeypatch):
 
 
 def test_a_place_that_cannot_be_written_is_an_os_error(tmp_path):
-    """What LMDB says of it is told as an OSError, so that another place is tried."""
+    """An LMDB error becomes an OSError, so that the next location is tried."""
     with pytest.raises(OSError, match="writing the index failed"):
         write.write(str(tmp_path), MIXED, Meta(MARK))
 
@@ -92,7 +92,7 @@ except OSError as error:
 
 
 def test_a_full_disk_is_an_os_error(tmp_path):
-    """A file that may not grow ends the writing with an error, not with a crash or a short index."""
+    """A full disk raises an error, without a crash and without a short index."""
     answer = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path / "index.lmdb")],
         capture_output=True,
@@ -105,7 +105,7 @@ def test_a_full_disk_is_an_os_error(tmp_path):
 
 
 def test_a_fault_of_the_walk_passes_through(tmp_path):
-    """What the entries raise while they stream by is raised, and nothing of LMDB stays open."""
+    """An error of the scan passes through, and LMDB is closed."""
 
     def entries():
         yield from MIXED

@@ -1,4 +1,4 @@
-"""The table of dtypes is total, and the numbers that sidecars store stay what they are."""
+"""The table of dtypes is total, and the codes that sidecars store never change."""
 
 from __future__ import annotations
 
@@ -84,20 +84,20 @@ def test_every_dtype_knows_its_size():
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
 def test_stored_elements_fill_their_bytes(dtype):
-    """Eight elements take as many bytes in a file as one has bits; of packed ones several share a byte."""
+    """Eight elements take as many bytes in a file as one has bits; packed elements share bytes."""
     assert dtype.stored_size(8) == dtype.bits
     assert dtype.is_packed == (dtype.stored_size(8) < 8 * dtype.itemsize)
 
 
 @pytest.mark.parametrize("name", DTYPES)
 def test_a_dtype_shows_mindspores_name(name):
-    """`str` and `repr` are the name alone."""
+    """`str` and `repr` are MindSpore's name."""
     assert (str(DTYPES[name]), repr(DTYPES[name])) == (name, name)
 
 
 @pytest.mark.parametrize("name", DTYPES)
 def test_there_is_one_object_of_each_dtype(name):
-    """Copies and pickles are the same object, so `is` compares dtypes."""
+    """Copies and pickles give the same object, so `is` compares dtypes."""
     dtype = DTYPES[name]
 
     assert [pickle.loads(pickle.dumps(dtype)), copy.copy(dtype), copy.deepcopy(dtype)] == [dtype] * 3
@@ -110,7 +110,7 @@ def test_elements_are_little_endian(name):
 
 
 def test_a_dtype_is_frozen():
-    """Nobody changes the table."""
+    """A dtype cannot be changed."""
     with pytest.raises(AttributeError):
         DTYPES["Float32"].bits = 16
     with pytest.raises(TypeError):
@@ -119,7 +119,7 @@ def test_a_dtype_is_frozen():
 
 @pytest.mark.parametrize(("numpy_name", "name"), NAMES.items())
 def test_arrays_have_dtypes(numpy_name, name):
-    """Every numpy dtype that the format can hold is found, and leads back."""
+    """Every numpy dtype that the format can hold is found, and maps back."""
     array = np.zeros(3, ml_dtypes.bfloat16 if numpy_name == "bfloat16" else numpy_name)
 
     assert of_array(array) is DTYPES[name]
@@ -130,13 +130,13 @@ def test_arrays_have_dtypes(numpy_name, name):
     "array", [np.zeros(3, "complex128"), np.array(["text"]), np.array([None]), np.zeros(2, "M8[s]")]
 )
 def test_arrays_of_other_types_have_none(array):
-    """The message names the type, and those that there are."""
+    """The message names the type and the supported ones."""
     with pytest.raises(TypeError, match=rf"numpy's {re.escape(str(array.dtype))}; one of .*float32"):
         of_array(array)
 
 
 def test_ml_dtypes_is_imported_for_those_who_need_it():
-    """Neither the table nor a float32 loads it; asking bfloat16 for its numpy dtype does."""
+    """Neither the table nor a float32 imports ml_dtypes; the numpy dtype of bfloat16 does."""
     program = (
         "import sys; from lazyckpt.model.dtypes import DTYPES; DTYPES['Float32'].numpy; DTYPES['BFloat16'].itemsize;"
         "before = 'ml_dtypes' in sys.modules; DTYPES['BFloat16'].numpy; print(before, 'ml_dtypes' in sys.modules)"

@@ -1,4 +1,4 @@
-"""Entries say how much there is, in the file and in memory."""
+"""Entries give the sizes of values, in the file and in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ENTRIES = [tensor_entry("w"), string_entry("note"), map_entry("table"), refused_
 
 
 def test_what_is_stored_is_the_sum_of_the_extents():
-    """Content may lie in one piece, in several, in the arrays of a map, or nowhere."""
+    """Content may be one piece, several, the arrays of a map, or nothing."""
     assert [(entry.kind, entry.stored, entry.nbytes) for entry in ENTRIES] == [
         ("tensor", 24, 24),
         ("string", 16, 16),
@@ -35,14 +35,14 @@ def test_what_is_stored_is_the_sum_of_the_extents():
     ids=["matrix", "scalar", "empty", "slices", "bfloat16 as float32", "empty or scalar"],
 )
 def test_a_tensor_takes_what_shape_and_dtype_say(changes, stored, nbytes):
-    """In memory; in the file it is the same but for the format's two exceptions."""
+    """A tensor's size in memory follows from shape and dtype; in the file, the format has two exceptions."""
     entry = tensor_entry("w", **changes)
 
     assert (entry.stored, entry.nbytes) == (stored, nbytes)
 
 
 def test_all_extents_are_those_of_the_arrays_of_a_map():
-    """In the order of keys, values, status; of any other kind they are its own."""
+    """A map's extents come in the order keys, values, status; other kinds have their own."""
     assert map_entry("table").all_extents == (
         Extent(20, 8),
         Extent(40, 6),
@@ -53,7 +53,7 @@ def test_all_extents_are_those_of_the_arrays_of_a_map():
 
 
 def test_entries_are_values():
-    """Equal if all they say is equal, usable in sets, and themselves again after pickling."""
+    """Entries are equal if all fields are, usable in sets, and unchanged by pickling."""
     again = pickle.loads(pickle.dumps(ENTRIES))
 
     assert again == ENTRIES
@@ -61,7 +61,7 @@ def test_entries_are_values():
 
 
 def test_a_fingerprint_is_a_value():
-    """Two of the same file in the same state are equal."""
+    """Two fingerprints of a file in the same state are equal."""
     mark = Fingerprint(10, 20, b"0" * 16)
 
     assert mark == Fingerprint(10, 20, b"0" * 16)

@@ -1,4 +1,4 @@
-"""Small tensors that are alike: many entries in one, and what is proven of all at once is true of each."""
+"""Runs of small, similar tensors: a check of a run holds for each of its tensors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STRETCH = run_of(ENTRIES)
 
 
 def is_proven(data, entry):
-    """Whether a file has one entry where it says."""
+    """Whether a file has the entry at its offset."""
     try:
         FORM.verify_header(BytesSource(data), entry)
     except StaleIndex:
@@ -35,20 +35,20 @@ def is_proven(data, entry):
 
 
 def test_a_stretch_is_its_entries():
-    """Nothing is lost by putting entries together, not even their order."""
+    """A run holds all its entries in order."""
     assert entries_of(STRETCH) == ENTRIES
     assert STRETCH.names == [entry.name for entry in ENTRIES]
     assert (STRETCH.start, STRETCH.stop) == (0, len(DATA))
 
 
 def test_a_stretch_knows_the_size_of_each_value():
-    """In the order of the file."""
+    """The sizes come in file order."""
     assert STRETCH.sizes() == [value.nbytes for value in VALUES.values()]
     assert STRETCH.stored == sum(value.nbytes for value in VALUES.values())
 
 
 def test_only_many_are_worth_a_group():
-    """Fewer than `FEWEST` stay entries."""
+    """Fewer than `FEWEST` tensors stay entries."""
     sizes = [len(uniform.numbers) for uniform in STRETCH.groups]
 
     assert STRETCH.others
@@ -57,17 +57,15 @@ def test_only_many_are_worth_a_group():
 
 
 def test_what_has_another_header_or_name_is_not_alike():
-    """Within a group only names and places differ."""
+    """In a group only names and offsets differ."""
     for uniform in STRETCH.groups:
-        told_apart = {
-            (e.dtype, e.shape, len(e.name), e.extents[0].offset - e.start) for e in uniform.entries().values()
-        }
-        assert len(told_apart) == 1
+        keys = {(e.dtype, e.shape, len(e.name), e.extents[0].offset - e.start) for e in uniform.entries().values()}
+        assert len(keys) == 1
 
 
 @pytest.mark.parametrize("group", STRETCH.groups, ids=lambda uniform: f"{uniform.shape}-{len(uniform.names[0])}")
 def test_contents_are_a_copy_of_the_values(group):
-    """One array of all of them, which may be written to."""
+    """The contents are one writable array of all values."""
     contents = group.contents(memoryview(DATA), 0)
 
     assert contents.flags.writeable
@@ -85,7 +83,7 @@ OUTSIDE = {
 
 @pytest.mark.parametrize(("group", "first", "last"), OUTSIDE.values(), ids=OUTSIDE)
 def test_tensors_outside_the_run_have_no_rows(group, first, last):
-    """Nothing is taken from beside the bytes at hand."""
+    """Rows come only from the bytes that were read."""
     run = memoryview(DATA)[first:last]
 
     assert (group.headers(run, first), group.contents(run, first)) == (None, None)
@@ -104,14 +102,14 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_false_claim_is_not_proven(change):
-    """Whatever differs from the file, and of whichever of them."""
+    """A run is refused if any of its tensors differs from the file in anything."""
     assert FORM.matches_uniform(memoryview(DATA), 0, GROUP)
     assert not FORM.matches_uniform(memoryview(DATA), 0, GROUP._replace(**change))
 
 
 @given(st.data())
 def test_what_is_proven_at_once_is_proven_for_each(data):
-    """With any byte of a header changed, all stand where they should only if each of them does."""
+    """With any header byte changed, a run passes only if each of its tensors passes alone."""
     group = data.draw(st.sampled_from(STRETCH.groups))
     start = data.draw(st.sampled_from(group.starts))
     place = start + data.draw(st.integers(0, group.header - 1))
@@ -126,8 +124,8 @@ def test_what_is_proven_at_once_is_proven_for_each(data):
 
 
 @pytest.mark.parametrize("number", [0, 1, 44, 89])
-def test_one_bad_header_among_many_is_told_by_its_name(number):
-    """The others' are not blamed."""
+def test_one_bad_header_among_many_is_reported_by_its_name(number):
+    """Tensors with good headers are not reported."""
     entry = ENTRIES[number]
     changed = bytearray(DATA)
     changed[entry.extents[0].offset - 1] ^= 1  # the content's length
@@ -139,7 +137,7 @@ def test_one_bad_header_among_many_is_told_by_its_name(number):
 
 
 def test_what_mindspore_would_not_write_is_read_all_the_same():
-    """A header that protobuf lets pass, among many that are alike, is proven by itself."""
+    """An unusual header that protobuf accepts, among similar ones, is verified by itself."""
     usual = {f"name{number}": counting((4,)) for number in range(10, 40)}
     odd = tensor_value("odd", [4], "Float32", counting((4,)).tobytes(), packed=True)
     source = BytesSource(checkpoint(usual) + odd + checkpoint({"last": counting((4,))}))

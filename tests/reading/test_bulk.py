@@ -1,4 +1,4 @@
-"""Many values at once: in file order, each in memory of its own, on threads where that pays."""
+"""Bulk reads: in file order, each value in its own memory, on threads where that pays."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHUFFLED = {name: ENTRIES[name] for name in sorted(ENTRIES, key=lambda name: nam
 @pytest.mark.parametrize("workers", [None, 0, 1, 2, 16])
 @pytest.mark.parametrize("kind", [BytesSource, TracingSource], ids=["addressable", "copying"])
 def test_values_come_in_file_order_whatever_the_number_of_workers(kind, workers):
-    """The same arrays, by name, in the order in which the file has them."""
+    """For any number of workers, the same arrays come by name, in file order."""
     found = read_all(FileReader(without_index(kind(DATA), FORM)), SHUFFLED, workers, None)
 
     assert list(found) == list(VALUES)
@@ -36,14 +36,14 @@ def test_values_come_in_file_order_whatever_the_number_of_workers(kind, workers)
 
 
 def test_values_are_in_memory_of_their_own():
-    """Nothing that is handed out is a view of the file or of another value."""
+    """Arrays own their memory: none is a view of the file or of another value."""
     found = read_all(FileReader(without_index(BytesSource(DATA), FORM)), ENTRIES, None, None)
 
     assert all(array.flags.writeable and array.ctypes.data % 64 == 0 for array in found.values())
 
 
 def test_strings_and_maps_are_read_too():
-    """Whatever a file holds can be read at once."""
+    """Strings and maps are read together with tensors."""
     entries = {entry.name: entry for entry in FORM.scan(BytesSource(checkpoint(MIXED)))}
     found = read_all(FileReader(without_index(BytesSource(checkpoint(MIXED)), FORM)), entries, None, None)
 
@@ -52,7 +52,7 @@ def test_strings_and_maps_are_read_too():
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_progress_counts_the_bytes_in_file_order(workers):
-    """After each value `progress` hears how many bytes are done, and of how many."""
+    """After each value `progress` gets the number of bytes done and the total."""
     heard = []
     read_all(
         FileReader(without_index(BytesSource(DATA), FORM)),
@@ -66,7 +66,7 @@ def test_progress_counts_the_bytes_in_file_order(workers):
 
 
 def test_a_copying_source_is_asked_in_batches(monkeypatch):
-    """Neighbours share a request of the source, so that a block is decrypted once, up to a bounded number of bytes."""
+    """Neighbours share a request, up to a bounded number of bytes, so that a block is decrypted once."""
     monkeypatch.setattr(bulk, "BATCH_BYTES", 1000)
     source = TracingSource(DATA)
     batches = []
@@ -92,14 +92,14 @@ def threads_used(monkeypatch):
 
 
 def test_a_few_bytes_are_read_without_threads(threads_used):
-    """Starting threads for a small file costs more than it brings."""
+    """For a small file threads cost more than they save."""
     read_all(FileReader(without_index(BytesSource(DATA), FORM)), ENTRIES, None, None)
 
     assert threads_used == {threading.current_thread().name}
 
 
 def test_many_bytes_are_read_on_threads(threads_used, monkeypatch):
-    """From a certain size on the copies are shared out, unless one worker is asked for."""
+    """Above a certain size copies run on threads, unless one worker is requested."""
     monkeypatch.setattr(workers, "PARALLEL_FROM", 1)
     monkeypatch.setattr(workers.os, "cpu_count", lambda: 4)
     read_all(FileReader(without_index(BytesSource(DATA), FORM)), ENTRIES, None, None)
@@ -109,7 +109,7 @@ def test_many_bytes_are_read_on_threads(threads_used, monkeypatch):
 
 
 def test_nothing_to_read_is_nothing(threads_used):
-    """No names, no values, no progress."""
+    """Without names there are no values and no progress."""
     heard = []
 
     assert (

@@ -1,4 +1,4 @@
-"""From the bytes of a content to a value; impossible entries are refused."""
+"""Decoding a content's bytes to a value; impossible entries are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Handles: what was opened here is opened again elsewhere, from a pickle that holds no value and no key."""
+"""Handles: an opened object is reopened elsewhere from a pickle that holds no value and no key."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def path(tmp_path):
 
 
 def again(thing):
-    """What comes out of a pickle."""
+    """The object after a round trip through pickle."""
     return pickle.loads(pickle.dumps(thing))
 
 
 def plain(ckpt):
-    """All that a mapping holds, as plain data."""
+    """All values of a mapping, as plain data."""
     return [(name, facts(value)) for name, value in ckpt.items()]
 
 
 def use(thing):
-    """Ask for something that only the file tells."""
+    """Read something that needs the file."""
     return len(thing) if isinstance(thing, lazyckpt.Checkpoint) else thing.asnumpy()
 
 
@@ -101,7 +101,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_what_was_opened_is_opened_again(way, tmp_path, monkeypatch):
-    """However it was opened, and from another folder: the same names, in the same order, with the same values."""
+    """However and wherever a file was opened, the pickle gives the same names, order and values."""
     monkeypatch.chdir(tmp_path)
     with WAYS[way](tmp_path) as ckpt:
         expected, sent = plain(ckpt), pickle.dumps(ckpt)
@@ -113,7 +113,7 @@ def test_what_was_opened_is_opened_again(way, tmp_path, monkeypatch):
 
 
 def test_relative_paths_are_those_of_the_folder_where_it_was_opened(path, tmp_path, monkeypatch):
-    """The file, the index, the key: what the opener saw is looked for, not what the reader's folder has."""
+    """Relative paths of file, index and key are resolved in the opener's folder, not in the reader's."""
     written(tmp_path, encrypted(checkpoint(LAYERS)), "secret.ckpt")
     (tmp_path / "right.key").write_bytes(KEY)
     monkeypatch.chdir(tmp_path)
@@ -127,7 +127,7 @@ def test_relative_paths_are_those_of_the_folder_where_it_was_opened(path, tmp_pa
 
 
 def test_values_are_sent_one_by_one(path):
-    """A parameter is known by name, shape and dtype, and read where it came out."""
+    """A pickled parameter has name, shape and dtype, and reads its value after unpickling."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         expected = {name: facts(value) for name, value in ckpt.items() if isinstance(value, lazyckpt.Parameter)}
         sent = {name: pickle.dumps(ckpt[name]) for name in expected}
@@ -138,7 +138,7 @@ def test_values_are_sent_one_by_one(path):
 
 
 def test_a_pickle_holds_no_value(tmp_path):
-    """Four million bytes in the file, less than a thousand in the pickle of it or of a value that was read."""
+    """For four million bytes in the file, a pickle has less than a thousand, also of a value that was read."""
     with lazyckpt.load_checkpoint(written(tmp_path, checkpoint(BIG))) as ckpt:
         ckpt["big"].asnumpy()
         sizes = [len(pickle.dumps(thing)) for thing in (ckpt, ckpt["big"])]
@@ -147,7 +147,7 @@ def test_a_pickle_holds_no_value(tmp_path):
 
 
 def test_edits_in_memory_are_carried(path):
-    """What was assigned, added, taken out, or set in a parameter is so on the other side; the file is as it was."""
+    """Values assigned, added, removed or set in a parameter are the same after unpickling; the file is unchanged."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         first, second, third = [name for name in ckpt if isinstance(ckpt[name], lazyckpt.Parameter)][:3]
         ckpt[first].set_data(np.arange(5))
@@ -162,7 +162,7 @@ def test_edits_in_memory_are_carried(path):
 
 
 def test_a_set_parameter_keeps_its_value_name_and_flag(path):
-    """`set_data`, and what users write to a parameter, is part of it."""
+    """A pickled parameter keeps its value from `set_data` and its attributes set by users."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         param = next(value for value in ckpt.values() if isinstance(value, lazyckpt.Parameter))
         param.set_data(np.arange(7, dtype="int8"))
@@ -173,7 +173,7 @@ def test_a_set_parameter_keeps_its_value_name_and_flag(path):
 
 
 def test_all_that_comes_from_one_checkpoint_shares_one_open_file(path):
-    """A mapping and its values, from one pickle or from several, read through the same map."""
+    """A mapping and its values, from one pickle or several, read through the same map."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         name = next(name for name in ckpt if isinstance(ckpt[name], lazyckpt.Parameter) and ckpt[name].size)
         one, two, param = again(ckpt), again(ckpt), again(ckpt[name])
@@ -185,7 +185,7 @@ def test_all_that_comes_from_one_checkpoint_shares_one_open_file(path):
 
 
 def test_closing_one_leaves_the_others_open(path):
-    """The file is closed with the last of them, not with the first."""
+    """The file is closed with the last object, not with the first."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         expected = plain(ckpt)
         one, two = again(ckpt), again(ckpt)
@@ -199,7 +199,7 @@ def test_closing_one_leaves_the_others_open(path):
 
 
 def test_the_file_is_closed_with_the_last_of_them(path):
-    """Nothing that came out of a pickle keeps a file open for longer than itself."""
+    """An unpickled object keeps the file open only as long as it lives itself."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         sent = pickle.dumps(ckpt)
     received = pickle.loads(sent)
@@ -213,7 +213,7 @@ def test_the_file_is_closed_with_the_last_of_them(path):
 
 
 def test_many_threads_open_a_file_once(path, monkeypatch):
-    """However many unpickle at the same moment, the file is opened once for all of them."""
+    """Threads that unpickle at the same time share one open file."""
     opened = []
     handles = importlib.import_module("lazyckpt.reading.handles")
     real = handles._opened
@@ -230,7 +230,7 @@ def test_many_threads_open_a_file_once(path, monkeypatch):
 
 @pytest.mark.parametrize("way", ["rewritten", "replaced", "shorter"])
 def test_a_file_that_changed_is_an_error(way, tmp_path):
-    """Whether it was written to, replaced or cut since: nobody gets values of another file."""
+    """After a write, a replacement or a truncation, no values of the other file are returned."""
     path = written(tmp_path, checkpoint(LAYERS))
     with lazyckpt.load_checkpoint(path) as ckpt:
         sent = [pickle.dumps(ckpt), pickle.dumps(next(iter(ckpt.values())))]
@@ -245,7 +245,7 @@ def test_a_file_that_changed_is_an_error(way, tmp_path):
 
 
 def test_a_file_that_is_gone_is_an_error(path):
-    """It says which."""
+    """A missing file raises an error that names it."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         sent = pickle.dumps(ckpt)
     os.remove(path)
@@ -254,7 +254,7 @@ def test_a_file_that_is_gone_is_an_error(path):
 
 
 def test_a_rank_that_changed_is_noticed(tmp_path):
-    """Of several files each counts, not just the newest."""
+    """With several files, a change of any of them is detected, not only of the newest."""
     folder = sharded_folder(tmp_path)
     os.utime(folder / "1.ckpt", ns=(2**62, 2**62))
     with lazyckpt.open_sharded(folder) as ckpt:
@@ -265,7 +265,7 @@ def test_a_rank_that_changed_is_noticed(tmp_path):
 
 
 def test_who_passes_a_pickle_on_needs_no_file(path):
-    """A scheduler may unpickle and pickle what it sends to workers: nothing is opened until a value is used."""
+    """A scheduler may unpickle and pickle again without the file: it is opened when a value is used."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         ckpt["new"] = "text"
         sent = [pickle.dumps(thing) for thing in (ckpt, ckpt.select("conv"), ckpt["fc.weight"])]
@@ -278,7 +278,7 @@ def test_who_passes_a_pickle_on_needs_no_file(path):
 
 
 def test_what_it_does_not_have_is_an_attribute_error(path):
-    """Also of one that came out of a pickle, and of one that is half made."""
+    """An unpickled or a partly constructed object also raises AttributeError."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         for thing in (ckpt, again(ckpt), again(ckpt["fc.weight"])._reader):
             with pytest.raises(AttributeError, match="nothing"):
@@ -288,7 +288,7 @@ def test_what_it_does_not_have_is_an_attribute_error(path):
 
 
 def test_a_closed_checkpoint_is_not_pickled(path):
-    """It says so at once, not on the other side."""
+    """The error comes from pickling, not from unpickling."""
     ckpt = lazyckpt.load_checkpoint(path)
     ckpt.close()
     with pytest.raises(ClosedCheckpoint):
@@ -300,7 +300,7 @@ def test_a_closed_checkpoint_is_not_pickled(path):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_key_is_never_pickled_and_the_error_says_how(mode, tmp_path):
-    """Of a checkpoint, a view and a value that were opened with the key itself."""
+    """A checkpoint, a view and a value opened with a literal key cannot be pickled."""
     path = written(tmp_path, encrypted(checkpoint(LAYERS), mode))
     with lazyckpt.load_checkpoint(path, dec_key=KEY, dec_mode=mode) as ckpt:
         for thing in (ckpt, ckpt.select(""), next(iter(ckpt.values()))):
@@ -312,7 +312,7 @@ def test_a_key_is_never_pickled_and_the_error_says_how(mode, tmp_path):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("place", ["file", "variable"])
 def test_the_place_of_a_key_is_pickled(place, mode, tmp_path, monkeypatch):
-    """Another process finds the key at its place, with the values' names sealed on the way."""
+    """The other process reads the key from its location; values' names are sealed in the pickle."""
     monkeypatch.setenv("CKPT_KEY", f"hex:{KEY.hex()}")
     (tmp_path / "right.key").write_bytes(KEY)
     reference = KeyReference(**{place: "CKPT_KEY" if place == "variable" else str(tmp_path / "right.key")})
@@ -327,7 +327,7 @@ def test_the_place_of_a_key_is_pickled(place, mode, tmp_path, monkeypatch):
 
 
 def test_a_key_that_is_gone_is_an_error(tmp_path, monkeypatch):
-    """It says where it was looked for."""
+    """The error says where the key was looked for."""
     monkeypatch.setenv("CKPT_KEY", f"hex:{KEY.hex()}")
     path = written(tmp_path, encrypted(checkpoint(LAYERS)))
     with lazyckpt.load_checkpoint(path, dec_key=KeyReference(variable="CKPT_KEY")) as ckpt:
@@ -339,7 +339,7 @@ def test_a_key_that_is_gone_is_an_error(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_reader_takes_a_reference(mode, tmp_path):
-    """What takes a key takes its place, too."""
+    """Every function that takes a key also takes a reference to one."""
     (tmp_path / "right.key").write_bytes(KEY)
     reference = KeyReference(file=str(tmp_path / "right.key"))
     path = written(tmp_path, encrypted(checkpoint(LAYERS), mode))
@@ -356,13 +356,13 @@ def test_every_reader_takes_a_reference(mode, tmp_path):
 
 
 def test_a_reference_to_nothing_is_no_key(path):
-    """An empty one opens plain files, as None does."""
+    """An empty reference opens plain files, as None does."""
     with lazyckpt.load_checkpoint(path, dec_key=KeyReference()) as ckpt:
         assert plain(again(ckpt)) == plain(ckpt)
 
 
 def test_bytes_in_memory_are_not_pickled():
-    """They are in no file that another process could open."""
+    """Bytes in memory are in no file that another process could open."""
     with (
         lazyckpt.load_checkpoint(io.BytesIO(file_of(LAYERS)), format="safetensors") as ckpt,
         pytest.raises(NotPicklable, match="not opened from a file"),
@@ -374,7 +374,7 @@ def test_bytes_in_memory_are_not_pickled():
 
 
 def test_a_deep_copy_has_values_and_edits_of_its_own(path):
-    """What is set in one is not set in the other; both read the same file."""
+    """Changes in one copy do not show in the other; both read the same file."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         name = next(name for name in ckpt if isinstance(ckpt[name], lazyckpt.Parameter) and ckpt[name].size)
         ckpt["new"] = [1]
@@ -387,7 +387,7 @@ def test_a_deep_copy_has_values_and_edits_of_its_own(path):
 
 
 def test_a_shallow_copy_is_a_copy_of_a_dict(path):
-    """`copy.copy` gives a mapping with edits of its own and the same values."""
+    """`copy.copy` gives a mapping with its own edits and the same values."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         name = next(iter(ckpt))
         other = copy.copy(ckpt)
@@ -399,7 +399,7 @@ def test_a_shallow_copy_is_a_copy_of_a_dict(path):
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
 def test_what_cannot_be_pickled_can_be_copied(duplicate, tmp_path):
-    """A key stays where it is: a copy reads the same open file."""
+    """A checkpoint with a literal key can be copied: the copy reads the same open file."""
     path = written(tmp_path, encrypted(checkpoint(LAYERS)))
     with lazyckpt.load_checkpoint(path, dec_key=KEY) as ckpt:
         assert plain(duplicate(ckpt)) == plain(ckpt)
@@ -410,7 +410,7 @@ def test_what_cannot_be_pickled_can_be_copied(duplicate, tmp_path):
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_workers_read_what_they_are_sent(method, tmp_path):
-    """Processes that were spawned, forked, or forked by a server give the values of the file."""
+    """Spawned processes, forked ones and those of a fork server give the file's values."""
     with lazyckpt.load_checkpoint(written(tmp_path, checkpoint(BIG))) as ckpt:
         params = [*ckpt.values()] * 8
         context = multiprocessing.get_context(method)
@@ -423,7 +423,7 @@ def test_workers_read_what_they_are_sent(method, tmp_path):
 
 
 def test_a_fork_reads_what_came_out_of_a_pickle(path):
-    """What is open is usable in a forked child, and so is opening more there."""
+    """In a forked child open objects can be used, and more can be opened."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         expected, sent = plain(ckpt), pickle.dumps(ckpt)
     received = pickle.loads(sent)
@@ -436,7 +436,7 @@ def test_a_fork_reads_what_came_out_of_a_pickle(path):
 
 @pytest.mark.parametrize("name", ["cloudpickle", "joblib"])
 def test_other_picklers_will_do(name, path, tmp_path):
-    """Those of dask and of scikit-learn, where they are installed."""
+    """The picklers of dask and of scikit-learn work too, where they are installed."""
     library = pytest.importorskip(name)
     with lazyckpt.load_checkpoint(path) as ckpt:
         expected = plain(ckpt)

@@ -1,4 +1,4 @@
-"""FileReader: values are read whole, in memory of their own, and never without proof that they are the entry's."""
+"""FileReader reads values whole, into their own memory, and only after the entry is verified."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ EXPECTED = {"a": A, "b": B, "s": A, **MIXED}
 
 @pytest.fixture(params=[BytesSource, TracingSource], ids=["addressable", "copying"])
 def payloads(request):
-    """Over a source that gives views, and over one that gives copies."""
+    """A reader over a source that gives views, and one over a source that gives copies."""
     return FileReader(without_index(request.param(DATA), FORM))
 
 
 def plain(value):
-    """A value as something that can be compared."""
+    """A value in a form that can be compared."""
     if isinstance(value, list):
         return [plain(part) for part in value]
     return value if isinstance(value, str) else (value.shape, value.dtype.name, value.tobytes())
@@ -49,7 +49,7 @@ def test_values_of_every_kind_are_read(payloads):
 
 
 def test_many_values_are_read_at_once():
-    """In one request of the source, in the order of the entries, each byte once."""
+    """Values are read in one request of the source, in entry order, each byte once."""
     source = TracingSource(DATA)
     values = FileReader(without_index(source, FORM)).values([*ENTRIES.values()])
 
@@ -61,7 +61,7 @@ MANY = {f"layer{number}": counting((number % 7 + 1, 40)) + number for number in 
 
 
 def test_small_neighbours_are_read_together():
-    """Thousands of small values take one request for each MiB of them, and are arrays of their own, aligned."""
+    """Thousands of small values take one request per MiB, and are separate, aligned arrays."""
     source = TracingSource(checkpoint(MANY))
     entries = list(FORM.scan(source))
     source.reads.clear()
@@ -73,7 +73,7 @@ def test_small_neighbours_are_read_together():
 
 
 def test_what_lies_between_values_is_not_read():
-    """Of every second value, in any order, each is read by itself."""
+    """Every second value, in any order, is read by itself."""
     source = TracingSource(checkpoint(MANY))
     entries = list(FORM.scan(source))[::-2]
     source.reads.clear()
@@ -84,7 +84,7 @@ def test_what_lies_between_values_is_not_read():
 
 
 def test_the_value_of_a_copying_source_is_filled_in_place():
-    """What is handed out is what the source wrote into: there is no second copy."""
+    """The returned array is the buffer that the source wrote into, without a second copy."""
     source = TracingSource(DATA)
     filled = []
     source._fill = lambda offset, destination: (
@@ -128,7 +128,7 @@ FORGED = {
 
 @pytest.mark.parametrize("entry", FORGED.values(), ids=FORGED)
 def test_a_forged_entry_gives_no_bytes(entry, payloads):
-    """Whatever an index claims against the file is refused before anything is made for it or handed out."""
+    """An entry that contradicts the file is refused before memory is allocated or bytes are returned."""
     reads = [payloads.value, lambda entry: payloads.values([ENTRIES["b"], entry])]
     reads.append(lambda entry: payloads.values([entry, ENTRIES["b"]]))  # which stand beside each other
     if entry.dtype is not None:
@@ -144,7 +144,7 @@ def test_a_forged_entry_gives_no_bytes(entry, payloads):
     st.data(),
 )
 def test_any_change_of_an_entry_is_refused(name, field, data):
-    """There is no other number that could stand in an entry and be believed."""
+    """No changed number in an entry is accepted."""
     true = ENTRIES[name]
     number = st.integers(0, len(DATA) + 8)
     changes = {
@@ -162,7 +162,7 @@ def test_any_change_of_an_entry_is_refused(name, field, data):
 
 
 def test_names_that_change_places_in_the_file_are_noticed():
-    """The header is compared with the file as it is now, not as it was when it was opened."""
+    """The header is compared with the file's present state, not with that at opening."""
     for kind in (BytesSource, TracingSource):
         data = bytearray(DATA)
         source = kind(data)
@@ -178,7 +178,7 @@ def test_names_that_change_places_in_the_file_are_noticed():
 
 
 def test_a_part_is_proven_again_when_the_header_has_changed():
-    """That parts of a value were given before is no reason to give another that took its place."""
+    """The header is verified again for each part, even after other parts were returned."""
     for kind in (BytesSource, TracingSource):
         data = bytearray(DATA)
         source = kind(data)
@@ -193,7 +193,7 @@ def test_a_part_is_proven_again_when_the_header_has_changed():
 
 
 def test_parts_of_many_values_in_turn_are_their_own():
-    """Of more values than are remembered, and each more than once."""
+    """Parts stay correct with more values than the cache holds, each read more than once."""
     arrays = {f"w{number}": counting((4, 3)) + number for number in range(200)}
     source = BytesSource(checkpoint(arrays))
     payloads, entries = FileReader(without_index(source, FORM)), {entry.name: entry for entry in FORM.scan(source)}
@@ -205,7 +205,7 @@ def test_parts_of_many_values_in_turn_are_their_own():
 
 @pytest.mark.parametrize("access", ["mmap", "pread"])
 def test_a_file_that_shrank_is_an_error_and_not_a_crash(access, tmp_path):
-    """Bytes that are gone are told as such: by a view, a copy and a part."""
+    """Missing bytes raise an error from a view, a copy and a part."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(array_value("a", counting((4096, 4))))
     with opened_over(open_source(str(path), access=access).source) as ckpt:
@@ -219,7 +219,7 @@ def test_a_file_that_shrank_is_an_error_and_not_a_crash(access, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name, value in EXPECTED.items() if isinstance(value, np.ndarray)])
 def test_an_array_that_is_there_is_filled_only_with_what_lies_in_one_piece(name, payloads):
-    """Of an addressable source: then it has the value's bytes, else it is left as it was."""
+    """The array of an addressable source gets the value's bytes, or is left unchanged."""
     target = EXPECTED[name].copy(order="C")
     target.reshape(-1).view(np.uint8)[...] = 77
     before = target.tobytes()
@@ -230,7 +230,7 @@ def test_an_array_that_is_there_is_filled_only_with_what_lies_in_one_piece(name,
 
 
 def test_an_array_is_not_filled_with_what_is_not_proven():
-    """Neither where the file has another entry, nor where there is a digest that would have to fit."""
+    """An array is not filled if the file has another entry, or if a digest must be compared."""
     target = np.zeros_like(A)
     payloads = FileReader(without_index(BytesSource(DATA), FORM))
     with pytest.raises(StaleIndex):
@@ -241,7 +241,7 @@ def test_an_array_is_not_filled_with_what_is_not_proven():
 
 
 def test_a_string_that_is_no_text_is_corrupt(payloads):
-    """The message has the place and the name."""
+    """The message has the offset and the name."""
     data = tensor_value("s", [0], "str", b"a\0\0\0\0\0\xff\xff")
     for source in (BytesSource(data), TracingSource(data)):
         (entry,) = FORM.scan(source)
@@ -250,7 +250,7 @@ def test_a_string_that_is_no_text_is_corrupt(payloads):
 
 
 def test_a_strings_trailing_nuls_are_not_part_of_it():
-    """As numpy reads text of a fixed length; a surrogate that stands alone survives."""
+    """As in numpy's fixed-length text, trailing NULs are dropped; lone surrogates survive."""
     data = tensor_value("s", [0], "str", "a\0b\ud800\0\0".encode("utf-32-le", "surrogatepass"))
     (entry,) = FORM.scan(BytesSource(data))
 
@@ -258,7 +258,7 @@ def test_a_strings_trailing_nuls_are_not_part_of_it():
 
 
 def test_a_map_in_slices_is_joined(payloads):
-    """Keys, values and status of adjacent pieces follow each other."""
+    """Keys, values and status of adjacent pieces are concatenated."""
     parts = [[counting((n,), "int32"), counting((n, 2)) + n, counting((n,), "int8")] for n in (1, 3, 2)]
     data = b"".join(map_value("m", arrays) for arrays in parts)
     for source in (BytesSource(data), TracingSource(data)):
@@ -270,14 +270,14 @@ def test_a_map_in_slices_is_joined(payloads):
 
 @pytest.mark.parametrize("read", ["view", "copy"])
 def test_what_is_no_tensor_is_not_read_as_one(read, payloads):
-    """A string or a map has no dtype of its own."""
+    """A string and a map have no dtype."""
     for name in ("note", "table"):
         with pytest.raises(TypeError, match=f"{name}.* not a tensor"):
             getattr(payloads, read)(ENTRIES[name])
 
 
 def test_old_bfloat16_is_the_upper_half_of_each_float():
-    """Old versions stored bfloat16 as float32: its upper two bytes are the value, cut and not rounded."""
+    """Old versions stored bfloat16 as float32: its upper two bytes are the value, truncated."""
     wide = np.array([1.0, -2.5, 3.14159, np.inf], "float32")
     data = tensor_value("w", [4], "BFloat16", wide.tobytes())
     (entry,) = FORM.scan(BytesSource(data))
@@ -288,7 +288,7 @@ def test_old_bfloat16_is_the_upper_half_of_each_float():
 
 @pytest.mark.parametrize("size", [8, 24, 1000])
 def test_pieces_can_be_asked_for_by_number(size, payloads):
-    """Some pieces are those that all of them would have given at their places."""
+    """Pieces requested by number equal those of a full stream."""
     for entry in (ENTRIES["a"], ENTRIES["note"]):
         pieces = [piece.tobytes() for piece in payloads.pieces(entry, size)]
         some = [
@@ -302,7 +302,7 @@ def test_pieces_can_be_asked_for_by_number(size, payloads):
 
 
 def test_some_pieces_are_not_compared_with_the_digest_of_all(payloads):
-    """A digest tells of a content as a whole; who asks for all pieces by number has it compared."""
+    """The digest covers the whole content, so it is compared only if all pieces are requested by number."""
     wrong = with_digest(bytes(32))
     some = list(payloads.pieces(wrong, 8, 0, 1))
     with pytest.raises(CorruptFile, match="digest differs"):
@@ -312,7 +312,7 @@ def test_some_pieces_are_not_compared_with_the_digest_of_all(payloads):
 
 
 def with_digest(digest):
-    """The entry of the first tensor with a digest."""
+    """The first tensor's entry, with a digest."""
     return A_ENTRY._replace(digest=digest)
 
 
@@ -325,7 +325,7 @@ def test_a_content_that_is_not_the_indexed_one_is_refused(payloads):
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (5, 7), (2, 0, 3), (64,)])
 @pytest.mark.parametrize("dtype", ["Bool", "Float16", "BFloat16", "Float64"])
 def test_new_arrays_are_aligned(shape, dtype):
-    """Their first byte lies on a 64-byte boundary, their shape and dtype are as asked for."""
+    """The first byte lies on a 64-byte boundary, and shape and dtype are the requested ones."""
     made = aligned(shape, DTYPES[dtype])
 
     assert (made.shape, made.dtype, made.ctypes.data % 64 if made.size else 0) == (shape, DTYPES[dtype].numpy, 0)
@@ -333,13 +333,13 @@ def test_new_arrays_are_aligned(shape, dtype):
 
 @pytest.mark.parametrize("size", [2**22, 2**23 + 2**21, 2**25 - 1, 2**25 + 5])
 def test_large_arrays_begin_on_huge_pages(size):
-    """What the system can clear and map 2 MiB at a time begins where such a page does."""
+    """Large arrays begin at a 2 MiB boundary, so that the system can clear and map whole huge pages."""
     assert aligned((size,), DTYPES["UInt8"]).ctypes.data % 2**21 == 0
 
 
 @pytest.mark.parametrize("size", [2**21, 2**22 + 1, 2**23 + 100])
 def test_an_array_does_not_begin_on_a_huge_page_if_the_last_would_be_wasted(size):
-    """Room behind an array, of which nothing is used, is no more than a sixteenth of it."""
+    """Alignment may waste at most a sixteenth of an array."""
     made = aligned((size,), DTYPES["UInt8"])
 
     assert made.base.nbytes - size == 64
@@ -350,7 +350,7 @@ LARGE = {f"layer{number}": np.arange(number, number + 2**19, dtype=np.float32) f
 
 @pytest.mark.parametrize("read", ["copy", "values"])
 def test_a_large_value_cut_short_is_an_error_and_not_a_crash(read, tmp_path):
-    """Of a file that shrank, values of megabytes are refused one by one and together."""
+    """After a file shrank, values of megabytes are refused one by one and together."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(checkpoint(LARGE))
     opened = open_source(str(path), access="mmap").source
@@ -364,7 +364,7 @@ def test_a_large_value_cut_short_is_an_error_and_not_a_crash(read, tmp_path):
 
 @pytest.mark.parametrize("access", ["mmap", "pread"])
 def test_large_values_are_the_same_one_by_one_and_together(access, tmp_path):
-    """Values of megabytes, copied from a map or read: their bytes, in memory that may be written to."""
+    """Values of megabytes, copied from a map or read, are right and writable."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(checkpoint(LARGE))
     opened = open_source(str(path), access=access).source

@@ -1,4 +1,4 @@
-"""Requests for a value: what is read, where it goes, and that nothing unproven is returned."""
+"""Requests for a value: the ranges to read, their buffers, and the check before anything is returned."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXTENTS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 100)), max_size
 
 
 def content_of(extents):
-    """The content that these extents make up."""
+    """The content of these extents."""
     return b"".join(bytes(FILE.read(*extent)) for extent in extents)
 
 
@@ -40,7 +40,7 @@ def test_an_array_is_filled_from_its_extents_in_order(extents):
 
 @given(EXTENTS, st.data())
 def test_a_range_of_a_content_may_cross_extents(extents, data):
-    """`within` reads any range of a content, and no byte outside it."""
+    """`within` reads any range of a content, and no byte outside of it."""
     content = content_of(extents)
     start, stop = sorted(data.draw(st.tuples(*[st.integers(0, len(content))] * 2)))
     made = memoryview(bytearray(stop - start))
@@ -72,7 +72,7 @@ def check_of(check, digest=b""):
 
 
 def test_a_header_is_proven_before_the_value_is_made():
-    """`finish` raises what the check raises, and makes no value."""
+    """`finish` raises the check's error before it allocates the value."""
 
     def refuse():
         raise CorruptFile("the header has changed")
@@ -88,7 +88,7 @@ def test_a_header_is_proven_before_the_value_is_made():
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_only_a_whole_content_is_compared_with_its_digest(whole):
-    """A wrong digest is an error for the whole value; a part of the value has no digest."""
+    """A wrong digest is an error only for the whole value, because a part has no digest."""
     pending = check_of(lambda: None, bytes(32)).then([(4, memoryview(bytearray(8)))], lambda: "value", whole=whole)
 
     if whole:

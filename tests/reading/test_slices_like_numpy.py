@@ -1,4 +1,4 @@
-"""A part of a value is what numpy gives for the key, wherever the value lies; other keys raise numpy's own errors."""
+"""A part of a value equals numpy's answer for the key, over every source; other keys raise numpy's own errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FOUR_BITS = DTYPES["Float4E2M1FN"]
 
 
 class Store:
-    """An object of some store that is in memory, without anything between it and its ranges."""
+    """An object in memory, in place of a remote store."""
 
     name = "<stored>"
     head = memoryview(b"")
@@ -52,7 +52,7 @@ class Store:
         return [self._data[start:stop] for start, stop in ranges]
 
     def settle(self):
-        """Nothing changes."""
+        """Do nothing."""
 
 
 def parameter(source, form="ckpt"):
@@ -61,7 +61,7 @@ def parameter(source, form="ckpt"):
 
 
 def in_file(array, access):
-    """A value of a file. On Linux the file may go as soon as it is open."""
+    """A value of a file. On Linux the file may be removed once it is open."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "net.ckpt")
         path.write_bytes(array_value("w", array))
@@ -75,7 +75,7 @@ def under_key(array, mode):
 
 
 def in_boxes(array, source_of=BytesSource):
-    """A value that was cut along its first and its last axis, in two each."""
+    """A value cut along its first and its last axis, in two each."""
     places = [()]
     for axis, size in enumerate(array.shape):
         middle = size // 2 if axis in {0, array.ndim - 1} else 0
@@ -91,14 +91,14 @@ def in_boxes(array, source_of=BytesSource):
 
 
 def packed(array):
-    """The values of a safetensors file in which two share a byte."""
+    """The values of a safetensors file with two elements in a byte."""
     codes = array.view("u1").reshape(-1)
     data = (codes[::2] | codes[1::2] << 4).tobytes()
     return parameter(BytesSource(raw({"w": item("F4", array.shape, 0, len(data))}, data)), "safetensors")
 
 
 def edited(array):
-    """A value that was set in memory."""
+    """A value set in memory."""
     param = parameter(BytesSource(array_value("w", counting((1,)))))
     param.set_data(array)
     return param
@@ -128,25 +128,25 @@ _DTYPES = ("int16", "float64", "bool", "bfloat16")
 
 
 def filled(shape, dtype):
-    """An array of a dtype of checkpoints, whose elements differ as far as they can."""
+    """An array of a checkpoint's dtype with as many different elements as possible."""
     return counting(shape, "int16").astype(DTYPES[NAMES[dtype]].numpy)
 
 
 def widened(shape):
-    """A bfloat16 as old versions of MindSpore wrote it, and the array that it is."""
+    """A bfloat16 as written by old versions of MindSpore, and the equivalent array."""
     array = filled(shape, "bfloat16")
     stored = array.astype("<f4").tobytes()
     return parameter(TracingSource(tensor_value("w", shape, "BFloat16", stored))), array
 
 
 def halved(shape):
-    """A value whose elements have four bits in the file, and the array that it is."""
+    """A value with four-bit elements in the file, and the equivalent array."""
     codes = np.arange(2 * int(np.prod(shape)), dtype="u1") % 16
     array = codes.view(FOUR_BITS.numpy).reshape((*shape, 2))
     return packed(array), array
 
 
-# A checkpoint has no empty vector: it cannot be told from a scalar.
+# A checkpoint has no empty vector: it looks like a scalar.
 _shapes = st.lists(st.sampled_from([0, 1, 2, 3, 3, 5, 7]), max_size=4).map(tuple).filter(lambda shape: shape != (0,))
 _choices = st.randoms(use_true_random=False)
 
@@ -154,7 +154,7 @@ _choices = st.randoms(use_true_random=False)
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @given(_choices, _shapes, st.sampled_from(_DTYPES))
 def test_any_key_gives_what_numpy_gives(way, choose, shape, dtype):
-    """Type, dtype, shape and values are those of numpy's answer; or it is numpy's error, in numpy's words."""
+    """Type, dtype, shape and values equal numpy's answer, or the error equals numpy's."""
     expected = filled(shape, dtype)
     param = way(expected)
     keys = [any_key(choose, shape) for _ in range(8)]
@@ -171,7 +171,7 @@ def test_any_key_gives_what_numpy_gives(way, choose, shape, dtype):
 )
 @given(_choices, _shapes.filter(all))
 def test_any_key_of_a_converted_value_gives_what_numpy_gives(made, choose, shape):
-    """The same of values whose bytes in the file are not those of the array."""
+    """The same holds for values stored in another form than the array's."""
     param, expected = made(shape)
     keys = [any_key(choose, expected.shape) for _ in range(8)]
 
@@ -197,7 +197,7 @@ SEQUENCES = {
     "key", [(np.array(2**63, "u8"), slice("a")), (99, slice("a")), (slice("a"), 99), ([99], slice(0, 1, 0))], ids=repr
 )
 def test_of_two_errors_the_same_one_is_raised(key):
-    """When two parts of a key are wrong, the error is about the part that numpy complains of."""
+    """If two parts of a key are wrong, the error is about the part that numpy reports."""
     array = counting((6, 4), "int32")
 
     assert outcome(parameter(TracingSource(array_value("w", array))), key) == outcome(array, key)
@@ -206,7 +206,7 @@ def test_of_two_errors_the_same_one_is_raised(key):
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("key", SEQUENCES.values(), ids=SEQUENCES)
 def test_sequences_are_arrays(key, way):
-    """Whatever numpy makes an integer array or a mask of picks the elements that the array picks."""
+    """A sequence that numpy converts to an integer array or a mask selects the same elements."""
     expected = counting((6, 4), "int32")
 
     np.testing.assert_array_equal(way(expected)[key], expected[key], strict=True)
@@ -215,7 +215,7 @@ def test_sequences_are_arrays(key, way):
 @pytest.mark.parametrize("key", [10**6, (0, -5), [10**6], (0, 0, 0), 1.5, "w", slice(0, 1, 0), [1.5], 2**70], ids=repr)
 @pytest.mark.parametrize("made", [pieces, lambda data: array_value("w", data)], ids=["slices", "one"])
 def test_a_refused_key_reads_nothing_of_the_value(made, key):
-    """What numpy refuses is refused before a byte is asked for."""
+    """A key that numpy refuses reads no byte of the value."""
     source = TracingSource(made(counting((6, 4), "int32")))
     param = parameter(source)
     source.reads.clear()
@@ -226,7 +226,7 @@ def test_a_refused_key_reads_nothing_of_the_value(made, key):
 
 
 def test_a_row_far_back_is_found():
-    """A tuple of one row, many pages behind the first one, gives the row."""
+    """A tuple of one row, many pages after the first, gives the row."""
     array = np.zeros((300_000, 64), "u1")
     array[-2] = 7
 

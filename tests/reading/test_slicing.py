@@ -1,4 +1,4 @@
-"""A plan of an index expression names the very bytes that numpy's answer has, and no others."""
+"""A plan of an index expression has exactly the bytes of numpy's answer."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _int_types = st.sampled_from(["int8", "uint8", "int16", "int64", "uint64"])
 
 
 def array_of(shape, dtype="<i4"):
-    """An array of which no two elements are alike."""
+    """An array of distinct elements."""
     return np.frombuffer(pattern(math.prod(shape) * np.dtype(dtype).itemsize), dtype).reshape(shape)
 
 
 def assembled(array, key):
-    """The answer put together from the planned bytes, and how many they are; (None, 0) if there is no plan."""
+    """The answer assembled from the planned bytes, and their count; (None, 0) without a plan."""
     planned = plan(array.shape, array.itemsize, key)
     if planned is None:
         return None, 0
@@ -57,7 +57,7 @@ def _basic(draw):
 
 @st.composite
 def _by_rows(draw):
-    """An array, and an index that picks rows by an integer array, a list or a mask, and goes on with a basic one."""
+    """An array, and an index of rows by an integer array, a list or a mask, followed by a basic one."""
     shape = draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=6))
     rows = st.integers(-shape[0], shape[0] - 1)
     dtype = draw(_int_types)
@@ -78,7 +78,7 @@ def _parts(key):
 
 @given(_basic())
 def test_a_basic_index_is_planned(case):
-    """Integers, slices with any step, ellipses and new axes: numpy's answer from exactly the bytes that it has."""
+    """Integers, slices with any step, ellipses and new axes give numpy's answer from exactly its bytes."""
     assert_planned(*case)
 
 
@@ -95,12 +95,12 @@ def test_a_basic_index_is_planned(case):
 @example((array_of((4, 3)), ArrayLike([3, -1])))
 @example((array_of((4, 3)), ((), 0)))
 def test_rows_are_planned(case):
-    """Whatever numpy makes an integer array or a mask of, on the first axis and with a basic index after it."""
+    """Integer arrays and masks on the first axis, with a basic index after them, are planned."""
     assert_planned(*case)
 
 
 class Planned:
-    """An array that is indexed by its plans, or by numpy where there is none."""
+    """An array indexed by its plans, or by numpy where there is none."""
 
     def __init__(self, values):
         self.values = values
@@ -115,7 +115,7 @@ class Planned:
 
 @given(st.randoms(use_true_random=False), _shapes)
 def test_a_plan_of_any_key_is_numpys_answer(choose, shape):
-    """Of all keys: type, shape and values are those of numpy's answer, or it is numpy's error, in numpy's words."""
+    """For any key, type, shape and values equal numpy's answer, or the error equals numpy's."""
     values = array_of(shape)
     keys = [any_key(choose, shape) for _ in range(8)]
 
@@ -138,7 +138,7 @@ ADVANCED = [
 
 @pytest.mark.parametrize("key", ADVANCED, ids=repr)
 def test_other_advanced_indices_have_no_plan(key):
-    """Arrays that are not alone on the first axis are answered from the whole value."""
+    """Several arrays, or arrays on other axes, are answered from the whole value."""
     assert array_of((4, 3, 2))[key] is not None
     assert plan((4, 3, 2), 4, key) is None
 
@@ -169,7 +169,7 @@ WRONG = [
 
 @pytest.mark.parametrize("key", WRONG, ids=repr)
 def test_what_numpy_refuses_is_refused(key):
-    """An index that is out of range, has too many parts or makes no sense raises IndexError, as numpy does."""
+    """An index that is out of range, too long or invalid raises IndexError, as in numpy."""
     with pytest.raises(IndexError):
         array_of((4, 3))[key]
 
@@ -205,7 +205,7 @@ def test_a_scalar_has_no_axis_to_index(key):
     ],
 )
 def test_planning_takes_no_memory(shape, key, elements):
-    """A value of 2**40 elements and more is planned without memory for it; only the runs themselves are listed."""
+    """A value of 2**40 elements and more is planned without memory for it; only the runs are listed."""
     tracemalloc.start()
     planned = plan(shape, 8, key)
     peak = tracemalloc.get_traced_memory()[1]
@@ -234,7 +234,7 @@ def test_planning_takes_no_memory(shape, key, elements):
     ids=repr,
 )
 def test_what_lies_together_is_one_run(key, runs):
-    """Elements that lie side by side in the value are one run of the plan, however the index is written."""
+    """Adjacent elements are one run of the plan, however the index is written."""
     planned = plan((4, 5, 6), 4, key)
 
     assert len(planned.starts) == runs

@@ -1,4 +1,4 @@
-"""Repeated views of one value: proven once, then compared with the header that was proven."""
+"""Repeated views of a value: verified once, then compared with the verified header."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def data():
 
 @pytest.fixture
 def entries(data):
-    """Its entries by name."""
+    """The entries by name."""
     return {entry.name: entry for entry in scan(BytesSource(data), "ckpt")}
 
 
 def proven(entry):
-    """Stands for the proof of an entry."""
+    """Zeros in place of the verified value of an entry."""
     return np.zeros(entry.shape, entry.dtype.numpy)
 
 
@@ -43,7 +43,7 @@ def test_a_value_must_be_proven_once(data, entries):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_any_changed_byte_of_the_header_is_noticed(name, data, entries):
-    """Only the content may change; after any other change, `again` gives None."""
+    """Only the content may change; after any other change `again` gives None."""
     cache, entry = ViewCache(BytesSource(data)), entries[name]
     cache.first(entry, proven)
     (offset, length), noticed = entry.extents[0], set()
@@ -57,7 +57,7 @@ def test_any_changed_byte_of_the_header_is_noticed(name, data, entries):
 
 
 def test_an_equal_entry_is_another_entry(data, entries):
-    """The cache knows the object, as its id may be used again."""
+    """The cache compares objects by identity, because an id may be reused."""
     cache, entry = ViewCache(BytesSource(data)), entries["fc.weight"]
     cache.first(entry, proven)
 
@@ -65,7 +65,7 @@ def test_an_equal_entry_is_another_entry(data, entries):
 
 
 def test_what_cannot_be_proven_is_not_remembered(data, entries):
-    """An error of the proof passes through, and the next view needs a proof, too."""
+    """An error of the check passes through, and the next view is checked, too."""
 
     def refuse(entry):
         raise StaleIndex("the header has changed")
@@ -78,7 +78,7 @@ def test_what_cannot_be_proven_is_not_remembered(data, entries):
 
 
 def test_an_impossible_entry_is_refused_before_it_is_proven(data, entries):
-    """Its bytes cannot be compared."""
+    """The bytes of an impossible entry cannot be compared."""
     entry = entries["fc.weight"]._replace(stop=len(data) + 1)
 
     with pytest.raises(StaleIndex, match="the index claims what no file can hold"):
@@ -86,7 +86,7 @@ def test_an_impossible_entry_is_refused_before_it_is_proven(data, entries):
 
 
 def test_long_headers_and_headers_elsewhere_are_proven_each_time(data, entries, monkeypatch):
-    """They are not remembered."""
+    """Long headers and headers elsewhere are not cached."""
     monkeypatch.setattr(view_cache, "_SHORT", 10)
     cache = ViewCache(BytesSource(data))
     for entry in (entries["fc.weight"], entries["step"]._replace(apart=8)):
@@ -96,7 +96,7 @@ def test_long_headers_and_headers_elsewhere_are_proven_each_time(data, entries, 
 
 
 def test_a_limited_number_of_values_is_remembered(data, entries, monkeypatch):
-    """When the limit is reached, the older ones are forgotten."""
+    """At the limit the oldest values are dropped."""
     monkeypatch.setattr(view_cache, "_MOST", 2)
     cache = ViewCache(BytesSource(data))
     for entry in entries.values():

@@ -1,4 +1,4 @@
-"""The files behind references: their URLs, and that they have not changed."""
+"""The files behind references: their URLs, and a check that they have not changed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lazyckpt.sources.concatenated import ConcatenatedSource
 
 
 def test_a_set_is_read_by_its_references(tmp_path):
-    """Each value in the file that has it."""
+    """Each value of a set is read from its own file."""
     with lazyckpt.load_checkpoint(written(tmp_path, checkpoint(TENSORS)).path) as ckpt:
         ckpt.save(tmp_path / "net.safetensors", max_shard_size=2000)
     with lazyckpt.load_checkpoint(tmp_path / "net.safetensors.index.json", format="safetensors") as ckpt:
@@ -36,7 +36,7 @@ def test_a_set_is_read_by_its_references(tmp_path):
 
 @pytest.mark.parametrize("after", [None, b"short"])
 def test_a_file_that_is_not_the_one_that_was_opened_is_noticed(after, path, tmp_path):
-    """Replaced or gone: what was opened is still there for this process, and for nobody else."""
+    """After a replacement or removal only this process can still read the opened file."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         path.unlink()
         if after is not None:
@@ -56,13 +56,13 @@ def test_a_file_that_is_not_the_one_that_was_opened_is_noticed(after, path, tmp_
     ],
 )
 def test_the_file_may_be_published_elsewhere(url, found, tmp_path):
-    """Under a URL, or in a folder; in one of the web its name is quoted."""
+    """The file may be at a URL or in a folder; its name is quoted in web addresses."""
     with written(tmp_path, checkpoint(TENSORS), "net #1.ckpt") as ckpt:
         assert chunks(ckpt.references(url=url).to_dict(), "step")["0"][0] == found
 
 
 def test_files_of_a_folder_keep_their_places_in_it(tmp_path):
-    """Relative to the folder that all are in."""
+    """Their paths are relative to the common folder."""
     for part in "ab":
         (tmp_path / part).mkdir()
         (tmp_path / part / f"{part}.ckpt").write_bytes(checkpoint({part: counting((3,))}))
@@ -78,7 +78,7 @@ def test_files_of_a_folder_keep_their_places_in_it(tmp_path):
 
 
 def test_a_url_that_would_be_interpreted_is_refused(tmp_path):
-    """Given or found: a template must not be made of it."""
+    """A given or derived URL must not become a template."""
     folder = tmp_path / "{{secrets}}"
     folder.mkdir()
     with written(folder, checkpoint(TENSORS)) as ckpt:
@@ -99,14 +99,14 @@ def test_encrypted_files_are_refused(mode, tmp_path):
 
 
 def test_bytes_in_memory_have_no_url():
-    """One must be given."""
+    """A URL must be given."""
     with pytest.raises(ArgumentValueError, match="is not a file: give the URL"):
         opened_over(BytesSource(checkpoint(TENSORS))).references()
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any))
 def test_every_byte_has_its_file(sizes):
-    """Every byte of joined files, some of them empty, belongs to the right file."""
+    """Every byte of concatenated files, some of them empty, belongs to the right file."""
     parts = [BytesSource(bytes(size), f"s3://bucket/{number}.ckpt") for number, size in enumerate(sizes)]
     files = Files(ConcatenatedSource("all", parts), Fingerprint(0, 0, b""))
     starts = [sum(sizes[:number]) for number in range(len(sizes))]

@@ -30,7 +30,7 @@ from lazyckpt.sources import BytesSource
 
 @pytest.mark.parametrize("size", [1, 64, 1000])
 def test_chunks_change_nothing(size, path):
-    """Of whatever size they are wished for."""
+    """Values are the same for any requested chunk size."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         references = ckpt.references(chunk_size=size).to_dict()
 
@@ -40,7 +40,7 @@ def test_chunks_change_nothing(size, path):
 
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_shards_are_chunks(name):
-    """A recorded distributed checkpoint: tensors cut alike are arrays of as many chunks; others are told of."""
+    """In a recorded distributed checkpoint equally cut tensors are arrays of chunks; others are reported."""
     lost = {*problems(name), *({"z"} if name == "damaged/truncated" else ())}
     with opened(name, **({"collisions": "last"} if name == "segmented/many" else {})) as ckpt:
         references = ckpt.references().to_dict()
@@ -57,7 +57,7 @@ def test_shards_are_chunks(name):
 
 
 def test_some_recorded_tensors_have_a_chunk_for_each_shard():
-    """A matrix that a grid of devices shares needs no copy of its own to be one array."""
+    """A matrix shared by a grid of devices is one array without a copy."""
     with opened("mixed_2x4/protobuf") as ckpt:
         references = ckpt.references().to_dict()
 
@@ -67,7 +67,7 @@ def test_some_recorded_tensors_have_a_chunk_for_each_shard():
 @pytest.mark.parametrize("lengths", [(480,), (480, 960), (100, 7), (1,), (0, 480), (17, 17, 17)])
 @pytest.mark.parametrize("size", [None, 240, 1])
 def test_a_value_in_pieces_is_one_array(lengths, size, tmp_path):
-    """Wherever MindSpore cut it: at the borders of rows, within a row, within an element."""
+    """A value cut at rows, within a row or within an element is one array."""
     value = np.frombuffer(pattern(1680), "<f4").reshape(7, 60)
     with written(tmp_path, sliced_value("w", value, lengths) + array_value("b", counting((3,)))) as ckpt:
         references = ckpt.references(chunk_size=size).to_dict()
@@ -76,15 +76,15 @@ def test_a_value_in_pieces_is_one_array(lengths, size, tmp_path):
 
 
 def test_pieces_that_end_with_rows_are_not_copied(tmp_path):
-    """Chunks then are as many rows as all borders allow."""
+    """Chunks have as many rows as all borders allow."""
     with written(tmp_path, sliced_value("w", counting((6, 60)), (480, 480))) as ckpt:
         found = chunks(ckpt.references().to_dict(), "w")
 
     assert [length for _, _, length in found.values()] == [480, 480, 480]
 
 
-def test_a_string_too_long_to_be_copied_is_told_of(tmp_path):
-    """In pieces it is no array of chunks; `strict` makes that an error, and nothing is written."""
+def test_a_string_too_long_to_be_copied_is_reported(tmp_path):
+    """A long string in pieces cannot be an array of chunks; with `strict` that is an error and nothing is written."""
     text = ("a" * 300_000).encode("utf-32-le")
     pieces = [tensor_value("note", [0], "str", part) for part in (text[:500_000], text[500_000:])]
     with written(tmp_path, b"".join(pieces)) as ckpt:
@@ -97,7 +97,7 @@ def test_a_string_too_long_to_be_copied_is_told_of(tmp_path):
 
 
 def test_scalars_and_tensors_of_nothing(tmp_path):
-    """What has no elements has no chunks; a scalar with nothing in the file is zero, and reads nothing of others."""
+    """Empty tensors have no chunks; a scalar without bytes in the file is zero and reads none."""
     values = {"none": np.zeros((0, 3), "float32"), "one": np.array(5, "int64"), "after": counting((9,))}
     data = checkpoint(values) + tensor_value("vain", [0], "Float32", b"")
     with written(tmp_path, data) as ckpt:
@@ -108,8 +108,8 @@ def test_scalars_and_tensors_of_nothing(tmp_path):
         assert list(chunks(references, "one")) == ["0"]
 
 
-def test_refused_values_are_told_of(tmp_path):
-    """The rest is there."""
+def test_refused_values_are_reported(tmp_path):
+    """All other values are present."""
     data = array_value("w", counting((3,))) + tensor_value("bad", [4], "Float32", b"\0" * 5)
     with written(tmp_path, data) as ckpt:
         references = ckpt.references().to_dict()
@@ -118,8 +118,8 @@ def test_refused_values_are_told_of(tmp_path):
         assert attributes(references)[LEFT_OUT] == {"bad": ckpt.entry("bad").reason}
 
 
-def test_what_is_in_memory_only_is_told_of(path):
-    """A file's references cannot lead there; a value that was merely read is no change."""
+def test_values_only_in_memory_are_reported(path):
+    """A file's references cannot contain them; reading a value does not change it."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         ckpt["note"], ckpt["new"] = "another", counting((2,))
         ckpt["fc.weight"].set_data(counting((2,)))
@@ -135,26 +135,26 @@ def test_what_is_in_memory_only_is_told_of(path):
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_hostile_names_are_told_as_they_are(nested, tmp_path):
-    """Every array is there under a harmless path, which tells the name."""
+def test_hostile_names_are_recorded_unchanged(nested, tmp_path):
+    """Every array has a harmless path and an attribute with its name."""
     names = [
         name for name in HOSTILE if name.strip() == name and "\ud800" not in name and (name.strip(".") or not nested)
     ]
     values = {name: np.array([number], "int32") for number, name in enumerate(names)}
     with written(tmp_path, checkpoint(values)) as ckpt:
         references = ckpt.references(list(ckpt), nested=nested).to_dict()
-        told = {attributes(references, path).get(NAME, path): array[0] for path, array in arrays(references).items()}
+        found = {attributes(references, path).get(NAME, path): array[0] for path, array in arrays(references).items()}
 
         ckpt.references(list(ckpt), nested=nested).save(tmp_path / "refs.json")
 
-        assert told == {name: ckpt[name].asnumpy()[0] for name in ckpt}
-        assert len(told) > 20
+        assert found == {name: ckpt[name].asnumpy()[0] for name in ckpt}
+        assert len(found) > 20
         assert not [key for key in references["refs"] if re.search(r"[^\w./~-]", key) or "//" in key]
         assert not re.search(r"\{[{%#]", (tmp_path / "refs.json").read_text(encoding="ascii") + str(references)[1:])
 
 
 def test_nested_names_are_groups(path):
-    """Each is announced once, before what is in it."""
+    """Each group is announced once, before its members."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         references = ckpt.references(nested=True).to_dict()
 
@@ -165,7 +165,7 @@ def test_nested_names_are_groups(path):
 
 
 def test_a_name_cannot_be_an_array_and_a_group(tmp_path):
-    """Nested, it would have to be; flat, all is well."""
+    """A name that would be both is refused when nested, and accepted when flat."""
     with written(tmp_path, checkpoint({"a.b": counting((2,)), "a": counting((3,))})) as ckpt:
         with pytest.raises(ArgumentValueError, match="'a' is a parameter, and other names go on after it and a dot"):
             ckpt.references(nested=True).to_dict()
@@ -173,7 +173,7 @@ def test_a_name_cannot_be_an_array_and_a_group(tmp_path):
 
 
 def test_small_values_are_copied_on_request(path):
-    """And no others."""
+    """Small values are copied into the references on request, larger ones never."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         references = ckpt.references(inline=24, chunk_size=4).to_dict()
 
@@ -185,7 +185,7 @@ def test_small_values_are_copied_on_request(path):
 
 
 def test_content_that_looks_like_a_copy_is_not_copied(tmp_path):
-    """Readers would decode it."""
+    """Readers would decode it as a copy."""
     with written(tmp_path, checkpoint({"w": np.frombuffer(b"base64:QUJD", "u1")})) as ckpt:
         references = ckpt.references(inline=100).to_dict()
 
@@ -194,7 +194,7 @@ def test_content_that_looks_like_a_copy_is_not_copied(tmp_path):
 
 
 def test_an_index_that_is_wrong_is_not_believed(tmp_path, path):
-    """Another file under an old index: no reference is made to what is not there."""
+    """With an outdated index no reference is made."""
     ckpt = lazyckpt.load_checkpoint(path, index="memory")
     data, time = bytearray(path.read_bytes()), path.stat().st_mtime_ns
     place = data.index(b"conv1.bias")
@@ -209,16 +209,16 @@ def test_an_index_that_is_wrong_is_not_believed(tmp_path, path):
 
 
 def test_the_arrays_of_a_map_tell_what_they_are(path):
-    """The map's name, and which of its parts; no parameter can have their paths."""
+    """The attributes have the map's name and the part; no parameter can have these paths."""
     with lazyckpt.load_checkpoint(path) as ckpt:
-        told = attributes(ckpt.references().to_dict(), "table~keys")
+        found = attributes(ckpt.references().to_dict(), "table~keys")
 
-    assert told == {"_ARRAY_DIMENSIONS": ["table~keys:0"], NAME: "table", "lazyckpt_part": "keys"}
+    assert found == {"_ARRAY_DIMENSIONS": ["table~keys:0"], NAME: "table", "lazyckpt_part": "keys"}
 
 
 @pytest.mark.parametrize("count", range(5))
 def test_a_map_may_lack_its_last_arrays(count, tmp_path):
-    """One that was cut has those that it has; one of none, or of one too many, is left out."""
+    """A truncated map has its remaining arrays; one without arrays, or with too many, is left out."""
     data = map_value("m", [counting((3,), "int32")] * count) + array_value("w", counting((2,)))
     with written(tmp_path, data) as ckpt:
         references = ckpt.references().to_dict()
@@ -230,7 +230,7 @@ def test_a_map_may_lack_its_last_arrays(count, tmp_path):
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_how_many_chunks_an_array_has_is_known_before(nested):
-    """The total of a node is the number of its chunks; groups have none."""
+    """The total of a node is its number of chunks; groups have none."""
     source = BytesSource(checkpoint(MIXED), "s3://bucket/net.ckpt")
     known = {entry.name: entry for entry in scan(source, "ckpt")}
     how = ReferenceOptions(chunk_size=100, nested=nested)

@@ -17,8 +17,8 @@ from lazyckpt.references.json_writer import plain, to_dict, write
 from lazyckpt.references.metadata import GROUP, LEFT_OUT, compact
 
 
-def test_metadata_are_told_together_as_well(path):
-    """So that readers ask once."""
+def test_metadata_are_also_given_together(path):
+    """Consolidated metadata let readers ask once."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         refs = ckpt.references(nested=True).to_dict()["refs"]
     single = {key: json.loads(text) for key, text in refs.items() if re.search(r"\.z(array|group|attrs)$", key)}
@@ -28,7 +28,7 @@ def test_metadata_are_told_together_as_well(path):
 
 @pytest.mark.parametrize("options", [{}, {"nested": True}, {"inline": 100}, {"chunk_size": 200}])
 def test_the_file_is_what_the_data_are(options, path, tmp_path):
-    """In both ways, and what was left out is returned."""
+    """The file equals the data, flat and nested, and the names left out are returned."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         ckpt["new"] = "text"
         references = ckpt.references(**options)

@@ -46,7 +46,7 @@ def test_types_that_zarr_lacks_are_integers_that_tell_their_name(tmp_path):
 
 
 def test_elements_that_share_bytes_are_bytes(tmp_path):
-    """The shape in elements is told; rows that do not end where bytes do are left out."""
+    """The shape in elements is recorded; rows that do not end at a byte are left out."""
     header = {"even": item("F4", (3, 4), 0, 6), "odd": item("F4", (2, 3), 6, 9)}
     with written(tmp_path, raw(header, pattern(9)), "net.safetensors") as ckpt:
         references = ckpt.references().to_dict()
@@ -63,7 +63,7 @@ def test_elements_that_share_bytes_are_bytes(tmp_path):
 
 
 def test_old_bfloat16_is_the_float32_it_is_kept_as(tmp_path):
-    """MindSpore's old files have four bytes for each value."""
+    """MindSpore's old files store four bytes for each bfloat16."""
     value = counting((5,))
     with written(tmp_path, tensor_value("w", [5], "BFloat16", value.tobytes())) as ckpt:
         references = ckpt.references().to_dict()
@@ -72,8 +72,8 @@ def test_old_bfloat16_is_the_float32_it_is_kept_as(tmp_path):
         assert attributes(references, "w")["lazyckpt_dtype"] == "bfloat16"
 
 
-def test_int4_is_a_byte_each_and_tells_its_name(tmp_path):
-    """MindSpore keeps it so."""
+def test_int4_is_a_byte_each_and_shows_its_name(tmp_path):
+    """MindSpore stores Int4 as integers of a byte."""
     with written(tmp_path, tensor_value("w", [3], "Int4", b"\x01\xff\x07")) as ckpt:
         references = ckpt.references().to_dict()
 
@@ -82,7 +82,7 @@ def test_int4_is_a_byte_each_and_tells_its_name(tmp_path):
 
 
 def test_no_dimension_is_shared(path):
-    """Sizes never contradict, and none is called as an array is."""
+    """Dimension names never conflict in size, and none equals an array's name."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         references = ckpt.references().to_dict()
     found = arrays(references)

@@ -1,4 +1,4 @@
-"""Names of parameters as paths: a bijection, whose values mean nothing to stores, file systems, URLs and templates."""
+"""Names of parameters as paths: a bijection to paths that stores, file systems, URLs and templates take literally."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ names = st.one_of(st.text(), st.sampled_from(HOSTILE), st.text(alphabet="a.~/0zA
 
 @given(names, st.booleans())
 def test_a_path_leads_back_to_its_name(name, nested):
-    """Whatever a parameter is called; so no two names share a path."""
+    """Any name is recovered from its path, so no two names share one."""
     assert name_of(path_of(name, nested=nested), nested=nested) == name
 
 
 @given(names)
 def test_a_segment_means_nothing(name):
-    """It is one segment, no hidden file and none of zarr's own; a template has nothing to fill in."""
+    """A segment is not hidden, not one of zarr's own names, and has nothing for a template to fill in."""
     segment = escape(name)
 
     assert segment
@@ -33,7 +33,7 @@ def test_a_segment_means_nothing(name):
 
 @given(st.text(alphabet=st.characters(codec="ascii")))
 def test_a_segment_is_itself_in_a_url(name):
-    """So a folder of such names can be published on any server."""
+    """A segment is unchanged in a URL, so such a folder can be published on any server."""
     assert quote(escape(name)) == unquote(escape(name)) == escape(name)
 
 
@@ -41,12 +41,12 @@ def test_a_segment_is_itself_in_a_url(name):
     "name", ["layers.0.self_attn.q_proj.weight", "step", "0", "a-b_c", "x.zarray", "编码器.weight"]
 )
 def test_ordinary_names_stay(name):
-    """What people look for is what they find."""
+    """Ordinary names are their own segments."""
     assert escape(name) == name
 
 
 def test_other_names_are_changed_where_they_must_be():
-    """Each byte becomes `~` and two digits, as `%` and two digits in a URL."""
+    """Each other byte becomes `~` and two hex digits, as `%` and two digits in a URL."""
     assert {name: escape(name) for name in ("dense/kernel:0", "", "..", ".zarray", "zarr.json", "~41")} == {
         "dense/kernel:0": "dense~2Fkernel~3A0",
         "": "~",
@@ -63,6 +63,6 @@ def test_nested_names_make_groups_of_their_dots():
 
 
 def test_a_path_lies_in_all_its_groups():
-    """Outermost first."""
+    """The groups of a path come outermost first."""
     assert parents("a/0/w") == ["a", "a/0"]
     assert parents("w") == []

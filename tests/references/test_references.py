@@ -1,4 +1,4 @@
-"""References: whoever follows them, knowing zarr and nothing of checkpoints, has the values, or is told why not."""
+"""References give a zarr reader, which knows no checkpoints, every value or the reason for its absence."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from lazyckpt.errors import (
 
 
 def test_a_checkpoint_is_read_by_its_references(path):
-    """Tensors, scalars, strings and maps are what they are to lazyckpt."""
+    """Tensors, scalars, strings and maps equal lazyckpt's."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         assert outcome(arrays(ckpt.references().to_dict())) == expected(ckpt)
 
 
 def test_a_safetensors_file_is_read_by_its_references(tmp_path):
-    """Its types are zarr's as well, complex numbers among them."""
+    """zarr has the types of safetensors, complex numbers included."""
     contents = np.array([1 + 2j, 3 - 4j], "complex64").tobytes() + counting((2, 3)).tobytes()
     header = {"c": item("C64", (2,), 0, 16), "w": item("F32", (2, 3), 16, 40)}
     with written(tmp_path, raw(header, contents), "net.safetensors") as ckpt:
@@ -38,7 +38,7 @@ def test_a_safetensors_file_is_read_by_its_references(tmp_path):
 
 
 def test_some_values_only(path):
-    """In the order in which they are asked for; a name that is not there is an error at once."""
+    """Values come in the requested order; an absent name is an error at once."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         assert list(arrays(ckpt.references(["step", "conv1.bias"]).to_dict())) == ["step", "conv1.bias"]
         with pytest.raises(KeyError, match="nothing"):
@@ -46,7 +46,7 @@ def test_some_values_only(path):
 
 
 def test_no_value_is_read():
-    """Only headers are, to prove that they stand where the index says."""
+    """Only headers are read, to verify the index."""
     data = checkpoint(TENSORS)
     source = TracingSource(data)
     ckpt = opened_and_traced(source)
@@ -67,20 +67,20 @@ def test_no_value_is_read():
         ({"url": "bucket/net.ckpt"}, ArgumentValueError, "'bucket/net.ckpt' is not a URL: it must begin with"),
     ],
 )
-def test_options_that_make_no_sense_are_told(options, error, said, path):
-    """Before anything is read."""
+def test_options_that_make_no_sense_are_refused(options, error, said, path):
+    """Invalid options are refused before anything is read."""
     with lazyckpt.load_checkpoint(path) as ckpt, pytest.raises(error, match=re.escape(said)):
         ckpt.references(**options)
 
 
 def test_nested_names_are_no_folders(path, tmp_path):
-    """Readers of Parquet stumble over groups."""
+    """Readers of Parquet do not support groups."""
     with lazyckpt.load_checkpoint(path) as ckpt, pytest.raises(ArgumentValueError, match="know no groups"):
         ckpt.references(nested=True).save(tmp_path / "refs.parquet")
 
 
 def test_a_closed_checkpoint_has_none(path):
-    """As it has nothing else."""
+    """A closed checkpoint has no references."""
     ckpt = lazyckpt.load_checkpoint(path)
     ckpt.close()
 
@@ -97,8 +97,8 @@ def test_a_closed_checkpoint_has_none(path):
         ("folder.parquet", FolderInTheWay, "exists and is not a folder of references"),
     ],
 )
-def test_places_that_cannot_be_written_are_told(name, error, said, path, tmp_path):
-    """What is there stays."""
+def test_paths_that_cannot_be_written_are_refused(name, error, said, path, tmp_path):
+    """Existing files stay."""
     for folder in ("folder.json", "folder.parquet"):
         (tmp_path / folder).mkdir()
     with lazyckpt.load_checkpoint(path) as ckpt, pytest.raises(error, match=said):

@@ -1,4 +1,4 @@
-"""Indexes of several files as one: what an index owes, held against one index of all their entries."""
+"""A concatenated index behaves as one index of all the files' entries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lazyckpt.index.stored import StoredIndex
 from lazyckpt.model.entry import Extent, moved
 from lazyckpt.sharding.concatenated import ConcatenatedIndex
 
-SIZES = (1000, 0, 500, 700)  # of the files; the second is empty
+SIZES = (1000, 0, 500, 700)  # the sizes of the files; the second is empty
 BASES = (0, 1000, 1000, 1500)
 PARTS = [
     [tensor_entry("layer1.weight", 0), string_entry("note", 1), map_entry("table", 2)],
@@ -29,12 +29,12 @@ PREFIXES = ["", "layer1", "layer1.", "layer10.weight", "none", "e", "\ud800"]
 
 
 def joined(parts=PARTS, bases=BASES, homes=None, **facts):
-    """The parts' indexes as one."""
+    """A concatenated index of the parts."""
     return ConcatenatedIndex([index_of(part, **facts) for part in parts], bases, homes)
 
 
-def told(index):
-    """All that an index tells of its entries."""
+def contents_of(index):
+    """Everything that an index reports about its entries."""
     return {
         "length": len(index),
         "names": list(index),
@@ -51,30 +51,30 @@ def told(index):
     }
 
 
-def test_a_joined_index_tells_what_one_of_the_whole_would():
-    """Everything, with places in the whole."""
-    assert told(joined()) == told(index_of(WHOLE))
+def test_a_concatenated_index_equals_an_index_of_the_whole():
+    """All entries are equal, with positions in the whole."""
+    assert contents_of(joined()) == contents_of(index_of(WHOLE))
 
 
 def test_a_joined_index_is_an_index():
-    """Whoever takes one takes it, and the other way round, it equals the mapping that it is."""
+    """It is accepted as an index and equals the equivalent mapping, on either side."""
     assert isinstance(joined(), Index)
     assert joined() == {entry.name: entry for entry in WHOLE}
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=6))
 def test_however_many_parts_the_whole_is_the_same(counts):
-    """Parts of any number of entries, empty ones among them."""
+    """Parts may have any number of entries, also none."""
     number = itertools.count()
     parts = [[tensor_entry(f"n{next(number)}", place) for place in range(count)] for count in counts]
     bases = [1000 * place for place in range(len(parts))]
     whole = [moved(entry, base) for part, base in zip(parts, bases, strict=True) for entry in part]
 
-    assert told(joined(parts, bases)) == told(index_of(whole))
+    assert contents_of(joined(parts, bases)) == contents_of(index_of(whole))
 
 
 def test_places_are_those_of_the_whole():
-    """Extents, arrays of maps and headers lie behind what stands before them."""
+    """Extents, arrays of maps and headers are shifted behind the preceding files."""
     entry = joined()["layer1.bias"]
 
     assert (entry.start, entry.extents) == (1000, (Extent(1040, 24),))
@@ -82,13 +82,13 @@ def test_places_are_those_of_the_whole():
 
 @pytest.mark.parametrize("name", ["none", 5, None, b"note", "\ud800"])
 def test_a_name_that_is_not_there_is_a_key_error(name):
-    """Whatever it is."""
+    """Any absent key raises KeyError."""
     with pytest.raises(KeyError):
         joined()[name]
 
 
 def test_the_first_part_that_has_a_name_gives_it():
-    """Unless it is said in which part to look; one that lacks it there is absent."""
+    """By default the first part with the name counts; a given part may lack it."""
     twice = [[tensor_entry("a", 0)], [tensor_entry("a", 0)]]
     starts = {str(homes): joined(twice, (0, 1000), homes)["a"].start for homes in (None, {}, {"a": 0}, {"a": 1})}
 
@@ -97,7 +97,7 @@ def test_the_first_part_that_has_a_name_gives_it():
 
 
 def test_its_fingerprint_is_of_all_files():
-    """Another order or another set of files is another fingerprint."""
+    """Another order or set of files has another fingerprint."""
     marks = [index_of(part).fingerprint for part in PARTS]
     marks = [mark._replace(size=size, sample=bytes([size % 251]) * 16) for mark, size in zip(marks, SIZES, strict=True)]
     prints = {
@@ -111,19 +111,19 @@ def test_its_fingerprint_is_of_all_files():
 
 @pytest.mark.parametrize("digests", [False, True])
 def test_digests_are_there_if_all_parts_have_them(digests):
-    """One part without is enough to doubt."""
+    """One part without digests is enough to have none."""
     parts = [index_of(PARTS[0], digests=True), index_of(PARTS[2], digests=digests)]
 
     assert ConcatenatedIndex(parts, BASES).has_digests is digests
 
 
 def test_it_says_how_many_files_it_is_of():
-    """In place of a path, of which it has none."""
+    """It has no path, and the repr has the number of its files instead."""
     assert (repr(joined()), joined().path) == ("<Index of 9 parameters in 4 files>", None)
 
 
 def test_closing_it_closes_the_parts():
-    """All of them."""
+    """All parts are closed."""
 
     class Counted(StoredIndex):
         closed = 0

@@ -1,4 +1,4 @@
-"""Group info files: groups and the ranks to restore from are MindSpore's; anything else is refused."""
+"""Group info files: groups and ranks to restore from equal MindSpore's; other files are refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GOOD = (FOLDER / "group_info_5.pb").read_bytes()
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_recorded_file_gives_what_mindspore_gave(name):
-    """The groups, and what `restore_group_info_list` returned."""
+    """The groups equal MindSpore's, and so does the result of `restore_group_info_list`."""
     groups = {group: tuple(ranks) for group, ranks in RECORDED[name]["groups"].items()}
 
     assert read_group_info(str(FOLDER / name)) == GroupInfo(groups, tuple(RECORDED[name]["restore_group_info_list"]))
@@ -32,7 +32,7 @@ ranks = st.lists(st.integers(0, 2**32 - 1), max_size=20)
 
 @given(groups=st.dictionaries(st.text(min_size=1, max_size=9), ranks, max_size=5), restore=st.none() | ranks)
 def test_any_group_info_is_read(groups, restore, tmp_path_factory):
-    """Also without ranks to restore from, as MindSpore writes it outside of training, or without the list of them."""
+    """The list of ranks to restore from may be empty, as MindSpore writes it outside of training, or missing."""
     items = [{"group_name": name, "parallel_group_ranks": {"dim": dims}} for name, dims in groups.items()]
     message = ParallelGroupMap(parallel_group_item=items)
     if restore is not None:
@@ -59,7 +59,7 @@ def test_any_group_info_is_read(groups, restore, tmp_path_factory):
     ids=["nothing", "a strategy", "a checkpoint", "an unknown field", "cut short", "a group without a name"],
 )
 def test_other_files_are_refused(data, error, what, tmp_path):
-    """The error names the file and what it is not."""
+    """The error names the file and says that it is not a group info file."""
     (tmp_path / "g.pb").write_bytes(data)
 
     with pytest.raises(error, match=rf"g\.pb: .*{what}"):
@@ -67,7 +67,7 @@ def test_other_files_are_refused(data, error, what, tmp_path):
 
 
 def test_a_file_that_cannot_be_read_is_an_error_of_its_own(tmp_path):
-    """A missing one, and a folder of that name."""
+    """A missing file and a folder of that name have their own errors."""
     with pytest.raises(MissingFile, match=r"the group info file .*none\.pb does not exist"):
         read_group_info(str(tmp_path / "none.pb"))
     with pytest.raises(UnreadableFile, match="cannot be read"):
@@ -76,7 +76,7 @@ def test_a_file_that_cannot_be_read_is_an_error_of_its_own(tmp_path):
 
 @given(data=st.data())
 def test_damaged_files_give_a_group_info_or_are_refused(tmp_path_factory, data):
-    """No other error comes of any change of a few bytes."""
+    """A change of a few bytes raises no other error."""
     damaged = bytearray(GOOD)
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))

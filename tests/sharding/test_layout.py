@@ -1,4 +1,4 @@
-"""Layouts as pure functions: whatever is cut by one is put together by it."""
+"""Layouts as pure functions: what a layout cuts, it also assembles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lazyckpt.sharding.strategy import Layout
 
 @given(layouts())
 def test_every_rank_holds_the_box_that_it_was_given(layout):
-    """A rank's slice, cut step by step, is the box that the layout tells, and its shape tells the whole's."""
+    """A rank's slice, cut step by step, equals the layout's box, and its shape gives the shape of the whole."""
     whole = tensor_for(layout)
     cut = partition_of(layout)
     pieces = slow_pieces(layout, whole)
@@ -30,7 +30,7 @@ def test_every_rank_holds_the_box_that_it_was_given(layout):
 
 @given(layouts())
 def test_the_boxes_of_all_parts_fill_the_whole_once(layout):
-    """No element is in two parts, none in none."""
+    """Each element is in exactly one part."""
     whole = tensor_for(layout)
     cut = partition_of(layout)
     shard = tuple(size // parts for size, parts in zip(whole.shape, cut.parts, strict=True))
@@ -44,7 +44,7 @@ def test_the_boxes_of_all_parts_fill_the_whole_once(layout):
 
 @given(layouts())
 def test_the_holders_of_a_part_are_the_ranks_whose_part_it_is(layout):
-    """From ranks to parts and from parts to ranks is the same relation, and each part's ranks ascend."""
+    """Ranks to parts and parts to ranks is the same relation, and each part's ranks ascend."""
     cut = partition_of(layout)
     by_rank = {}
     for local in range(devices_of(layout)):
@@ -72,13 +72,13 @@ def test_the_holders_of_a_part_are_the_ranks_whose_part_it_is(layout):
     ],
 )
 def test_impossible_layouts_are_refused(layout, reason):
-    """Each with its reason."""
+    """Each impossible layout is refused with its own reason."""
     with pytest.raises(ImpossibleLayout, match=reason):
         partition_of(layout)
 
 
 def test_uneven_parts_have_their_own_rows():
-    """A part of an uneven cut has as many rows as the strategy says, and begins where it says."""
+    """A part of an uneven cut has the strategy's number of rows and begins at its offset."""
     layout = Layout((3,), ((0,), (-1,)), rows=(5, 1, 2), starts=(0, 5, 6))
     cut = partition_of(layout)
 
@@ -91,6 +91,6 @@ def test_uneven_parts_have_their_own_rows():
 
 
 def test_slices_of_another_number_of_axes_are_refused():
-    """The strategy and the file are not of one model."""
+    """A strategy and a file with different numbers of axes belong to different models."""
     with pytest.raises(ImpossibleLayout, match="1 axes, the strategy cuts 2"):
         box_of(Layout((2,), ((0,), (-1,))), (0, 0), (4,))

@@ -1,4 +1,4 @@
-"""Distributed checkpoints: every recorded set gives the tensors that were cut, or says what is missing."""
+"""Distributed checkpoints: every recorded set gives the original tensors, or an error says what is missing."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ WORDS = {"missing_rank": "has no file", "missing_param": "lacks it", "shape": "s
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_set_gives_the_tensors_that_were_cut(name):
-    """Shape, dtype and bytes are those of the tensor before it was cut, also where MindSpore is wrong or gives up."""
+    """Shape, dtype and bytes equal the original tensor's, also where MindSpore is wrong or gives up."""
     lost = {*problems(name), *({"z"} if name == "damaged/truncated" else ())}
     with opened(name, **({"collisions": "last"} if name == "segmented/many" else {})) as ckpt:
-        expected = {one: (told["dtype"], told["shape"], told["sha256"]) for one, told in truth(name).items()}
+        expected = {one: (facts["dtype"], facts["shape"], facts["sha256"]) for one, facts in truth(name).items()}
         found = {one: (str(ckpt[one].dtype), *facts(ckpt[one].asnumpy())) for one in expected if one not in lost}
 
-    assert found == {one: told for one, told in expected.items() if one not in lost}
+    assert found == {one: facts for one, facts in expected.items() if one not in lost}
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if problems(name)])
 def test_what_cannot_be_put_together_says_why(name):
-    """The error names the parameter and the file or the rank; the other parameters load."""
+    """The error names the parameter and the file or the rank; other parameters load."""
     with opened(name) as ckpt:
         for one, kind in problems(name).items():
             with pytest.raises(CorruptFile, match=rf"{WORDS[kind]}.*in parameter '{one}'"):
@@ -53,7 +53,7 @@ def test_what_cannot_be_put_together_says_why(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_set_that_was_pickled_gives_the_same(name):
-    """Also each parameter by itself, whole and in rows, of which nobody had asked for another on the other side."""
+    """Each pickled parameter alone can also be read, whole and in rows, before any other was read there."""
     lost = {*problems(name), *({"z"} if name == "damaged/truncated" else ())}
     with opened(name, **({"collisions": "last"} if name == "segmented/many" else {})) as ckpt:
         kept = [one for one in truth(name) if one not in lost]
@@ -68,7 +68,7 @@ def test_a_set_that_was_pickled_gives_the_same(name):
 
 
 def test_a_file_that_is_cut_costs_what_only_it_has(caplog):
-    """The others load from their copies; a warning and the error name the file."""
+    """Values with copies in other files load; a warning and the error name the truncated file."""
     with caplog.at_level(logging.WARNING), opened("damaged/truncated") as ckpt:
         with pytest.raises(CorruptFile, match=r"nowhere: .*rank_1/m-1_1\.ckpt: .*in parameter 'z'"):
             ckpt["z"].asnumpy()
@@ -78,7 +78,7 @@ def test_a_file_that_is_cut_costs_what_only_it_has(caplog):
 
 @pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
 def test_a_distributed_checkpoint_is_saved_as_one_file(ending, tmp_path):
-    """Merging is a save: the file holds the whole tensors."""
+    """A saved distributed checkpoint is one file with the whole tensors."""
     with opened("mixed_2x4/protobuf") as ckpt:
         ckpt.save(tmp_path / f"whole.{ending}")
         expected = {name: facts(array) for name, array in ckpt.load().items()}
@@ -88,7 +88,7 @@ def test_a_distributed_checkpoint_is_saved_as_one_file(ending, tmp_path):
 
 @pytest.mark.parametrize("name", ["rank_0/m-1_1.ckpt", "strategy.ckpt"])
 def test_a_distributed_checkpoint_replaces_nothing_that_it_is_made_of(name, tmp_path):
-    """Neither a rank's file nor the strategy: the other ranks' files are of no use without them."""
+    """A rank's file and the strategy are never replaced: the other ranks' files are useless without them."""
     folder = shutil.copytree(SETS / "damaged" / "good", tmp_path / "good")
     before = (folder / name).read_bytes()
     with lazyckpt.open_sharded(folder, folder / "strategy.ckpt") as ckpt, pytest.raises(FileInTheWay):
@@ -98,7 +98,7 @@ def test_a_distributed_checkpoint_replaces_nothing_that_it_is_made_of(name, tmp_
 
 
 def test_each_file_keeps_its_own_index(tmp_path):
-    """The second time no file is walked; the indexes stand beside the files."""
+    """The indexes stand beside the files, and a second open scans no file."""
     folder = shutil.copytree(SETS / "damaged" / "good", tmp_path / "good")
     for _ in range(2):
         lazyckpt.open_sharded(folder, folder / "strategy.ckpt").close()
@@ -107,13 +107,13 @@ def test_each_file_keeps_its_own_index(tmp_path):
 
 
 def test_encrypted_ranks_open_with_their_key(tmp_path):
-    """Slices of encrypted files are decrypted as they are needed."""
+    """Slices of encrypted files are decrypted when they are needed."""
     folder = shutil.copytree(SETS / "damaged" / "good", tmp_path / "good")
     for file in folder.glob("rank_*/*.ckpt"):
         file.write_bytes(encrypted(file.read_bytes(), block=100))
     with lazyckpt.open_sharded(folder, folder / "strategy.ckpt", KEY) as ckpt:
         assert {name: facts(array)[1] for name, array in ckpt.load().items() if name in truth("damaged/good")} == {
-            name: told["sha256"] for name, told in truth("damaged/good").items()
+            name: facts["sha256"] for name, facts in truth("damaged/good").items()
         }
 
 
@@ -121,7 +121,7 @@ def test_encrypted_ranks_open_with_their_key(tmp_path):
 
 
 def parts(folder, *contents):
-    """The paths of parts."""
+    """The parts' paths."""
     paths = []
     for number, content in enumerate(contents):
         paths.append(folder / f"part{number}.ckpt")
@@ -130,7 +130,7 @@ def parts(folder, *contents):
 
 
 def test_parts_are_united(tmp_path):
-    """A folder of files, or a list of them, is one checkpoint of all their names."""
+    """A folder of files, or a list of them, is one checkpoint with all their names."""
     paths = parts(tmp_path, {"a": counting((2,)), "s": "text"}, {"b": counting((3,))})
     for given in (tmp_path, paths, [str(path) for path in paths]):
         with lazyckpt.open_sharded(given, index="memory") as ckpt:
@@ -140,7 +140,7 @@ def test_parts_are_united(tmp_path):
 
 @pytest.mark.parametrize(("collisions", "value"), [("first", 0), ("last", 1)])
 def test_of_names_that_collide_one_counts_as_asked(collisions, value, tmp_path):
-    """The place is the first one's."""
+    """The value follows the option; the position is the first file's."""
     parts(tmp_path, {"a": counting((2,)), "b": np.float32(0)}, {"b": np.float32(1), "c": counting((2,))})
     with lazyckpt.open_sharded(tmp_path, collisions=collisions) as ckpt:
         assert (list(ckpt), float(ckpt["b"]), len(ckpt.select("b"))) == (["a", "b", "c"], value, 1)
@@ -192,8 +192,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_makes_no_sense_is_told(what, tmp_path):
-    """Each mistake has its own sentence, and nothing stays open."""
+def test_what_makes_no_sense_is_refused(what, tmp_path):
+    """Each invalid argument has its own message, and no file stays open."""
     shutil.copytree(SETS / "damaged" / "good", tmp_path / "good")
     make, kind, message = WRONG[what]
     arguments, options = make(tmp_path)
@@ -203,7 +203,7 @@ def test_what_makes_no_sense_is_told(what, tmp_path):
 
 
 def test_empty_parts_are_nothing(tmp_path):
-    """Files without parameters are told as such."""
+    """Files without parameters are refused as such."""
     parts(tmp_path, {}, {})
 
     with pytest.raises(NothingLoaded):
@@ -211,7 +211,7 @@ def test_empty_parts_are_nothing(tmp_path):
 
 
 def test_no_rank_that_can_be_read_is_an_error(tmp_path):
-    """If every file is damaged, the first fault is told."""
+    """If every file is damaged, the first fault is reported."""
     (tmp_path / "rank_0").mkdir()
     (tmp_path / "rank_0" / "net.ckpt").write_bytes(b"\xff" * 50)
 
@@ -224,13 +224,13 @@ def test_descriptors_are_not_needed_to_list_names(tmp_path):
     with opened("llama2_tp2/tp2") as ckpt:
         shapes = {name: ckpt[name].shape for name in ckpt}
 
-    assert shapes == {name: tuple(told["shape"]) for name, told in truth("llama2_tp2/tp2").items()}
+    assert shapes == {name: tuple(facts["shape"]) for name, facts in truth("llama2_tp2/tp2").items()}
     assert not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if not problems(name) and name.partition("/")[0] != "damaged"])
 def test_whole_tensors_are_shown_and_measured(name):
-    """Trees show whole shapes, records counted or not; statistics are those of the tensor before it was cut."""
+    """Trees show whole shapes, and statistics equal those of the original tensor."""
     with opened(name, **({"collisions": "last"} if name == "segmented/many" else {})) as ckpt:
         entries, groups = list(ckpt.index.entries()), tally(ckpt.index)
         measured = {row.name: row.moments.square for row in ckpt.stats() if not row.skipped}

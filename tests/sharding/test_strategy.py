@@ -1,4 +1,4 @@
-"""Strategy files: protobuf and JSON, merged or not, give layouts; anything else is refused."""
+"""Strategy files, protobuf and JSON, merged or not, give layouts; other files are refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def strategy_file(path, layouts, stage=None):
 
 
 def read(*paths):
-    """The layouts that files give."""
+    """The layouts of these files."""
     return {stage: dict(layouts) for stage, layouts in read_strategy(map(str, paths)).items()}
 
 
@@ -86,12 +86,12 @@ def test_layouts_are_read(packed, tmp_path):
     ],
 )
 def test_all_forms_of_a_strategy_give_the_same_layouts(one, other):
-    """Protobuf and JSON, merged of all stages and in a folder of files for each rank."""
+    """Protobuf and JSON agree, merged from all stages or in one file for each rank."""
     assert read(*strategy_files(str(SETS / one))) == read(*strategy_files(str(SETS / other)))
 
 
 def test_a_name_with_a_number_is_a_stage_only_if_all_have_one(tmp_path):
-    """`1-w` among names without numbers is a name."""
+    """`1-w` among names without numbers is an ordinary name."""
     merged = strategy_file(tmp_path / "a.ckpt", {"0-w": layout([2], [0]), "1-head-2.w": layout([2], [-1])})
     plain = strategy_file(tmp_path / "b.ckpt", {"1-w": layout([2], [0]), "head-1.w": layout([2], [-1])})
 
@@ -100,7 +100,7 @@ def test_a_name_with_a_number_is_a_stage_only_if_all_have_one(tmp_path):
 
 
 def test_files_of_stages_are_put_together(tmp_path):
-    """The first file of a stage counts."""
+    """The first file of each stage counts."""
     paths = [
         strategy_file(tmp_path / "a.ckpt", {"x": layout([2], [0])}, stage=0),
         strategy_file(tmp_path / "b.ckpt", {"y": layout([2], [0])}, stage=1),
@@ -110,15 +110,15 @@ def test_files_of_stages_are_put_together(tmp_path):
     assert {stage: list(names) for stage, names in read(*paths).items()} == {0: ["x"], 1: ["y"]}
 
 
-def test_a_stage_that_is_missing_is_told(tmp_path):
-    """A file of the second stage alone does not do."""
+def test_a_stage_that_is_missing_is_reported(tmp_path):
+    """A file of the second stage alone is refused."""
     with pytest.raises(CorruptFile, match=r"stages \[1\].*all stages"):
         read(strategy_file(tmp_path / "b.ckpt", {"y": layout([2], [0])}, stage=1))
 
 
 @pytest.mark.parametrize("data", [b"", b"\x08\x02", b"text that is none", b"\x0a\x05abc", b"\xff" * 30])
 def test_other_files_are_refused(data, tmp_path):
-    """The error names the file and says that it is no strategy file."""
+    """The error names the file and says that it is not a strategy file."""
     path = tmp_path / "s.ckpt"
     path.write_bytes(data)
 
@@ -133,7 +133,7 @@ def test_other_files_are_refused(data, tmp_path):
     ],
 )  # fmt: skip
 def test_other_json_is_refused(text, tmp_path):
-    """Whatever it holds."""
+    """JSON of any other content is refused."""
     path = tmp_path / "s.json"
     path.write_text(text)
 
@@ -142,7 +142,7 @@ def test_other_json_is_refused(text, tmp_path):
 
 
 def strategy_json(path, facts, **others):
-    """Write a strategy in JSON, of one parameter."""
+    """Write a JSON strategy of one parameter."""
     path.write_text(json.dumps({"parallel_layout_item": {"w": facts}, **others}))
     return str(path)
 
@@ -175,7 +175,7 @@ OPERATOR = "parallel_strategy_item"
     ],
 )
 def test_what_json_has_in_place_of_numbers_is_refused(facts, what, tmp_path):
-    """Each with the parameter whose layout has it."""
+    """The error names the parameter with the invalid layout."""
     with pytest.raises(CorruptFile, match=rf"s\.json: .*{what}.*in parameter 'w'"):
         read(strategy_json(tmp_path / "s.json", facts))
 
@@ -193,14 +193,14 @@ def test_what_json_has_in_place_of_numbers_is_refused(facts, what, tmp_path):
     ],
 )
 def test_stages_of_json_are_numbers(operators, what, tmp_path):
-    """Small ones that count from 0."""
+    """Stages in JSON are small numbers that count from 0."""
     with pytest.raises(CorruptFile, match=rf"s\.json: .*{what}"):
         read(strategy_json(tmp_path / "s.json", SOUND, **{OPERATOR: operators}))
 
 
 @pytest.mark.parametrize("digits", [10, 5000])
 def test_a_number_before_a_name_is_a_stage_only_if_it_can_be_one(digits, tmp_path):
-    """More digits than any stage has are part of the name."""
+    """A number with more digits than any stage is part of the name."""
     name = "1" * digits + "-w"
 
     assert read(strategy_file(tmp_path / "s.ckpt", {name: layout([2], [0])})) == {0: {name: Layout((2,), ((0,),))}}
@@ -219,14 +219,14 @@ def test_a_number_before_a_name_is_a_stage_only_if_it_can_be_one(digits, tmp_pat
     ],
 )
 def test_numbers_that_no_run_has_are_refused(body, what, tmp_path):
-    """Before anything is computed from them; the error names the file and the parameter."""
+    """The error names the file and the parameter, before any computation with the numbers."""
     with pytest.raises(CorruptFile, match=rf"s\.ckpt: .*{what} \(in parameter 'w'\)"):
         read(strategy_file(tmp_path / "s.ckpt", {"w": body}))
 
 
 @pytest.mark.parametrize("data", [chunk(3, b""), chunk(3, chunk(1, b"")), chunk(3, chunk(2, layout([2], [0])))])
 def test_a_layout_without_a_name_is_refused(data, tmp_path):
-    """It is of no parameter."""
+    """A layout without a name belongs to no parameter."""
     (tmp_path / "s.ckpt").write_bytes(data)
 
     with pytest.raises(CorruptFile, match="no name of a parameter"):
@@ -235,7 +235,7 @@ def test_a_layout_without_a_name_is_refused(data, tmp_path):
 
 @pytest.mark.parametrize("cut", [1, 5, 100])
 def test_a_strategy_that_is_cut_short_is_damaged(cut, tmp_path):
-    """It is a strategy, and its end is missing."""
+    """A truncated strategy file is reported as a strategy without its end."""
     path = tmp_path / "s.ckpt"
     path.write_bytes(max(SETS.rglob("strategy*.ckpt"), key=lambda file: file.stat().st_size).read_bytes()[:-cut])
 
@@ -244,7 +244,7 @@ def test_a_strategy_that_is_cut_short_is_damaged(cut, tmp_path):
 
 
 def test_five_stages_are_named_of_many(tmp_path):
-    """A merged file that lacks stage 0 may have thousands of others."""
+    """Of the thousands of stages in a file without stage 0, the error names five."""
     path = strategy_file(tmp_path / "s.ckpt", {f"{stage}-w": layout([2], [0]) for stage in range(1, 1001)})
 
     with pytest.raises(CorruptFile, match=r"\[1, 2, 3, 4, 5\] and 995 more: "):
@@ -252,7 +252,7 @@ def test_five_stages_are_named_of_many(tmp_path):
 
 
 def test_equal_layouts_are_one_object(tmp_path):
-    """A model has many parameters and few layouts."""
+    """A model has many parameters and few layouts, so equal layouts are one object."""
     (layouts,) = read(strategy_file(tmp_path / "s.ckpt", {"a": layout([2], [0]), "b": layout([2], [0])})).values()
 
     assert layouts["a"] is layouts["b"]
@@ -260,7 +260,7 @@ def test_equal_layouts_are_one_object(tmp_path):
 
 @pytest.mark.parametrize("ending", ["ckpt", "json"])
 def test_memory_for_a_strategy_is_in_proportion_to_its_file(ending, tmp_path):
-    """Whatever its numbers are: here each parameter has another arrangement of 65,536 ranks."""
+    """Memory is proportional to the file even if each parameter has another arrangement of 65,536 ranks."""
     names = [f"w{number}" for number in range(256)]
     devices = [[1 << (number >> axis & 1) for axis in range(8)] + [2**8] for number in range(256)]
     if ending == "ckpt":
@@ -282,7 +282,7 @@ def test_memory_for_a_strategy_is_in_proportion_to_its_file(ending, tmp_path):
 
 @pytest.mark.parametrize("dense", ["[],", "{},", "0,", '"",', "[0],"])
 def test_memory_for_json_is_in_proportion_to_the_file(dense, tmp_path):
-    """Python's objects take some tens of bytes for each byte of JSON, whatever it holds."""
+    """Any JSON takes some tens of bytes of memory for each of its bytes."""
     path = tmp_path / "s.json"
     axes = dense * (120_000 // len(dense)) + "0"
     path.write_text('{"parallel_layout_item": {"w": {"dev_matrix": [2], "tensor_map": [' + axes + "]}}}")
@@ -297,8 +297,8 @@ def test_memory_for_json_is_in_proportion_to_the_file(dense, tmp_path):
     assert peak < 48 * path.stat().st_size + 2**20
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path):
-    """A missing one, and a folder of that name."""
+def test_a_file_that_cannot_be_read_is_reported(tmp_path):
+    """A missing file and a folder of that name are reported."""
     (tmp_path / "folder").mkdir()
 
     with pytest.raises(MissingFile, match="none"):
@@ -312,7 +312,7 @@ GOOD = min(SETS.rglob("strategy*.ckpt")).read_bytes()
 
 @given(data=st.data())
 def test_damaged_files_give_layouts_or_are_refused(tmp_path_factory, data):
-    """No other error comes of any change of a few bytes."""
+    """A change of a few bytes raises no other error."""
     damaged = bytearray(GOOD)
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
@@ -327,7 +327,7 @@ def test_damaged_files_give_layouts_or_are_refused(tmp_path_factory, data):
 
 
 def test_nested_maps_of_json_are_lists_for_axes(tmp_path):
-    """A writer that keeps the nesting is understood."""
+    """Maps nested by axis, as some writers keep them, are understood."""
     path = tmp_path / "s.json"
     facts = {"dev_matrix": [2, 2, 2], "tensor_map": [[2, 0], [1]]}
     path.write_text(json.dumps({"parallel_layout_item": {"w": facts}}))

@@ -51,7 +51,7 @@ def opened(path, **options):
 
 
 def test_a_set_is_one_checkpoint(tmp_path):
-    """Names, values, slices, selections and loads are those of one file that held everything."""
+    """Names, values, slices, selections and loads equal those of one file with everything."""
     with opened(safetensors_set(tmp_path)) as ckpt:
         assert list(ckpt) == sorted(FIRST) + sorted(SECOND)
         assert all((ckpt[name].asnumpy() == array).all() for name, array in TENSORS.items())
@@ -64,7 +64,7 @@ def test_a_set_is_one_checkpoint(tmp_path):
 
 
 def test_values_are_views_of_their_files(tmp_path):
-    """Nothing is copied that would not be copied from one file."""
+    """A value is copied only if it would also be copied from a single file."""
     with opened(safetensors_set(tmp_path)) as ckpt:
         array = ckpt["layer4.weight"].asnumpy()
 
@@ -73,7 +73,7 @@ def test_values_are_views_of_their_files(tmp_path):
 
 
 def test_each_file_has_an_index_of_its_own(tmp_path, walks):
-    """The second time no file is walked."""
+    """A second open scans no file."""
     path = safetensors_set(tmp_path)
     for _ in range(2):
         opened(path).close()
@@ -87,7 +87,7 @@ def test_each_file_has_an_index_of_its_own(tmp_path, walks):
 
 @pytest.mark.parametrize("encrypts", [False, True])
 def test_a_set_may_be_of_ckpt_files(encrypts, tmp_path):
-    """Also of encrypted ones, with strings and maps in them."""
+    """A set may consist of `.ckpt` files, also of encrypted ones, with strings and maps."""
     first, second = dict([*MIXED.items()][:3]), dict([*MIXED.items()][3:])
     data = [checkpoint(part) if not encrypts else encrypted(checkpoint(part), block=100) for part in (first, second)]
     path = set_of(tmp_path, (data[0], first), (data[1], second), "ckpt")
@@ -100,7 +100,7 @@ def test_a_set_may_be_of_ckpt_files(encrypts, tmp_path):
 
 
 def test_a_file_that_changed_is_noticed(tmp_path):
-    """A header that is not what it was is a stale index, as with one file."""
+    """A changed header is a stale index, as with a single file."""
     path = safetensors_set(tmp_path)
     with opened(path, index="memory") as ckpt:
         part = tmp_path / "model-2-of-2.safetensors"
@@ -114,7 +114,7 @@ def test_a_file_that_changed_is_noticed(tmp_path):
 
 
 def test_what_the_listing_leaves_out_is_there_all_the_same(tmp_path):
-    """A tensor that a file holds belongs to the checkpoint."""
+    """A tensor that a file holds belongs to the checkpoint, listed or not."""
     homes = dict.fromkeys(FIRST, "model-1-of-2.safetensors") | {"layer4.weight": "model-2-of-2.safetensors"}
 
     with opened(safetensors_set(tmp_path, homes=homes)) as ckpt:
@@ -141,7 +141,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("what", FAULTS)
 def test_a_listing_that_is_wrong_is_refused(what, tmp_path):
-    """The error names the listing, the file and the parameter; nothing stays open."""
+    """The error names the listing, the file and the parameter, and no file stays open."""
     homes, kind, message = FAULTS[what]
     path = safetensors_set(tmp_path, homes=homes)
 
@@ -150,7 +150,7 @@ def test_a_listing_that_is_wrong_is_refused(what, tmp_path):
 
 
 def test_a_set_of_links_is_opened_beside_its_links(tmp_path):
-    """As the cache of the Hugging Face Hub keeps one: names are links to files with other names, elsewhere."""
+    """Names may link to files of other names in other folders, as in the cache of the Hugging Face Hub."""
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
     blobs.mkdir()
     snapshot.mkdir(parents=True)
@@ -166,7 +166,7 @@ def test_a_set_of_links_is_opened_beside_its_links(tmp_path):
 
 
 def test_a_link_to_a_listing_opens_the_set_beside_it(tmp_path):
-    """Where only the listing is a link, the parts are where it leads."""
+    """If only the listing is a link, the parts are beside its target."""
     (tmp_path / "set").mkdir()
     (tmp_path / "link.safetensors.index.json").symlink_to(safetensors_set(tmp_path / "set"))
 
@@ -175,13 +175,13 @@ def test_a_link_to_a_listing_opens_the_set_beside_it(tmp_path):
 
 
 def test_an_index_is_not_built_of_a_listing(tmp_path):
-    """The error says that each file has its own."""
+    """The error says that each file has its own index."""
     with pytest.raises(WrongFormat, match="listing of a checkpoint in several files: index or open these"):
         lazyckpt.build_index(safetensors_set(tmp_path))
 
 
 def test_a_tensor_in_two_files_is_refused(tmp_path):
-    """Which one is meant nobody can say."""
+    """A tensor in two files is ambiguous."""
     path = set_of(tmp_path, (file_of(FIRST), FIRST), (file_of(TENSORS), SECOND))
 
     with pytest.raises(CorruptFile, match=r"in two parts.*layer0\.weight"):
@@ -190,7 +190,7 @@ def test_a_tensor_in_two_files_is_refused(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"weight_map": []}', "[" * 100_000, '"text"'])
 def test_a_listing_that_is_none_is_refused(text, tmp_path):
-    """Whatever else stands in the file."""
+    """An invalid listing is refused, whatever else the file contains."""
     path = tmp_path / "x.safetensors.index.json"
     path.write_text(text)
 
@@ -198,8 +198,8 @@ def test_a_listing_that_is_none_is_refused(text, tmp_path):
         opened(str(path))
 
 
-def test_a_listing_that_cannot_be_read_is_told(tmp_path):
-    """A folder of that name is no listing."""
+def test_a_listing_that_cannot_be_read_is_reported(tmp_path):
+    """A folder with the listing's name is refused."""
     path = tmp_path / "x.safetensors.index.json"
     path.mkdir()
 
@@ -208,13 +208,13 @@ def test_a_listing_that_cannot_be_read_is_told(tmp_path):
 
 
 def test_a_set_has_no_single_index(tmp_path):
-    """A path for the index is refused, with what is possible."""
+    """A path for the index is refused, with the alternatives."""
     with pytest.raises(ArgumentValueError, match="'auto' or 'memory'"):
         opened(safetensors_set(tmp_path), index=str(tmp_path / "index.lmdb"))
 
 
 def test_a_part_that_is_damaged_is_named(tmp_path):
-    """The error tells which of the files it is."""
+    """The error names the damaged file."""
     path = safetensors_set(tmp_path)
     part = tmp_path / "model-2-of-2.safetensors"
     part.write_bytes(part.read_bytes()[:-1])
@@ -225,7 +225,7 @@ def test_a_part_that_is_damaged_is_named(tmp_path):
 
 @pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
 def test_a_set_is_written_and_read_again(ending, tmp_path):
-    """`max_shard_size` writes parts of at most so many bytes (or one value) and their listing, as others name them."""
+    """`max_shard_size` limits a part's bytes, except for a single larger value; names follow the convention."""
     source = tmp_path / "whole.ckpt"
     source.write_bytes(checkpoint(TENSORS))
     with lazyckpt.load_checkpoint(source) as ckpt:
@@ -243,7 +243,7 @@ def test_a_set_is_written_and_read_again(ending, tmp_path):
 
 
 def test_a_set_that_fits_one_file_is_one_file(tmp_path):
-    """Without need there is no listing."""
+    """A set that fits in one file gets no listing."""
     source = tmp_path / "whole.ckpt"
     source.write_bytes(checkpoint(TENSORS))
     with lazyckpt.load_checkpoint(source) as ckpt:
@@ -251,7 +251,7 @@ def test_a_set_that_fits_one_file_is_one_file(tmp_path):
 
 
 def test_a_set_is_never_overwritten(tmp_path):
-    """Files that belong together cannot be replaced at once, so an old set is left alone."""
+    """Several files cannot be replaced atomically, so an old set is kept."""
     shutil.copy(safetensors_set(tmp_path), tmp_path / "copy.json")
     with opened(safetensors_set(tmp_path)) as ckpt:
         with pytest.raises(ArgumentValueError, match=r"set already.*model\.safetensors\.index\.json"):
@@ -260,7 +260,7 @@ def test_a_set_is_never_overwritten(tmp_path):
 
 
 def test_a_set_that_fails_leaves_nothing(tmp_path):
-    """If a part cannot be written, those before it are taken away again."""
+    """If a part cannot be written, the parts before it are removed."""
     source = tmp_path / "whole.ckpt"
     source.write_bytes(checkpoint(TENSORS))
     (tmp_path / "net-00003-of-00003.ckpt").mkdir()

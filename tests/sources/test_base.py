@@ -1,4 +1,4 @@
-"""Bytes in memory are a source, and the finished half of every source checks its bounds once."""
+"""Bytes in memory are a source, and the base class checks the bounds of every read."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from lazyckpt.sources.base import _WORTH_UNLOCKING, BaseSource, BytesSource, cop
 
 
 class TestBytesSource(SourceContract):
-    """Bytes that are in memory already."""
+    """The contract of a source, for bytes in memory."""
 
     def make(self, data, folder):
-        """In no folder."""
+        """Makes a source in memory."""
         return BytesSource(data)
 
 
 class TestCopyingSource(SourceContract):
-    """A source that is no more than a `_fill`, as those of decryption and of networks are."""
+    """The contract of a source that implements only `_fill`, as those of decryption and of networks do."""
 
     def make(self, data, folder):
-        """In no folder."""
+        """Makes a source in memory."""
         return TracingSource(data, window=4096)
 
 
@@ -37,19 +37,19 @@ class TestCopyingSource(SourceContract):
     "data", [bytearray(b"abcdefgh"), memoryview(b"abcdefgh"), np.frombuffer(b"abcdefgh", "<u4").data]
 )
 def test_anything_with_a_buffer_is_bytes(data):
-    """A buffer of any element type is read as the bytes it is made of."""
+    """A buffer of any element type is read as bytes."""
     source = BytesSource(data)
 
     assert (source.size, bytes(source.read(1, 6))) == (8, b"bcdefg")
 
 
 def test_bytes_that_can_be_written_are_handed_out_read_only():
-    """Nobody writes into a caller's bytearray through a view of its source."""
+    """A caller's bytearray cannot be changed through a view of its source."""
     assert BytesSource(bytearray(8)).read(0, 8).readonly
 
 
 def test_a_source_may_be_empty():
-    """No bytes are a source too: the empty range is inside, one byte is not."""
+    """In an empty source the empty range is valid, and one byte is not."""
     source = BytesSource(b"")
 
     assert bytes(source.read(0, 0)) == b""
@@ -58,13 +58,13 @@ def test_a_source_may_be_empty():
 
 
 def test_a_message_has_the_name_of_the_source():
-    """What was asked for, what there is, and of which file."""
+    """The message has the requested range, the size, and the file."""
     with pytest.raises(ChangedFile, match=r"^model\.ckpt: bytes 1,000 to 3,000 were requested, but there are 2,000$"):
         BytesSource(pattern(2000), "model.ckpt").read(1000, 2000)
 
 
 def test_an_impossible_length_allocates_nothing():
-    """The bounds are checked before memory is asked for."""
+    """Bounds are checked before memory is allocated."""
     source = TracingSource(pattern(100))
     tracemalloc.start()
     with pytest.raises(ChangedFile):
@@ -76,7 +76,7 @@ def test_an_impossible_length_allocates_nothing():
 
 
 def test_fill_is_never_called_for_nothing():
-    """An empty read, and an empty destination, do not reach the bytes' origin."""
+    """Empty reads and empty destinations never call `_fill`."""
     source = TracingSource(pattern(100))
     source.read(50, 0)
     source.read_into(50, memoryview(bytearray(0)))
@@ -86,7 +86,7 @@ def test_fill_is_never_called_for_nothing():
 
 
 def test_a_source_without_fill_is_no_source():
-    """A subclass must say where bytes come from."""
+    """A subclass must implement `_fill`."""
     source = BaseSource()
     source.name, source.size = "<nothing>", 10
 
@@ -96,7 +96,7 @@ def test_a_source_without_fill_is_no_source():
 
 @pytest.mark.parametrize("length", [0, 1, _WORTH_UNLOCKING - 1, _WORTH_UNLOCKING, 3 * _WORTH_UNLOCKING + 1])
 def test_bytes_are_copied(length):
-    """However many: they arrive, and nothing beside them changes."""
+    """Any number of bytes is copied, and bytes beside them do not change."""
     data, target = memoryview(pattern(length)), bytearray(length + 2)
     copy(memoryview(target)[1:-1], data)
 
@@ -105,7 +105,7 @@ def test_bytes_are_copied(length):
 
 @pytest.fixture
 def polite():
-    """No thread is interrupted in favour of another: one that waits runs only when the other lets it."""
+    """Threads are not interrupted: a waiting one runs only when another releases the lock."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(60)
     yield
@@ -113,7 +113,7 @@ def polite():
 
 
 def test_other_threads_go_on_while_much_is_copied(polite):
-    """The interpreter's lock is free meanwhile."""
+    """The interpreter's lock is released during a large copy."""
     data, target = memoryview(bytes(2**23)), memoryview(bytearray(2**23))
     done, steps = threading.Event(), []
 

@@ -1,4 +1,4 @@
-"""Several files as one source: the contract of a source, and what is particular about borders."""
+"""Several files as one source: the contract of a source, and reads across borders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def parts_of(data):
 
 
 class TestJoinedBytes(SourceContract):
-    """Parts that cannot be addressed: every read is a copy."""
+    """The contract of a source, for parts that are not addressable: every read is a copy."""
 
     def make(self, data, folder):
         """See `SourceContract`."""
@@ -31,7 +31,7 @@ class TestJoinedBytes(SourceContract):
 
 
 class TestJoinedFiles(SourceContract):
-    """Parts that are mapped files; here one, so that all of it is addressable."""
+    """The contract of a source, for one mapped file, so that all of it is addressable."""
 
     def make(self, data, folder):
         """See `SourceContract`."""
@@ -41,7 +41,7 @@ class TestJoinedFiles(SourceContract):
 
 
 def test_a_range_in_one_part_is_not_copied():
-    """A view of an addressable part is that part's own."""
+    """A view of one addressable part is that part's own view."""
     parts = [BytesSource(pattern(100)), BytesSource(pattern(50))]
     joined = ConcatenatedSource("whole", parts)
 
@@ -51,7 +51,7 @@ def test_a_range_in_one_part_is_not_copied():
 
 
 def test_each_part_is_asked_once():
-    """Many requests are one call to each part that they touch, in places of its own."""
+    """Many requests become one call to each part, with offsets in it."""
     parts = [TracingSource(part) for part in (pattern(10), pattern(20), pattern(30))]
     joined = ConcatenatedSource("whole", parts)
     rooms = [(8, memoryview(bytearray(4))), (40, memoryview(bytearray(5))), (0, memoryview(bytearray(1)))]
@@ -62,14 +62,14 @@ def test_each_part_is_asked_once():
 
 @pytest.mark.parametrize(("offset", "part"), [(0, 0), (9, 0), (10, 1), (29, 1), (30, 2), (59, 2)])
 def test_the_part_of_a_byte_is_known(offset, part):
-    """Borders belong to the part that begins there."""
+    """A border belongs to the part that begins there."""
     joined = ConcatenatedSource("whole", [BytesSource(bytes(size)) for size in (10, 20, 30)])
 
     assert joined.part_at(offset) == part
 
 
 def test_a_private_map_lies_in_one_part(tmp_path):
-    """Over a border there is none, inside a mapped file there is."""
+    """A private map exists inside a mapped file, but not across a border."""
     sources = []
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(pattern(8192))

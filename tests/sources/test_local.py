@@ -1,4 +1,4 @@
-"""Local files: mapped where that is wise, read with pread where it is not, and safe when they shrink."""
+"""Local files: mapped where that is safe, otherwise read with pread, and errors when they shrink."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = {"mmap": MmapSource, "pread": PreadSource}
 
 
 def write(folder, data=None, name="model.ckpt"):
-    """A file of these bytes (or of a pattern); its path."""
+    """A file of these bytes (or of a pattern); returns its path."""
     path = folder / name
     path.write_bytes(pattern(SIZE) if data is None else data)
     return str(path)
@@ -63,7 +63,7 @@ def test_the_asked_access_is_taken(access, tmp_path):
 
 
 def test_a_map_is_taken_by_itself(tmp_path):
-    """On a local file system `auto` maps."""
+    """On a local file system `auto` maps the file."""
     source = open_local(write(tmp_path)).source
     source.close()
 
@@ -71,7 +71,7 @@ def test_a_map_is_taken_by_itself(tmp_path):
 
 
 def test_a_file_that_grew_is_read_as_it_was(opened):
-    """What is appended after opening is not seen; what was there still is."""
+    """Bytes appended after opening are not seen; the earlier ones still are."""
     source, path = opened
     with open(path, "ab") as file:
         file.write(b"more")
@@ -100,7 +100,7 @@ def test_a_file_emptied_is_an_error(opened):
 
 
 def test_a_map_of_a_shrunken_file_is_not_touched(tmp_path):
-    """The size is compared before a byte is: a map refuses even the bytes that are still there."""
+    """The size is compared before any read: a map refuses even the bytes that are still there."""
     path = write(tmp_path)
     source = open_local(path, "mmap").source
     os.truncate(path, SIZE // 2)
@@ -110,7 +110,7 @@ def test_a_map_of_a_shrunken_file_is_not_touched(tmp_path):
 
 
 def test_a_file_replaced_by_rename_is_read_on(opened):
-    """Writers that put a new file in place of the old one do not disturb readers of the old one."""
+    """A rename over the path does not disturb readers of the old file."""
     source, path = opened
     os.replace(write(Path(path).parent, b"new", "other.ckpt"), path)
 
@@ -131,7 +131,7 @@ def test_nothing_is_read_after_close(access, tmp_path):
 
 @pytest.mark.parametrize("access", ["auto", *KINDS])
 def test_an_empty_file_is_an_empty_source(access, tmp_path):
-    """A file without bytes opens (a map of it would not)."""
+    """An empty file opens, though a map of it would not."""
     source, origin, _ = open_local(write(tmp_path, b""), access)
 
     assert (source.size, bytes(source.read(0, 0)), origin.status.st_size) == (0, b"", 0)
@@ -139,7 +139,7 @@ def test_an_empty_file_is_an_empty_source(access, tmp_path):
 
 @pytest.mark.parametrize("access", KINDS)
 def test_links_are_followed(access, tmp_path):
-    """A symbolic link opens what it leads to."""
+    """A symbolic link opens its target."""
     write(tmp_path)
     link = tmp_path / "link.ckpt"
     link.symlink_to("model.ckpt")
@@ -149,7 +149,7 @@ def test_links_are_followed(access, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing.ckpt", "dangling.ckpt", "no folder/model.ckpt"])
-def test_a_missing_file_is_told(name, tmp_path):
+def test_a_missing_file_is_reported(name, tmp_path):
     """A missing file, a dangling link and a missing folder raise MissingFile with the path."""
     (tmp_path / "dangling.ckpt").symlink_to(tmp_path / "nowhere")
 
@@ -163,7 +163,7 @@ def make_folder(path):
 
 
 def make_socket(path):
-    """A socket that listens to nobody."""
+    """A socket without a peer."""
     with socket.socket(socket.AF_UNIX) as unix, pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(path.parent)  # a socket's path must be short
         unix.bind(path.name)
@@ -173,7 +173,7 @@ def make_socket(path):
     ("make", "what"), [(make_folder, "it is a folder"), (os.mkfifo, "it is a pipe"), (make_socket, "cannot be read")]
 )
 def test_what_is_no_file_is_not_opened(make, what, tmp_path):
-    """A folder, a pipe (without waiting for its writer) and a socket raise UnreadableFile and say what they are."""
+    """A folder, a pipe (without waiting for its writer) and a socket raise UnreadableFile with their kind."""
     path = tmp_path / "model.ckpt"
     make(path)
 
@@ -194,7 +194,7 @@ def test_a_file_below_a_file_is_unreadable(tmp_path):
 
 
 def test_a_forbidden_file_is_unreadable(tmp_path, monkeypatch):
-    """A file that may not be opened raises UnreadableFile, the system's error its cause."""
+    """The system's error is the cause of UnreadableFile."""
     refused = PermissionError(errno.EACCES, "Permission denied")
 
     def refuse(*arguments):
@@ -208,8 +208,8 @@ def test_a_forbidden_file_is_unreadable(tmp_path, monkeypatch):
     assert caught.value.__cause__ is refused
 
 
-def test_a_failing_read_is_told(tmp_path, monkeypatch):
-    """An I/O error while reading raises UnreadableFile with the place."""
+def test_a_failing_read_is_reported(tmp_path, monkeypatch):
+    """An I/O error while reading raises UnreadableFile with the offset."""
     source = open_local(write(tmp_path), "pread").source
 
     def fail(*arguments):
@@ -223,7 +223,7 @@ def test_a_failing_read_is_told(tmp_path, monkeypatch):
 
 
 def test_short_reads_are_continued(tmp_path, monkeypatch):
-    """The system may give fewer bytes than asked for: reading goes on where it stopped."""
+    """If the system returns fewer bytes than requested, reading continues after them."""
     source = open_local(write(tmp_path), "pread").source
     whole = os.preadv
     monkeypatch.setattr(local.os, "preadv", lambda fd, rooms, at: whole(fd, [rooms[0][:1000]], at))
@@ -235,7 +235,7 @@ def test_short_reads_are_continued(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["nfs4", "ceph", "fuse.sshfs", "9p"])
 def test_network_file_systems_are_read_with_pread(kind, tmp_path, monkeypatch, caplog):
-    """There a map is unwise; one line of the log says which file system it is."""
+    """Mapping a network file is unsafe; one line of the log names its file system."""
     path = write(tmp_path)
     monkeypatch.setattr(local, "file_system_of", lambda device: kind)
     with caplog.at_level(logging.INFO, "lazyckpt"):
@@ -249,7 +249,7 @@ def test_network_file_systems_are_read_with_pread(kind, tmp_path, monkeypatch, c
 
 
 def test_a_map_can_be_forced(tmp_path, monkeypatch):
-    """`mmap` maps wherever the file lies."""
+    """`mmap` maps files on any file system."""
     monkeypatch.setattr(local, "file_system_of", lambda device: "nfs4")
     source = open_local(write(tmp_path), "mmap").source
     source.close()
@@ -258,7 +258,7 @@ def test_a_map_can_be_forced(tmp_path, monkeypatch):
 
 
 def refuse_maps(monkeypatch, code):
-    """No file can be mapped any more."""
+    """Make every map fail."""
 
     def refuse(*arguments, **options):
         raise OSError(code, os.strerror(code))
@@ -267,7 +267,7 @@ def refuse_maps(monkeypatch, code):
 
 
 def test_where_a_map_is_refused_pread_reads(tmp_path, monkeypatch, caplog):
-    """A file system that cannot map, or a full address space, is no reason to fail; the log says so."""
+    """If the file system cannot map, or the address space is full, reads go through `pread`; the log says so."""
     refuse_maps(monkeypatch, errno.ENODEV)
     with caplog.at_level(logging.INFO, "lazyckpt"):
         source = open_local(write(tmp_path)).source
@@ -278,7 +278,7 @@ def test_where_a_map_is_refused_pread_reads(tmp_path, monkeypatch, caplog):
 
 
 def test_a_forced_map_that_is_refused_is_an_error(tmp_path, monkeypatch):
-    """`mmap` does not quietly become pread."""
+    """`mmap` does not fall back to pread."""
     refuse_maps(monkeypatch, errno.ENODEV)
 
     with pytest.raises(UnreadableFile, match="No such device"):
@@ -286,12 +286,12 @@ def test_a_forced_map_that_is_refused_is_an_error(tmp_path, monkeypatch):
 
 
 def test_reading_a_map_goes_easy_on_memory(tmp_path):
-    """`release` takes whole pages inside the range out of the process and leaves their neighbours."""
+    """`drop_pages` releases the whole pages inside the range, and keeps their neighbours."""
     source = open_local(write(tmp_path), "mmap").source
     asked = []
 
     class Map:
-        """Remembers what it is advised."""
+        """A map that records its advice."""
 
         def madvise(self, *arguments):
             """See `mmap.madvise`."""
@@ -309,7 +309,7 @@ def test_reading_a_map_goes_easy_on_memory(tmp_path):
 
 
 def test_what_was_expected_leaves_the_map_in_one_piece(tmp_path):
-    """A range that is brought in is marked for it, and then again as all around it."""
+    """The advice for a prefetched range is reverted, so that the map stays in one piece."""
     path = write(tmp_path, bytes(2**23))
     source = open_local(path, "mmap").source
     for offset in (4096, 2**22, 2**22 + 2**21):
@@ -323,7 +323,7 @@ def test_what_was_expected_leaves_the_map_in_one_piece(tmp_path):
 
 @pytest.mark.parametrize(("alone", "advice"), [(False, ["populate"]), (True, ["exactly", "populate", "as ever"])])
 def test_only_what_is_read_alone_is_kept_from_reading_ahead(tmp_path, monkeypatch, alone, advice):
-    """What is read piece after piece comes in as the disk gives it."""
+    """Sequential reads keep the system's read-ahead."""
     source = open_local(write(tmp_path, bytes(2**21)), "mmap").source
     asked = []
     monkeypatch.setattr(local, "_EXACTLY", ("exactly",))
@@ -340,7 +340,7 @@ def test_only_what_is_read_alone_is_kept_from_reading_ahead(tmp_path, monkeypatc
     ("release", "exact"), [("5.14.0-503.el9.x86_64", False), ("5.18.0", True), ("6.1.0-rc2", True), ("unknown", False)]
 )
 def test_faults_are_exact_where_the_system_is_new_enough(release, exact, monkeypatch):
-    """Older ones would read a single page for each fault, or all that the disk reads ahead."""
+    """Older systems would read a single page per fault, or all that the disk reads ahead."""
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", release, "", "x86_64")))
     monkeypatch.setattr(os.path, "exists", lambda path: True)
     monkeypatch.setattr(mmap, "PAGESIZE", 4096)
@@ -350,7 +350,7 @@ def test_faults_are_exact_where_the_system_is_new_enough(release, exact, monkeyp
 
 
 def test_a_file_cut_while_it_is_copied_is_an_error(tmp_path):
-    """A large copy goes by `pread`, which tells where the file ends; a map would end the process."""
+    """A large copy uses `pread`, which reports the end of the file; a map would end the process."""
     path = write(tmp_path, bytes(2**22))
     source = open_local(path, "mmap").source
     descriptor = source._opened
@@ -372,7 +372,7 @@ def test_a_released_source_may_be_closed(tmp_path):
 @pytest.mark.parametrize("offset", [0, 1, 4095, 4096, 5000])
 @pytest.mark.parametrize("length", [1, 4096, 5001])
 def test_private_memory_is_a_range_that_may_be_written_to(offset, length, tmp_path):
-    """It holds the range's bytes at any offset; neither the file, nor the map, nor another private view sees writes."""
+    """The private view has the range's bytes at any offset; its writes reach neither file, map nor other views."""
     data = pattern(3 * 4096)
     path = write(tmp_path, data)
     source = open_local(path, "mmap").source
@@ -385,7 +385,7 @@ def test_private_memory_is_a_range_that_may_be_written_to(offset, length, tmp_pa
 
 
 def test_there_is_private_memory_only_of_the_file_that_was_opened(tmp_path):
-    """Once the name leads to another file, to none, or to a shorter one, or the source is closed, there is none."""
+    """If the path leads to another, a shorter or no file, or the source is closed, there is none."""
     path = write(tmp_path)
     source = open_local(path, "mmap").source
     assert source.map_private(0, 10) is not None
@@ -402,7 +402,7 @@ def test_there_is_private_memory_only_of_the_file_that_was_opened(tmp_path):
 
 
 def test_so_much_private_memory_and_no_more(tmp_path):
-    """Each view holds a descriptor, so only 128 are given out at a time; those that are let go of count no more."""
+    """Each view holds a descriptor, so only 128 exist at a time; released views do not count."""
     source = open_local(write(tmp_path), "mmap").source
     views = [source.map_private(number, 10) for number in range(200)]
     del views[:100]
@@ -413,7 +413,7 @@ def test_so_much_private_memory_and_no_more(tmp_path):
 
 
 def test_sources_that_are_not_mapped_have_no_private_memory(tmp_path):
-    """Then a copy has to be made."""
+    """Without a map the memory must be copied."""
     source = open_local(write(tmp_path), "pread").source
 
     assert source.map_private(0, 10) is None
@@ -422,7 +422,7 @@ def test_sources_that_are_not_mapped_have_no_private_memory(tmp_path):
 
 
 def test_no_descriptor_is_left_when_opening_fails(tmp_path):
-    """What is opened on the way to an error is closed again."""
+    """After a failed open every descriptor is closed."""
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
         with pytest.raises(UnreadableFile):
@@ -432,7 +432,7 @@ def test_no_descriptor_is_left_when_opening_fails(tmp_path):
 
 
 def test_the_kind_of_file_system_is_known(tmp_path):
-    """The folder's file system has a name, and it is no network's; of a missing path nothing is known."""
+    """The folder's file system has a name and is local; a missing path has none."""
     assert file_system(str(tmp_path)) not in NETWORK_FILE_SYSTEMS
     assert file_system(str(tmp_path / "missing")) == "unknown"
 
@@ -448,7 +448,7 @@ MOUNTS = """\
     ("device", "kind"), [("8:1", "ext4"), ("0:41", "nfs4"), ("0:52", "fuse.sshfs"), ("0:5", "unknown")]
 )
 def test_file_systems_are_found_by_device(device, kind, tmp_path, monkeypatch):
-    """The table of mounts, with optional fields and escaped names, tells each device's file system."""
+    """Each device's file system is found in the table of mounts, with optional fields and escaped names."""
     (tmp_path / "mountinfo").write_text(MOUNTS, encoding="utf-8")
     real = open
     monkeypatch.setitem(local.__dict__, "open", lambda path, **how: real(tmp_path / "mountinfo", **how))
@@ -457,7 +457,7 @@ def test_file_systems_are_found_by_device(device, kind, tmp_path, monkeypatch):
 
 
 def test_without_a_table_of_mounts_nothing_is_known(monkeypatch):
-    """Systems other than Linux have no such table: files are mapped."""
+    """Other systems than Linux have no table of mounts: files are mapped."""
 
     def missing(*arguments, **options):
         raise FileNotFoundError
@@ -468,12 +468,12 @@ def test_without_a_table_of_mounts_nothing_is_known(monkeypatch):
 
 
 def sample_of(data):
-    """What bytes are known by."""
+    """The sample of these bytes."""
     return hash_of_ends(data[:4096], data[-4096:])
 
 
 def test_a_file_is_opened_with_its_sample_and_its_head(tmp_path):
-    """Read before it is mapped, so that no page of the map is touched for it."""
+    """Sample and head are read before the file is mapped, so that they touch no page of the map."""
     local = open_local(write(tmp_path))
     local.source.close()
 
@@ -490,7 +490,7 @@ def test_a_sample_sees_both_ends(place):
 
 
 def test_a_sample_reads_both_ends_only():
-    """What lies between is not looked at: 8 KiB are read of a file of any size."""
+    """For a file of any size 8 KiB are read, at both ends."""
     changed = bytearray(pattern(SIZE))
     changed[4096 : SIZE - 4096] = bytes(SIZE - 8192)
 
@@ -499,7 +499,7 @@ def test_a_sample_reads_both_ends_only():
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 8192])
 def test_a_small_file_has_a_sample(size):
-    """Files that are shorter than two samples have one of 16 bytes, which all of their bytes change."""
+    """A file shorter than two samples has one of 16 bytes that depends on all of its bytes."""
     data = pattern(size)
     changes = {sample_of(data[:place] + b"\xaa" + data[place + 1 :]) for place in range(0, size, 512)}
 
@@ -508,7 +508,7 @@ def test_a_small_file_has_a_sample(size):
 
 
 class ClosingMap:
-    """A memory map whose source is closed, as by another thread, while it is asked for its size."""
+    """A map with a source that is closed, as by another thread, while it is asked for its size."""
 
     def __init__(self, source):
         self._source, self._map = source, source._map
@@ -523,7 +523,7 @@ class ClosingMap:
 
 
 def test_a_map_that_is_closed_while_it_is_read_is_read_to_the_end(tmp_path):
-    """Two threads may read and close at once: a read that began ends, the next one is told that the file was closed."""
+    """Two threads may read and close at once: a read in progress ends, and the next one raises an error."""
     path = tmp_path / "file"
     path.write_bytes(pattern(5000))
     source = open_local(str(path), "mmap").source
@@ -535,7 +535,7 @@ def test_a_map_that_is_closed_while_it_is_read_is_read_to_the_end(tmp_path):
 
 
 def test_a_descriptor_that_is_closed_while_it_is_read_never_gives_another_files_bytes(tmp_path, monkeypatch):
-    """Its number stays its own until the read is over, so that no other file can come to have it."""
+    """The descriptor's number stays reserved until the read ends, so that no other file can get it."""
     path = tmp_path / "file"
     path.write_bytes(pattern(5000))
     (tmp_path / "other").write_bytes(b"\xff" * 5000)

@@ -29,7 +29,7 @@ def origin_of(path):
 
 
 def test_a_file_that_was_left_alone_is_what_it_was(path):
-    """Reading a file or changing its permissions does not count as a change."""
+    """Reading a file or changing its permissions is not a change."""
     origin = origin_of(path)
     path.read_bytes()
     path.chmod(0o400)

@@ -1,4 +1,4 @@
-"""Names of files, here and elsewhere."""
+"""Paths and URLs of files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ URLS = ("s3://bucket/x.ckpt", "https://host/x.ckpt?sig=1", "memory://x.ckpt", "z
 PATHS = ("/a/x.ckpt", "x.ckpt", "a:b.ckpt", "C:\\x.ckpt", "file:///a/x.ckpt", "local:///a/x.ckpt", "://x", "")
 
 
-def test_urls_are_told_from_paths():
-    """A protocol makes a URL; `file://` and what only looks like one do not."""
+def test_urls_are_distinguished_from_paths():
+    """A protocol makes a URL; `file://` and lookalikes do not."""
     assert [is_url(name) for name in URLS + PATHS] == [True] * len(URLS) + [False] * len(PATHS)
 
 
 def test_links_of_paths_are_resolved_and_urls_stay(tmp_path):
-    """`file://` is taken off, links are followed, and nothing is done to a URL."""
+    """`file://` is removed, links are resolved, and other URLs stay."""
     (tmp_path / "x.ckpt").write_bytes(b"")
     (tmp_path / "link.ckpt").symlink_to(tmp_path / "x.ckpt")
     real = os.path.realpath(tmp_path / "x.ckpt")
@@ -31,7 +31,7 @@ def test_links_of_paths_are_resolved_and_urls_stay(tmp_path):
 
 
 def test_what_signs_an_address_is_not_shown():
-    """In any text, what follows the `?` of a web address is taken out, and other question marks stay."""
+    """In any text the query of a web address is removed, and other question marks stay."""
     text = "GET 'https://h/x.ckpt?X-Sig=5ecret&y=1' failed; why? see http://h/z?k=5ecret."
 
     assert redact_url(text) == "GET 'https://h/x.ckpt' failed; why? see http://h/z"
@@ -43,19 +43,19 @@ def test_names_are_joined_with_one_slash():
 
 
 def test_a_url_where_only_a_path_can_be_is_refused():
-    """The error says why, and does not show what signs the address."""
+    """The error gives the reason without the signature in the URL."""
     with pytest.raises(ArgumentValueError, match=r"^https://h/x\.ckpt is a URL: because$"):
         require_local("https://h/x.ckpt?sig=1", "because")
 
 
 def test_an_unknown_protocol_is_an_argument_that_is_wrong():
-    """Whether fsspec is installed or not, the error is typed and names the URL."""
+    """With or without fsspec, the error is typed and names the URL."""
     with pytest.raises(ArgumentValueError, match="nosuch://x"):
         matches("nosuch://x/y.ckpt", (".ckpt",))
 
 
 def test_reading_the_first_bytes_of_a_file_takes_no_more_memory_than_it_has(tmp_path):
-    """However many are allowed."""
+    """A large limit takes no more memory than the file's size."""
     (tmp_path / "x.ckpt").write_bytes(bytes(1000))
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""Where a walk will look next is guessed from where it looked; a wrong guess changes nothing but what is fetched."""
+"""Prefetching guesses the next reads of a walk; a wrong guess changes only what is fetched."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEPS = st.integers(1, 10**6)
 
 
 class Counted(TracingSource):
-    """A source that is far away: places to come are worth fetching along. `turns` counts the times it was asked."""
+    """A remote source, for which prefetching is worthwhile. `turns` counts its requests."""
 
     prefetch_depth = 8
 
@@ -25,19 +25,19 @@ class Counted(TracingSource):
         self.turns = 0
 
     def read(self, offset, length):
-        """One turn."""
+        """Count one request."""
         self.turns += 1
         return super().read(offset, length)
 
     def read_many(self, requests):
-        """One turn for all of them."""
+        """Count one request for all of them."""
         self.turns += 1
         super().read_many(requests)
 
 
 @given(st.lists(STEPS, min_size=1, max_size=12, unique_by=lambda step: step // 40), st.integers(1, 20))
 def test_steps_that_repeat_are_foreseen(layer, most):
-    """After two layers and a half whose steps are alike, the steps to come are known."""
+    """After two and a half layers with equal steps, the next steps are predicted."""
     steps = (layer * 8)[: 2 * len(layer) + len(layer) // 2 + 2]
     found = foreseen(steps, most)
 
@@ -47,18 +47,18 @@ def test_steps_that_repeat_are_foreseen(layer, most):
 
 @given(st.lists(STEPS, max_size=40), st.integers(0, 9))
 def test_no_more_is_foreseen_than_wanted(steps, most):
-    """There are never more guesses than asked for."""
+    """At most the requested number of steps is predicted."""
     assert len(foreseen(steps, most)) <= most
 
 
 def test_nothing_is_foreseen_of_what_never_repeats():
-    """Steps that all differ, or too few, promise nothing."""
+    """Steps that all differ, or too few, predict nothing."""
     assert [foreseen(steps, 8) for steps in ([], [5], [5, 5], [1000 * n for n in range(50)])] == [[]] * 4
 
 
 @given(st.lists(st.tuples(st.integers(0, 900), st.integers(1, 40)), max_size=60))
 def test_a_run_has_the_bytes_of_its_place(walk):
-    """Wherever a walk looks, forwards or backwards, it sees the bytes that are there."""
+    """Forwards or backwards, a walk sees the bytes of each offset."""
     data = pattern(1000)
     sight = Prefetcher(Counted(data))
     for offset, wanted in walk:
@@ -70,7 +70,7 @@ def test_a_run_has_the_bytes_of_its_place(walk):
 
 
 def test_alike_layers_are_walked_in_few_turns():
-    """Of 120 layers of two values, numbered up to three digits, the headers are fetched many at a time."""
+    """For 120 layers of two values, numbered up to three digits, many headers are fetched at a time."""
     values = {
         f"layers.{layer}.{name}": counting((size,))
         for layer in range(120)

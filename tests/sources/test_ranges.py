@@ -1,4 +1,4 @@
-"""Byte ranges: what lies together is read together, and what was read lately is kept within a budget."""
+"""Byte ranges: near ranges are read together, and recent ones are cached within a budget."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_coalesced_reads_hold_all_their_runs(starts, length, gap):
 
 
 def test_neighbours_are_read_together():
-    """Runs with a gap of up to 4 KiB are one read; a wider one is not worth reading."""
+    """Runs with a gap of up to 4 KiB are one read; wider gaps are not read."""
     starts = np.array([0, 100, 200 + COALESCE_GAP, 301 + 2 * COALESCE_GAP])
 
     assert [(offset, size) for offset, size, _ in coalesce(starts, 100)] == [
@@ -44,7 +44,7 @@ WANTED = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 80)), max_size=2
 
 @given(WANTED, st.integers(0, 40), st.integers(1, 60))
 def test_spans_hold_all_that_is_wanted_and_little_else(wanted, gap, longest):
-    """Every wanted byte is in one span; spans ascend, are short enough, and begin and end with a wanted byte."""
+    """Every requested byte is in one span; spans ascend, are short enough, and begin and end with a requested byte."""
     found = spans(wanted, gap, longest)
     needed = {place for start, length in wanted for place in range(start, start + length)}
     held = [place for start, stop in found for place in range(start, stop)]
@@ -61,18 +61,18 @@ def test_neighbours_are_one_span_and_others_are_not():
 
 
 def put(kept, start, length):
-    """Keep a range of `DATA`."""
+    """Cache a range of `DATA`."""
     kept.put(start, memoryview(DATA)[start : start + length])
 
 
 def size_of(kept):
-    """Bytes that are kept."""
+    """The number of cached bytes."""
     return sum(data.nbytes for data in kept._ranges.values())
 
 
 @given(st.lists(RANGES, max_size=20), RANGES)
 def test_what_is_given_is_what_was_put(ranges, asked):
-    """Whatever was kept before, an answer has the bytes of the range that was asked for."""
+    """Whatever was cached before, an answer has the bytes of the requested range."""
     kept = RangeCache(400)
     for start, length in ranges:
         put(kept, start, length)
@@ -83,7 +83,7 @@ def test_what_is_given_is_what_was_put(ranges, asked):
 
 @given(st.lists(RANGES, max_size=40), st.integers(0, 300))
 def test_the_budget_is_kept(ranges, budget):
-    """There are never more bytes than the budget, and the count of them is right."""
+    """The cache never exceeds its budget, and counts its bytes correctly."""
     kept = RangeCache(budget)
     for start, length in ranges:
         put(kept, start, length)
@@ -92,7 +92,7 @@ def test_the_budget_is_kept(ranges, budget):
 
 
 def test_the_range_that_was_not_used_goes_first():
-    """Of two that are kept, the one that was looked at stays when a third needs room."""
+    """When a third range needs memory, the more recently used of two stays."""
     kept = RangeCache(80)
     for start in (0, 20, 40, 60):
         put(kept, start, 20)
@@ -103,7 +103,7 @@ def test_the_range_that_was_not_used_goes_first():
 
 
 def test_a_range_that_would_drive_out_the_others_is_not_kept():
-    """More than a quarter of the budget is not kept at all."""
+    """A range of more than a quarter of the budget is not cached."""
     kept = RangeCache(100)
     put(kept, 0, 26)
 
@@ -111,7 +111,7 @@ def test_a_range_that_would_drive_out_the_others_is_not_kept():
 
 
 def test_the_longer_of_two_from_one_place_is_kept():
-    """A longer range takes the place of a shorter one, and a shorter one takes nobody's."""
+    """A longer range replaces a shorter one, and a shorter one replaces none."""
     kept = RangeCache(400)
     for length in (10, 30, 20):
         put(kept, 0, length)

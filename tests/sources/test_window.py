@@ -1,4 +1,4 @@
-"""A window shows a source byte by byte and fetches no more than it must."""
+"""A window gives byte access to a source and fetches no more than needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _windows = st.builds(
 
 
 def test_an_addressable_source_is_looked_at_as_it_is():
-    """No window stands between a reader and bytes that are in memory."""
+    """Bytes in memory are read without a window."""
     seen = as_buffer(BytesSource(DATA))
 
     assert isinstance(seen, memoryview)
@@ -28,7 +28,7 @@ def test_an_addressable_source_is_looked_at_as_it_is():
 
 
 def test_any_other_source_is_looked_at_through_a_window():
-    """Making a window reads nothing."""
+    """Creating a window reads nothing."""
     source = TracingSource(DATA)
 
     assert (type(as_buffer(source)), source.reads) == (Window, [])
@@ -36,7 +36,7 @@ def test_any_other_source_is_looked_at_through_a_window():
 
 @given(_windows, st.lists(_offsets | _slices, max_size=30))
 def test_a_window_is_indexed_as_bytes_are(source, keys):
-    """Any byte and any slice, in any order, through a window of any size, are those of the bytes themselves."""
+    """Any byte or slice, in any order, through a window of any size, equals the bytes'."""
     window = as_buffer(source)
     found = [bytes(window[key]) if isinstance(key, slice) else window[key] for key in keys]
 
@@ -45,7 +45,7 @@ def test_a_window_is_indexed_as_bytes_are(source, keys):
 
 @given(_windows, st.lists(_offsets, min_size=1, max_size=30), st.booleans())
 def test_a_run_shows_the_bytes_from_its_beginning(source, positions, fresh):
-    """`run_from` gives bytes that hold the position, and begin there if they are asked to."""
+    """`run_from` gives bytes that contain the position, and begin there on request."""
     window = as_buffer(source)
     for position in positions:
         run, base = window.run_from(position, fresh)
@@ -56,7 +56,7 @@ def test_a_run_shows_the_bytes_from_its_beginning(source, positions, fresh):
 
 @pytest.mark.parametrize("offset", [1000, 1001, 2**40])
 def test_no_byte_stands_past_the_end(offset):
-    """A single byte there raises IndexError, as of bytes; nothing is read for it."""
+    """A single byte there raises IndexError, as for bytes, and nothing is read."""
     source = TracingSource(DATA, window=64)
 
     with pytest.raises(IndexError):
@@ -65,14 +65,14 @@ def test_no_byte_stands_past_the_end(offset):
 
 
 def test_an_empty_source_can_be_looked_at():
-    """It has no byte and its slices are empty."""
+    """An empty source has no byte, and its slices are empty."""
     window = as_buffer(TracingSource(b"", window=64))
 
     assert (len(window), bytes(window[0:10])) == (0, b"")
 
 
 def test_what_was_fetched_is_not_fetched_again():
-    """Bytes inside the last fetch cost nothing."""
+    """Bytes inside the last fetch are not fetched again."""
     source = TracingSource(DATA, window=100)
     window = as_buffer(source)
     seen = [window[50], window[60], window[149], bytes(window[70:150]), bytes(window[150:150])]
@@ -82,21 +82,21 @@ def test_what_was_fetched_is_not_fetched_again():
 
 
 def test_a_fetch_ends_with_the_source():
-    """No more is asked for than there is."""
+    """No bytes beyond the source's end are requested."""
     source = TracingSource(DATA, window=100)
 
     assert (as_buffer(source)[950], source.reads) == (DATA[950], [(950, 50)])
 
 
 def test_a_long_slice_is_one_fetch():
-    """More bytes than the window are fetched at once when they are asked for at once."""
+    """A slice longer than the window takes one fetch."""
     source = TracingSource(DATA, window=10)
 
     assert (bytes(as_buffer(source)[5:500]), source.reads) == (DATA[5:500], [(5, 495)])
 
 
 def fetched(source, offsets):
-    """The lengths of the fetches when these bytes are looked at, one after another."""
+    """The lengths of the fetches when these bytes are read, one after another."""
     window = as_buffer(source)
     for offset in offsets:
         window[offset]
@@ -104,21 +104,21 @@ def fetched(source, offsets):
 
 
 def test_fetches_grow_while_headers_lie_close_together():
-    """Each fetch that begins where the last one ended is twice as long, up to the source's limit."""
+    """Each fetch that continues the last one is twice as long, up to the source's limit."""
     source = TracingSource(pattern(10_000), window=16, window_limit=100)
 
     assert fetched(source, range(600)) == [16, 32, 64, 100, 100, 100, 100, 100]
 
 
 def test_fetches_shrink_again_after_a_long_hop():
-    """A header that lies far from the last one is fetched with the source's own window."""
+    """A header far from the last one is fetched with the source's own window."""
     source = TracingSource(pattern(10_000), window=16, window_limit=100)
 
     assert fetched(source, [0, 16, 48, 5000, 9000, 9016]) == [16, 32, 64, 16, 16, 32]
 
 
 def test_fetches_do_not_grow_without_a_limit():
-    """A source that names no limit is read in its own window only."""
+    """A source without a limit is read only in its own window."""
     source = TracingSource(pattern(1000), window=16)
 
     assert fetched(source, range(160)) == [16] * 10
@@ -128,19 +128,19 @@ PIECES = [(10, memoryview(b"abcdef")), (100, memoryview(b"?")), (200, memoryview
 
 
 def test_a_patch_is_indexed_by_offsets_in_the_source():
-    """Bytes and runs of pieces that were read already are found where they stood."""
+    """Bytes and runs of pieces read before are found at their offsets."""
     patch = SparseBuffer(PIECES)
 
     assert [patch[10], patch[15], bytes(patch[11:14]), bytes(patch[200:203])] == [97, 102, b"bcd", b"xyz"]
 
 
 def test_an_empty_run_is_in_every_patch():
-    """Nothing is needed for no bytes."""
+    """An empty run needs no bytes."""
     assert [bytes(SparseBuffer(PIECES)[place:place]) for place in (0, 12, 100, 5000)] == [b""] * 4
 
 
 @pytest.mark.parametrize("key", [9, 16, 99, 101, 203, slice(8, 12), slice(14, 17), slice(15, 201), slice(300, 301)])
 def test_what_is_not_in_a_patch_is_an_index_error(key):
-    """A byte beside the pieces, or a run that reaches out of one, is not made up."""
+    """A byte beside the pieces, or a run that leaves one, raises IndexError."""
     with pytest.raises(IndexError):
         SparseBuffer(PIECES)[key]

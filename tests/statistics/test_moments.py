@@ -1,4 +1,4 @@
-"""Numbers in a few numbers: whatever the pieces, they are those that numpy gives for the whole."""
+"""Moments merged from any pieces equal numpy's for the whole."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def halves(array, cut):
 
 @st.composite
 def some_numbers(draw):
-    """Numbers of any dtype, not so large that their squares are infinite, with what is no number among them."""
+    """Numbers of any dtype, NaN and infinities included, with finite squares."""
     dtype = np.dtype(draw(st.sampled_from(DTYPES)))
     bounds = {"min_value": -60_000, "max_value": 60_000} if dtype.kind == "f" else {}
     elements = arrays.from_dtype(dtype, **bounds)
@@ -37,7 +37,7 @@ def some_numbers(draw):
 
 @given(some_numbers(), st.integers(0, 40))
 def test_pieces_give_what_numpy_gives_for_the_whole(array, cut):
-    """Counts and bounds are exact, mean, deviation and norm those of the finite numbers in float64."""
+    """Counts and bounds are exact; mean, deviation and norm are those of the finite numbers in float64."""
     found = measure(halves(array, cut))
     wide = array.astype(np.float64)
     finite = wide[np.isfinite(wide)]
@@ -54,13 +54,13 @@ def test_pieces_give_what_numpy_gives_for_the_whole(array, cut):
 
 
 def bits(found):
-    """Moments as text that tells every bit, signs of zeros and NaN included."""
+    """Moments as text with every bit, signs of zeros and NaN included."""
     return [(each.hex() if isinstance(each, float) else repr(each)) for each in found]
 
 
 @given(st.data())
 def test_each_of_many_is_measured_as_if_alone(data):
-    """Bit for bit, with what is no number among the numbers."""
+    """Each result is equal bit for bit, with NaN among the numbers."""
     dtype = np.dtype(data.draw(st.sampled_from([*DTYPES, "<c8", *ODD])))
     shape = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 5), st.integers(1, 40)))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
@@ -76,7 +76,7 @@ def test_each_of_many_is_measured_as_if_alone(data):
 @pytest.mark.parametrize("size", [1, 7, 8, 255, 256, 4_095, 4_096, 4_097, 8_193, 16_000])
 @pytest.mark.parametrize("dtype", ["<f4", "<f8", "<i1"])
 def test_each_of_many_is_measured_as_if_alone_whatever_its_size(size, dtype):
-    """Sums are made in the same order, so that no bit differs."""
+    """Sums are computed in the same order, so that every bit is equal."""
     values = (np.random.default_rng(size).standard_normal((40, size)) * 50).astype(dtype)
 
     assert list(map(bits, measure_each(values))) == [bits(measure([value])) for value in values]
@@ -84,7 +84,7 @@ def test_each_of_many_is_measured_as_if_alone_whatever_its_size(size, dtype):
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.integers(0, 30), st.integers(0, 30))
 def test_it_does_not_matter_how_parts_are_put_together(numbers, first, second):
-    """Three parts give the same from the left and from the right."""
+    """Three parts merged from the left equal those merged from the right."""
     a, b, c = (
         (measure([part]) for part in np.split(np.array(numbers), sorted({first, second})))
         if (first != second)
@@ -98,7 +98,7 @@ def test_it_does_not_matter_how_parts_are_put_together(numbers, first, second):
 
 
 def test_a_large_mean_costs_no_digits():
-    """The deviation of numbers around a billion is right to nine digits, in many blocks."""
+    """For numbers around a billion, in many blocks, the deviation is right to nine digits."""
     small = np.random.default_rng(5).standard_normal(3 * moments._BLOCK + 17)
     shifted = small + 1e9
 
@@ -106,7 +106,7 @@ def test_a_large_mean_costs_no_digits():
 
 
 def test_large_integers_stay_exact():
-    """Bounds that float64 cannot hold are told to the last digit."""
+    """Bounds that float64 cannot hold are exact to the last digit."""
     found = measure([np.array([-(2**63), 2**63 - 1], "<i8")]), measure([np.array([1, 2**64 - 1], "<u8")])
 
     assert [(one.low, one.high) for one in found] == [(-(2**63), 2**63 - 1), (1, 2**64 - 1)]
@@ -114,7 +114,7 @@ def test_large_integers_stay_exact():
 
 @pytest.mark.parametrize("dtype", ODD)
 def test_narrow_floats_are_measured_in_float64(dtype):
-    """What numpy itself has no numbers for is widened without loss."""
+    """Floats that numpy lacks are widened without loss."""
     array = np.array([0, 0.5, -1.5, 2, 3], np.float32).astype(dtype)
     wide = array.astype(np.float64)
     found = measure(halves(array, 2))
@@ -124,7 +124,7 @@ def test_narrow_floats_are_measured_in_float64(dtype):
 
 
 def test_complex_numbers():
-    """They have a mean, a deviation and a norm, and no order."""
+    """Complex numbers have a mean, a deviation and a norm, and no order."""
     array = np.array([1 + 2j, -3, 0, complex(math.nan, 1), complex(0, math.inf)], "<c8")
     found, finite = measure(halves(array, 2)), array[:3].astype(np.complex128)
 
@@ -134,19 +134,19 @@ def test_complex_numbers():
 
 
 def test_an_infinity_is_a_bound_and_no_part_of_the_mean():
-    """Minimum and maximum ignore NaN only."""
+    """Minimum and maximum ignore only NaN; the mean ignores infinities, too."""
     found = measure([np.array([1, math.nan, math.inf, 3], "<f4")])
 
     assert (found.low, found.high, found.mean, found.nan, found.inf) == (1, math.inf, 2, 1, 1)
 
 
 def test_nothing_but_nan():
-    """There are no bounds then, and no mean."""
+    """Without numbers there are neither bounds nor a mean."""
     found = measure([np.full(3, math.nan)])
 
     assert (found.low, found.high, found.finite, found.nan, math.isnan(found.std)) == (None, None, 0, 3, True)
 
 
 def test_nothing():
-    """No number at all."""
+    """Without numbers the statistics are empty."""
     assert measure([]) == measure([np.zeros((0, 3))]) == NOTHING

@@ -48,7 +48,7 @@ def threads():
 
 @pytest.mark.parametrize("workers", [threads, lambda: processes(2)], ids=["threads", "processes"])
 def test_workers_give_the_numbers_of_one_process(workers, large, tmp_path):
-    """To the last bit: a large value is cut where one process puts its parts together."""
+    """Results are equal to the last bit, because large values are cut where one process merges."""
     heard = []
     with lazyckpt.load_checkpoint(large, index=tmp_path / "my.lmdb") as ckpt, workers() as executor:
         here = ckpt.stats()
@@ -60,7 +60,7 @@ def test_workers_give_the_numbers_of_one_process(workers, large, tmp_path):
 
 @pytest.mark.parametrize("changed", [False, True], ids=["as it is", "changed"])
 def test_workers_measure_every_kind_of_value(changed, open_values):
-    """Maps, strings, empty ones, edits, views, another order: the table is that of one process."""
+    """Maps, strings, empty values, edits, views and another order give the table of one process."""
     with open_values({**MIXED, **VALUES}) as ckpt, processes(2) as executor:
         names = [name for name in reversed(ckpt) if name != "step"]
         if changed:
@@ -81,7 +81,7 @@ def test_workers_measure_every_kind_of_value(changed, open_values):
 
 
 def test_threads_measure_what_cannot_be_sent(tmp_path):
-    """With a key in hand, or of bytes in memory: threads are in this process."""
+    """With a literal key, or with bytes in memory, threads of this process do the work."""
     (tmp_path / "net.ckpt").write_bytes(encrypted(checkpoint(LAYERS)))
     with lazyckpt.load_checkpoint(str(tmp_path / "net.ckpt"), dec_key=KEY) as ckpt, threads() as executor:
         assert list(ckpt.stats(scheduler=executor)) == list(ckpt.stats())
@@ -89,8 +89,8 @@ def test_threads_measure_what_cannot_be_sent(tmp_path):
         assert list(ckpt.stats(scheduler=executor)) == list(ckpt.stats())
 
 
-def test_a_fault_of_the_file_is_told_by_workers_too(open_values, tmp_path):
-    """It ends the run, as it does in one process."""
+def test_a_fault_of_the_file_is_reported_by_workers_too(open_values, tmp_path):
+    """A damaged file ends the run, as in one process."""
     with open_values(LAYERS) as ckpt, processes(1) as executor:
         os.utime(tmp_path / "net.ckpt", (5, 5))
         with pytest.raises(ChangedFile):
@@ -105,7 +105,7 @@ class Recorder(ThreadPoolExecutor):
         self.tasks = []
 
     def submit(self, task, /, *arguments):
-        """Remember what a task is about."""
+        """Record the task's subject."""
         self.tasks.append(arguments[-2:])
         return super().submit(task, *arguments)
 

@@ -22,7 +22,7 @@ from lazyckpt.statistics.stream import rows_in_memory
 
 
 def test_every_tensor_has_a_row_in_file_order(open_values):
-    """Numbers agree with numpy's."""
+    """Each row's numbers equal numpy's."""
     with open_values(LAYERS) as ckpt:
         table = ckpt.stats()
 
@@ -33,7 +33,7 @@ def test_every_tensor_has_a_row_in_file_order(open_values):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_many_small_values_are_measured_as_each_alone(workers, open_values):
-    """Those that are alike are measured together, to the same last bit, whatever stands between them."""
+    """Similar values measured together give the same bits as alone, with any values between them."""
     rng = np.random.default_rng(11)
     many = {f"layer{number}": rng.standard_normal((number % 5 + 1, 7)).astype("float32") for number in range(80)}
     many["layer30"][0, 3], many["layer40"][0, 0], many["layer50"][0] = math.nan, -math.inf, math.nan
@@ -45,7 +45,7 @@ def test_many_small_values_are_measured_as_each_alone(workers, open_values):
 
 
 def test_names_are_answered_in_the_order_that_was_asked_for(open_values):
-    """Whatever the order of the file; a name that is not there is told before anything is read."""
+    """Rows come in the requested order; an absent name is reported before anything is read."""
     with open_values(LAYERS) as ckpt:
         assert [row.name for row in ckpt.stats(["step", "conv1.bias"])] == ["step", "conv1.bias"]
         with pytest.raises(KeyError):
@@ -53,7 +53,7 @@ def test_names_are_answered_in_the_order_that_was_asked_for(open_values):
 
 
 def test_maps_have_a_row_for_each_array_and_strings_say_why_they_have_no_numbers(open_values):
-    """Nothing of a checkpoint is passed over in silence."""
+    """No value of a checkpoint is omitted silently."""
     with open_values(MIXED) as ckpt:
         table = ckpt.stats(["note", "table"])
 
@@ -66,7 +66,7 @@ def test_maps_have_a_row_for_each_array_and_strings_say_why_they_have_no_numbers
 
 
 def test_values_in_memory_are_measured_as_they_are_now(open_values):
-    """Edits count; the file's values do not."""
+    """Edited values are measured, and the file's are not."""
     with open_values(LAYERS) as ckpt:
         ckpt["step"].set_data(np.array([3.0, 5.0]))
         ckpt["new"] = np.array([7, 9])
@@ -79,8 +79,8 @@ def test_values_in_memory_are_measured_as_they_are_now(open_values):
     assert "mask" not in [row.name for row in table]
 
 
-def test_a_parameter_tells_its_own(open_values):
-    """The same row as in the checkpoint's table, and after `set_data` that of the new value."""
+def test_a_parameter_shows_its_own(open_values):
+    """The row equals that of the checkpoint's table, and after `set_data` that of the new value."""
     with open_values(LAYERS) as ckpt:
         parameter = ckpt["fc.weight"]
         assert list(parameter.stats()) == list(ckpt.stats(["fc.weight"]))
@@ -89,7 +89,7 @@ def test_a_parameter_tells_its_own(open_values):
 
 
 def test_only_what_is_asked_for_is_read():
-    """No payload byte of another value is looked at."""
+    """No payload byte of another value is read."""
     source = TracingSource(checkpoint(LAYERS))
     ckpt = opened_and_traced(source)
     ckpt.stats(["conv1.bias"])
@@ -101,19 +101,19 @@ def test_only_what_is_asked_for_is_read():
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_threads_and_progress_change_no_number(open_values, workers):
-    """Progress ends at the whole."""
+    """The numbers do not depend on threads, and progress ends at the total."""
     values = {f"v{i}": counting((50, 7)) * i for i in range(20)}
-    told = []
+    calls = []
     with open_values(values) as ckpt:
-        table = ckpt.stats(workers=workers, progress=lambda done, total: told.append((done, total)))
+        table = ckpt.stats(workers=workers, progress=lambda done, total: calls.append((done, total)))
 
     assert [row.moments.norm for row in table] == pytest.approx([float(np.linalg.norm(v)) for v in values.values()])
-    assert told[-1] == (20 * 1400, 20 * 1400)
-    assert told == sorted(told)
+    assert calls[-1] == (20 * 1400, 20 * 1400)
+    assert calls == sorted(calls)
 
 
 def test_of_an_encrypted_file_each_block_is_decrypted_once(tmp_path, monkeypatch):
-    """Values share blocks, and large values take several; the numbers are those of the plain file."""
+    """Values share blocks, and large values span several; the numbers equal the plain file's."""
     values = {f"v{i}": counting((300,)) + i for i in range(20)}
     file = encrypted(checkpoint(values), block=1000)
     (tmp_path / "x.ckpt").write_bytes(file)
@@ -137,7 +137,7 @@ print(row.moments.count, row.moments.zeros, resource.getrusage(resource.RUSAGE_S
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory in KiB, and sparse files")
 def test_a_value_of_any_size_takes_a_few_mebibytes(tmp_path):
-    """512 MiB of zeros raise the peak by less than 64 MiB, mapped pages counted."""
+    """For 512 MiB of zeros the peak rises by less than 64 MiB, mapped pages included."""
     size = 2**27
     small = checkpoint({"a": np.ones(3, "float32")})
     shape = checkpoint({"big": np.zeros(1, "float32")})

@@ -22,7 +22,7 @@ from lazyckpt.statistics.table import COLUMNS, PRINTED, SHOWN, Row, Statistics
 
 
 def test_sorting_puts_the_largest_first_and_what_has_no_number_last(open_values):
-    """Words are sorted the other way; a column that is not there is told."""
+    """Text sorts ascending; an unknown column raises an error."""
     with open_values({**VALUES, "note": "x"}) as ckpt:
         table = ckpt.stats()
 
@@ -34,7 +34,7 @@ def test_sorting_puts_the_largest_first_and_what_has_no_number_last(open_values)
 
 
 def test_plain_data(open_values):
-    """Dictionaries by name, with None for what does not exist."""
+    """Dictionaries by name, with None for absent statistics."""
     with open_values(VALUES) as ckpt:
         found = ckpt.stats().to_dict()
 
@@ -45,7 +45,7 @@ def test_plain_data(open_values):
 
 
 def test_csv_and_json_can_be_read_back(open_values, tmp_path):
-    """By others than us; the same text goes to a file."""
+    """The text can be parsed by the standard library, and a file has the same text."""
     with open_values(VALUES) as ckpt:
         table = ckpt.stats()
     table.to_csv(tmp_path / "t.csv")
@@ -61,7 +61,7 @@ def test_csv_and_json_can_be_read_back(open_values, tmp_path):
 
 @pytest.mark.parametrize("method", ["to_csv", "to_json"])
 def test_a_table_takes_the_place_of_a_file_by_rename(method, open_values, tmp_path):
-    """Who has the old file open keeps reading it; the new one has its permissions, and a link still leads to it."""
+    """Readers of the old file keep it; the new one has its permissions, and links still lead to it."""
     folder = tmp_path / "tables"
     folder.mkdir()
     target, link = folder / "table", folder / "link"
@@ -79,7 +79,7 @@ def test_a_table_takes_the_place_of_a_file_by_rename(method, open_values, tmp_pa
 
 @pytest.mark.parametrize("method", ["to_csv", "to_json"])
 def test_a_table_that_cannot_be_written_says_why(method, open_values, tmp_path):
-    """A folder that is not there, a folder in the way: typed errors with the path."""
+    """A missing folder, and a folder of that name, raise typed errors with the path."""
     with open_values(VALUES) as ckpt:
         table = ckpt.stats()
 
@@ -112,7 +112,7 @@ def test_a_table_shows_in_a_notebook_with_hostile_names_escaped(open_values):
 
 
 def test_a_table_is_a_sequence(open_values):
-    """Rows by place, by name, in slices."""
+    """Rows are found by index, by name and by slice."""
     with open_values(VALUES) as ckpt:
         table = ckpt.stats()
 

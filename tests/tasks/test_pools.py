@@ -1,4 +1,4 @@
-"""Tasks: each has its own outcome, wherever it runs, and whoever dies of it."""
+"""Each task has its own outcome, wherever it runs, even if its worker dies."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def square(number):
 
 
 def divide(number):
-    """A task that has a fault where the number is 3."""
+    """A task that fails for the number 3."""
     return 1 / (number - 3)
 
 
 def square_or_die(number, deadly):
-    """A task that kills its process when the number is one of these."""
+    """A task that kills its process for one of these numbers."""
     if number in deadly:
         os._exit(1)
     return number * number
 
 
 def calls(count, *more):
-    """The arguments of so many tasks."""
+    """The arguments of this number of tasks."""
     return [(number, *more) for number in range(count)]
 
 
@@ -41,7 +41,7 @@ def pool(width=2, **options):
 
 
 class Elsewhere:
-    """An executor of another library: it has `submit`, and nothing more is known of it."""
+    """Another library's executor, which is only known to have `submit`."""
 
     def __init__(self):
         self.submitted = 0
@@ -59,7 +59,7 @@ class Elsewhere:
 
 @pytest.mark.parametrize("where", [None, Elsewhere(), ThreadPoolExecutor(2), pool()], ids=lambda w: type(w).__name__)
 def test_every_task_has_its_outcome(where):
-    """Values and faults, each under its number, of whatever runs them."""
+    """Results and errors come under the task's number, from any executor."""
     outcomes = sorted(run(divide, calls(9), where), key=lambda outcome: outcome.number)
     if where is not None and hasattr(where, "shutdown"):
         where.shutdown()
@@ -74,19 +74,19 @@ def test_every_task_has_its_outcome(where):
 
 @pytest.mark.parametrize("where", [None, Elsewhere(), ThreadPoolExecutor(1)], ids=lambda w: type(w).__name__)
 def test_no_tasks_have_no_outcomes(where):
-    """An empty list is no mistake."""
+    """An empty list of tasks is allowed."""
     assert list(run(square, [], where)) == []
 
 
 @pytest.mark.parametrize("where", [5, "tcp://host:8786", object()], ids=["number", "address", "object"])
 def test_what_runs_no_tasks_is_refused(where):
-    """At once, and with what would do."""
+    """An object that cannot run tasks is refused at once, with the alternatives."""
     with pytest.raises(ArgumentTypeError, match="Executor or on a dask Client"):
         run(square, calls(1), where)
 
 
 def test_only_what_kills_its_process_is_given_up():
-    """A pool that breaks gives up all it has: the others run again, and end well."""
+    """A broken pool fails all of its tasks: the others run again, and succeed."""
     with pool() as executor:
         outcomes = sorted(run(square_or_die, calls(40, (7, 23)), executor), key=lambda outcome: outcome.number)
     dead = [outcome for outcome in outcomes if outcome.fault is not None]
@@ -103,7 +103,7 @@ def test_only_what_kills_its_process_is_given_up():
 
 
 def test_a_pool_that_was_broken_before_is_replaced():
-    """Tasks do not pay for what others did to it."""
+    """A pool broken by other tasks does not fail these."""
     with pool(1) as executor:
         executor.submit(os._exit, 1).exception()
         outcomes = sorted(run(square, calls(5), executor))
@@ -112,12 +112,12 @@ def test_a_pool_that_was_broken_before_is_replaced():
 
 
 def refuse():
-    """What keeps a pool from beginning."""
+    """Prevents a pool from starting."""
     raise ZeroDivisionError
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_executor_that_cannot_be_replaced_tells_why(caplog):
+def test_an_executor_that_cannot_be_replaced_says_why(caplog):
     """Each task ends with the reason; none is lost."""
     with ThreadPoolExecutor(1, initializer=refuse) as executor:
         outcomes = sorted(run(square, calls(9), executor), key=lambda outcome: outcome.number)
@@ -128,7 +128,7 @@ def test_an_executor_that_cannot_be_replaced_tells_why(caplog):
 
 
 def test_a_pool_is_handed_what_it_can_begin_soon():
-    """Two tasks a worker: the others are not suspected when it breaks, and need no memory there."""
+    """A pool holds two tasks per worker: others are not affected when it breaks, and take no memory there."""
     gate, begun = threading.Event(), []
 
     def wait(number):
@@ -148,7 +148,7 @@ def test_a_pool_is_handed_what_it_can_begin_soon():
 
 
 def test_an_executor_whose_width_is_not_known_gets_all_tasks():
-    """Another library knows best how to queue them."""
+    """Another library queues tasks itself."""
     executor = Elsewhere()
     next(run(square, calls(50), executor))
 
@@ -156,7 +156,7 @@ def test_an_executor_whose_width_is_not_known_gets_all_tasks():
 
 
 def test_what_is_not_wanted_any_more_does_not_begin():
-    """Closing the iterator gives up what waits."""
+    """Closing the iterator cancels waiting tasks."""
     begun = []
     with ThreadPoolExecutor(1) as executor:
         outcomes = run(begun.append, calls(50), executor)
@@ -167,7 +167,7 @@ def test_what_is_not_wanted_any_more_does_not_begin():
 
 
 def test_a_task_that_was_cancelled_has_that_as_its_outcome():
-    """By whoever owns the executor."""
+    """A cancellation by the executor's owner is the task's outcome."""
 
     class Cancelling(Elsewhere):
         def submit(self, task, /, *arguments):
@@ -179,15 +179,15 @@ def test_a_task_that_was_cancelled_has_that_as_its_outcome():
     assert [type(outcome.fault) for outcome in run(square, calls(2), Cancelling())] == [CancelledError] * 2
 
 
-def test_a_client_is_told_by_its_class():
-    """Without importing dask to find out; a class of that name of another library is none."""
+def test_a_client_is_recognized_by_its_class():
+    """A client is recognized without importing dask; another library's class of that name is not."""
     assert not is_client(None)
     assert not is_client(type("Client", (), {"__module__": "httpx"})())
     assert is_client(type("Client", (), {"__module__": "distributed.client"})())
 
 
 def test_an_asynchronous_client_is_refused():
-    """Its results could not be waited for."""
+    """The results of an asynchronous client cannot be waited for."""
     client = type("Client", (), {"__module__": "distributed.client", "asynchronous": True})()
     with pytest.raises(ArgumentTypeError, match="asynchronous"):
         run(square, calls(1), client)

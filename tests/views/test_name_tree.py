@@ -1,4 +1,4 @@
-"""Names as a tree: what is folded, and that nothing is lost by it."""
+"""Names as a tree: similar branches are folded, and totals stay exact."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def outlined(node, depth=0):
 
 
 def test_layers_that_are_alike_are_one():
-    """With the range of their numbers, the shape of one, and the totals of all."""
+    """Folded layers show the range of their numbers, one shape, and the totals of all."""
     names = [f"net.layers.{i}.{part}" for i in range(32) for part in ("attention.q", "attention.k", "mlp")]
     root = grow([(name, leaf(10)) for name in names] + [("net.norm", leaf(1))], "x.ckpt")
 
@@ -42,42 +42,42 @@ def test_layers_that_are_alike_are_one():
 
 @pytest.mark.parametrize("other", [leaf(4, "2"), leaf(8), leaf(note="in memory"), Leaf("Int8", "1", 4)])
 def test_what_differs_is_not_folded(other):
-    """A shape, a size, a note or a dtype of its own keeps a sibling apart; those on both sides of it are one."""
+    """A sibling with another shape, size, note or dtype stays apart; those on both sides of it are folded."""
     root = grow([(f"l.{i}.w", other if i == 2 else leaf()) for i in range(5)])
 
     assert [child.label for child in root.children[0].children] == ["0–1,3–4.w", "2.w"]
 
 
 def test_a_sibling_with_another_name_below_is_not_folded():
-    """Likeness is that of the whole branch."""
+    """Siblings are folded only if their whole branches are similar."""
     root = grow([("l.0.w", leaf()), ("l.1.w", leaf()), ("l.2.w", leaf()), ("l.2.b", leaf())])
 
     assert outlined(root) == ["l 4 16", "  0–1.w 2 8", "  2 2 8", "    w 1 4", "    b 1 4"]
 
 
 def test_numbers_at_the_end_of_a_word_fold_too():
-    """`block0`, `block1`; the number of a word is not that of another word."""
+    """`block0` and `block1` are folded; numbers of different words are not."""
     root = grow([(f"{stem}{i}.w", leaf()) for stem in ("up", "down") for i in range(3)])
 
     assert [child.label for child in root.children] == ["up0–2.w", "down0–2.w"]
 
 
 def test_a_value_whose_name_others_begin_with_stands_first():
-    """It is a child of its own name."""
+    """A value is the first child of its own name."""
     root = grow([("a", leaf()), ("a.b", leaf())])
 
     assert outlined(root) == ["a 2 8", f"  {ITSELF} 1 4", "  b 1 4"]
 
 
 def test_two_kinds_of_one_name_are_two():
-    """As counted groups have them."""
+    """Counted groups with two kinds of one name stay apart."""
     root = grow([("w", leaf(shape="1")), ("w", leaf(shape="2")), ("b", leaf())])
 
     assert outlined(root) == ["w 2 8", "  w 1 4", "  w 1 4", "b 1 4"]
 
 
 @pytest.mark.parametrize(
-    ("numbers", "told"),
+    ("numbers", "text"),
     [
         ([0], "0"),
         ([0, 1, 2], "0–2"),
@@ -86,13 +86,13 @@ def test_two_kinds_of_one_name_are_two():
         ([3, 4, 9, 11, 12], "3–4,9,11–12"),
     ],
 )
-def test_ranges(numbers, told):
-    """Up to three are written out."""
-    assert ranges(numbers) == told
+def test_ranges(numbers, text):
+    """Up to three numbers are listed."""
+    assert ranges(numbers) == text
 
 
 def test_names_of_many_dots_do_not_go_deeper_than_we_can():
-    """What follows stays in one label."""
+    """Beyond the depth limit the rest of a name is one label."""
     root = grow([(".".join("a" * 5000), leaf()), (".".join("a" * 5001), leaf())])
 
     assert size_of_tree(root) < 30
@@ -103,7 +103,7 @@ LEAVES = st.lists(st.tuples(st.text("a.019", max_size=8), st.integers(0, 99)), m
 
 @given(LEAVES)
 def test_totals_are_those_of_all_leaves(leaves):
-    """Whatever is folded, every node is the sum of its children."""
+    """However branches are folded, every node is the sum of its children."""
     root = grow([(name, leaf(size)) for name, size in leaves])
 
     def check(node: Node):
@@ -119,7 +119,7 @@ def test_totals_are_those_of_all_leaves(leaves):
 
 @given(LEAVES, st.integers(0, 12), st.integers(1, 6), st.none() | st.integers(0, 3))
 def test_a_pruned_tree_is_small_and_its_totals_stay(leaves, rows, breadth, depth):
-    """No more rows than asked for; what is cut is one row with the rest."""
+    """A pruned tree has at most the requested rows; one row holds the rest."""
     root = grow([(name, leaf(size)) for name, size in leaves])
     shown = pruned(root, rows=rows, breadth=breadth, depth=depth)
 

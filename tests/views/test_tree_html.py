@@ -120,11 +120,11 @@ def test_wide_levels_are_cut():
 @given(st.floats(0, 100))
 def test_a_share_has_one_decimal_place(share):
     """A share has one decimal place, and is never 0.0 % unless it is zero."""
-    told = html.unescape(percent(share))
+    text = html.unescape(percent(share))
 
-    assert re.fullmatch(r"<0\.1 %|\d\d?\.\d %|100 %", told)
-    assert (told == "0.0 %") is (share == 0)
-    assert told == "<0.1 %" or abs(float(told.removesuffix(" %")) - share) < 0.051
+    assert re.fullmatch(r"<0\.1 %|\d\d?\.\d %|100 %", text)
+    assert (text == "0.0 %") is (share == 0)
+    assert text == "<0.1 %" or abs(float(text.removesuffix(" %")) - share) < 0.051
 
 
 def test_the_remark_stands_below_the_tree():

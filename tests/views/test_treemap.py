@@ -1,4 +1,4 @@
-"""A treemap's layout: rectangles as large as their sizes say, side by side, as square as can be."""
+"""A treemap's layout: areas proportional to sizes, without overlap, as square as possible."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOM = Box(2, 3, 60, 40)
 
 
 def test_the_published_example():
-    """Areas 6 6 4 3 2 2 1 in a room of 6 by 4: two columns of three, then the rest, as in the paper."""
+    """Areas 6 6 4 3 2 2 1 in 6 by 4: two columns of three, then the rest, as in the paper."""
     boxes = squarified([6, 6, 4, 3, 2, 2, 1], Box(0, 0, 6, 4))
 
     assert [tuple(round(side, 2) for side in box[2:]) for box in boxes[:4]] == [
@@ -25,7 +25,7 @@ def test_the_published_example():
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=40).filter(any))
 def test_areas_are_as_sizes(sizes):
-    """Each rectangle has its share of the room, inside the room."""
+    """Each rectangle lies inside the area and has the share of its size."""
     boxes = squarified(sorted(sizes, reverse=True), ROOM)
     whole = ROOM.width * ROOM.height / sum(sizes)
 
@@ -41,7 +41,7 @@ def test_areas_are_as_sizes(sizes):
 
 @given(st.lists(st.integers(1, 1000), min_size=2, max_size=20))
 def test_no_two_overlap(sizes):
-    """Any two are beside each other, or one above the other."""
+    """Any two rectangles are side by side, or one above the other."""
     boxes = squarified(sorted(sizes, reverse=True), ROOM)
     overlapping = [
         (one, two)
@@ -55,7 +55,7 @@ def test_no_two_overlap(sizes):
 
 
 def test_equal_sizes_are_nearly_square():
-    """No rectangle is longer than twice its breadth."""
+    """No rectangle is longer than twice its width."""
     ratios = [max(box.width / box.height, box.height / box.width) for box in squarified([1] * 24, ROOM)]
 
     assert max(ratios) < 2
@@ -63,5 +63,5 @@ def test_equal_sizes_are_nearly_square():
 
 @pytest.mark.parametrize(("sizes", "room"), [([], ROOM), ([0, 0], ROOM), ([1, 2], Box(0, 0, 0, 5))])
 def test_nothing_to_lay_out(sizes, room):
-    """No size, or no room: rectangles without area."""
+    """Without sizes or without area, rectangles are empty."""
     assert [box.width * box.height for box in squarified(sizes, room)] == [0] * len(sizes)

@@ -1,4 +1,4 @@
-"""From values of any kind to items; frameworks are used only if already imported."""
+"""Values of any kind become items; frameworks are used only if already imported."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from lazyckpt.writing.adapters import content_of, is_parameter, is_tensor, item_
     ids=str,
 )
 def test_numbers_are_scalars(value, dtype, data):
-    """Python's numbers become what MindSpore makes of them; numpy's keep their type."""
+    """Python's numbers become what MindSpore makes of them; numpy's keep their dtype."""
     (content,) = item_of("n", value).contents
 
     assert (str(content.dtype), content.shape, bytes_of(item_of("n", value))) == (dtype, (), data)
@@ -56,7 +56,7 @@ def test_what_no_file_can_hold_is_refused_by_name(value):
 
 @given(values)
 def test_every_value_has_as_many_bytes_as_it_says(some):
-    """The size of an item is known in advance, and its bytes are the same each time."""
+    """An item's size is known in advance, and its bytes are the same each time."""
     for name, value in some.items():
         item = item_of(name, value)
 

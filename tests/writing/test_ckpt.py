@@ -1,4 +1,4 @@
-"""A `.ckpt` that is written is MindSpore's, and the writer knows what a walk would find."""
+"""A written `.ckpt` equals MindSpore's, and the writer returns the entries that a scan would find."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def test_what_is_written_is_mindspores():
 
 @given(values, st.sampled_from([1, 8, 64, 4096]), st.booleans(), st.sampled_from([1, 7, 64, 2**20]))
 def test_the_writer_knows_what_a_walk_finds(contents, align, crc, slice_size):
-    """The entries that are told while writing are, one by one, those of a scan of what was written."""
-    data, told = written(contents, align=align, crc=crc, slice_size=slice_size)
+    """The entries returned by the writer equal those of a scan of the written bytes."""
+    data, entries = written(contents, align=align, crc=crc, slice_size=slice_size)
 
-    assert list(map(entry_of, told)) == list(scan(BytesSource(data)))
+    assert list(map(entry_of, entries)) == list(scan(BytesSource(data)))
 
 
 @given(values, st.sampled_from([1, 64]), st.sampled_from([3, 2**20]))
 def test_every_value_comes_back(contents, align, slice_size):
-    """What is read from a written file is, bit for bit, what was given."""
+    """Values read from a written file equal the given ones bit for bit."""
     data, _ = written(contents, align=align, slice_size=slice_size)
     read = opened_over(BytesSource(data)).load() if contents else {}
 
@@ -60,7 +60,7 @@ def test_every_value_comes_back(contents, align, slice_size):
 
 @given(values)
 def test_a_checksum_is_of_the_whole_stream(contents):
-    """With `crc` the stream ends in the checksum of all that stands before it."""
+    """With `crc` the stream ends in the checksum of all preceding bytes."""
     plain, summed = written(contents)[0], written(contents, crc=True)[0]
     body = summed[:-17]
 
@@ -71,32 +71,32 @@ def test_a_checksum_is_of_the_whole_stream(contents):
 
 
 def test_a_large_value_is_written_in_slices():
-    """More than a slice of content becomes several Values of one name, each with the whole shape."""
+    """A content larger than a slice becomes several Values of one name, each with the whole shape."""
     array = counting((10, 7))
 
     assert written({"w": array}, slice_size=100)[0] == sliced_value("w", array, [100, 100])
 
 
 def test_each_slice_is_aligned():
-    """Every content of an aligned file begins at a multiple, also those of slices."""
+    """Every content of an aligned file, also of a slice, begins at a multiple of the alignment."""
     _, (entry,) = written({"w": counting((100,))}, slice_size=100, align=64)
 
     assert [extent.offset % 64 for extent in entry.extents] == [0] * 4
 
 
 def test_a_string_is_never_cut():
-    """A string longer than a slice is one Value all the same."""
+    """A string longer than a slice is still one Value."""
     assert written({"s": "ab" * 300}, slice_size=100)[0] == string_value("s", "ab" * 300)
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0)])
 def test_an_empty_tensor_is_written(shape):
-    """MindSpore leaves it out, and the parameter is lost."""
+    """An empty tensor is written, though MindSpore omits and so loses it."""
     assert written({"w": np.zeros(shape, "float32")})[0] == array_value("w", np.zeros(shape, "float32"))
 
 
 def test_a_stream_that_happens_to_end_like_a_checksum_is_no_less_readable():
-    """If the last content looks like a trailer, which every reader strips, something harmless follows it."""
+    """If the last content looks like a trailer, which every reader strips, a harmless field follows it."""
     content = np.frombuffer(b"crc_num" + bytes(10), "uint8")
     data, _ = written({"w": content})
 
@@ -104,14 +104,14 @@ def test_a_stream_that_happens_to_end_like_a_checksum_is_no_less_readable():
 
 
 def test_a_map_may_be_written_in_slices():
-    """Slices of a map are adjacent Values, and one entry whose rows are joined."""
+    """Slices of a map are adjacent Values, and are joined to one entry."""
     rows = [counting((4,), "int32"), counting((4, 2)), counting((4,), "int32")]
     parts = [[array[:3] for array in rows], [array[3:] for array in rows]]
     file = io.BytesIO()
-    (told,) = ckpt.write(PlainSink(file), [map_of("m", parts)])
+    (entry,) = ckpt.write(PlainSink(file), [map_of("m", parts)])
     source = BytesSource(file.getvalue())
 
-    assert [told] == list(scan(source))
+    assert [entry] == list(scan(source))
     assert [array.tolist() for array in opened_over(source)["m"]] == [array.tolist() for array in rows]
 
 
@@ -135,7 +135,7 @@ def test_what_no_ckpt_can_hold_is_refused(item, reason):
 
 
 def test_a_content_that_is_longer_than_it_said_is_refused():
-    """A value that changes size while it is written does not end up in a file."""
+    """A value that grows while it is written is refused."""
     item = tensor("w", Content(DTYPES["Int8"], (2,), 2, lambda: iter([memoryview(b"abc")])))
 
     with pytest.raises(ArgumentValueError, match="more bytes"):
@@ -144,7 +144,7 @@ def test_a_content_that_is_longer_than_it_said_is_refused():
 
 @pytest.mark.parametrize("pieces", [[], [b"a"], [b"", b"a"]])
 def test_a_content_that_is_shorter_than_it_said_is_refused(pieces):
-    """Neither does one that shrinks."""
+    """A content that shrinks while it is written is refused."""
     item = tensor("w", Content(DTYPES["Int8"], (2,), 2, lambda: map(memoryview, pieces)))
 
     with pytest.raises(ArgumentValueError, match=r"\d bytes less"):
@@ -153,12 +153,12 @@ def test_a_content_that_is_shorter_than_it_said_is_refused(pieces):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_encrypted_stream_that_ends_like_a_checksum_is_no_less_readable(mode):
-    """What follows it is encrypted, too."""
+    """In an encrypted stream, the field after the last content is encrypted too."""
     values = {"w": np.frombuffer(b"crc_num" + bytes(10), "uint8")}
     lock = CipherKey(CIPHER_MODES[mode], Secret(KEY))
     file = io.BytesIO()
-    (told,) = ckpt.write(EncryptingSink(file, lock), [item_of(name, value) for name, value in values.items()])
+    (entry,) = ckpt.write(EncryptingSink(file, lock), [item_of(name, value) for name, value in values.items()])
     source = open_encrypted(BytesSource(file.getvalue()), lock)
 
-    assert list(scan(source)) == [entry_of(told)]
+    assert list(scan(source)) == [entry_of(entry)]
     assert opened_over(source)["w"].tobytes() == values["w"].tobytes()

@@ -1,4 +1,4 @@
-"""Values of a checkpoint go to other files: which, under what names, as what type, in what form."""
+"""Exporting values of a checkpoint: chosen, renamed, converted, and in either format."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def sources(folder):
 
 
 def test_what_is_copied_from_any_source_is_the_same(tmp_path):
-    """Mapped, read or decrypted, aligned or not: the bytes are those that MindSpore would write."""
+    """Mapped, read or decrypted, aligned or not: the bytes equal MindSpore's."""
     found = {}
     for name, open_ in sources(tmp_path).items():
         with open_() as ckpt:
@@ -59,14 +59,14 @@ def test_what_is_copied_from_any_source_is_the_same(tmp_path):
     assert len(found) == 9
 
 
-def test_the_files_written_are_told(opened, tmp_path):
-    """One path, as it was given."""
+def test_the_written_files_are_returned(opened, tmp_path):
+    """The returned path is the given one."""
     assert opened.save(str(tmp_path / "new.ckpt")) == [str(tmp_path / "new.ckpt")]
     assert opened.save(tmp_path / "other.ckpt") == [str(tmp_path / "other.ckpt")]
 
 
 def test_names_are_chosen_and_ordered(opened, tmp_path):
-    """Only those that are asked for, in the order that is asked for."""
+    """Only the requested names are saved, in the requested order."""
     names = ["step", "note", "conv1.bias"]
     opened.save(tmp_path / "new.ckpt", names, **PLAIN)
 
@@ -74,7 +74,7 @@ def test_names_are_chosen_and_ordered(opened, tmp_path):
 
 
 def test_a_view_saves_what_it_shows(opened, tmp_path):
-    """`select` first, then `save`."""
+    """`save` after `select` saves the selection."""
     opened.select("conv").save(tmp_path / "new.ckpt", **PLAIN)
 
     assert (tmp_path / "new.ckpt").read_bytes() == checkpoint(
@@ -82,8 +82,8 @@ def test_a_view_saves_what_it_shows(opened, tmp_path):
     )
 
 
-def test_a_name_that_is_not_there_is_told_before_anything_is_written(opened, tmp_path):
-    """As with a dict."""
+def test_a_name_that_is_not_there_is_reported_before_anything_is_written(opened, tmp_path):
+    """A missing name raises KeyError, as with a dict."""
     with pytest.raises(KeyError, match="none"):
         opened.save(tmp_path / "new.ckpt", ["step", "none"])
 
@@ -94,21 +94,21 @@ def test_a_name_that_is_not_there_is_told_before_anything_is_written(opened, tmp
     "rename", [lambda name: f"net.{name}", {name: f"net.{name}" for name in MIXED}], ids=["function", "mapping"]
 )
 def test_values_are_renamed(rename, opened, tmp_path):
-    """By a function of the name, or by a mapping."""
+    """Values are renamed by a function or by a mapping."""
     opened.save(tmp_path / "new.ckpt", rename=rename, **PLAIN)
 
     assert (tmp_path / "new.ckpt").read_bytes() == checkpoint({f"net.{name}": value for name, value in MIXED.items()})
 
 
 def test_names_that_a_mapping_lacks_stay(opened, tmp_path):
-    """A mapping tells only what changes."""
+    """A mapping lists only the names to change."""
     opened.save(tmp_path / "new.ckpt", ["step", "mask"], rename={"step": "epoch"}, **PLAIN)
 
     assert (tmp_path / "new.ckpt").read_bytes() == checkpoint({"epoch": MIXED["step"], "mask": MIXED["mask"]})
 
 
 def test_names_may_be_exchanged(opened, tmp_path):
-    """New names are looked at together."""
+    """Two names may be swapped, because new names are checked together."""
     opened.save(tmp_path / "new.ckpt", ["step", "mask"], rename={"step": "mask", "mask": "step"}, **PLAIN)
 
     assert (tmp_path / "new.ckpt").read_bytes() == checkpoint({"mask": MIXED["step"], "step": MIXED["mask"]})
@@ -118,7 +118,7 @@ def test_names_may_be_exchanged(opened, tmp_path):
     ("rename", "error"), [(lambda name: "same", ArgumentValueError), (lambda name: 5, ArgumentTypeError)]
 )
 def test_names_that_cannot_be_are_refused(rename, error, opened, tmp_path):
-    """Two of one name, and what is no name."""
+    """Duplicate names and values that are not names are refused."""
     with pytest.raises(error, match="name"):
         opened.save(tmp_path / "new.ckpt", rename=rename)
 
@@ -142,8 +142,8 @@ def test_floats_are_converted(name, tmp_path):
     assert (tmp_path / "new.ckpt").read_bytes() == checkpoint({**values, **floats})
 
 
-def test_values_that_become_infinite_are_told(tmp_path, caplog):
-    """One line for each tensor, with its name and how many; there is no numpy warning."""
+def test_values_that_become_infinite_are_reported(tmp_path, caplog):
+    """Each affected tensor gets one line with its name and count; numpy does not warn."""
     values = {"w": np.array([1e5, -1e5, 1, np.inf], "float32"), "b": counting((3,))}
     with opened_over(BytesSource(checkpoint(values))) as opened, caplog.at_level(logging.WARNING, "lazyckpt"):
         opened.save(tmp_path / "new.ckpt", dtype="float16")
@@ -160,7 +160,7 @@ def test_a_type_that_is_no_float_is_refused(dtype, opened, tmp_path):
 
 @pytest.mark.parametrize("where", ["set_data", "assigned", "appended", "removed"])
 def test_edits_are_saved(where, opened, tmp_path):
-    """Values that were changed in memory are written as they are now; the old file stays as it was."""
+    """Values edited in memory are written, and the old file stays."""
     expected = dict(MIXED)
     if where == "set_data":
         opened["fc.weight"].set_data(-counting((2, 2)))
@@ -177,7 +177,7 @@ def test_edits_are_saved(where, opened, tmp_path):
 
 
 def test_a_value_may_be_assigned_from_another_checkpoint(opened, tmp_path):
-    """A Parameter that lies in another file is copied from there."""
+    """A Parameter assigned from another file is copied from there."""
     with opened_over(BytesSource(checkpoint({"w": counting((7,), "int8")}))) as other:
         opened["step"] = other["w"]
         opened.save(tmp_path / "new.ckpt", ["step"], **PLAIN)
@@ -187,7 +187,7 @@ def test_a_value_may_be_assigned_from_another_checkpoint(opened, tmp_path):
 
 @pytest.mark.parametrize("align", [1, 64, 4096])
 def test_a_file_is_saved_over_itself(align, tmp_path):
-    """The new file takes the old one's name when it is whole; what was opened reads on in the old one."""
+    """The new file takes the old one's name when it is whole; the open checkpoint still reads the old one."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(checkpoint(MIXED))
     with lazyckpt.load_checkpoint(path) as ckpt:
@@ -200,7 +200,7 @@ def test_a_file_is_saved_over_itself(align, tmp_path):
 
 
 def test_contents_of_an_aligned_file_begin_where_asked(opened, tmp_path):
-    """So their arrays are aligned in memory."""
+    """Aligned contents become aligned arrays in memory."""
     opened.save(tmp_path / "new.ckpt", align=4096)
     with lazyckpt.load_checkpoint(tmp_path / "new.ckpt") as again:
         offsets = [extent.offset % 4096 for name in TENSORS for extent in again.entry(name).extents]
@@ -210,7 +210,7 @@ def test_contents_of_an_aligned_file_begin_where_asked(opened, tmp_path):
 
 
 def test_a_file_with_another_key(opened, tmp_path):
-    """An encrypted copy opens with its key alone."""
+    """An encrypted copy opens only with its own key."""
     opened.save(tmp_path / "new.ckpt", [*TENSORS, "note"], enc_key=KEY, enc_mode="AES-CBC")
     with lazyckpt.load_checkpoint(tmp_path / "new.ckpt", dec_key=KEY, dec_mode="AES-CBC") as again:
         assert again["note"] == MIXED["note"]
@@ -237,7 +237,7 @@ def test_a_file_with_another_key(opened, tmp_path):
     ids=str,
 )
 def test_options_that_make_no_sense_are_refused(options, error, reason, opened, tmp_path):
-    """Before a byte is written, with what is possible."""
+    """Invalid options are refused before a byte is written, with the valid ones."""
     with pytest.raises(error, match=reason):
         opened.save(tmp_path / "new.ckpt", **options)
 
@@ -245,21 +245,21 @@ def test_options_that_make_no_sense_are_refused(options, error, reason, opened, 
 
 
 @pytest.mark.parametrize("path", ["new.bin", "new", "ckpt", b"new.ckpt"], ids=repr)
-def test_a_format_must_be_told(path, opened):
-    """By the name's end, or by an argument."""
+def test_a_format_must_be_given(path, opened):
+    """The format comes from the name's extension or from an argument."""
     with pytest.raises((ArgumentValueError, ArgumentTypeError), match=r"format of|a path is a string"):
         opened.save(path)
 
 
-def test_the_format_may_be_told_apart_from_the_name(opened, tmp_path):
-    """Then the name is anybody's."""
+def test_the_format_may_differ_from_the_name(opened, tmp_path):
+    """With an explicit format any name is allowed."""
     opened.save(tmp_path / "weights.bin", TENSORS, format="safetensors", mode=0o600)
 
     assert sorted(safetensors.numpy.load_file(tmp_path / "weights.bin")) == sorted(TENSORS)
 
 
 def test_metadata_go_from_file_to_file(opened, tmp_path):
-    """What a file says of itself is kept, what was true of the old file alone is not; or it is told anew."""
+    """Metadata are kept unless new ones are given, and keys that described the old bytes are dropped."""
     first, second, third, fourth = (tmp_path / f"{number}.safetensors" for number in range(4))
     opened.save(first, TENSORS, metadata={"format": "pt", "author": "me", "remove_redundancy": "True"}, crc_check=True)
     found = {}
@@ -288,16 +288,16 @@ def test_a_ckpt_says_that_it_is_mindspores(opened, tmp_path):
 
 
 def test_progress_goes_from_nothing_to_all(opened, tmp_path):
-    """It is told in bytes."""
-    told = []
-    opened.save(tmp_path / "new.ckpt", progress=lambda done, total: told.append((done, total)))
+    """Progress counts bytes, from zero to the total."""
+    calls = []
+    opened.save(tmp_path / "new.ckpt", progress=lambda done, total: calls.append((done, total)))
 
-    assert told == sorted(told)
-    assert told[-1][0] == told[-1][1] == sum(opened._access.item(name, name).nbytes for name in opened)
+    assert calls == sorted(calls)
+    assert calls[-1][0] == calls[-1][1] == sum(opened._access.item(name, name).nbytes for name in opened)
 
 
 def test_a_fault_of_progress_ends_the_save(opened, tmp_path):
-    """So whoever watches can stop it; the old file stays."""
+    """An exception in the callback stops the save, and the old file stays."""
     path = tmp_path / "new.ckpt"
     path.write_bytes(b"old")
     with pytest.raises(KeyboardInterrupt):
@@ -310,8 +310,8 @@ def _interrupt(done, total):
     raise KeyboardInterrupt
 
 
-def test_a_closed_checkpoint_is_told(opened, tmp_path):
-    """Nothing is written."""
+def test_a_closed_checkpoint_is_refused(opened, tmp_path):
+    """A closed checkpoint is refused, and nothing is written."""
     opened.close()
     with pytest.raises(ClosedCheckpoint):
         opened.save(tmp_path / "new.ckpt")
@@ -320,7 +320,7 @@ def test_a_closed_checkpoint_is_told(opened, tmp_path):
 
 
 def test_every_published_value_survives_a_round(tmp_path):
-    """A real checkpoint through an aligned file and back gives its own bytes."""
+    """A published checkpoint, copied to an aligned file and back, has its own bytes."""
     old = Path(lazyckpt.__file__).parent / "demo_data" / "LeNet5-1_32.ckpt"
     with lazyckpt.load_checkpoint(old, index="memory") as ckpt:
         ckpt.save(tmp_path / "aligned.ckpt")

@@ -1,4 +1,4 @@
-"""Files come to their place whole or not at all, each with its index."""
+"""Files are written whole or not at all, each with its index."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def items_of(values):
 
 
 def lock_of(mode="AES-GCM", size=16):
-    """The lock of a key of so many bytes."""
+    """The cipher key with this number of bytes."""
     return CipherKey(CIPHER_MODES[mode], Secret(key_of(size)))
 
 
 def facts(path):
-    """What an index that is replaced or written to would change."""
+    """The facts of an index that a replacement or a write would change."""
     status = os.stat(path)
     return status.st_ino, status.st_mtime_ns, status.st_size
 
@@ -97,7 +97,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_is_found_indexed(kind, tmp_path, walks):
-    """The index that is written along is the one that is used: no walk, and not a byte of it changes."""
+    """The index written along is used without a scan and without a change."""
     how, contents, options = KINDS[kind]
     path = str(tmp_path / f"net.{how.format}")
     save(path, items_of(contents), how)
@@ -112,7 +112,7 @@ def test_a_file_is_found_indexed(kind, tmp_path, walks):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_index_written_along_is_the_one_that_a_walk_builds(kind, tmp_path):
-    """Entry for entry, and fact for fact but for the salt."""
+    """The index written along equals a scanned one in every entry and fact but the salt."""
     how, contents, options = KINDS[kind]
     path = str(tmp_path / f"net.{how.format}")
     save(path, items_of(contents), how)
@@ -127,12 +127,12 @@ def test_the_index_written_along_is_the_one_that_a_walk_builds(kind, tmp_path):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(values, st.sampled_from(["plain", "aligned", "AES-GCM-16", "SM4-CBC-16"]))
 def test_any_values_are_saved_and_found(tmp_path, contents, kind):
-    """Whatever is saved is loaded, through the index that was written along."""
+    """Any saved values can be loaded through the index that was written along."""
     how, _, options = KINDS[kind]
     contents = {
         name: value
         for name, value in contents.items()
-        # what the format cannot tell: (0,) from a scalar, and the end of a string of zeros
+        # the format cannot distinguish (0,) from a scalar, and loses trailing zeros of a string
         if getattr(value, "shape", None) != (0,) and not (isinstance(value, list) and how.lock is not None)
     }
     contents["one"] = counting((1,))
@@ -144,7 +144,7 @@ def test_any_values_are_saved_and_found(tmp_path, contents, kind):
 
 
 def test_the_index_of_an_encrypted_file_is_sealed(tmp_path):
-    """No name of a parameter stands in it, and another key does not open it."""
+    """The index contains no parameter name, and another key does not open it."""
     path = str(tmp_path / "net.ckpt")
     save(path, items_of(NO_MAP), WriteOptions(lock=lock_of()))
     with open(locations.beside(path), "rb") as file:
@@ -157,7 +157,7 @@ def test_the_index_of_an_encrypted_file_is_sealed(tmp_path):
 
 @pytest.mark.parametrize("mode", [0o400, 0o600, 0o644, 0o640])
 def test_a_file_has_the_mode_that_is_asked_for_and_its_index_too(mode, tmp_path):
-    """Whoever may read the one may read the other."""
+    """The index has the permissions of its file."""
     path = str(tmp_path / "net.ckpt")
     save(path, items_of(MIXED), WriteOptions(mode=mode))
 
@@ -165,7 +165,7 @@ def test_a_file_has_the_mode_that_is_asked_for_and_its_index_too(mode, tmp_path)
 
 
 def test_a_file_is_private_while_it_is_written(tmp_path):
-    """Until it is whole nobody else may read it, and there is nothing but the private files."""
+    """Until it is whole, only its owner may read the file, and only private files exist."""
     seen = []
 
     def progress(done, total):
@@ -177,23 +177,23 @@ def test_a_file_is_private_while_it_is_written(tmp_path):
     assert set().union(*seen) == {".net.ckpt.tmp", ".net.ckpt.lmdb.tmp"}
 
 
-def test_progress_is_told_in_bytes_of_contents(tmp_path):
-    """It grows and ends at the total; a safetensors checksum reads everything twice."""
-    told = {"ckpt": [], "safetensors": []}
-    for form, calls in told.items():
+def test_progress_is_reported_in_bytes_of_contents(tmp_path):
+    """Progress grows and ends at the total; a safetensors checksum reads everything twice."""
+    progress = {"ckpt": [], "safetensors": []}
+    for form, calls in progress.items():
         how = WriteOptions(form, crc=True)
         save(str(tmp_path / f"a.{form}"), items_of(TENSORS), how, lambda *call, to=calls: to.append(call))
     total = sum(np.asarray(value).nbytes for value in TENSORS.values())
 
-    assert {form: calls[-1] for form, calls in told.items()} == {
+    assert {form: calls[-1] for form, calls in progress.items()} == {
         "ckpt": (total, total),
         "safetensors": (2 * total, 2 * total),
     }
-    assert all(calls == sorted(calls) for calls in told.values())
+    assert all(calls == sorted(calls) for calls in progress.values())
 
 
 def test_links_are_followed(tmp_path):
-    """What a link leads to is replaced; the link stays."""
+    """The target of a link is replaced; the link stays."""
     target, link = tmp_path / "real.ckpt", tmp_path / "link.ckpt"
     target.write_bytes(b"old")
     link.symlink_to(target)
@@ -204,11 +204,11 @@ def test_links_are_followed(tmp_path):
 
 
 class Fault(Exception):
-    """Something that goes wrong."""
+    """An artificial failure."""
 
 
 def failing(after):
-    """Items the last of which cannot be had."""
+    """Items that end in a failure."""
 
     def pieces():
         yield memoryview(bytes(after))
@@ -220,7 +220,7 @@ def failing(after):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_failure_leaves_the_old_file_and_its_index(kind, tmp_path):
-    """Whatever fails half way: what was there is there, byte by byte, and nothing else."""
+    """After any failure half way, the folder holds exactly the old bytes."""
     how, contents, _ = KINDS[kind]
     path = str(tmp_path / f"net.{how.format}")
     save(path, items_of(contents), how)
@@ -233,7 +233,7 @@ def test_a_failure_leaves_the_old_file_and_its_index(kind, tmp_path):
 
 @pytest.mark.parametrize("form", ["ckpt", "safetensors"])
 def test_a_map_of_the_old_file_stays_valid(form, tmp_path):
-    """Who has the old file open reads on in it when the new one has taken its name."""
+    """A reader of the old file still reads it after the new one has taken its name."""
     path = str(tmp_path / f"net.{form}")
     save(path, items_of(TENSORS), WriteOptions(form))
     with lazyckpt.load_checkpoint(path, format=form) as old:
@@ -245,8 +245,8 @@ def test_a_map_of_the_old_file_stays_valid(form, tmp_path):
     assert np.array_equal(loaded(path, format=form)["fc.weight"], -counting((10, 84)))
 
 
-def test_a_missing_folder_is_told(tmp_path):
-    """The error is a FileNotFoundError that names the folder; it is not made."""
+def test_a_missing_folder_is_reported(tmp_path):
+    """The error is a FileNotFoundError that names the folder, and no folder is made."""
     with pytest.raises(MissingFolder, match=r"there is no folder .*none; create it first") as caught:
         save(str(tmp_path / "none" / "net.ckpt"), items_of(MIXED), WriteOptions())
 
@@ -254,7 +254,7 @@ def test_a_missing_folder_is_told(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_folder_in_the_way_is_told(tmp_path):
+def test_a_folder_in_the_way_is_reported(tmp_path):
     """The error is an IsADirectoryError; the folder stays."""
     (tmp_path / "net.ckpt").mkdir()
     with pytest.raises(FolderInTheWay, match="is a folder") as caught:
@@ -265,7 +265,7 @@ def test_a_folder_in_the_way_is_told(tmp_path):
 
 
 def test_a_pipe_is_not_replaced(tmp_path):
-    """What is no file is left alone: a device would be gone for everybody."""
+    """Only regular files are replaced: replacing a device would remove it for everyone."""
     os.mkfifo(tmp_path / "net.ckpt")
     with pytest.raises(UnwritableFile, match="a device or a pipe"):
         save(str(tmp_path / "net.ckpt"), items_of(MIXED), WriteOptions())
@@ -273,8 +273,8 @@ def test_a_pipe_is_not_replaced(tmp_path):
     assert stat.S_ISFIFO(os.stat(tmp_path / "net.ckpt").st_mode)
 
 
-def test_a_name_that_is_too_long_is_told(tmp_path):
-    """As the system tells it, with the path."""
+def test_a_name_that_is_too_long_is_reported(tmp_path):
+    """A name that is too long raises the system's error with the path."""
     path = str(tmp_path / ("n" * 252 + ".ckpt"))
     with pytest.raises(UnwritableFile, match="too long; choose a shorter name; any existing file is kept"):
         save(path, items_of(MIXED), WriteOptions())
@@ -297,8 +297,8 @@ except UnwritableFile as error:
 
 
 @pytest.mark.parametrize("form", ["ckpt", "safetensors"])
-def test_a_full_disk_is_told_and_the_old_file_stays(form, tmp_path):
-    """A file that may not grow ends the save with its path and the reason; nothing of it is left."""
+def test_a_full_disk_is_reported_and_the_old_file_stays(form, tmp_path):
+    """A full disk ends the save with the path and the reason, and leaves no part of the new file."""
     path = tmp_path / f"net.{form}"
     path.write_bytes(b"old")
     done = subprocess.run(
@@ -328,8 +328,8 @@ except UnwritableFile as error:
 """
 
 
-def test_a_folder_that_may_not_be_written_is_told():
-    """Permissions, as seen by somebody who is bound by them; nothing is left in the folder."""
+def test_a_folder_that_may_not_be_written_is_reported():
+    """A user without permission gets an error, and nothing is left in the folder."""
     root = os.path.dirname(os.path.dirname(lazyckpt.__file__))
     with tempfile.TemporaryDirectory() as folder:  # not below tmp_path, which is its owner's alone
         done = subprocess.run(
@@ -364,7 +364,7 @@ def test_a_folder_that_may_not_be_written_is_told():
     ids=["crc+key", "map+crc", "map+key", "safetensors+key", "string", "0", "24", "8192"],
 )
 def test_what_cannot_be_read_again_is_refused(how, contents, reason, tmp_path):
-    """Before a byte is written."""
+    """Options and contents whose file could not be read back are refused before a byte is written."""
     with pytest.raises(ArgumentValueError, match=reason):
         save(str(tmp_path / "net.ckpt"), items_of(contents), how)
 
@@ -375,20 +375,20 @@ def test_what_cannot_be_read_again_is_refused(how, contents, reason, tmp_path):
     "how", [WriteOptions(align="64"), WriteOptions(align=64.0), WriteOptions(mode="0o400")], ids=repr
 )
 def test_numbers_must_be_numbers(how):
-    """Of another type they are a caller's mistake."""
+    """Numbers of another type raise a TypeError."""
     with pytest.raises(ArgumentTypeError, match="must be a number"):
         check([], how)
 
 
 def test_two_values_of_one_name_are_refused():
-    """Which one is meant nobody can say."""
+    """Two values with one name are ambiguous."""
     with pytest.raises(ArgumentValueError, match="two values would have the name 'w'"):
         check([item_of("w", 1), item_of("w", 2)], WriteOptions())
 
 
 @pytest.mark.parametrize("mode", ["AES-GCM", *CBC_MODES])
 def test_blocks_are_as_large_as_mindspores(mode, tmp_path, monkeypatch):
-    """A stream of many blocks is read again through the index, a value across their borders too."""
+    """A stream of many blocks is read back through the index, also values across blocks."""
     monkeypatch.setattr("lazyckpt.writing.sink.FRAME_PLAINTEXT", 1000)
     path = str(tmp_path / "net.ckpt")
     save(path, items_of(NO_MAP), WriteOptions(lock=lock_of(mode)))
@@ -398,7 +398,7 @@ def test_blocks_are_as_large_as_mindspores(mode, tmp_path, monkeypatch):
 
 
 def test_a_value_that_fails_its_digest_is_not_saved(tmp_path):
-    """Where the index of what is copied has digests, damage is noticed and ends the save; the old file stays."""
+    """If the source's index has digests, damage ends the save, and the old file stays."""
     path, new = tmp_path / "net.ckpt", tmp_path / "new.ckpt"
     data = bytearray(
         checkpoint({"a": counting((3000,)), "damaged": counting((3000,), "int32"), "z": counting((3000,))})
@@ -418,7 +418,7 @@ def test_a_value_that_fails_its_digest_is_not_saved(tmp_path):
 
 
 def test_only_a_piece_is_in_memory(tmp_path):
-    """A large value passes through in pieces of 8 MiB at most."""
+    """At most 8 MiB of a large value are in memory."""
     sizes = []
     array = np.zeros(5 * 2**20, "float32")
     done = 0
@@ -434,7 +434,7 @@ def test_only_a_piece_is_in_memory(tmp_path):
 
 
 def test_an_index_knows_the_file_it_belongs_to(tmp_path):
-    """The fingerprint that is written along is the file's when it has come to its place."""
+    """The index's fingerprint is that of the file after its rename."""
     path = str(tmp_path / "net.ckpt")
     save(path, items_of(MIXED), WriteOptions())
     store = Sidecar(locations.beside(path))
@@ -446,7 +446,7 @@ def test_an_index_knows_the_file_it_belongs_to(tmp_path):
 
 
 def test_a_listing_that_cannot_be_written_takes_its_parts_away(tmp_path, monkeypatch):
-    """A set without its listing is none."""
+    """If the listing cannot be written, the parts are removed."""
 
     def refuse(path, fill, *, mode):
         raise PermissionError(13, "Permission denied")
@@ -464,11 +464,11 @@ def test_a_listing_that_cannot_be_written_takes_its_parts_away(tmp_path, monkeyp
     ids=["plain", "encrypted", "safetensors"],
 )
 def test_writers_and_readers_at_once(how, tmp_path):
-    """Two processes save one file again and again: whoever loads it meanwhile has one or the other, whole."""
+    """While two processes save a file again and again, every load sees one version or the other, whole."""
     path = str(tmp_path / f"net.{how.format}")
     options = {"format": how.format, **({"dec_key": KEY} if how.lock is not None else {})}
     names = [f"layer.{number}" for number in range(50)]
-    sizes = {1: 100, 2: 1100}  # of which each has a file of another size
+    sizes = {1: 100, 2: 1100}  # the file has another size for each
 
     def write(number):
         items = items_of(dict.fromkeys(names, np.full(sizes[number], number, "float32")))
@@ -491,6 +491,6 @@ def test_writers_and_readers_at_once(how, tmp_path):
 
 
 def _numbers(found):
-    """The one number that all values hold, and their size; or what else they hold."""
+    """The one number that all values hold, and their size; or the values that differ."""
     ((number, size),) = {(float(one), value.size) for value in found.values() for one in (value.min(), value.max())}
     return number, size

@@ -1,4 +1,4 @@
-"""What is to be written: the bytes of any value, a piece at a time."""
+"""Items to write give the bytes of any value, a piece at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FLOATS = ("Float16", "BFloat16", "Float32", "Float64")
     "dtype", [dtype for dtype in DTYPES.values() if dtype.name != "Int4" and dtype.is_known_here], ids=str
 )
 def test_arrays_of_every_dtype_are_taken(dtype):
-    """Kind, dtype, shape and size of an item are the array's; its bytes are what the file will hold."""
+    """An item has the array's kind, dtype, shape and size; its bytes are those of the file to be written."""
     array = np.arange(6).astype(dtype.numpy).reshape(2, 3)
     item = item_of("w", array)
     codes = array.reshape(-1).view("u1")
@@ -48,12 +48,12 @@ def test_arrays_of_every_dtype_are_taken(dtype):
     ids=["transposed", "strided", "big-endian", "fortran"],
 )
 def test_arrays_of_any_layout_are_written_in_c_order(array):
-    """The bytes are little-endian and in C order, whatever those in memory are."""
+    """The bytes are little-endian and in C order, for any layout in memory."""
     assert bytes_of(item_of("w", array)) == array.astype("<f4").tobytes(order="C")
 
 
 def test_an_integer_that_is_too_large_is_refused():
-    """Nothing is cut off."""
+    """A large integer is not truncated."""
     with pytest.raises(ArgumentValueError, match="64 bits"):
         item_of("n", 2**63)
 
@@ -66,7 +66,7 @@ def test_strings_are_utf_32(text):
 
 @pytest.mark.parametrize("count", [0, 1, 6])
 def test_a_map_of_a_file_that_has_not_three_arrays_is_refused(count):
-    """Such a file can be made by hand; what would be written of it would be another value."""
+    """A map in a file may lack an array; written again it would be another value."""
     opened = opened_over(BytesSource(checkpoint({"table": [counting((2,), "int32")] * count})))
 
     with pytest.raises(ArgumentValueError, match=f"'table' cannot be written.*three arrays.*{count}"):
@@ -75,13 +75,13 @@ def test_a_map_of_a_file_that_has_not_three_arrays_is_refused(count):
 
 @pytest.mark.skipif(not DTYPES["Float4E2M1FN"].is_known_here, reason="the ml_dtypes installed here has no such type")
 def test_packed_elements_must_fill_bytes():
-    """An odd number of 4-bit values has no bytes."""
+    """An odd number of 4-bit values does not fill whole bytes."""
     with pytest.raises(ArgumentTypeError, match="do not fill whole bytes"):
         item_of("w", np.zeros(3, ml_dtypes.float4_e2m1fn))
 
 
 def test_large_arrays_come_in_pieces(monkeypatch):
-    """No piece is larger than the limit, and together they are the whole."""
+    """No piece exceeds the limit, and together they are the whole."""
     monkeypatch.setattr(items, "PIECE", 100)
     array = counting((1000,), "int16")
     pieces = list(item_of("w", array).contents[0].pieces())
@@ -92,7 +92,7 @@ def test_large_arrays_come_in_pieces(monkeypatch):
 
 @pytest.mark.parametrize("name", MIXED)
 def test_values_of_a_checkpoint_are_what_they_were(name):
-    """An item of a checkpoint's value has the bytes of the file, whatever its kind."""
+    """An item of a checkpoint's value has the bytes of the file, for every kind."""
     opened = opened_over(BytesSource(checkpoint(MIXED)))
 
     assert bytes_of(opened._access.item(name, "new")) == bytes_of(item_of("new", MIXED[name]))
@@ -100,7 +100,7 @@ def test_values_of_a_checkpoint_are_what_they_were(name):
 
 
 def test_old_bfloat16_is_written_as_what_it_is():
-    """bfloat16 that was stored as float32 takes two bytes an element in a new file."""
+    """bfloat16 stored as float32 takes two bytes an element in a new file."""
     wide = np.array([1, -2.5, 3.140625], "float32")
     opened = opened_over(BytesSource(tensor_value("w", [3], "BFloat16", wide.tobytes())))
 
@@ -108,7 +108,7 @@ def test_old_bfloat16_is_written_as_what_it_is():
 
 
 def test_edited_values_are_written_as_they_are_now():
-    """`set_data` and assignment go before the file."""
+    """`set_data` and assignment take precedence over the file."""
     opened = opened_over(BytesSource(checkpoint(MIXED)))
     opened["conv1.bias"].set_data(counting((2,)))
     opened["step"] = "text"
@@ -119,23 +119,23 @@ def test_edited_values_are_written_as_they_are_now():
 
 @pytest.mark.parametrize(("old", "new"), [*itertools.permutations(FLOATS, 2)])
 def test_casts_are_numpys(old, new):
-    """A cast gives what `astype` gives, also of NaN, infinities and what is too large."""
+    """A cast equals `astype`, also for NaN, infinities and values out of range."""
     numbers = np.array([0, -0.0, 1.5, 1e-8, 65504, 7e4, 3e38, -np.inf, np.nan], "float64")
     with np.errstate(all="ignore"):
         array = numbers.astype(DTYPES[old].numpy)
-    told = []
-    item = cast(item_of("w", array), DTYPES[new], lambda *what: told.append(what))
+    calls = []
+    item = cast(item_of("w", array), DTYPES[new], lambda *what: calls.append(what))
     with np.errstate(all="ignore"):
         expected = array.astype(DTYPES[new].numpy)
     lost = int(np.isinf(expected).sum() - np.isinf(array).sum())
 
     assert (item.nbytes, bytes_of(item)) == (expected.nbytes, expected.tobytes())
-    assert told == ([("w", lost)] if lost else [])
+    assert calls == ([("w", lost)] if lost else [])
 
 
 @given(st.lists(st.floats(width=32), max_size=50), st.integers(8, 64))
 def test_casts_do_not_depend_on_the_pieces(numbers, piece):
-    """However a value is cut, the result is that of the whole."""
+    """A cast in pieces equals a cast of the whole, wherever it is cut."""
     array, step = np.array(numbers, "float32"), piece // 4 * 4
     data = memoryview(array.tobytes())
     content = (
@@ -149,14 +149,14 @@ def test_casts_do_not_depend_on_the_pieces(numbers, piece):
 
 
 def test_a_cast_to_the_same_type_is_nothing():
-    """The very item comes back."""
+    """A cast to the same type returns the item itself."""
     item = item_of("w", counting((2,)))
 
     assert cast(item, DTYPES["Float32"], lambda *_: None) is item
 
 
 def test_a_snapshot_does_not_see_what_happens_later():
-    """What is in memory is copied, once."""
+    """Values in memory are copied, once."""
     array = counting((3,))
     taken = snapshot(item_of("w", array))
     array[:] = -1
@@ -165,7 +165,7 @@ def test_a_snapshot_does_not_see_what_happens_later():
 
 
 def test_a_snapshot_of_a_files_value_copies_nothing():
-    """What lies in a file stays there until it is written."""
+    """Values in a file stay there until they are written."""
     item = opened_over(BytesSource(checkpoint(MIXED)))._access.item("fc.weight", "w")
 
     assert snapshot(item).contents[0].pieces is item.contents[0].pieces
@@ -174,16 +174,16 @@ def test_a_snapshot_of_a_files_value_copies_nothing():
 ITEMS = [item_of(name, value) for name, value in MIXED.items()]
 
 
-def test_nobody_is_told_nothing():
-    """Without a listener the items are the very ones."""
+def test_without_a_callback_nothing_is_reported():
+    """Without a callback the items are returned as they are."""
     assert WriteProgress(10, None).of(ITEMS) is ITEMS
 
 
 def test_what_is_read_is_counted():
-    """Each piece adds its bytes, however often the items are walked; all other facts are those of the items."""
-    told = []
+    """Each piece adds its bytes each time the items are walked; all other attributes are the items'."""
+    calls = []
     total = sum(item.nbytes for item in ITEMS)
-    counted = WriteProgress(total, lambda *call: told.append(call)).of(ITEMS)
+    counted = WriteProgress(total, lambda *call: calls.append(call)).of(ITEMS)
     names = [item.name for item in counted]
     for item, plain in zip(counted, ITEMS, strict=True):
         for content, same in zip(item.contents, plain.contents, strict=True):
@@ -192,4 +192,4 @@ def test_what_is_read_is_counted():
 
     assert names == list(MIXED)
     assert (len(counted), ITEMS[0] in counted) == (len(ITEMS), True)
-    assert told[-1] == (total, total)
+    assert calls[-1] == (total, total)

@@ -1,4 +1,4 @@
-"""A safetensors file that is written is the package's own, byte by byte."""
+"""A written safetensors file equals the package's, byte by byte."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def written(values, given=None, align=1, order=None):
 
 
 def test_a_dtype_that_the_package_does_not_order_goes_by_its_width():
-    """Whatever is new in the table has its place: wider ones before it, so that all stay aligned."""
+    """A new dtype is ordered by width, wider ones first, so that all tensors stay aligned."""
     kinds = [
         DTYPES["Bool"],
         DType("Narrow", 8, "N8", "<i1", 99),
@@ -74,13 +74,13 @@ def test_a_dtype_that_the_package_does_not_order_goes_by_its_width():
 
 @given(arrays(), metadata)
 def test_a_file_is_the_packages(values, given_metadata):
-    """The same tensors and metadata give the bytes that `safetensors.numpy.save` gives."""
+    """The bytes equal those of `safetensors.numpy.save` for the same tensors and metadata."""
     assert written(values, given_metadata) == safetensors.numpy.save(values, metadata=given_metadata or None)
 
 
 @given(arrays(), st.sampled_from([1, 8, 64, 4096]), st.randoms(use_true_random=False))
 def test_the_package_reads_what_is_written(values, align, random):
-    """Whatever the order in which contents come, and however the header is padded."""
+    """The package reads the file for any order of contents and any padding of the header."""
     order = list(values)
     random.shuffle(order)
     data = written(values, align=align, order=order)
@@ -95,7 +95,7 @@ def test_the_package_reads_what_is_written(values, align, random):
     "dtype", [dtype for dtype in DTYPES.values() if dtype.name != "Int4" and dtype.is_known_here], ids=str
 )
 def test_every_dtype_comes_back(dtype):
-    """Our reader finds each value as it was, packed ones too."""
+    """Our reader finds each value unchanged, packed ones included."""
     array = np.arange(6).astype(dtype.numpy).reshape(2, 3)
     data = written({"a": counting((1,)), "w": array})
     (_, entry) = map(entry_of, reading.find(BytesSource(data)))
@@ -105,15 +105,15 @@ def test_every_dtype_comes_back(dtype):
     assert data[begin : begin + length] == b"".join(item_of("w", array).contents[0].pieces())
 
 
-def test_int4_is_told_beside_the_name():
-    """As MindSpore tells which integers are Int4; what an older file told of other tensors is left out."""
+def test_int4_is_recorded_beside_the_name():
+    """Int4 is recorded as MindSpore does; an older file's records of other tensors are dropped."""
     item = tensor("w", Content(DTYPES["Int4"], (2,), 2, lambda: iter([memoryview(b"\1\2")])))
 
     assert writing.described([item], {"format": "ms", "gone": "Int4", "crc_num": "17"}) == {"format": "ms", "w": "Int4"}
 
 
 def test_the_checksum_is_mindspores():
-    """Over each name and content, in the order of names: what a reader finds is what is told."""
+    """The recorded checksum covers each name and content, in the order of names, as a reader computes it."""
     values = {"b": counting((3,)), "a": counting((2, 2), "float16"), "ä": np.zeros((0, 3), "int8")}
     crc = writing.checksum([item_of(name, value) for name, value in values.items()])
 
@@ -143,13 +143,13 @@ def test_what_the_format_cannot_hold_is_refused(name, value, reason):
     [({"step": 3}, ArgumentTypeError), ({3: "step"}, ArgumentTypeError), ({"a": "\ud800"}, ArgumentValueError)],
 )
 def test_metadata_are_texts(bad, error):
-    """Numbers and halves of characters are refused before anything is written."""
+    """Numbers and lone surrogates are refused before anything is written."""
     with pytest.raises(error, match="metadata"):
         writing.check_metadata(bad)
 
 
 def test_a_header_that_no_reader_takes_is_refused(monkeypatch):
-    """A file of too many tensors for the format is told before it is written, with what to do."""
+    """Too many tensors for the format are refused before writing, with what to do."""
     items = [item_of(f"layer.{number}", counting((1,))) for number in range(50)]
     size = len(writing.header(items, {})) - 8
     monkeypatch.setattr(writing, "LONGEST_HEADER", size - 1)
@@ -160,7 +160,7 @@ def test_a_header_that_no_reader_takes_is_refused(monkeypatch):
 
 @pytest.mark.parametrize("data", [b"a", b"abc"])
 def test_contents_fill_their_places(data):
-    """A value that changes size while it is written does not run into its neighbour."""
+    """A value that changes size while it is written does not overlap the next one."""
     item = tensor("w", Content(DTYPES["Int8"], (2,), 2, lambda: iter([memoryview(data)])))
 
     with pytest.raises(ArgumentValueError, match="changed while it was written"):
@@ -168,6 +168,6 @@ def test_contents_fill_their_places(data):
 
 
 def test_nothing_is_a_header_of_nothing():
-    """An empty file is what the package and MindSpore write."""
+    """Without tensors the file is the one that the package and MindSpore write."""
     assert written({}) == safetensors.numpy.save({})
     assert json.loads(written({})[8:]) == {}

@@ -1,4 +1,4 @@
-"""The index is written along with its file, and never in the way of it."""
+"""The index is written along with its file, and never prevents the file."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ITEMS = [item_of(name, value) for name, value in MIXED.items()]
 
 
 def refuse(*arguments, **options):
-    """What a full disk does."""
+    """Fail as a full disk does."""
     raise OSError(28, "No space left on device")
 
 
 @pytest.mark.parametrize("method", ["__init__", "add", "finish"])
 def test_an_index_that_fails_does_not_fail_its_file(method, tmp_path, monkeypatch, caplog):
-    """At whatever point: the file is whole, the log says it, nothing is left, and the index is built when needed."""
+    """If the index fails at any point, the file is whole, the log says so, and the index is built on demand."""
     caplog.set_level(logging.INFO, "lazyckpt")
     path = tmp_path / "net.ckpt"
     with monkeypatch.context() as patched:
@@ -42,7 +42,7 @@ def test_an_index_that_fails_does_not_fail_its_file(method, tmp_path, monkeypatc
 
 
 def test_an_index_that_cannot_take_its_place_does_not_fail_its_file(tmp_path):
-    """Something else has its name: the file is written, and what is in the way stays."""
+    """If something else has the index's name, it stays, and the file is written."""
     path = tmp_path / "net.ckpt"
     (tmp_path / "net.ckpt.lmdb").mkdir()
     (tmp_path / "net.ckpt.lmdb" / "kept").touch()
@@ -54,7 +54,7 @@ def test_an_index_that_cannot_take_its_place_does_not_fail_its_file(tmp_path):
 
 
 def test_the_old_index_of_a_file_whose_new_one_fails_is_not_believed(tmp_path, monkeypatch, walks):
-    """It is of another file, and is built anew."""
+    """The old index belongs to another file and is rebuilt."""
     path = tmp_path / "net.ckpt"
     save(str(path), ITEMS, WriteOptions())
     with monkeypatch.context() as patched:
@@ -66,7 +66,7 @@ def test_the_old_index_of_a_file_whose_new_one_fails_is_not_believed(tmp_path, m
 
 
 def test_on_a_network_no_index_is_written_along(tmp_path, monkeypatch):
-    """Where LMDB should not be mapped, the index goes to the cache folder, when the file is loaded."""
+    """Where LMDB should not be mapped, the index goes to the cache folder when the file is loaded."""
     monkeypatch.setattr(sidecar.locations, "on_network", lambda path: True)
     save(str(tmp_path / "net.ckpt"), ITEMS, WriteOptions())
 
@@ -74,7 +74,7 @@ def test_on_a_network_no_index_is_written_along(tmp_path, monkeypatch):
 
 
 def test_an_index_of_many_parameters_is_written_in_batches(tmp_path, walks):
-    """More of them than are taken at once, some with names longer than LMDB's keys."""
+    """Batches work for more parameters than one batch holds, some with names longer than LMDB's keys."""
     path = str(tmp_path / "net.ckpt")
     names = [f"{'layer' * (200 if number % 1000 == 7 else 1)}.{number}" for number in range(9000)]
     save(path, [item_of(name, 1) for name in names], WriteOptions())
@@ -85,7 +85,7 @@ def test_an_index_of_many_parameters_is_written_in_batches(tmp_path, walks):
 
 
 def test_an_index_in_use_stays_valid(tmp_path):
-    """Who reads through the old index goes on doing so."""
+    """A reader of the old index continues to read it."""
     path = str(tmp_path / "net.ckpt")
     save(path, ITEMS, WriteOptions())
     with lazyckpt.load_checkpoint(path) as old:
@@ -110,7 +110,7 @@ print(*os.listdir(os.path.dirname(sys.argv[1])))
 
 
 def test_a_disk_that_is_too_full_for_an_index_takes_the_file(tmp_path):
-    """What LMDB says of it is no reason to lose a file that is whole."""
+    """An LMDB error does not lose a file that is whole."""
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path / "net.ckpt")], capture_output=True, encoding="utf-8", check=True
     )

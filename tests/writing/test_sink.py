@@ -1,4 +1,4 @@
-"""Where a stream goes: as it is, or in encrypted blocks that any reader of MindSpore's framing opens."""
+"""Sinks write a stream plain, or in encrypted blocks that MindSpore's readers open."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def encrypted_by_us(parts, mode, size, frame_size):
 
 @given(pieces)
 def test_a_plain_sink_writes_what_it_is_given(parts):
-    """The bytes, their number, their checksum and the last of them are known afterwards."""
+    """The sink keeps the bytes' count, their checksum, and the last of them."""
     file, whole = io.BytesIO(), b"".join(parts)
     sink = PlainSink(file, crc=True)
     for part in parts:
@@ -48,7 +48,7 @@ def test_a_plain_sink_writes_what_it_is_given(parts):
 @pytest.mark.parametrize(("mode", "size"), EVERY)
 @given(parts=pieces, frame_size=st.sampled_from([1, 15, 16, 17, 32, 64, 1000]))
 def test_blocks_are_opened_again(mode, size, parts, frame_size):
-    """Whatever the borders of pieces and blocks, decryption gives the stream back."""
+    """Decryption returns the stream for any borders of pieces and blocks."""
     data, sink = encrypted_by_us(parts, mode, size, frame_size)
     source = open_encrypted(BytesSource(data), CipherKey(CIPHER_MODES[mode], Secret(key_of(size))))
 
@@ -59,7 +59,7 @@ def test_blocks_are_opened_again(mode, size, parts, frame_size):
 
 @pytest.mark.parametrize(("mode", "size"), EVERY)
 def test_blocks_are_mindspores(mode, size):
-    """Each block is, byte by byte, what is made by hand of as much plaintext, and has an iv of its own."""
+    """Each block equals one encrypted by hand, byte by byte, and has its own iv."""
     plain = pattern(1000)
     data, sink = encrypted_by_us([plain], mode, size, 300)
     ivs = [one.iv for one in sink.frames]
@@ -78,7 +78,7 @@ def test_nothing_is_no_block():
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("length", [WHOLE - 1, WHOLE, WHOLE + 1])
 def test_a_block_is_64_mib(mode, length):
-    """As MindSpore cuts its stream, to the byte: its reader takes no longer block."""
+    """Blocks have MindSpore's length to the byte, because its reader takes no longer ones."""
     data, sink = encrypted_by_us([bytes(length)], mode, 16, None)
     lengths = [length] if length <= WHOLE else [WHOLE, length - WHOLE]
 

@@ -35,7 +35,7 @@ def listing(tmp_path):
 
 
 def contents(folder):
-    """What every file in a folder holds."""
+    """The contents of every file in a folder."""
     return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
 
 
@@ -45,7 +45,7 @@ def by_its_name(path):
 
 
 def by_another_spelling(path):
-    """The same path, round about."""
+    """The same path, spelled differently."""
     return path.parent / "." / ".." / path.parent.name / path.name
 
 
@@ -86,7 +86,7 @@ WAYS = [
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_part_does_not_replace_the_whole(path, way):
-    """Whatever the file is called: fewer values than it holds are refused, and nothing is written."""
+    """Under any name of the file, fewer values than it holds are refused, and nothing is written."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         target = way(path)
         before = contents(path.parent)
@@ -98,7 +98,7 @@ def test_a_part_does_not_replace_the_whole(path, way):
 
 @pytest.mark.parametrize("renamed", [False, True])
 def test_the_file_that_was_opened_counts_wherever_it_is_now(path, renamed):
-    """It is known by its inode after it was renamed, and by its name after it was replaced."""
+    """The opened file is known by its inode after a rename, and by its name after a replacement."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         target = path.with_name("moved.ckpt") if renamed else path
         if renamed:
@@ -122,7 +122,7 @@ def test_the_file_that_was_opened_counts_wherever_it_is_now(path, renamed):
     ids=["prefix", "function", "choice_func", "specify_prefix", "copy"],
 )
 def test_a_narrower_view_does_not_replace_its_source(path, narrower):
-    """All values of a view are not all values of its file."""
+    """All values of a view may be fewer than those of its file."""
     before = path.read_bytes()
     with narrower(path) as view, pytest.raises(FileInTheWay):
         view.save(path)
@@ -131,7 +131,7 @@ def test_a_narrower_view_does_not_replace_its_source(path, narrower):
 
 
 def test_all_of_it_replaces_it(path):
-    """What is loaded, edited and saved whole comes to the same place; what `del` took out is an edit, too."""
+    """A file that is loaded, edited and saved whole replaces itself; `del` counts as an edit."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         ckpt["new"] = np.ones(3, "float32")
         ckpt["a.b"] = np.zeros(2, "float32")
@@ -145,7 +145,7 @@ def test_all_of_it_replaces_it(path):
 
 
 def test_all_names_in_another_order_are_all(path):
-    """Names that are given count as they are, not as they come."""
+    """A selection of all names in another order is complete."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         names = list(reversed(list(ckpt)))
         ckpt.save(path, names, rename=lambda name: f"net.{name}")
@@ -155,7 +155,7 @@ def test_all_names_in_another_order_are_all(path):
 
 
 def test_on_request_a_part_replaces_the_whole(path):
-    """`in_place=True` says that the rest may go."""
+    """With `in_place=True` the remaining values may be lost."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         ckpt.save(path, ["a.b"], in_place=True)
 
@@ -164,7 +164,7 @@ def test_on_request_a_part_replaces_the_whole(path):
 
 
 def test_in_place_is_whole_or_not_at_all(path):
-    """What fails on its way leaves the file and its folder as they were."""
+    """A failed save leaves the file and its folder unchanged."""
     before = contents(path.parent)
 
     def fail(done, total):
@@ -180,7 +180,7 @@ def test_in_place_is_whole_or_not_at_all(path):
     ("dtype", "fits"), [("Float16", False), ("BFloat16", False), ("Float32", True), ("Float64", True)]
 )
 def test_values_that_would_lose_bits_are_not_kept(path, dtype, fits):
-    """A narrower type in place needs the request; one that holds every value does not."""
+    """A narrowing cast in place must be requested; a type that holds every value need not be."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         if not fits:
             with pytest.raises(FileInTheWay):
@@ -193,7 +193,7 @@ def test_values_that_would_lose_bits_are_not_kept(path, dtype, fits):
 
 @pytest.mark.parametrize("mode", ["AES-GCM", "AES-CBC"])
 def test_an_encrypted_file_is_kept_as_well(path, mode):
-    """The bytes that are decrypted come from a file, too."""
+    """Decrypted bytes come from a file, too, so that file is not replaced."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         ckpt.save(secret := path.with_name("secret.ckpt"), enc_key=KEY, enc_mode=mode)
     before = secret.read_bytes()
@@ -206,7 +206,7 @@ def test_an_encrypted_file_is_kept_as_well(path, mode):
 @pytest.mark.parametrize("names", [None, ["a.b"]])
 @pytest.mark.parametrize("target", ["set-00001-of-00002.safetensors", "set-00002-of-00002.safetensors", "listing"])
 def test_no_part_of_a_set_is_replaced(listing, target, names):
-    """Neither a part nor the listing, not even by all values: the others would contradict it."""
+    """Neither a part nor the listing of a set is replaced, even with all values: the others would contradict it."""
     before = contents(listing.parent)
     path = listing if target == "listing" else listing.parent / target
     with lazyckpt.load_checkpoint(listing, format="safetensors") as ckpt, pytest.raises(FileInTheWay):
@@ -217,7 +217,7 @@ def test_no_part_of_a_set_is_replaced(listing, target, names):
 
 
 def test_several_files_replace_no_source(tmp_path):
-    """Parts that would be written over the file they are made of are refused, also on request."""
+    """Parts that would overwrite their own source are refused, also with `in_place=True`."""
     path = tmp_path / "net-00001-of-00002.ckpt"
     lazyckpt.save_checkpoint({"a": counting((100,)), "b": counting((100,))}, path)
     before = contents(tmp_path)
@@ -230,7 +230,7 @@ def test_several_files_replace_no_source(tmp_path):
 
 
 def test_a_file_that_a_value_was_taken_from_is_an_input(path):
-    """A value that was assigned from another checkpoint is read from there: that one is not replaced by it."""
+    """A value assigned from another checkpoint is read from it, so that file is not replaced."""
     other = path.with_name("other.ckpt")
     shutil.copy(path, other)
     before = other.read_bytes()
@@ -243,7 +243,7 @@ def test_a_file_that_a_value_was_taken_from_is_an_input(path):
 
 
 def test_a_file_that_is_no_input_is_replaced_unless_that_is_refused(path):
-    """As before; `overwrite=False` keeps whatever is there."""
+    """Other files are replaced, but with `overwrite=False` existing files are kept."""
     other = path.with_name("other.ckpt")
     other.write_bytes(b"something")
     with lazyckpt.load_checkpoint(path) as ckpt:
@@ -257,7 +257,7 @@ def test_a_file_that_is_no_input_is_replaced_unless_that_is_refused(path):
 
 
 def test_a_checkpoint_that_is_called_as_an_index_is_an_input(path):
-    """The index of what is written does not take the place of what is read."""
+    """The index of a written file does not replace a checkpoint that is being read."""
     odd = path.rename(path.with_name("x.ckpt.lmdb"))
     before = odd.read_bytes()
     with open_checkpoint(str(odd)) as ckpt, pytest.raises(FileInTheWay, match="has the same name"):
@@ -267,7 +267,7 @@ def test_a_checkpoint_that_is_called_as_an_index_is_an_input(path):
 
 
 def test_save_checkpoint_replaces_as_mindspores_does(path):
-    """The function with MindSpore's name has MindSpore's rule."""
+    """`save_checkpoint` follows MindSpore's rule."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         lazyckpt.save_checkpoint(ckpt, path, choice_func=lambda name: name == "a.b")
 
@@ -275,7 +275,7 @@ def test_save_checkpoint_replaces_as_mindspores_does(path):
 
 
 def test_references_replace_no_listing(listing):
-    """References to a set have another name than its listing."""
+    """References to a set may not have its listing's name."""
     before = contents(listing.parent)
     with lazyckpt.load_checkpoint(listing, format="safetensors") as ckpt, pytest.raises(FileInTheWay):
         ckpt.references().save(listing)
@@ -285,7 +285,7 @@ def test_references_replace_no_listing(listing):
 
 @pytest.mark.parametrize("name", ["net.ckpt", "link.ckpt", "other.ckpt"])
 def test_an_index_replaces_no_checkpoint(path, name):
-    """A path for the index that is the checkpoint's own, or another one's, is refused."""
+    """A path for the index that is a checkpoint's own is refused."""
     (path.parent / "link.ckpt").symlink_to(path)
     shutil.copy(path, path.with_name("other.ckpt"))
     before = contents(path.parent)
@@ -297,7 +297,7 @@ def test_an_index_replaces_no_checkpoint(path, name):
 
 @pytest.mark.parametrize("damaged", [slice(0, 4096), slice(-4096, None)])
 def test_an_index_replaces_a_damaged_one(path, damaged):
-    """A place that was given heals as others do, whichever end is gone."""
+    """A damaged index at an explicit path is replaced, whichever end is missing."""
     place = path.with_name("index")
     lazyckpt.load_checkpoint(path, index=place).close()
     data = bytearray(place.read_bytes())
@@ -309,7 +309,7 @@ def test_an_index_replaces_a_damaged_one(path, damaged):
 
 
 def test_the_error_is_what_python_calls_it():
-    """`except FileExistsError` catches it, and so does `except UnwritableFile`."""
+    """Both `except FileExistsError` and `except UnwritableFile` catch the error."""
     assert issubclass(FileInTheWay, (FileExistsError,))
     assert issubclass(FileInTheWay, UnwritableFile)
     assert issubclass(FileInTheWay, LazyCkptError)

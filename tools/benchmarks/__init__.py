@@ -1,6 +1,6 @@
-"""What `tools/bench.py` measures: files, peers, rows, how a row is measured, and how figures are shown.
+"""The parts of `tools/bench.py`: files, peers, rows, measurement, and output.
 
-The tests' builders of checkpoints and of encrypted files are used: their folder is put on the path here.
+The tests' builders of checkpoints and encrypted files are used, so their folder is put on the path here.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What a row asks for: the work, the sides that do it, how often, and the bars that lazyckpt should reach."""
+"""A row of the benchmark: the work, the sides that do it, the repetitions, and the required bars."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Side:
 
     label: str
     task: Callable[..., Task]
-    arguments: dict[str, Any]  # of the task; keys are bytes
+    arguments: dict[str, Any]  # the task's arguments; keys are bytes
     imports: tuple[str, ...] = LAZYCKPT  # `module` or `module:name`, before time and memory are first looked at
     forget: str = ""  # dropped before each call, untimed; see `tasks.forget`
     python: str | None = sys.executable  # the interpreter; None if none here can do it
     memory: bool = True  # whether its memory means anything
-    absent: str = ""  # why there is no interpreter
+    absent: str = ""  # the reason for a missing interpreter
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Case:
     arguments: dict[str, Any] = field(default_factory=dict)
     peers: tuple[str | Side, ...] = ()  # names, or sides that do other work
     limit: Side | None = None
-    turns: int = 5  # of each side, in alternation
-    calls: int = 1  # in a turn
+    turns: int = 5  # for each side, in alternation
+    calls: int = 1  # calls in a turn
     bars: tuple[Bar, ...] = ()
     forget: str = ""  # dropped before each call of lazyckpt and the peers
     fresh: bool = False  # each turn is the first call in a new process; else all are in one, after a warm-up
     alone: bool = True  # whether memory is measured in a further process, where turns share one
     processes: int = 1  # that do the task at the same time; a turn's time is that of the slowest
-    imports: tuple[str, ...] = LAZYCKPT  # of lazyckpt's side
+    imports: tuple[str, ...] = LAZYCKPT  # imports of lazyckpt's side
     within: str = ""  # the peer in whose Python lazyckpt's side and the limit run
     memory: bool = True  # whether the memory of lazyckpt's side means anything
     rate: int = 0  # files that a call indexes: the row's name gives them per second

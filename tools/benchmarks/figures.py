@@ -25,11 +25,11 @@ class Figures:
     """The figures of one side."""
 
     label: str
-    seconds: tuple[float, ...] = ()  # of each turn
+    seconds: tuple[float, ...] = ()  # for each turn
     extra_bytes: int | None = None  # resident at the peak of one call in a fresh process, beyond its imports
     peak_bytes: int | None = None  # the same, imports included
     private_bytes: int | None = None  # that a process shares with no other, beyond its imports
-    note: str = ""  # why there are no seconds
+    note: str = ""  # the reason for missing seconds
 
     @property
     def median(self) -> float | None:
@@ -49,7 +49,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Bar:
-    """What a row should reach at full size."""
+    """The required result of a row at full size."""
 
     what: str  # `seconds`; `ratio` to the best peer; ratio to the `limit`; bytes: `extra`, `peak`, `private`
     at_most: float
@@ -64,7 +64,7 @@ class Row:
     peers: tuple[Figures, ...] = ()  # a peer without seconds is not installed here, or failed
     limit: Figures | None = None
     bars: tuple[Bar, ...] = ()
-    note: str = ""  # why the row failed
+    note: str = ""  # the reason of a failure
     group: str = ""  # the section that it belongs to
 
     @property
@@ -124,7 +124,7 @@ class Row:
 class Report:
     """The figures of one run."""
 
-    size: str  # of the files: `small` or `full`
+    size: str  # the files' size: `small` or `full`
     machine: dict[str, Any]  # see `described_machine`
     absent: dict[str, str]  # the command that installs each peer that is not here
     rows: tuple[Row, ...]

@@ -79,7 +79,7 @@ class Files:
 
     def __init__(self, folder: str, full: bool) -> None:
         self.full = full  # the sizes that bars are about, else small ones
-        self.key = os.urandom(16)  # of all encrypted files
+        self.key = os.urandom(16)  # the key of all encrypted files
         self._folder = folder
         self._made: dict[str, Made] = {}
 
@@ -124,7 +124,7 @@ class Files:
 
 
 def named(count: int, shape: Shape) -> Iterable[tuple[str, Shape]]:
-    """So many names, each with the shape; small values have long names, as in a net of many layers."""
+    """Names with a shape each; small values have long names, as in a net of many layers."""
     for i in range(count):
         deep = f"model.layers.{i // 100}.block.{i // 10 % 10}.{i % 10}.weight"
         flat = f"layer.{i}.weight" if count > 1 else "big.weight"

@@ -1,8 +1,8 @@
-"""Sides measured in turns: A B C A B C …, each in a process of its own, so that what disturbs one disturbs all.
+"""Measures sides in turns: A B C A B C …, each in its own process, so that a disturbance affects all.
 
-A side's time is the median of its turns; a turn's is the median of its calls. Memory is that of one call in a process
-that has done nothing but its imports. Each side does its task once, untimed, for the digest of its result: a peer that
-gives other bytes has not done the same work, and the row fails. Slow sides get fewer turns, of fewer calls.
+A side's time is the median of its turns; a turn's is the median of its calls. Memory is measured for one call in a
+process that has only done its imports. Each side does its task once, untimed, for the digest of its result: if a peer
+returns other bytes, it has not done the same work, and the row fails. Slow sides get fewer turns with fewer calls.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Processes(ExitStack):
 
 
 class Measured:
-    """What one side has answered so far."""
+    """One side's results so far."""
 
     def __init__(self, side: Side) -> None:
         self.side = side
@@ -172,7 +172,7 @@ class Measured:
 
 
 def measure(case: Case, peers: Peers, processes: Processes, repeat: int | None = None, quick: bool = False) -> Row:
-    """Measure a row; `repeat`: turns in place of the row's; `quick`: figures do not matter, nor does memory."""
+    """Measure a row; `repeat`: turns instead of the row's; `quick`: neither figures nor memory matter."""
     sides = [Measured(side) for side in peers.sides(case, processes.once)]
     with ExitStack() as stack:
         if not case.fresh:

@@ -1,7 +1,7 @@
 """The peers: how each is installed, writes its own form of a file, and reads it.
 
-Readers, lazyckpt among them, are tables of expressions, because nobody should pay for code around what is measured.
-Peers are imported on first use: a process has only the modules that its side needs.
+Readers, lazyckpt among them, are tables of expressions, so that no surrounding code is measured.
+Peers are imported on first use: a process loads only the modules that its side needs.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ TIMES = {"access": 1000, "sums": 32}  # that an act does its work in one call; o
 class Peer(NamedTuple):
     """A package that reads such files too."""
 
-    label: str  # in the table
+    label: str  # shown in the table
     modules: tuple[str, ...]  # must be installed, and are imported before anything is measured
     install: str  # the command that installs it
-    form: str = ""  # of its own files, an entry of `WRITERS`; empty: it reads checkpoints
+    form: str = ""  # the form of its own files, an entry of `WRITERS`; empty: it reads checkpoints
 
 
 PEERS = {
@@ -101,7 +101,7 @@ class Peers:
 
 @cache
 def _printed(python: str, code: str) -> str:
-    """What an interpreter prints."""
+    """The output of an interpreter."""
     return subprocess.run([python, "-c", code], check=False, capture_output=True, text=True).stdout.strip()
 
 
@@ -162,8 +162,8 @@ def _npy(folder: str, name: str) -> np.ndarray:
 _PLAIN: Acts = {
     "at": lambda file: file.__getitem__,  # gives what stands for a value before it is read
     "shape": lambda file, name: tuple(file[name].shape),
-    "view": lambda file, name: file[name],  # as cheap as it gets
-    "copy": lambda file, name: file[name],  # in memory of its own, as are parts and loads
+    "view": lambda file, name: file[name],  # the cheapest access
+    "copy": lambda file, name: file[name],  # a copy, as parts and loads are
     "part": lambda file, name, key: file[name][key],
 }
 _SAFETENSORS: Acts = {
@@ -265,7 +265,7 @@ _COMMON: Acts = {  # acts of every reader, made of its own
 
 def opening(path: str, act: str, by: str = "lazyckpt", **arguments: Any) -> Task:
     """Open a file, and do something with it, an entry of `READERS`."""
-    options = arguments.pop("options", {})  # of the function that opens
+    options = arguments.pop("options", {})  # options of the opening function
     opener, do = READERS[by]["open"](), _act(path, act, by, arguments)
 
     def call() -> tuple[Any, Any]:
@@ -282,7 +282,7 @@ def opened(path: str, act: str, by: str = "lazyckpt", **arguments: Any) -> Task:
 
 
 def parsed(text: str) -> Any:
-    """The key of an array that a text such as `1:5, ::2` stands for."""
+    """The key of an array given as text, such as `1:5, ::2`."""
     parts = (part.strip().split(":") for part in text.split(","))
     keys = [slice(*(int(end) if end else None for end in ends)) if len(ends) > 1 else int(*ends) for ends in parts]
     return keys[0] if len(keys) == 1 else tuple(keys)

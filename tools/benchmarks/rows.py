@@ -25,7 +25,7 @@ _KINDS = ("processes", "dask") if importlib.util.find_spec("distributed") else (
 
 
 def opens(files: Files) -> Iterator[Case]:
-    """Opening a file that has an index, and looking names up: neither the count nor the size of values matters."""
+    """Opening a file that has an index, and looking names up, whatever the count and the size of values."""
     for what, peers, bar in (
         ("terabyte", (), Bar("seconds", 0.5e-3)),
         ("thousand", _LAZY, PEER),
@@ -183,7 +183,7 @@ def nets(files: Files) -> Iterator[Case]:
 
 
 def conversions(files: Files) -> Iterator[Case]:
-    """Writing, beside `cp` of the same file. Both sides bring what they wrote to the disk."""
+    """Writing, beside `cp` of the same file. Both sides flush to the disk."""
     whole, large, encrypted = files["whole"], files["large"], files.encrypted("AES-GCM")
     # At least 0.7 times as fast as cp, with the largest value and 128 MiB in memory.
     fast = (Bar("limit", 1 / 0.7), Bar("extra", (16 + 128) * MIB))

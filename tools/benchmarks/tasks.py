@@ -1,4 +1,4 @@
-"""What is timed: a task is made from its arguments, and gives a function to call; and the tasks of no reader."""
+"""Timed tasks: each is built from its arguments and returns a function to call; also tasks without a reader."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Task(NamedTuple):
     """A function to time."""
 
     call: Callable[[], Any]
-    seen: Callable[[Any], Pairs | None] = pairs  # what sides are compared by
+    seen: Callable[[Any], Pairs | None] = pairs  # the values that sides are compared by
     count: int = 1  # how many of what is measured one call does
     seconds: Callable[[Any], float] | None = None  # the time that a result carries, in place of the call's
 

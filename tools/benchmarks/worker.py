@@ -1,8 +1,8 @@
-"""One task in a process of its own, timed a turn at a time.
+"""One task in its own process, timed one turn at a time.
 
     python -m benchmarks.worker DESCRIPTOR
 
-What comes through the pipe are requests: the name of a method of `Worker`, and its arguments. Each is answered.
+The pipe brings requests: the name of a method of `Worker`, and its arguments. Each gets an answer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Worker:
     """The requests that a process answers."""
 
     def ready(self, imports: Iterable[str], task: Callable[..., Task], arguments: dict, what: str) -> Answer:
-        """Import what a task needs, note the memory that this took, and make the task ready."""
+        """Import what a task needs, record the memory that this took, and prepare the task."""
         self._task = self._kept = None
         self._forget = partial(forget, what, **arguments)
         for name in imports:
@@ -43,7 +43,7 @@ class Worker:
         return {}
 
     def turn(self, calls: int, check: bool = False) -> Answer:
-        """Time so many calls: median, peak memory, `extra` beyond what was resident before; `check`: a digest, too."""
+        """Time some calls: median, peak memory, `extra` beyond what was resident before; `check`: also a digest."""
         task, seconds, result = self._task, [], None
         gc.collect()
         before = _memory("status", "VmRSS:")
@@ -95,7 +95,7 @@ def private() -> int | None:
 
 
 def _memory(file: str, *kinds: str) -> int | None:
-    """Bytes that a file of /proc gives for these kinds of memory; None where there is no such file."""
+    """The bytes of these kinds of memory in a file of /proc; None if the file is missing."""
     with suppress(OSError), open(f"/proc/self/{file}", encoding="ascii", errors="replace") as lines:
         return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(kinds))
 
@@ -108,7 +108,7 @@ def main() -> None:
             what, arguments = pipe.recv()
             try:
                 answer = getattr(worker, what)(*arguments)
-            except Exception as error:  # noqa: BLE001 (whatever it is, the parent puts it in the table)
+            except Exception as error:  # noqa: BLE001 (the parent shows any error in the table)
                 answer = {"error": f"{type(error).__name__}: {error}"}
             pipe.send(answer)
 

@@ -1,6 +1,6 @@
-"""What `tools/fuzz.py` reads: targets by the family, how mutants are made, and how what comes of them is judged.
+"""The targets of `tools/fuzz.py`, how their mutants are made, and how the results are judged.
 
-The tests' builders of files, and what is recorded beside them, are used: their folder is put on the path here.
+The tests' builders and recorded files are used, so their folder is put on the path here.
 """
 
 import sys

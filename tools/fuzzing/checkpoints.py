@@ -50,7 +50,7 @@ def _headers(data: bytes) -> list[int]:
 
 
 def read_checkpoint(data: bytes, form: str = "ckpt") -> None:
-    """Scan in memory and by the byte, keep what is found in an index, and read every value both ways."""
+    """Scan in memory and in small windows, index the entries, and read every value both ways."""
     memory, bytewise = BytesSource(data), TracingSource(data, window=1)
     bytewise.name = memory.name
     entries, fault = entries_of(memory, form)
@@ -66,7 +66,7 @@ def read_checkpoint(data: bytes, form: str = "ckpt") -> None:
 
 
 def write_again(data: bytes) -> None:
-    """Write what a mutant holds, aligned and in slices, and find the same values in what was written."""
+    """Write a mutant's values, aligned and in slices, and read them back."""
     source = BytesSource(data)
     entries = {entry.name: entry for entry in scan(source, "ckpt") if entry.kind != "refused"}
     reader = FileReader(without_index(source, FORMATS["ckpt"]))
@@ -85,7 +85,7 @@ def write_again(data: bytes) -> None:
 
 
 def entries_of(source: Source, form: str) -> tuple[list[Entry], str]:
-    """What a walk finds, and the fault that ends it."""
+    """The entries of a scan, and the fault that ends it."""
     entries: list[Entry] = []
     try:
         entries.extend(scan(source, form))

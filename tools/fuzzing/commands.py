@@ -1,9 +1,9 @@
-"""Command lines: any command ends with 0, 1 or 2, says why, and writes nowhere but in its folder.
+"""Command lines: any command exits with 0, 1 or 2, gives a reason, and writes only in its folder.
 
-A line has the form that the system hands over: words that end with a zero byte. Each is run in a folder of its own
-that holds small sound files and damaged ones, pipes, links and oddly named ones. Lines that *ask* for a place elsewhere
-(an absolute path, `..`) are not run, but for the paths in `ELSEWHERE`, which lead to nothing; nor those that start
-processes (`index --jobs`), look for a cluster, or name a pipe for what may well be one.
+A line has the system's form: words that end with a zero byte. Each runs in its own folder with small sound files and
+damaged ones, pipes, links and odd names. Some lines are not run: those that ask for a path elsewhere (an absolute path,
+`..`), except the paths in `ELSEWHERE`, which lead to nothing; those that start processes (`index --jobs`) or look for
+a cluster; and those that name a pipe where a pipe is allowed.
 
 A regular expression of `--rename` may take exponential time, as in `grep -P` or `sed`; Ctrl-C ends it. Names are short
 here, so that no pattern takes long.
@@ -129,7 +129,7 @@ WAITING = {"--key-file", "--key-file-b", "--new-key-file", "--names", "--csv", "
 _AWAY = re.compile(r"(^|[=:]|^-\w+)/|(^|[/=:]|^-\w+)\.\.(/|$)")
 _PROCESSES = re.compile(r"-\w*j|--j|--sc")
 _WRITING = {"convert", "extract", "plot", "references", "stats"}  # commands with an option to replace existing files
-_SILENT = {"find"}  # what ends with 1 and no word, as grep does
+_SILENT = {"find"}  # commands that may exit with 1 silently, as grep does
 
 
 def line_seeds() -> list[Seed]:
@@ -176,7 +176,7 @@ def _compare(place: Path) -> None:
 
 
 def _ended(words: list[str]) -> tuple[object, str]:
-    """A command's exit code, and all that it prints. There is no terminal; what is printed is encoded as for one."""
+    """A command's exit code and all its output, encoded as for a terminal, although there is none."""
     printed = io.BytesIO()
     out, err = (
         io.TextIOWrapper(printed, "utf-8", errors, write_through=True) for errors in ("strict", "backslashreplace")
@@ -225,7 +225,7 @@ def _afresh(place: Path) -> Iterator[set[str]]:
 
 @contextlib.contextmanager
 def _standing_in(place: Path) -> Iterator[None]:
-    """Stand in a folder, with what commands take from the environment."""
+    """Change to a folder, with the environment that commands read."""
     before, temporary, given = os.getcwd(), tempfile.tempdir, dict(os.environ)
     os.chdir(place)
     tempfile.tempdir = str(_around() / "temporary")
@@ -259,7 +259,7 @@ def _laid_out() -> Path:
 @functools.cache
 def _around() -> Path:
     """Where the folder is, and one for temporary files."""
-    around = folder() / f"commands-{os.getpid()}"  # of this batch: each is a process of its own
+    around = folder() / f"commands-{os.getpid()}"  # one for each batch, which has its own process
     around.mkdir()
     (around / "temporary").mkdir()
     return around
@@ -298,7 +298,7 @@ def _option(data: bytearray, _: int, pick: random.Random, __: list[Seed]) -> Non
 
 @functools.cache
 def _options() -> dict[str, list[tuple[str, bool]]]:
-    """Of each command its options, and which of them take no value."""
+    """Each command's options, and which of them take no value."""
     return {
         name: [
             (parameter.opts[0], parameter.is_flag)

@@ -39,10 +39,9 @@ def encrypted_seeds() -> list[Seed]:
 
 
 def read_encrypted(data: bytes) -> None:
-    """Decrypt with the mode that the first byte names, then scan and read every value.
+    """Decrypt with the mode named by the first bytes, then scan and read every value.
 
-    Of a GCM file no block comes that nobody encrypted. With the table of the sound file, which an index holds, none
-    comes in another's place either.
+    A GCM file gives no forged block. With the sound file's table, which an index holds, it gives no moved block either.
     """
     for table in _tables():
         pinned = open_encrypted(BytesSource(data), CipherKey(MODES[DEFAULT_MODE], Secret(encryption.KEY)), table)
@@ -64,7 +63,7 @@ def _tables() -> list[FrameTable]:
 
 
 def _blocks(source: DecryptedSource) -> Iterator[tuple[int, bytes]]:
-    """The blocks that authenticate, and where they stand in the plaintext."""
+    """The blocks that authenticate, and their offsets in the plaintext."""
     for number in range(len(source.table)):
         frame = source.table[number]
         with contextlib.suppress(LazyCkptError):
@@ -72,7 +71,7 @@ def _blocks(source: DecryptedSource) -> Iterator[tuple[int, bytes]]:
 
 
 def load_encrypted(data: bytes) -> None:
-    """The same from the outside: a file, loaded with its key in the mode that it names, cold and from its index."""
+    """The same through the public interface: a file, loaded with its key, cold and from its index."""
     path = folder() / "net.ckpt"
     path.write_bytes(data)
     names = {mode.magic[0]: mode.name for mode in MODES.values()}

@@ -1,7 +1,7 @@
-"""Mutants that coverage guides (atheris, libFuzzer): those that reach new code are kept, and damaged further.
+"""Mutants guided by coverage (atheris, libFuzzer): those that reach new code are kept and mutated further.
 
-Strategy: what is to be watched must be imported by atheris, so a target is fuzzed in a Python of its own (`worker`),
-which writes to its output which mutants break the contract, and goes on; libFuzzer ends it when the time is over.
+Strategy: atheris must import the modules that it instruments, so a target is fuzzed in its own Python process
+(`worker`), which prints the mutants that break the contract and continues; libFuzzer stops it when the time is over.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _COVERED = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)")
 
 
 class Guided(NamedTuple):
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
         executed: mutants that were read, seeds included.
-        covered: places of the code that were reached.
+        covered: reached code locations.
         kept: mutants in the corpus.
-        violations: what broke the contract.
-        trouble: what the process said when it ended as it should not, or an empty string.
+        violations: broken contracts.
+        trouble: the process's message if it failed, or an empty string.
     """
 
     executed: int

@@ -1,6 +1,6 @@
 """Listings of sets (`<name>.index.json`), beside small sound parts: no name leads out of the folder.
 
-Outside there stand files of the parts' names with other values. Whatever is opened while a mutant is read is heard.
+Files outside have the parts' names and other values. Every file opened while a mutant is read is recorded.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def reference_seeds() -> list[Seed]:
 
 
 def read_references(data: bytes) -> None:
-    """Refer to what a mutant holds: whole, in chunks, in groups."""
+    """Write references of a mutant: whole, in chunks, in groups."""
     path = folder() / "references.ckpt"
     path.write_bytes(data)
     with open_all(str(path)) as checkpoint:

@@ -1,6 +1,6 @@
-"""Reading mutants, and judging what comes of each.
+"""Reads mutants and judges the results.
 
-Targets marked `apart` are read in forked processes, a batch each: one that dies, or does not come back, is a violation.
+Targets marked `apart` are read in forked processes, one batch each: a process that dies or hangs is a violation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STATUS = re.compile(rb"VmHWM:\s+(\d+) kB")
 
 
 class Outcome(NamedTuple):
-    """What came of a target's mutants."""
+    """The result of a target's mutants."""
 
     counts: Counter[str]
     slowest: float
@@ -39,7 +39,7 @@ class Outcome(NamedTuple):
     violations: list[str]
 
     def with_more(self, other: Outcome) -> Outcome:
-        """This and what came of others."""
+        """This result added to another."""
         return Outcome(
             self.counts + other.counts,
             max(self.slowest, other.slowest),
@@ -49,14 +49,14 @@ class Outcome(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What to fuzz, and how.
+    """A target to fuzz, with its settings.
 
     Attributes:
-        name: the target's.
-        target: what reads mutants.
-        seed: of the mutants.
-        folder: where mutants that break the contract go.
-        slowest: seconds that a mutant may take.
+        name: the target's name.
+        target: the target.
+        seed: the mutants' random seed.
+        folder: the folder for mutants that break the contract.
+        slowest: the seconds allowed for a mutant.
     """
 
     name: str
@@ -122,7 +122,7 @@ def _in_child(job: Job, mark: str, damaged: Iterator[tuple[int, bytes]], end: fl
         signal.alarm(_LONGEST)  # one that hangs dies of it
         current[:8] = struct.pack("<q", number)
 
-    folder()  # of this process: what it makes it removes, which a child that ends at once would not
+    folder()  # made here, because a child that exits at once would not remove it
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -142,9 +142,9 @@ def _in_child(job: Job, mark: str, damaged: Iterator[tuple[int, bytes]], end: fl
 
 
 def judge(target: Target, mutant: bytes, slowest: float = SLOWEST) -> tuple[str, str, float]:
-    """Read a mutant: whether it was read or refused, what is wrong with that, and how long it took.
+    """Read a mutant: whether it was read or refused, any violation, and the time.
 
-    One that seems slow is read twice more, and its best time counts: the machine may have been busy.
+    A slow one is read twice more, and its best time counts: the machine may have been busy.
     """
     outcome, fault, took = _read(target, mutant)
     for _ in range(2):
@@ -163,7 +163,7 @@ def _read(target: Target, mutant: bytes) -> tuple[str, str, float]:
         outcome = "refused"
         if not isinstance(error, ValueError):
             fault = f"{type(error).__name__} is not a ValueError: {error}"
-    except Exception as error:  # noqa: BLE001 (whatever else comes is what is looked for)
+    except Exception as error:  # noqa: BLE001 (any other exception is a finding)
         outcome, fault = "broken", f"{type(error).__name__}: {error}"
     return outcome, fault, time.perf_counter() - start
 

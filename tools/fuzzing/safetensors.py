@@ -1,4 +1,4 @@
-"""safetensors files: the header, and what it leads to; beside the package itself."""
+"""safetensors files, headers and values, compared with the safetensors package."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _by_package(data: bytes) -> dict[str, bytes] | None:
 
 
 def _is_refused_on_purpose(data: bytes) -> bool:
-    """Whether names come twice, or something stands before the brace: what the package lets pass."""
+    """Whether names repeat or something precedes the brace: the package accepts both, and we refuse them."""
     text = data[8 : 8 + int.from_bytes(data[:8], "little")]
     twice = []
 

@@ -21,7 +21,7 @@ from lazyckpt.loading import load_checkpoint
 DEEP = {f"layer{place}.weight": made.counting((place % 5, 3)) for place in range(80)} | {
     "n" * 1000: made.counting((3,))
 }
-SLICED = made.sliced_value("sliced", made.counting((40, 40)), [40] * 160)  # whose record has pages of its own
+SLICED = made.sliced_value("sliced", made.counting((40, 40)), [40] * 160)  # its record has overflow pages
 CHECKPOINTS = {  # a checkpoint, and what it is opened with
     "mixed": (made.checkpoint(made.MIXED), {}),
     "deep": (made.checkpoint(DEEP) + SLICED, {}),

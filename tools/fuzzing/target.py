@@ -1,4 +1,4 @@
-"""What is fuzzed: sound files, what reads their mutants, and what several of these need."""
+"""A fuzzing target: sound files, a reader for their mutants, and shared helpers."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ Change = Callable[[bytearray, int, random.Random, list[Seed]], None]
 
 
 class Target(NamedTuple):
-    """What is fuzzed.
+    """A fuzzing target.
 
     Attributes:
-        seeds: makes the files whose mutants are read.
-        read: reads a mutant; whatever it raises beyond `allowed` is a violation.
-        allowed: the errors that say that a mutant was refused.
-        changes: how mutants are made.
-        apart: whether they are read in processes of their own.
+        seeds: makes the files to mutate.
+        read: reads a mutant; any exception beyond `allowed` is a violation.
+        allowed: the errors that refuse a mutant.
+        changes: the mutations.
+        apart: whether mutants are read in separate processes.
     """
 
     seeds: Callable[[], list[Seed]]
@@ -57,7 +57,7 @@ class Violation(Exception):
 
 @functools.cache
 def folder() -> Path:
-    """A folder for this run, in memory if there is such a place. The cache folder is in it."""
+    """A folder for this run, in memory if possible. It contains the cache folder."""
     made = tempfile.TemporaryDirectory(prefix="lazyckpt-fuzz-", dir=os.environ.get(PLACE, MEMORY))
     atexit.register(made.cleanup)
     os.environ["LAZYCKPT_CACHE"] = os.path.join(made.name, "cache")

@@ -1,6 +1,6 @@
-"""Which files a reader opens, and which it changes: Python's own audit events, heard while a block runs.
+"""Records the files that a reader opens or changes, from Python's audit events, while a block runs.
 
-Files that native code opens by itself are not heard: LMDB writes new sidecars that way.
+Files opened by native code are not recorded: LMDB writes new sidecars that way.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Heard(NamedTuple):
 
 @contextlib.contextmanager
 def listening() -> Iterator[Heard]:
-    """Hear of what this process opens and changes, all threads counted. Modules that are imported leave no bytecode."""
+    """Record what any thread of this process opens and changes. Imports write no bytecode meanwhile."""
     _listen()
     heard, leaves_none = Heard(set(), set()), sys.dont_write_bytecode
     sys.dont_write_bytecode = True
@@ -52,7 +52,7 @@ def listening() -> Iterator[Heard]:
 
 
 def outside(paths: set[str], *folders: Path | str) -> list[str]:
-    """Those of the paths that lie in none of these folders."""
+    """The paths that lie in none of these folders."""
     homes = [os.path.realpath(folder) + os.sep for folder in folders]
     return sorted(path for path in paths if not f"{path}{os.sep}".startswith(tuple(homes)))
 
@@ -79,7 +79,7 @@ def _hear(event: str, arguments: tuple[object, ...]) -> None:
 
 def _tell(path: object, *, changed: bool) -> None:
     if not isinstance(path, (str, bytes, os.PathLike)):
-        return  # a descriptor, whose path was heard when it was opened
+        return  # the path of a descriptor was recorded when it was opened
     name = os.fsdecode(path)
     with contextlib.suppress(ValueError, OSError):  # names that no file can have
         # A link is replaced or removed itself: only the folder that it stands in is resolved.

@@ -58,7 +58,7 @@ strategies = st.builds(
 
 @given(strategies, st.integers(1, 40))
 def test_all_pieces_together_are_the_file(message, items):
-    """Wherever a file is cut, the pieces merge to the message that was written."""
+    """Wherever a file is cut, its pieces merge to the written message."""
     data = memoryview(message.SerializeToString())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "PIECE_ITEMS", items)
@@ -68,7 +68,7 @@ def test_all_pieces_together_are_the_file(message, items):
 
 
 def test_a_real_file_is_one_piece_or_several_and_the_same():
-    """The pieces of a file of 363 parameters are what protobuf makes of the whole."""
+    """The pieces of a file of 363 parameters merge to protobuf's message of the whole."""
     data = REAL.read_bytes()
 
     assert merged(ParallelStrategyMap, strategy_pieces(memoryview(data))) == ParallelStrategyMap.FromString(data)
@@ -76,7 +76,7 @@ def test_a_real_file_is_one_piece_or_several_and_the_same():
 
 @pytest.mark.parametrize("file", sorted(GOLDEN.glob("sharded/group_info/*.pb")), ids=lambda file: file.name)
 def test_group_infos_are_parsed_too(file):
-    """In pieces like strategies."""
+    """Group info files are also parsed in pieces."""
     data = file.read_bytes()
 
     assert merged(ParallelGroupMap, group_info_pieces(memoryview(data))) == ParallelGroupMap.FromString(data)
@@ -103,7 +103,7 @@ DENSE = {
 
 @pytest.mark.parametrize("what", DENSE)
 def test_memory_is_bounded_by_a_piece_and_the_size_of_the_file(what):
-    """However many messages stand in few bytes."""
+    """Memory is bounded by a piece and the file's size, for any number of messages."""
     data = DENSE[what]
     parse_all(data[:0])
     tracemalloc.start()
@@ -136,7 +136,7 @@ def test_memory_is_bounded_by_a_piece_and_the_size_of_the_file(what):
     ],
 )
 def test_files_that_nobody_writes_are_refused(data, what):
-    """With what is wrong and where, before or by protobuf."""
+    """The error gives the fault and its offset, before protobuf or from it."""
     with pytest.raises(CorruptFile, match=what) as refused:
         parse_all(number(1, 2) + data)
     assert refused.value.offset is not None
@@ -149,7 +149,7 @@ def test_a_file_that_ends_early_is_truncated():
 
 
 def test_fields_of_later_versions_are_passed_over():
-    """Unknown numbers, strings and fixed ones stand beside known fields."""
+    """Unknown numbers, strings and fixed-width fields beside known ones are skipped."""
     unknown = number(99, 5) + chunk(98, b"\xff") + fixed64(97)
     data = number(1, 2) + unknown + chunk(3, unknown + chunk(1, b"w") + chunk(2, unknown + number(5, 3)))
     message = merged(ParallelStrategyMap, strategy_pieces(memoryview(data)))
@@ -166,7 +166,7 @@ print(json.dumps([api_implementation.Type(), *map(outcome, mutants())]))
 
 
 def test_both_runtimes_of_protobuf_read_the_same():
-    """Of damaged files each is refused by both, or gives the same message."""
+    """A damaged file is refused by both runtimes, or gives the same message."""
     found = {}
     for runtime in ("python", "upb"):
         environment = {

@@ -1,4 +1,4 @@
-"""A real dask cluster, of two processes of two threads each, and a real Slurm: they live as long as tests need them."""
+"""A real dask cluster, of two processes with two threads each, and a real Slurm, for the tests that need them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from slurm_cluster import Slurm, missing_programs
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
-    """The cluster. Its workers keep what they cache in a folder of their own."""
+    """The cluster, with a cache folder for its workers."""
     before = os.environ.get("LAZYCKPT_CACHE")
     os.environ["LAZYCKPT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     with LocalCluster(
@@ -26,7 +26,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture
 def client(cluster):
-    """A client of it, when all of its workers are there."""
+    """A client of the cluster, once all of its workers have started."""
     with Client(cluster) as client:
         client.wait_for_workers(2, timeout=200)
         yield client
@@ -47,4 +47,4 @@ def slurm(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_left():
-    """The cluster, and threads of dask's own, stay for the tests that follow; files are looked after test by test."""
+    """The cluster and dask's threads stay for the following tests; files are checked after each test."""

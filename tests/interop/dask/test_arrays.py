@@ -1,4 +1,4 @@
-"""Beside a real dask: arrays whose tasks read their own part of the file, on every scheduler."""
+"""Beside a real dask: the tasks of an array read their own part of the file, on every scheduler."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def ckpt(tmp_path):
 
 
 def same(found, expected):
-    """Whether two arrays are alike in all."""
+    """Whether two arrays are equal in type, shape and values."""
     return (found.shape, found.dtype, found.tobytes()) == (expected.shape, expected.dtype, expected.tobytes())
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("chunks", [None, 3, "auto", -1], ids=str)
 def test_arrays_are_the_values(scheduler, chunks, ckpt):
-    """Of every dtype and shape, however they are cut, wherever the tasks run."""
+    """Arrays of every dtype and shape equal the values, for any chunks and any scheduler."""
     arrays = {name: ckpt.to_dask(name, chunks) for name in VALUES if not (name == "w" and chunks == 3)}
     found = dict(zip(arrays, dask.compute(*arrays.values(), scheduler=scheduler, num_workers=2), strict=True))
 
@@ -62,7 +62,7 @@ def test_arrays_are_the_values(scheduler, chunks, ckpt):
 
 
 def test_arrays_are_read_by_the_workers_of_a_cluster(ckpt, client):
-    """Whole, in slices, and in sums: the numbers are numpy's."""
+    """Whole arrays, slices and sums equal numpy's."""
     array, truth = ckpt.to_dask("w", (90, -1)), VALUES["w"]
 
     assert same(client.compute(array).result(), truth)
@@ -72,7 +72,7 @@ def test_arrays_are_read_by_the_workers_of_a_cluster(ckpt, client):
 
 
 def test_no_value_is_in_the_graph(tmp_path, client):
-    """4 MB in the file, in 1,000 chunks: what is sent to the scheduler is some kilobytes."""
+    """For 4 MB in 1,000 chunks, the graph sent to the scheduler has some kilobytes."""
     with lazyckpt.load_checkpoint(written(tmp_path, checkpoint({"big": counting((1000, 1000))}))) as ckpt:
         array = ckpt.to_dask("big", (1, -1))
         size = len(pickle.dumps(array.__dask_graph__()))
@@ -84,7 +84,7 @@ def test_no_value_is_in_the_graph(tmp_path, client):
 
 
 def test_a_slice_reads_the_bytes_of_the_slice():
-    """dask merges what is asked of the array into what tasks ask of the file."""
+    """dask fuses a slice of the array into the tasks' reads of the file."""
     source = TracingSource(checkpoint({"w": VALUES["w"]}))
     ckpt = opened_and_traced(source)
     (ckpt.to_dask("w", (100, -1))[250:253] + 1).sum().compute(scheduler="synchronous")
@@ -108,7 +108,7 @@ def test_chunks_are_runs_of_the_file(ckpt, monkeypatch):
 
 
 def test_the_same_value_is_the_same_array(ckpt, tmp_path):
-    """Names tell values apart, and versions of a file, so that a cluster computes each once."""
+    """Names distinguish values and versions of a file, so that a cluster computes each once."""
     names = {ckpt.to_dask("w").name, ckpt["w"].to_dask().name, pickle.loads(pickle.dumps(ckpt))["w"].to_dask().name}
     others = {ckpt.to_dask("cube").name, ckpt.to_dask("w", (10, 10)).name}
     written(tmp_path, checkpoint({**VALUES, "w": VALUES["w"] + 1}))
@@ -120,7 +120,7 @@ def test_the_same_value_is_the_same_array(ckpt, tmp_path):
 
 
 def test_a_file_that_changed_is_an_error_of_the_task(tmp_path, client):
-    """A worker never reads another file than the one that was opened here."""
+    """A worker never reads another file than the one opened here."""
     path = written(tmp_path, checkpoint(VALUES))
     with lazyckpt.load_checkpoint(path) as ckpt:
         array = ckpt.to_dask("w")
@@ -130,7 +130,7 @@ def test_a_file_that_changed_is_an_error_of_the_task(tmp_path, client):
 
 
 def test_values_in_memory_are_in_the_graph(ckpt):
-    """What was set, or assigned, is an array as any other."""
+    """Values set or assigned in memory become arrays like any other."""
     ckpt["w"].set_data(np.arange(6))
     ckpt["new"] = np.ones((2, 2))
 
@@ -140,7 +140,7 @@ def test_values_in_memory_are_in_the_graph(ckpt):
 
 @pytest.mark.parametrize("name", ["note", "table"])
 def test_what_is_no_array_is_refused(name, tmp_path):
-    """A string, a map."""
+    """A string and a map are refused."""
     with (
         lazyckpt.load_checkpoint(written(tmp_path, checkpoint(MIXED))) as ckpt,
         pytest.raises(ArgumentTypeError, match="not an array"),
@@ -150,7 +150,7 @@ def test_what_is_no_array_is_refused(name, tmp_path):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_encrypted_values_are_read_with_a_key_that_workers_find(mode, tmp_path, client):
-    """With the key itself nothing is sent, and the error says how it could be."""
+    """A literal key is never sent, and the error says how to send a reference."""
     path = written(tmp_path, encrypted(checkpoint(VALUES), mode, block=5000))
     reference = KeyReference(file=written(tmp_path, KEY, "right.key"))
     with lazyckpt.load_checkpoint(path, dec_key=reference, dec_mode=mode) as ckpt:
@@ -161,25 +161,25 @@ def test_encrypted_values_are_read_with_a_key_that_workers_find(mode, tmp_path, 
     ):
         client.compute(ckpt.to_dask("w", (50, -1))).result()
 
-    assert "KeyReference" in told(caught.value)
-    assert not shows(told(caught.value).encode(), KEY)
+    assert "KeyReference" in message_of(caught.value)
+    assert not shows(message_of(caught.value).encode(), KEY)
 
 
-def told(error):
-    """What an error and those behind it say."""
-    return "" if error is None else f"{error} {told(error.__cause__)} {told(error.__context__)}"
+def message_of(error):
+    """The messages of an error and of all errors behind it."""
+    return "" if error is None else f"{error} {message_of(error.__cause__)} {message_of(error.__context__)}"
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_threads_read_encrypted_values_with_the_key_itself(mode, tmp_path):
-    """They are in the process that has it."""
+    """Threads share the process that has the key."""
     path = written(tmp_path, encrypted(checkpoint(VALUES), mode, block=5000))
     with lazyckpt.load_checkpoint(path, dec_key=KEY, dec_mode=mode) as ckpt:
         assert same(ckpt.to_dask("w", (50, -1)).compute(scheduler="threads"), VALUES["w"])
 
 
 def test_many_files_are_one_array(tmp_path, client):
-    """Layers of several checkpoints, stacked: each task opens its own file."""
+    """In a stack of layers from several checkpoints, each task opens its own file."""
     arrays, truth = [], []
     for number in range(5):
         truth.append(counting((20, 30)) * number)
@@ -190,7 +190,7 @@ def test_many_files_are_one_array(tmp_path, client):
 
 
 def test_every_dtype_has_an_array(tmp_path):
-    """Also those that numpy knows only by ml_dtypes."""
+    """Dtypes that numpy has only through ml_dtypes have arrays, too."""
     data = b"".join(array_value(name, counting((4, 6)).astype(name)) for name in NAMES)
     with lazyckpt.load_checkpoint(written(tmp_path, data)) as ckpt:
         wrong = [name for name in ckpt if not same(ckpt.to_dask(name, (1, 6)).compute(), ckpt[name].asnumpy())]

@@ -1,4 +1,4 @@
-"""Beside a real dask cluster: indexes, statistics and comparisons by its workers, of which some die.
+"""With a real dask cluster: workers build indexes, statistics and comparisons, and some of them die.
 
 Run where distributed is installed: `python -m pytest tests/interop/dask`.
 """
@@ -35,8 +35,8 @@ def written(folder, data, name="net.ckpt"):
     return str(path)
 
 
-def told(results):
-    """What became of each file, without the time it took."""
+def outcomes(results):
+    """The result for each file, without the time it took."""
     return [(result.path, bool(result.error), result.sidecar, result.parameters, result.fresh) for result in results]
 
 
@@ -51,12 +51,12 @@ def square(number):
 
 
 def fail(number):
-    """A task that has a fault."""
+    """A task that fails."""
     raise ZeroDivisionError(number)
 
 
 def square_or_die(number, deadly):
-    """A task that kills its worker when the number is one of these."""
+    """A task that kills its worker for one of these numbers."""
     if number in deadly:
         os._exit(1)
     return number * number
@@ -79,8 +79,8 @@ def tree(tmp_path):
     return paths, broken
 
 
-def test_a_tree_is_indexed_and_what_is_broken_is_told(tree, client):
-    """200 files, 3 of them broken: 197 sidecars, 3 errors together at the end, and no worker died of any."""
+def test_a_tree_is_indexed_and_broken_files_are_reported(tree, client):
+    """Of 200 files 197 get sidecars and 3 errors at the end, and no worker dies."""
     paths, broken = tree
     before = workers(client)
     heard = []
@@ -94,28 +94,28 @@ def test_a_tree_is_indexed_and_what_is_broken_is_told(tree, client):
 
 
 def test_a_run_that_was_stopped_is_started_again(tree, client):
-    """What has an index is left as it is, whoever built it; the rest is built."""
+    """Existing indexes are kept; the rest is built."""
     paths, broken = tree
     build_indexes(paths[:100])
     results = build_indexes(paths, executor=client)
 
     assert [result.fresh for result in results[:100]] == [path not in broken for path in paths[:100]]
     assert not any(result.fresh for result in results[100:])
-    assert told(build_indexes(paths)) == told(build_indexes(paths, executor=client))
+    assert outcomes(build_indexes(paths)) == outcomes(build_indexes(paths, executor=client))
 
 
 def test_paths_are_those_of_the_folder_of_the_caller(tmp_path, client, monkeypatch):
-    """Workers stand in another folder; results have the paths that were given."""
+    """Workers run in another folder; results have the paths that the caller gave."""
     written(tmp_path, checkpoint(LAYERS), "a.ckpt")
     monkeypatch.chdir(tmp_path)
     (result,) = build_indexes(["a.ckpt"], executor=client)
 
-    assert told([result]) == [("a.ckpt", False, f"{tmp_path}/a.ckpt.lmdb", len(LAYERS), False)]
+    assert outcomes([result]) == [("a.ckpt", False, f"{tmp_path}/a.ckpt.lmdb", len(LAYERS), False)]
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_encrypted_files_are_indexed_with_the_key_at_its_place(mode, tmp_path, client, monkeypatch):
-    """The file of the key is read by workers; without one the file's fault says what is missing."""
+    """Workers read the key's file; if they cannot, the file's error says what is missing."""
     path = written(tmp_path, encrypted(checkpoint(LAYERS), mode))
     written(tmp_path, KEY, "right.key")
     monkeypatch.chdir(tmp_path)
@@ -127,7 +127,7 @@ def test_encrypted_files_are_indexed_with_the_key_at_its_place(mode, tmp_path, c
 
 
 def test_a_worker_that_is_killed_costs_nothing(tmp_path, client):
-    """Killed in the middle of a run: what it was at is done by others, and the run ends whole."""
+    """If a worker is killed during a run, others do its tasks, and the run completes."""
     values = {f"layer.{number}.weight": counting((2,)) for number in range(20_000)}
     data = checkpoint(values)
     paths = [written(tmp_path, data, f"{number}.ckpt") for number in range(24)]
@@ -149,7 +149,7 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path, client):
 
 
 def test_outcomes_come_from_workers(client):
-    """Each call's value, or its fault, under its number."""
+    """Each call's value or error comes under its number."""
     good = {outcome.number: outcome.result() for outcome in run(square, [(n,) for n in range(50)], client)}
     bad = list(run(fail, [(1,)], client))
 
@@ -158,7 +158,7 @@ def test_outcomes_come_from_workers(client):
 
 
 def test_only_what_kills_its_worker_by_itself_is_given_up(client):
-    """Others that were on the same workers, time and again, are not blamed for it."""
+    """Other tasks that were repeatedly on the same workers are not given up."""
     outcomes = sorted(run(square_or_die, [(number, (5,)) for number in range(30)], client))
     dead = outcomes.pop(5)
 
@@ -175,14 +175,14 @@ def test_what_is_not_wanted_any_more_is_cancelled(client):
     outcomes.close()
 
     deadline = time.monotonic() + 30
-    while client.futures and time.monotonic() < deadline:  # it is told in the background
+    while client.futures and time.monotonic() < deadline:  # the release is reported in the background
         time.sleep(0.05)
 
     assert client.futures == {}
 
 
 def test_a_client_is_known_by_its_class(client):
-    """No other thing is taken for one."""
+    """No other object is recognized as a client."""
     assert is_client(client)
     assert not is_client(client.cluster)
     assert is_client(type("MyClient", (type(client),), {}).__new__(type(client)))
@@ -208,7 +208,7 @@ def four_gib(tmp_path_factory):
 
 
 def head(name, elements):
-    """What stands before the content of a float32 value of one axis, which is not written along."""
+    """The header of a one-dimensional float32 value, whose content is not written with it."""
     content = 4 * elements
     inner = b"\x08" + varint(elements) + b"\x12\x07Float32\x1a" + varint(content)
     tag = name.encode()
@@ -217,7 +217,7 @@ def head(name, elements):
 
 
 def test_statistics_of_four_gib_are_those_of_one_process(four_gib, client):
-    """To the last bit, of a large value that several workers read as of others."""
+    """The numbers are equal to the last bit, for a large value read by several workers and for others."""
     with lazyckpt.load_checkpoint(four_gib) as ckpt:
         done = []
         spread = ckpt.stats(scheduler=client, progress=lambda *counts: done.append(counts))
@@ -232,7 +232,7 @@ def test_statistics_of_four_gib_are_those_of_one_process(four_gib, client):
 
 
 def test_statistics_of_every_kind_of_value(tmp_path, client):
-    """Maps, strings, what was edited in memory, views: the same table as without workers."""
+    """Maps, strings, values edited in memory and views give the same table as without workers."""
     with lazyckpt.load_checkpoint(written(tmp_path, checkpoint(MIXED))) as ckpt:
         ckpt["fc.weight"].set_data(np.ones(3))
         ckpt["new"] = counting((2, 2))
@@ -244,7 +244,7 @@ def test_statistics_of_every_kind_of_value(tmp_path, client):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_statistics_of_encrypted_values(mode, tmp_path, client):
-    """With a key that workers find; with one that they cannot, an error that says how."""
+    """Workers need a key that they can find; otherwise the error says how to provide one."""
     path = written(tmp_path, encrypted(checkpoint(LAYERS), mode, block=3000))
     reference = KeyReference(file=written(tmp_path, KEY, "right.key"))
     with lazyckpt.load_checkpoint(path, dec_key=reference, dec_mode=mode) as ckpt:
@@ -257,7 +257,7 @@ def test_statistics_of_encrypted_values(mode, tmp_path, client):
 
 
 def test_comparisons_are_those_of_one_process(tmp_path, client):
-    """Values that differ, that are alike, that are only on one side, renamed, edited: one report."""
+    """Values that differ, are equal, on one side only, renamed or edited give one report."""
     rng = np.random.default_rng(1)
     one = {**MIXED, **{f"w{number}": rng.standard_normal((100, 999)) for number in range(20)}}
     two = {**one, "w3": one["w3"] + 1e-9, "step": np.array(5), "note": "other", "more": counting((3,))}
@@ -279,13 +279,13 @@ def test_comparisons_are_those_of_one_process(tmp_path, client):
 
 @pytest.fixture
 def address(cluster):
-    """Of the scheduler, as other processes reach it."""
+    """The scheduler's address for other processes."""
     return cluster.scheduler_address
 
 
 @pytest.mark.parametrize("command", [["tools/build_index.py"], ["-m", "lazyckpt", "index"]])
 def test_commands_take_a_scheduler(command, tree, address, tmp_path):
-    """The same summary and exit code as with processes of this machine."""
+    """Summary and exit code equal those of local processes."""
     _, broken = tree
     done = subprocess.run(
         [sys.executable, *command, tmp_path, "--scheduler", address],
@@ -297,8 +297,8 @@ def test_commands_take_a_scheduler(command, tree, address, tmp_path):
     assert len(list(tmp_path.glob("*.lmdb"))) == 197
 
 
-def test_a_scheduler_that_does_not_answer_is_told(tmp_path):
-    """In a line, without a traceback."""
+def test_a_scheduler_that_does_not_answer_is_reported(tmp_path):
+    """A missing scheduler is reported in one line, without a traceback."""
     path = written(tmp_path, checkpoint(LAYERS))
     done = subprocess.run(
         [sys.executable, "-m", "lazyckpt", "index", path, "--scheduler", "tcp://127.0.0.1:9"],
@@ -314,7 +314,7 @@ def test_a_scheduler_that_does_not_answer_is_told(tmp_path):
 
 
 def test_the_documentation_is_true(address, tmp_path, monkeypatch):
-    """Every block of Python in docs/scale.md runs, against this cluster."""
+    """Every block of Python in docs/scale.md runs on this cluster."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CKPT_KEY", f"hex:{KEY.hex()}")
     weight = {"fc1.weight": counting((3000, 40))}

@@ -22,13 +22,13 @@ JOBS = {
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with two checkpoints of `runs`, and what the jobs leave outside of it."""
+    """A folder with two checkpoints in `runs`, and the jobs' remains outside of it."""
     return two_in_runs(tmp_path)
 
 
 @pytest.fixture(params=[*JOBS, "sbatch"])
 def job(request):
-    """Indexes `runs` in a folder: the exit code, and what was complained of."""
+    """Indexes `runs` in a folder; returns the exit code and the error output."""
 
     def here(folder):
         code, _, complaints = run(JOBS[request.param], "runs", folder=folder)
@@ -42,19 +42,19 @@ def job(request):
 
 @pytest.fixture
 def temporary(tmp_path_factory, monkeypatch):
-    """The folder for temporary files of whatever is started."""
+    """The folder for temporary files of started processes."""
     folder = tmp_path_factory.mktemp("temporary")
     monkeypatch.setenv("TMPDIR", str(folder))
     return folder
 
 
 def names(folder):
-    """What is in a folder and those in it."""
+    """The names of all files in a folder and below it."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
 def test_a_folder_is_indexed_and_nothing_else_is_left(job, folder, temporary):
-    """Both files have an index; no worker had to be killed; of the cluster only dask's folder of locks stays."""
+    """Both files get an index, no worker is killed, and only dask's folder of locks stays."""
     code, complaints = job(folder)
 
     assert code == 0, complaints
@@ -63,8 +63,8 @@ def test_a_folder_is_indexed_and_nothing_else_is_left(job, folder, temporary):
     assert {path.name for path in temporary.iterdir()} <= {"dask-scratch-space"}
 
 
-def test_a_file_that_is_none_is_told_and_the_rest_is_done(job, folder):
-    """Exit code 1, with the file's name; the others have their index."""
+def test_a_file_that_is_not_a_checkpoint_is_reported_and_the_rest_is_done(job, folder):
+    """The exit code is 1, with the file's name; the other files have their index."""
     (folder / "runs" / "bad.ckpt").write_bytes(b"\xff" * 50)
     code, complaints = job(folder)
 
@@ -74,7 +74,7 @@ def test_a_file_that_is_none_is_told_and_the_rest_is_done(job, folder):
 
 
 def test_a_job_whose_workers_do_not_start_ends(folder):
-    """At once, with exit code 1, and not when its time is up."""
+    """If its workers do not start, the job ends at once with exit code 1."""
     programs = folder / "programs"
     programs.mkdir()
     (programs / "dask").write_text(f'#!/bin/sh\n[ "$1" = worker ] && exit 3\nexec {sys.executable} -m dask "$@"\n')
@@ -87,7 +87,7 @@ def test_a_job_whose_workers_do_not_start_ends(folder):
 
 
 def test_a_cluster_that_runs_already_is_used(folder, cluster):
-    """The one whose scheduler wrote the file."""
+    """The job uses the cluster whose scheduler wrote the file."""
     (folder / "scheduler.json").write_text(json.dumps({"type": "Scheduler", "address": cluster.scheduler_address}))
     code, printed, complaints = run(
         JOBS["python"], "runs", "--scheduler-file", folder / "scheduler.json", folder=folder
@@ -98,7 +98,7 @@ def test_a_cluster_that_runs_already_is_used(folder, cluster):
 
 
 def test_without_a_folder_it_makes_one_with_a_file_that_is_none(tmp_path):
-    """Six are indexed, the seventh is told, and nothing is left."""
+    """Six files are indexed, the seventh is reported, and nothing is left."""
     code, printed, complaints = run(JOBS["python"], folder=tmp_path)
 
     assert code == 1

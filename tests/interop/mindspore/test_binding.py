@@ -1,7 +1,7 @@
-"""Beside a real MindSpore: nets are bound as `mindspore.load_param_into_net` binds them, but for the better.
+"""Beside a real MindSpore: nets are bound as by `mindspore.load_param_into_net`, with deliberate improvements.
 
-What is better on purpose: a net that cannot be bound is left untouched, a net keeps its own shapes, ones are only taken
-off a shape if the rest is equal, strings give no prefix. `mindspore_binding.bind` states these rules.
+The improvements: a net that cannot be bound is left untouched, a net keeps its own shapes, axes of length one are only
+removed if the rest of the shape is equal, and strings give no prefix. `mindspore_binding.bind` states these rules.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ def file_of(values, seed=0):
 
 
 def described(values):
-    """The same of what MindSpore loaded."""
+    """The same description, of MindSpore's result."""
     kinds = {str: TEXT, list: TABLE}
     return {name: kinds.get(type(value)) or (tuple(value.shape), str(value.dtype)) for name, value in values.items()}
 
 
 def outcome(function, *arguments):
-    """What a function returns, or the exception that it raises."""
+    """The result of a function, or the exception that it raises."""
     try:
         return function(*arguments)
     except (Refused, RuntimeError, ValueError, AttributeError) as error:
@@ -168,7 +168,7 @@ def test_conversions(mine, theirs, tmp_path):
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_dtypes_that_fit(strict):
-    """For every pair of dtypes MindSpore's Parameters are taken or refused as MindSpore does it."""
+    """For every pair of dtypes a MindSpore Parameter is accepted or refused as by MindSpore."""
     names = [*THEIRS, "Complex64"]
     pairs = list(itertools.product(names, repeat=2))
     taken = {}
@@ -217,7 +217,7 @@ def test_a_net_that_cannot_be_bound_is_left_untouched(broken, change, tmp_path):
 
 
 def test_only_what_is_used_is_read_and_in_file_order():
-    """Of the file the values that the net takes are read, front to back, each once."""
+    """Only the values that the net takes are read, front to back, each once."""
     cell, values = net_and_checkpoint()
     source = TracingSource(file_of(values | {"m": TABLE, "s": TEXT, "unused": ((100,), "Float32")}))
     ours = opened_and_traced(source)
@@ -241,7 +241,7 @@ def test_what_is_found_behind_a_prefix_is_read_in_file_order():
 
 
 def test_matching_reads_nothing():
-    """`match` tells all that would happen, of strings and maps too, without a byte of a value."""
+    """`match` reports the whole result, strings and maps included, without reading a value."""
     cell, values = net_and_checkpoint(a=((3,), "Float16"), b=((3, 1), "Float32"), c=((4,), "Float32"), d=TEXT)
     del values["e"]
     before = state(cell)
@@ -303,7 +303,7 @@ def test_a_lenet_gives_the_same_logits(file, tmp_path):
 
 @pytest.mark.parametrize("file", PUBLISHED, ids=lambda file: file.name)
 def test_published_checkpoints_are_bound(file, tmp_path):
-    """Nets made from a published checkpoint's own names and shapes hold what they hold with MindSpore."""
+    """Nets built from a published checkpoint's names and shapes get the same values as with MindSpore."""
     path = shutil.copy(file, tmp_path)
     theirs = ms.load_checkpoint(path)
     one, other = cell_of(described(theirs)), cell_of(described(theirs))
@@ -317,7 +317,7 @@ def test_published_checkpoints_are_bound(file, tmp_path):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_encrypted_checkpoints_are_bound(mode, tmp_path):
-    """A net that is loaded from an encrypted file, block by block, holds what MindSpore decrypts."""
+    """A net loaded from an encrypted file, block by block, gets the values that MindSpore decrypts."""
     net = {"a": ((3,), "Float32"), "b": ((40, 50), "Float16"), "c": ((), "Int64")}
     path = written(tmp_path / "a.ckpt", encrypted(file_of(net), mode=mode, block=1000))
     one, other = cell_of(net), cell_of(net)
@@ -328,7 +328,7 @@ def test_encrypted_checkpoints_are_bound(mode, tmp_path):
 
 
 def test_loading_with_a_net_is_one_call(tmp_path):
-    """`load_checkpoint(net=…)` binds what was chosen, loosely unless told otherwise, and gives the mapping."""
+    """`load_checkpoint(net=…)` binds the chosen values, by default loosely, and returns the mapping."""
     path = written(tmp_path / "a.ckpt", file_of({"x.a": ((3,), "Float16"), "x.b": ((3,), "Float16")}, 2))
     half = noise((3,), "Float16", 2)
     cell = cell_of({"a": ((3,), "Float32"), "b": ((3,), "Float32")})
@@ -362,7 +362,7 @@ def test_dicts_of_parameters_of_either_kind(tmp_path):
 
 
 def test_edits_are_bound(tmp_path):
-    """What was assigned to, edited in or deleted from a checkpoint counts, as in any dict."""
+    """Assigned, edited and deleted values of a checkpoint count, as in any dict."""
     net = dict.fromkeys("abcd", ((3,), "Float32"))
     cell = cell_of(net)
     with lazyckpt.load_checkpoint(written(tmp_path / "a.ckpt", file_of(dict.fromkeys("abc", net["a"])))) as ours:
@@ -381,7 +381,7 @@ def test_edits_are_bound(tmp_path):
 
 
 def test_a_net_and_a_checkpoint_share_no_memory(tmp_path):
-    """Writing to a bound parameter changes neither the file, nor the mapping, nor what a dict's Parameters hold."""
+    """Writing to a bound parameter does not change the file, the mapping, or a dict's Parameters."""
     net = {"a": ((3,), "Float32"), "b": ((3,), "Float32")}
     path = tmp_path / "a.ckpt"
     data = file_of({"a": net["a"]})
@@ -451,7 +451,7 @@ def test_flags_of_parallel_runs_mean_what_they_mean_to_mindspore(flag):
 
 
 def test_a_net_without_memory_is_given_some():
-    """Parameters that were not initialised yet are initialised by what is loaded."""
+    """Loading initialises Parameters that were not initialised yet."""
     with no_init_parameters():
         cell = nn.Dense(3, 2, has_bias=False)
     lazyckpt.load_param_into_net(cell, {"weight": ms.Parameter(ms.Tensor(counting((2, 3))), name="weight")})
@@ -498,7 +498,7 @@ def test_redundancy_is_the_business_of_parallel_runs():
 
 
 def test_in_a_parallel_run_redundancy_is_left_to_mindspore(monkeypatch, tmp_path):
-    """MindSpore is handed a dict of its own Parameters, whatever mapping it was."""
+    """MindSpore receives a dict of its own Parameters, from any kind of mapping."""
     handed = []
     monkeypatch.setattr(leaf, "get_group_size", lambda: 8)
     monkeypatch.setattr(ms, "load_param_into_net", lambda *given, **named: handed.append((given, named)) or ([], ["s"]))
@@ -526,16 +526,16 @@ def test_each_warning_is_logged_once(caplog):
     values = {name: parameter(name, (3,), "Float32") for name in ("x.a", "b", "y.c")}
     lazyckpt.load_param_into_net(cell, values)
 
-    told = sorted(record.getMessage() for record in caplog.records if record.name == "lazyckpt")
-    assert [line.partition(": ")[2] or line for line in told if "prefix" in line] == [
+    messages = sorted(record.getMessage() for record in caplog.records if record.name == "lazyckpt")
+    assert [line.partition(": ")[2] or line for line in messages if "prefix" in line] == [
         "x., continue to load.",
         "y., continue to load.",
     ]
-    assert [line for line in told if "b:Float32" in line and "Float16" in line] == [told[-1]]
-    assert [line for line in told if "1 parameters in the 'net' are not loaded" in line and "['d']" in line] == [
-        told[0]
+    assert [line for line in messages if "b:Float32" in line and "Float16" in line] == [messages[-1]]
+    assert [line for line in messages if "1 parameters in the 'net' are not loaded" in line and "['d']" in line] == [
+        messages[0]
     ]
-    assert len(told) == 4
+    assert len(messages) == 4
 
 
 def test_parameters_of_mindspore(tmp_path):
@@ -561,7 +561,7 @@ def test_a_parameter_without_a_name_is_given_one(tmp_path):
 
 
 def test_a_parameter_takes_over_the_memory_it_is_given():
-    """Nothing is copied on the way to a MindSpore Parameter, so that a large value costs what is written to."""
+    """A MindSpore Parameter takes an array without a copy, so a large value costs only the pages written to."""
     array = counting((1000,))
     made = to_parameter("w", array, "Float32")
 
@@ -590,7 +590,7 @@ WRITES = {
 
 @pytest.mark.parametrize("count", [1000, 400_001], ids=["a small value", "a mapped value"])
 def test_writing_to_a_parameter_touches_nothing_else(count, tmp_path):
-    """However a Parameter is written to, the process lives, the file and other calls' Parameters stay as they were.
+    """Writing to a Parameter neither ends the process nor changes the file or other calls' Parameters.
 
     The values lie at offsets of every alignment.
     """
@@ -631,7 +631,7 @@ def test_all_values_as_mindspores_own_mapping(tmp_path):
 
 
 def test_values_stay_when_the_checkpoint_is_closed(tmp_path):
-    """What was handed to MindSpore outlives the checkpoint and the file's name, small and mapped."""
+    """Parameters, small or mapped, outlive the checkpoint and the file's name."""
     values = {"a": ((3,), "Float32"), "b": ((300_000,), "Float32")}
     path = tmp_path / "a.ckpt"
     ours = lazyckpt.load_checkpoint(written(path, file_of(values)))
@@ -644,7 +644,7 @@ def test_values_stay_when_the_checkpoint_is_closed(tmp_path):
     }
 
 
-def test_a_closed_checkpoint_is_told_before_anything_changes():
+def test_a_closed_checkpoint_is_refused_before_anything_changes():
     """Binding from a closed checkpoint raises, and leaves the net alone."""
     cell, values = net_and_checkpoint()
     before = state(cell)

@@ -1,4 +1,4 @@
-"""examples/finetune_mindspore.py: layers from a checkpoint, a new head, and training that changes what it should."""
+"""examples/finetune_mindspore.py: layers from a checkpoint, a new head, and training of the head."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAINED = {f"fc{number}.{part}" for number in (1, 2, 3) for part in ("weight", "
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
-    """What the example printed, and the folder in which it ran on a copy of the checkpoint."""
+    """The example's output, and the folder in which it ran on a copy of the checkpoint."""
     folder = tmp_path_factory.mktemp("tuned")
     shutil.copy(LENET, folder / "net.ckpt")
     code, printed, complaints = run(
@@ -45,12 +45,12 @@ def test_the_convolutions_stay_as_they_were(tuned):
 
 
 def test_mindspore_loads_what_was_saved(tuned):
-    """With all names of the net."""
+    """MindSpore loads the saved file with all names of the net."""
     assert set(ms.load_checkpoint(str(tuned[1] / "out.ckpt"))) == FROZEN | TRAINED
 
 
 def test_without_a_path_it_takes_the_net_that_the_package_brings_along(tmp_path):
-    """And leaves nothing beside it."""
+    """Without a path it uses the packaged net, and leaves nothing beside it."""
     before = sorted(LENET.parent.iterdir())
     code, printed, complaints = run([sys.executable, "finetune_mindspore.py"], "--steps", 1, folder=tmp_path)
 

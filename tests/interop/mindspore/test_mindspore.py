@@ -1,4 +1,4 @@
-"""Beside a real MindSpore: what it writes, lazyckpt reads to the same values.
+"""Beside a real MindSpore: lazyckpt reads the values that MindSpore wrote.
 
 Run where MindSpore is installed: `python -m pytest tests/interop/mindspore`. Not part of the ordinary suite.
 """
@@ -78,7 +78,7 @@ def test_dtypes(tmp_path, name):
 
 @pytest.mark.parametrize(("mode", "size"), ENCRYPTIONS)
 def test_encrypted(tmp_path, mode, size):
-    """Every mode and length of key decrypts to what MindSpore decrypts, cold and warm."""
+    """With every mode and length of key the values equal MindSpore's, cold and warm."""
     path = str(tmp_path / "a.ckpt")
     save(path, values(), enc_key=KEYS[size], enc_mode=mode)
     options = {"dec_key": KEYS[size], "dec_mode": mode}

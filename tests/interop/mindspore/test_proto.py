@@ -74,7 +74,7 @@ def test_our_strategy_messages_are_mindspores(file):
 
 @pytest.mark.parametrize("file", GROUP_INFOS, ids=lambda file: file.name)
 def test_our_group_info_is_mindspores(file):
-    """The same fields, and the ranks that `restore_group_info_list` gives."""
+    """The fields are the same, and so are the ranks of `restore_group_info_list`."""
     data = file.read_bytes()
     ours = group_info_pb2.ParallelGroupMap.FromString(data)
 
@@ -84,7 +84,7 @@ def test_our_group_info_is_mindspores(file):
 
 @pytest.mark.parametrize("module", [strategy_pb2, group_info_pb2], ids=lambda module: module.DESCRIPTOR.name)
 def test_our_schemas_are_mindspores_with_every_field_optional(module):
-    """The same messages with the same fields, numbers and types."""
+    """The messages have the same fields, numbers and types."""
     for name, ours in module.DESCRIPTOR.message_types_by_name.items():
         theirs = node_strategy_pb2.DESCRIPTOR.message_types_by_name[name]
 

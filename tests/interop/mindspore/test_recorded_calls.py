@@ -1,4 +1,4 @@
-"""Every recorded call that needs MindSpore's own objects gives what MindSpore 2.10.0 gave."""
+"""Recorded calls that need MindSpore's own objects give the results of MindSpore 2.10.0."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ GROUPS = ("l", "args.net", "args.strict", "args.remove", "save")
 @pytest.mark.parametrize("group", GROUPS)
 def test_recorded_calls_have_the_recorded_outcome(group, tmp_path):
     """Binding and saving give MindSpore's result or exception type, but for the calls that are reviewed and listed."""
-    failed, counted, told = replayed("replay_ms.py", group, tmp_path)
+    failed, counted, output = replayed("replay_ms.py", group, tmp_path)
     expected = {
         call
         for call, reason in allowed("allowed_ms.txt").items()
         if call.startswith(group) and (not reason.startswith(NUMPY_2) or not np.__version__.startswith("1."))
     }
 
-    assert counted is not None, told
+    assert counted is not None, output
     assert int(counted[1]) > 0
     assert int(counted[2]) == len(failed)
     assert failed == expected

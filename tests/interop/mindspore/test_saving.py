@@ -1,4 +1,4 @@
-"""Beside a real MindSpore: it reads whatever lazyckpt saves, and lazyckpt saves what it saves, byte by byte."""
+"""Beside a real MindSpore: it reads all that lazyckpt saves, and both save the same bytes."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ import numpy as np
 import mindspore as ms
 from google.protobuf.internal import api_implementation
 
-def told(value):
+def description(value):
     if isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -105,15 +105,15 @@ found = {}
 for kind, (path, options) in json.load(sys.stdin).items():
     options = {name: bytes.fromhex(value) if name == "dec_key" else value for name, value in options.items()}
     try:
-        found[kind] = {name: told(value) for name, value in ms.load_checkpoint(path, **options).items()}
+        found[kind] = {name: description(value) for name, value in ms.load_checkpoint(path, **options).items()}
     except Exception as error:
         found[kind] = repr(error)
 print("RESULT" + json.dumps([api_implementation.Type(), found]))
 """
 
 
-def told(value):
-    """What is told of a value that was saved: a string, or dtype, shape and digest."""
+def description(value):
+    """The description of a saved value: a string, or dtype, shape and digest."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -161,7 +161,7 @@ def test_mindspore_reads_what_is_saved(kind, parser, read_by_mindspore):
     values = FILES[kind][0]
     order = sorted(values) if "safetensors" in kind else values
 
-    assert read_by_mindspore[parser][kind] == {name: told(values[name]) for name in order}
+    assert read_by_mindspore[parser][kind] == {name: description(values[name]) for name in order}
     assert list(read_by_mindspore[parser][kind]) == list(order)
 
 
@@ -236,7 +236,7 @@ def both(folder, save_obj, ours=None, **options):
 @pytest.mark.parametrize("crc", [False, True], ids=["plain", "summed"])
 @pytest.mark.parametrize("what", SAVED)
 def test_what_is_saved_is_mindspores(what, crc, tmp_path):
-    """The very bytes, whatever stands for the values."""
+    """The bytes are equal, for any form of the values."""
     theirs, mine = both(tmp_path, SAVED[what](), crc_check=crc)
 
     assert mine == theirs
@@ -271,7 +271,7 @@ def test_slices_are_mindspores(kilobytes, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("mode", ["AES-GCM", *CBC_MODES])
 def test_each_decrypts_what_the_other_encrypted(mode, tmp_path, monkeypatch):
-    """In several blocks of the same size: the plaintext and the borders are the same."""
+    """Encrypted files have several blocks of the same size, plaintext and borders."""
     monkeypatch.setattr(serialization, "ENCRYPT_BLOCK_SIZE", 1)
     monkeypatch.setattr(sink, "FRAME_PLAINTEXT", 1024)
     net = cell_of({f"layer.{number}": ((50, 7), "Float32") for number in range(5)})
@@ -290,7 +290,7 @@ def test_each_decrypts_what_the_other_encrypted(mode, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("what", [name for name in SAVED if "strings" not in name])
 def test_safetensors_files_are_mindspores(what, tmp_path):
-    """The very bytes, but where several facts of the metadata may stand in any order."""
+    """The bytes are equal, except for the order of some metadata."""
 
     def choice(name):
         return HAS_BFLOAT16 or name not in ("brain", "BFloat16")
@@ -305,7 +305,7 @@ def test_safetensors_files_are_mindspores(what, tmp_path):
 
 @pytest.mark.parametrize("options", [{"crc_check": True}, {"remove_redundancy": True}, {"remove_redundancy": False}])
 def test_safetensors_options_are_mindspores(options, tmp_path):
-    """The same checksum, the same flag, the same contents."""
+    """Checksum, flag and contents are the same."""
     theirs, mine = both(tmp_path, LeNet5(), format="safetensors", **options)
     begin = 8 + int.from_bytes(mine[:8], "little")
 
@@ -315,7 +315,7 @@ def test_safetensors_options_are_mindspores(options, tmp_path):
 
 @pytest.mark.parametrize("number", [0, 17, 2**20])
 def test_checksums_of_single_integers_are_mindspores(number, tmp_path):
-    """Of which MindSpore sums something else than their bytes; each accepts the other's file."""
+    """MindSpore does not sum their bytes; each accepts the other's file."""
     net = cell_of({"w": ((2,), "Float32")})
     theirs, mine = both(tmp_path, net, format="safetensors", crc_check=True, append_dict={"epoch": number})
     for name in ("theirs", "mine"):
@@ -345,7 +345,7 @@ def exporting(monkeypatch, slices):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_maps_are_mindspores(count, tmp_path, monkeypatch):
-    """In one piece and in slices; both read them back."""
+    """Maps in one piece and in slices are read back by both."""
     slices = [
         (counting((2,), "int32") + 10 * number, counting((2, 3)) * number, np.ones(2, "int32"))
         for number in range(count)
@@ -372,7 +372,7 @@ def test_an_empty_tensor_is_not_lost(tmp_path):
 
 
 def test_a_net_goes_on_training_while_it_is_saved(tmp_path):
-    """In the background the values of the moment of the call are saved."""
+    """A background save writes the values at the time of the call."""
     net = LeNet5()
     expected = {one.name: bytes(one.get_bytes()) for one in net.get_parameters()}
     future = lazyckpt.save_checkpoint(net, tmp_path / "net.ckpt", async_save=True)
@@ -384,7 +384,7 @@ def test_a_net_goes_on_training_while_it_is_saved(tmp_path):
 
 
 def test_what_lazyckpt_saved_is_loaded_into_a_net(tmp_path):
-    """By MindSpore, and by lazyckpt: the net is what it was."""
+    """MindSpore and lazyckpt both restore the net."""
     net = LeNet5()
     lazyckpt.save_checkpoint(net, tmp_path / "net.ckpt")
     others = [LeNet5(), LeNet5()]
@@ -409,7 +409,7 @@ def test_a_checkpoint_that_mindspore_saved_is_saved_again(tmp_path):
     assert (tmp_path / "mine.ckpt").read_bytes() == (tmp_path / "theirs.ckpt").read_bytes()
 
 
-def test_a_tensor_of_a_dtype_that_no_file_holds_is_told(tmp_path):
-    """With its name and the dtypes that are possible."""
+def test_a_tensor_of_a_dtype_that_no_file_holds_is_reported(tmp_path):
+    """The error has the tensor's name and the possible dtypes."""
     with pytest.raises(ArgumentTypeError, match="'w' cannot be saved: its dtype Complex128"):
         lazyckpt.save_checkpoint({"w": ms.Tensor(np.zeros(2, "complex128"))}, tmp_path / "net.ckpt")

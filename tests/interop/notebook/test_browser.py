@@ -1,4 +1,4 @@
-"""What a person sees of it in a browser: in light and dark, wide and narrow, with a mouse."""
+"""The rendering in a browser: light and dark, wide and narrow, with a mouse."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_sizes_add_up(chrome, written):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_readable(chrome, written, scheme):
-    """In both schemes every text has a contrast of 4.5 and more (WCAG AA), notes and closed parts too."""
+    """In both schemes every text has a contrast of at least 4.5 (WCAG AA), notes and closed parts included."""
     values = {**LAYERS, "one": np.zeros(3), "note": "x"}
     with shown(chrome, written(values), scheme=scheme) as page:
         page.evaluate("document.querySelectorAll('details').forEach((node) => { node.open = true })")
@@ -110,7 +110,7 @@ def test_dark_is_dark(chrome, written):
 
 @pytest.mark.parametrize("width", [360, 640, 900])
 def test_nothing_is_cut_off(chrome, written, width):
-    """From a phone's width on no row is wider than the page."""
+    """From a phone's width on, no row is wider than the page."""
     boxes = """() => [...document.querySelectorAll(".lzc .r > *")].filter((e) => e.checkVisibility())
         .map((e) => e.getBoundingClientRect().right)"""
     with shown(chrome, written({**LAYERS, "x" * 300: np.zeros(3)}), width=width) as page:
@@ -155,7 +155,7 @@ def test_the_tour_can_be_read_in_a_browser(chrome, tour):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_tour_is_readable_in_jupyters_themes(chrome, executed, tmp_path, theme, scheme):
-    """Jupyter's own colours count, whatever the reader prefers elsewhere."""
+    """Jupyter's own colours count, not the reader's preference."""
     file = tmp_path / "tour.html"
     file.write_text(nbconvert.HTMLExporter(template_name="lab", theme=theme).from_notebook_node(executed)[0])
     with shown(chrome, file, width=1100, scheme=scheme) as page:

@@ -1,4 +1,4 @@
-"""Pictures, drawn by a real matplotlib: what is in them, that they disturb nothing, and that odd values are drawn."""
+"""Plots drawn by a real matplotlib: their contents, their isolation, and odd values."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ODD = {
 
 
 def opened(values):
-    """A checkpoint in memory; what cannot stand in a file is set."""
+    """A checkpoint in memory; values that a file cannot hold are set."""
     return opened_over(BytesSource(checkpoint(values)))
 
 
@@ -50,7 +50,7 @@ def texts(figure):
 
 @pytest.mark.parametrize("name", ODD)
 def test_any_value_has_a_histogram(name):
-    """Without a warning; all of its finite numbers are in it or told to be left out."""
+    """Without a warning, all finite numbers are in the histogram or reported as left out."""
     ckpt = opened(ODD)
     figure = ckpt.plot.hist(name)
     figure.savefig("/dev/null", format="png")
@@ -71,7 +71,7 @@ def test_a_histogram_of_complex_numbers_is_of_magnitudes():
 
 
 def test_only_tensors_have_histograms():
-    """Strings and maps are told apart; a wrong name is a KeyError."""
+    """Strings and maps have their own errors; a wrong name is a KeyError."""
     ckpt = opened(MIXED)
     for name in ("note", "table"):
         with pytest.raises(ArgumentTypeError, match=name):
@@ -81,7 +81,7 @@ def test_only_tensors_have_histograms():
 
 
 def test_sizes_reads_no_value():
-    """A treemap is made of what is known."""
+    """A treemap needs only sizes."""
     source = TracingSource(checkpoint(MIXED))
     ckpt = opened_and_traced(source)
     ckpt.plot.sizes().savefig("/dev/null", format="png")
@@ -99,7 +99,7 @@ def test_areas_are_sizes():
 
 @pytest.mark.parametrize("values", [{"one": np.zeros(5)}, {"none": np.zeros((0,), "int8")}, ODD])
 def test_any_checkpoint_has_pictures(values):
-    """Of one value, of none that has bytes, of odd ones: without a warning."""
+    """Checkpoints of one value, of empty values and of odd ones are drawn without a warning."""
     ckpt = opened(values)
     for figure in (ckpt.plot.sizes(), ckpt.plot.norms()):
         figure.savefig("/dev/null", format="png")
@@ -108,7 +108,7 @@ def test_any_checkpoint_has_pictures(values):
 
 @pytest.mark.parametrize("count", [5, 500])
 def test_norms_are_those_of_the_values(count):
-    """As bars, and as points where there are many."""
+    """Few norms are drawn as bars, and many as points."""
     values = {f"l.{number}.w": np.full(4, number, "float32") for number in range(count)}
     (axes,) = opened(values).plot.norms().axes
     bars = [bar.get_width() for bar in axes.patches]
@@ -129,7 +129,7 @@ def test_values_with_nan_are_hollow_and_counted():
 
 
 def test_white_text_is_readable_on_every_colour():
-    """In each shade that is used, the contrast is 4.5 and more (WCAG AA)."""
+    """In each shade in use, the contrast is at least 4.5 (WCAG AA)."""
 
     def light(rgb):
         parts = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in rgb]
@@ -195,7 +195,7 @@ def test_the_command_line_draws_into_a_file(tmp_path, monkeypatch, arguments):
         (["sizes", "net.ckpt", "-o", "no/x.png"], 1, "cannot be written"),
     ],
 )
-def test_the_command_line_tells_what_cannot_be_drawn(tmp_path, monkeypatch, capsys, arguments, code, complaint):
+def test_the_command_line_says_what_cannot_be_drawn(tmp_path, monkeypatch, capsys, arguments, code, complaint):
     """One line, no traceback."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.ckpt").write_bytes(checkpoint(MIXED))

@@ -1,4 +1,4 @@
-"""The tour runs from top to bottom in a real kernel, and its cells show what the text says."""
+"""The tour runs from top to bottom in a real kernel, and its cells show what the text claims."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # Jupyter's own
 
 
 def outputs(notebook, beginning):
-    """What the first cell that begins so gave: type -> content, streams as `text`."""
+    """The output of the first cell with this beginning: type -> content, streams as `text`."""
     cell = next(cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.startswith(beginning))
     given = {}
     for output in cell.outputs:
@@ -21,7 +21,7 @@ def outputs(notebook, beginning):
 
 
 def test_the_tour_is_kept_without_outputs():
-    """What is in the repository is the source alone."""
+    """The repository contains only the source of the tour."""
     notebook = nbformat.read(TOUR, as_version=4)
 
     assert [cell for cell in notebook.cells if cell.get("outputs") or cell.get("execution_count")] == []
@@ -29,13 +29,13 @@ def test_the_tour_is_kept_without_outputs():
 
 def test_no_cell_complains(executed):
     """No error, and nothing on stderr."""
-    told = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
 
-    assert [o for o in told if o.output_type == "error" or o.get("name") == "stderr"] == []
+    assert [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"] == []
 
 
 def test_a_checkpoint_shows_its_tree(executed):
-    """As HTML, folded."""
+    """The tree is folded HTML."""
     shown = outputs(executed, "ckpt")["text/html"]
 
     assert "model.ckpt" in shown
@@ -58,7 +58,7 @@ def test_a_part_is_selected_and_read(executed):
 
 
 def test_the_statistics_find_the_nan(executed):
-    """It is in the first row."""
+    """The NaN is in the first row."""
     shown = outputs(executed, "table = ")["text/html"]
 
     assert shown.index("model.layers.7.mlp.up.weight") < shown.index("</tr>", shown.index("<tbody>"))
@@ -67,20 +67,20 @@ def test_the_statistics_find_the_nan(executed):
 
 @pytest.mark.parametrize("picture", ["sizes", "norms", "hist"])
 def test_pictures_are_shown(executed, picture):
-    """Each as a PNG, once."""
+    """Each plot is shown once, as a PNG."""
     data = base64.b64decode(outputs(executed, f"ckpt.plot.{picture}")["image/png"])
 
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 def test_edits_are_shown_and_saved(executed):
-    """The tree tells of them, and the new file has them."""
+    """The tree shows the edits, and the new file has them."""
     assert "2 set in memory · 1 taken out" in outputs(executed, "import numpy")["text/html"]
     assert outputs(executed, "ckpt.save")["text"] == "101 edited Float16\n"
 
 
 def test_differences_are_shown(executed):
-    """What was set, added and taken out, and nothing else."""
+    """The differences are the set, added and removed values, and no others."""
     shown = outputs(executed, "lazyckpt.diff")["text/html"]
 
     assert [name in shown for name in ("model.norm.gamma", "remark", "step", "head.weight")] == [

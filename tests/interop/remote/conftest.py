@@ -1,4 +1,4 @@
-"""Stores that are somewhere else, started here."""
+"""Remote stores, started here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BUCKET = "models"
 
 @pytest.fixture(scope="session")
 def s3_server():
-    """moto's S3, with one bucket; fsspec finds it by its own configuration."""
+    """moto's S3, with one bucket, in fsspec's own configuration."""
     server = S3()
     os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION="us-east-1")
     fsspec.config.conf["s3"] = {"client_kwargs": {"endpoint_url": server.url}}
@@ -29,14 +29,14 @@ def s3_server():
 
 @pytest.fixture
 def s3(s3_server):
-    """The S3 server, with nothing asked yet."""
+    """The S3 server, without requests so far."""
     s3_server.asked.clear()
     return s3_server
 
 
 @pytest.fixture
 def s3_url(s3):
-    """The URL of a folder in the bucket that nobody used; it goes again, for others look through all of the bucket."""
+    """The URL of a new folder in the bucket, removed afterwards because other tests list the whole bucket."""
     url = f"s3://{BUCKET}/{uuid.uuid4().hex}"
     yield url
     fs = fsspec.filesystem("s3")
@@ -47,7 +47,7 @@ def s3_url(s3):
 
 @pytest.fixture
 def web(tmp_path):
-    """A web server that knows ranges, over the test's folder."""
+    """A web server with ranges, over the test's folder."""
     server = Web(tmp_path)
     yield server
     server.close()
@@ -55,7 +55,7 @@ def web(tmp_path):
 
 @pytest.fixture
 def plain_web(tmp_path):
-    """A web server that knows none."""
+    """A web server without ranges."""
     server = PlainWeb(tmp_path)
     yield server
     server.close()
@@ -63,6 +63,6 @@ def plain_web(tmp_path):
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_left():
-    """No thread of lazyckpt's own is left; the servers keep theirs, and what they were sent, until the end."""
+    """Check that no thread of lazyckpt is left; servers keep theirs, and their objects, until the end."""
     yield
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("lazyckpt")] == []

@@ -1,4 +1,4 @@
-"""What docs/remote.md says runs, against a real server."""
+"""The examples in docs/remote.md run against a real server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
 
 @pytest.fixture(autouse=True)
 def _lenet(s3, tmp_path, monkeypatch):
-    """The object that the text speaks of."""
+    """The object in the text."""
     monkeypatch.chdir(tmp_path)
     fs = fsspec.filesystem("s3")
     fs.put_file(str(LENET), "models/run/LeNet5-1_32.ckpt")
@@ -35,7 +35,7 @@ def _lenet(s3, tmp_path, monkeypatch):
 
 
 def test_its_python_runs(monkeypatch):
-    """The blocks follow each other as in one session."""
+    """The blocks run one after another, as in one session."""
     monkeypatch.setattr(fsspec.config, "conf", dict(fsspec.config.conf))
     session = {}
     for block in blocks("python"):
@@ -46,5 +46,5 @@ def test_its_python_runs(monkeypatch):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_its_commands_run(command, run):
-    """Each ends well."""
+    """Each command succeeds."""
     assert run(*shlex.split(command)[1:])[0] == 0

@@ -1,4 +1,4 @@
-"""URLs wherever a path is taken: sets, ranks, folders, patterns, commands; and not where one cannot be."""
+"""URLs work as paths do: sets, ranks, folders, patterns, commands; elsewhere they are refused."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ VALUES = {f"layers.{number}.weight": np.full((64, 64), number, np.float32) for n
 
 @pytest.fixture(params=["s3", "memory"])
 def bucket(request, tmp_path):
-    """The URL of an empty folder in a store that has folders."""
+    """The URL of an empty folder in a store with folders."""
     return request.getfixturevalue("s3_url") if request.param == "s3" else f"memory://{tmp_path.name}"
 
 
 def put(folder, url):
-    """Bring a local folder to a URL."""
+    """Upload a local folder to a URL."""
     fs, path = fsspec.core.url_to_fs(url)
     for file in sorted(Path(folder).rglob("*")):
         if file.is_file() and file.suffix != ".lmdb":
@@ -36,7 +36,7 @@ def put(folder, url):
 
 @pytest.fixture
 def runs(bucket, tmp_path):
-    """The URL of a folder of three checkpoints, one of them damaged and one deeper."""
+    """The URL of a folder of three checkpoints, one damaged and one in a subfolder."""
     local = tmp_path / "local"
     (local / "deep").mkdir(parents=True)
     lazyckpt.save_checkpoint(VALUES, str(local / "a.ckpt"))
@@ -46,7 +46,7 @@ def runs(bucket, tmp_path):
 
 
 def test_a_set_is_opened_by_the_url_of_its_listing(bucket, tmp_path):
-    """Parts stand beside the listing, there as here."""
+    """The parts of a set are looked for beside the listing, as on a disk."""
     local = tmp_path / "local"
     local.mkdir()
     with lazyckpt.load_checkpoint(_saved(local / "whole.ckpt")) as whole:
@@ -63,7 +63,7 @@ def _saved(path):
 
 
 def test_ranks_are_put_together_from_a_bucket(bucket):
-    """A folder of rank folders with its strategies gives what it gives from a disk."""
+    """A folder of rank folders with its strategies gives the same values as on a disk."""
     case = SHARDED / "pipe2x2"
     url = put(case, bucket)
     with (
@@ -74,7 +74,7 @@ def test_ranks_are_put_together_from_a_bucket(bucket):
 
 
 def test_folders_and_patterns_name_their_checkpoints(runs):
-    """A folder is searched at any depth, a pattern is matched, and one object is itself."""
+    """A folder is searched at any depth, a pattern is matched, and an object stands for itself."""
     inside = [f"{runs}/a.ckpt", f"{runs}/c.ckpt", f"{runs}/deep/b.safetensors"]
 
     assert [name.replace("memory:///", "memory://") for name in find_checkpoints([runs])] == inside
@@ -83,7 +83,7 @@ def test_folders_and_patterns_name_their_checkpoints(runs):
 
 
 def test_indexes_of_many_objects_are_built(runs):
-    """One result each; the damaged one has its error, and the others an index in the user's cache."""
+    """Each object has one result: the damaged one an error, the others an index in the user's cache."""
     results = build_indexes(find_checkpoints([runs]))
 
     assert [(result.path.rpartition("/")[2], bool(result.error), result.parameters) for result in results] == [
@@ -112,7 +112,7 @@ def test_commands_take_urls(runs, run):
 
 
 def test_an_object_is_written_here(bucket, tmp_path, run):
-    """`convert` brings an object to a file of this machine."""
+    """`convert` writes an object to a local file."""
     url = put(_folder_with_one(tmp_path), bucket)
     code, *_ = run("convert", f"{url}/a.ckpt", str(tmp_path / "out.safetensors"))
     with lazyckpt.load_checkpoint(tmp_path / "out.safetensors", format="safetensors") as checkpoint:
@@ -127,13 +127,13 @@ def _folder_with_one(tmp_path):
 
 
 def test_nothing_is_saved_to_a_url(bucket):
-    """Saving says that it writes on this machine only, before it writes anything."""
+    """The error says, before anything is written, that saving is only local."""
     with pytest.raises(ArgumentValueError, match="is a URL: files are written on this machine"):
         lazyckpt.save_checkpoint(VALUES, f"{bucket}/x.ckpt")
 
 
 def test_a_doctor_sees_files_only(runs):
-    """`doctor` says what reads objects instead."""
+    """`doctor` refuses URLs and says what reads objects instead."""
     with pytest.raises(ArgumentValueError, match="verify reads others, too"):
         diagnose(f"{runs}/a.ckpt")
 
@@ -145,7 +145,7 @@ def test_a_damaged_object_says_where(runs):
 
 
 def test_an_index_of_a_local_copy_is_taken_over(runs, tmp_path, walks):
-    """An index that was built of the file before both were uploaded is the object's: nothing is walked."""
+    """An index built for the file before both were uploaded is used, and nothing is scanned."""
     fs, path = fsspec.core.url_to_fs(runs)
     local = tmp_path / "local" / "a.ckpt"
     lazyckpt.build_index(local)
@@ -160,7 +160,7 @@ def test_an_index_of_a_local_copy_is_taken_over(runs, tmp_path, walks):
 
 @pytest.mark.parametrize("content", ["another's", "damaged", "nothing"])
 def test_an_index_of_another_object_is_not_taken(runs, tmp_path, walks, content):
-    """What stands beside an object and is not its index changes nothing: the object is walked."""
+    """A foreign index beside an object is ignored: the object is scanned."""
     fs, path = fsspec.core.url_to_fs(runs)
     (tmp_path / "other").mkdir()
     other = tmp_path / "other" / "a.ckpt"
@@ -176,7 +176,7 @@ def test_an_index_of_another_object_is_not_taken(runs, tmp_path, walks, content)
 
 
 def test_an_object_that_changes_while_it_is_indexed_gets_no_index(bucket, tmp_path, monkeypatch, cache_folder):
-    """The walk's end looks at the object once more: its headers may have been of two versions."""
+    """After the scan the object is checked again, because its headers may come from two versions."""
     url = f"{put(_folder_with_one(tmp_path), bucket)}/a.ckpt"
     data = fsspec.core.url_to_fs(url)[0].cat_file(url)
 
@@ -190,7 +190,7 @@ def test_an_object_that_changes_while_it_is_indexed_gets_no_index(bucket, tmp_pa
 
 
 def test_references_of_an_object_lead_to_it(bucket, tmp_path):
-    """References name the object's URL and the places of its values: fsspec finds their bytes there."""
+    """References have the object's URL and the offsets of its values, and fsspec finds their bytes."""
     url = f"{put(_folder_with_one(tmp_path), bucket)}/a.ckpt"
     with lazyckpt.load_checkpoint(url) as checkpoint:
         references = checkpoint.references().to_dict()["refs"]

@@ -1,4 +1,4 @@
-"""Objects in real stores: opened by URL, read by ranges, never a byte of another version."""
+"""Objects in real stores: opened by URL, read by ranges, always of one version."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EIGHT = {f"layers.{number}.weight": np.full((256, 1024), number, np.float32) + n
 
 
 def put(url, data):
-    """Write an object, in whatever store."""
+    """Write an object to any store."""
     fs, path = fsspec.core.url_to_fs(url)
     fs.pipe_file(path, data)
     return url
@@ -40,13 +40,13 @@ def saved(folder, values=EIGHT, name="model.ckpt", **how):
 
 
 def requests(server):
-    """What a server was asked since its list was emptied."""
+    """The server's requests since its list was emptied."""
     asked, server.asked[:] = list(server.asked), []
     return asked
 
 
 class TestS3Source(SourceContract):
-    """Objects on S3."""
+    """The contract of a source, for objects on S3."""
 
     @pytest.fixture(autouse=True)
     def _place(self, s3_url):
@@ -58,20 +58,20 @@ class TestS3Source(SourceContract):
 
 
 class TestWebSource(SourceContract):
-    """Files behind a web server."""
+    """The contract of a source, for files on a web server."""
 
     @pytest.fixture(autouse=True)
     def _server(self, web):
         self.server = web
 
     def make(self, data, folder):
-        """A file in the folder that is served."""
+        """Makes a file in the served folder."""
         (folder / "x.bin").write_bytes(data)
         return open_remote(f"{self.server.url}/x.bin", MIB)[0]
 
 
 class TestMemorySource(SourceContract):
-    """Any other file system of fsspec's."""
+    """The contract of a source, for another file system of fsspec's."""
 
     def make(self, data, folder):
         """An object in memory."""
@@ -80,7 +80,7 @@ class TestMemorySource(SourceContract):
 
 @pytest.fixture(params=["s3", "web", "memory"])
 def place(request, tmp_path):
-    """Puts bytes into each kind of store: its URL comes back."""
+    """Writes bytes to each kind of store; returns the URL."""
     if request.param == "web":
         server = request.getfixturevalue("web")
 
@@ -95,7 +95,7 @@ def place(request, tmp_path):
 
 @pytest.mark.parametrize("name", ["model.ckpt", "model.safetensors"])
 def test_values_are_those_of_the_file(place, tmp_path, name):
-    """Every value by itself, rows of it, and all at once are what was saved."""
+    """Each value, its rows, and all values together equal the saved ones."""
     (tmp_path / "here").mkdir()
     form = name.rpartition(".")[2]
     url = place(saved(tmp_path / "here", name=name, format=form).read_bytes(), name)
@@ -109,7 +109,7 @@ def test_values_are_those_of_the_file(place, tmp_path, name):
 
 @pytest.mark.parametrize("mode", ["AES-GCM", "AES-CBC"])
 def test_encrypted_objects_are_decrypted_here(place, tmp_path, mode):
-    """A key opens an object as it opens a file, also when its index is there already."""
+    """A key opens an object as it opens a file, also with an existing index."""
     key = b"0123456789abcdef"
     (tmp_path / "here").mkdir()
     url = place(saved(tmp_path / "here", enc_key=key, enc_mode=mode).read_bytes())
@@ -119,7 +119,7 @@ def test_encrypted_objects_are_decrypted_here(place, tmp_path, mode):
 
 
 def test_a_replaced_object_is_noticed(place, tmp_path):
-    """A value asked for after the object was saved over is an error, though every header is the same."""
+    """A value requested after the object was overwritten is an error, though every header is the same."""
     (tmp_path / "here").mkdir()
     url = place(saved(tmp_path / "here").read_bytes())
     with lazyckpt.load_checkpoint(url) as checkpoint:
@@ -135,7 +135,7 @@ def test_a_replaced_object_is_noticed(place, tmp_path):
 
 
 def test_the_new_version_is_indexed_anew(place, tmp_path, walks, cache_folder):
-    """An index is for one version: the next one is walked, once, and its index takes the old one's place."""
+    """The next version is scanned once, and its index replaces the old one."""
     (tmp_path / "here").mkdir()
     url = place(saved(tmp_path / "here").read_bytes())
     lazyckpt.load_checkpoint(url).close()
@@ -155,7 +155,7 @@ def test_an_object_that_is_not_there_is_missing(place):
 
 
 def test_a_forked_child_connects_by_itself(place, tmp_path):
-    """What was opened before a fork is read by the child as by the parent."""
+    """A forked child reads objects that were opened before the fork, as its parent does."""
     (tmp_path / "here").mkdir()
     url = place(saved(tmp_path / "here").read_bytes())
     with lazyckpt.load_checkpoint(url) as checkpoint:
@@ -167,7 +167,7 @@ def test_a_forked_child_connects_by_itself(place, tmp_path):
 
 
 def test_a_server_without_ranges_is_refused(plain_web, tmp_path):
-    """It would send the whole file for each value: an error says so, after less than one file was sent."""
+    """Such a server would send the whole file for each value, so it is refused before one file's bytes are read."""
     path = tmp_path / "model.ckpt"
     saved(tmp_path, {f"w{number}": np.zeros(2 * MIB, np.float32) for number in range(8)})
     with pytest.raises(UnreadableFile, match=r"does not support ranges.*download it"):
@@ -177,7 +177,7 @@ def test_a_server_without_ranges_is_refused(plain_web, tmp_path):
 
 
 def test_a_signed_address_is_never_shown(web, tmp_path):
-    """What follows `?` opens the object, and stands in no name and no message."""
+    """The query of the URL opens the object, and is in no name and no message."""
     saved(tmp_path)
     url = f"{web.url}/model.ckpt?signature=5ecret"
     with lazyckpt.load_checkpoint(url) as checkpoint:
@@ -193,7 +193,7 @@ def test_a_signed_address_is_never_shown(web, tmp_path):
 
 @pytest.mark.parametrize("dec_key", [None, lazyckpt.KeyReference(variable="KEY_OF_AN_OBJECT")])
 def test_a_handle_is_opened_by_another_process(place, tmp_path, dec_key, monkeypatch):
-    """A checkpoint and a value of it travel as their URL; an index that was had in another way changes nothing."""
+    """A checkpoint and its values are pickled as a URL, whatever index they used."""
     monkeypatch.setenv("KEY_OF_AN_OBJECT", "0123456789abcdef")
     (tmp_path / "here").mkdir()
     key = None if dec_key is None else b"0123456789abcdef"
@@ -210,7 +210,7 @@ def test_a_handle_is_opened_by_another_process(place, tmp_path, dec_key, monkeyp
 
 
 def test_a_handle_of_another_version_is_refused(place, tmp_path):
-    """What was pickled of one version is not opened of the next."""
+    """A pickle of one version does not open the next."""
     (tmp_path / "here").mkdir()
     url = place(saved(tmp_path / "here").read_bytes())
     with lazyckpt.load_checkpoint(url) as checkpoint:
@@ -224,7 +224,7 @@ def test_a_handle_of_another_version_is_refused(place, tmp_path):
 
 
 def test_the_index_of_an_object_that_proves_damaged_is_built_again(tmp_path):
-    """From the object, in the cache; who met the damage reads on, and the next one finds a sound index."""
+    """It is rebuilt from the object, in the cache; the reader continues, and the next one finds a sound index."""
     url = put("memory://damaged/net.ckpt", checkpoint(LAYERS))
     with lazyckpt.load_checkpoint(url) as ckpt:
         os.truncate(ckpt.index.path, 0)
@@ -249,7 +249,7 @@ LOOKS = {
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_an_object_is_opened_once(look, tmp_path, monkeypatch):
-    """What tells the mode of its encryption is the open that everything is read by."""
+    """The open that detects the encryption mode also serves all reads."""
     monkeypatch.chdir(tmp_path)
     url = put("memory://once/net.ckpt", checkpoint(LAYERS))
     opened = []

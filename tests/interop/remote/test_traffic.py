@@ -1,4 +1,4 @@
-"""What goes over the wire: how many requests, and how many bytes, for a part of a 1 GiB object."""
+"""Network traffic: the requests and bytes for a part of a 1 GiB object."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ URL = "s3://models/gigabyte/model.ckpt"
 
 
 def value_of(name):
-    """A value that no other name has."""
+    """A value different from all others."""
     return np.full(NAMES[name] // 4, ORDER.index(name), np.float32)
 
 
 @pytest.fixture(scope="session")
 def gigabyte(tmp_path_factory):
-    """A checkpoint of 1 GiB, in which some small values lie between large ones."""
+    """A checkpoint of 1 GiB, with some small values between large ones."""
     path = tmp_path_factory.mktemp("large") / "model.ckpt"
     lazyckpt.save_checkpoint({name: value_of(name) for name in ORDER}, str(path))
     yield path
@@ -39,7 +39,7 @@ def gigabyte(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def indexed(s3_server, gigabyte, tmp_path_factory):
-    """It, on S3, with its index beside it; what the command said, and what the index took (moto is slow: once)."""
+    """The object on S3 with its index, the command's output, and the indexing traffic (once, because moto is slow)."""
     fs = fsspec.filesystem("s3")
     fs.put_file(str(gigabyte), URL)
     s3_server.asked.clear()
@@ -53,7 +53,7 @@ def indexed(s3_server, gigabyte, tmp_path_factory):
 
 @pytest.fixture(params=["s3", "web"])
 def store(request, tmp_path, gigabyte):
-    """The server, and the URL at which it has the object."""
+    """The server, and the object's URL."""
     if request.param == "s3":
         request.getfixturevalue("indexed")
         return request.getfixturevalue("s3"), URL
@@ -63,13 +63,13 @@ def store(request, tmp_path, gigabyte):
 
 
 def traffic(server):
-    """(requests, bytes) since the list was emptied."""
+    """The (requests, bytes) since the list was emptied."""
     asked, server.asked[:] = list(server.asked), []
     return len(asked), sum(request.sent for request in asked)
 
 
 def test_one_per_cent_costs_its_runs_and_three_requests(store):
-    """With an index at hand, ten values in three runs are had with at most six requests and 1.05 times their bytes."""
+    """With an index, ten values in three runs take at most six requests and 1.05 times their bytes."""
     server, url = store
     lazyckpt.build_index(url)
     traffic(server)
@@ -83,7 +83,7 @@ def test_one_per_cent_costs_its_runs_and_three_requests(store):
 
 
 def test_an_index_beside_the_object_costs_no_more(s3, indexed):
-    """One who has never seen the object, but finds its index beside it, needs no more requests than that."""
+    """A new reader that finds the index beside the object needs no more requests than that."""
     with lazyckpt.load_checkpoint(URL) as checkpoint:
         checkpoint.load(SMALL)
         requests, sent = traffic(s3)
@@ -93,21 +93,21 @@ def test_an_index_beside_the_object_costs_no_more(s3, indexed):
 
 
 def test_the_command_says_where_the_index_is(indexed):
-    """`index --upload` ends well, and names the place beside the object."""
+    """`index --upload` succeeds, and names the index beside the object."""
     said, _ = indexed
 
     assert (said.exit_code, said.stdout.split()[-1]) == (0, f"{URL}.lmdb")
 
 
 def test_indexing_s3_reads_under_one_per_cent(indexed):
-    """A first index is built of headers: less than a hundredth of the object is sent."""
+    """A first index needs only headers: less than a hundredth of the object is sent."""
     _, read = indexed
 
     assert 0 < read < sum(NAMES.values()) / 100
 
 
 def test_indexing_the_web_reads_under_one_per_cent(web, gigabyte, tmp_path):
-    """The same of a web server."""
+    """Indexing an object on a web server reads under one per cent."""
     (tmp_path / "model.ckpt").hardlink_to(gigabyte)
     lazyckpt.build_index(f"{web.url}/model.ckpt")
 
@@ -115,7 +115,7 @@ def test_indexing_the_web_reads_under_one_per_cent(web, gigabyte, tmp_path):
 
 
 def test_values_one_by_one_are_sent_once(store):
-    """A value that was had is not asked for again while the budget has room for it."""
+    """A value is not requested again while it is in the cache."""
     server, url = store
     with lazyckpt.load_checkpoint(url) as checkpoint:
         checkpoint["layers.11.b"].asnumpy()

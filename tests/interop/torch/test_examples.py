@@ -1,4 +1,4 @@
-"""examples/to_torch.py: a torch net computes what the values of a MindSpore checkpoint say."""
+"""examples/to_torch.py: a torch net computes with the values of a MindSpore checkpoint."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ example = module("to_torch")
 
 
 def normalised(x, gain, shift):
-    """What a LayerNorm makes of the rows of x."""
+    """LayerNorm of the rows of x."""
     x = x - x.mean(-1, keepdims=True)
     return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * gain + shift
 
 
 def computed(values, numbers):
-    """The net by numpy, in MindSpore's names and layouts, in float64."""
+    """The net in numpy, with MindSpore's names and layouts, in float64."""
     x = values["embedding.embedding_table"][numbers].astype(np.float64)
     for number in range(example.DEPTH):
         own = {name: values[f"layers.{number}.{name}"] for name in ("norm.gamma", "norm.beta")}
@@ -32,7 +32,7 @@ def computed(values, numbers):
 
 
 def test_the_torch_net_computes_what_the_checkpoint_says(tmp_path):
-    """For every word, to the precision of float32."""
+    """The outputs are equal for every word, to the precision of float32."""
     path = tmp_path / "model.ckpt"
     example.made_checkpoint(path)
     net, _, _ = example.loaded(path)
@@ -44,8 +44,8 @@ def test_the_torch_net_computes_what_the_checkpoint_says(tmp_path):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_it_tells_what_fits_and_what_is_left(tmp_path):
-    """Of a given file: every value of the net is found, and what has no rule is named."""
+def test_it_shows_what_fits_and_what_is_left(tmp_path):
+    """For a given file, every value of the net is found, and values without a rule are named."""
     example.made_checkpoint(tmp_path / "model.ckpt")
     code, printed, complaints = run([sys.executable, "to_torch.py"], "model.ckpt", folder=tmp_path)
 
@@ -54,7 +54,7 @@ def test_it_tells_what_fits_and_what_is_left(tmp_path):
 
 
 def test_without_a_path_it_makes_a_checkpoint_and_leaves_nothing(tmp_path):
-    """The folder it ran in is as it was."""
+    """The folder in which it ran is unchanged."""
     code, printed, complaints = run([sys.executable, "to_torch.py"], folder=tmp_path)
 
     assert (code, complaints) == (0, "")

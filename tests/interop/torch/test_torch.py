@@ -1,4 +1,4 @@
-"""Beside a real torch: modules are filled by MindSpore's rules, and values become tensors that nobody else sees.
+"""Beside a real torch: modules are filled by MindSpore's rules, and values become private tensors.
 
 Run where torch is installed: `python -m pytest tests/interop/torch`.
 """
@@ -38,7 +38,7 @@ TYPES = [name for name in DTYPES if name in TORCH]
 
 
 def module_of(net):
-    """A module with buffers of these names, full of ones: name -> (shape, dtype). A name's dots are kept."""
+    """A module with buffers of ones: name -> (shape, dtype). A name's dots are kept."""
     module = nn.Module()
     for name, (shape, dtype) in net.items():
         module._buffers[name] = torch.ones(shape, dtype=TORCH[dtype])
@@ -46,7 +46,7 @@ def module_of(net):
 
 
 def state(module):
-    """What a module holds: name -> (shape, dtype, bytes)."""
+    """The state of a module: name -> (shape, dtype, bytes)."""
     return {
         name: (tuple(tensor.shape), NAMES[tensor.dtype], bits(tensor)) for name, tensor in module.state_dict().items()
     }
@@ -58,7 +58,7 @@ def bits(tensor):
 
 
 def file_of(values):
-    """The bytes of a checkpoint that is given as name -> (shape, dtype), `TEXT` or `TABLE`."""
+    """The bytes of a checkpoint given as name -> (shape, dtype), `TEXT` or `TABLE`."""
     parts = []
     for name, value in values.items():
         if value is TEXT:
@@ -72,12 +72,12 @@ def file_of(values):
 
 
 def numbers(shape, dtype):
-    """An array whose numbers every dtype can hold, unlike what a module of `module_of` has."""
+    """An array of numbers that every dtype can hold, different from those of `module_of`."""
     return (counting(shape, "int8") % 7 + 2).astype(TABLE_OF_DTYPES[dtype].numpy)
 
 
 class Small(nn.Module):
-    """One of each normalisation, in parts and parts of parts."""
+    """One layer of each normalisation, at several depths."""
 
     def __init__(self):
         super().__init__()
@@ -104,7 +104,7 @@ IN_MINDSPORE = {
 
 
 def test_a_module_of_a_thousand_tensors_equals_what_torch_loads(tmp_path):
-    """A module that is filled from a checkpoint holds, bit for bit, what torch.load and load_state_dict give it."""
+    """A module filled from a checkpoint equals, bit for bit, one filled by torch.load and load_state_dict."""
     torch.manual_seed(3)
     parts = [nn.Sequential(nn.Linear(3, 5), nn.Conv1d(2, 3, 4)) for _ in range(250)]
     saved = nn.ModuleList(parts)
@@ -124,9 +124,9 @@ def test_a_module_of_a_thousand_tensors_equals_what_torch_loads(tmp_path):
 @settings(max_examples=300)
 @given(nets_and_checkpoints(TYPES))
 def test_any_module_and_checkpoint(case):
-    """The lists and the values are those of MindSpore's algorithm; what it refuses leaves the module untouched."""
+    """Lists and values equal those of MindSpore's algorithm; a refusal leaves the module untouched."""
     net, values, strict = case
-    values = {name: ((), value[1]) if value[0] == (0,) else value for name, value in values.items()}  # as files tell
+    values = {name: ((), value[1]) if value[0] == (0,) else value for name, value in values.items()}  # as in files
     module = module_of(net)
     before = state(module)
     ckpt = opened_over(BytesSource(file_of(values)))
@@ -151,7 +151,7 @@ def test_any_module_and_checkpoint(case):
 
 @pytest.mark.parametrize("family", [FLOATS, SIGNED])
 def test_conversions_are_numpys(family):
-    """Values are converted as numpy does it: overflow to infinity, rounding to even, wrapping."""
+    """Conversions equal numpy's: overflow to infinity, rounding to even, wrapping."""
     with np.errstate(all="ignore"):
         for mine, theirs in itertools.permutations([name for name in family if name in TORCH], 2):
             array = np.array([0, 1, -2, 300, -301, 65519, 65520, 1e-3, 1.00390625, 1e30 if family is FLOATS else 1e9])
@@ -163,7 +163,7 @@ def test_conversions_are_numpys(family):
 
 
 def test_int4_goes_into_int8():
-    """MindSpore's Int4, one value a byte, is converted to the integers that torch has."""
+    """MindSpore's Int4, one value a byte, is converted to torch's integers."""
     module = module_of({"a": ((4,), "Int8"), "b": ((4,), "Int32")})
     data = bytes([0, 1, 7, 255])
     load_into(
@@ -174,7 +174,7 @@ def test_int4_goes_into_int8():
 
 
 def test_norm_layers_have_other_names():
-    """With `norm_names` gamma, beta and the moving statistics find their way, wherever the layer stands."""
+    """With `norm_names` gamma, beta and the moving statistics are found in any layer."""
     values = {IN_MINDSPORE.get(name, name): tensor for name, tensor in Small().state_dict().items()}
     values = {name: (t.numpy() + 3).astype(t.numpy().dtype) for name, t in values.items() if "num_batches" not in name}
     module = Small()
@@ -187,7 +187,7 @@ def test_norm_layers_have_other_names():
 
 
 def test_a_norm_layer_may_be_the_whole_module():
-    """A module that is itself a normalisation has names without a dot."""
+    """A module that is itself a normalisation has names without dots."""
     module = nn.LayerNorm(3)
     result = load_into(module, {"gamma": counting((3,)), "beta": counting((3,))}, norm_names=True)
 
@@ -206,7 +206,7 @@ def test_only_norm_layers_have_other_names():
 
 
 def test_num_batches_tracked_may_be_missing():
-    """MindSpore has no such counter: it is not missed, and is loaded if it is there."""
+    """MindSpore has no such counter: it is not reported as missing, and is loaded if present."""
     module = nn.BatchNorm1d(2)
     values = {name: np.ones(2, np.float32) for name in ("weight", "bias", "running_mean", "running_var")}
 
@@ -217,7 +217,7 @@ def test_num_batches_tracked_may_be_missing():
 
 
 def test_bfloat16():
-    """bfloat16 goes into bfloat16 as it is, and into other floats converted."""
+    """bfloat16 is copied into bfloat16, and converted to other floats."""
     brain = (counting((2, 3)) / 7).astype(ml_dtypes.bfloat16)
     module = module_of(
         {name: ((2, 3), dtype) for name, dtype in (("a", "BFloat16"), ("b", "Float32"), ("c", "Float16"))}
@@ -232,7 +232,7 @@ def test_bfloat16():
 
 
 def test_complex_parameters_take_nothing():
-    """A dtype that MindSpore's files do not know is refused by its name."""
+    """A dtype that MindSpore's files lack is refused by its name."""
     module = nn.Module()
     module.register_buffer("w", torch.zeros(2, dtype=torch.complex64))
 
@@ -242,7 +242,7 @@ def test_complex_parameters_take_nothing():
 
 @pytest.mark.parametrize("broken", ["a", "c", "e"])
 def test_a_module_that_cannot_be_bound_is_left_untouched(broken):
-    """Whichever parameter does not fit, nothing has changed and no byte of a value was read."""
+    """Whichever parameter does not fit, nothing has changed, and no byte of a value was read."""
     net = dict.fromkeys("abcde", ((3,), "Float32"))
     module = module_of(net)
     before = state(module)
@@ -255,7 +255,7 @@ def test_a_module_that_cannot_be_bound_is_left_untouched(broken):
 
 
 def test_a_value_that_proves_damaged_ends_the_filling(tmp_path):
-    """What stands before it in the file was filled in; of its block and of what follows nothing was."""
+    """Values before the damage are filled in; those of its block and after it are not."""
     net = dict.fromkeys("abcde", ((3000,), "Float32"))
     module = module_of(net)
     before = state(module)
@@ -273,7 +273,7 @@ def test_a_value_that_proves_damaged_ends_the_filling(tmp_path):
 
 
 def test_only_what_is_used_is_read_and_in_file_order():
-    """The values that the module takes are read front to back, each once, and nothing else."""
+    """Only the module's values are read, front to back, each once."""
     module = module_of(dict.fromkeys("abcde", ((3,), "Float32")))
     source = TracingSource(file_of(dict.fromkeys(["e", "unused", "d", "c", "b", "a"], ((3,), "Float32"))))
     ckpt = opened_and_traced(source)
@@ -286,7 +286,7 @@ def test_only_what_is_used_is_read_and_in_file_order():
 
 
 def test_matching_reads_nothing():
-    """`match` tells what would happen to a module without a byte of a value."""
+    """`match` reports the result for a module without reading a value."""
     source = TracingSource(file_of({"a": ((2,), "Float16"), "b": ((3,), "Float32"), "s": TEXT}))
     module = module_of(dict.fromkeys("abc", ((2,), "Float32")))
     report = lazyckpt.match(module, opened_and_traced(source))
@@ -298,7 +298,7 @@ def test_matching_reads_nothing():
 
 
 def test_encrypted_checkpoints_fill_modules(tmp_path):
-    """Block by block, without the file ever being decrypted as a whole."""
+    """The file is decrypted block by block, never as a whole."""
     net = {"a": ((3,), "Float32"), "b": ((40, 50), "Float16")}
     (tmp_path / "a.ckpt").write_bytes(encrypted(file_of(net), block=1000))
     module = module_of(net)
@@ -323,7 +323,7 @@ ARRAYS = {
 
 @pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
 def test_arrays_of_any_make(array):
-    """A dict's arrays may be views of any kind, of any byte order, and need not be writable; they stay as they are."""
+    """A dict's arrays may be views of any kind, of any byte order, and read-only; they are not changed."""
     before = array.tobytes()
     module = module_of({"w": (array.shape, "Float32")})
     load_into(module, {"w": array})
@@ -333,7 +333,7 @@ def test_arrays_of_any_make(array):
 
 
 def test_the_modules_own_tensors_are_filled():
-    """Parameters stay the same objects, keep their gradients' flags, and tied ones stay tied."""
+    """Parameters stay the same objects, keep `requires_grad`, and tied ones stay tied."""
     module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
     module[1].weight = module[0].weight
     weight = module[0].weight
@@ -349,7 +349,7 @@ def test_the_modules_own_tensors_are_filled():
 
 
 def test_what_needs_no_conversion_is_read_straight_into_the_module(monkeypatch):
-    """No array is made of a value of a plain file; of one that is converted, one is."""
+    """A plain file's value needs no array; a converted one needs one."""
     module = nn.Linear(2, 3)
     asked, asnumpy = [], Parameter.asnumpy
     monkeypatch.setattr(Parameter, "asnumpy", lambda self, **how: asked.append(self.name) or asnumpy(self, **how))
@@ -362,7 +362,7 @@ def test_what_needs_no_conversion_is_read_straight_into_the_module(monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["Float32", "Float16"])
 def test_a_backward_pass_refuses_what_was_filled_since_the_forward_pass(dtype):
-    """Whether a value was read straight into the module or converted: else gradients would be silently wrong."""
+    """Values read into the module directly and converted ones both raise, instead of giving wrong gradients."""
     module = nn.Linear(2, 2, bias=False)
     result = module(torch.ones(1, 2, requires_grad=True)).sum()
     load_into(module, opened_over(BytesSource(file_of({"weight": ((2, 2), dtype)}))))
@@ -372,7 +372,7 @@ def test_a_backward_pass_refuses_what_was_filled_since_the_forward_pass(dtype):
 
 
 def test_tensors_that_are_views_are_filled():
-    """A parameter may be transposed or a part of another tensor."""
+    """A parameter may be transposed, or a part of another tensor."""
     whole = torch.zeros(3, 4)
     module = nn.Module()
     module.register_buffer("w", whole.t()[1:3])
@@ -382,7 +382,7 @@ def test_tensors_that_are_views_are_filled():
 
 
 def test_extra_state_is_left_alone():
-    """What a module keeps beside its tensors is none of a checkpoint's business."""
+    """Extra state of a module is not filled from a checkpoint."""
 
     class Counting(nn.Linear):
         def get_extra_state(self):
@@ -394,7 +394,7 @@ def test_extra_state_is_left_alone():
 
 
 def test_a_module_without_memory_is_refused():
-    """On the meta device there is nothing to fill; the message says how to get something."""
+    """A module on the meta device has no memory to fill; the message says how to allocate it."""
     with pytest.raises(ArgumentValueError, match="to_empty"):
         load_into(nn.Linear(2, 2, device="meta"), {"weight": counting((2, 2))})
 
@@ -418,7 +418,7 @@ def test_wrong_arguments(module, values):
 
 
 def test_strings_and_maps_are_passed_over():
-    """They are neither loaded nor missing, as with MindSpore."""
+    """Strings and maps are neither loaded nor missing, as with MindSpore."""
     module = module_of(dict.fromkeys("abc", ((2,), "Float32")))
     before = state(module)
 
@@ -453,7 +453,7 @@ def test_dlpack(dtype):
 
 
 def test_bfloat16_has_no_dlpack():
-    """numpy exports no bfloat16: that is told, and `to_torch` does it."""
+    """numpy exports no bfloat16: the error says so, and `to_torch` converts it."""
     param = opened_over(BytesSource(file_of({"w": ((2, 3), "BFloat16")})))["w"]
 
     with pytest.raises(BufferError, match="DLPack only supports"):
@@ -474,7 +474,7 @@ WRITES = {
 
 @pytest.mark.parametrize("count", [1000, 400_001], ids=["a small value", "a mapped value"])
 def test_writing_to_a_tensor_touches_nothing_else(count, tmp_path):
-    """However a tensor is written to, the process lives, the file and other calls' tensors stay as they were.
+    """Writing to a tensor neither ends the process nor changes the file or other calls' tensors.
 
     The values lie at offsets of every alignment.
     """
@@ -494,7 +494,7 @@ def test_writing_to_a_tensor_touches_nothing_else(count, tmp_path):
 
 
 def test_tensors_outlive_the_checkpoint(tmp_path):
-    """What was handed to torch stays when the checkpoint is closed and the file is gone."""
+    """Tensors stay when the checkpoint is closed and the file is removed."""
     path = tmp_path / "a.ckpt"
     path.write_bytes(checkpoint({"a": counting((3,)), "b": counting((300_000,))}))
     ckpt = lazyckpt.load_checkpoint(str(path))
@@ -509,7 +509,7 @@ def test_tensors_outlive_the_checkpoint(tmp_path):
 
 
 def test_strings_stay_strings():
-    """Of a checkpoint with all kinds of values the tensors are taken, the rest is told as unused."""
+    """From a checkpoint with all kinds of values the tensors are taken, and the rest is reported as unused."""
     net = {name: (array.shape, array.dtype.name.capitalize()) for name, array in LAYERS.items()}
     module = module_of(net)
     result = load_into(module, opened_over(BytesSource(checkpoint(MIXED))), strict_load=True)
@@ -533,9 +533,9 @@ def test_what_torch_saves_is_read(name, tmp_path):
     tensor = _of_torch(safetensors.torch._TYPES[name])
     safetensors.torch.save_file({"w": tensor}, tmp_path / "w.safetensors")
     with lazyckpt.load_checkpoint(tmp_path / "w.safetensors", format="safetensors") as ckpt:
-        told, array = ckpt["w"].dtype, ckpt["w"].asnumpy()
+        dtype, array = ckpt["w"].dtype, ckpt["w"].asnumpy()
 
-    assert (told.safetensors, told.numpy, array.shape) == (name, array.dtype, tuple(tensor.shape))
+    assert (dtype.safetensors, dtype.numpy, array.shape) == (name, array.dtype, tuple(tensor.shape))
     assert array.tobytes() == bits(tensor)
 
 
@@ -551,7 +551,7 @@ def test_values_of_eight_bits_are_torchs(tmp_path):
 
 
 def _pack_of_torch():
-    """Torch's own `pack_uint4`, from its file: what else is in there needs packages that torch does not bring."""
+    """Torch's own `pack_uint4`, from its file, because other code there needs packages that torch does not install."""
     path = Path(torch.__file__).parent / "testing" / "_internal" / "common_quantized.py"
     wanted = {"down_size", "pack_uint4"}
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -587,7 +587,7 @@ SAVED = {
 
 @pytest.mark.parametrize("what", SAVED)
 def test_tensors_are_saved(what, tmp_path):
-    """Whatever their layout, and whether or not they are trained: as the numpy array of the same values."""
+    """Tensors of any layout, trained or not, are saved as the numpy array of the same values."""
     tensor = SAVED[what]()
     lazyckpt.save_checkpoint({"w": tensor}, tmp_path / "net.ckpt", align=1)
 
@@ -596,7 +596,7 @@ def test_tensors_are_saved(what, tmp_path):
 
 @pytest.mark.parametrize("layout", [lambda tensor: tensor, lambda tensor: tensor.T], ids=["plain", "transposed"])
 def test_bfloat16_tensors_are_saved(layout, tmp_path):
-    """Bit for bit, though numpy has no such type of its own."""
+    """bfloat16 tensors are saved bit for bit, though numpy has no such dtype."""
     tensor = layout((torch.arange(6).reshape(2, 3) / 7).to(torch.bfloat16))
     lazyckpt.save_checkpoint({"w": tensor}, tmp_path / "net.ckpt")
     with lazyckpt.load_checkpoint(tmp_path / "net.ckpt") as ours:
@@ -624,7 +624,7 @@ def test_conjugates_are_saved_as_what_they_are(tmp_path):
     ids=["sparse", "without data", "float8", "complex128"],
 )
 def test_tensors_that_no_file_holds_are_refused_by_name(make, tmp_path):
-    """With torch's own reason, before anything is written."""
+    """The error has torch's own reason, before anything is written."""
     with pytest.raises(ArgumentTypeError, match="'w' cannot be saved: "):
         lazyckpt.save_checkpoint({"w": make()}, tmp_path / "net.ckpt")
 
@@ -660,7 +660,7 @@ class Rows(torch.utils.data.Dataset):
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of a fork beside threads, which are idle
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_workers_of_a_data_loader_read_the_file_themselves(method, tmp_path):
-    """Each opens it once, however it was started; the rows come in their order."""
+    """Each worker, however it was started, opens the file once; the rows come in order."""
     (tmp_path / "net.ckpt").write_bytes(checkpoint({"w": counting((20, 3))}))
     with lazyckpt.load_checkpoint(str(tmp_path / "net.ckpt")) as ckpt:
         loader = torch.utils.data.DataLoader(

@@ -16,7 +16,7 @@ FORMS = {"plain": {}, "AES-GCM": {"dec_key": KEY}}
 
 
 class Samples(Dataset):
-    """Each value of a checkpoint is a sample; the checkpoint is opened before the workers are, or by each of them."""
+    """Each value of a checkpoint is a sample; it is opened before the workers start, or by each of them."""
 
     def __init__(self, path, options, opens_late):
         self._path, self._options = path, options
@@ -31,7 +31,7 @@ class Samples(Dataset):
         return torch.from_numpy(self._ckpt[f"sample{number}"].asnumpy(copy=True))
 
     def close(self):
-        """Close what was opened here."""
+        """Close the opened checkpoint."""
         if self._ckpt is not None:
             self._ckpt.close()
 

@@ -1,4 +1,4 @@
-"""zarr and dask keep threads of their own for as long as the process lives."""
+"""Fixtures for zarr and dask, whose threads live as long as the process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ import pytest
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_left():
-    """No thread of lazyckpt's own is left; files are looked after test by test."""
+    """No thread of lazyckpt is left; files are checked after each test."""
     yield
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("lazyckpt")] == []

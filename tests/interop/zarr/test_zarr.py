@@ -1,4 +1,4 @@
-"""Beside real zarr, xarray, dask and kerchunk: they open a checkpoint by its references, in place.
+"""Beside real zarr, xarray, dask and kerchunk: they read a checkpoint in place through its references.
 
 Run where they are installed: `python -m pytest tests/interop/zarr`.
 """
@@ -43,20 +43,20 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fastparquet:DeprecationWarning
 
 @pytest.fixture(autouse=True)
 def _no_instances():
-    """fsspec keeps file systems; the references of one test are not those of another."""
+    """fsspec caches file systems, so one test's references must not serve another."""
     yield
     fsspec.get_filesystem_class("reference").clear_instance_cache()
 
 
 def group_of(fo):
-    """The hierarchy that references describe."""
+    """The hierarchy in the references."""
     return zarr.open_group("reference://", storage_options={"fo": str(fo)}, mode="r")
 
 
 def dataset_of(fo, **options):
-    """The same as xarray sees it."""
-    told = {"storage_options": {"fo": str(fo), **options}}
-    return xarray.open_dataset("reference://", engine="zarr", backend_kwargs=told)
+    """The references as an xarray dataset."""
+    backend_options = {"storage_options": {"fo": str(fo), **options}}
+    return xarray.open_dataset("reference://", engine="zarr", backend_kwargs=backend_options)
 
 
 def written(ckpt, folder, kind="json", **options):
@@ -67,7 +67,7 @@ def written(ckpt, folder, kind="json", **options):
 
 @pytest.fixture
 def path(tmp_path):
-    """A checkpoint of one of each kind."""
+    """A checkpoint with one value of each kind."""
     path = tmp_path / "net.ckpt"
     path.write_bytes(checkpoint(MIXED))
     return path
@@ -87,13 +87,13 @@ def test_published_checkpoints_are_what_mindspore_reads(file, parameters, kind, 
         "dask": {name: np.asarray(dask.array.from_zarr(group[name])) for name in parameters},
     }
 
-    expected = {name: (told["shape"], told["dtype"].lower(), told["sha256"]) for name, told in parameters.items()}
+    expected = {name: (facts["shape"], facts["dtype"].lower(), facts["sha256"]) for name, facts in parameters.items()}
     assert {reader: facts(values) for reader, values in seen.items()} == dict.fromkeys(seen, expected)
     assert set(group) == set(parameters)
 
 
 def facts(values):
-    """What is recorded of arrays."""
+    """The recorded facts of arrays."""
     return {
         name: (list(array.shape), array.dtype.name, hashlib.sha256(array.tobytes()).hexdigest())
         for name, array in values.items()
@@ -119,7 +119,7 @@ def test_values_of_every_kind_are_read(kind, options, path, tmp_path):
 
 
 def test_xarray_opens_nested_names_as_a_tree(path, tmp_path):
-    """Each group is a dataset."""
+    """xarray opens each group as a dataset."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         fo = written(ckpt, tmp_path, nested=True)
     tree = xarray.open_datatree("reference://", engine="zarr", storage_options={"fo": str(fo)})
@@ -129,7 +129,7 @@ def test_xarray_opens_nested_names_as_a_tree(path, tmp_path):
 
 
 def test_kerchunks_own_engine_opens_them(path, tmp_path):
-    """`engine="kerchunk"`, which asks for no consolidated metadata."""
+    """`engine="kerchunk"` needs no consolidated metadata."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         fo = written(ckpt, tmp_path)
     dataset = xarray.open_dataset(str(fo), engine="kerchunk")
@@ -138,7 +138,7 @@ def test_kerchunks_own_engine_opens_them(path, tmp_path):
 
 
 def test_data_need_no_file(path):
-    """`to_dict()` is what fsspec takes."""
+    """fsspec accepts `to_dict()` without a file."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         references = ckpt.references().to_dict()
     store = zarr.storage.FsspecStore(fsspec.filesystem("reference", fo=references, asynchronous=True), read_only=True)
@@ -148,7 +148,7 @@ def test_data_need_no_file(path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_hostile_names_are_found_by_their_attribute(kind, tmp_path):
-    """Nothing leaves the folder, nothing is interpreted, nothing is lost."""
+    """Names stay in the folder, are not interpreted, and are not lost."""
     names = [name for name in HOSTILE if name.strip() == name and "\ud800" not in name]
     values = {name: np.array([number], "int32") for number, name in enumerate(names)}
     (tmp_path / "net.ckpt").write_bytes(checkpoint(values))
@@ -163,7 +163,7 @@ def test_hostile_names_are_found_by_their_attribute(kind, tmp_path):
 
 
 def test_types_that_zarr_lacks_are_viewed_as_what_they_are(tmp_path):
-    """As the documentation says: by the name that the attribute gives."""
+    """The attribute has the dtype's name for a view, as documented."""
     values = counting((3, 4)).astype(ml_dtypes.bfloat16), counting((5,)).astype(ml_dtypes.float8_e4m3fn)
     header = {"a": item("BF16", (3, 4), 0, 24), "b": item("F8_E4M3", (5,), 24, 29), "odd": item("F4", (2, 3), 29, 32)}
     data = b"".join(value.tobytes() for value in values) + bytes(3)
@@ -177,7 +177,7 @@ def test_types_that_zarr_lacks_are_viewed_as_what_they_are(tmp_path):
 
 
 def test_complex_numbers_are_zarrs_own(tmp_path):
-    """As numpy has them."""
+    """Complex numbers equal numpy's."""
     value = np.array([1 + 2j, 3 - 4j], "complex64")
     (tmp_path / "net.safetensors").write_bytes(raw({"c": item("C64", (2,), 0, 16)}, value.tobytes()))
     with lazyckpt.load_checkpoint(tmp_path / "net.safetensors", format="safetensors") as ckpt:
@@ -188,7 +188,7 @@ def test_complex_numbers_are_zarrs_own(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_checkpoint_on_a_web_server_is_read_by_ranges(kind, path, tmp_path):
-    """Indexed here, published there, references and all; only the bytes of the value are fetched."""
+    """References made here for a published file fetch only the value's bytes."""
     with serving(tmp_path) as (url, asked):
         with lazyckpt.load_checkpoint(path) as ckpt:
             fo = written(ckpt, tmp_path, kind, url=f"{url}/net.ckpt")
@@ -202,7 +202,7 @@ def test_a_checkpoint_on_a_web_server_is_read_by_ranges(kind, path, tmp_path):
 
 
 def test_references_in_parquet_are_replaced_whole(path, tmp_path):
-    """By new ones; nothing of the old is left, and nothing else."""
+    """New references replace the old ones completely, and nothing else."""
     with lazyckpt.load_checkpoint(path) as ckpt:
         written(ckpt, tmp_path, "parquet")
         fo = written(ckpt.select("fc."), tmp_path, "parquet")
@@ -212,7 +212,7 @@ def test_references_in_parquet_are_replaced_whole(path, tmp_path):
 
 
 def test_names_too_long_for_a_folder_are_refused_in_parquet(tmp_path):
-    """JSON has them."""
+    """JSON accepts names too long for a folder."""
     name = "w" * 300
     (tmp_path / "net.ckpt").write_bytes(checkpoint({name: counting((2,))}))
     with lazyckpt.load_checkpoint(tmp_path / "net.ckpt") as ckpt:
@@ -223,7 +223,7 @@ def test_names_too_long_for_a_folder_are_refused_in_parquet(tmp_path):
 
 
 def hole(file, name, dims, dtype, length):
-    """Append a tensor, or a slice of one, whose content is zeros that take no room on the disk. Where it begins."""
+    """Append a sparse tensor of zeros, or a slice of one; returns its offset."""
     head = b"".join(number(1, dim) for dim in dims) + chunk(2, dtype.encode()) + key(3, 2) + varint(length)
     tensor = key(2, 2) + varint(len(head) + length) + head
     value = chunk(1, name.encode()) + tensor
@@ -253,7 +253,7 @@ def gibibyte(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gibibyte_is_read_in_chunks(kind, gibibyte, tmp_path):
-    """Every byte of it; little of the file is copied into the references, though a row lies across a border."""
+    """Every byte is right; little of the file is copied into the references, though a row crosses a border."""
     with lazyckpt.load_checkpoint(gibibyte, index="memory") as ckpt:
         fo = written(ckpt, tmp_path, kind, chunk_size=64 * MIB)
         group = group_of(fo)
@@ -278,6 +278,6 @@ def test_a_gibibyte_is_read_in_chunks(kind, gibibyte, tmp_path):
 
 
 def _same(block, wanted, place):
-    """Whether a block is that part of a parameter, bit for bit."""
+    """Whether a block equals that part of a parameter, bit for bit."""
     part = wanted[tuple(slice(start, stop) for start, stop in place)]
     return np.ascontiguousarray(part).tobytes() == np.ascontiguousarray(block).tobytes()

@@ -1,4 +1,4 @@
-"""Decrypted blocks in memory: kept within a limit, brought once, memory used again but never under a reader's hands."""
+"""The cache of decrypted blocks: bounded, one load per block, and no memory is reused under a reader."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lazyckpt.sources.encryption.block_cache import Blocks
 
 
 def filling(number, plain):
-    """A block of bytes that say its number."""
+    """A block filled with its number."""
     plain[:] = bytes([number]) * plain.nbytes
 
 
 def bring(blocks, number, length):
-    """Bring a block, look at it, and give it back: its bytes."""
+    """Load a block, read it, and release it; returns its bytes."""
     block = blocks.bring(number, length, filling)
     seen = bytes(block.plain)
     blocks.give_back(block)
@@ -27,7 +27,7 @@ def bring(blocks, number, length):
 
 
 def held(blocks, numbers):
-    """Those that are held, with their bytes. Looking makes each the most recently used."""
+    """The cached blocks with their bytes. Each look-up makes a block the most recently used."""
     found = {}
     for number in numbers:
         block = blocks.take(number)
@@ -38,7 +38,7 @@ def held(blocks, numbers):
 
 
 def test_the_least_recently_used_block_goes():
-    """Of blocks that do not all fit, the ones looked at last stay."""
+    """When the cache is full, the most recently used blocks stay."""
     blocks = Blocks(30)
     for number in range(3):
         bring(blocks, number, 10)
@@ -50,7 +50,7 @@ def test_the_least_recently_used_block_goes():
 
 
 def test_a_block_that_was_left_goes_first():
-    """However lately it was looked at; one that is not held is left all the same."""
+    """A released block goes first, however recent its use; one that is not cached can also be released."""
     blocks = Blocks(30)
     for number in range(3):
         bring(blocks, number, 10)
@@ -63,7 +63,7 @@ def test_a_block_that_was_left_goes_first():
 
 @given(st.integers(0, 40), st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=60))
 def test_no_more_than_the_limit_is_held(limit, steps):
-    """Whatever is brought, twice or again, by the reader or ahead: what is held fits, and is what was brought."""
+    """However blocks are loaded, again, on demand or ahead, the cache fits its limit and holds the right bytes."""
     blocks = Blocks(limit)
     for number, is_ahead in steps:
         if is_ahead:
@@ -77,7 +77,7 @@ def test_no_more_than_the_limit_is_held(limit, steps):
 
 
 def test_memory_is_used_again():
-    """A block takes the memory of the one that it drives out, also if it is shorter."""
+    """A block reuses the memory of the evicted one, also if it is shorter."""
     blocks = Blocks(10)
     first = blocks.bring(0, 10, filling)
     blocks.give_back(first)
@@ -87,7 +87,7 @@ def test_memory_is_used_again():
 
 
 def test_memory_that_somebody_reads_is_not_used_again():
-    """A block that was taken and not given back keeps its bytes, whatever comes after it."""
+    """A block in use keeps its bytes, whatever is loaded after it."""
     blocks = Blocks(10)
     taken = blocks.bring(0, 10, filling)
     seen = [bring(blocks, number, 10) for number in range(1, 5)]
@@ -97,7 +97,7 @@ def test_memory_that_somebody_reads_is_not_used_again():
 
 
 def test_a_block_is_brought_once_however_many_want_it():
-    """Threads that ask for it while it is on its way wait, and get the same memory."""
+    """Threads that request a block while it is loading wait, and get the same memory."""
     begun, gate, calls = threading.Event(), threading.Event(), []
 
     def slowly(number, plain):
@@ -118,7 +118,7 @@ def test_a_block_is_brought_once_however_many_want_it():
 
 
 def test_a_block_that_could_not_be_brought_is_tried_again():
-    """A failure is not remembered, ahead of a reader or by one: who reads gets the error, until there is none."""
+    """A failed load, ahead or on demand, is not cached: each reader gets the error until a load succeeds."""
     blocks = Blocks(10)
 
     def failing(number, plain):
@@ -134,8 +134,8 @@ def test_a_block_that_could_not_be_brought_is_tried_again():
     assert [*held(blocks, range(3))] == [1]
 
 
-def test_whoever_waited_for_a_failure_tries_by_itself():
-    """A reader that waits for a block that another thread fails to bring gets its bytes, not the other's error."""
+def test_a_reader_that_waited_for_a_failed_load_tries_itself():
+    """A reader that waits for another thread's failed load gets its bytes, not the other's error."""
     begun, gate = threading.Event(), threading.Event()
 
     def failing(number, plain):
@@ -154,7 +154,7 @@ def test_whoever_waited_for_a_failure_tries_by_itself():
 
 
 def test_blocks_come_ahead_once():
-    """What is held or on its way is not brought again."""
+    """A block that is cached or loading is not loaded again."""
     blocks, calls = Blocks(100), []
 
     def counted(number, plain):
@@ -171,7 +171,7 @@ def test_blocks_come_ahead_once():
 
 
 def test_forgetting_waits_for_what_is_on_its_way():
-    """Nothing arrives after all was forgotten, and no thread is left."""
+    """After clearing no block arrives, and no thread is left."""
     blocks = Blocks(100)
     gate = threading.Event()
 
@@ -188,7 +188,7 @@ def test_forgetting_waits_for_what_is_on_its_way():
 
 
 def test_a_child_waits_for_no_thread_of_its_parent():
-    """A block that was on its way when the process was forked is brought by the child itself."""
+    """A block that was loading at the fork is loaded by the child itself."""
     blocks, gate = Blocks(100), threading.Event()
     begun = threading.Event()
 
@@ -211,7 +211,7 @@ def test_a_child_waits_for_no_thread_of_its_parent():
 
 
 def test_a_fork_lets_what_is_on_its_way_arrive():
-    """Blocks that come ahead are there before the process is forked, so a child has them, too."""
+    """Blocks read ahead finish before a fork, so a child has them, too."""
     blocks = Blocks(100)
     blocks.bring_ahead([(number, 10) for number in range(4)], filling)
 

@@ -33,13 +33,13 @@ def opened(file, mode, key=KEY):
 
 @pytest.fixture
 def seen(monkeypatch):
-    """Counts what is decrypted."""
+    """Counts decrypted bytes."""
     return counted(monkeypatch)
 
 
 @given(st.lists(st.integers(1, 70), max_size=20), st.sampled_from(CBC_MODES))
 def test_every_block_has_its_own_length(lengths, mode):
-    """Each block has its length without padding, found with one read at its end."""
+    """Each block's length without padding is found with one read at its end."""
     file = encrypted(pattern(sum(lengths)), mode, block=lengths)
     source = TracingSource(file)
     table = read_frame_headers(BytesSource(file), MODES[mode])
@@ -53,7 +53,7 @@ def test_every_block_has_its_own_length(lengths, mode):
 
 
 @pytest.mark.parametrize("mode", CBC_MODES)
-def test_a_wrong_key_of_cbc_is_told_by_the_padding(mode, seen):
+def test_a_wrong_cbc_key_is_detected_by_the_padding(mode, seen):
     """Opening a file with a wrong key raises after 16 bytes of each block were decrypted."""
     with pytest.raises(WrongKey, match=r"^net\.ckpt: the key does not fit \(the blocks do not end in a valid padding"):
         opened(TEN[mode], mode, bytes(16))
@@ -67,8 +67,8 @@ BAD_PADDINGS = [b"\0", b"\x11" * 16, b"\x02", b"\x05\x05\x03", b"\x00" * 16, b"\
 @pytest.mark.parametrize("mode", CBC_MODES)
 @pytest.mark.parametrize("number", [0, 2, 3])
 @pytest.mark.parametrize("padding", BAD_PADDINGS, ids=bytes.hex)
-def test_an_impossible_padding_is_told(padding, number, mode):
-    """The padding of every block is checked; the block is named with its number and its place."""
+def test_an_impossible_padding_is_reported(padding, number, mode):
+    """The padding of every block is checked, and the error has the block's number and offset."""
     good = frame(pattern(32), mode)
     bad = frame(pattern(-len(padding) % 16), mode, padding=padding)
     pieces = [bad if place == number else good for place in range(4)]
@@ -83,7 +83,7 @@ def test_an_impossible_padding_is_told(padding, number, mode):
 
 @pytest.mark.parametrize("mode", CBC_MODES)
 def test_a_lone_block_with_an_impossible_padding_may_be_either(mode):
-    """With one block alone a wrong key cannot be told from damage, and the message says so."""
+    """With a single block a wrong key cannot be distinguished from damage, and the message says so."""
     with pytest.raises(WrongKey, match=r"the key does not fit .*, or the file is damaged"):
         opened(frame(b"", mode, padding=bytes(16)), mode)
 

@@ -1,4 +1,4 @@
-"""The three modes and their keys: which fit, what they undo, and that none is shown."""
+"""The three modes and their keys: valid lengths, decryption, and secrecy of the key."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ DATA = bytes(range(256)) * 2
 
 
 def lock_of(mode, key=KEY):
-    """A lock."""
+    """A cipher key."""
     return CipherKey(OURS[mode], Secret(key))
 
 
 def test_the_modes_are_mindspores():
-    """The names, the magics and the lengths of keys are those of MindSpore."""
+    """Names, magics and key lengths equal MindSpore's."""
     assert {mode.name: (mode.magic, mode.key_sizes) for mode in OURS.values()} == {
         name: (MAGICS[name], KEY_SIZES[name]) for name in MODES
     }
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_file_tells_its_mode(mode):
-    """The first four bytes of a file name its mode, whatever follows."""
+def test_a_file_names_its_mode(mode):
+    """The first four bytes of a file name its mode, whatever follows them."""
     assert [encryption_of(MAGICS[mode] + rest).name for rest in (b"", b"\0", bytes(100))] == [mode] * 3
 
 
 @pytest.mark.parametrize("head", [b"", b"\xd8", b"\xd8\x5e\x3a", b"\x0a\x10\x0a\x01", b"\xd7\x5e\x3a\x7f", bytes(4)])
 def test_a_plain_file_has_no_mode(head):
-    """Anything else, also a magic that is cut short or one off, is plain."""
+    """Any other beginning, also a truncated or changed magic, is plain."""
     assert encryption_of(head) is None
 
 
@@ -57,19 +57,21 @@ def test_a_key_of_a_right_length_is_taken(mode, size):
 @pytest.mark.parametrize("mode", MODES)
 def test_a_key_of_a_wrong_length_is_refused(mode):
     """Any other length is refused with both numbers and without the key."""
-    told = {}
+    messages = {}
     for size in sorted({*range(34), 48, 64} - {*KEY_SIZES[mode]}):
         with pytest.raises(ArgumentValueError) as caught:
             lock_of(mode, key_of(size))
-        told[size] = str(caught.value).partition(";")[0]
+        messages[size] = str(caught.value).partition(";")[0]
 
     wanted = " or ".join(map(str, KEY_SIZES[mode]))
-    assert told == {size: f"a key for {mode} must have {wanted} bytes, the one given has {size}" for size in told}
+    assert messages == {
+        size: f"a key for {mode} must have {wanted} bytes, the one given has {size}" for size in messages
+    }
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_key_of_twice_the_length_may_be_hexadecimal(mode):
-    """A key that is written in digits and was not said to be is told what it lacks; another is not."""
+    """For a key of twice the length the error suggests `hex:`; for other lengths it does not."""
     longest = KEY_SIZES[mode][-1]
 
     with pytest.raises(ArgumentValueError, match=r"; put hex: before hexadecimal digits in a file or a variable$"):
@@ -80,7 +82,7 @@ def test_a_key_of_twice_the_length_may_be_hexadecimal(mode):
 
 @pytest.mark.parametrize("size", KEY_SIZES["AES-GCM"])
 def test_gcm_is_undone(size):
-    """What `cryptography` encrypts under a key of each length is decrypted."""
+    """Data encrypted by `cryptography` with a key of any length is decrypted."""
     encryptor = Cipher(algorithms.AES(key_of(size)), modes.GCM(bytes(12))).encryptor()
     content = encryptor.update(DATA) + encryptor.finalize()
     decryptor = lock_of("AES-GCM", key_of(size)).gcm(bytes(12), encryptor.tag)
@@ -88,8 +90,8 @@ def test_gcm_is_undone(size):
     assert decryptor.update(content) + decryptor.finalize() == DATA
 
 
-def test_a_wrong_tag_is_told():
-    """`finalize` raises what `invalid_tag` names."""
+def test_a_wrong_tag_is_reported():
+    """`finalize` raises the error class given as `invalid_tag`."""
     decryptor = lock_of("AES-GCM").gcm(bytes(12), bytes(16))
     decryptor.update(DATA)
 
@@ -99,7 +101,7 @@ def test_a_wrong_tag_is_told():
 
 @pytest.mark.parametrize(("mode", "size"), [pair for pair in SIZES if pair[0] in CBC_MODES])
 def test_cbc_is_undone(mode, size):
-    """What `cryptography` encrypts under a key of each length is decrypted; padding is the caller's."""
+    """Data encrypted by `cryptography` with a key of any length is decrypted; the caller removes padding."""
     cipher = {"AES-CBC": algorithms.AES, "SM4-CBC": algorithms.SM4}[mode]
     content = Cipher(cipher(key_of(size)), modes.CBC(KEY)).encryptor().update(DATA)
 
@@ -108,7 +110,7 @@ def test_cbc_is_undone(mode, size):
 
 @pytest.mark.parametrize("mode", CBC_MODES)
 def test_single_blocks_are_cbc_without_its_chain(mode):
-    """The raw cipher, undone for 16 bytes and xored with the 16 before, is what CBC gives."""
+    """Single blocks, decrypted raw and xored with the preceding 16 bytes, equal CBC."""
     lock = lock_of(mode)
     chained = lock.cbc(bytes(16)).update(DATA)
     single = lock.single_blocks(DATA)
@@ -125,7 +127,7 @@ def test_sm4_is_the_standards():
 
 
 def hkdf(key, salt, purpose, length):
-    """HKDF with SHA-256, as RFC 5869 writes it down."""
+    """HKDF with SHA-256, written as in RFC 5869."""
     root = hmac.digest(salt, key, "sha256")
     made = last = b""
     while len(made) < length:
@@ -136,14 +138,14 @@ def hkdf(key, salt, purpose, length):
 
 @pytest.mark.parametrize(("mode", "size"), SIZES)
 def test_keys_for_other_purposes_are_derived_by_hkdf(mode, size):
-    """Key material comes from the key, a salt and a purpose as RFC 5869 has it."""
+    """Keys are derived from the key, a salt and a purpose as in RFC 5869."""
     salt = hashlib.sha256(b"salt").digest()[:16]
 
     assert lock_of(mode, key_of(size)).derive(salt, b"purpose", 80) == hkdf(key_of(size), salt, b"purpose", 80)
 
 
 def test_a_lock_shows_its_mode_and_nothing_else():
-    """No way of printing a lock shows its key."""
+    """Printing a cipher key in any way does not show its bytes."""
     lock = lock_of("AES-GCM")
 
     assert repr(lock) == str(lock) == f"{lock}" == "<CipherKey AES-GCM>"
@@ -152,13 +154,13 @@ def test_a_lock_shows_its_mode_and_nothing_else():
 
 @pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_a_lock_is_never_pickled(duplicate):
-    """A lock cannot be pickled or copied, and says what to do instead."""
+    """Pickling or copying a cipher key raises an error that says what to do instead."""
     with pytest.raises(TypeError, match="never pickled: open the checkpoint again"):
         duplicate(lock_of("AES-GCM"))
 
 
-def test_a_missing_cipher_is_told_with_its_remedy(monkeypatch):
-    """Where OpenSSL was built without SM4, the message names it and the command that brings it."""
+def test_a_missing_cipher_is_reported_with_its_remedy(monkeypatch):
+    """Without SM4 in OpenSSL, the message names it and the command that installs it."""
 
     def refuse(self):
         raise UnsupportedAlgorithm("cipher SM4 in CBC mode is not supported by this backend")
@@ -175,7 +177,7 @@ SEALED = RecordCipher(key_of(32)).encrypt(bytes(12), b"secret", b"place")
 
 
 def test_a_seal_opens_what_it_closed():
-    """The same key, nonce and context give the data again; and the data is not to be seen in between."""
+    """The same key, nonce and context restore the data, and the sealed bytes do not contain it."""
     assert RecordCipher(key_of(32)).decrypt(bytes(12), SEALED, b"place") == b"secret"
     assert b"secret" not in SEALED
 
@@ -195,7 +197,7 @@ def test_a_seal_opens_what_it_closed():
     ids=["key", "nonce", "context", "cut", "longer", "flipped", "nothing", "no nonce"],
 )
 def test_a_seal_opens_nothing_else(key, nonce, data, context):
-    """With anything else the answer is None, never other data."""
+    """With any other key, nonce or context the answer is None, never other data."""
     assert RecordCipher(key).decrypt(nonce, data, context) is None
 
 
@@ -208,12 +210,12 @@ def test_a_plain_checkpoint_needs_no_cipher(tmp_path):
         "for _ in 'cold', 'warm': lazyckpt.load_checkpoint(sys.argv[1]).load()\n"
         "print([name for name in sys.modules if name.startswith('cryptography')])"
     )
-    told = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
 
-    assert told.stdout == "[]\n"
+    assert result.stdout == "[]\n"
 
 
 def test_the_default_mode_is_mindspores():
-    """`load_checkpoint` and `save_checkpoint` of MindSpore take AES-GCM unless another mode is given."""
+    """MindSpore's `load_checkpoint` and `save_checkpoint` use AES-GCM by default."""
     assert DEFAULT_MODE == "AES-GCM"
     assert DEFAULT_MODE in OURS

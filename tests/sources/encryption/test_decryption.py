@@ -1,4 +1,4 @@
-"""The plaintext of an encrypted file as a source: any range of it, nothing unverified, no more work than is needed."""
+"""The plaintext of an encrypted file as a source: any range, only verified bytes, no more work than needed."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ from lazyckpt.sources.encryption.frames import FrameTable, read_frame_headers
 from lazyckpt.sources.encryption.keys import Secret
 
 TINY = (1, 2, 15, 16, 17, 31, 32, 33, 100)
-BLOCK = 2**14  # of the files whose blocks are counted
+BLOCK = 2**14  # the block size of files with counted blocks
 
 
 def lock_of(mode, key=KEY):
-    """A lock."""
+    """A cipher key."""
     return CipherKey(OURS[mode], Secret(key))
 
 
 def opened(file, mode="AES-GCM", key=KEY, **options):
-    """The plaintext of a file that is in memory."""
+    """The plaintext of a file in memory."""
     return open_encrypted(BytesSource(file, "net.ckpt"), lock_of(mode, key), **options)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("block", [100, 4096, 2**20])
 class TestDecrypted(SourceContract):
-    """Encrypted files, whose blocks are smaller or larger than what is read."""
+    """The contract of a source, for encrypted files with blocks smaller and larger than the reads."""
 
     data = pattern(8_501)
 
@@ -66,17 +66,17 @@ class TestDecrypted(SourceContract):
         self.mode, self.block = mode, block
 
     def make(self, data, folder):
-        """In memory."""
+        """Makes a source in memory."""
         return opened(encrypted(data, self.mode, block=self.block), self.mode, cache=2 * self.block)
 
 
 class TestDecryptedFromCopies(SourceContract):
-    """An encrypted file whose own bytes are handed out in copies, as those of a network are."""
+    """The contract of a source, for an encrypted file that is read in copies, as over a network."""
 
     data = pattern(8_501)
 
     def make(self, data, folder):
-        """In memory."""
+        """Makes a source in memory."""
         return open_encrypted(TracingSource(encrypted(data, block=1000)), lock_of("AES-GCM"))
 
 
@@ -90,7 +90,7 @@ def test_no_plaintext_is_a_source_too(mode):
 
 @pytest.mark.parametrize(("mode", "size"), [(mode, size) for mode in MODES for size in KEY_SIZES[mode]])
 def test_keys_of_every_length_open_their_file(mode, size):
-    """128, 192 and 256 bits for AES, 128 for SM4."""
+    """AES keys have 128, 192 or 256 bits, SM4 keys 128."""
     data = pattern(500)
 
     assert opened(encrypted(data, mode, key_of(size), block=200), mode, key_of(size)).read(0, 500) == data
@@ -99,7 +99,7 @@ def test_keys_of_every_length_open_their_file(mode, size):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("block", TINY)
 def test_every_range_across_tiny_blocks(block, mode):
-    """However small the blocks, each range of a few bytes is the plaintext's, wherever it begins."""
+    """With tiny blocks, each range of a few bytes equals the plaintext, wherever it begins."""
     data = pattern(120)
     source = opened(encrypted(data, mode, block=block), mode, cache=60)
     ranges = [(start, length) for start in range(0, 120, 7) for length in (0, 1, 2, 15, 16, 17, 33, 120 - start)]
@@ -119,7 +119,7 @@ FILES = st.fixed_dictionaries(
 
 @given(file=FILES, cache=st.integers(0, 300), pick=st.randoms(use_true_random=False))
 def test_any_reads_of_any_file_give_its_plaintext(file, cache, pick):
-    """Whatever the mode, the blocks and the cache: reads one by one and many at once, in any order, overlapping."""
+    """For any mode, blocks and cache, reads in any order, alone or together, overlapping or not, give the plaintext."""
     data = file["data"]
     source = opened(encrypted(**file), file["mode"], cache=cache)
     asked = []
@@ -152,7 +152,7 @@ PIECES = {
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("asked", PIECES.values(), ids=PIECES)
 def test_long_pieces_are_filled_beside_short_ones(asked, mode):
-    """Pieces long enough to be decrypted in place, short ones, and ones that overlap all get their bytes."""
+    """Pieces decrypted in place, short pieces and overlapping ones all get their bytes."""
     data = pattern(5 * LONG)
     source = opened(encrypted(data, mode, block=4 * LONG - 9), mode)
     rooms = [(start, memoryview(bytearray(length))) for start, length in asked]
@@ -164,7 +164,7 @@ def test_long_pieces_are_filled_beside_short_ones(asked, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_blocks_may_be_empty(mode):
-    """A block of padding alone holds nothing and is in nobody's way."""
+    """A block of only padding is empty, and does not disturb its neighbours."""
     if mode == "AES-GCM":  # has no padding: an empty block of it has no ciphertext, which is refused
         with pytest.raises(CorruptFile, match="a ciphertext of 0"):
             opened(frame(b""))
@@ -192,7 +192,7 @@ ODD = b"".join(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("block", [1, 7, 16, 17, 100, 1000, 2**20])
 def test_entries_do_not_depend_on_the_blocks(block, mode):
-    """Names, headers and contents that cross borders of blocks are found as in the plain file."""
+    """Names, headers and contents across blocks are found as in the plain file."""
     assert list(scan(opened(encrypted(ODD, mode, block=block), mode), "ckpt")) == list(scan(BytesSource(ODD), "ckpt"))
 
 
@@ -201,7 +201,7 @@ def test_entries_do_not_depend_on_the_blocks(block, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_file_that_ends_inside_a_block_is_refused(mode):
-    """Wherever its last block is cut, the error comes before any block is decrypted, and names the block."""
+    """Wherever the last block is cut, the error comes before any decryption and names the block."""
     pieces = split(encrypted(pattern(120), mode, block=40), mode)
     whole = b"".join(pieces)
 
@@ -219,7 +219,7 @@ IGNORED = range(CONTENT["AES-GCM"] + 16, CONTENT["AES-GCM"] + 20)  # the last 4 
 
 
 def attempt(source, number, length=40):
-    """Read one block into memory that was full of something: its bytes then, and whether an error came."""
+    """Read one block into filled memory; returns the bytes left there, and whether an error came."""
     room = bytearray(b"\xee" * length)
     try:
         source.read_into(number * 40, memoryview(room))
@@ -230,7 +230,7 @@ def attempt(source, number, length=40):
 
 @pytest.mark.parametrize("bit", [0, 7])
 def test_a_changed_byte_spoils_its_block_and_no_other(bit):
-    """Whichever byte of a tag, nonce or ciphertext changes, its block gives an error and zeros, others their bytes."""
+    """A changed byte of a tag, nonce or ciphertext gives an error and zeros for its block; other blocks are right."""
     size = len(THREE) // 3
     wrong = []
     for place in range(len(THREE)):
@@ -248,8 +248,8 @@ def test_a_changed_byte_spoils_its_block_and_no_other(bit):
 
 
 @pytest.mark.parametrize("cache", [0, 10**6])
-def test_a_damaged_block_is_told_each_time(cache):
-    """However often it is read, with a cache or without, a damaged block gives an error and no bytes."""
+def test_a_damaged_block_is_reported_each_time(cache):
+    """With or without a cache, each read of a damaged block gives an error and no bytes."""
     source = opened(flipped(THREE, 60), cache=cache)
 
     found = [attempt(source, 0, length) for length in (5, 5, 40, 1, 5)]
@@ -258,7 +258,7 @@ def test_a_damaged_block_is_told_each_time(cache):
 
 
 def test_a_damaged_block_is_named():
-    """With its number, how many there are, its place in the file, the file, and what may be the matter."""
+    """The error has the block's number, the count of blocks, its offset, the file, and the likely cause."""
     with pytest.raises(DamagedBlock) as caught:
         opened(flipped(THREE, 88 + 60)).read(40, 1)
 
@@ -269,7 +269,7 @@ def test_a_damaged_block_is_named():
 
 
 def test_long_pieces_of_a_damaged_block_are_wiped():
-    """Also where bytes are decrypted in place, none stays when the tag turns out wrong; short pieces get none."""
+    """If the tag is wrong, bytes decrypted in place are wiped; short pieces get none."""
     file = encrypted(pattern(3 * 2**20))
     source = opened(flipped(file, len(file) - 1))
     rooms = [(start, memoryview(bytearray(b"\xee" * length))) for start, length in [(10, 5), (20, 2**21), (2**21, 99)]]
@@ -280,7 +280,7 @@ def test_long_pieces_of_a_damaged_block_are_wiped():
 
 
 def test_a_read_over_several_blocks_fails_with_the_damaged_one():
-    """A range that touches a damaged block raises; the part in that block holds no plaintext."""
+    """A range that touches a damaged block raises, and no plaintext of that block is left."""
     room = memoryview(bytearray(120))
     with pytest.raises(DamagedBlock, match="block 1 of 3"):
         opened(flipped(THREE, 88 + 60)).read_into(0, room)
@@ -290,7 +290,7 @@ def test_a_read_over_several_blocks_fails_with_the_damaged_one():
 
 @pytest.mark.parametrize("nonce", [12, 16])
 def test_a_nonce_has_twelve_bytes_or_all_sixteen(nonce):
-    """MindSpore stores 16 bytes and uses 12; should it ever use them all, its files are read as well."""
+    """MindSpore stores 16 bytes and uses 12; files that use all 16 are read as well."""
     assert opened(encrypted(DATA, block=50, nonce=nonce)).read(0, 120) == DATA
 
 
@@ -300,7 +300,7 @@ def test_a_nonce_has_twelve_bytes_or_all_sixteen(nonce):
     ids=["swapped", "repeated", "all the same"],
 )
 def test_a_pinned_table_holds_blocks_to_their_places(changed):
-    """With the table of the file as it was indexed, a block in another's place does not authenticate."""
+    """With the indexed file's table, a block moved to another position does not authenticate."""
     source = opened(changed, table=PINNED)
     found = [attempt(source, number) for number in range(3)]
     intact = [split(changed)[number] == split(THREE)[number] for number in range(3)]
@@ -311,7 +311,7 @@ def test_a_pinned_table_holds_blocks_to_their_places(changed):
 
 
 def test_a_pinned_table_misses_blocks_that_are_gone():
-    """With the table of the whole file, a block that was cut off is an error, the others are read."""
+    """With the whole file's table, a missing block is an error, and the others can be read."""
     source = opened(b"".join(split(THREE)[:2]), table=PINNED)
 
     assert source.read(0, 80) == DATA[:80]
@@ -337,7 +337,7 @@ def many_blocks(count, cache, data=None):
 
 
 def test_a_read_decrypts_the_blocks_it_touches_once(seen):
-    """One read, or many at once, decrypt each block that they need once and no other."""
+    """One read, or several together, decrypt each needed block once and no other."""
     source = many_blocks(8, cache=0)
     tags = [source.table[number].tag for number in range(8)]
     source.read(BLOCK - 1, 2)
@@ -347,7 +347,7 @@ def test_a_read_decrypts_the_blocks_it_touches_once(seen):
 
 
 def test_looking_again_and_again_decrypts_a_block_twice(seen):
-    """The second look keeps the block, so that there is no third decryption."""
+    """The second read caches the block, so it is never decrypted a third time."""
     source = many_blocks(2, cache=BLOCK)
     found = [bytes(source.read(place, 3)) for place in range(0, 900, 3)]
 
@@ -355,7 +355,7 @@ def test_looking_again_and_again_decrypts_a_block_twice(seen):
 
 
 def test_a_walk_in_file_order_decrypts_each_block_once(seen):
-    """Small reads from front to back decrypt every block once, but for the first, though only one is kept."""
+    """Small reads from front to back decrypt every block but the first once, though only one is cached."""
     source = many_blocks(6, cache=BLOCK)
     found = b"".join(bytes(source.read(place, 512)) for place in range(0, source.size, 512))
     repeated = len(seen.blocks) - len(set(seen.blocks))
@@ -365,7 +365,7 @@ def test_a_walk_in_file_order_decrypts_each_block_once(seen):
 
 @pytest.mark.parametrize("cache", [0, 1, BLOCK - 1])
 def test_without_room_no_block_is_kept(cache, seen):
-    """A cache that is smaller than a block keeps none: each look decrypts, and is right."""
+    """A cache smaller than a block keeps none: each read decrypts, and is right."""
     source = many_blocks(1, cache)
     found = {bytes(source.read(7, 5)) for _ in range(4)}
 
@@ -373,13 +373,13 @@ def test_without_room_no_block_is_kept(cache, seen):
 
 
 def walked(source, step=BLOCK // 8):
-    """All of a source, read in file order in small steps."""
+    """The whole source, read in file order in small steps."""
     return b"".join(bytes(source.read(place, min(step, source.size - place))) for place in range(0, source.size, step))
 
 
 @pytest.mark.parametrize("cache", [2 * BLOCK, 3 * BLOCK, 4 * BLOCK, 100 * BLOCK])
 def test_a_walk_brings_blocks_ahead_once(cache, seen):
-    """However many blocks ahead there is room for: none but the first is decrypted twice, all bytes are right."""
+    """For any number of blocks read ahead only the first is decrypted twice, and all bytes are right."""
     source = many_blocks(12, cache)
     found = walked(source)
     repeated = len(seen.blocks) - len(set(seen.blocks))
@@ -389,7 +389,7 @@ def test_a_walk_brings_blocks_ahead_once(cache, seen):
 
 @pytest.mark.skipif(THREADS < 2, reason="one core has nobody to bring blocks ahead")
 def test_a_walk_has_the_next_blocks_decrypted(seen):
-    """A reader that goes from one block to the next finds the two after that decrypted, and no other was touched."""
+    """After a step to the next block, the following two are decrypted, and no others."""
     source = many_blocks(9, cache=4 * BLOCK)
     for place in (3 * BLOCK + 1, 4 * BLOCK + 1):
         source.read(place, 9)
@@ -407,7 +407,7 @@ LOOKS = {
 
 @pytest.mark.parametrize("looks", LOOKS.values(), ids=LOOKS)
 def test_looking_around_brings_nothing_ahead(looks, seen):
-    """Whoever does not walk forward pays for the blocks of what was asked for, and for no other."""
+    """A reader that does not move forward decrypts only the blocks that it requests."""
     source = many_blocks(9, cache=100 * BLOCK)
     for place in looks:
         source.read(place, 9)
@@ -417,7 +417,7 @@ def test_looking_around_brings_nothing_ahead(looks, seen):
 
 
 def test_nothing_is_brought_ahead_of_what_is_fetched(seen):
-    """Of a file whose bytes are not in memory no range is read that was not asked for."""
+    """If the file is not in memory, only requested ranges are read."""
     source = open_encrypted(TracingSource(encrypted(pattern(6 * BLOCK), block=BLOCK)), lock_of("AES-GCM"), cache=10**7)
     for place in range(0, 3 * BLOCK, BLOCK // 4):
         source.read(place, 9)
@@ -426,8 +426,8 @@ def test_nothing_is_brought_ahead_of_what_is_fetched(seen):
     assert set(seen.blocks) == {source.table[number].tag for number in range(3)}
 
 
-def test_a_damaged_block_ahead_is_told_when_it_is_read():
-    """What fails ahead of the reader is no error before he gets there; then it is, each time."""
+def test_a_damaged_block_ahead_is_reported_when_it_is_read():
+    """An error ahead of the reader is raised when he gets there, each time."""
     pieces = split(encrypted(pattern(8 * BLOCK), block=BLOCK))
     pieces[4] = flipped(pieces[4], -1)
     source = opened(b"".join(pieces), cache=100 * BLOCK)
@@ -439,7 +439,7 @@ def test_a_damaged_block_ahead_is_told_when_it_is_read():
 
 
 def test_closing_in_the_middle_of_a_walk_ends_its_threads():
-    """Blocks that were on their way are waited for, and forgotten."""
+    """Closing waits for blocks that are loading, and drops them."""
     source = many_blocks(9, cache=100 * BLOCK)
     for number in range(5):
         source.read(number * BLOCK, 9)
@@ -450,7 +450,7 @@ def test_closing_in_the_middle_of_a_walk_ends_its_threads():
 
 @given(st.integers(0, 8 * BLOCK), st.lists(st.integers(1, BLOCK), max_size=30), st.integers(0, 6))
 def test_a_walk_in_any_steps_reads_what_is_there(start, steps, room):
-    """Wherever it begins and whatever its steps, with room for any number of blocks."""
+    """A walk from any start, in any steps, with any size of cache, reads the plaintext."""
     source = opened(EIGHT, cache=room * BLOCK)
     found = bytearray()
     for step in steps:
@@ -460,7 +460,7 @@ def test_a_walk_in_any_steps_reads_what_is_there(start, steps, room):
 
 
 def test_the_cache_is_bounded_in_memory():
-    """After every block was looked at twice no more memory is held than the cache may have."""
+    """After every block was read twice the cache is within its limit."""
     source = many_blocks(64, cache=3 * BLOCK)
     tracemalloc.start()
     for place in range(64):
@@ -473,7 +473,7 @@ def test_the_cache_is_bounded_in_memory():
 
 
 def test_closing_forgets_what_was_decrypted():
-    """No plaintext stays in memory when a source is closed."""
+    """After closing no plaintext is left in memory."""
     source = many_blocks(16, cache=16 * BLOCK)
     tracemalloc.start()
     for place in range(0, 16 * BLOCK, BLOCK // 2):
@@ -489,7 +489,7 @@ def test_closing_forgets_what_was_decrypted():
 
 @pytest.mark.parametrize("cache", [0, BLOCK, 3 * BLOCK, 100 * BLOCK])
 def test_threads_that_share_a_cache_get_their_own_bytes(cache):
-    """Many threads that read the same and other blocks at once, with blocks coming and going, read what is there."""
+    """Threads that read the same and other blocks, while blocks are evicted, get the right bytes."""
     data = pattern(8 * BLOCK)
     source = many_blocks(8, cache, data)
     pick = random.Random(1)
@@ -501,7 +501,7 @@ def test_threads_that_share_a_cache_get_their_own_bytes(cache):
 
 
 def test_many_small_pieces_of_one_block_are_read_at_once(seen):
-    """Ten thousand pieces of a block that goes through the scratch buffer in several runs: one decryption."""
+    """Ten thousand pieces of a block that takes several runs cost one decryption."""
     data = pattern(2**21 + 2**19)
     source = opened(encrypted(data))
     pieces = [(place, memoryview(bytearray(16))) for place in range(0, len(data) - 16, 250)]
@@ -517,14 +517,14 @@ TEN = {mode: encrypted(pattern(10 * 64), mode, block=64) for mode in MODES}
 
 
 def test_the_key_is_proven_by_the_first_block_that_opens(seen):
-    """One block that authenticates is proof."""
+    """One block that authenticates proves the key."""
     prove_key(BytesSource(TEN["AES-GCM"]), lock_of("AES-GCM"))
 
     assert len(seen.blocks) == 1
 
 
-def test_a_wrong_key_is_told_after_three_blocks(seen):
-    """The first, the middle and the last block are tried (each with both nonces), and nothing else."""
+def test_a_wrong_key_is_detected_after_three_blocks(seen):
+    """Only the first, the middle and the last block are tried, each with both nonces."""
     with pytest.raises(WrongKey, match=r"the key does not fit \(no block authenticates with it\), or the file is"):
         prove_key(BytesSource(TEN["AES-GCM"]), lock_of("AES-GCM", bytes(16)))
 
@@ -533,7 +533,7 @@ def test_a_wrong_key_is_told_after_three_blocks(seen):
 
 @pytest.mark.parametrize("damaged", [{0}, {0, 5}, {0, 9}])
 def test_damage_does_not_look_like_a_wrong_key(damaged):
-    """As long as one of the three blocks opens, the key is right."""
+    """If one of the first three blocks authenticates, the key is right."""
     pieces = [flipped(piece, 50) if number in damaged else piece for number, piece in enumerate(split(TEN["AES-GCM"]))]
 
     assert prove_key(BytesSource(b"".join(pieces)), lock_of("AES-GCM")) is None
@@ -543,7 +543,7 @@ def test_damage_does_not_look_like_a_wrong_key(damaged):
 
 
 class _Traced:
-    """The reads of the file under an encrypted source."""
+    """The reads of the file below an encrypted source."""
 
     def __init__(self, data, mode, block):
         self.raw = TracingSource(encrypted(data, mode, block=block))
@@ -552,7 +552,7 @@ class _Traced:
         self.raw.reads.clear()
 
     def read(self, start, length):
-        """Read a range: its bytes, and how many bytes of the file that took."""
+        """Read a range; returns its bytes, and how many bytes of the file were read."""
         found = bytes(self.source.read(start, length))
         cost = sum(length for _, length in self.raw.reads)
         self.raw.reads.clear()
@@ -569,7 +569,7 @@ def test_opening_reads_a_header_and_a_tail_of_each_block(mode, seen):
 
 @pytest.mark.parametrize("mode", CBC_MODES)
 def test_a_read_decrypts_what_it_needs(mode, seen):
-    """Reading k bytes of a block decrypts fewer than k + 32, after reading 16 more; none that is far away."""
+    """Reading k bytes of a block decrypts fewer than k + 32, after 16 more are read; distant ones are not."""
     data = pattern(5000)
     traced = _Traced(data, mode, 5000)
     wrong = []
@@ -586,7 +586,7 @@ def test_a_read_decrypts_what_it_needs(mode, seen):
 
 @pytest.mark.parametrize("mode", CBC_MODES)
 def test_changed_bytes_of_cbc_are_not_noticed(mode):
-    """Nothing authenticates CBC: a changed byte of ciphertext garbles 16 bytes, and one bit of the 16 after them."""
+    """CBC authenticates nothing: a changed byte garbles 16 bytes, and one bit of the 16 after them."""
     data = pattern(160)
     file = encrypted(data, mode)
     found = bytes(opened(flipped(file, HEADER[mode] + 32, 3), mode).read(0, 160))
@@ -598,7 +598,7 @@ def test_changed_bytes_of_cbc_are_not_noticed(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_large_reads_use_several_threads_and_are_right(mode):
-    """A value of several blocks is decrypted piece by piece on threads, each piece into its place."""
+    """A value of several blocks is decrypted on threads, each piece into its position."""
     data = pattern(9 * 2**20 + 1) if mode != "SM4-CBC" else pattern(3 * 2**20 + 1)
     source = opened(encrypted(data, mode, block=2**21 + 3), mode)
     room = bytearray(len(data) - 5)

@@ -1,4 +1,4 @@
-"""The frames of an encrypted file: found by their headers alone, and refused when those are impossible."""
+"""The frames of an encrypted file are found by their headers alone; invalid headers are refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def hopped(file, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_frame_is_found(mode):
-    """Each frame is where it was written, with its iv and tag; what CBC padded is still counted as plaintext."""
+    """Each frame is found with its offset, iv and tag; CBC padding still counts as plaintext."""
     frames, place, plain = [], 0, 0
     for number, piece in enumerate(split(THREE[mode], mode)):
         stored = len(piece) - HEADER[mode]
@@ -56,7 +56,7 @@ def test_every_frame_is_found(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_only_headers_are_read(mode):
-    """Hopping reads 48 bytes a frame, 32 for CBC, and not a byte of a ciphertext."""
+    """Finding the frames reads 48 bytes each, 32 for CBC, and no ciphertext."""
     source = TracingSource(THREE[mode])
     table = read_frame_headers(source, OURS[mode])
     starts = [table[number].offset - HEADER[mode] for number in range(3)]
@@ -66,14 +66,14 @@ def test_only_headers_are_read(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_empty_file_has_no_frames(mode):
-    """MindSpore saves nothing as nothing: no frames, no plaintext."""
+    """MindSpore saves no parameters as an empty file, without frames or plaintext."""
     table = read_frame_headers(BytesSource(b""), OURS[mode])
 
     assert (len(table), table.size) == (0, 0)
 
 
 def refusal(file, mode):
-    """What is said of a file that is refused."""
+    """The message for a refused file."""
     with pytest.raises(CorruptFile) as caught:
         read_frame_headers(BytesSource(file, "net.ckpt"), OURS[mode])
     return str(caught.value)
@@ -97,7 +97,7 @@ FAULTS = {
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_impossible_header_is_refused(fault, mode):
-    """What is impossible is said, with the file, the number of the block and its place."""
+    """The error names the fault, the file, the number of the block and its offset."""
     make, number, words = FAULTS[fault]
 
     assert re.fullmatch(
@@ -108,22 +108,22 @@ def test_an_impossible_header_is_refused(fault, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_what_follows_the_last_frame_must_be_a_frame(mode):
-    """Bytes after a frame that do not begin as one are refused, and so is a frame of another mode."""
+    """Other bytes after a frame are refused, and so is a frame of another mode."""
     place = len(THREE[mode])
     others = [bytes(60), *(encrypted(DATA, other) for other in MODES if other != mode), frame(DATA, mode)[1:]]
-    told = {refusal(THREE[mode] + other, mode) for other in others}
+    messages = {refusal(THREE[mode] + other, mode) for other in others}
 
-    assert told == {f"net.ckpt: encrypted block 3 is damaged: its bytes are not a frame (at byte {place:,})"}
+    assert messages == {f"net.ckpt: encrypted block 3 is damaged: its bytes are not a frame (at byte {place:,})"}
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
 def test_a_cbc_ciphertext_is_whole_pieces(mode):
-    """A ciphertext of CBC whose length is not a multiple of 16 is refused."""
+    """In CBC the length of a ciphertext must be a multiple of 16."""
     assert "its ciphertext has 40 bytes, not a multiple of 16" in refusal(framed(bytes(40), mode), mode)
 
 
 class _Claimed(BaseSource):
-    """A file of any size, all of it zeros but for a header."""
+    """A file of any size that holds only a header and zeros."""
 
     def __init__(self, head, size):
         self.name, self.size, self._head = "<claimed>", size, head
@@ -136,7 +136,7 @@ class _Claimed(BaseSource):
     ("mode", "longest"), [("AES-GCM", 2**26 + 26), ("AES-CBC", 2**26 + 16), ("SM4-CBC", 2**26 + 16)]
 )
 def test_a_block_is_as_long_as_mindspore_reads_it(mode, longest):
-    """block_len up to 64 MiB + 50 is accepted, as by MindSpore's reader; of CBC that is 64 MiB and its padding."""
+    """As in MindSpore's reader, block_len may be 64 MiB + 50; for CBC that is 64 MiB and its padding."""
     head = framed(b"", mode, cipher_len=longest, block_len=longest + 24)
     table = read_frame_headers(_Claimed(head, len(head) + longest), OURS[mode])
 
@@ -145,8 +145,8 @@ def test_a_block_is_as_long_as_mindspore_reads_it(mode, longest):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_file_cut_inside_a_frame_is_told_as_cut(mode):
-    """Wherever it is cut, in a header or in a ciphertext, the number of the block and both lengths are told."""
+def test_a_file_cut_inside_a_frame_is_reported_as_cut(mode):
+    """For a cut in a header or in a ciphertext, the error has the block's number and both lengths."""
     file = THREE[mode]
     borders = {0: 0}
     for number, piece in enumerate(split(file, mode), 1):
@@ -173,7 +173,7 @@ def test_a_file_cut_inside_a_frame_is_told_as_cut(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_file_cut_between_frames_is_whole(mode):
-    """The format counts its frames nowhere: without its last ones a file is a shorter file."""
+    """The format has no count of frames, so without the last ones a file is a shorter file."""
     whole = hopped(THREE[mode], mode)
     pieces = split(THREE[mode], mode)
 
@@ -182,7 +182,7 @@ def test_a_file_cut_between_frames_is_whole(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_clear_trailer_is_passed_over(mode):
-    """The 17 bytes that `crc_check` puts in clear after the last frame are no frame and no fault."""
+    """The 17 bytes that `crc_check` writes in clear after the last frame are skipped."""
     assert hopped(THREE[mode] + CLEAR_TRAILER, mode) == hopped(THREE[mode], mode)
 
 
@@ -191,21 +191,21 @@ def test_a_clear_trailer_is_passed_over(mode):
     "end", [CLEAR_TRAILER[:-1], CLEAR_TRAILER + b"\0", CLEAR_TRAILER * 2, b"crc_nun" + bytes(10), b"\0"]
 )
 def test_nothing_else_is_a_trailer(mode, end):
-    """One byte more or less, or another word, and the file is refused."""
+    """With one byte more or less, or another word, the file is refused."""
     with pytest.raises(CorruptFile, match="encrypted block 3"):
         read_frame_headers(BytesSource(THREE[mode] + end), OURS[mode])
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_trailer_alone_is_no_encrypted_file(mode):
-    """A trailer follows frames; a file that begins with one is refused."""
+    """A file that begins with a trailer, without frames, is refused."""
     with pytest.raises(TruncatedFile):
         read_frame_headers(BytesSource(CLEAR_TRAILER), OURS[mode])
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_changed_bit_in_a_header_changes_the_frames_or_is_refused(mode):
-    """No bit of a header is looked over: but for iv and tag, which are kept as they are, each is a fault."""
+    """Any changed bit outside iv and tag, which are kept as they are, is a fault."""
     whole = hopped(THREE[mode], mode)
     kept = {*range(4, 20)} if mode == "AES-GCM" else set()
     kept |= {*range(CONTENT[mode] + 4, CONTENT[mode] + 20)}
@@ -226,7 +226,7 @@ ROWS = st.lists(st.tuples(st.integers(1, 50), st.integers(0, 15)), max_size=20)
 
 
 def table_of(lengths, padding=()):
-    """The table of GCM frames with these numbers of bytes, and that of CBC frames which are padded by so many."""
+    """The table of GCM frames with these lengths, and of CBC frames with these paddings."""
     file = b"".join(frame(bytes(length), "AES-GCM", iv=iv_of(number)) for number, length in enumerate(lengths))
     table = read_frame_headers(BytesSource(file), OURS["AES-GCM"])
     return table.with_lengths(np.array(lengths, np.int64) - np.array(padding, np.int64)) if padding else table
@@ -234,7 +234,7 @@ def table_of(lengths, padding=()):
 
 @given(st.lists(st.integers(1, 50), max_size=20))
 def test_every_byte_of_the_plaintext_has_its_frame(lengths):
-    """`holding` names the frame of each byte, however the blocks are cut."""
+    """`holding` names the frame of each byte, for any sizes of blocks."""
     table = table_of(lengths)
     owners = [number for number, length in enumerate(lengths) for _ in range(length)]
 
@@ -243,7 +243,7 @@ def test_every_byte_of_the_plaintext_has_its_frame(lengths):
 
 @given(st.lists(st.tuples(st.integers(17, 50), st.integers(1, 16)), min_size=1, max_size=20))
 def test_padding_is_taken_off(rows):
-    """`with_lengths` shortens the blocks and moves together what follows; the ciphertexts stay where they are."""
+    """`with_lengths` shortens the blocks and shifts the following ones; ciphertexts keep their offsets."""
     lengths, padding = zip(*rows, strict=True)
     before, after = table_of(lengths), table_of(lengths, padding)
     plain = [length - pad for length, pad in rows]
@@ -255,7 +255,7 @@ def test_padding_is_taken_off(rows):
 
 @given(st.lists(st.integers(1, 50), max_size=20))
 def test_a_table_is_kept_as_bytes(lengths):
-    """What is written as 64 bytes a frame is the same table when it is read."""
+    """A table written as 64 bytes a frame is read back unchanged."""
     table = table_of(lengths)
     again = FrameTable.from_bytes(table.to_bytes())
 
@@ -265,7 +265,7 @@ def test_a_table_is_kept_as_bytes(lengths):
 
 
 def changed_row(data, place, value):
-    """A table as bytes, with one of its numbers changed."""
+    """A table as bytes, with one number changed."""
     changed = bytearray(data)
     changed[place : place + 8] = value.to_bytes(8, "little")
     return bytes(changed)
@@ -287,13 +287,13 @@ TABLE = table_of([10, 20, 30]).to_bytes()
     ids=["cut", "longer", "one byte", "first not at 0", "a gap", "an overlap"],
 )
 def test_a_table_that_contradicts_itself_is_refused(data):
-    """Bytes that are no table, or whose blocks do not follow each other, are refused."""
+    """Invalid bytes, and blocks that do not follow each other, are refused."""
     with pytest.raises(ValueError, match=r"multiple|size|contradicts"):
         FrameTable.from_bytes(data)
 
 
 def test_the_blocks_are_those_that_were_cut():
-    """The builder of these files cuts as it says: evenly, or by a list of lengths and the rest."""
+    """The builder cuts evenly, or by a list of lengths and the rest."""
     assert [len(block) for block in cut(DATA, 120)] == [120, 120, 60]
     assert [len(block) for block in cut(DATA, [1, 0, 7])] == [1, 7, 292]
     assert MAGICS["AES-GCM"] == THREE["AES-GCM"][:4]

@@ -1,4 +1,4 @@
-"""Keys: held so that nothing shows them, found where they may lie."""
+"""Keys: never shown, and found in files, variables and functions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLAIN = checkpoint(LAYERS)
 
 
 def test_a_secret_gives_its_key_only_when_asked():
-    """`reveal` is the one way to the bytes; length is no secret."""
+    """Only `reveal` gives the bytes; the length is public."""
     secret = Secret(KEY)
 
     assert (secret.reveal(), len(secret)) == (KEY, 16)
@@ -32,7 +32,7 @@ def test_a_secret_gives_its_key_only_when_asked():
     ids=lambda wrong: type(wrong).__name__,
 )
 def test_a_key_is_bytes(given):
-    """Anything else is refused by its type (a number would be taken for so many zeros) and not repeated."""
+    """Other types are refused by name (a number would mean that many zeros), and the value is not repeated."""
     with pytest.raises(ArgumentValueError) as caught:
         Secret(given)
     advice = "; use bytes.fromhex(…) for hexadecimal digits" if isinstance(given, str) else ""
@@ -43,7 +43,7 @@ def test_a_key_is_bytes(given):
 
 @pytest.mark.parametrize("copy_it", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_a_secret_does_not_travel(copy_it):
-    """It cannot be pickled or copied, so it is never sent to a worker by mistake."""
+    """A secret cannot be pickled or copied, so it is never sent to a worker by mistake."""
     with pytest.raises(TypeError, match="never pickled"):
         copy_it(Secret(KEY))
 
@@ -59,7 +59,7 @@ def test_a_secret_does_not_travel(copy_it):
     ],
 )
 def test_a_key_as_text_is_utf_8_or_hexadecimal(text, key):
-    """What begins with `hex:` goes on in digits; anything else is taken as it is."""
+    """Text after `hex:` is decoded from digits; other text is encoded as UTF-8."""
     assert key_from_text(text) == key
 
 
@@ -85,20 +85,20 @@ def test_a_key_that_is_not_hexadecimal_is_not_repeated(text):
     ],
 )
 def test_a_key_file_is_taken_byte_for_byte(content, key, tmp_path):
-    """But for a line break at its end when the key would have an impossible length with it."""
+    """One line break at the end is removed if the key would have an impossible length with it."""
     (tmp_path / "key").write_bytes(content)
 
     assert KeyReference(file=str(tmp_path / "key")).read().reveal() == key
 
 
-def test_a_key_file_that_cannot_be_read_is_told(tmp_path):
-    """With its path."""
+def test_a_key_file_that_cannot_be_read_is_reported(tmp_path):
+    """The error names the file's path."""
     with pytest.raises(ArgumentValueError, match="none cannot be read"):
         KeyReference(file=str(tmp_path / "none")).read()
 
 
 def test_a_key_may_stand_in_the_environment(monkeypatch):
-    """A variable that is not set is told by name."""
+    """The error for an unset variable has its name."""
     monkeypatch.setenv("CKPT_KEY", "hex:00ff")
 
     assert KeyReference(variable="CKPT_KEY").read().reveal() == b"\x00\xff"
@@ -107,7 +107,7 @@ def test_a_key_may_stand_in_the_environment(monkeypatch):
 
 
 def test_a_variable_may_hold_any_bytes(monkeypatch):
-    """Also those that are no UTF-8, which Python shows as escapes: the key is what was set."""
+    """Also bytes that are not UTF-8, which Python shows as escapes, are taken unchanged."""
     monkeypatch.setitem(os.environb, b"CKPT_KEY", bytes(range(128, 144)))
 
     assert KeyReference(variable="CKPT_KEY").read().reveal() == bytes(range(128, 144))
@@ -119,7 +119,7 @@ def test_no_reference_is_no_key():
 
 
 def test_a_reference_travels_without_the_key(tmp_path):
-    """It may be pickled and printed: it names a place."""
+    """A reference names a location, so it may be pickled and printed."""
     (tmp_path / "key").write_bytes(KEY)
     reference = KeyReference(file=str(tmp_path / "key"))
 
@@ -128,7 +128,7 @@ def test_a_reference_travels_without_the_key(tmp_path):
 
 
 def test_a_late_key_is_looked_for_once_and_only_for_what_is_encrypted(tmp_path):
-    """A plain file is opened without it; of two encrypted ones the first asks, with its name and its mode."""
+    """A plain file opens without the key; the first of two encrypted files asks once, with its name and mode."""
     asked = []
 
     def find(file, mode):
@@ -147,8 +147,8 @@ def test_a_late_key_is_looked_for_once_and_only_for_what_is_encrypted(tmp_path):
     assert asked == [("one", "AES-CBC")]
 
 
-def test_a_late_key_that_insists_is_told_that_a_file_is_plain(tmp_path):
-    """Who named a key is told that it is of no use, before it is looked for."""
+def test_a_required_deferred_key_is_refused_for_a_plain_file(tmp_path):
+    """A key that is required but useless is an error, before the key is looked up."""
     (tmp_path / "net.ckpt").write_bytes(PLAIN)
 
     with pytest.raises(WrongKey, match="not encrypted"):

@@ -1,4 +1,4 @@
-"""What is taken for a walk through a file of blocks, and what is not."""
+"""Detection of sequential access in a file of blocks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FRAMES = [Frame(number * 100, 100, 0, 0, b"", b"") for number in range(9)]
 
 
 def after(*reads):
-    """The place after reads, as (begin, end)."""
+    """The read position after reads, as (begin, end)."""
     place = NOWHERE
     for _, end in reads:
         number = (end - 1) // 100
@@ -38,7 +38,7 @@ STEPS = {
 
 @pytest.mark.parametrize(("reads", "read", "walks"), STEPS.values(), ids=STEPS)
 def test_what_leads_on(reads, read, walks):
-    """A read that goes on in the next block, or passes the middle of the one that was read last."""
+    """A read that continues in the next block, or passes the middle of the last one."""
     begin, end = read
 
     assert after(*reads).leads_to(begin // 100, begin, (end - 1) // 100, end) == walks

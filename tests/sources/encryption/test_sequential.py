@@ -1,4 +1,4 @@
-"""One pass over a GCM file: every block authenticated once, whether it was looked at or not, in little memory."""
+"""One pass over a GCM file authenticates every block once, read or not, in little memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DATA = pattern(20 * BLOCK + 5)
 
 
 def opened(file, mode="AES-GCM", key=KEY):
-    """The plaintext of a file that is in memory."""
+    """The plaintext of a file in memory."""
     return open_encrypted(BytesSource(file, "net.ckpt"), CipherKey(OURS[mode], Secret(key)))
 
 
@@ -38,7 +38,7 @@ def seen(monkeypatch):
 
 @pytest.mark.parametrize("mode", CBC_MODES)
 def test_only_gcm_is_swept(mode):
-    """There is nothing to authenticate in CBC: the source itself is read. Nor in a file without blocks."""
+    """CBC files and files without blocks have nothing to authenticate, so the source itself is read."""
     source, empty = opened(encrypted(DATA, mode), mode), opened(b"")
     with sequential_view(source) as sweep, sequential_view(empty) as nothing:
         assert (sweep, nothing) == (source, empty)
@@ -47,7 +47,7 @@ def test_only_gcm_is_swept(mode):
 @pytest.mark.parametrize("step", [1, 7, 100])
 @pytest.mark.parametrize("block", [1, 5, 16, 90, 1000])
 def test_reading_forward_gives_the_plaintext(block, step):
-    """In steps that fall together with the blocks or not, within them and across their borders."""
+    """Steps of any length, within blocks and across their borders, give the plaintext."""
     data = pattern(700)
     with sequential_view(opened(encrypted(data, block=block))) as sweep:
         found = b"".join(bytes(sweep.read(place, min(step, 700 - place))) for place in range(0, 700, step))
@@ -56,13 +56,13 @@ def test_reading_forward_gives_the_plaintext(block, step):
 
 
 def test_a_range_outside_is_refused():
-    """A sweep has the bounds of its source."""
+    """A sequential view has the bounds of its source."""
     with sequential_view(opened(encrypted(DATA, block=BLOCK))) as sweep, pytest.raises(ChangedFile):
         sweep.read(len(DATA) - 1, 2)
 
 
 def test_what_was_read_is_read_only():
-    """Buffers are used again, so nobody may write into them."""
+    """Buffers are reused, so their contents are read-only."""
     with sequential_view(opened(encrypted(DATA, block=BLOCK))) as sweep:
         assert [sweep.read(place, 9).readonly for place in (0, BLOCK - 4)] == [True, True]
 
@@ -78,7 +78,7 @@ READS = {
 
 @pytest.mark.parametrize("reads", READS.values(), ids=READS)
 def test_every_block_is_authenticated_once(reads, seen):
-    """Whatever a reader that goes forward looks at, after the pass each block was decrypted exactly once."""
+    """After a forward pass with any reads, each block was decrypted exactly once."""
     source = opened(encrypted(DATA, block=BLOCK))
     with sequential_view(source) as sweep:
         found = [bytes(sweep.read(place, 9)) for place in reads]
@@ -89,7 +89,7 @@ def test_every_block_is_authenticated_once(reads, seen):
 
 @pytest.mark.parametrize("sizes", [[BLOCK] * 4, [BLOCK, 3, 4, 5], [1] * 40, [BLOCK, 16], [BLOCK, 17], [5]], ids=str)
 def test_the_end_may_be_looked_at_first(sizes, seen):
-    """A format looks for a trailer in the last 17 bytes, however the blocks are cut there: then the walk begins."""
+    """A format may look for a trailer in the last 17 bytes, in any blocks, before the walk begins."""
     data = pattern(sum(sizes))
     source = opened(encrypted(data, block=sizes))
     end = min(17, len(data))
@@ -101,7 +101,7 @@ def test_the_end_may_be_looked_at_first(sizes, seen):
 
 
 def test_a_look_far_back_is_right(seen):
-    """Blocks that were let go are decrypted again; the bytes are the same."""
+    """Released blocks are decrypted again, with the same bytes."""
     places = [15 * BLOCK, 0, 14 * BLOCK, 3 * BLOCK + 1, 16 * BLOCK, 15 * BLOCK, 2 * BLOCK - 4]
     with sequential_view(opened(encrypted(DATA, block=BLOCK))) as sweep:
         found = [bytes(sweep.read(place, 9)) for place in places]
@@ -111,7 +111,7 @@ def test_a_look_far_back_is_right(seen):
 
 
 def test_a_look_back_over_one_border_costs_nothing(seen):
-    """The block before the newest one is still at hand."""
+    """The block before the newest one is still cached."""
     with sequential_view(opened(encrypted(DATA, block=BLOCK))) as sweep:
         for number in range(1, 20):
             sweep.read(number * BLOCK + 7, 5)
@@ -122,7 +122,7 @@ def test_a_look_back_over_one_border_costs_nothing(seen):
 
 @pytest.mark.parametrize("number", range(21))
 def test_damage_is_noticed_wherever_it_is(number):
-    """A block that nobody looked at is authenticated all the same, before the pass ends well."""
+    """Blocks that were not read are authenticated before the pass ends."""
     pieces = split(encrypted(DATA, block=BLOCK))
     pieces[number] = flipped(pieces[number], -1)
     with (
@@ -133,7 +133,7 @@ def test_damage_is_noticed_wherever_it_is(number):
 
 
 def test_a_damaged_block_gives_no_byte():
-    """What is read of a damaged block is an error, not its bytes."""
+    """Reading a damaged block raises an error and returns no bytes."""
     pieces = split(encrypted(DATA, block=BLOCK))
     pieces[2] = flipped(pieces[2], 100)
     seen = bytearray()
@@ -149,8 +149,8 @@ def test_a_damaged_block_gives_no_byte():
     assert seen == DATA[: 2 * BLOCK // 1000 * 1000]
 
 
-def test_a_wrong_key_is_told_as_such(seen):
-    """If no block at all authenticates it is the key; only a few were tried for that."""
+def test_a_wrong_key_is_reported_as_such(seen):
+    """If no block authenticates, the key is wrong; only a few blocks are tried."""
     with (
         pytest.raises(WrongKey, match=r"^net\.ckpt: the key does not fit"),
         sequential_view(opened(encrypted(DATA, block=BLOCK), key=bytes(16))),
@@ -161,13 +161,13 @@ def test_a_wrong_key_is_told_as_such(seen):
 
 
 def test_a_fault_of_the_reader_passes_through():
-    """What the reader raises is what comes out."""
+    """An exception of the reader is raised unchanged."""
     with pytest.raises(CorruptFile, match="mine"), sequential_view(opened(encrypted(DATA, block=BLOCK))):
         raise CorruptFile("mine")
 
 
 def test_buffers_are_used_again(monkeypatch):
-    """A pass over many blocks asks for no more memory than one over a few: fresh memory costs more than AES."""
+    """A pass over many blocks allocates as much as one over a few: fresh memory costs more than AES."""
     asked = []
     real = sweep_module.allocate
     monkeypatch.setattr(sweep_module, "allocate", lambda size: asked.append(size) or real(size))
@@ -179,7 +179,7 @@ def test_buffers_are_used_again(monkeypatch):
 
 
 def test_a_pass_takes_the_memory_of_a_few_blocks():
-    """A pass over 64 blocks holds a few of them at a time."""
+    """A pass over 64 blocks holds only a few of them at a time."""
     file = encrypted(pattern(64 * BLOCK), block=BLOCK)
     source = opened(file)
     tracemalloc.start()
@@ -207,13 +207,13 @@ ENTRIES = list(scan(BytesSource(ROW), "ckpt"))
 @settings(max_examples=40)
 @given(block=st.integers(20, 3000), window=st.integers(1, 400))
 def test_what_a_walk_finds_does_not_depend_on_blocks_and_windows(block, window):
-    """Values in slices make the walk look back; buffers are used again; the entries are those of the plain file."""
+    """Slices make the scan read backwards and buffers are reused; the entries equal the plain file's."""
     with sequential_view(opened(encrypted(ROW, block=block))) as sweep:
         sweep.window = window
         assert list(scan(sweep, "ckpt")) == ENTRIES
 
 
-def test_a_sweep_is_told_from_its_source():
-    """Of a GCM file a sweep is read, which is no source for anything but the pass."""
+def test_a_sequential_view_differs_from_its_source():
+    """A GCM file is read through a sequential view, which serves only one pass."""
     with sequential_view(opened(encrypted(DATA))) as sweep:
         assert isinstance(sweep, GcmSweep)
