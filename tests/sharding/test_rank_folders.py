@@ -81,7 +81,7 @@ def test_a_folder_that_does_not_exist_is_a_missing_file(tmp_path):
 @pytest.mark.parametrize(
     ("given_paths", "paths"),
     [("a", ["a"]), (Path("a"), ["a"]), (["a", Path("b")], ["a", "b"]), (iter(["b", "a"]), ["b", "a"]), ([], [])],
-    ids=repr,
+    ids=["text", "path", "list", "iterator", "nothing"],
 )
 def test_one_path_or_several_become_a_list_of_strings(given_paths, paths):
     """A string is one path, not a list of its letters; several keep their order."""
