@@ -56,7 +56,7 @@ class Store(Protocol):
         """Release the file, if there is one."""
 
 
-class Numbering:
+class Deduplicator:
     """Assigns ordinals to names, as entries arrive.
 
     Attributes:
@@ -111,17 +111,17 @@ class MemoryStore:
     path = None
 
     def __init__(self, entries: Iterable[Plain | Entry], facts: Meta) -> None:
-        numbering = Numbering()
+        deduplicator = Deduplicator()
         self._records: list[bytes] = []
         entries = iter(entries)
         while batch := list(islice(entries, _BATCH)):
-            for ordinal, record in numbering.records(batch):
+            for ordinal, record in deduplicator.records(batch):
                 if ordinal == len(self._records):
                     self._records.append(record)
                 else:
                     self._records[ordinal] = record
-        self._ordinals = numbering.ordinals
-        self._irregular = sorted(numbering.irregular)
+        self._ordinals = deduplicator.ordinals
+        self._irregular = sorted(deduplicator.irregular)
         self.meta = facts._replace(parameters=len(self._ordinals), irregular=len(self._irregular))
 
     def position(self, name: str) -> int | None:

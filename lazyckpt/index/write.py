@@ -30,7 +30,7 @@ from lazyckpt.index.schema import (
     Codec,
     record_key,
 )
-from lazyckpt.index.store import Numbering
+from lazyckpt.index.store import Deduplicator
 from lazyckpt.model.entry import Entry, Plain
 
 _BATCH: Final = 4096  # records a transaction
@@ -77,7 +77,7 @@ class SidecarWriter:
                 os.fsencode(path), subdir=False, lock=False, sync=False, metasync=False, max_dbs=0, map_size=_FIRST_MAP
             )
         self._records = _Records(self._environment, codec)
-        self._numbering = Numbering()
+        self._numbering = Deduplicator()
 
     def __enter__(self) -> SidecarWriter:
         return self
@@ -164,7 +164,7 @@ class _Records:
     def _new(self, items: list[_Item]) -> list[_Item]:
         """The new records of a batch, in key order; old records are overwritten in the file."""
         first_new = record_key(self._written)
-        if items and items[-1][0] == record_key(self._written + len(items) - 1):  # all are new: see `Numbering`
+        if items and items[-1][0] == record_key(self._written + len(items) - 1):  # all are new: see `Deduplicator`
             self._written += len(items)
             return items
         keys = [key for key, _ in items]
