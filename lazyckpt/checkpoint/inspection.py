@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,9 @@ class CheckpointInspection:
     """The part of `Checkpoint` that shows its content. It uses only `_access`."""
 
     @property
+    @abstractmethod
     def _access(self) -> CheckpointAccess:
-        raise NotImplementedError
+        """See `Checkpoint._access`."""
 
     def tree(self, depth: int | None = None) -> TreeView:
         """The names as a tree: identical numbered siblings are folded, and each node has totals.

@@ -31,20 +31,6 @@ NAMES = list(MIXED)
 TENSORS = [name for name, value in MIXED.items() if isinstance(value, np.ndarray)]
 
 
-@pytest.fixture
-def ckpt():
-    """A checkpoint with values of all kinds."""
-    return opened_over(BytesSource(DATA))
-
-
-@pytest.fixture
-def file(tmp_path):
-    """The same as a file."""
-    path = tmp_path / "net.ckpt"
-    path.write_bytes(DATA)
-    return path
-
-
 def stored_over(source):
     """The read-only mapping over a source."""
     file = in_memory(source, FORMATS["ckpt"])
