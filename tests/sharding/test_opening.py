@@ -36,10 +36,10 @@ def test_every_set_gives_the_tensors_that_were_cut(name):
     """Shape, dtype and bytes equal the original tensor's, also where MindSpore is wrong or gives up."""
     lost = {*problems(name), *({"z"} if name == "damaged/truncated" else ())}
     with opened(name, **({"collisions": "last"} if name == "segmented/many" else {})) as ckpt:
-        expected = {one: (facts["dtype"], facts["shape"], facts["sha256"]) for one, facts in truth(name).items()}
+        expected = {one: (known["dtype"], known["shape"], known["sha256"]) for one, known in truth(name).items()}
         found = {one: (str(ckpt[one].dtype), *facts(ckpt[one].asnumpy())) for one in expected if one not in lost}
 
-    assert found == {one: facts for one, facts in expected.items() if one not in lost}
+    assert found == {one: known for one, known in expected.items() if one not in lost}
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if problems(name)])
@@ -113,7 +113,7 @@ def test_encrypted_ranks_open_with_their_key(tmp_path):
         file.write_bytes(encrypted(file.read_bytes(), block=100))
     with lazyckpt.open_sharded(folder, folder / "strategy.ckpt", KEY) as ckpt:
         assert {name: facts(array)[1] for name, array in ckpt.load().items() if name in truth("damaged/good")} == {
-            name: facts["sha256"] for name, facts in truth("damaged/good").items()
+            name: known["sha256"] for name, known in truth("damaged/good").items()
         }
 
 

@@ -87,7 +87,7 @@ def test_published_checkpoints_are_what_mindspore_reads(file, parameters, kind, 
         "dask": {name: np.asarray(dask.array.from_zarr(group[name])) for name in parameters},
     }
 
-    expected = {name: (facts["shape"], facts["dtype"].lower(), facts["sha256"]) for name, facts in parameters.items()}
+    expected = {name: (known["shape"], known["dtype"].lower(), known["sha256"]) for name, known in parameters.items()}
     assert {reader: facts(values) for reader, values in seen.items()} == dict.fromkeys(seen, expected)
     assert set(group) == set(parameters)
 
