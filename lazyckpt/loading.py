@@ -30,7 +30,7 @@ from lazyckpt.runtime import log
 from lazyckpt.sharding.weight_map import open_set
 from lazyckpt.sources import CACHE_BYTES, BytesSource, Source
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
-from lazyckpt.sources.encryption.keys import Key, KeyReference, Secret, no_key, secret_or_late
+from lazyckpt.sources.encryption.keys import AnySecret, Key, KeyReference, Secret, no_key, secret_or_late
 from lazyckpt.sources.paths import LISTING, absolute, as_path, exists, is_listing, is_url, redact_url, resolved
 
 
@@ -134,12 +134,15 @@ def open_checkpoint(
         key = secret_or_late(dec_key)
     finally:
         dec_key = None  # so that no traceback's variables show it
-    found = _existing(path)
-    if is_listing(found):
-        options = IndexOptions(cache=block_cache, format=format_of_name(found))
-        return _select(open_set(found, key, dec_mode, AUTO, options), Selection(), crc_check=False)
-    file = open_indexed(found, key, dec_mode, AUTO, IndexOptions(cache=block_cache))
+    file = _open_any(_existing(path), key, dec_mode, AUTO, block_cache)
     return _select(file, Selection(), crc_check=False)
+
+
+def _open_any(path: str, key: AnySecret, dec_mode: str, where: str, cache: int) -> OpenFile:
+    """Open a file in the format of its first bytes, or the set of a listing in that of the listing's name."""
+    if is_listing(path):
+        return open_set(path, key, dec_mode, where, IndexOptions(cache=cache, format=format_of_name(path)))
+    return open_indexed(path, key, dec_mode, where, IndexOptions(cache=cache))
 
 
 def _open_bytes(data: io.BytesIO, where: str, form: str) -> OpenFile:
@@ -308,11 +311,9 @@ def open_all(
     finally:
         dec_key = None  # so that no traceback's variables show it
     found = os.fspath(path)
-    options = IndexOptions(cache=block_cache)
     if not is_listing(found):
-        file = open_indexed(resolved(found), key, dec_mode, index, options)
-    elif exists(found):
-        file = open_set(found, key, dec_mode, index, options._replace(format=format_of_name(found)))
-    else:
+        found = resolved(found)
+    elif not exists(found):
         raise MissingFile(f"{found} does not exist, please check the name and the folder")
+    file = _open_any(found, key, dec_mode, index, block_cache)
     return Checkpoint(FileReader(file), AllNames(file.index))
