@@ -57,7 +57,7 @@ class Parameter:
 
     @property
     def dtype(self) -> DType:
-        """The element type: `str()` is MindSpore's name, `.numpy` the numpy dtype. Reads nothing."""
+        """The element type: equal to numpy's, MindSpore's and torch's, `str()` is MindSpore's name. Reads nothing."""
         if self._data is not None:
             return of_array(self._data)
         return dtype_of(self._entry)

@@ -2,16 +2,19 @@
 
 To add a dtype, add a line to `DTYPES`. Types that numpy lacks come from ml_dtypes, which is imported on the first use
 of such a type: a float32 checkpoint does not pay for the import.
+
+A `DType` equals the types of numpy, MindSpore and torch that its values have there. No framework is imported for that:
+its types are recognised by the module of their class, and compared by name.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +24,16 @@ from lazyckpt.errors import ArgumentTypeError
 
 @dataclass(frozen=True, eq=False)
 class DType:
-    """One element type; `str()` gives MindSpore's name. Each type is one object, so compare with `is`.
+    """One element type; `str()` gives MindSpore's name. Each type is one object.
+
+    >>> dtype = lazyckpt.load_checkpoint("LeNet5-1_32.ckpt")["conv1.weight"].dtype
+    >>> dtype == "Float32", dtype == "float32", dtype == dtype.numpy
+    (True, True, True)
+
+    It equals MindSpore's name and type, the torch type of the values, and everything that numpy takes for their dtype,
+    except None. Its hash is the hash of the numpy dtype: it is found in sets and dicts of those, but not in those of
+    MindSpore's types, torch's types or names, which have other hashes. MindSpore's own comparison, with its type on
+    the left, is False for everything but its types.
 
     Attributes:
         name: MindSpore's name, such as `Float32`.
@@ -61,6 +73,16 @@ class DType:
         return np.dtype(self._numpy)
 
     @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """The numpy dtype: `numpy.dtype(...)` and all that takes a dtype look for it here."""
+        return self.numpy
+
+    @property
+    def __numpy_dtype__(self) -> np.dtype[np.generic]:
+        """The same; numpy 2.4 and later look here first."""
+        return self.numpy
+
+    @property
     def is_numpys_own(self) -> bool:
         """Whether numpy has the type without ml_dtypes."""
         return "." not in self._numpy
@@ -79,6 +101,28 @@ class DType:
         except AttributeError:
             return False
 
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if other is None or isinstance(other, DType):  # numpy takes None for float64
+            return False
+        if isinstance(other, str) and other in (self.name, self.numpy_name):  # numpy does not know all of these
+            return True
+        framework, _, _ = type(other).__module__.partition(".")
+        if framework in _NAMES_IN:
+            return str(other) in _NAMES_IN[framework](self)
+        if not self.is_known_here:
+            return False
+        equal = self.numpy == other
+        return equal if isinstance(equal, bool) else NotImplemented  # an array, whose own comparison decides
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(self.numpy) if self.is_known_here else hash(self.name)
+
     def __str__(self) -> str:
         return self.name
 
@@ -87,6 +131,22 @@ class DType:
 
     def __reduce__(self) -> tuple[object, ...]:
         return _by_name, (self.name,)
+
+
+def _mindspores_names(dtype: DType) -> tuple[str, ...]:
+    return (dtype.name,)
+
+
+def _torchs_names(dtype: DType) -> tuple[str, ...]:
+    """The name of the type that `to_torch` gives; torch names the type of four-bit elements for its pairs."""
+    name = "int8" if dtype.name == "Int4" else dtype.numpy_name
+    return f"torch.{name}", f"torch.{name}_x2"
+
+
+# A framework, by the package of its types: what `str()` of the types says that equal a dtype.
+_NAMES_IN: Final[Mapping[str, Callable[[DType], tuple[str, ...]]]] = MappingProxyType(
+    {"mindspore": _mindspores_names, "torch": _torchs_names}
+)
 
 
 # `code` is what index records store: never reuse or renumber one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 import re
 import subprocess
@@ -133,6 +134,94 @@ def test_arrays_of_other_types_have_none(array):
     """The message names the type and the supported ones."""
     with pytest.raises(TypeError, match=rf"numpy's {re.escape(str(array.dtype))}; one of .*float32"):
         of_array(array)
+
+
+HERE = [dtype for dtype in DTYPES.values() if dtype.is_known_here]
+
+
+@pytest.mark.parametrize("dtype", HERE, ids=str)
+def test_a_dtype_is_a_dtype_for_numpy(dtype):
+    """`numpy.dtype`, and whatever else takes a dtype, takes it."""
+    found = [
+        np.dtype(dtype),
+        np.zeros(2, dtype).dtype,
+        np.zeros(2, "f4").astype(dtype).dtype,
+        np.promote_types(dtype, dtype),
+    ]
+
+    assert found == [dtype.numpy] * 4
+
+
+@pytest.mark.parametrize("dtype", HERE, ids=str)
+def test_a_dtype_equals_what_numpy_calls_it(dtype):
+    """It equals numpy's dtype and scalar type, numpy's and MindSpore's name, on either side."""
+    others = [dtype.numpy, dtype.numpy.type, dtype.numpy_name, dtype.numpy.name, dtype.name]
+
+    assert [other == dtype for other in others] == [dtype == other for other in others] == [True] * 5
+    assert [other != dtype for other in others] == [dtype != other for other in others] == [False] * 5
+
+
+@pytest.mark.parametrize("dtype", HERE, ids=str)
+def test_a_dtype_equals_numpys_type_as_its_arrays_type_does(dtype):
+    """The comparison with any numpy type, or name of one, has the answer of numpy's own dtype."""
+    others = [other.numpy for other in HERE] + [other.numpy.type for other in HERE]
+    others += [float, int, bool, ">f4", "f", "no type", 3, (), ("f4",), object(), np.dtype(">f4"), "<U3", [("a", "f4")]]
+
+    assert [dtype == other for other in others] == [dtype.numpy == other for other in others]
+
+
+def test_different_dtypes_are_unequal():
+    """No two dtypes are equal, although one numpy type holds the values of both Int4 and Int8."""
+    assert [(one.name, two.name) for one in HERE for two in HERE if one == two] == [(one.name,) * 2 for one in HERE]
+
+
+def test_no_dtype_is_none():
+    """numpy takes None for float64; a comparison with None asks whether there is a dtype."""
+    assert not any(dtype == None for dtype in DTYPES.values())  # noqa: E711 (the comparison is what is tested)
+
+
+def test_an_array_is_compared_as_numpy_compares_it():
+    """The comparison with an array is the array's, element by element."""
+    array, dtype = np.zeros(3), DTYPES["Float64"]
+
+    assert (dtype == array).tolist() == (dtype.numpy == array).tolist()
+
+
+def test_a_dtype_is_found_by_numpys_type():
+    """Sets and dicts of numpy dtypes contain it, as its hash is theirs."""
+    names = {dtype.numpy: dtype.numpy.name for dtype in HERE}
+
+    assert [names[dtype] for dtype in HERE] == [dtype.numpy.name for dtype in HERE]
+    assert [{dtype: 1}[dtype.numpy] for dtype in HERE] == [1] * len(HERE)
+
+
+def test_a_type_that_ml_dtypes_lacks_is_compared_and_hashed():
+    """With an older ml_dtypes it equals its names and no numpy type, and is a key."""
+    dtype = dataclasses.replace(DTYPES["BFloat16"], _numpy="ml_dtypes.no_such_type")
+    others = ["BFloat16", "no_such_type", np.dtype("f4"), np.float32, "f4", None]
+
+    assert [dtype == other for other in others] == [True, True, False, False, False, False]
+    assert {dtype: 1}[dtype] == 1
+
+
+def framework_type(package, text):
+    """An object that looks like a type of a framework: all that is known of it is the package and the text."""
+    kind = type("dtype", (), {"__module__": package, "__str__": lambda self: text})
+    return kind()
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+def test_a_dtype_equals_the_types_of_frameworks(dtype):
+    """It equals MindSpore's type of its name, and the torch type of its values, and no other."""
+    of_mindspore = {name: framework_type("mindspore._c_expression.typing", name) for name in [*DTYPES, "HiFloat8"]}
+    torchs = ["int8" if name == "int4" else name for name in BY_NUMPY_NAME]
+    of_torch = {name: framework_type("torch", f"torch.{name}") for name in torchs}
+
+    assert [name for name, kind in of_mindspore.items() if dtype == kind] == [dtype.name]
+    assert [name for name, kind in of_torch.items() if dtype == kind] == (
+        ["int8"] if dtype.name == "Int4" else [dtype.numpy_name]
+    )
+    assert all((kind != dtype) == (dtype != kind) == (not kind == dtype) for kind in of_torch.values())  # noqa: SIM201 (both operators are tested)
 
 
 def test_ml_dtypes_is_imported_for_those_who_need_it():

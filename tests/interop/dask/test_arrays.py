@@ -189,6 +189,16 @@ def test_many_files_are_one_array(tmp_path, client):
     assert same(da.stack(arrays).std(axis=0).compute(), da.stack(truth).std(axis=0).compute())
 
 
+def test_dask_takes_a_parameter_for_an_array(tmp_path):
+    """`from_array` of a parameter of any dtype gives its values, with its dtype."""
+    data = b"".join(array_value(name, counting((4, 6)).astype(name)) for name in NAMES)
+    with lazyckpt.load_checkpoint(written(tmp_path, data)) as ckpt:
+        wrong = [name for name, param in ckpt.items() if not same(da.from_array(param, 2).compute(), param.asnumpy())]
+
+        assert list(ckpt) == list(NAMES)
+        assert wrong == []
+
+
 def test_every_dtype_has_an_array(tmp_path):
     """Dtypes that numpy has only through ml_dtypes have arrays, too."""
     data = b"".join(array_value(name, counting((4, 6)).astype(name)) for name in NAMES)

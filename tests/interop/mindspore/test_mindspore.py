@@ -126,6 +126,19 @@ def test_append_dict(tmp_path):
     assert differences(path) == []
 
 
+def test_a_dtype_equals_mindspores(tmp_path):
+    """A parameter's dtype equals MindSpore's type of its name, and no other."""
+    types = [kind for kind in vars(ms).values() if type(kind).__module__ == type(ms.float32).__module__]
+    path = str(tmp_path / "a.ckpt")
+    lazyckpt.save_checkpoint({name: np.zeros(2, name) for name in DTYPES if name != "bfloat16"}, path)
+    ckpt = lazyckpt.load_checkpoint(path)
+
+    assert [{str(kind) for kind in types if param.dtype == kind} for param in ckpt.values()] == [
+        {str(getattr(ms, name))} for name in ckpt
+    ]
+    assert all((param.dtype == kind) != (param.dtype != kind) for param in ckpt.values() for kind in types)
+
+
 @pytest.mark.parametrize("order", [("mindspore", "lazyckpt"), ("lazyckpt", "mindspore")])
 def test_either_import_order(order, tmp_path):
     """Both packages, and both descriptions of the protobuf messages, import in either order."""

@@ -441,6 +441,17 @@ def test_tensors(tmp_path):
     }
 
 
+def test_a_dtype_equals_the_type_of_its_tensors():
+    """A dtype equals the dtype of the tensor that `to_torch` gives, and no other, on either side."""
+    ckpt = opened_over(BytesSource(file_of({name: ((2,), name) for name in TYPES})))
+    others = [one for one in vars(torch).values() if isinstance(one, torch.dtype)]
+
+    assert [{one for one in others if param.dtype == one} for param in ckpt.values()] == [
+        {param.to_torch().dtype} for param in ckpt.values()
+    ]
+    assert all((param.dtype == one) == (one == param.dtype) for param in ckpt.values() for one in others)
+
+
 @pytest.mark.parametrize("dtype", [name for name in TYPES if name != "BFloat16"])
 def test_dlpack(dtype):
     """`torch.from_dlpack` takes a parameter; writing to the tensor changes nobody else's."""

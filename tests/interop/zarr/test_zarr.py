@@ -176,6 +176,18 @@ def test_types_that_zarr_lacks_are_viewed_as_what_they_are(tmp_path):
     assert list(group.attrs[LEFT_OUT]) == ["odd"]
 
 
+def test_zarr_takes_a_parameter_for_an_array(tmp_path):
+    """`create_array` of a parameter stores its values, with its dtype."""
+    arrays = {name: counting((4, 3)).astype(name) for name in ("float32", "float16", "int64", "bool", "uint8")}
+    (tmp_path / "net.ckpt").write_bytes(checkpoint(arrays))
+    with lazyckpt.load_checkpoint(tmp_path / "net.ckpt") as ckpt:
+        made = {name: zarr.create_array(zarr.storage.MemoryStore(), data=param)[...] for name, param in ckpt.items()}
+
+    assert {name: (array.dtype, array.tolist()) for name, array in made.items()} == {
+        name: (array.dtype, array.tolist()) for name, array in arrays.items()
+    }
+
+
 def test_complex_numbers_are_zarrs_own(tmp_path):
     """Complex numbers equal numpy's."""
     value = np.array([1 + 2j, 3 - 4j], "complex64")
