@@ -23,7 +23,9 @@ os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
 # `pytest --hypothesis-profile=explore` searches for new examples.
 # A slow machine must not fail a test.
 unhurried = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-# The default runs a third of the examples; the gate runs all of them (`--hypothesis-profile=same`).
+# The default runs a third of the examples; the gate runs all of them once (`--hypothesis-profile=same`), and a tenth
+# where only the interpreter is another (`fewest`).
+settings.register_profile("fewest", max_examples=10, derandomize=True, **unhurried)
 settings.register_profile("fewer", max_examples=33, derandomize=True, **unhurried)
 settings.register_profile("same", derandomize=True, **unhurried)
 settings.register_profile("explore", max_examples=3000, **unhurried)
