@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -479,12 +478,14 @@ def test_bytes_are_little_endian_and_in_c_order(opened):
     }
 
 
-def test_an_empty_vector_looks_like_a_scalar():
-    """The format writes both with the shape [0]; as in MindSpore, both load as a scalar zero."""
-    ckpt = opened_over(BytesSource(tensor_value("w", [0], "Float32", b"")))
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0)])
+def test_an_empty_tensor_is_empty(shape):
+    """An empty tensor, also a vector, has its shape and no element, however it is read."""
+    param = opened_over(BytesSource(tensor_value("w", shape, "Float32", b"")))["w"]
+    ways = [param.asnumpy(), param.asnumpy(copy=True), param.writable(), param[...], np.asarray(param)]
 
-    assert (ckpt["w"].shape, ckpt["w"].asnumpy().tolist()) == ((), 0.0)
-    assert math.prod(ckpt["w"].shape) == ckpt["w"].size
+    assert (param.shape, param.size, param.nbytes) == (shape, 0, 0)
+    assert [(array.shape, array.dtype) for array in ways] == [(shape, np.dtype("float32"))] * 5
 
 
 def test_many_threads_may_read_one_parameter(opened):

@@ -96,7 +96,8 @@ def decode(data: bytes) -> Entry:
         if form is not None:
             return _decode_simple(data, form)
         kind, code, ndim, digest_length, extent_count = _HEAD.unpack_from(data)
-        shape = _unpack(data, _HEAD.size, f"<{ndim}q")
+        # A scalar has content. Earlier versions recorded an empty vector as a scalar without content.
+        shape = _unpack(data, _HEAD.size, f"<{ndim}q") if ndim or extent_count or not code else (0,)
         position = _HEAD.size + 8 * ndim
         start, stop = _PLACE.unpack_from(data, position)
         position += _PLACE.size

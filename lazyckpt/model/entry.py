@@ -80,9 +80,8 @@ class Entry(NamedTuple):
     def nbytes(self) -> int:
         """Bytes of the value in memory.
 
-        Equal to `stored` with three exceptions: bfloat16 that old MindSpore versions stored as float32 (twice the size
-        in the file); elements narrower than a byte (packed in the file); and an empty one-dimensional tensor, which
-        the format stores like a scalar (no bytes in the file).
+        Equal to `stored` with two exceptions: bfloat16 that old MindSpore versions stored as float32 (twice the size
+        in the file); and elements narrower than a byte (packed in the file).
         """
         if self.kind == TENSOR and self.dtype is not None:
             return math.prod(self.shape) * self.dtype.itemsize

@@ -70,7 +70,7 @@ def validate_bounds(entry: Entry, source: Source) -> None:
         stored = sum(extent.length for extent in extents)
         expected = dtype.stored_size(math.prod(shape)) if dtype is not None else stored
         widened = dtype is not None and dtype.name == "BFloat16" and stored == 2 * expected
-        makes_sense &= min(shape, default=0) >= 0 and (stored == expected or widened or (stored == 0 and shape == ()))
+        makes_sense &= min(shape, default=0) >= 0 and (stored == expected or widened)
     if not makes_sense or position > entry.stop:
         raise StaleIndex(
             "the index claims what no file can hold; delete it or rebuild it (lazyckpt index --force)",

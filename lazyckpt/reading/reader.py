@@ -347,8 +347,8 @@ class FileReader(Reader):
     def _tensor(self, entry: Entry) -> PendingRead:
         dtype = dtype_of(entry)
         proof = self._header_check(entry)
-        if not entry.extents:  # an empty tensor, which looks like a scalar in the format
-            return proof.then([], lambda: np.zeros(entry.shape, dtype.numpy))
+        if not entry.extents:  # an empty tensor
+            return proof.then([], lambda: np.empty(entry.shape, dtype.numpy))
         if not is_plain(entry):
             data = np.empty(entry.stored, np.uint8)
 

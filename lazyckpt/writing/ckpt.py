@@ -100,7 +100,7 @@ def _tensor(sink: Sink, item: Item, align: int, slice_size: int) -> Plain | Entr
         sink.write(left)
     if item.kind == TENSOR and content.dtype is not None and len(extents) == 1:
         return Plain(tag, content.dtype, content.shape, *extents[0], start, sink.position)
-    shape = () if item.kind == STRING or content.shape == (0,) else content.shape  # [0] is read as a scalar
+    shape = () if item.kind == STRING else content.shape
     return Entry(item.name, item.kind, content.dtype, shape, tuple(extents), start, sink.position)
 
 

@@ -285,11 +285,19 @@ def test_a_scalar_of_old_versions_has_one_dimension_of_zero():
     assert only(tensor_value("w", [0], "Float32", bytes(4)))[1:4] == ("tensor", DTYPES["Float32"], ())
 
 
-def test_an_empty_tensor_of_one_dimension_looks_like_a_scalar():
-    """Dims [0] without content look like a scalar: the shape is a scalar's, without an extent."""
-    entry = only(tensor_value("w", [0], "Float32", b""))
+@pytest.mark.parametrize("dtype", IN_CKPT)
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), (0, 0)])
+@pytest.mark.parametrize("slices", [1, 3])
+def test_an_empty_tensor_has_its_shape(shape, dtype, slices):
+    """Dims without content are the shape of an empty tensor, also dims [0], in one slice or several."""
+    entry = only(tensor_value("w", shape, dtype, b"") * slices)
 
-    assert (entry.shape, entry.extents, entry.stored, entry.nbytes) == ((), (), 0, 4)
+    assert (entry.kind, entry.shape, entry.extents, entry.stored, entry.nbytes) == ("tensor", shape, (), 0, 0)
+
+
+def test_a_scalar_needs_content():
+    """Dims [] without content fit no value."""
+    assert only(tensor_value("w", [], "Float32", b"")).kind == "refused"
 
 
 def test_bfloat16_may_be_stored_as_float32():

@@ -157,7 +157,7 @@ def test_aligned_values_are_found_as_they_were_described(values, align):
     message = checkpoint_pb2.Checkpoint.FromString(data)
 
     assert [(entry.name, entry.dtype, entry.shape) for entry in entries] == [
-        (name, dtype, () if shape == [0] else tuple(shape)) for name, dtype, shape in values
+        (name, dtype, tuple(shape)) for name, dtype, shape in values
     ]
     assert [data[offset : offset + size] for entry in entries for offset, size in entry.extents] == [
         content for content in contents if content

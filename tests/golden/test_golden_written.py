@@ -26,7 +26,6 @@ HOW = {
 }
 # What is not written again as it was, and why.
 OTHERWISE = {
-    "empty_tensors_async.ckpt": "a tensor of shape (0,) is read as the scalar zero: its file cannot tell them apart",
     "sliced_wide.ckpt": "MindSpore cuts differently in the background: by rows, into slices that may be empty",
     "map_sliced.ckpt": "slices of a map are one map when they are read",
 }

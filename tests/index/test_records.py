@@ -24,6 +24,13 @@ def test_a_record_gives_back_its_entry(entry):
     assert decode(encode(entry, entry.name.encode())) == entry
 
 
+def test_a_scalar_without_content_is_an_empty_vector():
+    """Earlier versions recorded an empty vector so; no scalar is without content."""
+    older = tensor_entry("w", shape=(), extents=())
+
+    assert decode(encode(older, b"w")) == older._replace(shape=(0,))
+
+
 @given(any_entry)
 def test_the_name_can_be_read_alone(entry):
     """`name_of` gives the name of a record of any kind."""

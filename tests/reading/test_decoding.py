@@ -91,7 +91,7 @@ SOUND = [
     tensor_entry("w"),
     tensor_entry("scalar", shape=()),
     tensor_entry("nothing", shape=(0, 3)),
-    tensor_entry("vain", shape=(), extents=()),
+    tensor_entry("vain", shape=(0,), extents=()),
     tensor_entry("pieces", shape=(4,), extents=(Extent(40, 4), Extent(60, 12)), stop=72),
     tensor_entry("wide", shape=(4,), dtype="BFloat16", extents=(Extent(40, 16),), stop=56),
     tensor_entry("packed", shape=(5,), dtype="Float4E2M1FN", extents=(Extent(40, 3),), stop=43),

@@ -73,8 +73,8 @@ any_plain = st.builds(
     st.one_of(st.just(0), st.integers(1, 2**32 - 1)),
 )  # fmt: skip
 any_entry = st.one_of(
-    _entries(TENSOR, _dtypes, _shapes, _extents),
-    _entries(TENSOR, _dtypes, _shapes, _extents, apart=2**32 - 1),
+    _entries(TENSOR, _dtypes, _shapes, _extents).filter(lambda entry: entry.shape or entry.extents),
+    _entries(TENSOR, _dtypes, _shapes, _extents, apart=2**32 - 1).filter(lambda entry: entry.shape or entry.extents),
     _entries(STRING, extents=_extents),
     _entries(MAP, arrays=_arrays),
     _entries(REFUSED, reasons=_names),

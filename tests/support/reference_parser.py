@@ -59,14 +59,12 @@ def _tensor(tag, slices):
     dims, dtype = list(last.dims), last.tensor_type
     if dtype == "str":
         return Found(tag, "string", (("", (), content),)) if content and len(content) % 4 == 0 else Found(tag, REFUSED)
-    shape = () if dims == [0] else tuple(dims)
+    shape = () if dims == [0] and content else tuple(dims)
     if dtype not in ITEMSIZES or not _possible(dims, ITEMSIZES[dtype]):
         return Found(tag, REFUSED)
     fitting = {math.prod(shape) * ITEMSIZES[dtype]}
     if dtype == "BFloat16":
         fitting.add(2 * max(fitting))
-    if dims == [0]:
-        fitting.add(0)
     return Found(tag, "tensor", ((dtype, shape, content),)) if len(content) in fitting else Found(tag, REFUSED)
 
 

@@ -119,7 +119,7 @@ def description(value):
     if isinstance(value, list):
         return [[one.dtype.name, list(one.shape), hashlib.sha256(one.tobytes()).hexdigest()] for one in value]
     array = np.asarray(value)
-    shape = [] if array.shape == (0,) else list(array.shape)
+    shape = [] if array.shape == (0,) else list(array.shape)  # an empty vector is a scalar to MindSpore
     name = {"bfloat16": "BFloat16", "bool": "Bool"}.get(array.dtype.name, array.dtype.name.capitalize())
     return [name.replace("Uint", "UInt"), shape, hashlib.sha256(array.tobytes()).hexdigest()]
 

@@ -126,7 +126,6 @@ def test_a_module_of_a_thousand_tensors_equals_what_torch_loads(tmp_path):
 def test_any_module_and_checkpoint(case):
     """Lists and values equal those of MindSpore's algorithm; a refusal leaves the module untouched."""
     net, values, strict = case
-    values = {name: ((), value[1]) if value[0] == (0,) else value for name, value in values.items()}  # as in files
     module = module_of(net)
     before = state(module)
     ckpt = opened_over(BytesSource(file_of(values)))
