@@ -31,7 +31,17 @@ from lazyckpt.sharding.weight_map import open_set
 from lazyckpt.sources import CACHE_BYTES, BytesSource, Source
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import AnySecret, Key, KeyReference, Secret, no_key, secret_or_late
-from lazyckpt.sources.paths import LISTING, absolute, as_path, exists, is_listing, is_url, redact_url, resolved
+from lazyckpt.sources.paths import (
+    LISTING,
+    absolute,
+    as_path,
+    exists,
+    file_name,
+    is_listing,
+    is_url,
+    redact_url,
+    resolved,
+)
 
 
 def load_checkpoint(
@@ -202,17 +212,17 @@ def _check_file(name: object, form: str) -> str:
             f"For 'load_checkpoint', the argument 'ckpt_file_name' must be a string or a path, but got {type(name)}."
         )
     name = redact_url(path)
-    if not name.endswith((form, f".{form}{LISTING}")):
+    if not file_name(path).endswith((form, f".{form}{LISTING}")):
         raise ArgumentValueError(
             f"For 'load_checkpoint', the checkpoint file's name must end as 'format' says, but got file_name:"
-            f" {name!r}, format: {form!r}; {_advice(path, name, form)}."
+            f" {name!r}, format: {form!r}; {_advice(path, form)}."
         )
     return _existing(path)
 
 
-def _advice(path: str, name: str, form: str) -> str:
+def _advice(path: str, form: str) -> str:
     """Advice for a name with another ending."""
-    other = next((other for other in FORMAT_NAMES if name.endswith((other, f".{other}{LISTING}"))), None)
+    other = next((other for other in FORMAT_NAMES if file_name(path).endswith((other, f".{other}{LISTING}"))), None)
     if other is not None:
         return f"give format={other!r}"
     if os.path.isdir(path):
@@ -278,7 +288,7 @@ def _why_nothing(source: Source, index: Index, selection: Selection) -> str:
 
 def format_of_name(path: str) -> str:
     """The format of a file, by its name."""
-    return "safetensors" if path.removesuffix(LISTING).endswith("safetensors") else "ckpt"
+    return "safetensors" if file_name(path).removesuffix(LISTING).endswith("safetensors") else "ckpt"
 
 
 def open_all(

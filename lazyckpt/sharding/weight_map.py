@@ -15,7 +15,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile
+from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile, UnreadableFile
 from lazyckpt.formats import FORMATS
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, IndexOptions, handle_of, open_indexed
@@ -24,7 +24,7 @@ from lazyckpt.sharding.concatenated import ConcatenatedIndex, concatenated_forma
 from lazyckpt.sources.concatenated import ConcatenatedSource
 from lazyckpt.sources.encryption.keys import AnySecret, Secret
 from lazyckpt.sources.local import local_files
-from lazyckpt.sources.paths import absolute, folder_of, is_listing, is_url, join, read, resolved
+from lazyckpt.sources.paths import absolute, folder_of, is_listing, is_name, is_url, join, read, resolved
 
 _WEIGHT_MAP: Final = "weight_map"
 
@@ -54,7 +54,7 @@ def open_set(path: str, key: AnySecret, dec_mode: str, where: str, options: Inde
     folder = _folder(path, files)
     try:
         for file in files:
-            part = join(folder, file)
+            part = _part(path, folder, file)
             if not is_url(part) and not os.path.exists(part):
                 raise MissingFile(f"{path}: its part {file} does not exist: get it, too")
             parts.append(open_indexed(resolved(part), key, dec_mode, where, options))
@@ -80,7 +80,7 @@ def parts_of(path: str) -> list[str]:
     """The files that a listing names, in order. Raises: as `read_listing`."""
     files = sorted(set(read_listing(path).values()))
     folder = _folder(path, files)
-    return [join(folder, file) for file in files]
+    return [_part(path, folder, file) for file in files]
 
 
 def files_of(path: str) -> list[str]:
@@ -88,10 +88,18 @@ def files_of(path: str) -> list[str]:
     return parts_of(path) if is_listing(path) else [path]
 
 
+def _part(path: str, folder: str, file: str) -> str:
+    """The path or URL of a file that the listing at `path` names."""
+    try:
+        return join(folder, file)
+    except UnreadableFile as error:
+        raise CorruptFile(f"the listing names a file that cannot be opened: {error}", file=path) from None
+
+
 def _folder(path: str, files: list[str]) -> str:
     """The folder of the files: that of the listing, or of the file that it links to."""
     near, far = (folder_of(each) for each in (path, resolved(path)))
-    return near if near == far or any(os.path.exists(os.path.join(near, file)) for file in files) else far
+    return near if near == far or any(os.path.exists(join(near, file)) for file in files) else far
 
 
 def read_listing(path: str) -> dict[str, str]:
@@ -111,7 +119,7 @@ def read_listing(path: str) -> dict[str, str]:
     if not isinstance(homes, dict) or not homes or not all(isinstance(file, str) for file in homes.values()):
         raise CorruptFile(f"the listing has no {_WEIGHT_MAP!r} of names and files", file=path)
     for name, file in homes.items():
-        if file != os.path.basename(file) or file in ("", ".", "..") or "\0" in file or "\\" in file:
+        if not is_name(file) or "\\" in file:
             raise CorruptFile(
                 f"the listing names a file outside its folder: {file!r}; parts stand beside it",
                 parameter=name,

@@ -4,6 +4,9 @@ A URL is `<protocol>://…`, or several joined by `::`, as in fsspec (`simplecac
 local path. Options (end points, credentials, time-outs, retries) are set in fsspec itself: in its configuration files,
 in `FSSPEC_<PROTOCOL>_<OPTION>` variables, or in `fsspec.config.conf`. They do not pass through this module, so it
 cannot show them.
+
+A URL has `://` in it, so that no name without a slash is one: a file called `memory::x.ckpt` is opened as a file,
+whether a listing, a folder, a pattern or the shell named it. `join` is the only way from such a name to a path.
 """
 
 from __future__ import annotations
@@ -12,27 +15,32 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import quote, unquote
 
 from lazyckpt.errors import (
     ArgumentTypeError,
     ArgumentValueError,
     LazyCkptError,
+    UnreadableFile,
 )
 from lazyckpt.runtime.os_errors import READ, WRITE, number_of, os_errors, translated
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
+_URL: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://")
 _LOCAL: Final = re.compile(r"(?:file|local)://")
 _QUERY: Final = re.compile(r"(https?://[^?#\s'\"]*)[?#][^\s'\"]*")
 LISTING: Final = ".index.json"  # the end of a name that lists the files of a checkpoint
 # What web servers answer, as the system's error numbers.
 _STATUSES: Final = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT, 410: errno.ENOENT}
 _WEB: Final = re.compile(r"https?://")
+# In a name, stores other than web servers take these as a chain of URLs, a version, a query or an escaped character.
+_MEANINGFUL: Final = re.compile(r"::|[?#\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
 
 
 def is_url(path: str) -> bool:
@@ -47,7 +55,42 @@ def is_web(path: str) -> bool:
 
 def is_listing(path: str) -> bool:
     """Whether a name is that of the listing of a checkpoint in several files."""
-    return path.endswith(LISTING)
+    return file_name(path).endswith(LISTING)
+
+
+class _Chain(NamedTuple):
+    """A URL as three texts that follow each other; the middle one has the path within the store.
+
+    Of `simplecache::s3://b/x` that is `s3://b/x`, of `zip://x::s3://b/y.zip` it is `zip://x`.
+    """
+
+    before: str
+    target: str
+    behind: str
+
+    def with_target(self, target: str) -> str:
+        """The same chain to another object in the store."""
+        return f"{self.before}{target}{self.behind}"
+
+
+def _chain(url: str) -> _Chain:
+    links = url.split("::")
+    number = next(number for number, link in enumerate(links) if "://" in link)
+    return _Chain(
+        "".join(f"{link}::" for link in links[:number]),
+        links[number],
+        "".join(f"::{link}" for link in links[number + 1 :]),
+    )
+
+
+def _without_query(target: str) -> str:
+    """The URL of a web server without query and fragment, which may contain slashes; another URL unchanged."""
+    return re.split(r"[?#]", target, maxsplit=1)[0] if is_web(target) else target
+
+
+def file_name(path: str) -> str:
+    """The last part of a path or URL, without the query of a web address."""
+    return _without_query(_chain(path).target).rpartition("/")[2] if is_url(path) else os.path.basename(path)
 
 
 def redact_url(text: str) -> str:
@@ -100,6 +143,18 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     except (ImportError, ValueError) as error:
         raise ArgumentValueError(f"{redact_url(url)} cannot be opened: {redact_url(str(error))}") from None
     return found
+
+
+def behind_caches(fs: AbstractFileSystem) -> AbstractFileSystem:
+    """The file system whose objects a cache of fsspec holds; itself if it is not a cache.
+
+    A cache looks for the facts of an object in a listing, which web servers do not have.
+    """
+    from fsspec.implementations.cached import CachingFileSystem
+
+    while isinstance(fs, CachingFileSystem):
+        fs = fs.fs
+    return fs
 
 
 @contextmanager
@@ -166,14 +221,43 @@ def _is(path: str, here: Callable[[str], bool], there: str) -> bool:
         return bool(getattr(fs, there)(inside))
 
 
+def is_name(name: str) -> bool:
+    """Whether a text can name a file inside a folder: no path, no drive, no parent folder."""
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name and os.path.basename(name) == name
+
+
 def join(folder: str, name: str) -> str:
-    """Join a folder and a name."""
-    return f"{folder.rstrip('/')}/{name}" if is_url(folder) else os.path.join(folder, name)
+    """The path or URL of a name inside a folder. The name comes from a file or a folder, so it is not trusted.
+
+    The result is a URL only if the folder is one, and always a file directly inside it.
+
+    Raises:
+        UnreadableFile: the name leads out of the folder, or the store would not take it as a name.
+    """
+    if not is_name(name):
+        raise UnreadableFile(f"{redact_url(folder)}: {name!r} does not name a file inside the folder")
+    if not is_url(folder):
+        return os.path.join(folder, name)
+    chain = _chain(folder)
+    if is_web(chain.target):
+        name = quote(name, safe="", errors="surrogatepass")
+    elif found := _MEANINGFUL.search(name):
+        raise UnreadableFile(
+            f"{redact_url(folder)}: the name {name!r} cannot be part of a URL, because the store would interpret"
+            f" {found[0]!r}: rename the object, or download it"
+        )
+    target = _without_query(chain.target)
+    return chain.with_target(f"{target}{name}" if target.endswith("/") else f"{target}/{name}")
 
 
 def folder_of(path: str) -> str:
     """The folder of a path or URL."""
-    return path.rpartition("/")[0] if is_url(path) else os.path.dirname(path)
+    if not is_url(path):
+        return os.path.dirname(path)
+    chain = _chain(path)
+    folder = _without_query(chain.target).rpartition("/")[0]
+    # The root of a store keeps its slashes: without them it would be a local path.
+    return chain.with_target(folder if "://" in folder else f"{folder}/")
 
 
 def names_in(folder: str) -> list[str]:
@@ -188,7 +272,10 @@ def names_in(folder: str) -> list[str]:
             return os.listdir(folder)
     fs, inside = filesystem(folder)
     with fs_errors(folder):
-        return [str(name).rstrip("/").rpartition("/")[2] for name in fs.ls(inside, detail=False)]
+        found = [str(name).rstrip("/").rpartition("/")[2] for name in fs.ls(inside, detail=False)]
+    # A web server's page lists escaped names, and links such as `../`.
+    names = map(unquote, found) if is_web(_chain(folder).target) else found
+    return [name for name in names if is_name(name)]
 
 
 def read(path: str, most: int = -1, what: str = "") -> bytes:
@@ -265,14 +352,24 @@ def matches(pattern: str, endings: tuple[str, ...]) -> list[str]:
 def _remote_matches(pattern: str, endings: tuple[str, ...]) -> list[str]:
     import glob as globbing
 
+    chain = _chain(pattern)
+    if is_web(chain.target):
+        return [pattern]
     fs, inside = filesystem(pattern)
-
-    def urls(paths: Any) -> list[str]:
-        return [str(fs.unstrip_protocol(path)) for path in paths]
-
     with fs_errors(pattern):
-        if globbing.has_magic(inside) and not is_web(pattern):
-            return urls(fs.glob(inside))
-        if is_web(pattern) or fs.isfile(inside):
-            return [pattern]
-        return urls(path for path in fs.find(inside) if str(path).endswith(endings))
+        if not globbing.has_magic(inside):
+            if fs.isfile(inside):
+                return [pattern]
+            return _below(pattern, inside, [path for path in fs.find(inside) if str(path).endswith(endings)])
+        found = fs.glob(inside)
+    while globbing.has_magic(inside):
+        pattern, inside = folder_of(pattern), inside.rstrip("/").rpartition("/")[0]
+    return _below(pattern, inside, found)
+
+
+def _below(folder: str, inside: str, found: Iterable[Any]) -> list[str]:
+    """The URLs of paths that a store lists below a folder; `inside` is the path of the folder."""
+    root = inside.strip("/")
+    paths = [str(path).strip("/") for path in found]
+    below = [path.removeprefix(root).lstrip("/") for path in paths if path.startswith(f"{root}/" if root else "")]
+    return [reduce(join, path.split("/"), folder) for path in below]

@@ -28,7 +28,7 @@ from lazyckpt.model.entry import Fingerprint
 from lazyckpt.sources.base import BaseSource, Request
 from lazyckpt.sources.encryption.cipher import encryption_of
 from lazyckpt.sources.local import SAMPLED, hash_of_ends
-from lazyckpt.sources.paths import filesystem, fs_errors, redact_url
+from lazyckpt.sources.paths import behind_caches, filesystem, fs_errors, redact_url
 from lazyckpt.sources.ranges import RangeCache, spans
 
 HEAD_BYTES: Final = 2**16  # fetched when an object is opened
@@ -125,10 +125,17 @@ class RemoteObject:
                 self._file = self._fs.open(self._inside, "rb")
                 facts = facts_of(self._file.details)
             else:
-                facts = facts_of(self._fs.info(self._inside))
+                facts = self._facts()
         if facts is None:
             raise UnreadableFile(f"{self.name} cannot be read: the store does not report its size")
         return facts
+
+    def _facts(self) -> Facts | None:
+        """The facts of the object now. Cost: one request."""
+        store = behind_caches(self._fs)
+        facts = facts_of(store.info(self._inside))
+        # The store reports the object as it is now; a cache may return bytes of an older version.
+        return facts if facts is None or store is self._fs else facts._replace(version="")
 
     is_remote = True
 
@@ -160,7 +167,7 @@ class RemoteObject:
         self._fs.invalidate_cache(self._inside)
         try:
             with fs_errors(self.path):
-                now = facts_of(self._fs.info(self._inside))
+                now = self._facts()
         except MissingFile:
             now = None
         if now != self.facts:

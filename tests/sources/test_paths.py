@@ -7,11 +7,33 @@ import tracemalloc
 
 import pytest
 
-from lazyckpt.errors import ArgumentValueError
-from lazyckpt.sources.paths import absolute, is_url, join, matches, read, redact_url, require_local, resolved
+from lazyckpt.errors import ArgumentValueError, UnreadableFile
+from lazyckpt.sources.paths import (
+    absolute,
+    folder_of,
+    is_listing,
+    is_url,
+    join,
+    matches,
+    read,
+    redact_url,
+    require_local,
+    resolved,
+)
 
 URLS = ("s3://bucket/x.ckpt", "https://host/x.ckpt?sig=1", "memory://x.ckpt", "zip://x.ckpt::s3://b/y.zip", "hf://a/b")
-PATHS = ("/a/x.ckpt", "x.ckpt", "a:b.ckpt", "C:\\x.ckpt", "file:///a/x.ckpt", "local:///a/x.ckpt", "://x", "")
+PATHS = (
+    "memory::x.ckpt",
+    "simplecache::/a/x.ckpt",
+    "/a/x.ckpt",
+    "x.ckpt",
+    "a:b.ckpt",
+    "C:\\x.ckpt",
+    "file:///a/x.ckpt",
+    "local:///a/x.ckpt",
+    "://x",
+    "",
+)
 
 
 def test_urls_are_distinguished_from_paths():
@@ -40,6 +62,65 @@ def test_what_signs_an_address_is_not_shown():
 def test_names_are_joined_with_one_slash():
     """A folder's URL may end in a slash or not."""
     assert [join(folder, "x") for folder in ("s3://b/f", "s3://b/f/", "/f")] == ["s3://b/f/x", "s3://b/f/x", "/f/x"]
+
+
+JOINED = {
+    ("", "memory::x"): "memory::x",
+    ("memory:", "x"): "memory:/x",
+    ("/f", "a?b#c%2F"): "/f/a?b#c%2F",
+    ("memory://", "x"): "memory://x",
+    ("https://h/f", "a b%2F..?c#d::e"): "https://h/f/a%20b%252F..%3Fc%23d%3A%3Ae",
+    ("https://h/f?sig=/1", "x"): "https://h/f/x",
+    ("filecache::https://h/f", "?x"): "filecache::https://h/f/%3Fx",
+    ("zip://::file:///y.zip", "x"): "zip://x::file:///y.zip",
+    ("zip://f::https://h/y.zip?sig=1", "x"): "zip://f/x::https://h/y.zip?sig=1",
+}
+
+
+@pytest.mark.parametrize(("folder", "name"), JOINED)
+def test_a_name_stays_inside_its_folder(folder, name):
+    """The result is a URL only if the folder is one, and nothing in the name has a meaning to a web server."""
+    assert (join(folder, name), is_url(join(folder, name))) == (JOINED[folder, name], is_url(folder))
+
+
+@pytest.mark.parametrize("folder", ["", "/f", "memory://f", "https://h/f"])
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "a/b", "../x", "/etc/x", "memory://x", "a\0b"])
+def test_a_path_does_not_pass_as_a_name(folder, name):
+    """A name that is a path, or names the folder itself, is refused."""
+    with pytest.raises(UnreadableFile, match="does not name a file"):
+        join(folder, name)
+
+
+@pytest.mark.parametrize("name", ["x::memory:", "x?versionId=1", "x#1", "%2e%2e", "a\nb", "a\\b"])
+def test_a_name_that_a_store_would_interpret_is_refused(name):
+    """In a store other than a web server's, chains, queries and escapes cannot be escaped."""
+    with pytest.raises(UnreadableFile, match="cannot be part of a URL"):
+        join("s3://b/f", name)
+
+
+FOLDERS = {
+    "x": "",
+    "/f/x": "/f",
+    "memory://x": "memory://",
+    "s3://b/x": "s3://b",
+    "https://h/f/x?a=/b/c": "https://h/f",
+    "simplecache::s3://b/f/x": "simplecache::s3://b/f",
+    "zip://f/x::https://h/y.zip": "zip://f::https://h/y.zip",
+    "zip://x::file:///y.zip": "zip://::file:///y.zip",
+}
+
+
+@pytest.mark.parametrize("path", FOLDERS)
+def test_the_folder_of_a_url_is_a_url(path):
+    """The root of a store stays one, a query is no part of the path, and the rest of a chain stays."""
+    assert (folder_of(path), is_url(folder_of(path))) == (FOLDERS[path], is_url(path))
+
+
+def test_a_web_listing_is_known_by_its_path():
+    """The query neither hides nor makes the ending of a listing."""
+    urls = ("https://h/x.index.json", "https://h/x.index.json?k=1", "https://h/x.ckpt?k=/x.index.json")
+
+    assert [is_listing(url) for url in urls] == [True, True, False]
 
 
 def test_a_url_where_only_a_path_can_be_is_refused():

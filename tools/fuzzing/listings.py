@@ -28,7 +28,11 @@ PARTS = (NAMES[:4], NAMES[4:])
 FORMS = ("ckpt", "safetensors")
 FILES = tuple(f"net-{number}-of-2.{form}" for form in FORMS for number in (1, 2))
 HOSTILE = (
-    *(f"{way}{file}" for way in ("../", "sub/", "./", "..\\", "link/", "/", "file://", "memory://") for file in FILES),
+    *(
+        f"{way}{file}"
+        for way in ("../", "sub/", "./", "..\\", "link/", "/", "file://", "memory://", "memory::", "file::")
+        for file in FILES
+    ),
     *("", ".", "..", "/", "~", "/dev/null", "/etc/passwd", "sub", "pipe.ckpt", "\\u0000", "\\ud800", "net\\n.ckpt"),
     *("net.ckpt.index.json", "net-1-of-2.ckpt.lmdb", "é.safetensors", "n" * 300, *FILES),
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import shutil
 from pathlib import Path
 
 import fsspec
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 import lazyckpt
-from lazyckpt.errors import ArgumentValueError, ChangedFile, CorruptFile
+from lazyckpt.errors import ArgumentValueError, ChangedFile, CorruptFile, UnreadableFile
 from lazyckpt.explore.doctor import diagnose
 from lazyckpt.index.batch import build_indexes, find_checkpoints
 from lazyckpt.loading import open_all
@@ -199,3 +201,88 @@ def test_references_of_an_object_lead_to_it(bucket, tmp_path):
 
     assert where == url
     assert fs.cat_file(path, start=offset, end=offset + length) == VALUES["layers.4.weight"].tobytes()
+
+
+def part_of(url, name, folder):
+    """The values of a listing at a URL whose only part has this name; the store holds others around it."""
+    fs, path = fsspec.core.url_to_fs(url)
+    inside = f"{path.rstrip('/')}/{name}"
+    fs.pipe_file(inside, _saved(folder / "net.ckpt").read_bytes())
+    fs.pipe_file(
+        f"{path.rstrip('/')}/net.ckpt.index.json", json.dumps({"weight_map": dict.fromkeys(VALUES, name)}).encode()
+    )
+    with lazyckpt.load_checkpoint(
+        f"{url if url.endswith('/') else f'{url}/'}net.ckpt.index.json", index="memory"
+    ) as checkpoint:
+        return checkpoint.load()
+
+
+@pytest.mark.parametrize("name", ["part.ckpt", "a b.ckpt", "memory:x.ckpt", "~.ckpt", "é.ckpt"])
+def test_a_part_is_an_object_beside_its_listing(bucket, tmp_path, name):
+    """A part with an unusual name is the object of that name."""
+    np.testing.assert_equal(part_of(bucket, name, tmp_path), VALUES)
+
+
+@pytest.mark.parametrize("name", ["x.ckpt::memory:", "x.ckpt?versionId=1", "x.ckpt#1", "%2e%2e", "memory::x.ckpt"])
+def test_a_part_that_a_store_would_interpret_is_refused(bucket, tmp_path, name):
+    """No chain, version or escape in the name of a part reaches the store."""
+    with pytest.raises(CorruptFile, match="cannot be part of a URL"):
+        part_of(bucket, name, tmp_path)
+
+
+def test_the_parts_of_a_listing_at_the_root_of_a_store_are_there(tmp_path, monkeypatch):
+    """The root of a store does not become a local folder."""
+    monkeypatch.chdir(tmp_path)
+    try:
+        np.testing.assert_equal(part_of("memory://", "root.ckpt", tmp_path), VALUES)
+    finally:
+        fsspec.filesystem("memory").rm(["/root.ckpt", "/net.ckpt.index.json"])
+
+
+@pytest.mark.parametrize(
+    "name", ["a b.ckpt", "a?b.ckpt", "a#b.ckpt", "%2e%2e%2fx.ckpt", "..%2fx.ckpt", "memory::x.ckpt"]
+)
+def test_a_part_on_a_web_server_is_escaped(web, tmp_path, name):
+    """Whatever its name, the request is for a file in the folder of the listing, which a query does not change."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    _saved(folder / name)
+    lazyckpt.save_checkpoint({"outside": np.zeros(1)}, str(tmp_path / "x.ckpt"))
+    (folder / "net.ckpt.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(VALUES, name)}))
+    with lazyckpt.load_checkpoint(f"{web.url}/set/net.ckpt.index.json?sig=/x/y", index="memory") as checkpoint:
+        np.testing.assert_equal(checkpoint.load(), VALUES)
+
+    assert {asked.path for asked in web.asked} == {"/set/net.ckpt.index.json", f"/set/{name}"}
+
+
+def test_a_member_of_an_archive_is_a_checkpoint(tmp_path):
+    """The name within the archive is the one that must end as the format says; a set in it has its parts there."""
+    local = tmp_path / "local"
+    local.mkdir()
+    with lazyckpt.load_checkpoint(_saved(local / "whole.ckpt")) as whole:
+        whole.save(local / "net.ckpt", max_shard_size=40_000)
+    archive = shutil.make_archive(str(tmp_path / "set"), "zip", local)
+    for name in ("whole.ckpt", "net.ckpt.index.json"):
+        with lazyckpt.load_checkpoint(f"zip://{name}::file://{archive}", index="memory") as checkpoint:
+            np.testing.assert_equal(checkpoint.load(), VALUES)
+
+    assert f"zip://whole.ckpt::file://{archive}" in find_checkpoints([f"zip://w*::file://{archive}"])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # blockcache leaves its file open
+@pytest.mark.parametrize("cache", ["filecache", "blockcache", "simplecache"])
+def test_objects_are_read_through_a_cache(web, tmp_path, cache):
+    """A cache of fsspec before a web server is as good as the server."""
+    _saved(tmp_path / "net.ckpt")
+    with lazyckpt.load_checkpoint(f"{cache}::{web.url}/net.ckpt") as checkpoint:
+        np.testing.assert_equal(checkpoint.load(), VALUES)
+    fsspec.filesystem(cache, target_protocol="http").clear_instance_cache()
+    gc.collect()
+
+
+def test_an_object_that_is_called_like_a_chain_is_not_opened_as_one(bucket):
+    """A folder that holds one is refused, with the name of the object."""
+    fs, path = fsspec.core.url_to_fs(bucket)
+    fs.pipe_file(f"{path}/x::memory:.ckpt", b"")
+    with pytest.raises(UnreadableFile, match=r"x::memory:\.ckpt"):
+        find_checkpoints([bucket])
