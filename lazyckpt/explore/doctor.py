@@ -7,7 +7,6 @@ facts and findings. A fault ends the walk, and becomes a finding: none is raised
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from typing import Any, Final
@@ -31,9 +30,10 @@ from lazyckpt.errors import (
 from lazyckpt.explore.compare import STEP
 from lazyckpt.explore.doctor_report import Diagnosis, Finding, by_level
 from lazyckpt.explore.index_status import Sidecar, sidecars_of
-from lazyckpt.explore.inventory import ALIGNMENTS, Inventory, Sample, last_whole, missing_from
+from lazyckpt.explore.inventory import ALIGNMENTS, Inventory, Sample, missing_from
+from lazyckpt.explore.zero_runs import judge, zero_runs
 from lazyckpt.formats import FORMATS, Format, find, format_of
-from lazyckpt.formats.ckpt import scan_range, trailer
+from lazyckpt.formats.ckpt import trailer
 from lazyckpt.formats.detect import DESCRIPTIONS, HEAD, is_text, recognised
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index.open_file import without_index
@@ -51,6 +51,7 @@ from lazyckpt.sources.encryption.sequential import sequential_view
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, NOT_FILES, file_system, open_local
 from lazyckpt.sources.paths import as_path, is_listing, require_local
 
+SAVE_WHOLE: Final = "save the values that are whole: lazyckpt extract --whole FILE --out NEW"
 # Advice by type of error; the first match counts.
 _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (MissingFile, "check the name and the folder"),
@@ -86,8 +87,9 @@ def diagnose(
         ArgumentTypeError, ArgumentValueError: `path` is not a path, or `key` is not a key. A fault of the file is part
             of the report, and is not raised.
 
-    Cost: walks the headers: about 6 us and 200 bytes of memory per parameter. No payload is read without `values`. An
-    AES-GCM file is decrypted once if its key is given. Nothing is written.
+    Cost: walks the headers: about 6 us and 200 bytes of memory per parameter. Without `values`, no payload is read but
+    up to 6 MiB at the end of a file that ends in zeros, and 2 MiB at each hole. An AES-GCM file is decrypted once if
+    its key is given. Nothing is written.
     """
     try:
         secret = secret_of(key)
@@ -269,6 +271,8 @@ class _Examination:
         except CorruptFile as error:
             self._where(source, name, inventory, error)
         self._report(source, name, inventory)
+        if "encryption" not in self.facts and not any(finding.level == "fatal" for finding in self.findings):
+            self._zeros(source, name)
         if self._values and entries:
             self._look_at_values(source, FORMATS[name], entries)
 
@@ -289,12 +293,9 @@ class _Examination:
         self.facts["broken at"] = error.offset
         if name != "ckpt":
             return
-        whole = last_whole(source, inventory.stop, error.offset or 0)
-        with contextlib.suppress(LazyCkptError):
-            inventory.take(scan_range(source, inventory.stop, whole))  # parameters that the walk had not yielded yet
         self.facts["last whole parameter"] = inventory.last
         if isinstance(error, TruncatedFile):
-            missing = missing_from(source, whole)
+            missing = missing_from(source, inventory.stop)
             if missing:
                 self.facts["bytes missing"] = f"at least {missing:,}"
 
@@ -318,6 +319,16 @@ class _Examination:
             self._find("note", f"{gap:,} bytes between parameters belong to none", "nothing: loaders pass over them")
         if not inventory.parameters and not broken:
             self._find("fatal", "there is no parameter in it", "get or save it again")
+
+    def _zeros(self, source: Source, name: str) -> None:
+        """Judge zeros at the end of the file and in its holes."""
+        doubt = judge(find(source, name), zero_runs(source, sampled=True), source.size)
+        if doubt is None:
+            return
+        if not doubt.why:
+            self._find("note", str(doubt), "nothing, if it was saved so; 'lazyckpt verify' reads all of it")
+            return
+        self._find("warning", str(doubt), f"copy or download the file again, and compare; or {SAVE_WHOLE}")
 
     def _look_at_values(self, source: Source, form: Format, entries: list[Entry]) -> None:
         """Count NaNs and infinities."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
 from lazyckpt.errors import CorruptFile
-from lazyckpt.formats.ckpt import trailer
-from lazyckpt.formats.protobuf_wire import LENGTH, fields, read_varint
+from lazyckpt.formats.protobuf_wire import LENGTH, read_varint
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
 from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Plain, entry_of
 from lazyckpt.sources import Source
@@ -106,16 +104,6 @@ class Inventory:
             self.marked.add(repr(entry.name))
         elif len(entry.name) > MAX_PARAMETER_NAME and entry.kind == TENSOR and not entry.apart:
             self.long_names.add(repr(entry.name[:80]) + "…")
-
-
-def last_whole(source: Source, stop: int, broken: int) -> int:
-    """The end of the last complete parameter before `broken`; `stop` is the end of an earlier one."""
-    with contextlib.suppress(CorruptFile, IndexError):
-        for field in fields(as_buffer(source), stop, trailer(source).body):
-            if field.end > broken:
-                break
-            stop = field.end
-    return stop
 
 
 def missing_from(source: Source, start: int) -> int:

@@ -20,6 +20,7 @@ from lazyckpt.errors import CorruptFile, DamagedBlock, FileFault, LazyCkptError,
 from lazyckpt.explore.index_status import damage_of, sidecars_of
 from lazyckpt.explore.inventory import Inventory, Sample
 from lazyckpt.explore.verify_report import Check, Verification
+from lazyckpt.explore.zero_runs import judge, zero_runs
 from lazyckpt.formats import FORMATS, find, format_of
 from lazyckpt.formats.ckpt import trailer
 from lazyckpt.formats.safetensors import CRC
@@ -35,6 +36,10 @@ from lazyckpt.sources.encryption.keys import OWN_MODE, DeferredKey, Key, Secret,
 from lazyckpt.sources.encryption.sequential import sequential_view
 from lazyckpt.sources.paths import as_path, resolved
 
+# What to do about a doubt: compare, or say that the values are right, so that the question does not come up again.
+DOUBTED: Final = (
+    "; compare the size and checksum with the original's, or if they are right, store digests (lazyckpt index --digest)"
+)
 _BATCH: Final = 2048  # tasks given to threads at once
 _T = TypeVar("_T")
 
@@ -130,6 +135,8 @@ class _Run:
             if self._headers(source, form, index):
                 believed = not any(check.name == "index" and check.outcome == "failed" for check in self.checks)
                 self._contents(source, opened.source, form, stored, index if digests and believed else None)
+                if opened.lock is None:
+                    self._zeros(source, form)
             self._advance(self._passes * self.size - self._done)
         finally:
             if index is not None:
@@ -252,6 +259,18 @@ class _Run:
             "every byte can be read; there is no checksum, and no digests, to compare the values with"
             " (store some while the file is good: lazyckpt index --digest)",
         )
+
+    def _zeros(self, source: Source, form: str) -> None:
+        """Judge zeros in a plain file, unless a checksum or digests prove the values."""
+        if any(check.name in ("crc", "digests") or check.outcome == "failed" for check in self.checks):
+            return
+        try:
+            doubt = judge(find(source, form), zero_runs(source, sampled=False), source.size)
+        except (LazyCkptError, OSError) as error:
+            self._add("zeros", "failed", _message(error))
+            return
+        if doubt is not None:
+            self._add("zeros", "doubtful" if doubt.why else "unchecked", f"{doubt}{DOUBTED if doubt.why else ''}")
 
     def _checksum(self, source: Source, form: str) -> Check:
         try:

@@ -10,7 +10,10 @@ from typing import Any, Final, NamedTuple
 from lazyckpt.display import human_size, printable, table_html
 
 # Outcomes, with the word that is printed.
-OUTCOMES: Final[Mapping[str, str]] = MappingProxyType({"passed": "ok", "failed": "FAILED", "unchecked": "not checked"})
+OUTCOMES: Final[Mapping[str, str]] = MappingProxyType(
+    {"passed": "ok", "failed": "FAILED", "doubtful": "DOUBTFUL", "unchecked": "not checked"}
+)
+_BAD: Final = ("failed", "doubtful")
 _COLUMNS: Final = ("check", "outcome", "detail")
 
 
@@ -18,7 +21,7 @@ class Check(NamedTuple):
     """One check that was made, or was not possible.
 
     Attributes:
-        name: `opened`, `blocks`, `headers`, `gaps`, `index`, `crc`, `digests` or `contents`.
+        name: `opened`, `listing`, `blocks`, `headers`, `gaps`, `index`, `crc`, `digests`, `contents` or `zeros`.
         outcome: a key of `OUTCOMES`.
         detail: one sentence.
     """
@@ -46,8 +49,8 @@ class Verification:
 
     @property
     def intact(self) -> bool:
-        """Whether no check failed. Checks that were not possible are in `checks`, too."""
-        return not any(check.outcome == "failed" for check in self.checks)
+        """Whether no check failed, or left a doubt. Checks that were not possible are in `checks`, too."""
+        return not any(check.outcome in _BAD for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data."""
@@ -56,12 +59,14 @@ class Verification:
 
     def summary(self) -> str:
         """One line."""
-        failed = [check.name for check in self.checks if check.outcome == "failed"]
+        failed, doubtful = ([check.name for check in self.checks if check.outcome == bad] for bad in _BAD)
         verdict = "intact"
         if "opened" in failed:
             verdict = "cannot be checked"
         elif failed:
             verdict = f"DAMAGED ({', '.join(failed)})"
+        elif doubtful:
+            verdict = f"DOUBTFUL ({', '.join(doubtful)})"
         elif any(check.name == "contents" and check.outcome == "unchecked" for check in self.checks):
             verdict = "intact, as far as it can be checked"
         return f"{printable(self.path)}: {verdict}; {human_size(self.size)} in {self.seconds:.2f} s"

@@ -7,13 +7,15 @@ is imported when the first file of that format is opened.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from lazyckpt.errors import CorruptFile, WrongFormat
+from lazyckpt.errors import CorruptFile, DamagedBlock, LazyCkptError, WrongFormat
 from lazyckpt.formats.detect import ENDINGS, FORMAT_NAMES, HEAD, diagnose, is_ckpt, is_safetensors
 from lazyckpt.formats.protobuf_wire import Buffer
+from lazyckpt.formats.zero_tail import explain
 from lazyckpt.model.entry import Entry, Extent, Plain, entry_of
 from lazyckpt.model.tensor_runs import UniformGroup
 from lazyckpt.sources.base import Source
@@ -25,6 +27,7 @@ class Format(NamedTuple):
     Attributes:
         name: `ckpt` or `safetensors`.
         find: yields the parameters, reading headers only; most of them as the cheaper `Plain`.
+        find_whole: `find` for a damaged file: yields the parameters whose bytes are all there before it raises.
         verify_header: raises `StaleIndex` unless the file has the entry's header at the entry's offset.
         header_extents: the ranges that `verify_header` reads.
         verify_header_in: `verify_header` on bytes that have been read.
@@ -37,6 +40,7 @@ class Format(NamedTuple):
 
     name: str
     find: Callable[[Source], Iterator[Plain | Entry]]
+    find_whole: Callable[[Source], Iterator[Plain | Entry]]
     verify_header: Callable[[Source, Entry], None]
     header_extents: Callable[[Entry], list[Extent]]
     verify_header_in: Callable[[Buffer, Entry], None]
@@ -61,7 +65,7 @@ class _Formats(dict[str, Format]):
             raise KeyError(name)
         form = importlib.import_module(f"lazyckpt.formats.{name}")
         found = self[name] = Format(
-            name, form.find, form.verify_header, form.header_extents, form.verify_header_in,
+            name, form.find, form.find_whole, form.verify_header, form.header_extents, form.verify_header_in,
             getattr(form, "matches_uniform", None), form.metadata, form.checksums, name in _BY_OFFSET,
         )  # fmt: skip
         return found
@@ -96,4 +100,7 @@ def find(source: Source, name: str) -> Iterator[Plain | Entry]:
         other = diagnose(bytes(source.read(0, min(HEAD, source.size))), name)
         if other is not None:
             raise WrongFormat(other, file=source.name) from error
+        if not isinstance(error, DamagedBlock):
+            with contextlib.suppress(LazyCkptError):
+                explain(source, name, FORMATS[name].find_whole(source), error)
         raise

@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from lazyckpt.errors import CorruptFile, LazyCkptError, StaleIndex
+from lazyckpt.errors import CorruptFile, LazyCkptError
 from lazyckpt.formats.ckpt_encoder import TRAILER, TRAILER_MARK
 from lazyckpt.formats.ckpt_fast_path import TAG, VALUE, matches_canonical, matches_uniform, recogniser
 from lazyckpt.formats.ckpt_header import TensorHeader, impossible, merge_tensor, read_text, stale
@@ -35,7 +35,7 @@ from lazyckpt.sources.base import Source
 from lazyckpt.sources.window import as_buffer
 
 __all__ = [
-    "Trailer", "checksums", "find", "header_extents", "matches_uniform", "metadata", "scan", "scan_range",
+    "Trailer", "checksums", "find", "find_whole", "header_extents", "matches_uniform", "metadata", "scan",
     "trailer", "verify_header", "verify_header_in",
 ]  # fmt: skip
 
@@ -82,7 +82,7 @@ def scan(source: Source) -> Iterator[Entry]:
     Cost: reads headers only; O(parameters) time, O(1) memory.
 
     Raises:
-        CorruptFile: the bytes are not a checkpoint. Entries yielded before the error precede the damage.
+        CorruptFile: the bytes are not a checkpoint. All parameters before the damage are yielded before the error.
     """
     return map(entry_of, find(source))
 
@@ -90,6 +90,9 @@ def scan(source: Source) -> Iterator[Entry]:
 def find(source: Source) -> Iterator[Plain | Entry]:
     """`scan` for the index builder: tensors with one extent come as the cheaper `Plain`."""
     return _Scanner().found(as_buffer(source), 0, trailer(source).body)
+
+
+find_whole = find  # a walk yields everything before the damage, and then raises
 
 
 def metadata(source: Source) -> Mapping[str, str]:  # noqa: ARG001 (there is nothing to read)
@@ -163,13 +166,6 @@ def header_extents(entry: Entry) -> list[Extent]:
     return [gap for gap in gaps if gap.length]
 
 
-def scan_range(source: Source, start: int, stop: int) -> Iterator[Entry]:
-    """`scan` for the Values between two offsets."""
-    if not 0 <= start <= stop <= source.size:
-        raise StaleIndex(f"bytes {start:,} to {stop:,} are not inside the file's {source.size:,}")
-    return map(entry_of, _Scanner().found(as_buffer(source), start, stop))
-
-
 class _Scanner:
     """One pass over a stream; remembers the current tag for error messages."""
 
@@ -203,13 +199,18 @@ class _Scanner:
             if pending is not None:
                 yield pending if isinstance(pending, Plain) else _entry(pending)
         except CorruptFile as error:
+            last = pending if pending is None or isinstance(pending, Plain) else _entry(pending)
             whole = (
-                f"after {count + 1:,} whole parameters, the last {pending[0].decode()!r}"
-                if pending
-                else "nothing before it: it is not a checkpoint, or is damaged from its beginning"
+                "nothing before it: it is not a checkpoint, or is damaged from its beginning"
+                if last is None
+                else f"after {count + 1:,} whole parameters, the last {entry_of(last).name!r}"
+                if isinstance(last, Plain) or last.kind != REFUSED
+                else f"after {count:,} whole parameters, in slices of {last.name!r}"
             )
             error.what = f"{error.what}; {whole}"
             error.parameter = self.tag
+            if last is not None:
+                yield last
             raise
 
     def _general(self, buffer: Buffer, position: int, end: int) -> _Value | _Skipped:

@@ -213,8 +213,8 @@ def test_nothing_is_written(diagnosis, tmp_path, cache_folder):
 
 
 def test_no_payload_is_read_without_values(monkeypatch, tmp_path):
-    """Only headers and the file's ends are read; with `values` all of it."""
-    data = checkpoint({"first": np.zeros(3000), **MIXED, "last": np.zeros(3000)})
+    """Only headers and the file's ends are read (of a file that does not end in zeros); with `values` all of it."""
+    data = checkpoint({"first": np.zeros(3000), **MIXED, "last": np.ones(3000)})
     (tmp_path / "net.ckpt").write_bytes(data)
     payloads = places([extent for entry in _entries(data) for extent in entry.all_extents])
     opened = module.open_source

@@ -38,7 +38,6 @@ from lazyckpt.formats.ckpt import (
     checksums,
     header_extents,
     scan,
-    scan_range,
     trailer,
     verify_header,
     verify_header_in,
@@ -136,10 +135,12 @@ def test_entries_stand_in_the_file_one_after_another(data):
 def test_a_scan_reads_no_payload(data):
     """No byte of any content is looked at, apart from the search for a trailer in the last 17 of the file."""
     source = TracingSource(data)
-    body = trailer(source).body
+    trailer(source)
     sought, source.reads = source.reads, []
-    found = list(scan_range(source, 0, body))
+    found = list(scan(source))
 
+    assert source.reads[: len(sought)] == sought
+    del source.reads[: len(sought)]
     assert sought == [(len(data) - TRAILER, TRAILER)] * (len(data) >= TRAILER)
     assert source.looked_at() & {place for entry in found for place in places(entry.all_extents)} == set()
 
@@ -223,7 +224,7 @@ def test_what_is_yielded_before_the_damage_stands_before_it():
     with pytest.raises(TruncatedFile):
         found.extend(scan(BytesSource(data[:-1])))
 
-    assert found == whole[:3]
+    assert found == whole[:4]
 
 
 def test_slices_of_a_cut_file_are_refused():
@@ -245,6 +246,16 @@ def test_a_message_says_how_far_the_file_is_whole():
         f"a field of {last.stop - last.start - 2} bytes does not fit: its message ends"
         f" {last.stop - last.start - 3} bytes on; after 4 whole parameters, the last 'step' (at byte {last.start:,})"
     )
+
+
+def test_slices_before_the_damage_are_no_whole_parameter():
+    """A value whose last slice is damaged is yielded as refused, and not counted as whole."""
+    data = checkpoint(LAYERS) + sliced_value("w", counting((10,)), [16, 8])
+    found = []
+    with pytest.raises(TruncatedFile, match="after 5 whole parameters, in slices of 'w'"):
+        found.extend(scan(BytesSource(data[:-1])))
+
+    assert [entry.kind for entry in found[4:]] == ["tensor", "refused"]
 
 
 def test_a_message_says_that_nothing_is_whole():
@@ -622,18 +633,3 @@ def test_an_entry_is_not_confirmed_in_other_bytes():
 
     with pytest.raises(StaleIndex):
         verify_header_in(SparseBuffer([(entry.start, memoryview(b"\x0a"))]), entry)
-
-
-@pytest.mark.parametrize(("start", "stop"), [(-1, 5), (5, 4), (0, 10**9), (10**9, 10**9)])
-def test_a_range_outside_the_file_is_not_scanned(start, stop):
-    """Places come from an index, which may be of another file."""
-    with pytest.raises(StaleIndex, match="not inside"):
-        scan_range(BytesSource(checkpoint(LAYERS)), start, stop)
-
-
-def test_a_range_of_values_is_scanned_by_itself():
-    """From one parameter's start to another's stop, entries equal those of the whole file."""
-    data = checkpoint(MIXED)
-    found = scanned(data)
-
-    assert list(scan_range(BytesSource(data), found[2].start, found[5].stop)) == found[2:6]

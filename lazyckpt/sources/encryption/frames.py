@@ -25,9 +25,11 @@ import numpy.typing as npt
 from lazyckpt.errors import CorruptFile, TruncatedFile
 from lazyckpt.sources.base import Source
 from lazyckpt.sources.encryption.cipher import BLOCK, Mode
+from lazyckpt.sources.zeros import FEWEST, unfinished, zeros_begin
 
 FRAME_PLAINTEXT: Final = 64 * 2**20  # MindSpore's MAX_BLOCK_SIZE
 LONGEST_BLOCK: Final = FRAME_PLAINTEXT + 50  # the largest block_len that MindSpore's reader accepts
+_NUMBER: Final = 4  # bytes of the last number of a header, which cannot be 0
 _CLEAR_TRAILER: Final = b"crc_num"
 _CLEAR_TRAILER_SIZE: Final = 17
 _HEADERS: Final = {True: struct.Struct("<4s16sii16si"), False: struct.Struct("<4s0sii16si")}
@@ -139,7 +141,12 @@ def read_frame_headers(source: Source, mode: Mode) -> FrameTable:
         magic, tag, block_length, iv_length, iv, stored = header.unpack(source.read(position, header.size))
         fault = _fault(mode, len(rows), magic, block_length, iv_length, stored)
         if fault:
-            raise CorruptFile(f"encrypted block {len(rows)} is damaged: {fault}", offset=position, file=source.name)
+            offset, begin = position, zeros_begin(source, sampled=True)
+            if source.size - begin >= FEWEST and begin <= position + header.size - _NUMBER:
+                # A ciphertext may end in a zero byte by itself, hardly in four.
+                whole = sum(row[2] + row[3] - begin < _NUMBER for row in rows)
+                fault, offset = f"{fault}; {unfinished(begin, whole, 'encrypted block')}", begin
+            raise CorruptFile(f"encrypted block {len(rows)} is damaged: {fault}", offset=offset, file=source.name)
         position += header.size
         left -= header.size
         if stored > left:
