@@ -32,6 +32,10 @@ class UnreadableFile(LazyCkptError, ValueError):
     """The file exists but cannot be read: permissions, a folder, a pipe or an I/O error."""
 
 
+class TooManyOpenFiles(UnreadableFile):
+    """The process, or the machine, has as many files open as it may. The file itself may be sound."""
+
+
 class UnwritableFile(LazyCkptError, OSError):
     """A file cannot be written: permissions, a full disk, an I/O error (see `__cause__`). The old file is kept."""
 

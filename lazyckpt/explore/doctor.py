@@ -22,6 +22,7 @@ from lazyckpt.errors import (
     FileFault,
     LazyCkptError,
     MissingFile,
+    TooManyOpenFiles,
     TruncatedFile,
     UnreadableFile,
     WrongFormat,
@@ -60,6 +61,7 @@ _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (DamagedBlock, "get the file again, from where it came from; 'lazyckpt verify' shows which blocks are damaged"),
     (TruncatedFile, "copy or download the file again, and compare its size with that of the original"),
     (CorruptFile, "get the file again, or save it again"),
+    (TooManyOpenFiles, "close other files, or raise the limit (ulimit -n)"),
     (UnreadableFile, "ask for permission to read it (chmod u+r), or copy it to where it can be read"),
     (ArgumentValueError, "give a key of the right length"),
 )

@@ -31,6 +31,7 @@ from lazyckpt.index.stored import StoredIndex
 from lazyckpt.model.entry import Entry, Plain, entry_of
 from lazyckpt.runtime import log
 from lazyckpt.runtime.atomic_write import atomic_write
+from lazyckpt.runtime.os_errors import LIMITS, WRITE, translated
 from lazyckpt.runtime.workers import Progress
 from lazyckpt.sources import CACHE_BYTES, RawFile, Source, open_source, reopen
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
@@ -224,6 +225,8 @@ def _build_at_first_writable(candidates: list[str], raw: RawFile, where: str, op
             log.info("%s was replaced during indexing: the opened file is indexed in memory", raw.origin.path)
             return None
         except OSError as error:
+            if error.errno in LIMITS:
+                raise translated(error, location, WRITE, "the index") from error
             if where != AUTO:
                 raise ArgumentValueError(f"the index cannot be written to {location}: {error}") from error
             log.info("no index at %s: %s", location, error)

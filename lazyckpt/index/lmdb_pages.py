@@ -22,11 +22,11 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Callable
 from typing import Final
 from zlib import crc32
 
 from lazyckpt.index.records import BadRecord
+from lazyckpt.runtime.descriptor_pool import Descriptor, PooledFile, open_descriptor
 
 TAIL_MAGIC: Final = b"lzckpage"
 TAIL_MAGIC_FROM_END: Final = 12  # bytes from the magic to the end of the file
@@ -54,12 +54,15 @@ class Pages:
 
         Raises:
             BadRecord: it was not made by `add_checksums`, or is cut short.
+            TooManyOpenFiles: the process can open no more files.
             OSError: it does not exist, or cannot be read.
         """
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # not to wait for a pipe
-        status = os.fstat(self._descriptor)
+        held = Descriptor(open_descriptor(path))
+        status = os.fstat(held.number)
         if not stat.S_ISREG(status.st_mode):
             raise BadRecord("no file")
+        self._file = PooledFile(path, held, status)
+        self._pread = self._file.pread
         size = status.st_size
         end = self._read(max(0, size - _END), min(size, _END))
         if len(end) < _TAIL.size:
@@ -81,18 +84,9 @@ class Pages:
         if blocks == 1 and size - self._sums <= len(end):
             self._blocks[0] = self._checked(0, self._from(self._sums, end, size)[: self.count * _SUM.size])
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        # `close` is bound above: when Python ends, the names of this module may be None already.
-        descriptor = getattr(self, "_descriptor", -1)
-        if descriptor >= 0:
-            close(descriptor)
-
     def is_at(self, path: str) -> bool:
         """Whether a path leads to this very file."""
-        try:
-            return os.path.samestat(os.fstat(self._descriptor), os.stat(path))
-        except OSError:
-            return False
+        return self._file.is_at(path)
 
     def page(self, number: int) -> bytes:
         """Read one page, and check it.
@@ -100,18 +94,19 @@ class Pages:
         Raises:
             BadRecord: there is none of this number, or it was changed.
             OSError: the disk fails.
+            ChangedFile, …: it was closed for other files, and cannot be opened again: see `PooledFile.descriptor`.
         """
         if number >= self.count:
             raise BadRecord(f"no page {number}")
         size = self.page_size
-        return self._sound(number, os.pread(self._descriptor, size, number * size))
+        return self._sound(number, self._pread(size, number * size))
 
     def run(self, first: int, count: int) -> list[bytes]:
         """Read consecutive pages with one system call, and check them. Raises: as `page`."""
         if first + count > self.count:
             raise BadRecord(f"no page {first + count - 1}")
         size = self.page_size
-        data = os.pread(self._descriptor, count * size, first * size)
+        data = self._pread(count * size, first * size)
         return [self._sound(first + number, data[number * size : (number + 1) * size]) for number in range(count)]
 
     def _sound(self, number: int, data: bytes) -> bytes:
@@ -137,7 +132,7 @@ class Pages:
         return self._read(start, missing) + end if missing > 0 else end[-missing:]
 
     def _read(self, offset: int, length: int) -> bytes:
-        data = os.pread(self._descriptor, length, offset)
+        data = self._pread(length, offset)
         if len(data) != length:
             raise BadRecord("it was cut short")
         return data

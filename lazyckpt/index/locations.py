@@ -22,6 +22,7 @@ from lazyckpt.index.schema import SUFFIX
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.runtime import log
 from lazyckpt.runtime.atomic_write import temporary
+from lazyckpt.runtime.descriptor_pool import open_descriptor
 from lazyckpt.sources import RawFile
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system
 from lazyckpt.sources.paths import download, is_url, redact_url, upload
@@ -52,11 +53,12 @@ def check_replaceable(path: str, raw: RawFile) -> None:
 
     Raises:
         FileInTheWay: the path leads to something else.
+        TooManyOpenFiles: the process can open no file.
 
     Cost: a stat, and a read of a few bytes.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_descriptor) as file:
             status, head = os.fstat(file.fileno()), file.read(_LMDB_MAGIC.stop)
             file.seek(-min(TAIL_MAGIC_FROM_END, status.st_size), os.SEEK_END)
             tail = file.read(len(TAIL_MAGIC))

@@ -20,7 +20,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Final
 
-from lazyckpt.errors import ClosedCheckpoint, StaleIndex
+from lazyckpt.errors import ChangedFile, ClosedCheckpoint, StaleIndex
 from lazyckpt.index.footer import read_footer
 from lazyckpt.index.lmdb_pages import Pages
 from lazyckpt.index.lmdb_tree import OUTSIDE, Leaf, Tree
@@ -39,7 +39,7 @@ from lazyckpt.index.schema import (
 )
 
 _RUN: Final = 4096  # records of a sealed index opened at once
-_FAULTS: Final = (BadRecord, OSError, *OUTSIDE)
+_FAULTS: Final = (BadRecord, ChangedFile, OSError, *OUTSIDE)
 _SMALLEST_NODE: Final = 10  # bytes of a key and its value in a page
 
 

@@ -17,6 +17,7 @@ from lazyckpt.errors import (
     LazyCkptError,
     MissingFile,
     MissingFolder,
+    TooManyOpenFiles,
     UnreadableFile,
     UnwritableFile,
 )
@@ -40,9 +41,10 @@ class Action(NamedTuple):
     remark: str = ""
 
 
+LIMITS: Final = (errno.EMFILE, errno.ENFILE)  # of open files: of the process, and of the machine
 READ: Final = Action(
     "read",
-    MappingProxyType({errno.ENOENT: MissingFile}),
+    MappingProxyType({errno.ENOENT: MissingFile, **dict.fromkeys(LIMITS, TooManyOpenFiles)}),
     UnreadableFile,
     MappingProxyType(
         {
@@ -54,7 +56,7 @@ READ: Final = Action(
             errno.ENAMETOOLONG: "check the name and the folder",
             errno.EMFILE: "close other files, or raise the limit (ulimit -n)",
             errno.ENFILE: "too many files are open on this machine: try again later",
-            errno.ENOMEM: "free some memory",
+            errno.ENOMEM: "free some memory, or raise the limit of maps (vm.max_map_count)",
             errno.EIO: "the disk or the network failed: try again, or restore the file from a copy",
             errno.ESTALE: "it was replaced on its network file system: open it again",
             errno.ETIMEDOUT: "its file system does not answer: try again later",

@@ -12,7 +12,14 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from lazyckpt.checkpoint import Checkpoint
-from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError, MissingFile, NothingLoaded
+from lazyckpt.errors import (
+    ArgumentValueError,
+    CorruptFile,
+    LazyCkptError,
+    MissingFile,
+    NothingLoaded,
+    TooManyOpenFiles,
+)
 from lazyckpt.formats import FORMATS, Format
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, IndexOptions, open_indexed
@@ -181,6 +188,8 @@ def _merged(folder: str, files: dict[int, str], strategy: Strategy, how: _How, c
         for number, file in files.items():
             try:
                 opened = how.open(file)
+            except TooManyOpenFiles:  # says nothing about the file
+                raise
             except LazyCkptError as error:
                 why = str(error)
                 log.warning("the file of rank %d cannot be read, what only it has will not load: %s", number, why)

@@ -68,6 +68,18 @@ class Source(Protocol):
             ChangedFile: the range is not inside the source, or the file shrank since it was opened.
         """
 
+    def snapshot(self, offset: int, length: int) -> memoryview:
+        """`read`, but of a file a copy: bytes that stay what they are when the file is changed or truncated.
+
+        For everything that looks at the bytes itself. The process ends when it touches a view of bytes that a file no
+        longer has.
+
+        Cost: an allocation of `length` bytes and the read; none for bytes in memory.
+
+        Raises:
+            ChangedFile: as for `read`.
+        """
+
     def read_into(self, offset: int, destination: memoryview) -> None:
         """Fill `destination` (writable, contiguous bytes) from `offset`, without a copy between.
 
@@ -131,6 +143,10 @@ class BaseSource:
         """See `Source.read`."""
         self._check(offset, length)
         return self._view(offset, length)
+
+    def snapshot(self, offset: int, length: int) -> memoryview:
+        """See `Source.snapshot`."""
+        return self.read(offset, length)
 
     def read_into(self, offset: int, destination: memoryview) -> None:
         """See `Source.read_into`."""

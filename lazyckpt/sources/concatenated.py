@@ -46,6 +46,15 @@ class ConcatenatedSource(BaseSource):
         """The number of the part that contains an offset (the last one, if empty parts share it)."""
         return bisect_right(self.bases, offset) - 1
 
+    def snapshot(self, offset: int, length: int) -> memoryview:
+        """See `Source.snapshot`."""
+        self._check(offset, length)
+        for number, inside, _, count in self._split(offset, length):
+            if count == length:
+                return self.parts[number].snapshot(inside, length)
+            break
+        return super()._view(offset, length)
+
     def read_many(self, requests: Iterable[Request]) -> None:
         """See `Source.read_many`: one call for each part."""
         by_part: dict[int, list[Request]] = {}

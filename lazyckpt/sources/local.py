@@ -19,22 +19,25 @@ import re
 import stat
 import struct
 import sys
-import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from operator import itemgetter
 from typing import Final, NamedTuple
 from zlib import crc32
 
 from lazyckpt.errors import ChangedFile, ClosedCheckpoint, LazyCkptError
 from lazyckpt.model.entry import Fingerprint
 from lazyckpt.runtime import log
+from lazyckpt.runtime.descriptor_pool import Descriptor, PooledFile, open_descriptor
 from lazyckpt.runtime.os_errors import READ, translated
-from lazyckpt.sources.base import BaseSource, BytesSource, LocalFile, Source
+from lazyckpt.sources.base import BaseSource, BytesSource, LocalFile, Request, Source
+from lazyckpt.sources.memory_map import MemoryMap
 from lazyckpt.sources.origin import ReplacedFile
 
-_MOST_PRIVATE_MAPS: Final = 128  # each holds a descriptor, and a process has about a thousand
+_MOST_AT_ONCE: Final = 2**30  # bytes of one buffer that one call fills; Linux moves at most 0x7ffff000
+_MOST_BUFFERS: Final = 512  # of one call; Linux takes 1,024
 _WORTH_EXPECTING: Final = 2**20  # bytes from which one `madvise` call costs less than the page faults
-_WORTH_A_CALL: Final = 2**20  # bytes from which a copy with `pread` costs less than the page faults of a map
 _POPULATE_READ: Final = getattr(mmap, "MADV_POPULATE_READ", 22 if sys.platform == "linux" else None)
 SAMPLED: Final = 4096  # bytes at each end of a file that go into its fingerprint
 _HALF: Final = SAMPLED // 2
@@ -75,31 +78,104 @@ _EXACTLY: Final = (mmap.MADV_HUGEPAGE, mmap.MADV_RANDOM) if _faults_are_exact() 
 _AS_EVER: Final = (mmap.MADV_NOHUGEPAGE, mmap.MADV_NORMAL) if _EXACTLY else ()
 
 
-def _advise(opened: mmap.mmap, advice: tuple[int, ...], start: int, size: int) -> None:
+def _advise(opened: MemoryMap, advice: tuple[int, ...], start: int, size: int) -> None:
     with contextlib.suppress(OSError):  # an older kernel; or the file shrank, which the read will report
         for each in advice:
             opened.madvise(each, start, size)
 
 
-class MmapSource(BaseSource):
-    """A file read through a read-only memory map. Addressable: reading copies nothing."""
+class PreadSource(BaseSource):
+    """A file read with `pread`, where a memory map is unavailable or unsafe."""
+
+    window_limit = 2**18
+
+    def __init__(self, file: PooledFile) -> None:
+        self.name = file.path
+        self.size = file.status.st_size
+        self._file: PooledFile | None = file
+        self._identity = (file.status.st_dev, file.status.st_ino)
+
+    @property
+    def files(self) -> tuple[LocalFile, ...]:
+        """See `Source.files`."""
+        return (LocalFile(self.name, self._identity),)
+
+    def read_many(self, requests: Iterable[Request]) -> None:
+        """See `Source.read_many`: ranges that touch are read by one call."""
+        runs: list[tuple[int, list[memoryview]]] = []
+        until = -1
+        for offset, destination in sorted(requests, key=itemgetter(0)):
+            size = destination.nbytes
+            self._check(offset, size)
+            if not size:
+                continue
+            if offset == until and len(runs[-1][1]) < _MOST_BUFFERS:
+                runs[-1][1].append(destination)
+            else:
+                runs.append((offset, [destination]))
+            until = offset + size
+        for offset, buffers in runs:
+            self._fill_all(offset, buffers)
+
+    def close(self) -> None:
+        """Release the file; it is closed after the reads in progress."""
+        self._file = None
+
+    def _fill(self, offset: int, destination: memoryview) -> None:
+        self._fill_all(offset, [destination])
+
+    def _fill_all(self, offset: int, buffers: list[memoryview]) -> None:
+        """Fill buffers, one after the other, from an offset on.
+
+        Raises:
+            ChangedFile: the file is shorter than when it was opened.
+            UnreadableFile: the system cannot read the bytes.
+        """
+        file = self._file  # another thread may close the source meanwhile
+        if file is None:
+            raise ClosedCheckpoint(f"{self.name} was closed")
+        while buffers:
+            try:
+                got = file.preadv(
+                    [buffers[0][:_MOST_AT_ONCE]] if buffers[0].nbytes > _MOST_AT_ONCE else buffers, offset
+                )
+            except LazyCkptError:  # the file was closed for another one, and cannot be opened again
+                raise
+            except OSError as error:
+                raise translated(error, self.name, READ, f"byte {offset:,} of") from error
+            if got == 0:
+                raise ChangedFile(
+                    f"the file ends at byte {offset:,}; it had {self.size:,} when it was opened", file=self.name
+                )
+            offset += got
+            buffers = _rest(buffers, got)
+
+
+def _rest(buffers: list[memoryview], got: int) -> list[memoryview]:
+    """The buffers that are still to be filled after their first bytes were."""
+    for number, buffer in enumerate(buffers):
+        if got < buffer.nbytes:
+            return [buffer[got:], *buffers[number + 1 :]]
+        got -= buffer.nbytes
+    return []
+
+
+class MmapSource(PreadSource):
+    """A file of which `read` gives views of a read-only memory map. Addressable.
+
+    Everything that takes the bytes itself (`read_into`, `read_many`, `snapshot`) uses `pread`: only the views given out
+    by `read` and `map_private` are of pages that a truncation takes away.
+    """
 
     is_addressable = True
     window = 0
+    window_limit = 0
 
-    def __init__(self, name: str, descriptor: int, status: os.stat_result) -> None:
-        """Map the file. The caller keeps the descriptor; the map and the source use duplicates of it.
-
-        Raises:
-            OSError: the file cannot be mapped.
-        """
-        self.name = name
-        self.size = status.st_size
-        self._map: mmap.mmap | None = mmap.mmap(descriptor, self.size, access=mmap.ACCESS_READ)
-        self._opened: _Descriptor | None = _Descriptor(os.dup(descriptor))
-        self._whole: memoryview | None = memoryview(self._map)
-        self._private: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
-        self._identity = (status.st_dev, status.st_ino)
+    def __init__(self, file: PooledFile, mapped: MemoryMap) -> None:
+        """Take a file, and the map of all of it."""
+        super().__init__(file)
+        self._map: MemoryMap | None = mapped
+        self._whole: memoryview | None = mapped.view
 
     def read(self, offset: int, length: int) -> memoryview:
         """See `Source.read`."""
@@ -108,30 +184,22 @@ class MmapSource(BaseSource):
             self._check(offset, length)
         return self._view(offset, length)
 
-    @property
-    def files(self) -> tuple[LocalFile, ...]:
-        """See `Source.files`."""
-        return (LocalFile(self.name, self._identity),)
+    def snapshot(self, offset: int, length: int) -> memoryview:
+        """See `Source.snapshot`."""
+        self._check(offset, length)
+        return super()._view(offset, length)
 
     def map_private(self, offset: int, length: int) -> memoryview | None:
-        """See `Source.map_private`. Each holds a descriptor, so only so many are given out at a time."""
-        if self._map is None or len(self._private) >= _MOST_PRIVATE_MAPS:
-            return None
+        """See `Source.map_private`."""
+        file = self._file
         start = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-        descriptor = -1
         try:
-            descriptor = os.open(self.name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-            status = os.fstat(descriptor)
-            if (status.st_dev, status.st_ino) != self._identity or status.st_size < self.size:
+            if file is None or file.size() < self.size:
                 return None
-            made = mmap.mmap(descriptor, offset - start + length, access=mmap.ACCESS_COPY, offset=start)
-        except OSError:
+            made = MemoryMap(file.descriptor().number, offset - start + length, start, private=True)
+        except (OSError, LazyCkptError):
             return None
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._private.add(made)
-        return memoryview(made)[offset - start :]
+        return made.view[offset - start :]
 
     def drop_pages(self, offset: int, length: int) -> None:
         """Drop the pages of the range from this process; they stay in the page cache."""
@@ -143,18 +211,8 @@ class MmapSource(BaseSource):
 
     def close(self) -> None:
         """Release the map; it is unmapped with the last view that was returned."""
-        self._map = self._whole = self._opened = None
-
-    def _view(self, offset: int, length: int) -> memoryview:
-        opened, whole = self._map, self._whole  # another thread may close the source meanwhile
-        if opened is None or whole is None:
-            raise ClosedCheckpoint(f"{self.name} was closed")
-        now = opened.size()
-        if now < self.size:
-            raise ChangedFile(
-                f"the file shrank from {self.size:,} to {now:,} bytes since it was opened", file=self.name
-            )
-        return whole[offset : offset + length]
+        super().close()
+        self._map = self._whole = None
 
     def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
         """Read and map all pages of a range in one call, not by a page fault for every 64 KiB.
@@ -179,75 +237,18 @@ class MmapSource(BaseSource):
         """See `Source.advise_random`: a fault then reads one page, not the hundreds of KiB around it."""
         opened = self._map
         if opened is not None and hasattr(mmap, "MADV_RANDOM"):
-            opened.madvise(mmap.MADV_RANDOM if whether else mmap.MADV_NORMAL)
+            opened.madvise(mmap.MADV_RANDOM if whether else mmap.MADV_NORMAL, 0, self.size)
 
-    def _fill(self, offset: int, destination: memoryview) -> None:
-        opened = self._opened  # another thread may close the source meanwhile
-        view = self._view(offset, destination.nbytes)
-        if opened is None or destination.nbytes < _WORTH_A_CALL:
-            destination[:] = view
-        else:
-            opened.fill(offset, destination, self)
-
-
-class _Descriptor:
-    """A descriptor closed after its last user, so that its number is not reused during a read."""
-
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        # `close` is bound above: when Python ends, the names of this module may be None already.
-        close(self._number)
-
-    def fill(self, offset: int, destination: memoryview, source: BaseSource) -> None:
-        """Fill a buffer from the file of `source`.
-
-        Raises:
-            ChangedFile: the file is shorter than when it was opened.
-            UnreadableFile: the system cannot read the bytes.
-        """
-        done, wanted = 0, destination.nbytes
-        while done < wanted:
-            try:
-                # One call moves at most 0x7ffff000 bytes on Linux.
-                got = os.preadv(self._number, [destination[done : done + 2**30]], offset + done)
-            except OSError as error:
-                raise translated(error, source.name, READ, f"byte {offset + done:,} of") from error
-            if got == 0:
-                raise ChangedFile(
-                    f"the file ends at byte {offset + done:,}; it had {source.size:,} when it was opened",
-                    file=source.name,
-                )
-            done += got
-
-
-class PreadSource(BaseSource):
-    """A file read with `pread`, where a memory map is unavailable or unsafe."""
-
-    window_limit = 2**18
-
-    def __init__(self, name: str, descriptor: int, status: os.stat_result) -> None:
-        """Keep a duplicate of the descriptor."""
-        self.name = name
-        self.size = status.st_size
-        self._identity = (status.st_dev, status.st_ino)
-        self._opened: _Descriptor | None = _Descriptor(os.dup(descriptor))
-
-    @property
-    def files(self) -> tuple[LocalFile, ...]:
-        """See `Source.files`."""
-        return (LocalFile(self.name, self._identity),)
-
-    def close(self) -> None:
-        """Release the descriptor; it is closed after the reads in progress."""
-        self._opened = None
-
-    def _fill(self, offset: int, destination: memoryview) -> None:
-        opened = self._opened  # another thread may close the source meanwhile
-        if opened is None:
+    def _view(self, offset: int, length: int) -> memoryview:
+        file, whole = self._file, self._whole  # another thread may close the source meanwhile
+        if file is None or whole is None:
             raise ClosedCheckpoint(f"{self.name} was closed")
-        opened.fill(offset, destination, self)
+        now = file.size()
+        if now < self.size:
+            raise ChangedFile(
+                f"the file shrank from {self.size:,} to {now:,} bytes since it was opened", file=self.name
+            )
+        return whole[offset : offset + length]
 
 
 class LocalOrigin(NamedTuple):
@@ -304,26 +305,20 @@ def open_local(path: str, access: str = "auto") -> OpenLocalFile:
 
     Cost: one open, one stat, one map, and two reads of 4 KiB with `pread`: no page of the map is touched.
     """
-    descriptor = -1
     # Without `os_errors`: every open comes here, and seldom has an error to translate.
     try:
-        # O_NONBLOCK: opening a pipe would wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
-        status = os.fstat(descriptor)
+        held = Descriptor(open_descriptor(path))
+        status = os.fstat(held.number)
         if not stat.S_ISREG(status.st_mode):
             raise _not_regular(path, status.st_mode)
-        head = os.pread(descriptor, SAMPLED, 0)
-        last = os.pread(descriptor, SAMPLED, status.st_size - SAMPLED) if status.st_size > SAMPLED else head
-        fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, hash_of_ends(head, last))
-        origin = LocalOrigin(path, status, fingerprint)
-        return OpenLocalFile(_choose(path, descriptor, status, access), origin, head)
+        head = os.pread(held.number, SAMPLED, 0)
+        last = os.pread(held.number, SAMPLED, status.st_size - SAMPLED) if status.st_size > SAMPLED else head
+        origin = LocalOrigin(path, status, Fingerprint(status.st_size, status.st_mtime_ns, hash_of_ends(head, last)))
+        return OpenLocalFile(_choose(origin, held, access), origin, head)
     except LazyCkptError:  # some of these are OSErrors, too
         raise
     except OSError as error:
         raise translated(error, path, READ, "the checkpoint file:") from error
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
 
 
 def local_files(paths: Iterable[str]) -> list[LocalFile]:
@@ -336,7 +331,8 @@ def local_files(paths: Iterable[str]) -> list[LocalFile]:
     return found
 
 
-def _choose(path: str, descriptor: int, status: os.stat_result, access: str) -> Source:
+def _choose(origin: LocalOrigin, held: Descriptor, access: str) -> Source:
+    path, status = origin.path, origin.status
     if status.st_size == 0:
         return BytesSource(b"", path)
     if access == "auto":
@@ -346,12 +342,25 @@ def _choose(path: str, descriptor: int, status: os.stat_result, access: str) -> 
             access = "pread"
     if access != "pread":
         try:
-            return MmapSource(path, descriptor, status)
+            mapped = MemoryMap(held.number, status.st_size)
         except OSError as error:
             if access == "mmap" or error.errno == errno.EACCES:
                 raise
-            log.info("%s cannot be mapped (%s): reading with pread", path, error)
-    return PreadSource(path, descriptor, status)
+            log.info("%s cannot be mapped (%s): reading with pread", path, str(error))
+        else:
+            # As long as the map exists, no other file can have this inode: changes of size and time are of the file.
+            return MmapSource(PooledFile(path, held, status, lambda *_: True), mapped)
+    return PreadSource(PooledFile(path, held, status, partial(_has_ends, origin.fingerprint)))
+
+
+def _has_ends(known: Fingerprint, descriptor: int, status: os.stat_result) -> bool:
+    """Whether a file of another size or time has the ends of the one that was opened: it was touched, or grew."""
+    if status.st_size < known.size:
+        return False
+    head = os.pread(descriptor, SAMPLED, 0)[: known.size]
+    return (
+        hash_of_ends(head, os.pread(descriptor, min(SAMPLED, known.size), max(0, known.size - SAMPLED))) == known.sample
+    )
 
 
 def _not_regular(path: str, mode: int) -> OSError:
@@ -383,7 +392,8 @@ _file_systems: dict[int, str] = {}
 
 def _mounted(device: str) -> str:
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        # Where no descriptor is left, this is an error, and not an answer that would be remembered.
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", opener=open_descriptor) as mounts:
             for line in mounts:
                 head, _, tail = line.partition(" - ")
                 if head.split(" ", 3)[2] == device:

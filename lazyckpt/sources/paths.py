@@ -27,6 +27,7 @@ from lazyckpt.errors import (
     LazyCkptError,
     UnreadableFile,
 )
+from lazyckpt.runtime.descriptor_pool import open_descriptor
 from lazyckpt.runtime.os_errors import READ, WRITE, number_of, os_errors, translated
 
 if TYPE_CHECKING:
@@ -299,9 +300,9 @@ def read(path: str, most: int = -1, what: str = "") -> bytes:
         return bytes(fs.cat_file(inside) if most < 0 else fs.cat_file(inside, start=0, end=most))
 
 
-def _of_a_file(path: str, flags: int) -> int:
-    """Open a regular file only. O_NONBLOCK: opening a pipe would wait for its writer."""
-    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+def _of_a_file(path: str, _flags: int) -> int:
+    """Open a regular file only."""
+    descriptor = open_descriptor(path)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is not a regular file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -121,6 +122,22 @@ def test_a_file_that_may_not_be_read(diagnosis, monkeypatch):
     assert [level for level, _ in findings(report)] == ["fatal"]
     assert "Permission denied" in report.findings[0].what
     assert "chmod" in report.findings[0].advice
+
+
+def test_a_file_that_no_descriptor_is_left_for(diagnosis, monkeypatch):
+    """The finding names the limit, and does not blame the file or its permissions."""
+    report = diagnosis(checkpoint(LAYERS))
+
+    def refuse(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(local.os, "open", refuse)
+    report = diagnose(report.path)
+    monkeypatch.undo()
+
+    assert "Too many open files" in report.findings[0].what
+    assert "ulimit -n" in report.findings[0].advice
+    assert "chmod" not in report.findings[0].advice
 
 
 @pytest.mark.parametrize("cut", [1, 20, 3400, 4000])

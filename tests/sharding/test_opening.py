@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
 import pickle
+import resource
 import shutil
 
 import numpy as np
 import pytest
 from checkpoints import array_value, checkpoint, counting, string_value
 from encryption import KEY, encrypted
+from forking import ended, forked
 from safetensors_files import file_of
 from sharded_sets import CASES, SETS, facts, opened, problems, truth
 
@@ -23,6 +27,7 @@ from lazyckpt.errors import (
     LazyCkptError,
     MissingFile,
     NothingLoaded,
+    TooManyOpenFiles,
     WrongFormat,
 )
 from lazyckpt.index.name_groups import tally
@@ -104,6 +109,96 @@ def test_each_file_keeps_its_own_index(tmp_path):
         lazyckpt.open_sharded(folder, folder / "strategy.ckpt").close()
 
     assert sorted(path.name for path in tmp_path.rglob("*.lmdb")) == ["m-1_1.ckpt.lmdb"] * 4
+
+
+def rank_folders(folder, count):
+    """Folders of ranks, each with a row of `w`; returns the folder and the strategy's path."""
+    for rank in range(count):
+        (folder / f"rank_{rank}").mkdir(parents=True)
+        row = np.full((1, 4), rank, np.float32)
+        (folder / f"rank_{rank}" / "m-1_1.ckpt").write_bytes(checkpoint({"w": row}))
+    strategy = folder / "strategy.json"
+    layout = {"dev_matrix": [count], "tensor_map": [0, -1]}
+    strategy.write_text(json.dumps({"parallel_layout_item": {"w": layout}}), encoding="utf-8")
+    return folder, strategy
+
+
+def with_descriptors(count, act):
+    """Call a function in a child that may have so many files open more than now; returns how the child ended."""
+
+    def act_with_few():
+        used = len(os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + count, used + count))
+        act()
+
+    return ended(forked(act_with_few))
+
+
+def test_more_ranks_than_a_process_may_have_files_open(tmp_path):
+    """Three hundred ranks are indexed, opened again and read with fewer descriptors than a third of that."""
+    folder, strategy = rank_folders(tmp_path, 300)
+
+    def read():
+        for _ in range(2):
+            with lazyckpt.open_sharded(folder, strategy) as ckpt:
+                assert ckpt["w"].asnumpy()[:, 0].tolist() == list(range(300))
+                assert ckpt["w"][150, 2] == 150
+                soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+                opened = [path for path in open_files() if path.startswith(str(tmp_path))]
+                assert 0 < len(opened) <= soft // 2
+
+    assert with_descriptors(90, read) == 0
+
+
+def test_more_checkpoints_than_a_process_may_have_files_open(tmp_path):
+    """Two hundred files are open at once, each with its index, their values and slices with them."""
+    folder, _ = rank_folders(tmp_path, 200)
+    files = [folder / f"rank_{rank}" / "m-1_1.ckpt" for rank in range(200)]
+
+    def read():
+        opened = [lazyckpt.load_checkpoint(file) for file in files]
+        values = [ckpt["w"].asnumpy() for ckpt in opened]
+        assert [value[0, 0] for value in values] == list(range(200))
+        assert [ckpt["w"][0, 1] for ckpt in reversed(opened)] == list(range(199, -1, -1))
+        assert len(open_files()) < 90
+
+    assert with_descriptors(90, read) == 0
+
+
+def open_files():
+    """The paths of the files that this process has open."""
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(f"/proc/self/fd/{number}"))
+    return found
+
+
+@pytest.mark.parametrize("index", ["auto", "memory"])
+def test_where_no_file_can_be_opened_no_rank_is_called_damaged(index, tmp_path, caplog):
+    """If other files use up the limit, the error names the limit; no rank is left out, and no index is built."""
+    folder, strategy = rank_folders(tmp_path, 3)
+    if index == "auto":
+        lazyckpt.open_sharded(folder, strategy).close()
+
+    def read():
+        others = []
+        with contextlib.suppress(OSError):
+            while True:
+                others.append(os.open("/dev/null", os.O_RDONLY))
+        errors = []
+        while True:
+            try:
+                lazyckpt.open_sharded(folder, strategy, index=index).close()
+                break
+            except TooManyOpenFiles as error:
+                errors.append(str(error))
+            os.close(others.pop())
+        assert errors
+        assert [error for error in errors if "ulimit -n" not in error or "permission" in error] == []
+        assert caplog.records == []
+
+    assert with_descriptors(20, read) == 0
 
 
 def test_encrypted_ranks_open_with_their_key(tmp_path):

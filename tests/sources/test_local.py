@@ -13,7 +13,7 @@ import pytest
 from checkpoints import pattern
 from source_contract import SIZE, SourceContract
 
-from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, UnreadableFile
+from lazyckpt.errors import ChangedFile, ClosedCheckpoint, MissingFile, TooManyOpenFiles, UnreadableFile
 from lazyckpt.sources import local
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, MmapSource, PreadSource, file_system, hash_of_ends, open_local
@@ -263,7 +263,7 @@ def refuse_maps(monkeypatch, code):
     def refuse(*arguments, **options):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(local.mmap, "mmap", refuse)
+    monkeypatch.setattr(local, "MemoryMap", refuse)
 
 
 def test_where_a_map_is_refused_pread_reads(tmp_path, monkeypatch, caplog):
@@ -349,16 +349,40 @@ def test_faults_are_exact_where_the_system_is_new_enough(release, exact, monkeyp
     assert local._faults_are_exact() is exact
 
 
-def test_a_file_cut_while_it_is_copied_is_an_error(tmp_path):
-    """A large copy uses `pread`, which reports the end of the file; a map would end the process."""
-    path = write(tmp_path, bytes(2**22))
+@pytest.mark.parametrize("read", [MmapSource.read_into, MmapSource.snapshot, MmapSource.read_many])
+@pytest.mark.parametrize("size", [4096, 2**22])
+def test_a_file_cut_while_it_is_copied_is_an_error(read, size, tmp_path, monkeypatch):
+    """Copies of any size use `pread`, which reports the end of the file; a map would end the process."""
+    path = write(tmp_path, bytes(size))
     source = open_local(path, "mmap").source
-    descriptor = source._opened
-    os.truncate(path, 2**21)
+    whole = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda *arguments: [os.truncate(path, size // 2), whole(*arguments)][1])
+    room = memoryview(bytearray(size))
+    asked = {"read_into": (0, room), "snapshot": (0, size), "read_many": ([(0, room)],)}[read.__name__]
 
-    with pytest.raises(ChangedFile, match=f"ends at byte {2**21:,}; it had {2**22:,}"):
-        descriptor.fill(0, memoryview(bytearray(2**22)), source)
+    with pytest.raises(ChangedFile, match=f"ends at byte {size // 2:,}; it had {size:,}"):
+        read(source, *asked)
     source.close()
+
+
+def test_neighbouring_ranges_are_read_by_one_call(tmp_path, monkeypatch):
+    """Ranges that touch are one system call, in whatever order they are asked for, and however the call is cut."""
+    source = open_local(write(tmp_path), "mmap").source
+    data, calls = pattern(SIZE), []
+    whole = os.preadv
+
+    def preadv(descriptor, buffers, offset):
+        calls.append((offset, len(buffers)))
+        return whole(descriptor, [buffers[0]] if len(calls) == 1 else buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    asked = [(30, 10), (10, 20), (100, 5), (5, 5), (40, 0)]
+    rooms = [memoryview(bytearray(length)) for _, length in asked]
+    source.read_many([(offset, room) for (offset, _), room in zip(asked, rooms, strict=True)])
+    source.close()
+
+    assert [bytes(room) for room in rooms] == [data[offset : offset + length] for offset, length in asked]
+    assert calls == [(5, 3), (10, 2), (100, 1)]
 
 
 def test_a_released_source_may_be_closed(tmp_path):
@@ -385,11 +409,10 @@ def test_private_memory_is_a_range_that_may_be_written_to(offset, length, tmp_pa
 
 
 def test_there_is_private_memory_only_of_the_file_that_was_opened(tmp_path):
-    """If the path leads to another, a shorter or no file, or the source is closed, there is none."""
+    """It is of the opened file, also if the path leads to another or no file; a shorter or a closed one has none."""
     path = write(tmp_path)
     source = open_local(path, "mmap").source
-    assert source.map_private(0, 10) is not None
-    os.replace(write(tmp_path, name="other"), path)
+    os.replace(write(tmp_path, bytes(SIZE), name="other"), path)
     replaced = source.map_private(0, 10)
     os.unlink(path)
     removed = source.map_private(0, 10)
@@ -397,18 +420,19 @@ def test_there_is_private_memory_only_of_the_file_that_was_opened(tmp_path):
     shrunk = open_local(write(tmp_path), "mmap").source
     os.truncate(path, SIZE - 1)
 
-    assert (replaced, removed, shrunk.map_private(0, 10), source.map_private(0, 10)) == (None,) * 4
+    assert (bytes(replaced), bytes(removed)) == (pattern(10),) * 2
+    assert (shrunk.map_private(0, 10), source.map_private(0, 10)) == (None, None)
     shrunk.close()
 
 
-def test_so_much_private_memory_and_no_more(tmp_path):
-    """Each view holds a descriptor, so only 128 exist at a time; released views do not count."""
+def test_private_memory_holds_no_descriptor(tmp_path):
+    """Any number of private views needs the descriptor of the file alone."""
     source = open_local(write(tmp_path), "mmap").source
+    before = len(os.listdir("/proc/self/fd"))
     views = [source.map_private(number, 10) for number in range(200)]
-    del views[:100]
 
-    assert [view is None for view in views] == [False] * 28 + [True] * 72
-    assert [source.map_private(0, 10) is None for _ in range(3)] == [False] * 3
+    assert None not in views
+    assert len(os.listdir("/proc/self/fd")) == before
     source.close()
 
 
@@ -467,6 +491,22 @@ def test_without_a_table_of_mounts_nothing_is_known(monkeypatch):
     assert local._mounted("8:1") == "unknown"
 
 
+def test_a_table_of_mounts_that_cannot_be_opened_is_no_answer(tmp_path, monkeypatch):
+    """Without a descriptor for the table the file is not opened, and not mapped as if it were local."""
+
+    def refuse(path, flags=0):
+        raise TooManyOpenFiles("no descriptor is left")
+
+    path = write(tmp_path)
+    monkeypatch.setattr(local, "_file_systems", {})
+    with monkeypatch.context() as without:
+        without.setattr(local, "open_descriptor", refuse)
+        with pytest.raises(TooManyOpenFiles):
+            local.file_system(path)
+
+    assert local.file_system(path) != "unknown"
+
+
 def sample_of(data):
     """The sample of these bytes."""
     return hash_of_ends(data[:4096], data[-4096:])
@@ -507,27 +547,13 @@ def test_a_small_file_has_a_sample(size):
     assert sample_of(data) not in changes
 
 
-class ClosingMap:
-    """A map with a source that is closed, as by another thread, while it is asked for its size."""
-
-    def __init__(self, source):
-        self._source, self._map = source, source._map
-
-    def size(self):
-        """See `mmap.size`."""
-        self._source.close()
-        return self._map.size()
-
-    def madvise(self, *_):
-        """No advice."""
-
-
-def test_a_map_that_is_closed_while_it_is_read_is_read_to_the_end(tmp_path):
+def test_a_map_that_is_closed_while_it_is_read_is_read_to_the_end(tmp_path, monkeypatch):
     """Two threads may read and close at once: a read in progress ends, and the next one raises an error."""
     path = tmp_path / "file"
     path.write_bytes(pattern(5000))
     source = open_local(str(path), "mmap").source
-    source._map = ClosingMap(source)
+    real = os.lseek
+    monkeypatch.setattr(os, "lseek", lambda *arguments: [source.close(), real(*arguments)][1])
 
     assert bytes(source.read(0, 5000)) == pattern(5000)
     with pytest.raises(ClosedCheckpoint):
