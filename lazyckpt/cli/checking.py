@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated
@@ -19,10 +20,13 @@ from lazyckpt.cli.app import (
     errors_as_exit_codes,
     print_report,
 )
+from lazyckpt.errors import LazyCkptError
 from lazyckpt.index.batch import find_checkpoints
 from lazyckpt.runtime.workers import processors
+from lazyckpt.sharding.rank_folders import checkpoints_in
 from lazyckpt.sharding.weight_map import files_of
-from lazyckpt.sources.encryption.keys import KeyReference
+from lazyckpt.sources.encryption.keys import KeyReference, Secret
+from lazyckpt.sources.paths import find_listings, is_folder, is_listing
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -66,7 +70,7 @@ def verify_command(
 ) -> None:
     """Read whole checkpoints and check all that can be checked. Exits with 1 unless every file is intact."""
     with errors_as_exit_codes(MISUSE):
-        paths = [part for path in find_checkpoints(files) for part in files_of(path)]
+        paths, sets = _to_verify(files)
         key = _key(KeyReference(key_file, key_env))
         workers = max(1, processors() // jobs)
         reports = []
@@ -75,10 +79,39 @@ def verify_command(
                 reports.append(report)
                 if not as_json:
                     typer.echo(str(report))
+        for path in sets:
+            report = _set_verified(path, key)
+            if is_listing(path) or not report.intact:
+                reports.append(report)
+                if not as_json:
+                    typer.echo(str(report))
         if as_json:
             echo_json([report.to_dict() for report in reports])
     if not all(report.intact for report in reports):
         raise typer.Exit(1)
+
+
+def _to_verify(patterns: list[str]) -> tuple[list[str], list[str]]:
+    """The files to verify one by one; and the listings and folders whose files must fit together."""
+    paths: dict[str, None] = {}
+    sets: dict[str, None] = {}
+    for pattern in patterns:
+        found = find_checkpoints([pattern])
+        sets.update(dict.fromkeys(path for path in found if is_listing(path)))
+        if is_folder(pattern):
+            sets.update(dict.fromkeys(find_listings(pattern)))
+            sets.update(dict.fromkeys([pattern] if checkpoints_in(pattern) else []))
+        paths.update(dict.fromkeys(path for path in found if not is_listing(path)))
+    for listing in filter(is_listing, sets):
+        with contextlib.suppress(LazyCkptError):  # the verdict on the set says so
+            paths.update(dict.fromkeys(files_of(listing)))
+    return list(paths), list(sets)
+
+
+def _set_verified(path: str, key: bytes | None) -> Verification:
+    from lazyckpt.explore.verify import verify_set
+
+    return verify_set(path, None if key is None else Secret(key))
 
 
 def _verified(path: str, key: bytes | None, workers: int, bar: Progress) -> Verification:

@@ -7,6 +7,7 @@ facts and findings. A fault ends the walk, and becomes a finding: none is raised
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import Any, Final
@@ -29,9 +30,10 @@ from lazyckpt.errors import (
     WrongKey,
 )
 from lazyckpt.explore.compare import STEP
-from lazyckpt.explore.doctor_report import Diagnosis, Finding, by_level
+from lazyckpt.explore.doctor_report import SICK, Diagnosis, Finding, by_level
 from lazyckpt.explore.index_status import Sidecar, sidecars_of
 from lazyckpt.explore.inventory import ALIGNMENTS, Inventory, Sample, missing_from
+from lazyckpt.explore.set_status import is_set, set_status
 from lazyckpt.explore.zero_runs import judge, zero_runs
 from lazyckpt.formats import FORMATS, Format, find, format_of
 from lazyckpt.formats.ckpt import trailer
@@ -77,7 +79,7 @@ def diagnose(
     (True, 'a MindSpore checkpoint')
 
     Args:
-        path: any file, a checkpoint or not.
+        path: any file, a checkpoint or not; or the listing of a set, or a folder.
         key: the key of an encrypted checkpoint, or a `KeyReference`. The mode is read from the file.
         values: also read every value, to find NaNs and infinities.
         progress: called as `progress(done, total)` with bytes while values are read.
@@ -100,7 +102,8 @@ def diagnose(
     local = require_local(as_path(path), "only files of this machine can be examined; verify reads others, too")
     examination = _Examination(local, secret, values, progress)
     examination.examine()
-    return Diagnosis(examination.path, examination.what, examination.facts, by_level(examination.findings))
+    findings = by_level(examination.findings)
+    return Diagnosis(examination.path, examination.what, examination.facts, findings, examination.needs_key)
 
 
 class _Examination:
@@ -111,6 +114,7 @@ class _Examination:
         self.what = "something"
         self.facts: dict[str, Any] = {}
         self.findings: list[Finding] = []
+        self.needs_key = False
         self._key = key
         self._values = values
         self._progress = progress
@@ -118,7 +122,9 @@ class _Examination:
     def examine(self) -> None:
         """Examine everything that can be examined."""
         try:
-            if self._is_file() and not self._is_listing():
+            if is_set(self.path) and os.path.exists(self.path):
+                self._set()
+            elif self._is_file():
                 self._open()
         except (LazyCkptError, OSError, MemoryError) as error:
             self._fault(error)
@@ -149,8 +155,7 @@ class _Examination:
         other = NOT_FILES.get(stat.S_IFMT(status.st_mode))
         if other is not None:
             self.what = other
-            files = "the files in it, one by one" if other == "a folder" else "what comes out of it, saved as a file"
-            self._find("fatal", f"it is {other}, not a file", f"give {files}")
+            self._find("fatal", f"it is {other}, not a file", "give what comes out of it, saved as a file")
             return False
         self.facts["size"] = status.st_size
         self.facts["permissions"] = f"{status.st_mode & 0o777:03o}"
@@ -162,10 +167,29 @@ class _Examination:
             self._find("note", f"it lies on a network file system ({kind}): it is read without a memory map", advice)
         return True
 
-    def _is_listing(self) -> bool:
-        if not is_listing(self.path):
-            return False
-        self.what = "the listing of a checkpoint in several files"
+    def _set(self) -> None:
+        """Examine the files of a listing or a folder, together."""
+        self.what = "the listing of a checkpoint in several files" if is_listing(self.path) else "a folder"
+        status = set_status(self.path, self._key)
+        if is_listing(self.path):
+            with contextlib.suppress(LazyCkptError):
+                self._missing_parts()
+        else:
+            self.facts["files"] = len(status.files)
+        self.needs_key = status.needs_key
+        if status.needs_key:
+            self._find("note", "its files are encrypted, and not looked at without the key", _advice_for(EncryptedFile))
+        elif status.fault is not None and not self.findings:
+            self._find("fatal", str(status), _advice_for(type(status.fault)))
+        elif status.fault is None and status.refused.count:
+            self._find("error", str(status), "load the other values, one by one")
+        elif status.fault is None:
+            self.facts["parameters"] = status.parameters
+            self._find("note", str(status), "'lazyckpt verify' reads all of them")
+            for file in status.files:
+                self._part(file)
+
+    def _missing_parts(self) -> None:
         parts = parts_of(self.path)
         self.facts["parts"] = len(parts)
         missing = Sample()
@@ -174,8 +198,14 @@ class _Examination:
                 missing.add(os.path.basename(part))
         if missing.count:
             self._find("fatal", f"{missing.count:,} of its files are missing: {missing}", "get them, too")
-        self._find("note", "only the listing was looked at", f"look at its {len(parts):,} files one by one")
-        return True
+
+    def _part(self, path: str) -> None:
+        """Examine one of several files, and add the findings that are more than notes."""
+        part = _Examination(path, self._key, self._values, self._progress)
+        part.examine()
+        for level, what, advice in part.findings:
+            if level in SICK:
+                self._find(level, f"{os.path.basename(path)}: {what}", advice)
 
     def _open(self) -> None:
         """Examine the first bytes, and go on with the format they indicate."""
@@ -238,6 +268,7 @@ class _Examination:
                 self.facts["blocks"] = len(read_frame_headers(raw, mode))
             finally:
                 raw.close()
+            self.needs_key = True
             what = "it is encrypted; its blocks are whole, and nothing else can be looked at without the key"
             self._find("note", what, _advice_for(EncryptedFile))
             return

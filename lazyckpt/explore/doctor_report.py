@@ -21,7 +21,7 @@ LEVELS: Final[Mapping[str, str]] = MappingProxyType(
 BRIEF: Final = ("parameters", "values", "blocks", "index", "crc")  # facts printed for a healthy file
 _FINDINGS: Final = ("level", "finding", "advice")
 _FACTS: Final = ("fact", "value")
-_SICK: Final = ("fatal", "error", "warning")
+SICK: Final = ("fatal", "error", "warning")
 
 
 class Finding(NamedTuple):
@@ -47,17 +47,19 @@ class Diagnosis:
         what: the kind of file, in a few words.
         facts: facts by name, as plain data.
         findings: the findings, most serious first.
+        needs_key: whether it is encrypted, and no key was given.
     """
 
     path: str
     what: str
     facts: Mapping[str, Any]
     findings: tuple[Finding, ...]
+    needs_key: bool = False
 
     @property
     def healthy(self) -> bool:
         """Whether there is no finding above a note."""
-        return not any(finding.level in _SICK for finding in self.findings)
+        return not any(finding.level in SICK for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data."""
@@ -67,8 +69,10 @@ class Diagnosis:
 
     def summary(self) -> str:
         """One line."""
-        worst = next((finding.level for finding in self.findings if finding.level in _SICK), "")
+        worst = next((finding.level for finding in self.findings if finding.level in SICK), "")
         verdict = f"{worst}: {LEVELS[worst]}" if worst else "healthy"
+        if not worst and self.needs_key:
+            verdict = "healthy, as far as it can be looked at without the key"
         return f"{printable(self.path)}: {self.what}; {verdict}"
 
     def __str__(self) -> str:

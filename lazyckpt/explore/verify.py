@@ -16,25 +16,28 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from lazyckpt.errors import CorruptFile, DamagedBlock, FileFault, LazyCkptError, StaleIndex, WrongKey
+from lazyckpt.errors import CorruptFile, DamagedBlock, FileFault, LazyCkptError, MissingFile, StaleIndex, WrongKey
 from lazyckpt.explore.index_status import damage_of, sidecars_of
 from lazyckpt.explore.inventory import Inventory, Sample
+from lazyckpt.explore.set_status import is_set, set_status
 from lazyckpt.explore.verify_report import Check, Verification
 from lazyckpt.explore.zero_runs import judge, zero_runs
 from lazyckpt.formats import FORMATS, find, format_of
 from lazyckpt.formats.ckpt import trailer
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import Index
+from lazyckpt.index.batch import find_checkpoints
 from lazyckpt.index.build import IndexOptions, open_fresh
 from lazyckpt.index.open_file import without_index
 from lazyckpt.model.entry import Entry, Plain, entry_of
 from lazyckpt.reading.reader import PIECE, FileReader, Reader
 from lazyckpt.runtime.workers import Progress, worker_count
+from lazyckpt.sharding.weight_map import parts_of
 from lazyckpt.sources import CACHE_BYTES, BaseSource, RawFile, Source, open_source
 from lazyckpt.sources.encryption.decryption import GcmSource, open_encrypted
 from lazyckpt.sources.encryption.keys import OWN_MODE, DeferredKey, Key, Secret, secret_of
 from lazyckpt.sources.encryption.sequential import sequential_view
-from lazyckpt.sources.paths import as_path, resolved
+from lazyckpt.sources.paths import as_path, is_listing, resolved
 
 # What to do about a doubt: compare, or say that the values are right, so that the question does not come up again.
 DOUBTED: Final = (
@@ -60,7 +63,8 @@ def verify(
     ['headers', 'gaps']
 
     Args:
-        path: a `.ckpt` or safetensors file.
+        path: a `.ckpt` or safetensors file, the listing of a set, or a folder, whose files are checked one by one
+            and together.
         key: the key of an encrypted file, or a `KeyReference`. The mode is read from the file.
         workers: number of threads; None for one per processor, up to 8.
         progress: called as `progress(done, total)` with bytes, from any thread, one call at a time.
@@ -80,9 +84,54 @@ def verify(
         secret = secret_of(key)
     finally:
         key = None  # so that no traceback's variables show it
-    run = _Run(as_path(path), worker_count(workers), progress)
+    text = as_path(path)
+    if is_set(text):
+        return _verify_set(text, secret, workers, progress)
+    run = _Run(text, worker_count(workers), progress)
     run.all(secret)
     return Verification(run.path, run.size, time.perf_counter() - run.began, tuple(run.checks))
+
+
+def verify_set(path: str, key: Secret | None) -> Verification:
+    """Check that the files of a listing or a folder can be loaded together. See `set_status`.
+
+    A folder may hold files that are no one checkpoint. That is no fault; a missing part is.
+    """
+    began = time.perf_counter()
+    status = set_status(path, key)
+    fault, outcome = status.fault, "failed" if status.refused.count else "passed"
+    if fault is not None:
+        outcome = "failed" if is_listing(path) or isinstance(fault, MissingFile) else "unchecked"
+    return Verification(path, 0, time.perf_counter() - began, (Check("set", outcome, str(status)),))
+
+
+def _verify_set(path: str, key: Secret | None, workers: int | None, progress: Progress | None) -> Verification:
+    """Check the files of a set one by one, and together."""
+    began = time.perf_counter()
+    checks = list(verify_set(path, key).checks)
+    size = 0
+    files = list(dict.fromkeys(_files_of(path)))
+    bad = Sample()
+    for file in files:
+        run = _Run(file, worker_count(workers), progress)
+        run.all(key)
+        report = Verification(os.path.basename(file), run.size, 0.0, tuple(run.checks))
+        size += run.size
+        if not report.intact:
+            bad.add(report.summary().rpartition(";")[0])
+    if bad.count:
+        checks.append(Check("files", "failed", f"{bad.count:,} of {len(files):,} are not intact: {bad}"))
+    elif files:
+        checks.append(Check("files", "passed", f"all {len(files):,} are intact, as far as they can be checked"))
+    return Verification(path, size, time.perf_counter() - began, tuple(checks))
+
+
+def _files_of(path: str) -> list[str]:
+    """The files of a listing or a folder; none if the listing cannot be read."""
+    try:
+        return parts_of(path) if is_listing(path) else find_checkpoints([path])
+    except LazyCkptError:
+        return []
 
 
 class _Run:
@@ -270,7 +319,7 @@ class _Run:
             self._add("zeros", "failed", _message(error))
             return
         if doubt is not None:
-            self._add("zeros", "doubtful" if doubt.why else "unchecked", f"{doubt}{DOUBTED if doubt.why else ''}")
+            self._add("zeros", "failed" if doubt.why else "unchecked", f"{doubt}{DOUBTED if doubt.why else ''}")
 
     def _checksum(self, source: Source, form: str) -> Check:
         try:

@@ -10,10 +10,8 @@ from typing import Any, Final, NamedTuple
 from lazyckpt.display import human_size, printable, table_html
 
 # Outcomes, with the word that is printed.
-OUTCOMES: Final[Mapping[str, str]] = MappingProxyType(
-    {"passed": "ok", "failed": "FAILED", "doubtful": "DOUBTFUL", "unchecked": "not checked"}
-)
-_BAD: Final = ("failed", "doubtful")
+OUTCOMES: Final[Mapping[str, str]] = MappingProxyType({"passed": "ok", "failed": "FAILED", "unchecked": "not checked"})
+_DOUBTS: Final = {"zeros"}  # checks that fail with a reason to look closer, and no proof
 _COLUMNS: Final = ("check", "outcome", "detail")
 
 
@@ -21,7 +19,8 @@ class Check(NamedTuple):
     """One check that was made, or was not possible.
 
     Attributes:
-        name: `opened`, `listing`, `blocks`, `headers`, `gaps`, `index`, `crc`, `digests`, `contents` or `zeros`.
+        name: `opened`, `blocks`, `headers`, `gaps`, `index`, `crc`, `digests`, `contents` or `zeros`; of
+            several files `set` and `files`.
         outcome: a key of `OUTCOMES`.
         detail: one sentence.
     """
@@ -49,8 +48,8 @@ class Verification:
 
     @property
     def intact(self) -> bool:
-        """Whether no check failed, or left a doubt. Checks that were not possible are in `checks`, too."""
-        return not any(check.outcome in _BAD for check in self.checks)
+        """Whether no check failed. Checks that were not possible are in `checks`, too."""
+        return not any(check.outcome == "failed" for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data."""
@@ -59,14 +58,16 @@ class Verification:
 
     def summary(self) -> str:
         """One line."""
-        failed, doubtful = ([check.name for check in self.checks if check.outcome == bad] for bad in _BAD)
+        failed = [check.name for check in self.checks if check.outcome == "failed"]
         verdict = "intact"
         if "opened" in failed:
             verdict = "cannot be checked"
+        elif "set" in failed:
+            verdict = "CANNOT BE LOADED"
         elif failed:
-            verdict = f"DAMAGED ({', '.join(failed)})"
-        elif doubtful:
-            verdict = f"DOUBTFUL ({', '.join(doubtful)})"
+            verdict = f"{'DAMAGED' if set(failed) - _DOUBTS else 'DOUBTFUL'} ({', '.join(failed)})"
+        elif [check.name for check in self.checks] == ["set"]:  # the files have reports of their own
+            return f"{printable(self.path)}: its files can be loaded together"
         elif any(check.name == "contents" and check.outcome == "unchecked" for check in self.checks):
             verdict = "intact, as far as it can be checked"
         return f"{printable(self.path)}: {verdict}; {human_size(self.size)} in {self.seconds:.2f} s"

@@ -350,6 +350,11 @@ def matches(pattern: str, endings: tuple[str, ...]) -> list[str]:
     return [pattern] if os.path.exists(pattern) else globbing.glob(pattern, recursive=True)
 
 
+def find_listings(folder: str) -> list[str]:
+    """The listings in a folder, at any depth, sorted. Cost: one listing of the folder, or of a URL."""
+    return sorted(path for path in matches(folder, (LISTING,)) if is_listing(path))
+
+
 def _remote_matches(pattern: str, endings: tuple[str, ...]) -> list[str]:
     import glob as globbing
 
