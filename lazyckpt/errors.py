@@ -7,6 +7,11 @@ offset, parameter), what was expected and what to do. Messages never contain a k
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
 
 class LazyCkptError(Exception):
     """The base class of every error that lazyckpt raises deliberately."""
@@ -130,6 +135,48 @@ class StaleIndex(FileFault):
 
 class NothingLoaded(FileFault):
     """The file has no parameters, or the filters leave none."""
+
+
+class MissingName(LazyCkptError, KeyError):
+    """No parameter has a name, or matches a pattern. It is a `KeyError`, as in a dict.
+
+    The message offers similar names. They are looked for when the message is first shown, so catching the error costs
+    nothing.
+    """
+
+    _what: str | None = None
+    _similar: Callable[[], Iterable[str]] | Iterable[str] = ()
+
+    def __init__(
+        self, name: object, what: str | None = None, similar: Callable[[], Iterable[str]] | Iterable[str] = ()
+    ) -> None:
+        super().__init__(name)
+        self._what = what
+        self._similar = similar
+
+    @property
+    def name(self) -> object:
+        """The name or pattern, as in the `args` of a KeyError."""
+        return self.args[0]
+
+    @property
+    def similar(self) -> tuple[str, ...]:
+        """Names or patterns that may have been meant. Cost: the first time, a look at up to 20,000 names."""
+        if callable(self._similar):
+            try:
+                self._similar = tuple(self._similar())
+            except (LazyCkptError, OSError):  # the checkpoint is closed, or cannot be read
+                self._similar = ()
+        return tuple(self._similar)
+
+    def __str__(self) -> str:
+        text = repr(self.name)
+        what = f"there is no parameter {text if len(text) <= 200 else text[:200] + '…'}"
+        hint = f"; did you mean {' or '.join(map(repr, self.similar))}?" if self.similar else ""
+        return (what if self._what is None else self._what) + hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.name, self._what, self.similar)
 
 
 class ChoiceFunctionFailed(LazyCkptError, ValueError):

@@ -11,6 +11,7 @@ from lazyckpt import errors
 from lazyckpt.errors import CorruptFile, FileFault, LazyCkptError
 
 ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+WITH_TEXT = [kind for kind in ALL if not issubclass(kind, (FileFault, errors.MissingName))]
 FAULTS = [kind for kind in ALL if issubclass(kind, FileFault)]
 # The builtin types that callers may catch.
 ALSO = {
@@ -30,6 +31,7 @@ ALSO = {
     "NothingLoaded": ValueError,
     "ChoiceFunctionFailed": ValueError,
     "ClosedCheckpoint": ValueError,
+    "MissingName": KeyError,
     "MissingPackage": ImportError,
 }
 
@@ -109,9 +111,18 @@ def test_any_error_can_be_made_by_its_own_new(kind):
     assert (type(made), made.args) == (kind, ("no such mode",))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in FAULTS])
+@pytest.mark.parametrize("kind", WITH_TEXT)
 def test_other_errors_survive_pickling(kind):
     """Errors with only a message keep their type and message."""
     again = pickle.loads(pickle.dumps(kind("no such mode")))
 
     assert (type(again), str(again)) == (kind, "no such mode")
+
+
+def test_a_missing_name_survives_pickling():
+    """The names that are similar are found before it is sent; without any, there is no suggestion."""
+    error = errors.MissingName("w.bais", similar=lambda: ["w.bias"])
+    again = pickle.loads(pickle.dumps(error))
+
+    assert str(again) == str(error) == "there is no parameter 'w.bais'; did you mean 'w.bias'?"
+    assert str(errors.MissingName.__new__(errors.MissingName, "w")) == "there is no parameter 'w'"

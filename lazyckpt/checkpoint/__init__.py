@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from lazyckpt.checkpoint.access import CheckpointAccess
+from lazyckpt.checkpoint.access import IN_MEMORY, CheckpointAccess
 from lazyckpt.checkpoint.inspection import CheckpointInspection
 from lazyckpt.checkpoint.mapping import LazyMapping, Value
-from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.errors import ArgumentTypeError, MissingName
 from lazyckpt.index import Index
-from lazyckpt.index.selection import AllNames, SomeNames
+from lazyckpt.index.matching import require_matches, require_one
+from lazyckpt.index.selection import SomeNames
 from lazyckpt.model.entry import MAP, TENSOR, Entry
+from lazyckpt.model.patterns import Patterns
 from lazyckpt.model.tensor_runs import TensorRun
 from lazyckpt.parameter import Parameter
 from lazyckpt.reading.bulk import read_all
@@ -77,25 +80,22 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         self._stored.check_open()
         return self._stored.reader.metadata()
 
-    def to_mindspore(self, names: Iterable[str] | None = None) -> dict[str, Any]:
+    def to_mindspore(self, names: Patterns | None = None) -> dict[str, Any]:
         """The values as MindSpore returns them: Parameters, strings, and lists of arrays.
 
         Args:
-            names: which; None for all.
+            names: names or patterns, as for `select`; None for all.
 
         Returns:
             name -> `mindspore.Parameter` (a str for strings, a list of three arrays for maps), in the order of `names`.
 
         Raises:
             MissingPackage: MindSpore is not installed.
-            KeyError: a name does not exist; nothing is read then.
+            MissingName: a pattern matches nothing (a `KeyError`); nothing is read then.
 
         Cost: reads and allocates the sum of the values; see `Parameter.to_mindspore`.
         """
-        wanted = list(self if names is None else names)
-        access = self._access
-        for name in wanted:
-            access.value_or_entry(name)
+        wanted = self if names is None else require_matches(self._access.names, names)
         values = ((name, self[name]) for name in wanted)
         return {name: value.to_mindspore() if isinstance(value, Parameter) else value for name, value in values}
 
@@ -103,19 +103,21 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         """A value as a dask array whose tasks each read their part of the file.
 
         Args:
-            name: the name of a parameter, or of an array that was assigned.
+            name: a parameter, or an array that was assigned; also a pattern that only its name matches.
             chunks: dask's `chunks` argument; None for runs of about 64 MiB.
 
         Returns:
             A `dask.array.Array` of the value's shape and numpy dtype.
 
         Raises:
-            KeyError: the name does not exist.
+            MissingName: nothing matches (a `KeyError`).
+            ArgumentValueError: several names match.
             ArgumentTypeError: it is a string or a map.
             MissingPackage: dask is not installed.
 
         Cost: reads nothing; each task reads its chunk.
         """
+        name = require_one(self._access.names, name)
         value = self[name]
         if isinstance(value, Parameter):
             return value.to_dask(chunks)
@@ -127,8 +129,8 @@ class Checkpoint(LazyMapping, CheckpointInspection):
             f"{name!r} is a {'map' if isinstance(value, list) else type(value).__name__}, not an array"
         )
 
-    def select(self, choice: str | Callable[[str], object]) -> Checkpoint:
-        """A view of some names: those that start with a prefix, or those a function accepts.
+    def select(self, choice: Patterns) -> Checkpoint:
+        """A view of some names: those that match any of some patterns.
 
         The view shares the values of this checkpoint (the same objects) and starts with a copy of its edits. It works
         as long as this checkpoint is open.
@@ -136,31 +138,35 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         >>> ckpt = lazyckpt.load_checkpoint("LeNet5-1_32.ckpt")
         >>> list(ckpt.select("conv"))
         ['conv1.weight', 'conv2.weight']
+        >>> list(ckpt.select("fc?.bias"))
+        ['fc1.bias', 'fc2.bias', 'fc3.bias']
 
         Args:
-            choice: a prefix, or a function that takes a name and returns whether to keep it.
+            choice: an exact name; a glob, such as `*.bias`; a prefix; `re:` and a regular expression; a function of the
+                name; or a list of these. The first of these meanings counts by which any name matches. In a glob
+                `[*]`, `[?]` and `[[]` stand for the characters themselves, and case matters.
 
         Returns:
             A `Checkpoint` of these names, in the same order.
 
         Raises:
+            MissingName: a pattern matches nothing (a `KeyError`; its message offers similar names).
+            ArgumentValueError: a regular expression is not valid.
             ClosedCheckpoint: it was closed.
 
-        Cost: O(matches) for a prefix; a walk over the names for a function. Reads nothing.
+        Cost: O(matches) for names, prefixes, and globs with a literal beginning; a walk over the names for others.
+        Reads nothing.
         """
         stored = self._stored
-        stored.check_open()
-        keep: Callable[[str], object] = (lambda name: name.startswith(choice)) if isinstance(choice, str) else choice
-        if isinstance(choice, str) and isinstance(stored.names, AllNames):
-            ordinals = dict(stored.index.with_prefix(choice))
-        else:
-            ordinals = {name: stored.names.position(name) or 0 for name in stored.names if keep(name)}
-        removed = self._overlay.removed
-        part = stored.narrow(SomeNames({name: ordinal for name, ordinal in ordinals.items() if name not in removed}))
-        return self._made(part, self._overlay.narrow(part, keep))
+        found = require_matches(self._access.names, choice)
+        ordinals = {name: ordinal for name, ordinal in found.items() if ordinal != IN_MEMORY}
+        if not isinstance(choice, str) and not callable(choice):  # several patterns: they may match in any order
+            ordinals = dict(sorted(ordinals.items(), key=itemgetter(1)))
+        part = stored.narrow(SomeNames(ordinals))
+        return self._made(part, self._overlay.narrow(part, found.__contains__))
 
     def load(
-        self, names: Iterable[str] | None = None, *, workers: int | None = None, progress: Progress | None = None
+        self, names: Patterns | None = None, *, workers: int | None = None, progress: Progress | None = None
     ) -> dict[str, Any]:
         """Read many values at once, into new arrays.
 
@@ -169,7 +175,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         {'fc3.bias': (10,), 'fc3.weight': (10, 84)}
 
         Args:
-            names: which; None for all.
+            names: names or patterns, as for `select`; None for all.
             workers: number of threads; None to choose by the amount of data, 1 for the calling thread only.
             progress: called as `progress(done, total)` with byte counts.
 
@@ -178,13 +184,13 @@ class Checkpoint(LazyMapping, CheckpointInspection):
             `names`. The file is always read in file order.
 
         Raises:
-            KeyError: a name does not exist; nothing is read then.
+            MissingName: a pattern matches nothing (a `KeyError`); nothing is read then.
 
         Cost: allocates the sum of the values. Small neighbours of one shape and dtype share buffers of 4 KiB; a buffer
         is freed with the last of its values. For all names of a plain file, a few microseconds per small value.
         """
         access = self._access
-        found = access.iter_runs() if names is None else ((name, access.value_or_entry(name)) for name in names)
+        found = access.iter_runs() if names is None else access.matching(names).items()
         jobs: dict[str, Entry] = {}
         stretches: list[TensorRun] = []
         values: dict[str, Any] = {}
@@ -200,7 +206,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         return values
 
     def save(
-        self, path: str | os.PathLike[str], names: Iterable[str] | None = None, *, format: str | None = None,
+        self, path: str | os.PathLike[str], names: Patterns | None = None, *, format: str | None = None,
         rename: Rename | None = None, dtype: str | None = None, enc_key: bytes | None = None,
         enc_mode: str = DEFAULT_MODE, crc_check: bool = False, align: int = 64,
         max_shard_size: int | None = None, metadata: Mapping[str, str] | None = None,
@@ -212,9 +218,10 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         Args:
             path: the new file. An existing file is replaced once the new one is complete, unless
                 the values come from it and not all of it is written.
-            names: the values to write, in this order; None for all. Edited values are written as they are now.
+            names: names or patterns, as for `select`, in the order to write; None for all. Edited values are
+                written as they are now.
             format: `ckpt` or `safetensors`; None to choose by the file extension.
-            rename: new names: a mapping from old names, or a function of the old name.
+            rename: new names: a mapping from old names (each must exist), or a function of the old name.
             dtype: convert floating-point tensors to this type, such as `Float16`.
             enc_key: encrypt a `.ckpt` with this key.
             enc_mode: AES-GCM, AES-CBC or SM4-CBC.
@@ -233,7 +240,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
             The files written.
 
         Raises:
-            KeyError: a name does not exist; nothing is written.
+            MissingName: a pattern matches nothing (a `KeyError`); nothing is written.
             ValueError: the format cannot hold a value, or options contradict each other (`ArgumentValueError`).
             FileInTheWay: a file must not be replaced: see `path`, `in_place`, `overwrite`; nothing is written.
             OSError: the file cannot be written (`UnwritableFile`, `MissingFolder`, `FolderInTheWay`). In every case
@@ -249,23 +256,24 @@ class Checkpoint(LazyMapping, CheckpointInspection):
             key = None if enc_key is None else Secret(enc_key, "enc_key")
         finally:
             enc_key = None  # so that no traceback's variables show it
-        wanted = list(self if names is None else names)
         access = self._access
-        for name in wanted:
-            access.value_or_entry(name)
+        wanted = list(self if names is None else require_matches(access.names, names))
+        for name in rename if isinstance(rename, Mapping) else ():
+            if name not in self:
+                raise self._missing(name)
         may = Permission(overwrite, in_place)
         how = ExportOptions(format, rename, dtype, key, enc_mode, crc_check, align, max_shard_size, mode, progress, may)
         facts = inherited(self.metadata) if metadata is None else metadata
         return export(path, wanted, access.item, how, facts, self._inputs(wanted))
 
     def references(
-        self, names: Iterable[str] | None = None, *, url: str | None = None, chunk_size: int | None = None,
+        self, names: Patterns | None = None, *, url: str | None = None, chunk_size: int | None = None,
         inline: int = 0, nested: bool = False, strict: bool = False,
     ) -> References:  # fmt: skip
         """Kerchunk references, with which zarr, xarray and dask open this checkpoint in place.
 
         Args:
-            names: the values to refer to, in this order; None for all.
+            names: names or patterns, as for `select`, in this order; None for all.
             url: the URL under which readers will find the file; for several files, their folder, ending with `/`. None
                 for the current location.
             chunk_size: approximate maximum size of a chunk in bytes, so that large values are read in parallel.
@@ -279,7 +287,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
 
         Raises:
             EncryptedFile: an encrypted file has no plain bytes to refer to.
-            KeyError: a name does not exist.
+            MissingName: a pattern matches nothing (a `KeyError`).
             ValueError: an option makes no sense (`ArgumentValueError`).
 
         Cost: nothing yet; see `References.save`. The references describe the file as it is now.
@@ -293,7 +301,10 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         found: Callable[[], Iterable[tuple[str, Any]]] = access.iter_edited
         if names is not None:
             edited = access.edited()
-            chosen = {name: edited[name] if name in edited else self.entry(name) for name in names}
+            chosen = {
+                name: edited[name] if name in edited else self.entry(name)
+                for name in require_matches(access.names, names)
+            }
             found = chosen.items
         files = Files(stored.source, stored.index.fingerprint, url)
         return References(found, access.reader, files, ReferenceOptions(chunk_size, inline, nested, strict))
@@ -309,7 +320,9 @@ class Checkpoint(LazyMapping, CheckpointInspection):
     def __enter__(self) -> Checkpoint:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, MissingName):
+            _ = error.similar  # they cannot be looked for once it is closed
         self.close()
 
     def __repr__(self) -> str:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Final
 
 from lazyckpt.checkpoint.mapping import StoredValues, Value
 from lazyckpt.checkpoint.overlay import Overlay
+from lazyckpt.errors import MissingName
+from lazyckpt.index.matching import require_matches
 from lazyckpt.index.record_runs import tensor_runs
 from lazyckpt.model.entry import Entry
+from lazyckpt.model.patterns import Patterns, listed
 from lazyckpt.model.tensor_runs import TensorRun
 from lazyckpt.reading.reader import Reader
 
 if TYPE_CHECKING:
     from lazyckpt.writing.items import Item
+
+IN_MEMORY: Final = -1  # in place of the ordinal of a name that only memory has
 
 
 class CheckpointAccess:
@@ -47,6 +53,32 @@ class CheckpointAccess:
         """Whether it has every name of the file, and no value was set, here or in a view."""
         return self.stored.is_whole and not self.overlay.has_edits
 
+    @property
+    def names(self) -> VisibleNames:
+        """The names, to look for patterns in."""
+        return VisibleNames(self.stored, self.overlay)
+
+    def matching(self, patterns: Patterns) -> dict[str, Value | Entry]:
+        """The names that match patterns, in the order of the patterns, each with its `value_or_entry`.
+
+        Raises:
+            MissingName: a pattern matches nothing.
+
+        Cost: two index look-ups for a name; for a pattern see `index.matching.matches`, and two for each match.
+        """
+        found: dict[str, Value | Entry] = {}
+        for pattern in listed(patterns):
+            if isinstance(pattern, str):
+                try:
+                    found[pattern] = self.value_or_entry(pattern)
+                    continue
+                except MissingName:
+                    pass
+            for name in require_matches(self.names, [pattern]):
+                if name not in found:
+                    found[name] = self.value_or_entry(name)
+        return found
+
     def position(self, name: str) -> int | None:
         """The ordinal of a name in the index; None if the file lacks it or it was removed.
 
@@ -58,14 +90,14 @@ class CheckpointAccess:
         """The value of a name if it was set or read already, else its entry.
 
         Raises:
-            KeyError: the name does not exist.
+            MissingName: the name does not exist.
 
         Cost: two index look-ups.
         """
         if name in self.overlay.added:
             return self.overlay.added[name]
         if name in self.overlay.removed:
-            raise KeyError(name)
+            raise self.stored.missing(name)
         return self._value_or_entry(name, self.stored.entry(name))
 
     def iter_entries(self) -> Iterator[tuple[str, Value | Entry]]:
@@ -106,7 +138,7 @@ class CheckpointAccess:
             new_name: the name in the new file.
 
         Raises:
-            KeyError: the name does not exist.
+            MissingName: the name does not exist.
         """
         from lazyckpt.writing.adapters import item_of, stored
 
@@ -129,3 +161,37 @@ class CheckpointAccess:
             return self.overlay.replaced[name]
         value = self.stored.in_memory(name)
         return entry if value is None else value
+
+
+class VisibleNames:
+    """The names of a checkpoint with their ordinals, edits included: `Searchable`, for `index.matching`."""
+
+    def __init__(self, stored: StoredValues, overlay: Overlay[str, Value]) -> None:
+        stored.check_open()
+        self._names = stored.names
+        self._removed = overlay.removed
+        self._added = overlay.added
+
+    def position(self, name: str) -> int | None:
+        """The ordinal of a name in the file, `IN_MEMORY` for one that was added, None if it does not exist."""
+        if name in self._added:
+            return IN_MEMORY
+        return None if name in self._removed else self._names.position(name)
+
+    def pairs(self) -> Iterable[tuple[str, int]]:
+        """All names, in order."""
+        return self._with_edits(self._names.pairs(), self._added)
+
+    def with_prefix(self, prefix: str) -> Iterable[tuple[str, int]]:
+        """The names that start with a prefix, in order."""
+        added = [name for name in self._added if name.startswith(prefix)]
+        return self._with_edits(self._names.with_prefix(prefix), added)
+
+    def some_with_prefix(self, prefix: str, most: int) -> list[str]:
+        """Up to `most` names that start with a prefix; none where that would cost a walk."""
+        return [name for name in self._names.some_with_prefix(prefix, most) if name not in self._removed]
+
+    def _with_edits(self, pairs: Iterable[tuple[str, int]], added: Iterable[str]) -> Iterable[tuple[str, int]]:
+        if self._removed:
+            pairs = ((name, ordinal) for name, ordinal in pairs if name not in self._removed)
+        return chain(pairs, ((name, IN_MEMORY) for name in added))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lazyckpt.checkpoint.access import CheckpointAccess
+from lazyckpt.index.matching import require_one
 from lazyckpt.index.selection import AllNames
+from lazyckpt.model.patterns import Pattern, Patterns
 from lazyckpt.parameter import Parameter
 from lazyckpt.runtime.workers import Progress
 from lazyckpt.tasks import Where
@@ -36,7 +37,7 @@ class CheckpointInspection:
         LeNet5-1_32.ckpt  2 values · 3.3 KiB...
 
         Args:
-            depth: number of levels; None to show as many as there is room for. `select(prefix).tree()` shows a part.
+            depth: number of levels; None to show as many as there is room for. `select(…).tree()` shows a part.
 
         Returns:
             An object that prints as text, shows as HTML in a notebook, and has plain data in `to_dict()`.
@@ -60,7 +61,7 @@ class CheckpointInspection:
 
     def stats(
         self,
-        names: Iterable[str] | None = None,
+        names: Patterns | None = None,
         *,
         workers: int | None = None,
         progress: Progress | None = None,
@@ -69,7 +70,7 @@ class CheckpointInspection:
         """Count, minimum, maximum, mean, standard deviation, L2 norm, zeros, NaNs and infinities of each value.
 
         Args:
-            names: which; None for all.
+            names: names or patterns, as for `Checkpoint.select`; None for all.
             workers: number of threads; None to choose by the amount of data, 1 for the calling thread only.
             progress: called as `progress(done, total)` with byte counts.
             scheduler: a dask `Client` or a `concurrent.futures.Executor`. Its workers open the file under the same
@@ -82,7 +83,7 @@ class CheckpointInspection:
             numbers. A map has one row per array; a string has a row that says why it was not measured.
 
         Raises:
-            KeyError: a name does not exist; nothing is read then.
+            MissingName: a pattern matches nothing (a `KeyError`); nothing is read then.
             NotPicklable: workers cannot open it; see `__reduce__`.
 
         Cost: reads each value once, in file order, with a few MiB of memory per thread however large a tensor is (a
@@ -92,7 +93,7 @@ class CheckpointInspection:
 
         access = self._access
         if names is not None:
-            values = {name: _measurable(access, name) for name in names}
+            values = {name: _as_array(value) for name, value in access.matching(names).items()}
         else:
             values = {name: _as_array(value) for name, value in access.iter_edited()}
         if scheduler is not None:
@@ -111,7 +112,7 @@ class CheckpointInspection:
         from lazyckpt.views.plot_accessor import Plots
 
         access = self._access
-        return Plots(lambda: _outline(access), lambda name: _measurable(access, name), self.stats, access.reader)
+        return Plots(lambda: _outline(access), lambda name: _one(access, name), self.stats, access.reader)
 
     def _repr_html_(self) -> str:
         from lazyckpt.views.tree_html import tree_html
@@ -128,9 +129,10 @@ def _as_array(value: Any) -> Any:
     return value.asnumpy() if isinstance(value, Parameter) else value
 
 
-def _measurable(access: CheckpointAccess, name: str) -> Any:
-    """The entry of a name, or its value in memory (as an array if it is a Parameter)."""
-    return _as_array(access.value_or_entry(name))
+def _one(access: CheckpointAccess, pattern: Pattern) -> tuple[str, Any]:
+    """The one name that matches a pattern, and its entry, or its value in memory (a Parameter as an array)."""
+    name = require_one(access.names, pattern)
+    return name, _as_array(access.value_or_entry(name))
 
 
 def _is_large(access: CheckpointAccess) -> bool:

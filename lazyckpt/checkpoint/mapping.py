@@ -12,10 +12,11 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lazyckpt.checkpoint.overlay import Overlay
-from lazyckpt.errors import ClosedCheckpoint, StaleIndex
+from lazyckpt.errors import ClosedCheckpoint, MissingName, StaleIndex
 from lazyckpt.index.selection import AllNames, Names, SomeNames
 from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.model.entry import TENSOR, Entry
+from lazyckpt.model.similar_names import missing
 from lazyckpt.parameter import Parameter
 from lazyckpt.reading.reader import Reader
 
@@ -85,12 +86,12 @@ class StoredValues(Mapping[str, Value]):
         """The entry of a name.
 
         Raises:
-            KeyError: the name does not exist.
+            MissingName: the name does not exist.
             StaleIndex: the index contradicts itself.
         """
         ordinal = self.position(name) if isinstance(name, str) else None
         if ordinal is None:
-            raise KeyError(name)
+            raise self.missing(name)
         return self._at(ordinal, name)
 
     def iter_entries(self) -> Iterator[tuple[str, Entry]]:
@@ -107,6 +108,10 @@ class StoredValues(Mapping[str, Value]):
             made = Parameter(entry, self.reader) if entry.kind == TENSOR else self.reader.value(entry)
             value = self._cache.setdefault(name, made)  # the first thread's value wins
         return value
+
+    def missing(self, name: object) -> MissingName:
+        """The error for a name that is not visible. Cost: nothing until its message is shown."""
+        return missing(name, self.names, self.names.some_with_prefix, is_exact=True)
 
     def in_memory(self, name: str) -> Value | None:
         """A cached value that may differ from the file's: a string, a map, or one of `set_data`."""
@@ -146,7 +151,7 @@ class StoredValues(Mapping[str, Value]):
             return value
         ordinal = self.position(name) if isinstance(name, str) else None
         if ordinal is None:
-            raise KeyError(name)
+            raise self.missing(name)
         return self.value_of(name, self._at(ordinal, name)) if value is None else value
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StoredValues:
@@ -204,13 +209,13 @@ class LazyMapping(MutableMapping[str, Value]):
             Its kind, dtype, shape (a tuple of int), and its extents (offset and length in bytes).
 
         Raises:
-            KeyError: the name does not exist in the file, or was removed from the mapping.
+            MissingName: the name does not exist in the file, or was removed from the mapping (a `KeyError`).
             StaleIndex: the index contradicts itself.
 
         Cost: two index look-ups. No payload is read.
         """
         if name in self._overlay.removed:
-            raise KeyError(name)
+            raise self._missing(name)
         return self._stored.entry(name)
 
     def items(self) -> ItemsView[str, Value]:
@@ -246,12 +251,15 @@ class LazyMapping(MutableMapping[str, Value]):
         now; a tensor is not.
 
         Raises:
-            KeyError: the name does not exist.
+            MissingName: the name does not exist (a `KeyError`; its message offers similar names).
         """
         overlay = self._overlay
-        if overlay.added or overlay.replaced or overlay.removed:
+        if not (overlay.added or overlay.replaced or overlay.removed):
+            return self._stored[name]  # the common case; the overlay would add a third to the time
+        try:
             return overlay[name]
-        return self._stored[name]  # the common case; the overlay would add a third to the time
+        except KeyError:
+            raise self._missing(name) from None
 
     def __setitem__(self, name: str, value: Value) -> None:
         """Set a value in memory: an existing name keeps its position, a new one comes last."""
@@ -260,8 +268,15 @@ class LazyMapping(MutableMapping[str, Value]):
         self._overlay[name] = value
 
     def __delitem__(self, name: str) -> None:
-        """Remove a name from the mapping; the file keeps it."""
-        del self._overlay[name]
+        """Remove a name from the mapping; the file keeps it.
+
+        Raises:
+            MissingName: the name does not exist.
+        """
+        try:
+            del self._overlay[name]
+        except KeyError:
+            raise self._missing(name) from None
 
     def popitem(self) -> tuple[str, Value]:
         """Remove and return the last item, as dict does; the file keeps it.
@@ -320,6 +335,9 @@ class LazyMapping(MutableMapping[str, Value]):
     def _made(self: _Self, stored: StoredValues, overlay: Overlay[str, Value]) -> _Self:
         """A mapping of the same class over other values."""
         return _unpickled(type(self), stored, overlay)
+
+    def _missing(self, name: object) -> MissingName:
+        return missing(name, self, self._stored.names.some_with_prefix, is_exact=True)
 
     def _walk(self) -> Iterator[tuple[str, Value]]:
         """Every name with its value, as from `__getitem__`."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError
+from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError, MissingName
 from lazyckpt.index import Index
 from lazyckpt.index.build import build_index
 from lazyckpt.runtime.os_errors import READ, os_errors
@@ -48,6 +48,11 @@ app = typer.Typer(
 Files = Annotated[
     list[str], typer.Argument(help="Checkpoints, folders to search, or patterns such as 'runs/**/*.ckpt'.")
 ]
+PATTERNS: Final = "an exact name, a glob ('*.bias'), a prefix, or re:REGEX, in this order"  # the end of a help text
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(help=f"Only these (default: all): {PATTERNS}.", metavar="NAMES", show_default=False),
+]
 File = Annotated[str, typer.Argument(help="The checkpoint.", metavar="FILE")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 KeyFile = Annotated[
@@ -74,11 +79,18 @@ def errors_as_exit_codes(code: int = 1) -> Iterator[None]:
     try:
         yield
     except LazyCkptError as error:
-        typer.echo(f"lazyckpt: {error}", err=True)
+        typer.echo(f"lazyckpt: {error}{_advice(error)}", err=True)
         raise typer.Exit(code) from error
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise typer.Exit(code) from None
+
+
+def _advice(error: LazyCkptError) -> str:
+    """A hint for a second file where names are expected; else nothing."""
+    if isinstance(error, MissingName) and isinstance(error.name, str) and error.name and os.path.exists(error.name):
+        return f" ({error.name} is a file or folder: after the checkpoint, names of its parameters are expected)"
+    return ""
 
 
 def take_any_name() -> None:
@@ -204,12 +216,3 @@ def _finite(data: Any) -> Any:
     if isinstance(data, list):
         return [_finite(value) for value in data]
     return str(data) if isinstance(data, float) and not math.isfinite(data) else data
-
-
-def no_such_name(name: str, names: Any) -> LazyCkptError:
-    """The error for a missing name, with up to three similar names."""
-    import difflib
-
-    near = difflib.get_close_matches(name, list(names)[:100_000], n=3)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return LazyCkptError(f"there is no parameter {name!r}{hint}")

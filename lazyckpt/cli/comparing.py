@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lazyckpt.cli.app import AsJson, KeyFile, KeyVariable, app, byte_bar, errors_as_exit_codes, key_of, print_report
+from lazyckpt.cli.app import (
+    AsJson,
+    KeyFile,
+    KeyVariable,
+    Names,
+    app,
+    byte_bar,
+    errors_as_exit_codes,
+    key_of,
+    print_report,
+)
 from lazyckpt.sources.encryption.keys import KeyReference
 
 if TYPE_CHECKING:
@@ -19,10 +29,7 @@ TROUBLE = 2  # exit code, as in diff(1)
 def diff_command(
     a: Annotated[str, typer.Argument(help="The first checkpoint.", metavar="A")],
     b: Annotated[str, typer.Argument(help="The second checkpoint.", metavar="B")],
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(help="Compare only these names, or patterns such as '*.bias'.", metavar="NAMES"),
-    ] = None,
+    names: Names = None,
     names_only: Annotated[
         bool, typer.Option("--names-only", help="Compare only names, dtypes and shapes; read no values.")
     ] = False,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from lazyckpt.cli.app import (
+    PATTERNS,
     File,
     Force,
     KeyFile,
@@ -22,10 +22,12 @@ from lazyckpt.cli.app import (
     distributed,
     errors_as_exit_codes,
     key_of,
-    no_such_name,
 )
 from lazyckpt.display import human_size
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
+from lazyckpt.index.matching import require_matches
+from lazyckpt.model.patterns import REGULAR
+from lazyckpt.model.similar_names import missing
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import KeyReference
 from lazyckpt.sources.paths import is_folder
@@ -36,19 +38,15 @@ if TYPE_CHECKING:
 CACHE_BYTES: Final = 64 * 2**20  # one decrypted block: values are read in file order
 
 Out = Annotated[str, typer.Argument(help="The file to write: .ckpt or .safetensors.", metavar="OUT")]
-Include = Annotated[
-    list[str], typer.Option(help="Keep only names that match this pattern (repeatable).", metavar="GLOB")
-]
-Exclude = Annotated[
-    list[str], typer.Option(help="Leave out names that match this pattern (repeatable).", metavar="GLOB")
-]
+Include = Annotated[list[str], typer.Option(help=f"Keep only these (repeatable): {PATTERNS}.", metavar="PATTERN")]
+Exclude = Annotated[list[str], typer.Option(help=f"Leave these out (repeatable): {PATTERNS}.", metavar="PATTERN")]
 Renames = Annotated[
     list[str],
     typer.Option(
         "--rename",
-        help="Replace a regular expression in names, as re.sub does: '^backbone[.]=' or 'layer(\\d+)=layers.\\1'"
-        " (repeatable, applied in order).",
-        metavar="PATTERN=REPLACEMENT",
+        help="Rename one value by its exact name, or replace a regular expression in names, as re.sub does:"
+        " '^backbone[.]=' or 'layer(\\d+)=layers.\\1' (repeatable, applied in order).",
+        metavar="NAME=NEW",
     ),
 ]
 DType = Annotated[
@@ -100,11 +98,12 @@ def convert(
     Values are copied in pieces of 8 MiB. An existing OUT needs --force, and is replaced once the new file is complete.
     """
     with errors_as_exit_codes(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
-        names = _matching(list(checkpoint), include, exclude)
+        names = _selected(checkpoint, include, exclude)
         new_key = KeyReference(new_key_file, new_key_env).read()
         _write(
             checkpoint, out, names,
-            rename=_renaming(rename), dtype=dtype, crc_check=crc, align=align, enc_mode=enc_mode,
+            rename=_renaming(rename, checkpoint) if rename else None, dtype=dtype, crc_check=crc, align=align,
+            enc_mode=enc_mode,
             enc_key=None if new_key is None else new_key.reveal(), mode=_permissions(mode),
             max_shard_size=None if max_shard_size is None else bytes_of("--max-shard-size", max_shard_size),
             overwrite=force, in_place=in_place,
@@ -114,7 +113,7 @@ def convert(
 @app.command()
 def extract(
     file: File,
-    names: Annotated[list[str], typer.Argument(help="Names, or patterns such as 'encoder.*'.", metavar="NAMES…")],
+    names: Annotated[list[str], typer.Argument(help=f"The values: {PATTERNS}.", metavar="NAMES…")],
     out: Annotated[str, typer.Option("--out", "-o", help="The file to write.", metavar="OUT")],
     align: Align = 64,
     mode: Mode = "400",
@@ -126,12 +125,7 @@ def extract(
 ) -> None:
     """Write some parameters to another file, reading only these."""
     with errors_as_exit_codes(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
-        wanted: dict[str, None] = {}
-        for name in names:
-            found = [name] if name in checkpoint else fnmatch.filter(checkpoint, name)
-            if not found:
-                raise no_such_name(name, checkpoint)
-            wanted.update(dict.fromkeys(found))
+        wanted = require_matches(checkpoint._access.names, names)
         in_file_order = sorted(wanted, key=lambda name: checkpoint.entry(name).start)
         _write(
             checkpoint, out, in_file_order,
@@ -158,40 +152,55 @@ def _write(checkpoint: Checkpoint, out: str, names: list[str], **how: Any) -> No
     typer.echo(f"{len(names):,} parameters")
 
 
-def _matching(names: list[str], include: list[str], exclude: list[str]) -> list[str]:
-    kept = names
-    if include:
-        wanted = [re.compile(fnmatch.translate(pattern)) for pattern in include]
-        kept = [name for name in kept if any(pattern.match(name) for pattern in wanted)]
-    dropped = [re.compile(fnmatch.translate(pattern)) for pattern in exclude]
-    kept = [name for name in kept if not any(pattern.match(name) for pattern in dropped)]
-    if not kept:
-        raise LazyCkptError(f"none of the {len(names):,} names is left: check --include and --exclude")
-    return kept
+def _selected(checkpoint: Checkpoint, include: list[str], exclude: list[str]) -> list[str]:
+    """The names to write, in file order.
+
+    Raises:
+        MissingName: a pattern matches nothing.
+        LazyCkptError: no name is left.
+    """
+    found = require_matches(checkpoint._access.names, include)
+    dropped = require_matches(checkpoint._access.names, exclude)
+    kept = sorted(found, key=found.__getitem__) if include else checkpoint
+    names = [name for name in kept if name not in dropped]
+    if not names:
+        raise LazyCkptError(f"none of the {len(checkpoint):,} names is left: check --include and --exclude")
+    return names
 
 
-def _renaming(given: list[str]) -> Callable[[str], str] | None:
-    if not given:
-        return None
-    rules = []
-    for rule in given:
-        pattern, equals, replacement = rule.partition("=")
-        if not equals:
-            raise ArgumentValueError(f"--rename {rule!r}: expected PATTERN=REPLACEMENT")
-        try:
-            rules.append((re.compile(pattern), replacement))
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ArgumentValueError(f"--rename {rule!r}: {error}") from None
+def _renaming(rules: list[str], names: Iterable[str]) -> dict[str, str]:
+    """New names by old ones. Each rule sees the results of those before it.
 
-    def renamed(name: str) -> str:
-        for pattern, replacement in rules:
-            try:
-                name = pattern.sub(replacement, name)
-            except (re.error, IndexError) as error:
-                raise ArgumentValueError(f"--rename …={replacement}: {error}") from None
-        return name
+    Raises:
+        ArgumentValueError: a rule is not valid.
+        MissingName: a rule matches no name.
+    """
+    new = {name: name for name in names}
+    for rule in rules:
+        known = set(new.values())
+        cuts = [place for place, sign in enumerate(rule) if sign == "="]
+        if not cuts:
+            raise ArgumentValueError(f"--rename {rule!r}: expected NAME=NEW or REGEX=REPLACEMENT")
+        exact = next((place for place in cuts if rule[:place] in known), None)
+        if exact is not None:
+            changed = {name: rule[exact + 1 :] for name, now in new.items() if now == rule[:exact]}
+        else:
+            changed = _replaced(rule, new)
+        if not changed:
+            raise missing(rule[: cuts[0]], known)
+        new.update(changed)
+    return new
 
-    return renamed
+
+def _replaced(rule: str, names: dict[str, str]) -> dict[str, str]:
+    """The names in which a rule replaces something."""
+    pattern, _, replacement = rule.partition("=")
+    try:
+        regular = re.compile(pattern.removeprefix(REGULAR))
+        made = ((name, regular.subn(replacement, now)) for name, now in names.items())
+        return {name: text for name, (text, count) in made if count}
+    except (re.error, IndexError, OverflowError, RecursionError) as error:
+        raise ArgumentValueError(f"--rename {rule!r}: {error}") from None
 
 
 def _permissions(given: str) -> int:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from lazyckpt.cli.app import (
+    PATTERNS,
     AsJson,
     File,
     KeyFile,
@@ -19,11 +20,10 @@ from lazyckpt.cli.app import (
     echo_json,
     errors_as_exit_codes,
     indexed,
-    no_such_name,
     opened_whole,
 )
 from lazyckpt.display import human_size, printable
-from lazyckpt.explore.find import entries_like, entry_named, known_names
+from lazyckpt.explore.find import entries_like, known_names, nothing_found, one_entry
 from lazyckpt.explore.find import find as find_names
 from lazyckpt.index.batch import find_checkpoints
 from lazyckpt.model.entry import MAP, MAP_PARTS, REFUSED, STRING, TENSOR, Entry
@@ -49,13 +49,15 @@ def complete_name(ctx: typer.Context, incomplete: str) -> list[str]:
 @app.command()
 def ls(
     file: File,
-    prefix: Annotated[
-        str,
+    names: Annotated[
+        list[str] | None,
         typer.Argument(
-            help="List only names with this prefix, or matching a pattern such as '*.bias'.",
+            help=f"List only these (default: all): {PATTERNS}.",
+            metavar="NAMES",
+            show_default=False,
             autocompletion=complete_name,
         ),
-    ] = "",
+    ] = None,
     sort: Annotated[str, typer.Option(help="The order: file, name or size.")] = "file",
     as_json: AsJson = False,
     key_file: KeyFile = None,
@@ -67,7 +69,7 @@ def ls(
         raise typer.BadParameter(f"expected one of {', '.join(SORTS)}", param_hint="--sort")
     with errors_as_exit_codes():
         found = indexed(file, KeyReference(key_file, key_env), strategy)
-        entries: Iterable[Entry] = entries_like(found, prefix)
+        entries: Iterable[Entry] = entries_like(found, names or [])
         if sort != "file":
             entries = sorted(entries, key=SORTS[sort])
         if as_json:
@@ -86,9 +88,7 @@ def show(
 ) -> None:
     """Show the entry, first values and statistics of a parameter."""
     with errors_as_exit_codes(), opened_whole(file, KeyReference(key_file, key_env)) as checkpoint:
-        entry = entry_named(checkpoint.index, name)
-        if entry is None:
-            raise no_such_name(name, checkpoint)
+        entry = one_entry(checkpoint.index, name)
         facts = {**describe(entry), **({} if entry.kind == REFUSED else _values(checkpoint[entry.name]))}
     if as_json:
         echo_json(facts)
@@ -100,7 +100,7 @@ def show(
 
 @app.command()
 def find(
-    pattern: Annotated[str, typer.Argument(help="A name, or a pattern such as '*.bias'.", metavar="PATTERN")],
+    pattern: Annotated[str, typer.Argument(help=f"In each file: {PATTERNS}.", metavar="PATTERN")],
     files: Annotated[list[str], typer.Argument(help="Checkpoints, folders or patterns of paths.", metavar="FILES…")],
     names_only: Annotated[
         bool, typer.Option("--files", "-l", help="Print only the paths of files that have it.")
@@ -114,7 +114,9 @@ def find(
     rows: list[dict[str, Any]] = []
     with errors_as_exit_codes(_TROUBLE):
         last = ""
-        for path, entry, error in find_names(pattern, find_checkpoints(files), KeyReference(key_file, key_env)):
+        key = KeyReference(key_file, key_env)
+        paths = find_checkpoints(files)
+        for path, entry, error in find_names(pattern, paths, key):
             if entry is None:
                 troubles += 1
                 typer.echo(f"lazyckpt: {path}: {error}", err=True)
@@ -130,6 +132,8 @@ def find(
             last = path
         if as_json:
             echo_json(rows)
+        if not count and not troubles:
+            typer.echo(f"lazyckpt: {nothing_found(pattern, paths, key)}", err=True)
     if troubles or not count:
         raise typer.Exit(_TROUBLE if troubles else _NOTHING_FOUND)
 

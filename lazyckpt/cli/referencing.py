@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lazyckpt.cli.app import File, Force, Strategy, app, bytes_of, errors_as_exit_codes
-from lazyckpt.errors import EncryptedFile, LazyCkptError
+from lazyckpt.cli.app import PATTERNS, File, Force, Strategy, app, bytes_of, errors_as_exit_codes
+from lazyckpt.errors import EncryptedFile
+from lazyckpt.index.matching import require_matches
 
 if TYPE_CHECKING:
     from lazyckpt.checkpoint import Checkpoint
@@ -25,7 +25,7 @@ def references(
         str, typer.Option("--output", "-o", help="The output: refs.json, or a folder refs.parquet.", metavar="PATH")
     ],
     include: Annotated[
-        list[str], typer.Option(help="Keep only names that match this pattern (repeatable).", metavar="GLOB")
+        list[str], typer.Option(help=f"Keep only these (repeatable): {PATTERNS}.", metavar="PATTERN")
     ] = [],
     url: Annotated[
         str | None,
@@ -59,9 +59,8 @@ def references(
     Reads no values. Values that zarr cannot express are left out and listed on stderr.
     """
     with errors_as_exit_codes(), _opened(file, strategy) as checkpoint:
-        names = [name for name in checkpoint if any(fnmatch.fnmatchcase(name, one) for one in include)]
-        if include and not names:
-            raise LazyCkptError("no name matches --include")
+        found = require_matches(checkpoint._access.names, include)
+        names = sorted(found, key=found.__getitem__)
         made = checkpoint.references(
             names if include else None, url=url, chunk_size=None if chunk is None else bytes_of("--chunk", chunk),
             inline=bytes_of("--inline", inline), nested=nested, strict=strict,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
-from collections.abc import Iterable
 from enum import Enum
 from typing import Annotated, Any
 
@@ -16,6 +14,7 @@ from lazyckpt.cli.app import (
     Force,
     KeyFile,
     KeyVariable,
+    Names,
     Strategy,
     app,
     byte_bar,
@@ -23,9 +22,10 @@ from lazyckpt.cli.app import (
     errors_as_exit_codes,
     indexed,
     loaded,
-    no_such_name,
 )
 from lazyckpt.errors import LazyCkptError
+from lazyckpt.index.matching import require_matches, require_one
+from lazyckpt.index.selection import AllNames
 from lazyckpt.runtime.os_errors import WRITE, os_errors
 from lazyckpt.sources.encryption.keys import KeyReference
 from lazyckpt.statistics.table import COLUMNS
@@ -37,7 +37,7 @@ from lazyckpt.writing.targets import check_report
 @app.command()
 def tree(
     file: File,
-    prefix: Annotated[str, typer.Argument(help="Show only names with this prefix.")] = "",
+    names: Names = None,
     depth: Annotated[int | None, typer.Option(min=1, help="The number of levels to show.", show_default=False)] = None,
     as_json: AsJson = False,
     key_file: KeyFile = None,
@@ -47,7 +47,8 @@ def tree(
     """Show the names as a tree with totals. Numbered siblings that are alike are shown once. Reads no values."""
     with errors_as_exit_codes():
         found = indexed(file, KeyReference(key_file, key_env), strategy)
-        view = TreeView(of_index(os.path.basename(file), found, prefix), depth)
+        only = require_matches(AllNames(found), names).values() if names else None
+        view = TreeView(of_index(os.path.basename(file), found, only), depth)
         if as_json:
             echo_json(view.to_dict())
         else:
@@ -57,10 +58,7 @@ def tree(
 @app.command()
 def stats(
     file: File,
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(help="Names, or patterns such as 'fc*.weight' (default: all).", show_default=False),
-    ] = None,
+    names: Names = None,
     sort: Annotated[
         str | None, typer.Option(help=f"Sort by a column: {', '.join(COLUMNS)}.", metavar="COLUMN", show_default=False)
     ] = None,
@@ -80,12 +78,13 @@ def stats(
     if sort is not None and sort not in COLUMNS:
         raise typer.BadParameter(f"expected one of {', '.join(COLUMNS)}", param_hint="--sort")
     with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
-        wanted = chosen(checkpoint, names)
         if csv is not None and csv != "-":
             check_report(csv, checkpoint._access.reader.files, overwrite=force)
         with (bar := byte_bar()):
             task = bar.add_task(os.path.basename(file), total=None)
-            table = checkpoint.stats(wanted, progress=lambda done, total: bar.update(task, completed=done, total=total))
+            table = checkpoint.stats(
+                names or None, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            )
         table = table.sort(sort) if sort is not None else table
         if csv == "-":
             typer.echo(table.to_csv(), nl=False)
@@ -112,7 +111,10 @@ def plot(
     output: Annotated[
         str, typer.Option("--output", "-o", help="The image to write: .png, .svg or .pdf.", metavar="PATH")
     ],
-    name: Annotated[str | None, typer.Argument(help="The parameter (hist only).", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="The parameter, or a pattern that only its name matches (hist only).", show_default=False),
+    ] = None,
     force: Force = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
@@ -121,8 +123,7 @@ def plot(
     if (name is None) == (picture is Picture.hist):
         raise typer.BadParameter("hist needs a NAME; sizes and norms take none", param_hint="NAME")
     with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
-        if name is not None and name not in checkpoint:
-            raise no_such_name(name, checkpoint)
+        name = None if name is None else require_one(checkpoint._access.names, name)
         check_report(output, checkpoint._access.reader.files, overwrite=force)
         figure = getattr(checkpoint.plot, picture.value)(*([] if name is None else [name]))
         try:
@@ -130,26 +131,6 @@ def plot(
                 figure.savefig(output, dpi=figure.dpi)
         except ValueError as error:  # matplotlib knows no such kind of picture
             raise LazyCkptError(f"{output}: {error}") from error
-
-
-def chosen(names: Iterable[str], wanted: list[str] | None) -> list[str] | None:
-    """The selected names, in the order of the patterns, each once; None for all.
-
-    Raises:
-        LazyCkptError: a name does not exist, or a pattern matches nothing.
-    """
-    if not wanted:
-        return None
-    found: dict[str, None] = {}
-    for pattern in wanted:
-        if pattern in names:
-            found[pattern] = None
-            continue
-        matches = fnmatch.filter(names, pattern)
-        if not matches:
-            raise no_such_name(pattern, names)
-        found.update(dict.fromkeys(matches))
-    return list(found)
 
 
 def _print(view: Any) -> None:

@@ -11,16 +11,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, Final
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.explore.compare import ComparedValue, Pair, Read, compared_value, read, read_task, same_bytes
 from lazyckpt.explore.diff_report import OUTCOMES, Diff, Row
-from lazyckpt.explore.find import matcher
+from lazyckpt.index.matching import require_matches
 from lazyckpt.loading import open_all
 from lazyckpt.model.entry import REFUSED
+from lazyckpt.model.patterns import Patterns
 from lazyckpt.runtime.workers import Progress, worker_count
 from lazyckpt.sources.paths import is_url
 from lazyckpt.tasks import Where, run
@@ -34,7 +35,7 @@ def diff(
     a: Any,
     b: Any,
     *,
-    names: Iterable[str] | None = None,
+    names: Patterns | None = None,
     values: bool = True,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -51,7 +52,7 @@ def diff(
     Args:
         a: the first: an open `Checkpoint` (with its edits in memory), or a path.
         b: the second. Open an encrypted file yourself, with its key.
-        names: the names to compare, as names or patterns such as `'*.bias'`; None for all.
+        names: the names to compare, as names or patterns (see `Checkpoint.select`), looked up in both; None for all.
         values: False to read no value, and to compare only names, kinds, dtypes, shapes, and digests that both indexes
             have.
         workers: number of threads; None to choose by the amount of data, 1 for the calling thread only.
@@ -64,6 +65,7 @@ def diff(
         A report that prints, renders in notebooks, and exports. `.same` is true if there is no difference.
 
     Raises:
+        MissingName: a pattern matches nothing in either (a `KeyError`).
         ValueError: a file is missing, damaged, encrypted, or not a checkpoint.
         NotPicklable: workers cannot open a checkpoint that the caller opened; see `Checkpoint.__reduce__`.
 
@@ -74,11 +76,34 @@ def diff(
     """
     with contextlib.ExitStack() as stack:
         one, two = (_opened(side, stack) for side in (a, b))
-        wanted = None if names is None else matcher([names] if isinstance(names, str) else names)
+        wanted = None if names is None else require_matches(_BothNames(one, two), names)
         if _is_one_file(one, two):
-            equal = len(one) if wanted is None else sum(map(wanted, one))
+            equal = len(one) if wanted is None else len(wanted)
             return Diff(one.path, two.path, (), equal, same_file=True)
         return _Comparison(one, two, wanted, values, workers, progress, scheduler).report()
+
+
+class _BothNames:
+    """The names of two checkpoints together: `Searchable`, for `index.matching`."""
+
+    def __init__(self, *sides: Checkpoint) -> None:
+        self._sides = [side._access.names for side in sides]
+
+    def position(self, name: str) -> int | None:
+        """An ordinal in either, or None."""
+        return next((found for side in self._sides if (found := side.position(name)) is not None), None)
+
+    def pairs(self) -> Iterable[tuple[str, int]]:
+        """The names of both, each once."""
+        return dict(chain.from_iterable(side.pairs() for side in self._sides)).items()
+
+    def with_prefix(self, prefix: str) -> Iterable[tuple[str, int]]:
+        """Those that start with a prefix."""
+        return dict(chain.from_iterable(side.with_prefix(prefix) for side in self._sides)).items()
+
+    def some_with_prefix(self, prefix: str, most: int) -> list[str]:
+        """Some that start with a prefix."""
+        return [name for side in self._sides for name in side.some_with_prefix(prefix, most)]
 
 
 def _opened(given: Any, stack: contextlib.ExitStack) -> Checkpoint:
@@ -104,7 +129,7 @@ class _Comparison:
         self,
         one: Checkpoint,
         two: Checkpoint,
-        wanted: Callable[[str], bool] | None,
+        wanted: Container[str] | None,
         values: bool,
         workers: int | None,
         progress: Progress | None,
@@ -146,7 +171,7 @@ class _Comparison:
         others = self._right.iter_entries()
         ahead = next(others, None)
         for name, known in self._left.iter_entries():
-            if self._wanted is not None and not self._wanted(name):
+            if self._wanted is not None and name not in self._wanted:
                 continue
             if ahead is not None and ahead[0] == name:  # same order on both sides, the common case: no look-up
                 other: Any = ahead[1]
@@ -237,7 +262,7 @@ class _Comparison:
         return [
             compared_value(self._right, name, known)
             for name, known in self._right.iter_entries()
-            if (self._wanted is None or self._wanted(name)) and name not in self._one
+            if (self._wanted is None or name in self._wanted) and name not in self._one
         ]
 
     def _renamed(

@@ -1,23 +1,27 @@
-"""Search for names by prefix or pattern, in one index or in many checkpoints."""
+"""Search for names by patterns, in one index or in many checkpoints."""
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
-from lazyckpt.errors import FileFault, LazyCkptError
+from lazyckpt.errors import FileFault, LazyCkptError, MissingName
 from lazyckpt.index import Index
 from lazyckpt.index.build import open_fresh
+from lazyckpt.index.matching import matches, require_matches, require_one
+from lazyckpt.index.selection import AllNames
 from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.model.entry import Entry
+from lazyckpt.model.patterns import Patterns, listed
+from lazyckpt.model.similar_names import LOOKED_AT, missing
 from lazyckpt.sources import open_source
 from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, KeyReference, late
 from lazyckpt.sources.paths import resolved
 
-_SIGNS: Final = frozenset("*?[")
+_OPENED_AGAIN: Final = 8  # files whose names are suggested
+_MOSTLY: Final = 4  # of so many names one must match for a walk to be cheaper than look-ups
 
 
 class Found(NamedTuple):
@@ -35,18 +39,17 @@ class Found(NamedTuple):
 
 
 def find(pattern: str, paths: Iterable[str | os.PathLike[str]], key: KeyReference = NO_KEY) -> Iterator[Found]:
-    """Search many checkpoints for a name.
+    """Search many checkpoints for names.
 
     Args:
-        pattern: a name, or a pattern such as `'*.bias'`.
+        pattern: a name or pattern, looked up in each file by itself (see `model.patterns`).
         paths: the files.
         key: where to find the key of encrypted files.
 
     Yields:
         The matches, file by file, in file order. A fault of a file is yielded, not raised.
 
-    Cost: missing indexes are built. A name costs a look-up; a pattern with a literal prefix costs its matches, any
-    other a walk over the names. No payload is read.
+    Cost: missing indexes are built; then see `index.matching.matches`. No payload is read.
     """
     from lazyckpt.loading import open_all
 
@@ -54,37 +57,54 @@ def find(pattern: str, paths: Iterable[str | os.PathLike[str]], key: KeyReferenc
         path = os.fspath(given)
         try:
             with open_all(path, late(key), OWN_MODE) as checkpoint:
-                yield from (Found(path, entry) for entry in _wanted(checkpoint.index, pattern))
+                index = checkpoint.index
+                yield from (Found(path, index.at(n)) for n in matches(AllNames(index), pattern).values())
         except (LazyCkptError, OSError) as error:
             if isinstance(error, FileFault):
                 error.file = None
             yield Found(path, None, str(error))
 
 
-def entries_like(index: Index, text: str) -> Iterator[Entry]:
-    """The entries whose names start with a text, or match it if it is a pattern, in file order.
+def entries_like(index: Index, patterns: Patterns) -> Iterator[Entry]:
+    """The entries whose names match any of some patterns, in file order; all entries if there are no patterns.
 
-    Cost: O(names with the literal prefix); without a prefix, a walk over all.
+    Raises:
+        MissingName: a pattern matches nothing.
+
+    Cost: see `index.matching.matches`; then two look-ups for each match, or a walk over all entries.
     """
-    if not text:
-        yield from index.entries()
-        return
-    plain = re.split(r"[*?[]", text, maxsplit=1)[0]
-    pattern = re.compile(fnmatch.translate(text)) if is_pattern(text) else None
-    if plain:
-        candidates = (index.at(ordinal) for name, ordinal in index.with_prefix(plain) if _fits(name, text, pattern))
-    else:
-        candidates = (entry for entry in index.entries() if _fits(entry.name, text, pattern))
-    yield from candidates
+    if not listed(patterns):
+        return index.entries()
+    found = require_matches(AllNames(index), patterns)
+    if len(found) * _MOSTLY > len(index):
+        return (entry for entry in index.entries() if entry.name in found)
+    return (index.at(ordinal) for ordinal in sorted(found.values()))
 
 
-def entry_named(index: Index, name: str) -> Entry | None:
-    """The entry of a name in the file, or of the shortened name that MindSpore uses; None if neither exists."""
-    found = index.get(name)
-    if found is None:
-        marked = index.with_prefix(name + PARAM_KEY_MARK)
-        found = index.at(marked[0][1]) if marked else None
-    return found
+def one_entry(index: Index, pattern: str) -> Entry:
+    """The one entry that a pattern matches, or the one with the shortened name that MindSpore uses.
+
+    Raises:
+        MissingName: nothing matches.
+        ArgumentValueError: several names match.
+    """
+    if pattern not in index and (marked := index.with_prefix(pattern + PARAM_KEY_MARK)):
+        return index.at(marked[0][1])
+    return index[require_one(AllNames(index), pattern)]
+
+
+def nothing_found(pattern: str, paths: Sequence[str], key: KeyReference = NO_KEY) -> MissingName:
+    """The error for a pattern that matches nothing in any file, with similar names from the first files."""
+    return missing(pattern, _names_in(paths[:_OPENED_AGAIN], key))
+
+
+def _names_in(paths: Sequence[str], key: KeyReference) -> Iterator[str]:
+    """Names of several files, equally many of each."""
+    from lazyckpt.loading import open_all
+
+    for path in paths:
+        with open_all(path, late(key), OWN_MODE) as checkpoint:
+            yield from islice(checkpoint.index, LOOKED_AT // len(paths))
 
 
 def known_names(path: str, prefix: str, most: int = 100) -> list[str]:
@@ -105,28 +125,3 @@ def known_names(path: str, prefix: str, most: int = 100) -> list[str]:
             opened.source.close()
     except (LazyCkptError, OSError, ValueError):
         return []
-
-
-def _wanted(index: Index, pattern: str) -> Iterator[Entry]:
-    exact = index.get(pattern)
-    if exact is not None:
-        yield exact
-    elif is_pattern(pattern):
-        regular = re.compile(fnmatch.translate(pattern))
-        yield from (entry for entry in entries_like(index, pattern) if regular.match(entry.name))
-
-
-def _fits(name: str, text: str, pattern: re.Pattern[str] | None) -> bool:
-    return name.startswith(text) or (pattern is not None and bool(pattern.match(name)))
-
-
-def is_pattern(text: str) -> bool:
-    """Whether a text contains a wildcard: `*`, `?` or `[`."""
-    return bool(_SIGNS & set(text))
-
-
-def matcher(wanted: Iterable[str]) -> Callable[[str], bool]:
-    """A function that accepts the given names, and names that match a given pattern (`*`, `?`, `[abc]`)."""
-    names = set(wanted)
-    patterns = [re.compile(fnmatch.translate(text)) for text in sorted(names) if is_pattern(text)]
-    return lambda name: name in names or any(pattern.match(name) for pattern in patterns)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from lazyckpt.model.entry import Entry, Fingerprint
+from lazyckpt.model.similar_names import missing
 
 if TYPE_CHECKING:
     from lazyckpt.model.tensor_runs import TensorRun
@@ -101,6 +102,11 @@ class Index(Mapping[str, Entry], ABC):
         """All entries in file order; a stored index gives small neighbouring tensors in runs."""
         return self.entries()
 
+    def _some_with_prefix(self, prefix: str, most: int) -> list[str]:
+        """Up to `most` names that start with a prefix, in any order; none where that would cost a walk."""
+        del prefix, most
+        return []
+
     def _irregular(self) -> list[Entry]:
         """The entries to look at before they may be loaded by name; usually none. Cost: O(log n) each."""
         return []
@@ -111,5 +117,5 @@ class Index(Mapping[str, Entry], ABC):
     def __getitem__(self, name: str) -> Entry:
         position = self.position(name) if isinstance(name, str) else None
         if position is None:
-            raise KeyError(name)
+            raise missing(name, self, self._some_with_prefix, is_exact=True)
         return self.at(position, name)

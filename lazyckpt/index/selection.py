@@ -7,7 +7,8 @@ stands in the file. `choice_func` is called once for each name, in file order, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from typing import NamedTuple, Protocol
 
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChoiceFunctionFailed, CorruptFile
@@ -155,6 +156,15 @@ class Names(Protocol):
     def position(self, name: str) -> int | None:
         """The ordinal of a name, or None."""
 
+    def pairs(self) -> Iterable[tuple[str, int]]:
+        """All names with their ordinals."""
+
+    def with_prefix(self, prefix: str) -> Iterable[tuple[str, int]]:
+        """The names that start with a prefix, with their ordinals."""
+
+    def some_with_prefix(self, prefix: str, most: int) -> list[str]:
+        """Up to `most` names that start with a prefix; none where that would cost a walk."""
+
 
 class AllNames:
     """Every name of an index. Costs nothing to make."""
@@ -162,12 +172,18 @@ class AllNames:
     def __init__(self, index: Index) -> None:
         self._index = index
         self.position = index.position
+        self.with_prefix = index.with_prefix
+        self.some_with_prefix = index._some_with_prefix
 
     def __len__(self) -> int:
         return len(self._index)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._index)
+
+    def pairs(self) -> Iterable[tuple[str, int]]:
+        """See `Names.pairs`."""
+        return zip(self._index, count(), strict=False)
 
 
 class SomeNames:
@@ -186,3 +202,16 @@ class SomeNames:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.ordinals)
+
+    def pairs(self) -> Iterable[tuple[str, int]]:
+        """See `Names.pairs`."""
+        return self.ordinals.items()
+
+    def with_prefix(self, prefix: str) -> Iterable[tuple[str, int]]:
+        """See `Names.with_prefix` (here a walk)."""
+        return [(name, ordinal) for name, ordinal in self.ordinals.items() if name.startswith(prefix)]
+
+    def some_with_prefix(self, prefix: str, most: int) -> list[str]:
+        """See `Names.some_with_prefix`."""
+        del prefix, most
+        return []

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from lazyckpt.errors import ChangedFile, ClosedCheckpoint, StaleIndex
@@ -135,19 +136,28 @@ class Sidecar:
     def with_prefix(self, prefix: str) -> list[int]:
         """See `Store.with_prefix`; a sealed index decrypts every record."""
         if self._codec.in_name_order:
-            start = self._codec.name_key(prefix.encode(errors="surrogatepass"))[: 1 + LONGEST_PLAIN_NAME]
-            with self._read() as tree:
-                return sorted(self._ordinal(tree.value(leaf, number)) for leaf, number in _starting(tree, start))
+            return sorted(self._starting(prefix))
         ordinals = []
         for first in range(0, self.meta.parameters, _RUN):
             records = self.records(first, _RUN)
             ordinals += [ordinal for ordinal, name in enumerate(self._named(records), first) if name.startswith(prefix)]
         return ordinals
 
+    def some_with_prefix(self, prefix: str, most: int) -> list[int]:
+        """See `Store.some_with_prefix`."""
+        return self._starting(prefix, most) if self._codec.in_name_order else []
+
     def irregular(self) -> list[int]:
         """See `Store.irregular`."""
         with self._read() as tree:
             return [self._ordinal(leaf.key(number)[1:]) for leaf, number in _starting(tree, IRREGULAR)]
+
+    def _starting(self, prefix: str, most: int | None = None) -> list[int]:
+        """The ordinals of names with a prefix, in the order of the names; of an index in name order."""
+        start = self._codec.name_key(prefix.encode(errors="surrogatepass"))[: 1 + LONGEST_PLAIN_NAME]
+        with self._read() as tree:
+            found = islice(_starting(tree, start), most)
+            return [self._ordinal(tree.value(leaf, number)) for leaf, number in found]
 
     def _leaves(self, tree: Tree, first: int, count: int) -> Iterator[tuple[Leaf, int, int]]:
         """The leaves of up to `count` records from ordinal `first` on, each with its range of nodes."""

@@ -49,6 +49,9 @@ class Store(Protocol):
         A prefix of more than 400 bytes may also give names that share only its first 400.
         """
 
+    def some_with_prefix(self, prefix: str, most: int) -> list[int]:
+        """Up to `most` of these ordinals, in any order; none where that would cost a walk."""
+
     def irregular(self) -> list[int]:
         """The ordinals of parameters to decode before they are loaded by name, ascending."""
 
@@ -147,6 +150,11 @@ class MemoryStore:
         """See `Store.with_prefix` (here a walk over all names)."""
         start = prefix.encode(errors="surrogatepass")
         return [ordinal for name, ordinal in self._ordinals.items() if name.startswith(start)]
+
+    def some_with_prefix(self, prefix: str, most: int) -> list[int]:
+        """See `Store.some_with_prefix`."""
+        del prefix, most
+        return []
 
     def irregular(self) -> list[int]:
         """See `Store.irregular`."""

@@ -27,6 +27,7 @@ from lazyckpt.runtime import log
 
 _T = TypeVar("_T")
 _BATCH: Final = 4096  # records fetched at once while iterating
+_SPARSE: Final = 6  # names in a range for each wanted one, up to which all of them are read
 _NO_SALT: Final = bytes(16)
 
 
@@ -101,15 +102,18 @@ class StoredIndex(Index):
 
     def with_prefix(self, prefix: str) -> list[tuple[str, int]]:
         """See `Index.with_prefix`."""
-        found = []
-        for position in self._ask(lambda store: store.with_prefix(prefix)):
-            try:
-                name = name_of(self._record(position))
-            except BadRecord as error:
-                raise self._damaged(str(error)) from error
-            if name.startswith(prefix):  # long prefixes are looked up by their first bytes only
-                found.append((name, position))
-        return found
+        positions = self._ask(lambda store: store.with_prefix(prefix))
+        if not positions:
+            return []
+        first, end = positions[0], positions[-1] + 1
+        if end - first <= _SPARSE * len(positions):  # mostly neighbours in the file: a walk is cheaper than look-ups
+            wanted = set(positions) if end - first > len(positions) else None
+            walked = zip(self._names_between(first, end), range(first, end), strict=True)
+            found = [(name, position) for name, position in walked if wanted is None or position in wanted]
+        else:
+            found = [(self._name_at(position), position) for position in positions]
+        # Long prefixes are looked up by their first bytes only.
+        return [(name, position) for name, position in found if name.startswith(prefix)]
 
     def close(self) -> None:
         """See `Index.close`."""
@@ -133,6 +137,11 @@ class StoredIndex(Index):
                 return
             yield found  # not in the `try`, as in `entries`
 
+    def _some_with_prefix(self, prefix: str, most: int) -> list[str]:
+        """See `Index._some_with_prefix`."""
+        positions = self._ask(lambda store: store.some_with_prefix(prefix, most))
+        return [name for name in map(self._name_at, positions) if name.startswith(prefix)]
+
     def _irregular(self) -> list[Entry]:
         if not self._store.meta.irregular:
             return []
@@ -141,6 +150,21 @@ class StoredIndex(Index):
     def _names(self, first: int, count: int) -> list[str]:
         try:
             return self._ask(lambda store: store.names(first, count))
+        except BadRecord as error:
+            raise self._damaged(str(error)) from error
+
+    def _names_between(self, first: int, end: int) -> Iterator[str]:
+        """The names at the ordinals from `first` to `end`."""
+        while first < end:
+            batch = self._names(first, min(_BATCH, end - first))
+            if not batch:
+                raise self._damaged(f"there is no record {first}")
+            yield from batch
+            first += len(batch)
+
+    def _name_at(self, position: int) -> str:
+        try:
+            return name_of(self._record(position))
         except BadRecord as error:
             raise self._damaged(str(error)) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 
 from lazyckpt.formats import Format
 from lazyckpt.formats.protobuf_wire import Buffer
@@ -85,6 +85,10 @@ class ConcatenatedIndex(Index):
             for part, first in zip(self._parts, self._firsts, strict=False)
             for name, ordinal in part.with_prefix(prefix)
         ]
+
+    def _some_with_prefix(self, prefix: str, most: int) -> list[str]:
+        """See `Index._some_with_prefix`."""
+        return list(islice(chain.from_iterable(part._some_with_prefix(prefix, most) for part in self._parts), most))
 
     def close(self) -> None:
         """See `Index.close`."""

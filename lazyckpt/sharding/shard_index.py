@@ -18,6 +18,7 @@ from typing import Final
 from lazyckpt.index import Index
 from lazyckpt.index.records import encode
 from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Fingerprint, moved
+from lazyckpt.model.similar_names import missing
 from lazyckpt.sharding.concatenated import combined_fingerprint
 from lazyckpt.sharding.layout import Box, ImpossibleLayout, Partition, box_of, devices_of, partition_of, whole_of
 from lazyckpt.sharding.strategy import Layout, Strategy
@@ -195,7 +196,7 @@ class ShardedIndex(Index):
 
     def __getitem__(self, name: str) -> Entry:
         if name not in self._ordinals:
-            raise KeyError(name)
+            raise missing(name, self, is_exact=True)
         return self._resolver.entry(name)
 
     def __iter__(self) -> Iterator[str]:

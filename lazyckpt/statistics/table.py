@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lazyckpt.display import printable
 from lazyckpt.errors import ArgumentValueError
+from lazyckpt.model.similar_names import missing
 from lazyckpt.runtime.atomic_write import atomic_write, file_errors
 from lazyckpt.statistics.moments import Moments
 
@@ -96,7 +97,7 @@ class Statistics(Sequence[Row]):
             for row in self._rows:
                 if row.name == key:
                     return row
-            raise KeyError(key)
+            raise missing(key, [row.name for row in self._rows], is_exact=True)
         return self._rows[key]
 
     def sort(self, by: str = "norm", *, descending: bool | None = None) -> Statistics:

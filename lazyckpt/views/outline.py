@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -51,7 +51,7 @@ class Outline(NamedTuple):
             return ""
         return (
             f"Summarised: {NUMBER} stands for the numbers in names, {CUT} for names too unlike to be listed."
-            " Totals are exact; select(prefix) shows a part."
+            " Totals are exact; select(pattern) shows a part."
         )
 
 
@@ -77,19 +77,18 @@ def of_groups(label: str, groups: Iterable[Group], added: Iterable[tuple[str, An
     return Outline(grow([*leaves, *extra], label), False, sum(leaf.note == EDITED for _, leaf in extra), removed)
 
 
-def of_index(label: str, index: Index, prefix: str = "") -> Outline:
+def of_index(label: str, index: Index, only: Collection[int] | None = None) -> Outline:
     """The outline of a file, including parameters that cannot be loaded.
 
     Args:
         label: the label of the root.
         index: of the file.
-        prefix: only names that begin with it.
+        only: the ordinals to show; None for all.
     """
-    if prefix:
-        found = index.with_prefix(prefix)
-        if len(found) > EXACT:
-            return of_groups(label, tally(index, only={ordinal for _, ordinal in found}))
-        return of_values(label, ((name, index.at(ordinal)) for name, ordinal in found))
+    if only is not None and len(only) > EXACT:
+        return of_groups(label, tally(index, only=set(only)))
+    if only is not None:
+        return of_values(label, ((entry.name, entry) for entry in map(index.at, sorted(only))))
     if len(index) > EXACT:
         return of_groups(label, tally(index))
     return of_values(label, ((entry.name, entry) for entry in index.entries()))

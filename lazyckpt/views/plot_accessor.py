@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.model.entry import TENSOR, Entry
+from lazyckpt.model.patterns import Pattern, Patterns
 from lazyckpt.reading.reader import Reader
 from lazyckpt.runtime.optional import optional_import
 from lazyckpt.statistics.stream import rows_of
@@ -25,8 +26,8 @@ class Plots:
     def __init__(
         self,
         outline: Callable[[], Outline],
-        peek: Callable[[str], Any],
-        stats: Callable[[Iterable[str] | None], Statistics],
+        peek: Callable[[Pattern], tuple[str, Any]],
+        stats: Callable[[Patterns | None], Statistics],
         payloads: Reader,
     ) -> None:
         """Not for users: see `Checkpoint.plot`."""
@@ -46,12 +47,16 @@ class Plots:
 
         return plots.sizes_picture(self._outline())
 
-    def hist(self, name: str) -> Figure:
+    def hist(self, name: Pattern) -> Figure:
         """A histogram of the numbers of one tensor.
+
+        Args:
+            name: its name, or a pattern that only its name matches (see `Checkpoint.select`).
 
         Raises:
             MissingPackage: matplotlib is not installed.
-            KeyError: the name does not exist.
+            MissingName: nothing matches (a `KeyError`).
+            ArgumentValueError: several names match.
             ArgumentTypeError: it is not a tensor.
 
         Cost: reads the value twice, a few MiB at a time.
@@ -59,7 +64,7 @@ class Plots:
         with optional_import("plot"):
             from lazyckpt.views import plots
 
-        value = self._peek(name)
+        name, value = self._peek(name)
         if not (isinstance(value, np.ndarray) or (isinstance(value, Entry) and value.kind == TENSOR)):
             kind = value.kind if isinstance(value, Entry) else type(value).__name__
             raise ArgumentTypeError(f"{name!r} is a {kind}: there is a histogram of tensors only")
@@ -68,15 +73,15 @@ class Plots:
             raise ArgumentTypeError(f"{name!r} cannot be drawn: {row.skipped}")
         return plots.hist_picture(name, row.dtype, row.shape, row.moments, self._pieces(value))
 
-    def norms(self, names: Iterable[str] | None = None) -> Figure:
+    def norms(self, names: Patterns | None = None) -> Figure:
         """The L2 norms of values, in file order.
 
         Args:
-            names: which; None for all.
+            names: names or patterns, as for `Checkpoint.select`; None for all.
 
         Raises:
             MissingPackage: matplotlib is not installed.
-            KeyError: a name does not exist; nothing is read then.
+            MissingName: a pattern matches nothing (a `KeyError`); nothing is read then.
 
         Cost: reads each value once, as `Checkpoint.stats`.
         """

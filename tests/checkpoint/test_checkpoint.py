@@ -14,7 +14,7 @@ from tracing import TracingSource, places
 
 import lazyckpt
 from lazyckpt import Parameter
-from lazyckpt.errors import ClosedCheckpoint, StaleIndex
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ClosedCheckpoint, MissingName, StaleIndex
 from lazyckpt.index.selection import AllNames
 from lazyckpt.sources import BytesSource
 
@@ -132,7 +132,97 @@ def test_a_selection_by_prefix_is_a_range_of_the_index(ckpt, monkeypatch):
     monkeypatch.setattr(AllNames, "__iter__", lambda self: pytest.fail("all names were walked"))
 
     assert list(ckpt.select("conv1.")) == ["conv1.weight", "conv1.bias"]
-    assert list(ckpt.select("none")) == []
+    with pytest.raises(MissingName):
+        ckpt.select("none")
+
+
+ODD = {"layers[0].w": np.ones(1), "layers0.w": np.ones(2), "layers0.b": np.ones(3), "a": np.ones(4), "ab": np.ones(5)}
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        ("layers[0].w", ["layers[0].w"]),
+        ("layers[[]0].w", ["layers[0].w"]),
+        ("layers[0].[wb]", ["layers0.w", "layers0.b"]),
+        ("layers0", ["layers0.w", "layers0.b"]),
+        ("a", ["a"]),
+        ("a*", ["a", "ab"]),
+        ("re:[.]w$", ["layers[0].w", "layers0.w"]),
+        (lambda name: len(name) < 3, ["a", "ab"]),
+        (["ab", "*.b", "a"], ["ab", "layers0.b", "a"]),
+        (("a*", "ab"), ["a", "ab"]),
+    ],
+)
+def test_every_method_takes_the_same_patterns(patterns, names, tmp_path):
+    """An exact name, then a glob, then a prefix; `re:`, functions and lists of these."""
+    ckpt = opened_over(BytesSource(checkpoint(ODD)))
+    ckpt.save(tmp_path / "some.ckpt", patterns)
+
+    assert list(ckpt.load(patterns)) == names
+    assert [row.name for row in ckpt.stats(patterns)] == names
+    assert list(lazyckpt.load_checkpoint(tmp_path / "some.ckpt")) == names
+    assert list(ckpt.select(patterns)) == sorted(names, key=list(ODD).index)
+
+
+@pytest.mark.parametrize("patterns", ["none", ["a", "none"], "*.none", "re:none", str.isupper, ["A"]])
+def test_a_pattern_that_matches_nothing_is_an_error_of_every_method(patterns, tmp_path):
+    """It is a KeyError, before anything is read or written."""
+    ckpt = opened_over(BytesSource(checkpoint(ODD)))
+    for call in (
+        ckpt.select,
+        ckpt.load,
+        ckpt.stats,
+        ckpt.references,
+        ckpt.to_mindspore,
+        lambda names: ckpt.save(tmp_path / "x.ckpt", names),
+        lambda names: lazyckpt.diff(ckpt, ckpt, names=names),
+    ):
+        with pytest.raises(MissingName, match="no parameter"):
+            call(patterns)
+    assert not (tmp_path / "x.ckpt").exists()
+
+
+@pytest.mark.parametrize("wrong", [3, b"a", [None], ["a", 3]])
+def test_what_is_no_pattern_is_refused(wrong):
+    """Not taken for a name that does not exist."""
+    ckpt = opened_over(BytesSource(checkpoint(ODD)))
+    for call in (ckpt.select, ckpt.load, ckpt.stats):
+        with pytest.raises(ArgumentTypeError, match="needed"):
+            call(wrong)
+
+
+def test_an_empty_list_of_patterns_is_no_error():
+    """Nothing was asked for, and nothing is given."""
+    ckpt = opened_over(BytesSource(checkpoint(ODD)))
+
+    assert (ckpt.load([]), len(ckpt.select([])), len(ckpt.stats([]))) == ({}, 0, 0)
+
+
+def test_patterns_see_the_edits_of_a_mapping(ckpt):
+    """Added names are found, removed ones are not, in any kind of pattern."""
+    ckpt["conv9"] = np.ones(2)
+    del ckpt["conv1.weight"]
+
+    for pattern in ("conv", "conv*", "re:^conv", lambda name: name.startswith("conv")):
+        assert list(ckpt.select(pattern)) == list(ckpt.load(pattern)) == ["conv1.bias", "conv9"]
+    with pytest.raises(MissingName):
+        ckpt.load("conv1.weight")
+
+
+def test_what_needs_one_value_takes_a_pattern_of_one_name(ckpt):
+    """`to_dask` refuses a pattern that several names match, and one that none does."""
+    with pytest.raises(ArgumentValueError, match="'conv1' matches 2 parameters"):
+        ckpt.to_dask("conv1")
+    with pytest.raises(MissingName, match=r"did you mean 'fc\.weight'"):
+        ckpt.to_dask("fc.wieght")
+
+
+def test_new_names_of_values_that_do_not_exist_are_refused(ckpt, tmp_path):
+    """A typo in a mapping for `rename` is an error, and nothing is written."""
+    with pytest.raises(MissingName, match=r"did you mean 'fc\.weight'"):
+        ckpt.save(tmp_path / "x.ckpt", "conv1", rename={"fc.wieght": "w"})
+    assert not (tmp_path / "x.ckpt").exists()
 
 
 def test_a_selection_by_function_asks_once_a_name(ckpt):

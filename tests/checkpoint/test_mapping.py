@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import copy
+import fnmatch
 import pickle
 import threading
 
@@ -18,7 +20,7 @@ from tracing import TracingSource, places
 
 import lazyckpt
 from lazyckpt.checkpoint.mapping import StoredValues
-from lazyckpt.errors import ClosedCheckpoint, MissingFile, StaleIndex
+from lazyckpt.errors import ClosedCheckpoint, MissingFile, MissingName, StaleIndex
 from lazyckpt.formats import FORMATS
 from lazyckpt.index.open_file import in_memory
 from lazyckpt.index.schema import ORDINAL, PLAIN_CODEC
@@ -248,9 +250,35 @@ def test_what_is_not_a_name_is_a_key_error(name, ckpt):
     """As in a dict of strings, whatever the type of what was asked for."""
     assert name not in ckpt
     assert ckpt.get(name, "default") == "default"
-    for look in (ckpt.__getitem__, ckpt.__delitem__, ckpt.pop, ckpt.entry, lambda name: ckpt.load([name])):
-        with pytest.raises(KeyError):
+    for look in (ckpt.__getitem__, ckpt.__delitem__, ckpt.pop, ckpt.entry):
+        with pytest.raises(MissingName):
             look(name)
+
+
+def test_a_typo_brings_similar_names(ckpt):
+    """The message of the KeyError offers names of the mapping as it is now, also after it was closed."""
+    ckpt["scale.factor"] = 1
+    del ckpt["conv1.weight"]
+    with pytest.raises(KeyError) as added:
+        ckpt["scale.fctor"]
+    with pytest.raises(KeyError) as removed:
+        ckpt["conv1.wieght"]
+    messages = [str(added.value), str(removed.value)]
+    with pytest.raises(KeyError) as closed, ckpt:
+        ckpt.entry("conv1.bais")
+
+    assert messages[0] == "there is no parameter 'scale.fctor'; did you mean 'scale.factor'?"
+    assert "'conv1.weight'" not in messages[1]
+    assert str(closed.value).startswith("there is no parameter 'conv1.bais'; did you mean 'conv1.bias'")
+
+
+def test_asking_for_a_name_that_does_not_exist_walks_over_no_names(ckpt, monkeypatch):
+    """`get`, `in`, `pop` with a default, and a caught KeyError cost a look-up."""
+    monkeypatch.setattr(AllNames, "__iter__", lambda self: pytest.fail("all names were walked"))
+    with contextlib.suppress(KeyError):
+        ckpt["conv1.wieght"]
+
+    assert (ckpt.get("none"), "none" in ckpt, ckpt.pop("none", 3)) == (None, False, 3)
 
 
 @pytest.mark.parametrize("name", [None, 0, b"note", ("note",)], ids=repr)
@@ -344,17 +372,29 @@ class DictMachine(RuleBasedStateMachine):
         original.pop(name, None)
         original["only there"] = 1
 
-    @rule(prefix=st.sampled_from(["", "conv", "n", "step", "zzz"]))
+    def narrow(self, pattern, keep):
+        """A selection goes on from the edits so far; if nothing is left, it is refused."""
+        left = {name: value for name, value in self.dict.items() if keep(name)}
+        if left:
+            self.ckpt, self.dict = self.ckpt.select(pattern), left
+        else:
+            with pytest.raises(MissingName):
+                self.ckpt.select(pattern)
+
+    @rule(prefix=st.sampled_from(["", "conv", "n", "zzz"]))
     def select(self, prefix):
-        """A selection goes on from the edits so far."""
-        self.ckpt = self.ckpt.select(prefix)
-        self.dict = {name: value for name, value in self.dict.items() if name.startswith(prefix)}
+        """A selection by a prefix, unless it is a name."""
+        self.narrow(prefix, lambda name: name == prefix if prefix in self.dict else name.startswith(prefix))
+
+    @rule(glob=st.sampled_from(["*", "*.w*", "[cn]*", "?*"]))
+    def select_by_glob(self, glob):
+        """And one by a glob, as one of several patterns."""
+        self.narrow([glob], lambda name: fnmatch.fnmatchcase(name, glob))
 
     @rule(letter=st.sampled_from("ew."))
     def select_by_function(self, letter):
         """And so does one by a function."""
-        self.ckpt = self.ckpt.select(lambda name: letter in name)
-        self.dict = {name: value for name, value in self.dict.items() if letter in name}
+        self.narrow(lambda name: letter in name, lambda name: letter in name)
 
     @rule()
     def clear(self):
@@ -405,7 +445,7 @@ def test_a_forged_index_gives_no_other_tensors_bytes(file):
             lambda: ckpt["conv1.weight"],
             lambda: ckpt.entry("conv1.weight"),
             lambda: ckpt.load(["conv1.weight"]),
-            lambda: ckpt.select(lambda name: name == "conv1.weight")["conv1.weight"],
+            lambda: ckpt.select("conv1.weight")["conv1.weight"],
         ):
             with pytest.raises(StaleIndex, match=r"another.*'conv1\.weight'"):
                 look()

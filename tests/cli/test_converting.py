@@ -100,6 +100,31 @@ def test_names_are_replaced_by_regular_expressions(run):
     assert list(loaded("new.ckpt"))[:3] == ["body.1.w", "body.1.bias", "fc.w"]
 
 
+ODD = {"layers[0].w": np.ones(1), "layers0.w": np.ones(2), "a=b": np.ones(3), "fc.w": np.ones(4)}
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--exclude", "layers[0].w"], ["layers0.w", "a=b", "fc.w"]),
+        (["--exclude", "layers[[]0].w", "--exclude", "fc"], ["layers0.w", "a=b"]),
+        (["--include", "layers[0].w"], ["layers[0].w"]),
+        (["--include", "fc.w", "--include", "lay"], ["layers[0].w", "layers0.w", "fc.w"]),
+        (["--include", "re:[0-9]", "--exclude", "a=b"], ["layers[0].w", "layers0.w"]),
+        (["--rename", "layers[0].w=first"], ["first", "layers0.w", "a=b", "fc.w"]),
+        (["--rename", "a=b=c=d"], ["layers[0].w", "layers0.w", "c=d", "fc.w"]),
+        (["--rename", "re:^layers=l", "--rename", "l0.w=zero"], ["l[0].w", "zero", "a=b", "fc.w"]),
+        (["--rename", "fc.w=fc.w"], list(ODD)),
+    ],
+)
+def test_an_exact_name_comes_before_a_pattern(options, names, run, tmp_path):
+    """A name with wildcards or an equals sign stands for itself."""
+    (tmp_path / "odd.ckpt").write_bytes(checkpoint(ODD))
+    code, _, complaint = run("convert", "odd.ckpt", "new.ckpt", *options)
+
+    assert (code, complaint, list(loaded("new.ckpt"))) == (0, "", names)
+
+
 def test_two_values_of_one_name_are_refused(run):
     """Rules that give two values the same name are an error, before anything is written."""
     code, _, complaint = run("convert", "net.ckpt", "new.ckpt", "--rename", "^.*$=same")
@@ -141,7 +166,7 @@ def test_a_checksum_and_permissions_are_as_asked(run):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--rename", "abc"], "expected PATTERN=REPLACEMENT"),
+        (["--rename", "abc"], "expected NAME=NEW"),
         (["--rename", "(=x"], "missing"),
         (["--rename", r"(a)|b=\2"], "invalid group reference"),
         (["--mode", "999"], "octal"),
@@ -149,7 +174,10 @@ def test_a_checksum_and_permissions_are_as_asked(run):
         (["--max-shard-size", "0"], "max_shard_size"),
         (["--dtype", "int8"], "not a floating-point type"),
         (["--align", "3"], "power of two"),
-        (["--include", "nothing*"], "none of the 8 names is left"),
+        (["--include", "nothing*"], "no parameter matches 'nothing[*]'"),
+        (["--exclude", "nothing*"], "no parameter matches 'nothing[*]'"),
+        (["--rename", "nothing=x"], "no parameter 'nothing'"),
+        (["--exclude", "*"], "none of the 8 names is left"),
         (["--new-key-env", "NOT_THERE"], "NOT_THERE.*not set"),
     ],
 )

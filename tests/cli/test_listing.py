@@ -32,12 +32,58 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "names"),
-    [("*.bias", ["conv1.bias"]), ("conv1.*", ["conv1.weight", "conv1.bias"]), ("?ask", ["mask"]), ("x*", [])],
+    ("patterns", "names"),
+    [
+        (["*.bias"], ["conv1.bias"]),
+        (["conv1.*"], ["conv1.weight", "conv1.bias"]),
+        (["?ask"], ["mask"]),
+        (["re:^(note|step)$"], ["step", "note"]),
+        (["table", "conv1.b"], ["conv1.bias", "table"]),
+    ],
 )
-def test_ls_takes_patterns(pattern, names, run):
-    """`ls` accepts patterns as well as prefixes."""
-    assert [facts["name"] for facts in json.loads(run("ls", "net.ckpt", pattern, "--json")[1])] == names
+def test_ls_takes_patterns(patterns, names, run):
+    """`ls` accepts globs, regular expressions and prefixes, and lists in file order."""
+    assert [facts["name"] for facts in json.loads(run("ls", "net.ckpt", *patterns, "--json")[1])] == names
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ls", "net.ckpt", "conv1.bais"],
+        ["tree", "net.ckpt", "*.bais"],
+        ["stats", "net.ckpt", "step", "*.bais"],
+        ["show", "net.ckpt", "conv1.bais"],
+        ["plot", "hist", "net.ckpt", "conv1.bais", "-o", "x.png"],
+        ["find", "*.bais", "net.ckpt"],
+        ["extract", "net.ckpt", "conv1.bais", "-o", "x.ckpt"],
+        ["convert", "net.ckpt", "x.ckpt", "--include", "*.bais"],
+        ["convert", "net.ckpt", "x.ckpt", "--exclude", "conv1.bais"],
+        ["convert", "net.ckpt", "x.ckpt", "--rename", "conv1.bais=b"],
+        ["references", "net.ckpt", "-o", "x.json", "--include", "*.bais"],
+    ],
+    ids=" ".join,
+)
+def test_a_pattern_that_matches_nothing_is_an_error_of_every_command(arguments, run):
+    """Exit code 1, a similar name or pattern on stderr, nothing on stdout, and no file."""
+    code, printed, complaints = run(*arguments)
+
+    assert (code, printed) == (1, "")
+    assert re.search(r"no parameter.*did you mean '(conv1|\*)\.bias'", complaints)
+    assert not [name for name in os.listdir() if name.startswith("x.")]
+
+
+def test_a_second_file_where_names_are_expected_is_recognised(run):
+    """`ls A B` says that B is a file."""
+    code, printed, complaints = run("ls", "net.ckpt", "odd.ckpt")
+
+    assert (code, printed) == (1, "")
+    assert "no parameter 'odd.ckpt' (odd.ckpt is a file or folder: " in complaints
+
+
+def test_show_takes_a_pattern_of_one_name(run):
+    """A pattern that several names match is an error that lists them."""
+    assert json.loads(run("show", "net.ckpt", "*.bias", "--json")[1])["name"] == "conv1.bias"
+    assert "'conv1.*' matches 2 parameters ('conv1.weight', 'conv1.bias')" in run("show", "net.ckpt", "conv1.*")[2]
 
 
 def test_find_tells_which_file_has_what(run):
@@ -140,7 +186,6 @@ def test_ls_lists_every_parameter(run):
     [
         (["conv"], ["conv1.weight", "conv1.bias"]),
         (["conv1.b"], ["conv1.bias"]),
-        (["none"], []),
         (["--sort", "name"], sorted(MIXED)),
         (["conv", "--sort", "size"], ["conv1.weight", "conv1.bias"]),
         (["--sort", "size"], ["fc.weight", "conv1.weight", "table", "note", "conv1.bias", "step", "empty", "mask"]),

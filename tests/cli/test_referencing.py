@@ -92,4 +92,4 @@ def test_a_pattern_that_matches_nothing_is_told(path, run, tmp_path):
     """Nothing is written."""
     code, _, complaint = run("references", str(path), "-o", str(tmp_path / "refs.json"), "--include", "nothing*")
 
-    assert (code, complaint) == (1, "lazyckpt: no name matches --include\n")
+    assert (code, complaint) == (1, "lazyckpt: no parameter matches 'nothing*'\n")

@@ -7,11 +7,6 @@ import json
 import pytest
 from checkpoints import LAYERS, MIXED, array_value, checkpoint, counting, tensor_value
 from encryption import KEY, encrypted
-from hypothesis import given
-from hypothesis import strategies as st
-
-from lazyckpt.cli.viewing import chosen
-from lazyckpt.errors import LazyCkptError
 
 
 @pytest.fixture(autouse=True)
@@ -104,21 +99,3 @@ def test_a_picture_of_what_is_not_there_is_not_drawn(run, folder):
 
     assert (code, complaints) == (1, "lazyckpt: there is no parameter 'stepp'; did you mean 'step'?\n")
     assert not (folder / "out.png").exists()
-
-
-def test_no_pattern_stands_for_all_names():
-    """Without patterns, `chosen` returns None, which means all names."""
-    assert (chosen(["a"], None), chosen(["a"], [])) == (None, None)
-
-
-@given(st.lists(st.sampled_from(["a", "b", "a*", "*", "?b", "[a]", "zz*"]), min_size=1))
-def test_names_are_chosen_in_the_order_of_the_patterns(patterns):
-    """Each name is chosen once, at the first pattern that matches. An exact name wins over a pattern."""
-    matches = {"a": ["a"], "b": ["b"], "a*": ["a*"], "*": ["b", "ab", "a", "a*"], "?b": ["ab"], "[a]": ["a"]}
-    names = matches["*"]
-    if "zz*" in patterns:
-        with pytest.raises(LazyCkptError, match=r"no parameter 'zz\*'"):
-            chosen(names, patterns)
-    else:
-        found = [name for pattern in patterns for name in matches[pattern]]
-        assert chosen(names, patterns) == list(dict.fromkeys(found))

@@ -10,7 +10,8 @@ from opening import opened_and_traced
 from tracing import TracingSource
 
 import lazyckpt
-from lazyckpt.explore.find import entries_like, entry_named, find, is_pattern, known_names, matcher
+from lazyckpt.errors import ArgumentValueError, MissingName
+from lazyckpt.explore.find import entries_like, find, known_names, nothing_found, one_entry
 from lazyckpt.sources.encryption.keys import KeyReference
 
 
@@ -23,29 +24,37 @@ def index():
 
 
 @pytest.mark.parametrize(
-    ("text", "names"),
+    ("patterns", "names"),
     [
-        ("", [*LAYERS, "w[0]", "w0", "emb.__param_key__3"]),
+        ([], [*LAYERS, "w[0]", "w0", "emb.__param_key__3"]),
         ("conv1", ["conv1.weight", "conv1.bias"]),
         ("*.weight", ["conv1.weight", "fc.weight"]),
-        ("conv1.[bw]*", ["conv1.weight", "conv1.bias"]),
-        ("con?1.bias", ["conv1.bias"]),
-        ("w[0]", ["w[0]", "w0"]),
-        ("*.none", []),
-        ("none", []),
+        (["w0", "conv1.bias"], ["conv1.bias", "w0"]),
+        ("w[0]", ["w[0]"]),
+        ("*[a-z0-9]*", [*LAYERS, "w[0]", "w0", "emb.__param_key__3"]),
     ],
 )
-def test_entries_by_prefix_or_pattern(index, text, names):
-    """Entries come in file order; a name with wildcard characters is also found literally."""
-    assert [entry.name for entry in entries_like(index, text)] == names
+def test_entries_by_patterns(index, patterns, names):
+    """Entries come in file order, also if most of them match."""
+    assert [entry.name for entry in entries_like(index, patterns)] == names
+
+
+def test_entries_need_a_match(index):
+    """A pattern that matches nothing is an error before the first entry."""
+    with pytest.raises(MissingName, match=r"'\*.wieght'; did you mean '\*.weight'"):
+        entries_like(index, ["*.wieght"])
 
 
 def test_an_entry_is_found_under_the_name_that_mindspore_gives_it(index):
-    """An entry is found under MindSpore's name and under its own, and under no other."""
+    """An entry is found under MindSpore's name and under its own, and under a pattern that only it matches."""
     names = ("emb", "emb.__param_key__3", "fc.weight", "fc")
-    found = [entry_named(index, name) for name in names]
+    found = [one_entry(index, name).name for name in names]
 
-    assert [entry and entry.name for entry in found] == ["emb.__param_key__3", "emb.__param_key__3", "fc.weight", None]
+    assert found == ["emb.__param_key__3", "emb.__param_key__3", "fc.weight", "fc.weight"]
+    with pytest.raises(MissingName):
+        one_entry(index, "em.")
+    with pytest.raises(ArgumentValueError, match="matches 2 parameters"):
+        one_entry(index, "conv1.")
 
 
 @pytest.fixture
@@ -77,7 +86,8 @@ def test_names_are_found_in_many_files(files):
         ("set.safetensors.index.json", "conv1.bias"),
     ]
     assert found_in(files, "conv1.bias", "a.ckpt") == [("a.ckpt", "conv1.bias")]
-    assert found_in(files, "conv1", "a.ckpt") == []
+    assert found_in(files, "conv1", "a.ckpt") == [("a.ckpt", "conv1.weight"), ("a.ckpt", "conv1.bias")]
+    assert found_in(files, "conv2", "a.ckpt") == []
 
 
 def test_a_fault_of_one_file_does_not_stop_the_others(files):
@@ -108,24 +118,9 @@ def test_names_for_a_shell_come_from_a_fresh_index_only(files):
     assert known_names("a\0b", "") == []
 
 
-@pytest.mark.parametrize(
-    ("wanted", "found"),
-    [
-        (["a.bias"], ["a.bias"]),
-        (["*.bias"], ["a.bias", "b.bias"]),
-        (["[ab].weight", "b.bias"], ["a.weight", "b.bias"]),
-        (["w[0]"], ["w[0]", "w0"]),
-        (["?"], []),
-        ([], []),
-    ],
-)
-def test_names_and_patterns(wanted, found):
-    """A name matches if it is listed, or if a pattern matches all of it."""
-    names = ["a.weight", "a.bias", "b.bias", "w[0]", "w0"]
+def test_nothing_found_names_what_is_similar(files):
+    """Similar names come from all files that can be opened."""
+    paths = [str(files / name) for name in ("a.ckpt", "set.safetensors.index.json")]
 
-    assert [name for name in names if matcher(wanted)(name)] == found
-
-
-def test_what_is_a_pattern():
-    """A text with one wildcard character is a pattern."""
-    assert [is_pattern(text) for text in ("conv1.weight", "conv*", "w?", "w[01]")] == [False, True, True, True]
+    assert nothing_found("conv1.bais", paths).similar[0] == "conv1.bias"
+    assert nothing_found("conv1.bais", [str(files / "bad.ckpt")]).similar == ()

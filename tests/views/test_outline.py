@@ -88,14 +88,15 @@ def test_a_summarised_tree_has_the_totals_of_the_exact_one(layers):
 
 
 @given(LAYERS, st.text("ab.01", max_size=2))
-def test_a_prefix_narrows_a_tree(layers, prefix):
-    """A prefix selects the names that begin with it, in exact and in summarised trees."""
+def test_ordinals_narrow_a_tree(layers, prefix):
+    """A tree shows the parameters with the given ordinals, exact and summarised."""
     entries = entries_for(layers)
     chosen = [entry.nbytes for entry in entries if entry.name.startswith(prefix)]
-    found = [of_index("net", index_of(entries), prefix)]
+    only = [place for place, entry in enumerate(entries) if entry.name.startswith(prefix)]
+    found = [of_index("net", index_of(entries), only)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(outline, "EXACT", 0)
-        found.append(of_index("net", index_of(entries), prefix))
+        found.append(of_index("net", index_of(entries), only))
 
     assert [totals(one) for one in found] == [(len(chosen), sum(chosen))] * 2
     assert [one.is_exact for one in found] == [True, not chosen]
