@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from lazyckpt.checkpoint.mapping import StoredValues, Value
@@ -11,7 +11,7 @@ from lazyckpt.checkpoint.overlay import Overlay
 from lazyckpt.errors import MissingName
 from lazyckpt.index.matching import require_matches
 from lazyckpt.index.record_runs import tensor_runs
-from lazyckpt.model.entry import Entry
+from lazyckpt.model.entry import REFUSED, Entry
 from lazyckpt.model.patterns import Patterns, listed
 from lazyckpt.model.tensor_runs import TensorRun
 from lazyckpt.reading.reader import Reader
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lazyckpt.writing.items import Item
 
 IN_MEMORY: Final = -1  # in place of the ordinal of a name that only memory has
+_BATCH: Final = 2048  # headers that are read together
 
 
 class CheckpointAccess:
@@ -47,6 +48,12 @@ class CheckpointAccess:
     def is_addressable(self) -> bool:
         """Whether values can be read one by one at no extra cost (see `Source.is_addressable`)."""
         return self.reader.is_addressable
+
+    @property
+    def is_of_version(self) -> bool:
+        """Whether the file is an object of the version that was indexed, by the word of its store."""
+        version = self.stored.source.fingerprint
+        return version is not None and version.mtime_ns == self.stored.index.fingerprint.mtime_ns
 
     @property
     def is_unedited(self) -> bool:
@@ -144,6 +151,22 @@ class CheckpointAccess:
 
         found = self.value_or_entry(name)
         return stored(new_name, found, self.reader) if isinstance(found, Entry) else item_of(new_name, found)
+
+    def prove(self, names: Iterable[str]) -> None:
+        """Make sure that the file has the entries of these names, as an index that was there already says.
+
+        Raises:
+            StaleIndex: it was changed in place after it was indexed.
+
+        Cost: reads the headers; nothing if the index was built when the file was opened.
+        """
+        if self.is_of_version or not self.reader.file.was_indexed:
+            return
+        found = (self.value_or_entry(name) for name in names)
+        entries = (entry for entry in found if isinstance(entry, Entry) and entry.kind != REFUSED)
+        parts = (part for entry in entries for _, part in self.reader.boxes(entry))
+        while batch := list(islice(parts, _BATCH)):
+            self.reader.prove(batch)
 
     def drop_pages(self, start: int = 0, stop: int | None = None) -> None:
         """Drop pages of a mapped file from this process's memory; returned arrays stay valid.

@@ -245,6 +245,7 @@ class ComparedValue(NamedTuple):
     item: Callable[[], Item]
     content: Callable[[], bytes] | None = None  # of a small tensor without a digest, which is compared at once
     is_of_file: bool = True
+    entry: Entry | None = None  # of a value in a file
 
     @property
     def described(self) -> str:
@@ -280,7 +281,7 @@ def compared_entry(payloads: Reader, name: str, entry: Entry) -> ComparedValue:
     is_small = entry.kind == TENSOR and entry.stored <= _SMALL and not entry.digest
     return ComparedValue(
         name, entry.kind, types, entry.stored, entry.digest, entry.reason, lambda: stored(name, entry, payloads),
-        (lambda: payloads.view(entry).tobytes()) if is_small else None,
+        (lambda: payloads.view(entry).tobytes()) if is_small else None, entry=entry,
     )  # fmt: skip
 
 

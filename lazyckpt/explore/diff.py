@@ -1,9 +1,11 @@
 """`diff`: the differences between two checkpoints.
 
 Strategy: one walk over both indexes pairs the names. Facts in the indexes (kind, dtype, shape, and digests if both
-sides have them) decide without a read. The other pairs are read side by side, in the first file's order, a few MiB of
-each at a time. Names that only one side has are then compared with each other, to find renamed values: by digest, or
-else by content, where the rest of a value is read only if its first piece is equal.
+sides have them) decide without reading values. Where digests are equal, samples of both values are compared: a digest
+is of the file that was indexed, and a file that was changed in place may look the same from outside. The other pairs
+are read side by side, in the first file's order, a few MiB of each at a time. Names that only one side has are then
+compared with each other, to find renamed values: by digest, or else by content, where the rest of a value is read only
+if its first piece is equal.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from lazyckpt.checkpoint import Checkpoint
+from lazyckpt.checkpoint.access import CheckpointAccess
 from lazyckpt.explore.compare import ComparedValue, Pair, Read, compared_value, read, read_task, same_bytes
 from lazyckpt.explore.diff_report import OUTCOMES, Diff, Row
 from lazyckpt.index.matching import require_matches
@@ -28,6 +31,7 @@ from lazyckpt.tasks import Where, run
 
 MOST_RENAMES: Final = 10_000  # values, on both sides together, up to which renamed ones are looked for by reading
 _BATCH: Final = 2048  # pairs given to threads at once
+_STALE: Final = "their digests are equal, their bytes are not: a file changed after it was indexed"
 _TASK_BYTES: Final = 2**26  # bytes of the first checkpoint per task
 
 
@@ -54,7 +58,7 @@ def diff(
         b: the second. Open an encrypted file yourself, with its key.
         names: the names to compare, as names or patterns (see `Checkpoint.select`), looked up in both; None for all.
         values: False to read no value, and to compare only names, kinds, dtypes, shapes, and digests that both indexes
-            have.
+            have (with samples, see below).
         workers: number of threads; None to choose by the amount of data, 1 for the calling thread only.
         progress: called as `progress(done, total)` with bytes of the first checkpoint, including those not read.
         scheduler: a dask `Client` or a `concurrent.futures.Executor`. Its workers open both files under the same paths
@@ -69,8 +73,10 @@ def diff(
         ValueError: a file is missing, damaged, encrypted, or not a checkpoint.
         NotPicklable: workers cannot open a checkpoint that the caller opened; see `Checkpoint.__reduce__`.
 
-    Cost: a walk over both indexes. Values with digests in both indexes are read only if the digests differ. Of the
-    rest, equal values are read once, others up to twice, with 8 MiB of each side in memory per thread. A file compared
+    Cost: a walk over both indexes. Of values with equal digests in both indexes, the headers and at most 4,352 bytes of
+    each side are read (nothing of an object whose store says that it is the version that was indexed); an encrypted
+    block is decrypted for that. Of the rest, equal values are read once, others up to twice, with 8 MiB of each side in
+    memory per thread. A file compared
     with itself, also through a link, is not read at all. To find renamed values, up to 10,000 values that only one side
     has are read: 8 MiB of each, and more only if that is equal to another.
     """
@@ -143,8 +149,9 @@ class _Comparison:
         self._scheduler = scheduler
         self._progress = progress
         self._done = 0
-        self._equal = self._uncompared = 0
+        self._equal = self._uncompared = self._by_digest = self._by_bytes = 0
         self._rows: list[Row] = []
+        self._is_proven = self._left.is_of_version and self._right.is_of_version
 
     def report(self) -> Diff:
         """Compare everything, and return the report."""
@@ -163,7 +170,10 @@ class _Comparison:
         order = list(OUTCOMES)
         rows = sorted(self._rows, key=lambda row: order.index(row.outcome))
         self._advance(self._one.index.fingerprint.size - self._done)
-        return Diff(self._one.path, self._two.path, tuple(rows), self._equal, self._uncompared)
+        return Diff(
+            self._one.path, self._two.path, tuple(rows), self._equal, self._uncompared,
+            by_digest=self._by_digest, by_bytes=self._by_bytes,
+        )  # fmt: skip
 
     def _walk(self, removed: list[ComparedValue]) -> Iterator[Pair]:
         """Yield the pairs that must be read; the others are put into the report."""
@@ -192,21 +202,44 @@ class _Comparison:
         if outcome in ("refused", "kind", "shape"):
             reasons = {f"{side.reason}" for side in (a, b) if side.reason}
             self._rows.append(Row(a.name, outcome, a.described, b.described, note="; ".join(sorted(reasons))))
-        elif not outcome and a.digest and a.digest == b.digest:
-            self._equal += 1
-        elif self._values:
+        elif self._values or (not outcome and _have_equal_digests(a, b)):
             return Pair(outcome or "equal", a, b)
         elif outcome:
             self._rows.append(Row(a.name, outcome, a.described, b.described))
         elif _have_digests(a, b):
             self._rows.append(Row(a.name, "value", a.described, b.described, note="their digests differ"))
+            self._by_digest += 1
         else:
             self._uncompared += 1
         self._advance(a.nbytes)
         return None
 
     def _compare(self, pairs: list[Pair]) -> None:
+        """Compare the digests of pairs, or read them, and put the outcomes into the report."""
+        digested = [pair for pair in pairs if pair.outcome == "equal" and _have_equal_digests(pair.a, pair.b)]
+        equal = self._proven(digested)
+        self._equal += len(equal)
+        self._by_digest += len(equal)
+        self._advance(sum(pair.a.nbytes for pair in equal.values()))
+        others = [pair for pair in pairs if pair.a.name not in equal]
+        if self._values:
+            self._read(others)
+            return
+        for pair in others:
+            self._rows.append(Row(pair.a.name, "value", pair.a.described, pair.b.described, note=_STALE))
+            self._advance(pair.a.nbytes)
+
+    def _proven(self, pairs: list[Pair]) -> dict[str, Pair]:
+        """Those of the pairs with equal digests whose samples are equal, too, by name."""
+        if self._is_proven:
+            return {pair.a.name: pair for pair in pairs}
+        ours = _samples(self._left, [pair.a for pair in pairs])
+        theirs = _samples(self._right, [pair.b for pair in pairs])
+        return {pair.a.name: pair for pair, one, two in zip(pairs, ours, theirs, strict=True) if one == two}
+
+    def _read(self, pairs: list[Pair]) -> None:
         """Read pairs, and put the outcomes into the report."""
+        self._by_bytes += len(pairs)
         for pair, (difference, reason) in zip(pairs, self._run(pairs), strict=True):
             outcome = "value" if pair.outcome == "equal" and (difference or reason) else pair.outcome
             if outcome == "equal":
@@ -281,7 +314,8 @@ class _Comparison:
         for a in lists[0]:
             alike = waiting.get((_facts(a), a.digest if has_digests else _beginning(a)), [])
             for number, b in enumerate(alike):
-                if has_digests or _is_same(a, b):
+                if self._proven([Pair("equal", a, b)]) if has_digests else _is_same(a, b):
+                    self._by_digest += has_digests
                     found.append((a, alike.pop(number)))
                     break
         return found
@@ -302,6 +336,15 @@ def _unlike(a: ComparedValue, b: ComparedValue) -> str:
     if [shape for _, shape in a.types] != [shape for _, shape in b.types]:
         return "shape"
     return "dtype" if [dtype for dtype, _ in a.types] != [dtype for dtype, _ in b.types] else ""
+
+
+def _samples(side: CheckpointAccess, values: list[ComparedValue]) -> list[bytes]:
+    """Samples of values in a file."""
+    return side.reader.samples([value.entry for value in values if value.entry is not None])
+
+
+def _have_equal_digests(a: ComparedValue, b: ComparedValue) -> bool:
+    return bool(a.digest) and a.digest == b.digest
 
 
 def _have_digests(a: ComparedValue, b: ComparedValue) -> bool:

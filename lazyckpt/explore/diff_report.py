@@ -64,6 +64,8 @@ class Diff:
         equal: number of equal values.
         uncompared: number of values with the same name, dtype and shape whose contents were not compared.
         same_file: whether both are one file, so that nothing had to be read.
+        by_digest: number of values that were compared by the digests in both indexes, and samples of their bytes.
+        by_bytes: number of values that were compared by all of their bytes.
     """
 
     a: str
@@ -72,6 +74,8 @@ class Diff:
     equal: int
     uncompared: int = 0
     same_file: bool = False
+    by_digest: int = 0
+    by_bytes: int = 0
 
     @property
     def same(self) -> bool:
@@ -94,10 +98,11 @@ class Diff:
             for row in self.rows
         ]
         head = {"a": self.a, "b": self.b, "same": self.same, "same_file": self.same_file}
-        return {**head, "counts": self.counts(), "rows": rows}
+        compared = {"by_digest": self.by_digest, "by_bytes": self.by_bytes}
+        return {**head, "counts": self.counts(), "compared": compared, "rows": rows}
 
     def summary(self) -> str:
-        """One sentence: the number of each outcome, and the largest change."""
+        """The number of each outcome, the largest change, and how values were compared if not by all of their bytes."""
         if self.same_file:
             return f"the same file: {self.equal:,} values, nothing to compare"
         counts = self.counts()
@@ -105,7 +110,15 @@ class Diff:
         parts += [f"{self.equal:,} equal"] if self.equal or not (parts or self.uncompared) else []
         parts += [f"{self.uncompared:,} whose values were not compared"] if self.uncompared else []
         largest = self._largest()
-        return ", ".join(parts) + (f". Largest change: {printable(largest.name)}" if largest is not None else "")
+        sentences = [", ".join(parts), *([f"Largest change: {printable(largest.name)}"] if largest is not None else [])]
+        return ". ".join([*sentences, *filter(None, [self._means()])])
+
+    def _means(self) -> str:
+        """How values were compared, if digests had a part in it."""
+        if not self.by_digest:
+            return ""
+        rest = f", {self.by_bytes:,} by all bytes" if self.by_bytes else ""
+        return f"{self.by_digest:,} compared by digest and samples of their bytes{rest}"
 
     def __str__(self) -> str:
         if self.same:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.display import printable, shortened, table_html
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.frameworks.binding import Plan, Target, plan
@@ -112,12 +113,17 @@ def match(net_or_names: Any, ckpt: Mapping[str, Any], *, strict_load: bool = Fal
 
     Raises:
         ArgumentTypeError: `net_or_names` is none of these, or `ckpt` holds a value of an unknown type.
+        StaleIndex: the file was changed in place after it was indexed.
 
-    Cost: a look-up for each name of the net, and a walk over the names of the checkpoint.
+    Cost: a look-up for each name of the net, and a walk over the names of the checkpoint. If the index was there before
+    the file was opened, the header of each value that would be loaded is read.
     """
     candidates = Candidates(ckpt)
     targets = _targets(net_or_names)
     what = plan(targets, candidates, strict_load)
+    if isinstance(ckpt, Checkpoint):
+        sources = [*(pair.source for pair in what.pairs), *(refusal.source for refusal in what.refusals)]
+        ckpt._access.prove(name for name in sources if name in ckpt)
     return Report(what, _rows(targets, what), _hint(what, candidates))
 
 

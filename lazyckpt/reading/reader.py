@@ -23,10 +23,10 @@ from lazyckpt.model.tensor_runs import TensorRun, UniformGroup, neighbours, run_
 from lazyckpt.reading.allocation import AnyArray, aligned, copied, shared
 from lazyckpt.reading.decoding import bytes_of, dtype_of, elements, text_of, validate_bounds
 from lazyckpt.reading.handles import reduced
-from lazyckpt.reading.requests import HeaderCheck, PendingRead, gather, requests_for, within
+from lazyckpt.reading.requests import HeaderCheck, PendingRead, gather, requests_for, samples_of, within
 from lazyckpt.reading.slicing import Key, Plan, plan
 from lazyckpt.reading.view_cache import ViewCache
-from lazyckpt.sources.base import LocalFile
+from lazyckpt.sources.base import LocalFile, Request
 from lazyckpt.sources.window import SparseBuffer
 
 PIECE: Final = 2**23  # bytes of a large value that are looked at together when it is passed over
@@ -184,6 +184,17 @@ class Reader(ABC):
         """
 
     @abstractmethod
+    def samples(self, entries: list[Entry]) -> list[bytes]:
+        """Bytes of each content at the same positions, with one read of the source: at most 4,352 of each.
+
+        What the index says of a content, such as its digest, holds only if the file is the one that was indexed. A file
+        that was changed in place, and has its old time again, is noticed by its headers or by these bytes.
+
+        Raises:
+            StaleIndex, ChangedFile, DamagedBlock: as for `view`.
+        """
+
+    @abstractmethod
     def boxes(self, entry: Entry) -> tuple[tuple[tuple[int, ...], Entry], ...]:
         """The parts that a value is made of: where each begins in the whole, and its entry."""
 
@@ -328,6 +339,12 @@ class FileReader(Reader):
             start = min(entry.start for entry in entries)
             self._source.drop_pages(start, max(entry.stop for entry in entries) - start)
 
+    def samples(self, entries: list[Entry]) -> list[bytes]:
+        """See `Reader.samples`."""
+        fetches = [self._sample(entry) for entry in entries]
+        self._source.read_many([request for fetch in fetches for request in fetch.requests])
+        return [fetch.finish() for fetch in fetches]
+
     def boxes(self, entry: Entry) -> tuple[tuple[tuple[int, ...], Entry], ...]:
         """See `Reader.boxes`: here always one."""
         return (((0,) * len(entry.shape), entry),)
@@ -421,6 +438,16 @@ class FileReader(Reader):
         proof = self._header_check(entry)
         data = np.empty(entry.stored, np.uint8)
         return proof.then(requests_for(entry.extents, data), lambda: text_of(entry, data.tobytes(), self._source.name))
+
+    def _sample(self, entry: Entry) -> PendingRead:
+        proof = self._header_check(entry)
+        ranges = samples_of(sum(extent.length for extent in entry.all_extents))
+        data = memoryview(bytearray(sum(length for _, length in ranges)))
+        requests, done = list[Request](), 0
+        for start, length in ranges:
+            requests += within(entry.all_extents, start, data[done : done + length])
+            done += length
+        return proof.then(requests, data.tobytes, whole=False)
 
     def _part(self, entry: Entry, planned: Plan) -> PendingRead:
         proof = self._header_check(entry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from lazyckpt.reading.decoding import bytes_of
 from lazyckpt.reading.slicing import Plan
 from lazyckpt.sources.base import Request
 from lazyckpt.sources.ranges import coalesce
+
+_SAMPLES: Final = 17  # ranges of a content that stand for it
+_SAMPLE: Final = 256  # bytes of each
 
 
 class PendingRead(NamedTuple):
@@ -49,6 +52,13 @@ class HeaderCheck(NamedTuple):
             return value()
 
         return PendingRead([*self.requests, *requests], finish)
+
+
+def samples_of(length: int) -> list[tuple[int, int]]:
+    """Ranges (start, length) that stand for a content: all of a small one, else both ends, the middle and more."""
+    if length <= _SAMPLES * _SAMPLE:
+        return [(0, length)] if length else []
+    return [((length - _SAMPLE) * number // (_SAMPLES - 1), _SAMPLE) for number in range(_SAMPLES)]
 
 
 def requests_for(extents: tuple[Extent, ...], target: AnyArray) -> list[Request]:

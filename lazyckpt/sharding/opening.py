@@ -157,7 +157,7 @@ def _united(name: str, files: list[str], how: _How, collisions: str) -> tuple[Re
     except BaseException:
         _close(parts)
         raise
-    return FileReader(OpenFile(whole, form, index, handle=how.handle)), names
+    return FileReader(OpenFile(whole, form, index, handle=how.handle, was_indexed=_was_indexed(parts))), names
 
 
 def _names(index: ConcatenatedIndex, indexes: list[Index], files: list[str], collisions: str) -> Names:
@@ -212,7 +212,14 @@ def _merged(folder: str, files: dict[int, str], strategy: Strategy, how: _How, c
     except BaseException:
         _close(parts.values())
         raise
-    return ShardReader(OpenFile(whole, form, index, handle=how.handle)), AllNames(index)
+    return ShardReader(
+        OpenFile(whole, form, index, handle=how.handle, was_indexed=_was_indexed(parts.values()))
+    ), AllNames(index)
+
+
+def _was_indexed(parts: Iterable[OpenFile]) -> bool:
+    """Whether the index of any part was there already."""
+    return any(part.was_indexed for part in parts)
 
 
 def _one_format(parts: Iterable[tuple[str, OpenFile]]) -> Format:

@@ -142,6 +142,12 @@ class ShardReader(Reader):
         """See `Reader.prove`."""
         self._parts.prove(entries)
 
+    def samples(self, entries: list[Entry]) -> list[bytes]:
+        """See `Reader.samples`. All slices of a value, in the order of its boxes."""
+        parts = [[part for _, part in self.boxes(entry)] for entry in entries]
+        found = iter(self._parts.samples([part for group in parts for part in group]))
+        return [b"".join(next(found) for _ in group) for group in parts]
+
     def _found(self, entry: Entry) -> tuple[Box, ...]:
         if entry.kind == REFUSED:
             raise CorruptFile(entry.reason, parameter=entry.name, file=self.file.source.name)

@@ -68,7 +68,8 @@ def open_set(path: str, key: AnySecret, dec_mode: str, where: str, options: Inde
     numbers = {file: number for number, file in enumerate(files)}
     index = ConcatenatedIndex(indexes, whole.bases, {name: numbers[file] for name, file in homes.items()})
     form = concatenated_format(FORMATS[options.format], whole)
-    return OpenFile(whole, form, index, handle=handle_of(_open_again, absolute(path), key, dec_mode, where, options))
+    handle = handle_of(_open_again, absolute(path), key, dec_mode, where, options)
+    return OpenFile(whole, form, index, handle=handle, was_indexed=any(part.was_indexed for part in parts))
 
 
 def _open_again(path: str, dec_mode: str, where: str, options: IndexOptions, key: Secret | None) -> OpenFile:

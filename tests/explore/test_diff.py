@@ -13,10 +13,11 @@ from opening import opened_and_traced
 from tracing import TracingSource, places
 
 import lazyckpt
-from lazyckpt.errors import ArgumentTypeError, CorruptFile, EncryptedFile, MissingFile
+from lazyckpt.errors import ArgumentTypeError, CorruptFile, EncryptedFile, MissingFile, StaleIndex
 from lazyckpt.explore import diff as module
 from lazyckpt.index.batch import processes
 from lazyckpt.loading import open_all
+from lazyckpt.reading.reader import FileReader
 
 
 @pytest.fixture
@@ -333,3 +334,101 @@ def test_damage_is_not_taken_for_a_difference(write):
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(CorruptFile, match=r"digest.*'w'"):
         lazyckpt.diff(path, other, workers=1)
+
+
+# A change in the first or last 4 KiB of the file would be noticed by its fingerprint.
+LARGE = {"first": pattern_of(5000), "a": pattern_of(300), "w": pattern_of(100_000), "z": pattern_of(5000)}
+LARGE["last"] = pattern_of(5000)
+
+
+def digested(path):
+    """The path, with an index that has digests."""
+    lazyckpt.build_index(path, digest="blake2b").close()
+    return path
+
+
+def changed_in_place(path, name, place):
+    """Change one byte of a value, and put the file's time back."""
+    with open_all(path) as opened:
+        offset = opened.entry(name).extents[0].offset
+    status = os.stat(path)
+    with path.open("r+b") as file:
+        file.seek(offset + place)
+        old = file.read(1)
+        file.seek(offset + place)
+        file.write(bytes([old[0] ^ 1]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.fixture
+def twins(write):
+    """Two files with the same values, both with digests in their indexes."""
+    return [digested(write(name, LARGE)) for name in ("a.ckpt", "b.ckpt")]
+
+
+@pytest.mark.parametrize(("name", "place"), [("a", 299), ("w", 0), ("w", 50_000), ("w", 99_999), ("z", 2500)])
+def test_digests_are_not_believed_of_a_file_that_changed_in_place(twins, name, place):
+    """A value that is not the one that was indexed is an error, or other values where none is read; never equal."""
+    changed_in_place(twins[1], name, place)
+    with pytest.raises(CorruptFile, match=f"digest differs.*'{name}'"):
+        lazyckpt.diff(*twins)
+
+    report = lazyckpt.diff(*twins, values=False)
+    assert (outcomes(report), report.equal, report.same) == ({"value": [name]}, 4, False)
+    assert "a file changed after it was indexed" in str(report)
+
+
+def test_a_name_or_dtype_that_changed_in_place_is_noticed(twins):
+    """The header of a value that digests call equal is read from the file as well."""
+    with open_all(twins[1]) as opened:
+        offset = opened.entry("w").extents[0].offset
+    place = twins[1].read_bytes().rindex(b"UInt8", 0, offset) - offset
+    changed_in_place(twins[1], "w", place)
+    with pytest.raises(StaleIndex):
+        lazyckpt.diff(*twins, values=False)
+
+
+def test_renames_by_digest_are_proven_too(write):
+    """A value that changed in place is not called renamed."""
+    paths = [digested(write("a.ckpt", LARGE)), digested(write("b.ckpt", {f"n.{name}": v for name, v in LARGE.items()}))]
+    changed_in_place(paths[1], "n.w", 50_000)
+
+    assert outcomes(lazyckpt.diff(*paths, values=False)) == {
+        "renamed": [(name, f"n.{name}") for name in LARGE if name != "w"],
+        "removed": ["w"],
+        "added": ["n.w"],
+    }
+
+
+def test_a_comparison_by_digest_reads_a_few_kilobytes_of_each_value(twins, monkeypatch):
+    """At most 17 samples of 256 bytes and a header are read of each value on each side."""
+    read = []
+    real = FileReader.samples
+    monkeypatch.setattr(FileReader, "samples", lambda self, entries: read.append(real(self, entries)) or read[-1])
+    monkeypatch.setattr(FileReader, "stored", None)
+    with open_all(twins[0]) as one, open_all(twins[1]) as two:
+        report = lazyckpt.diff(one, two)
+
+    assert (report.equal, report.by_digest, report.by_bytes) == (5, 5, 0)
+    assert [[len(sample) for sample in side] for side in read] == [[4352, 300, 4352, 4352, 4352]] * 2
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_samples_of_encrypted_files_are_decrypted(write, mode):
+    """Two encryptions of the same values are equal by digest, and said to be."""
+    paths = [write(name, encrypted(checkpoint(LARGE), mode)) for name in ("a.ckpt", "b.ckpt")]
+    for path in paths:
+        lazyckpt.build_index(path, KEY, mode, digest="blake2b").close()
+    with open_all(paths[0], KEY, mode) as one, open_all(paths[1], KEY, mode) as two:
+        report = lazyckpt.diff(one, two)
+
+    assert (report.same, report.equal, report.by_digest) == (True, 5, 5)
+
+
+def test_the_report_says_what_was_compared_by_digest(twins, write):
+    """Text, HTML and data name the number of values that were compared by digest, and by all of their bytes."""
+    report = lazyckpt.diff(twins[0], digested(write("c.ckpt", {**LARGE, "w": pattern_of(100_000)[::-1]})))
+    sentence = "4 compared by digest and samples of their bytes, 1 by all bytes"
+
+    assert [sentence in shown for shown in (str(report), report.summary(), report._repr_html_())] == [True] * 3
+    assert report.to_dict()["compared"] == {"by_digest": 4, "by_bytes": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import numpy as np
@@ -12,7 +13,7 @@ from opening import opened_and_traced, opened_over
 from tracing import TracingSource
 
 import lazyckpt
-from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.errors import ArgumentTypeError, StaleIndex
 from lazyckpt.explore.match import SHOWN, Report, Row, match
 from lazyckpt.frameworks.binding import plan
 from lazyckpt.sources import BytesSource
@@ -316,3 +317,16 @@ def test_the_public_name():
     assert lazyckpt.match is match
     assert isinstance(match([], {}), Report)
     assert match([], {}).plan == plan([], {})
+
+
+def test_shapes_of_a_file_that_changed_in_place_are_not_matched(tmp_path):
+    """A header other than the indexed one is an error, though size, time and ends of the file are as before."""
+    path = tmp_path / "net.ckpt"
+    values = {"first": counting((2000,)), "w": counting((2, 3)), "last": counting((2000,))}
+    path.write_bytes(checkpoint(values))
+    lazyckpt.build_index(path).close()
+    status = os.stat(path)
+    path.write_bytes(checkpoint({**values, "w": counting((3, 2))}))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with lazyckpt.load_checkpoint(path) as opened, pytest.raises(StaleIndex, match="'w'"):
+        match({"w": ((2, 3), "Float32")}, opened)
