@@ -27,7 +27,8 @@ from lazyckpt.index.open_file import OpenFile, in_memory
 from lazyckpt.index.selection import AllNames, ChoiceFunction, Selection, check_prefix, choose
 from lazyckpt.reading.reader import FileReader
 from lazyckpt.runtime import log
-from lazyckpt.sharding.weight_map import open_set
+from lazyckpt.sharding.rank_folders import description
+from lazyckpt.sharding.weight_map import format_of_name, open_set
 from lazyckpt.sources import CACHE_BYTES, BytesSource, Source
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import AnySecret, Key, KeyReference, Secret, no_key, secret_or_late
@@ -226,7 +227,7 @@ def _advice(path: str, form: str) -> str:
     if other is not None:
         return f"give format={other!r}"
     if os.path.isdir(path):
-        return "it is a folder: give a file that is in it, or open the ranks' folders with lazyckpt.open_sharded"
+        return f"it is a folder: {description(path)}"
     kind = recognised(_head(path))
     return f"rename it to end in .{form}" if kind is None else f"this is {kind.what}: {kind.advice}"
 
@@ -284,11 +285,6 @@ def _why_nothing(source: Source, index: Index, selection: Selection) -> str:
         f"The loaded parameter dict is empty after filter or specify, please check {asked}: none of its"
         f" {len(index):,} parameters is left (the first are {some})"
     )
-
-
-def format_of_name(path: str) -> str:
-    """The format of a file, by its name."""
-    return "safetensors" if file_name(path).removesuffix(LISTING).endswith("safetensors") else "ckpt"
 
 
 def open_all(

@@ -126,7 +126,9 @@ def test_the_first_fault_wins(first, second, folder):
     ("name", "words"),
     [
         ("net.pth", "this is a zip archive, as torch.save writes it: load it with torch.load"),
-        ("runs", "it is a folder: give a file that is in it, or open the ranks' folders with lazyckpt.open_sharded"),
+        ("runs", "it is a folder: lazyckpt.open_sharded opens net-1_10.ckpt, the newest of 2 steps that is whole"),
+        ("empty", "it is a folder: there is no checkpoint (.ckpt or .safetensors) in"),
+        ("ranks", "it is a folder: it has the files of one rank: open them with lazyckpt.open_sharded"),
         ("net.bin", "rename it to end in .ckpt"),
         ("none.bin", "rename it to end in .ckpt"),
         ("net.safetensors", "give format='safetensors'"),
@@ -134,7 +136,9 @@ def test_the_first_fault_wins(first, second, folder):
 )
 def test_a_name_that_ends_otherwise_is_answered_by_what_the_file_is(name, words, folder):
     """A wrong ending is the fault only if the file would load under another name; otherwise its content is."""
-    (folder / "runs").mkdir()
+    for path in ("runs/net-1_2.ckpt", "runs/net-1_10.ckpt", "ranks/rank_0/net.ckpt", "empty/x"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        write(folder, checkpoint(MIXED), path)
     (folder / "net.pth").write_bytes(b"PK\x03\x04" + bytes(100))
     write(folder, checkpoint(MIXED), "net.bin")
 

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError, MissingName
+from lazyckpt.formats import ENDINGS
 from lazyckpt.index import Index
 from lazyckpt.index.build import build_index
 from lazyckpt.runtime.os_errors import READ, os_errors
 from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, DeferredKey, KeyReference, Secret, key_from_text
-from lazyckpt.sources.paths import is_folder, is_listing
+from lazyckpt.sources.paths import file_name, is_folder, is_listing, is_url
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -53,7 +54,7 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(help=f"Only these (default: all): {PATTERNS}.", metavar="NAMES", show_default=False),
 ]
-File = Annotated[str, typer.Argument(help="The checkpoint.", metavar="FILE")]
+File = Annotated[str, typer.Argument(help="The checkpoint: a file, a listing, or a folder.", metavar="FILE")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 KeyFile = Annotated[
     str | None,
@@ -64,6 +65,15 @@ Strategy = Annotated[
     typer.Option(
         help="The strategy file, or a folder of them, by which the rank_<N> folders in FILE are merged (repeatable).",
         metavar="PATH",
+        show_default=False,
+    ),
+]
+Step = Annotated[
+    str | None,
+    typer.Option(
+        help="The step to open in a folder of a run or of ranks (10, or 1_10 for epoch and step; default: the newest"
+        " that is whole).",
+        metavar="STEP",
         show_default=False,
     ),
 ]
@@ -128,34 +138,52 @@ def key_of(path: str, reference: KeyReference, optional: bool = False) -> tuple[
     return DeferredKey(find, insists=not optional and reference != NO_KEY), OWN_MODE
 
 
-def loaded(path: str, reference: KeyReference) -> Checkpoint:
-    """Open a checkpoint with the key from a reference."""
+def loaded(path: str, reference: KeyReference, strategy: list[str] = [], step: str | None = None) -> Checkpoint:
+    """Open a checkpoint with the key from a reference: a file, a listing, or a folder of parts, steps or ranks."""
     from lazyckpt.loading import open_checkpoint
 
+    if is_several(path, strategy, step):
+        return distributed(path, strategy, step, reference)
     return open_checkpoint(path, *key_of(path, reference))
 
 
-def opened_whole(path: str, reference: KeyReference) -> Checkpoint:
+def opened_whole(path: str, reference: KeyReference, strategy: list[str] = [], step: str | None = None) -> Checkpoint:
     """Open a checkpoint with all its entries, including those that cannot be loaded."""
     from lazyckpt.loading import open_all
 
+    if is_several(path, strategy, step):
+        return distributed(path, strategy, step, reference)
     return open_all(path, *key_of(path, reference))
 
 
-def indexed(path: str, reference: KeyReference, strategy: list[str]) -> Index:
-    """Open the index of a checkpoint: a file, a listing, or a folder of shards or ranks."""
-    if strategy or is_folder(path):
-        return distributed(path, strategy, reference).index
+def indexed(path: str, reference: KeyReference, strategy: list[str], step: str | None) -> Index:
+    """Open the index of a checkpoint: a file, a listing, or a folder of parts, steps or ranks."""
+    if is_several(path, strategy, step):
+        return distributed(path, strategy, step, reference).index
     return loaded(path, reference).index if is_listing(path) else build_index(path, *key_of(path, reference))
 
 
-def distributed(folder: str, strategy: list[str], reference: KeyReference) -> Checkpoint:
-    """Open the files in a folder as one checkpoint: shards, or the slices of ranks."""
-    from lazyckpt.sharding.opening import open_sharded
-    from lazyckpt.sharding.rank_folders import checkpoints_in, need, rank_files
+def is_several(path: str, strategy: list[str], step: str | None) -> bool:
+    """Whether a checkpoint is in several files of a folder. Cost: a request for a URL, unless its name is a file's."""
+    named_as_file = is_url(path) and (file_name(path).endswith(ENDINGS) or is_listing(path))
+    return bool(strategy) or step is not None or (not named_as_file and is_folder(path))
 
-    files = need([*rank_files(folder).values(), *checkpoints_in(folder)] if is_folder(folder) else [], folder)
-    return open_sharded(folder, strategy or None, *key_of(files[0], reference))
+
+def distributed(
+    folder: str, strategy: list[str], step: str | None, reference: KeyReference | None = None, optional: bool = False
+) -> Checkpoint:
+    """Open the files in a folder as one checkpoint, and say on stderr which ones were taken.
+
+    Without a reference, no key is looked for.
+    """
+    from lazyckpt.sharding.opening import open_folder
+
+    key, mode = (None, OWN_MODE) if reference is None else key_of(folder, reference, optional)
+    checkpoint = open_folder(folder, strategy or None, key, mode, step)
+    taken = checkpoint._access.reader.file.taken
+    if taken is not None:
+        typer.echo(f"lazyckpt: opened {taken.what}", err=True)
+    return checkpoint
 
 
 def byte_bar() -> Progress:

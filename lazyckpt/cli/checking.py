@@ -21,9 +21,10 @@ from lazyckpt.cli.app import (
     print_report,
 )
 from lazyckpt.errors import LazyCkptError
+from lazyckpt.formats import ENDINGS
 from lazyckpt.index.batch import find_checkpoints
 from lazyckpt.runtime.workers import processors
-from lazyckpt.sharding.rank_folders import checkpoints_in
+from lazyckpt.sharding.rank_folders import read_folder
 from lazyckpt.sharding.weight_map import files_of
 from lazyckpt.sources.encryption.keys import KeyReference, Secret
 from lazyckpt.sources.paths import find_listings, is_folder, is_listing
@@ -99,8 +100,8 @@ def _to_verify(patterns: list[str]) -> tuple[list[str], list[str]]:
         found = find_checkpoints([pattern])
         sets.update(dict.fromkeys(path for path in found if is_listing(path)))
         if is_folder(pattern):
-            sets.update(dict.fromkeys(find_listings(pattern)))
-            sets.update(dict.fromkeys([pattern] if checkpoints_in(pattern) else []))
+            sets.update(dict.fromkeys(find_listings(pattern, ENDINGS)))
+            sets.update(dict.fromkeys([pattern] if read_folder(pattern).checkpoints() else []))
         paths.update(dict.fromkeys(path for path in found if not is_listing(path)))
     for listing in filter(is_listing, sets):
         with contextlib.suppress(LazyCkptError):  # the verdict on the set says so

@@ -11,9 +11,12 @@ from lazyckpt.cli.app import (
     KeyFile,
     KeyVariable,
     Names,
+    Step,
     app,
     byte_bar,
+    distributed,
     errors_as_exit_codes,
+    is_several,
     key_of,
     print_report,
 )
@@ -47,6 +50,11 @@ def diff_command(
         str | None,
         typer.Option("--key-env-b", help="The variable that holds the key of B, if it differs.", metavar="NAME"),
     ] = None,
+    step: Step = None,
+    step_b: Annotated[
+        str | None,
+        typer.Option("--step-b", help="The step of B, if B is a folder (default: the newest).", metavar="STEP"),
+    ] = None,
 ) -> None:
     """Compare two checkpoints. Exits with 0 if they are equal, 1 if they differ, 2 on an error."""
     from lazyckpt.explore.diff import diff
@@ -55,7 +63,10 @@ def diff_command(
     key_b = KeyReference(key_file_b, key_env_b)
     with errors_as_exit_codes(TROUBLE):
         same_key = key_b == KeyReference()
-        with _opened(a, key, optional=same_key) as one, _opened(b, key if same_key else key_b, same_key) as two:
+        with (
+            _opened(a, key, step, optional=same_key) as one,
+            _opened(b, key if same_key else key_b, step_b, optional=same_key) as two,
+        ):
             with byte_bar() as bar:
                 task = bar.add_task("comparing", total=None)
                 report = diff(
@@ -67,8 +78,10 @@ def diff_command(
         raise typer.Exit(1)
 
 
-def _opened(path: str, reference: KeyReference, optional: bool) -> Checkpoint:
+def _opened(path: str, reference: KeyReference, step: str | None, optional: bool) -> Checkpoint:
     """Open one of the two; a plain file accepts an optional key, which may belong to the other."""
     from lazyckpt.loading import open_all
 
+    if is_several(path, [], step):
+        return distributed(path, [], step, reference, optional)
     return open_all(path, *key_of(path, reference, optional))

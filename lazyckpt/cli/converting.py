@@ -15,12 +15,14 @@ from lazyckpt.cli.app import (
     Force,
     KeyFile,
     KeyVariable,
+    Step,
     Strategy,
     app,
     byte_bar,
     bytes_of,
     distributed,
     errors_as_exit_codes,
+    is_several,
     key_of,
 )
 from lazyckpt.display import human_size
@@ -30,7 +32,6 @@ from lazyckpt.model.patterns import REGULAR
 from lazyckpt.model.similar_names import missing
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import KeyReference
-from lazyckpt.sources.paths import is_folder
 
 if TYPE_CHECKING:
     from lazyckpt.checkpoint import Checkpoint
@@ -92,12 +93,13 @@ def convert(
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
     strategy: Strategy = [],
+    step: Step = None,
 ) -> None:
     """Convert a checkpoint to .ckpt or .safetensors. The copy can be encrypted, renamed, cast or divided into shards.
 
     Values are copied in pieces of 8 MiB. An existing OUT needs --force, and is replaced once the new file is complete.
     """
-    with errors_as_exit_codes(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), _opened(file, strategy, step, KeyReference(key_file, key_env)) as checkpoint:
         names = _selected(checkpoint, include, exclude)
         new_key = KeyReference(new_key_file, new_key_env).read()
         _write(
@@ -122,9 +124,10 @@ def extract(
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
     strategy: Strategy = [],
+    step: Step = None,
 ) -> None:
     """Write some parameters to another file, reading only these."""
-    with errors_as_exit_codes(), _opened(file, strategy, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), _opened(file, strategy, step, KeyReference(key_file, key_env)) as checkpoint:
         wanted = require_matches(checkpoint._access.names, names)
         in_file_order = sorted(wanted, key=lambda name: checkpoint.entry(name).start)
         _write(
@@ -133,9 +136,9 @@ def extract(
         )  # fmt: skip
 
 
-def _opened(path: str, strategy: list[str], reference: KeyReference) -> Checkpoint:
-    if strategy or is_folder(path):
-        return distributed(path, strategy, reference)
+def _opened(path: str, strategy: list[str], step: str | None, reference: KeyReference) -> Checkpoint:
+    if is_several(path, strategy, step):
+        return distributed(path, strategy, step, reference)
     from lazyckpt.loading import open_checkpoint
 
     return open_checkpoint(path, *key_of(path, reference), block_cache=CACHE_BYTES)

@@ -15,6 +15,7 @@ from lazyckpt.cli.app import (
     File,
     KeyFile,
     KeyVariable,
+    Step,
     Strategy,
     app,
     echo_json,
@@ -63,12 +64,13 @@ def ls(
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
     strategy: Strategy = [],
+    step: Step = None,
 ) -> None:
     """List the name, dtype, shape and size of each parameter. Reads no values."""
     if sort not in SORTS:
         raise typer.BadParameter(f"expected one of {', '.join(SORTS)}", param_hint="--sort")
     with errors_as_exit_codes():
-        found = indexed(file, KeyReference(key_file, key_env), strategy)
+        found = indexed(file, KeyReference(key_file, key_env), strategy, step)
         entries: Iterable[Entry] = entries_like(found, names or [])
         if sort != "file":
             entries = sorted(entries, key=SORTS[sort])
@@ -85,9 +87,11 @@ def show(
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
+    strategy: Strategy = [],
+    step: Step = None,
 ) -> None:
     """Show the entry, first values and statistics of a parameter."""
-    with errors_as_exit_codes(), opened_whole(file, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), opened_whole(file, KeyReference(key_file, key_env), strategy, step) as checkpoint:
         entry = one_entry(checkpoint.index, name)
         facts = {**describe(entry), **({} if entry.kind == REFUSED else _values(checkpoint[entry.name]))}
     if as_json:

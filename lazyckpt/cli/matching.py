@@ -11,6 +11,8 @@ from lazyckpt.cli.app import (
     File,
     KeyFile,
     KeyVariable,
+    Step,
+    Strategy,
     app,
     errors_as_exit_codes,
     loaded,
@@ -34,6 +36,8 @@ def match_command(
     as_json: AsJson = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
+    strategy: Strategy = [],
+    step: Step = None,
 ) -> None:
     """Compare a checkpoint with the parameters of a net.
 
@@ -41,7 +45,7 @@ def match_command(
     """
     from lazyckpt.explore.match import match
 
-    with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env), strategy, step) as checkpoint:
         report = match(read_json(names), checkpoint)
     print_report(report, as_json)
     if not report.fits:

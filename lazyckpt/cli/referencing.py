@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lazyckpt.cli.app import PATTERNS, File, Force, Strategy, app, bytes_of, errors_as_exit_codes
+from lazyckpt.cli.app import (
+    PATTERNS,
+    File,
+    Force,
+    Step,
+    Strategy,
+    app,
+    bytes_of,
+    distributed,
+    errors_as_exit_codes,
+    is_several,
+)
 from lazyckpt.errors import EncryptedFile
 from lazyckpt.index.matching import require_matches
 
@@ -53,12 +63,13 @@ def references(
     ] = False,
     force: Force = False,
     strategy: Strategy = [],
+    step: Step = None,
 ) -> None:
     """Write kerchunk references to a checkpoint. With them, zarr, xarray and dask open FILE in place, without lazyckpt.
 
     Reads no values. Values that zarr cannot express are left out and listed on stderr.
     """
-    with errors_as_exit_codes(), _opened(file, strategy) as checkpoint:
+    with errors_as_exit_codes(), _opened(file, strategy, step) as checkpoint:
         found = require_matches(checkpoint._access.names, include)
         names = sorted(found, key=found.__getitem__)
         made = checkpoint.references(
@@ -74,15 +85,13 @@ def references(
         typer.echo(f"{output}: {count - len(left_out):,} of {count:,} parameters")
 
 
-def _opened(path: str, strategy: list[str]) -> Checkpoint:
+def _opened(path: str, strategy: list[str], step: str | None) -> Checkpoint:
     """Open a checkpoint with all its entries. An encrypted file is an error, without asking for a key."""
     from lazyckpt.references.files import REFUSED
 
     try:
-        if strategy or os.path.isdir(path):
-            from lazyckpt.sharding.opening import open_sharded
-
-            return open_sharded(path, strategy or None)
+        if is_several(path, strategy, step):
+            return distributed(path, strategy, step)
         from lazyckpt.loading import open_all
 
         return open_all(path)

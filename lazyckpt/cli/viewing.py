@@ -15,6 +15,7 @@ from lazyckpt.cli.app import (
     KeyFile,
     KeyVariable,
     Names,
+    Step,
     Strategy,
     app,
     byte_bar,
@@ -43,10 +44,11 @@ def tree(
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
     strategy: Strategy = [],
+    step: Step = None,
 ) -> None:
     """Show the names as a tree with totals. Numbered siblings that are alike are shown once. Reads no values."""
     with errors_as_exit_codes():
-        found = indexed(file, KeyReference(key_file, key_env), strategy)
+        found = indexed(file, KeyReference(key_file, key_env), strategy, step)
         only = require_matches(AllNames(found), names).values() if names else None
         view = TreeView(of_index(os.path.basename(file), found, only), depth)
         if as_json:
@@ -70,6 +72,8 @@ def stats(
     force: Force = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
+    strategy: Strategy = [],
+    step: Step = None,
 ) -> None:
     """Compute statistics of values.
 
@@ -77,7 +81,7 @@ def stats(
     """
     if sort is not None and sort not in COLUMNS:
         raise typer.BadParameter(f"expected one of {', '.join(COLUMNS)}", param_hint="--sort")
-    with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env), strategy, step) as checkpoint:
         if csv is not None and csv != "-":
             check_report(csv, checkpoint._access.reader.files, overwrite=force)
         with (bar := byte_bar()):
@@ -118,11 +122,13 @@ def plot(
     force: Force = False,
     key_file: KeyFile = None,
     key_env: KeyVariable = None,
+    strategy: Strategy = [],
+    step: Step = None,
 ) -> None:
     """Save a plot to a file. `sizes` reads no values, `hist` reads one, `norms` reads all. Needs matplotlib."""
     if (name is None) == (picture is Picture.hist):
         raise typer.BadParameter("hist needs a NAME; sizes and norms take none", param_hint="NAME")
-    with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env)) as checkpoint:
+    with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env), strategy, step) as checkpoint:
         name = None if name is None else require_one(checkpoint._access.names, name)
         check_report(output, checkpoint._access.reader.files, overwrite=force)
         figure = getattr(checkpoint.plot, picture.value)(*([] if name is None else [name]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from lazyckpt.formats import Format, find
 from lazyckpt.index import Index
@@ -31,6 +31,18 @@ class Handle(NamedTuple):
     key: KeyReference | None = NO_KEY
 
 
+class Taken(Protocol):
+    """Which files were opened as one checkpoint."""
+
+    @property
+    def what(self) -> str:
+        """One sentence about them."""
+
+    @property
+    def warns(self) -> bool:
+        """Whether something that the user may expect was not taken."""
+
+
 @dataclass(frozen=True)  # no named tuple: these have a method `index`
 class OpenFile:
     """A checkpoint that is open: one file, or several read as one.
@@ -42,6 +54,7 @@ class OpenFile:
         origin: where the file came from; None for bytes in memory, and for several files.
         handle: how another process opens it again; None for bytes in memory.
         was_indexed: whether the index was there already, and was not built now.
+        taken: which files were opened as one; None for one file that was given by its name.
     """
 
     source: Source
@@ -50,6 +63,7 @@ class OpenFile:
     origin: Origin | None = None
     handle: Handle | None = None
     was_indexed: bool = False
+    taken: Taken | None = None
 
     def close(self) -> None:
         """Close the bytes and the index. Views of values stay valid."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from lazyckpt.model.entry import Entry
-from lazyckpt.sharding.strategy import MOST_RANKS, Layout
+from lazyckpt.sharding.strategy import MOST_RANKS, Layout, Strategy
 
 
 class Partition(NamedTuple):
@@ -74,6 +74,15 @@ class ImpossibleLayout(ValueError):
 def devices_of(layout: Layout) -> int:
     """The number of ranks of a layout."""
     return math.prod(layout.devices)
+
+
+def rank_count(strategy: Strategy) -> int:
+    """The number of ranks of all pipeline stages. A stage begins at a multiple of its own number of ranks."""
+    ends = (
+        (stage + 1) * max((devices_of(layout) for layout in layouts.values()), default=0)
+        for stage, layouts in strategy.items()
+    )
+    return max(ends, default=0)
 
 
 @functools.lru_cache(4096)  # parameters share their layouts

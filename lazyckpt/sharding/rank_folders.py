@@ -1,4 +1,4 @@
-"""The files of a distributed checkpoint: the newest one in each `rank_<N>` folder."""
+"""The folders of checkpoints, as `members` takes them: names and sizes, with those of each `rank_<N>` folder."""
 
 from __future__ import annotations
 
@@ -7,33 +7,62 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from lazyckpt.errors import ArgumentTypeError, MissingFile, WrongFormat
-from lazyckpt.formats import ENDINGS
-from lazyckpt.sources.paths import is_file, is_folder, join, names_in, read
+from lazyckpt.errors import ArgumentTypeError, LazyCkptError, WrongFormat
+from lazyckpt.sharding.members import Folder, of_folder, several
+from lazyckpt.sources.paths import join, read, scan
 
 LARGEST_FILE: Final = 2**28  # bytes; a strategy takes some hundred bytes per parameter
-_RANK: Final = re.compile(r"rank_(\d+)$")
-_STEP: Final = re.compile(r"-(\d+)_(\d+)\.\w+$")
+_RANK: Final = re.compile(r"rank_([0-9]{1,18})")
 
 
-def rank_files(folder: str) -> dict[int, str]:
-    """The file of each rank whose folder has one; of several, that of the newest (epoch, step)."""
-    found: dict[int, str] = {}
-    for name in sorted(names_in(folder)):
+def read_folder(path: str) -> Folder:
+    """The names and sizes of the files in a folder, and the names of its folders.
+
+    Raises, Cost: as `paths.scan`.
+    """
+    files: dict[str, int] = {}
+    folders = []
+    for name, is_folder, size in scan(path):
+        if is_folder:
+            folders.append(name)
+        else:
+            files[name] = size
+    return Folder(path, files, tuple(sorted(folders)))
+
+
+def rank_folders(folder: Folder) -> dict[int, Folder]:
+    """The folders of the ranks, in the order of their numbers, without those that have no checkpoint.
+
+    Raises:
+        ArgumentValueError: two folders are of one rank.
+
+    Cost: as `read_folder` for each of them.
+    """
+    found: dict[int, Folder] = {}
+    for name in folder.folders:
         match = _RANK.fullmatch(name)
-        inside = join(folder, name)
-        if match is None or not is_folder(inside):
+        if match is None:
             continue
-        files = checkpoints_in(inside)
-        if files:
-            found[int(match[1])] = max(files, key=_age)
+        rank, inside = int(match[1]), read_folder(join(folder.path, name))
+        if not inside.checkpoints() and not inside.listings():
+            continue
+        if rank in found:
+            raise several(folder.path, (found[rank].path, inside.path), f"both are of rank {rank}: remove one")
+        found[rank] = inside
     return dict(sorted(found.items()))
 
 
-def checkpoints_in(folder: str) -> list[str]:
-    """The checkpoints directly in a folder, sorted by name."""
-    names = sorted(name for name in names_in(folder) if name.endswith(ENDINGS) and not name.startswith("."))
-    return [path for path in (join(folder, name) for name in names) if is_file(path)]
+def description(path: str) -> str:
+    """One sentence about what a folder holds, with advice how to open it. Raises nothing."""
+    try:
+        folder = read_folder(path)
+        ranks = rank_folders(folder)
+        if ranks:
+            count = f"{len(ranks):,} ranks" if len(ranks) > 1 else "one rank"
+            return f"it has the files of {count}: open them with lazyckpt.open_sharded and their strategy"
+        return f"lazyckpt.open_sharded opens {of_folder(folder).what}; or give a file that is in it"
+    except LazyCkptError as error:
+        return str(error)
 
 
 def listed(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
@@ -52,17 +81,6 @@ def listed(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> 
     return found
 
 
-def need(found: list[str], where: str) -> list[str]:
-    """The files, if there are any.
-
-    Raises:
-        MissingFile: there are none.
-    """
-    if not found:
-        raise MissingFile(f"there is no checkpoint ({' or '.join(ENDINGS)}) in {where}")
-    return found
-
-
 def content_of(path: str, kind: str) -> bytes:
     """The bytes of a file that describes a run. `kind` names it in errors.
 
@@ -74,8 +92,3 @@ def content_of(path: str, kind: str) -> bytes:
     if len(data) > LARGEST_FILE:
         raise WrongFormat(f"it is too large for a {kind}", file=path)
     return data
-
-
-def _age(path: str) -> tuple[int, int, str]:
-    match = _STEP.search(path)
-    return (int(match[1]), int(match[2]), path) if match else (-1, -1, path)

@@ -2,6 +2,8 @@
 
     {"metadata": {…}, "weight_map": {"name": "model-00001-of-00002.safetensors", …}}
 
+MindSpore's `unified_safetensors` writes the same to a `param_name_map.json`, MindFormers only the names.
+
 Each file has an index of its own; together they are read as one source with one index. The listing is compared with
 the files: a name must be where the listing says, and nowhere else. A name that the listing lacks is still part
 of the checkpoint, as in transformers, which loads files whole. The files must stand beside the listing. If the
@@ -24,9 +26,23 @@ from lazyckpt.sharding.concatenated import ConcatenatedIndex, concatenated_forma
 from lazyckpt.sources.concatenated import ConcatenatedSource
 from lazyckpt.sources.encryption.keys import AnySecret, Secret
 from lazyckpt.sources.local import local_files
-from lazyckpt.sources.paths import absolute, folder_of, is_listing, is_name, is_url, join, read, resolved
+from lazyckpt.sources.paths import (
+    LISTING,
+    absolute,
+    exists,
+    file_name,
+    folder_of,
+    is_listing,
+    is_name,
+    is_name_map,
+    is_url,
+    join,
+    read,
+    resolved,
+)
 
 _WEIGHT_MAP: Final = "weight_map"
+_HYPER_PARAMETERS: Final = "hyper_param.safetensors"  # what is not in the strategy, beside a `param_name_map.json`
 
 
 def open_set(path: str, key: AnySecret, dec_mode: str, where: str, options: IndexOptions) -> OpenFile:
@@ -49,7 +65,7 @@ def open_set(path: str, key: AnySecret, dec_mode: str, where: str, options: Inde
     if where not in (AUTO, MEMORY):
         raise ArgumentValueError(f"a set has an index for each part: index must be {AUTO!r} or {MEMORY!r}, not a path")
     homes = read_listing(path)
-    files = sorted(set(homes.values()))
+    files = _files(path, homes)
     parts: list[OpenFile] = []
     folder = _folder(path, files)
     try:
@@ -79,14 +95,33 @@ def _open_again(path: str, dec_mode: str, where: str, options: IndexOptions, key
 
 def parts_of(path: str) -> list[str]:
     """The files that a listing names, in order. Raises: as `read_listing`."""
-    files = sorted(set(read_listing(path).values()))
+    files = names_in_set(path)
     folder = _folder(path, files)
     return [_part(path, folder, file) for file in files]
+
+
+def names_in_set(path: str) -> list[str]:
+    """The names of the files of a set, in order. Raises: as `read_listing`."""
+    return _files(path, read_listing(path))
+
+
+def _files(path: str, homes: Mapping[str, str]) -> list[str]:
+    """The names of the files of a set: those of its listing, and the one that MindSpore writes without listing it."""
+    files = set(homes.values())
+    if is_name_map(path) and exists(join(folder_of(path), _HYPER_PARAMETERS)):
+        files.add(_HYPER_PARAMETERS)
+    return sorted(files)
 
 
 def files_of(path: str) -> list[str]:
     """The files of a checkpoint: those that a listing names, or the one file. Raises: as `read_listing`."""
     return parts_of(path) if is_listing(path) else [path]
+
+
+def format_of_name(path: str) -> str:
+    """The format of the files of a listing, by its name."""
+    is_safetensors = is_name_map(path) or file_name(path).removesuffix(LISTING).endswith("safetensors")
+    return "safetensors" if is_safetensors else "ckpt"
 
 
 def _part(path: str, folder: str, file: str) -> str:
@@ -117,6 +152,8 @@ def read_listing(path: str) -> dict[str, str]:
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"the listing is not valid JSON: {error}", file=path) from None
     homes: Any = listing.get(_WEIGHT_MAP) if isinstance(listing, dict) else None
+    if homes is None and is_name_map(path):
+        homes = listing  # MindFormers writes the names alone
     if not isinstance(homes, dict) or not homes or not all(isinstance(file, str) for file in homes.values()):
         raise CorruptFile(f"the listing has no {_WEIGHT_MAP!r} of names and files", file=path)
     for name, file in homes.items():

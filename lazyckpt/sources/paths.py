@@ -37,6 +37,7 @@ _URL: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+
 _LOCAL: Final = re.compile(r"(?:file|local)://")
 _QUERY: Final = re.compile(r"(https?://[^?#\s'\"]*)[?#][^\s'\"]*")
 LISTING: Final = ".index.json"  # the end of a name that lists the files of a checkpoint
+NAME_MAP: Final = "param_name_map.json"  # the listing that MindSpore's unified_safetensors writes
 # What web servers answer, as the system's error numbers.
 _STATUSES: Final = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT, 410: errno.ENOENT}
 _WEB: Final = re.compile(r"https?://")
@@ -56,7 +57,12 @@ def is_web(path: str) -> bool:
 
 def is_listing(path: str) -> bool:
     """Whether a name is that of the listing of a checkpoint in several files."""
-    return file_name(path).endswith(LISTING)
+    return file_name(path).endswith(LISTING) or is_name_map(path)
+
+
+def is_name_map(path: str) -> bool:
+    """Whether a name is that of a listing by `unified_safetensors`."""
+    return file_name(path) == NAME_MAP
 
 
 class _Chain(NamedTuple):
@@ -208,11 +214,6 @@ def is_folder(path: str) -> bool:
     return _is(path, os.path.isdir, "isdir")
 
 
-def is_file(path: str) -> bool:
-    """Whether a path or URL is a file."""
-    return _is(path, os.path.isfile, "isfile")
-
-
 def _is(path: str, here: Callable[[str], bool], there: str) -> bool:
     """Call a function on a local path, or a method of the file system of a URL."""
     if not is_url(path):
@@ -273,10 +274,45 @@ def names_in(folder: str) -> list[str]:
             return os.listdir(folder)
     fs, inside = filesystem(folder)
     with fs_errors(folder):
-        found = [str(name).rstrip("/").rpartition("/")[2] for name in fs.ls(inside, detail=False)]
+        found = list(map(_last, fs.ls(inside, detail=False)))
     # A web server's page lists escaped names, and links such as `../`.
     names = map(unquote, found) if is_web(_chain(folder).target) else found
     return [name for name in names if is_name(name)]
+
+
+def _last(path: object) -> str:
+    return str(path).rstrip("/").rpartition("/")[2]
+
+
+def scan(folder: str) -> Iterator[tuple[str, bool, int]]:
+    """Yield name, whether it is a folder, and size in bytes (-1 if unknown) of each file and folder in a folder.
+
+    Links are followed; pipes, devices and links that lead nowhere are left out.
+
+    Raises:
+        MissingFile: there is no such folder.
+        UnreadableFile: it is not a folder, or cannot be listed.
+
+    Cost: one call to the system a name, or one request for a URL.
+    """
+    if not is_url(folder):
+        with os_errors(folder, READ), os.scandir(folder) as found:
+            for each in found:
+                try:
+                    status = each.stat()
+                except OSError:
+                    continue
+                if stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode):
+                    yield each.name, stat.S_ISDIR(status.st_mode), status.st_size
+        return
+    fs, inside = filesystem(folder)
+    with fs_errors(folder):
+        found = fs.ls(inside, detail=True)
+    unescape = unquote if is_web(_chain(folder).target) else str
+    for facts in found:
+        name, size = unescape(_last(facts["name"])), facts.get("size")
+        if is_name(name):
+            yield name, facts.get("type") == "directory", size if isinstance(size, int) else -1
 
 
 def read(path: str, most: int = -1, what: str = "") -> bytes:
@@ -350,9 +386,10 @@ def matches(pattern: str, endings: tuple[str, ...]) -> list[str]:
     return [pattern] if os.path.exists(pattern) else globbing.glob(pattern, recursive=True)
 
 
-def find_listings(folder: str) -> list[str]:
-    """The listings in a folder, at any depth, sorted. Cost: one listing of the folder, or of a URL."""
-    return sorted(path for path in matches(folder, (LISTING,)) if is_listing(path))
+def find_listings(folder: str, endings: tuple[str, ...]) -> list[str]:
+    """The listings of files with these endings in a folder, at any depth, sorted. Cost: one listing of the folder."""
+    wanted = (*(ending + LISTING for ending in endings), NAME_MAP)
+    return sorted(path for path in matches(folder, wanted) if is_listing(path))
 
 
 def _remote_matches(pattern: str, endings: tuple[str, ...]) -> list[str]:

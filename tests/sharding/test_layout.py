@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from rank_slices import layouts, slow_pieces, tensor_for
 
-from lazyckpt.sharding.layout import ImpossibleLayout, box_of, devices_of, partition_of, whole_of
+from lazyckpt.sharding.layout import ImpossibleLayout, box_of, devices_of, partition_of, rank_count, whole_of
 from lazyckpt.sharding.strategy import Layout
 
 
@@ -94,3 +94,16 @@ def test_slices_of_another_number_of_axes_are_refused():
     """A strategy and a file with different numbers of axes belong to different models."""
     with pytest.raises(ImpossibleLayout, match="1 axes, the strategy cuts 2"):
         box_of(Layout((2,), ((0,), (-1,))), (0, 0), (4,))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "count"),
+    [
+        ({0: {"w": Layout((2, 4), ()), "v": Layout((8,), ())}}, 8),
+        ({0: {"w": Layout((4,), ())}, 1: {"v": Layout((4,), ())}}, 8),
+        ({0: {}, 1: {}}, 0),
+    ],
+)
+def test_the_ranks_of_all_stages_are_counted(strategy, count):
+    """Each stage has as many ranks as its device matrices."""
+    assert rank_count(strategy) == count

@@ -15,6 +15,7 @@ import pytest
 from checkpoints import array_value, checkpoint, counting, string_value
 from encryption import KEY, encrypted
 from forking import ended, forked
+from run_folders import rank_folder, strategy_of, write
 from safetensors_files import file_of
 from sharded_sets import CASES, SETS, facts, opened, problems, truth
 
@@ -33,10 +34,12 @@ from lazyckpt.errors import (
 from lazyckpt.index.name_groups import tally
 
 # What a reader cannot put together, and how it says so.
+STEPS_DIFFER = "damaged/two_files"  # rank 0 has two steps that no other rank has
+WHOLE = [name for name in CASES if name != STEPS_DIFFER]
 WORDS = {"missing_rank": "has no file", "missing_param": "lacks it", "shape": "slice has the shape", "dtype": "Float16"}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", WHOLE)
 def test_every_set_gives_the_tensors_that_were_cut(name):
     """Shape, dtype and bytes equal the original tensor's, also where MindSpore is wrong or gives up."""
     lost = {*problems(name), *({"z"} if name == "damaged/truncated" else ())}
@@ -56,7 +59,7 @@ def test_what_cannot_be_put_together_says_why(name):
                 ckpt[one].asnumpy()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_set_that_was_pickled_gives_the_same(name):
     """Each pickled parameter alone can also be read, whole and in rows, before any other was read there."""
     lost = {*problems(name), *({"z"} if name == "damaged/truncated" else ())}
@@ -70,6 +73,12 @@ def test_a_set_that_was_pickled_gives_the_same(name):
     received = pickle.loads(sent)
 
     assert [facts(received[one].asnumpy()) for one in kept] == expected
+
+
+def test_ranks_of_two_steps_are_refused():
+    """MindSpore merges them; the error names the steps of each rank."""
+    with pytest.raises(MissingFile, match=r"rank 0: 9_1, 10_1; ranks 1, 2 and 3: 1_1"):
+        opened(STEPS_DIFFER)
 
 
 def test_a_file_that_is_cut_costs_what_only_it_has(caplog):
@@ -338,3 +347,116 @@ def test_whole_tensors_are_shown_and_measured(name):
     assert {one: measured[one] for one in values} == pytest.approx(
         {one: float((value.astype(np.float64) ** 2).sum()) for one, value in values.items()}
     )
+
+
+# Folders of which only some files belong together.
+
+
+def test_what_was_taken_is_logged(tmp_path, caplog):
+    """One sentence; a warning if something newer was passed over."""
+    folder = rank_folder(tmp_path, {(0, "m-1_10.ckpt"): 1, (1, "m-1_10.ckpt"): 1})
+    with caplog.at_level(logging.INFO):
+        lazyckpt.open_sharded(folder, strategy_of(folder, 2), index="memory").close()
+        write(folder / "rank_1" / "m-1_20.ckpt", 2)
+        lazyckpt.open_sharded(folder, strategy_of(folder, 2), index="memory").close()
+
+    assert [(record.levelname, record.message) for record in caplog.records if "opened" in record.message] == [
+        ("INFO", f"opened m-1_10.ckpt of 2 ranks in {folder}"),
+        ("WARNING", f"opened m-1_10.ckpt of 2 ranks in {folder}; not the newer 1_20 (not whole on rank 0)"),
+    ]
+
+
+@pytest.mark.parametrize(("step", "value"), [(None, 2), (10, 1), ("1_10", 1), ("net-1_20", 2)])
+def test_a_step_of_a_run_is_one_file(step, value, tmp_path):
+    """The newest, or the one that was asked for; the checkpoint has the path of the file."""
+    for number in (1, 2):
+        write(tmp_path / f"net-1_{number}0.ckpt", number)
+    with lazyckpt.open_sharded(tmp_path, step=step, index="memory") as ckpt:
+        assert (float(ckpt["own"][0]), ckpt.path) == (value, str(tmp_path / f"net-1_{value}0.ckpt"))
+
+
+def test_the_newest_step_that_can_be_read_is_taken(tmp_path):
+    """A cut file is noticed when it is opened; a step that was asked for is not replaced by another."""
+    for number, state in ((1, "whole"), (2, "cut"), (3, "empty")):
+        write(tmp_path / f"net-{number}_1.ckpt", number, state)
+    with lazyckpt.open_sharded(tmp_path, index="memory") as ckpt:
+        assert float(ckpt["own"][0]) == 1
+    with pytest.raises(CorruptFile, match=r"net-2_1\.ckpt"):
+        lazyckpt.open_sharded(tmp_path, step="2_1", index="memory")
+
+
+def test_parts_with_names_of_steps_are_refused(tmp_path):
+    """Two files without a common name are no steps of one run: one of them would be half of it."""
+    for number in (1, 2):
+        (tmp_path / f"net-{number}_2.ckpt").write_bytes(checkpoint({f"w{number}": counting((2,))}))
+    with pytest.raises(CorruptFile, match="no name in common"):
+        lazyckpt.open_sharded(tmp_path, index="memory")
+    with lazyckpt.open_sharded(sorted(tmp_path.glob("*.ckpt")), index="memory") as ckpt:
+        assert list(ckpt) == ["w1", "w2"]
+
+
+def test_a_missing_key_is_not_a_damaged_step(tmp_path):
+    """Without the key of the newest file, an older one that is not encrypted is not taken in its place."""
+    path = write(tmp_path / "net-1_1.ckpt", 1)
+    (tmp_path / "net-1_2.ckpt").write_bytes(encrypted(path.read_bytes(), block=100))
+
+    with pytest.raises(lazyckpt.errors.EncryptedFile, match=r"net-1_2\.ckpt"):
+        lazyckpt.open_sharded(tmp_path, index="memory")
+
+
+@pytest.mark.parametrize("listing", ["m.safetensors.index.json", "param_name_map.json"])
+def test_the_listing_of_a_folder_says_what_belongs_to_it(listing, tmp_path, caplog):
+    """A part that is not there is an error with its name; a file that the listing does not name is not opened."""
+    for name in ("a", "b", "other"):
+        (tmp_path / f"{name}.safetensors").write_bytes(file_of({name: counting((2,))}))
+    homes = {name: f"{name}.safetensors" for name in ("a", "b")}
+    (tmp_path / listing).write_text(json.dumps({"weight_map": homes}))
+    with lazyckpt.open_sharded(tmp_path, index="memory") as ckpt:
+        assert list(ckpt) == ["a", "b"]
+    assert "not other.safetensors, which it does not name" in caplog.text
+    (tmp_path / "b.safetensors").unlink()
+
+    for given in (tmp_path, tmp_path / listing):
+        with pytest.raises(MissingFile, match=r"b\.safetensors does not exist"):
+            lazyckpt.open_sharded(given, index="memory")
+
+
+@pytest.mark.parametrize("is_flat", [True, False])
+def test_a_map_of_names_is_a_listing(is_flat, tmp_path):
+    """MindSpore's `unified_safetensors` writes `weight_map`, MindFormers the names alone; a file beside it belongs."""
+    (tmp_path / "part0.safetensors").write_bytes(file_of({"w": counting((2,))}))
+    (tmp_path / "hyper_param.safetensors").write_bytes(file_of({"step": counting((1,))}))
+    homes = {"w": "part0.safetensors"}
+    (tmp_path / "param_name_map.json").write_text(json.dumps(homes if is_flat else {"weight_map": homes}))
+
+    with lazyckpt.open_sharded(tmp_path, index="memory") as ckpt:
+        assert sorted(ckpt) == ["step", "w"]
+
+
+def test_a_set_that_was_pickled_opens_by_its_listing(tmp_path):
+    """Also from a folder to which another listing was added."""
+    (tmp_path / "a.safetensors").write_bytes(file_of({"w": counting((2,))}))
+    listing = tmp_path / "m.safetensors.index.json"
+    listing.write_text(json.dumps({"weight_map": {"w": "a.safetensors"}}))
+    with lazyckpt.open_sharded(tmp_path, index="memory") as ckpt:
+        sent = pickle.dumps(ckpt["w"])
+    (tmp_path / "n.safetensors.index.json").write_text(listing.read_text())
+
+    assert pickle.loads(sent).asnumpy().tolist() == [0, 1]
+
+
+def test_a_step_is_for_a_folder(tmp_path):
+    """With the path of a file it is an error."""
+    path = write(tmp_path / "net-1_1.ckpt", 1)
+    with pytest.raises(ArgumentValueError, match="files are given"):
+        lazyckpt.open_sharded(path, step=1)
+
+
+def test_a_numbered_part_that_is_not_given_is_named(tmp_path, caplog):
+    """Some parts of a set open if they are given, with a warning."""
+    (tmp_path / "m-1-of-2.ckpt").write_bytes(checkpoint({"a": counting((2,))}))
+    lazyckpt.open_sharded([tmp_path / "m-1-of-2.ckpt"], index="memory").close()
+
+    assert "not m-2-of-2.ckpt" in caplog.text
+    with pytest.raises(MissingFile, match=r"its part m-2-of-2\.ckpt does not exist"):
+        lazyckpt.open_sharded(tmp_path, index="memory")

@@ -1,67 +1,63 @@
-"""The files of a distributed checkpoint: one of each rank's folder, and nothing else that lies beside them."""
+"""The folders of checkpoints: names and sizes, and which folders are of ranks."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from sharded_sets import facts, opened, truth
 
-from lazyckpt.errors import ArgumentTypeError, MissingFile, UnreadableFile, WrongFormat
-from lazyckpt.sharding import rank_folders
-from lazyckpt.sharding.rank_folders import checkpoints_in, content_of, listed, need, rank_files
-
-_steps = st.tuples(st.integers(0, 10**6), st.integers(0, 10**6))
+from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, MissingFile, UnreadableFile, WrongFormat
+from lazyckpt.sharding import rank_folders as module
+from lazyckpt.sharding.members import Folder
+from lazyckpt.sharding.rank_folders import content_of, listed, rank_folders, read_folder
 
 
 def files(folder, *names):
-    """Write empty files, with the folders that they need; returns the folder as a string."""
+    """Write files of one byte, with the folders that they need; returns the folder as a string."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
+        (folder / name).write_bytes(b"x")
     return str(folder)
 
 
-def names_of(found):
-    """Paths without their folder."""
-    return [os.path.basename(path) for path in found]
+def test_a_folder_is_read_with_the_sizes_of_its_files(tmp_path):
+    """Links are followed; links that lead nowhere and pipes are left out."""
+    folder = files(tmp_path, "a.ckpt", "rank_0/b.ckpt")
+    (tmp_path / "empty.ckpt").touch()
+    (tmp_path / "link.ckpt").symlink_to("a.ckpt")
+    (tmp_path / "rank_1").symlink_to("rank_0")
+    (tmp_path / "gone.ckpt").symlink_to("none")
+    os.mkfifo(tmp_path / "pipe.ckpt")
 
-
-@given(st.sets(_steps, min_size=1, max_size=8))
-def test_the_file_of_the_newest_step_counts(steps):
-    """Epoch and step are compared as numbers, the epoch first: `m-10_1` is newer than `m-9_5`."""
-    with tempfile.TemporaryDirectory() as folder:
-        files(Path(folder), "rank_0/m.ckpt", *(f"rank_0/m-{epoch}_{step}.ckpt" for epoch, step in steps))
-        found = rank_files(folder)
-
-    assert names_of(found.values()) == ["m-{}_{}.ckpt".format(*max(steps))]
-
-
-def test_the_newest_file_of_a_recorded_rank_counts():
-    """Of `m-9_1` and `m-10_1` the latter, although its name comes first."""
-    with opened("damaged/two_files") as ckpt:
-        assert facts(ckpt["w"].asnumpy())[1] == truth("damaged/two_files")["w"]["sha256"]
+    assert read_folder(folder) == Folder(folder, {"a.ckpt": 1, "empty.ckpt": 0, "link.ckpt": 1}, ("rank_0", "rank_1"))
 
 
 def test_ranks_are_in_the_order_of_their_numbers(tmp_path):
     """Rank 10 comes after rank 2."""
     folder = files(tmp_path, *(f"rank_{number}/m.ckpt" for number in (10, 2, 0, 1)))
 
-    assert list(rank_files(folder)) == [0, 1, 2, 10]
+    assert list(rank_folders(read_folder(folder))) == [0, 1, 2, 10]
 
 
 @pytest.mark.parametrize(
     "name",
     ["rank_/m.ckpt", "rank_1_old/m.ckpt", "xrank_1/m.ckpt", "rank_one/m.ckpt", "rank_1\n/m.ckpt", "rank_1",
-     "rank_1/m.txt", "rank_1/.m.ckpt", "rank_1/m.ckpt.lmdb", "rank_1/inner/m.ckpt", "m-1_1.ckpt"],
+     "rank_1/m.txt", "rank_1/.m.ckpt", "rank_1/m.ckpt.lmdb", "rank_1/inner/m.ckpt", "m-1_1.ckpt", "rank_²/m.ckpt"],
 )  # fmt: skip
 def test_other_names_belong_to_no_rank(name, tmp_path):
     """Neither other folders nor a file with a rank's name count, nor a rank's folder without a checkpoint."""
-    assert list(rank_files(files(tmp_path, "rank_0/m.ckpt", name))) == [0]
+    assert list(rank_folders(read_folder(files(tmp_path, "rank_0/m.ckpt", name)))) == [0]
+
+
+def test_two_folders_of_one_rank_are_refused(tmp_path):
+    """Which one counts cannot be known; one without a checkpoint does no harm."""
+    folder = files(tmp_path, "rank_1/m.ckpt", "rank_01/m.ckpt")
+    with pytest.raises(ArgumentValueError, match=r"several .*rank_01, .*rank_1; both are of rank 1"):
+        rank_folders(read_folder(folder))
+    (tmp_path / "rank_01" / "m.ckpt").unlink()
+
+    assert list(rank_folders(read_folder(folder))) == [1]
 
 
 def test_the_checkpoints_of_a_folder_are_its_own_files(tmp_path):
@@ -69,13 +65,13 @@ def test_the_checkpoints_of_a_folder_are_its_own_files(tmp_path):
     (tmp_path / "folder.ckpt").mkdir()
     folder = files(tmp_path, "b.ckpt", "a.safetensors", ".hidden.ckpt", "c.txt", "d.ckpt.lmdb", "folder.ckpt/e.ckpt")
 
-    assert names_of(checkpoints_in(folder)) == ["a.safetensors", "b.ckpt"]
+    assert read_folder(folder).checkpoints() == ["a.safetensors", "b.ckpt"]
 
 
 def test_a_folder_that_does_not_exist_is_a_missing_file(tmp_path):
     """The error names the folder."""
     with pytest.raises(MissingFile, match="none"):
-        rank_files(str(tmp_path / "none"))
+        read_folder(str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize(
@@ -95,17 +91,10 @@ def test_what_is_not_a_path_is_refused(wrong):
         listed(wrong)
 
 
-def test_no_files_at_all_is_an_error():
-    """The error names the place and both endings; a list that is not empty is returned as it is."""
-    assert need(["a.ckpt"], "here") == ["a.ckpt"]
-    with pytest.raises(MissingFile, match=r"no checkpoint \(\.ckpt or \.safetensors\) in here"):
-        need([], "here")
-
-
 @pytest.mark.parametrize("size", [0, 9, 10])
 def test_a_description_of_a_run_is_read_as_a_whole(size, tmp_path, monkeypatch):
     """Up to the largest size."""
-    monkeypatch.setattr(rank_folders, "LARGEST_FILE", 10)
+    monkeypatch.setattr(module, "LARGEST_FILE", 10)
     (tmp_path / "file").write_bytes(bytes(range(size)))
 
     assert content_of(str(tmp_path / "file"), "strategy file") == bytes(range(size))
@@ -113,7 +102,7 @@ def test_a_description_of_a_run_is_read_as_a_whole(size, tmp_path, monkeypatch):
 
 def test_a_file_that_is_too_large_is_not_a_description_of_a_run(tmp_path, monkeypatch):
     """The error says so, with the kind of file that was expected and the path."""
-    monkeypatch.setattr(rank_folders, "LARGEST_FILE", 10)
+    monkeypatch.setattr(module, "LARGEST_FILE", 10)
     (tmp_path / "file").write_bytes(bytes(11))
 
     with pytest.raises(WrongFormat, match=r"file: it is too large for a strategy file"):
