@@ -36,7 +36,8 @@ from lazyckpt.sources.encryption.keys import Secret
 
 if TYPE_CHECKING:
     from lazyckpt.references.references import References
-    from lazyckpt.writing.export import Rename
+    from lazyckpt.writing.casting import DTypes
+    from lazyckpt.writing.export import Rename, SavedFiles
     from lazyckpt.writing.targets import Inputs
 
 REPR_ITEMS: Final = 100
@@ -207,12 +208,12 @@ class Checkpoint(LazyMapping, CheckpointInspection):
 
     def save(
         self, path: str | os.PathLike[str], names: Patterns | None = None, *, format: str | None = None,
-        rename: Rename | None = None, dtype: str | None = None, enc_key: bytes | None = None,
+        rename: Rename | None = None, dtype: DTypes | None = None, enc_key: bytes | None = None,
         enc_mode: str = DEFAULT_MODE, crc_check: bool = False, align: int = 64,
         max_shard_size: int | None = None, metadata: Mapping[str, str] | None = None,
         mode: int = 0o400, progress: Progress | None = None,
         in_place: bool = False, overwrite: bool = True,
-    ) -> list[str]:  # fmt: skip
+    ) -> SavedFiles:  # fmt: skip
         """Write values to another file (or over this one), with 8 MiB in memory at a time.
 
         Args:
@@ -222,7 +223,10 @@ class Checkpoint(LazyMapping, CheckpointInspection):
                 written as they are now.
             format: `ckpt` or `safetensors`; None to choose by the file extension.
             rename: new names: a mapping from old names (each must exist), or a function of the old name.
-            dtype: convert floating-point tensors to this type, such as `Float16`.
+            dtype: convert floating-point tensors to this type, such as `Float16`, except the state of an optimizer
+                (moments, beta powers, learning rates, counters); or types by pattern, of which the last that matches a
+                name counts: `{"*": "BFloat16"}` converts everything, `{"*": "BFloat16", "*norm*": None}` all but some.
+                The key None stands for everything but state. Integers and narrower floats are never converted.
             enc_key: encrypt a `.ckpt` with this key.
             enc_mode: AES-GCM, AES-CBC or SM4-CBC.
             crc_check: store a checksum, as MindSpore does.
@@ -237,7 +241,8 @@ class Checkpoint(LazyMapping, CheckpointInspection):
             overwrite: whether other existing files may be replaced.
 
         Returns:
-            The files written.
+            The files written, as a list with an attribute `casts`, the number of tensors converted, and of values that
+            became infinite or zero, by name. These are also logged as a warning.
 
         Raises:
             MissingName: a pattern matches nothing (a `KeyError`); nothing is written.
@@ -264,7 +269,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         may = Permission(overwrite, in_place)
         how = ExportOptions(format, rename, dtype, key, enc_mode, crc_check, align, max_shard_size, mode, progress, may)
         facts = inherited(self.metadata) if metadata is None else metadata
-        return export(path, wanted, access.item, how, facts, self._inputs(wanted))
+        return export(path, wanted, access.item, how, facts, self._inputs(wanted), access.names)
 
     def references(
         self, names: Patterns | None = None, *, url: str | None = None, chunk_size: int | None = None,

@@ -30,6 +30,7 @@ from lazyckpt.errors import ArgumentValueError, LazyCkptError
 from lazyckpt.index.matching import require_matches
 from lazyckpt.model.patterns import REGULAR
 from lazyckpt.model.similar_names import missing
+from lazyckpt.runtime.log import warnings_as
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import KeyReference
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from lazyckpt.checkpoint import Checkpoint
 
 CACHE_BYTES: Final = 64 * 2**20  # one decrypted block: values are read in file order
+
+_KEEP: Final = "keep"  # in place of a type
 
 Out = Annotated[str, typer.Argument(help="The file to write: .ckpt or .safetensors.", metavar="OUT")]
 Include = Annotated[list[str], typer.Option(help=f"Keep only these (repeatable): {PATTERNS}.", metavar="PATTERN")]
@@ -50,8 +53,15 @@ Renames = Annotated[
         metavar="NAME=NEW",
     ),
 ]
-DType = Annotated[
-    str | None, typer.Option(help="Convert floating-point tensors to this dtype, such as Float16.", metavar="TYPE")
+DTypes = Annotated[
+    list[str],
+    typer.Option(
+        "--dtype",
+        help="Convert floating-point tensors to this type, such as Float16, except the state of an optimizer; or only"
+        " those that match a pattern: 'model.*=BFloat16' (repeatable, the last match counts). '*=BFloat16' converts"
+        " state, too, and '*norm*=keep' leaves values alone.",
+        metavar="[PATTERN=]TYPE",
+    ),
 ]
 Align = Annotated[int, typer.Option(help="The alignment of payloads in bytes; 1 writes the same bytes as MindSpore.")]
 Crc = Annotated[bool, typer.Option("--crc", help="Store a checksum.")]
@@ -80,7 +90,7 @@ def convert(
     include: Include = [],
     exclude: Exclude = [],
     rename: Renames = [],
-    dtype: DType = None,
+    dtype: DTypes = [],
     max_shard_size: ShardSize = None,
     align: Align = 64,
     crc: Crc = False,
@@ -104,7 +114,7 @@ def convert(
         new_key = KeyReference(new_key_file, new_key_env).read()
         _write(
             checkpoint, out, names,
-            rename=_renaming(rename, checkpoint) if rename else None, dtype=dtype, crc_check=crc, align=align,
+            rename=_renaming(rename, checkpoint) if rename else None, dtype=_dtypes(dtype), crc_check=crc, align=align,
             enc_mode=enc_mode,
             enc_key=None if new_key is None else new_key.reveal(), mode=_permissions(mode),
             max_shard_size=None if max_shard_size is None else bytes_of("--max-shard-size", max_shard_size),
@@ -147,12 +157,13 @@ def _opened(path: str, strategy: list[str], step: str | None, reference: KeyRefe
 def _write(checkpoint: Checkpoint, out: str, names: list[str], **how: Any) -> None:
     with byte_bar() as bar:
         task = bar.add_task(os.path.basename(out), total=None)
-        written = checkpoint.save(
-            out, names, progress=lambda done, total: bar.update(task, completed=done, total=total), **how
-        )
+        with warnings_as(lambda text: typer.echo(f"lazyckpt: {text}", err=True)):
+            written = checkpoint.save(
+                out, names, progress=lambda done, total: bar.update(task, completed=done, total=total), **how
+            )
     for path in written:
         typer.echo(f"{path}: {human_size(os.path.getsize(path))}")
-    typer.echo(f"{len(names):,} parameters")
+    typer.echo(f"{len(names):,} parameters" + (f", {written.casts.cast:,} converted" if how.get("dtype") else ""))
 
 
 def _selected(checkpoint: Checkpoint, include: list[str], exclude: list[str]) -> list[str]:
@@ -204,6 +215,27 @@ def _replaced(rule: str, names: dict[str, str]) -> dict[str, str]:
         return {name: text for name, (text, count) in made if count}
     except (re.error, IndexError, OverflowError, RecursionError) as error:
         raise ArgumentValueError(f"--rename {rule!r}: {error}") from None
+
+
+def _dtypes(given: list[str]) -> dict[str | None, str | None] | None:
+    """The types by pattern; those without a pattern under None.
+
+    Raises:
+        ArgumentValueError: a pattern is empty, or two types have none.
+    """
+    found: dict[str | None, str | None] = {}
+    for text in given:
+        pattern, equals, dtype = text.rpartition("=")
+        if equals and not pattern:
+            raise ArgumentValueError(f"--dtype {text!r}: expected TYPE or PATTERN=TYPE")
+        if not equals and None in found:
+            raise ArgumentValueError(
+                f"--dtype {text!r}: one type without a pattern has been given; expected PATTERN=TYPE"
+            )
+        key = pattern if equals else None
+        found.pop(key, None)  # so that the last one comes last
+        found[key] = None if dtype == _KEEP else dtype
+    return found or None
 
 
 def _permissions(given: str) -> int:

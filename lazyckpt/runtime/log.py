@@ -6,6 +6,22 @@ log nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_shown_by: Callable[[str], object] | None = None
+
+
+@contextmanager
+def warnings_as(show: Callable[[str], object]) -> Iterator[None]:
+    """Pass warnings to a function instead of the logger: for a command, which prints them. One at a time."""
+    global _shown_by
+    _shown_by = show
+    try:
+        yield
+    finally:
+        _shown_by = None
+
 
 def info(message: str, *values: object) -> None:
     """Log a detail that few users need."""
@@ -16,6 +32,9 @@ def info(message: str, *values: object) -> None:
 
 def warning(message: str, *values: object) -> None:
     """Log something that the user should know and that stops nothing."""
+    if _shown_by is not None:
+        _shown_by(message % values)
+        return
     import logging
 
     logging.getLogger("lazyckpt").warning(message, *values, stacklevel=2)

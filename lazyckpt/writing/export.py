@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
 from lazyckpt.formats import FORMAT_NAMES
-from lazyckpt.model.dtypes import DTYPES, DType
+from lazyckpt.index.matching import Searchable
+from lazyckpt.model.dtypes import DType
+from lazyckpt.model.entry import TENSOR
 from lazyckpt.runtime import log
 from lazyckpt.runtime.workers import Progress
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE, MODES, CipherKey
 from lazyckpt.sources.encryption.keys import Secret
 from lazyckpt.sources.paths import require_local
+from lazyckpt.writing.casting import NAMED, CastReport, Casts, DTypes, cast, casts_of, is_castable
 from lazyckpt.writing.files import ALIGNMENT, READ_ONLY, SAVED_HERE, WriteOptions, save, save_set
-from lazyckpt.writing.items import Item, cast
+from lazyckpt.writing.items import Item
 from lazyckpt.writing.safetensors import REMOVE_REDUNDANCY
 from lazyckpt.writing.targets import Inputs, Permission, check_targets
 
@@ -30,7 +33,7 @@ class ExportOptions(NamedTuple):
 
     format: str | None = None
     rename: Rename | None = None
-    dtype: str | None = None
+    dtype: DTypes | None = None
     enc_key: Secret | None = None
     enc_mode: str = DEFAULT_MODE
     crc_check: bool = False
@@ -43,8 +46,8 @@ class ExportOptions(NamedTuple):
 
 def export(
     path: str | os.PathLike[str], names: Collection[str], item: Callable[[str, str], Item], wanted: ExportOptions,
-    metadata: Mapping[str, str], inputs: Inputs,
-) -> list[str]:  # fmt: skip
+    metadata: Mapping[str, str], inputs: Inputs, known: Searchable,
+) -> SavedFiles:  # fmt: skip
     """Write values to a file, or to a set of them.
 
     Args:
@@ -54,9 +57,10 @@ def export(
         wanted: options.
         metadata: of a safetensors file.
         inputs: the files that the values come from.
+        known: all names of the checkpoint.
 
     Returns:
-        The files written.
+        The files written, and what casts have lost, which is also logged.
 
     Raises:
         FileInTheWay: see `check_targets`; nothing is written.
@@ -67,7 +71,9 @@ def export(
     target = require_local(target, SAVED_HERE)
     form = format_of(target, wanted.format)
     lock = lock_of(wanted.enc_key, wanted.enc_mode) if wanted.enc_key is not None else None
-    items = _Items(names, item, wanted.rename, None if wanted.dtype is None else float_dtype(wanted.dtype))
+    items = _Items(names, item, wanted.rename, None)
+    if wanted.dtype is not None:
+        items.casts = casts_of(wanted.dtype, known, items.is_float)
     how = WriteOptions(form, lock, wanted.crc_check, wanted.align, wanted.mode, metadata)
 
     def allowed(paths: Sequence[str]) -> None:
@@ -77,10 +83,14 @@ def export(
     if wanted.max_shard_size is not None:
         if not isinstance(wanted.max_shard_size, int) or wanted.max_shard_size < 1:
             raise ArgumentValueError(f"max_shard_size must be a number of bytes, not {wanted.max_shard_size!r}")
-        return save_set(target, items, how, wanted.max_shard_size, wanted.progress, allowed)
-    allowed([target])
-    save(target, items, how, wanted.progress)
-    return [target]
+        files = save_set(target, items, how, wanted.max_shard_size, wanted.progress, allowed)
+    else:
+        allowed([target])
+        save(target, items, how, wanted.progress)
+        files = [target]
+    for message in items.report.messages():
+        log.warning("%s: %s", target, message)
+    return SavedFiles(files, items.report)
 
 
 def inherited(metadata: Mapping[str, str]) -> Mapping[str, str]:
@@ -112,29 +122,29 @@ def lock_of(key: Secret, mode: str) -> CipherKey:
     return CipherKey(MODES[mode], key)
 
 
-def float_dtype(name: str) -> DType:
-    """A floating-point dtype by its name, in upper or lower case.
+class SavedFiles(list[str]):
+    """The files that a save has written, as a list.
 
-    Raises:
-        ArgumentValueError: the name is unknown.
+    Attributes:
+        casts: the number of tensors that were cast, and what that lost.
     """
-    floats = {dtype.name.lower(): dtype for dtype in DTYPES.values() if _is_float(dtype)}
-    found = floats.get(str(name).lower())
-    if found is None:
-        raise ArgumentValueError(f"dtype {name!r} is not a floating-point type; known are {', '.join(floats)}")
-    return found
+
+    def __init__(self, files: Iterable[str], casts: CastReport) -> None:
+        super().__init__(files)
+        self.casts = casts
 
 
 class _Items(Collection[Item]):
     """A collection that makes its items on each iteration, to keep none in memory."""
 
     def __init__(
-        self, names: Collection[str], item: Callable[[str, str], Item], rename: Rename | None, dtype: DType | None
+        self, names: Collection[str], item: Callable[[str, str], Item], rename: Rename | None, casts: Casts | None
     ) -> None:
         self._names = names
         self._item = item
         self._rename = rename
-        self._dtype = dtype
+        self.casts = casts
+        self.report = CastReport()
 
     def __len__(self) -> int:
         return len(self._names)
@@ -143,22 +153,42 @@ class _Items(Collection[Item]):
         return any(item == other for other in self)
 
     def __iter__(self) -> Iterator[Item]:
+        count = spared = 0
+        some_spared: list[str] = []
         for name in self._names:
             made = self._item(name, self._renamed(name))
-            yield (
-                made
-                if self._dtype is None or not _is_float(made.contents[0].dtype)
-                else cast(made, self._dtype, _warn_of_overflow)
-            )
+            if self.casts is None or not is_castable(_dtype_of(made)):
+                yield made
+                continue
+            dtype = self.casts.dtype_for(name)
+            if dtype is not None:
+                changed = cast(made, dtype, self.report.lost)
+                count += changed is not made
+                yield changed
+                continue
+            if self.casts.spares(name) and _dtype_of(made) is not self.casts.default:
+                spared += 1
+                some_spared += [name] if len(some_spared) < NAMED else []
+            yield made
+        # Each pass over all items gives the same numbers; writers make several.
+        self.report.cast, self.report.spared, self.report.some_spared = count, spared, tuple(some_spared)
+
+    def is_float(self, name: str) -> bool:
+        """Whether a value is a tensor that can be cast."""
+        try:
+            return is_castable(_dtype_of(self._item(name, name)))
+        except (ArgumentTypeError, ArgumentValueError):  # it cannot be written
+            return False
 
     def narrows(self) -> bool:
-        """Whether a value would lose bits to the new type."""
-        return self._dtype is not None and any(
-            not np.can_cast(old.numpy, self._dtype.numpy)
-            for name in self._names
-            for old in (self._item(name, name).contents[0].dtype,)
-            if old is not None and _is_float(old)
-        )
+        """Whether a value would lose bits to its new type."""
+        if self.casts is None:
+            return False
+        for name in self._names:
+            old, new = _dtype_of(self._item(name, name)), self.casts.dtype_for(name)
+            if old is not None and new is not None and is_castable(old) and not np.can_cast(old.numpy, new.numpy):
+                return True
+        return False
 
     def _renamed(self, name: str) -> str:
         if self._rename is None:
@@ -169,10 +199,6 @@ class _Items(Collection[Item]):
         return new
 
 
-def _is_float(dtype: DType | None) -> bool:
-    """Whether values of a dtype may be converted. Floats of 8 bits and less need a scale to mean anything."""
-    return dtype is not None and dtype.bits >= 16 and "Float" in dtype.name
-
-
-def _warn_of_overflow(name: str, count: int) -> None:
-    log.warning("%s: %d values are too large for the new type and became infinite", name, count)
+def _dtype_of(item: Item) -> DType | None:
+    """The dtype of a tensor; None of a string or map."""
+    return item.contents[0].dtype if item.kind == TENSOR else None

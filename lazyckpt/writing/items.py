@@ -182,37 +182,6 @@ def number_content(value: bool | float) -> Content:
         raise ArgumentValueError(f"{value} does not fit into 64 bits") from None
 
 
-def cast(item: Item, dtype: DType, on_overflow: Callable[[str, int], object]) -> Item:
-    """A tensor converted to another dtype, a piece at a time, as numpy's `astype` does.
-
-    Args:
-        item: a tensor.
-        dtype: the new type.
-        on_overflow: called with the name and the number of finite values that became infinite, if any.
-    """
-    (content,) = item.contents
-    if content.dtype is None or content.dtype is dtype:
-        return item
-    old, new = content.dtype.numpy, dtype.numpy
-
-    def pieces() -> Iterator[memoryview]:
-        lost = 0
-        # numpy reports an overflow at no cost; ml_dtypes does not, so infinities are counted.
-        overflows = [] if old.kind == new.kind == "f" else [True]
-        for piece in content.pieces():
-            before = np.frombuffer(piece, old)
-            with np.errstate(over="call", call=lambda *_: overflows.append(True), invalid="ignore"):
-                after = before.astype(new)
-            if overflows:
-                lost += int(np.count_nonzero(~np.isfinite(after))) - int(np.count_nonzero(~np.isfinite(before)))
-            yield bytes_of(after)
-        if lost > 0:
-            on_overflow(item.name, lost)
-
-    size = math.prod(content.shape) * dtype.itemsize
-    return item._replace(contents=(Content(dtype, content.shape, size, pieces, content.lasts),))
-
-
 def snapshot(item: Item) -> Item:
     """A copy of an item that later changes in memory do not affect. Contents in a file are not copied."""
     return item._replace(contents=tuple(map(_snapshot, item.contents)))

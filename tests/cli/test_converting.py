@@ -146,6 +146,37 @@ def test_floats_are_converted(run):
     }
 
 
+TRAINING = {
+    "fc.weight": np.array([1, 1e-9, 1e9], "float32"),
+    "norm.gamma": np.ones(2, "float32"),
+    "adam_m.fc.weight": np.ones(3, "float32"),
+    "beta1_power": np.array(0.5, "float32"),
+    "global_step": np.array([3], "int32"),
+}
+
+
+@pytest.mark.parametrize(
+    ("types", "converted", "said"),
+    [
+        (["Float16"], ["fc.weight", "norm.gamma"], ["became infinite", "became zero", "2 values of optimizer state"]),
+        (["*=Float16"], ["fc.weight", "norm.gamma", "adam_m.fc.weight", "beta1_power"], ["infinite", "became zero"]),
+        (["norm.*=Float16"], ["norm.gamma"], []),
+        (["Float16", "fc.weight=keep"], ["norm.gamma"], ["2 values of optimizer state"]),
+        (["*=Float16", "re:weight$=keep"], ["norm.gamma", "beta1_power"], []),
+    ],
+)
+def test_types_are_converted_by_patterns(types, converted, said, run, tmp_path):
+    """State is left alone unless a pattern names it; what is lost, and what is left, is said on stderr."""
+    (tmp_path / "run.ckpt").write_bytes(checkpoint(TRAINING))
+    options = [part for text in types for part in ("--dtype", text)]
+    code, printed, complaints = run("convert", "run.ckpt", "half.ckpt", *options)
+
+    assert (code, f"5 parameters, {len(converted)} converted" in printed) == (0, True)
+    assert [name for name, value in loaded("half.ckpt").items() if value.dtype == np.float16] == converted
+    assert len(complaints.splitlines()) == len(said)
+    assert all(text in line for text, line in zip(said, complaints.splitlines(), strict=True))
+
+
 def test_a_checkpoint_is_written_in_parts(run):
     """`--max-shard-size` writes shards, and a listing that opens them all."""
     code, told, _ = run("convert", "net.ckpt", "parts.ckpt", "--max-shard-size", "1KB")
@@ -173,6 +204,10 @@ def test_a_checksum_and_permissions_are_as_asked(run):
         (["--max-shard-size", "big"], "number of bytes"),
         (["--max-shard-size", "0"], "max_shard_size"),
         (["--dtype", "int8"], "not a floating-point type"),
+        (["--dtype", "=Float16"], "expected TYPE or PATTERN=TYPE"),
+        (["--dtype", "Float16", "--dtype", "Float64"], "one type without a pattern"),
+        (["--dtype", "nothing*=Float16"], "no parameter matches 'nothing[*]'"),
+        (["--dtype", "step=Float16"], "'step' matches no floating-point tensor"),
         (["--align", "3"], "power of two"),
         (["--include", "nothing*"], "no parameter matches 'nothing[*]'"),
         (["--exclude", "nothing*"], "no parameter matches 'nothing[*]'"),

@@ -40,3 +40,13 @@ def test_importing_the_package_does_not_import_logging():
     script = "import sys; import lazyckpt; from lazyckpt.runtime import log; print('logging' in sys.modules)"
 
     assert subprocess.check_output([sys.executable, "-c", script], encoding="utf-8") == "False\n"
+
+
+def test_warnings_can_be_passed_to_a_function(caplog):
+    """A command prints warnings itself; afterwards they are logged again."""
+    shown = []
+    with log.warnings_as(shown.append):
+        log.warning("%s has %d bytes", "net.ckpt", 5)
+    log.warning("logged")
+
+    assert (shown, caplog.messages) == (["net.ckpt has 5 bytes"], ["logged"])

@@ -142,13 +142,69 @@ def test_floats_are_converted(name, tmp_path):
     assert (tmp_path / "new.ckpt").read_bytes() == checkpoint({**values, **floats})
 
 
-def test_values_that_become_infinite_are_reported(tmp_path, caplog):
-    """Each affected tensor gets one line with its name and count; numpy does not warn."""
-    values = {"w": np.array([1e5, -1e5, 1, np.inf], "float32"), "b": counting((3,))}
+@pytest.mark.parametrize("options", [{}, {"max_shard_size": 8}, {"format": "safetensors", "crc_check": True}], ids=str)
+def test_what_a_cast_loses_is_reported(options, tmp_path, caplog):
+    """The log and the result have the counts, also of values that are read twice; numpy does not warn."""
+    values = {
+        "w": np.array([1e5, -1e5, 1, np.inf], "float32"),
+        "b": counting((3,)),
+        "e": np.array([1e-9, 0], "float32"),
+    }
+    target = tmp_path / "new"
+    options = {"format": "ckpt", **options}
     with opened_over(BytesSource(checkpoint(values))) as opened, caplog.at_level(logging.WARNING, "lazyckpt"):
-        opened.save(tmp_path / "new.ckpt", dtype="float16")
+        saved = opened.save(target, dtype="float16", **options)
 
-    assert caplog.messages == ["w: 2 values are too large for the new type and became infinite"]
+    assert caplog.messages == [
+        f"{target}: 2 values are too large for the new type and became infinite ('w')",
+        f"{target}: 1 value is too small for the new type and became zero ('e')",
+    ]
+    assert (saved.casts.cast, saved.casts.overflowed, saved.casts.underflowed) == (3, {"w": 2}, {"e": 1})
+
+
+TRAINING = {
+    "fc.weight": counting((2, 2)),
+    "moment1.fc.weight": counting((2, 2)),
+    "moment2.fc.weight": np.full((2, 2), 1e-12, "float32"),
+    "beta1_power": np.array(0.9, "float32"),
+    "learning_rate": np.array(1e-3, "float32"),
+    "global_step": np.array([7], "int32"),
+}
+
+
+def test_the_state_of_an_optimizer_is_not_converted(tmp_path, caplog):
+    """Unless a pattern names it; both is said."""
+    target = tmp_path / "new.ckpt"
+    with opened_over(BytesSource(checkpoint(TRAINING))) as opened, caplog.at_level(logging.WARNING, "lazyckpt"):
+        saved = opened.save(target, dtype="Float16")
+        with lazyckpt.load_checkpoint(target) as new:
+            types = {name: str(new[name].dtype) for name in new}
+        everything = opened.save(tmp_path / "all.ckpt", dtype={"*": "Float16"})
+
+    assert types == dict.fromkeys(TRAINING, "Float32") | {"fc.weight": "Float16", "global_step": "Int32"}
+    assert (saved.casts.cast, saved.casts.spared, saved.casts.underflowed) == (1, 4, {})
+    assert (everything.casts.cast, everything.casts.underflowed) == (5, {"moment2.fc.weight": 4})
+    assert [message.partition(": ")[2].split(";")[0] for message in caplog.messages] == [
+        "4 values of optimizer state not cast ('moment1.fc.weight', 'moment2.fc.weight', 'beta1_power' and 1 more)",
+        "4 values are too small for the new type and became zero ('moment2.fc.weight')",
+    ]
+
+
+def test_patterns_of_types_are_looked_up_by_old_names(tmp_path):
+    """And in all names of the checkpoint, not only in those that are saved."""
+    with opened_over(BytesSource(checkpoint(TRAINING))) as opened:
+        opened.save(
+            tmp_path / "new.ckpt", "fc", rename={"fc.weight": "w"}, dtype={"fc*": "Float16", "beta*": "Float64"}
+        )
+    with lazyckpt.load_checkpoint(tmp_path / "new.ckpt") as new:
+        assert {name: str(new[name].dtype) for name in new} == {"w": "Float16"}
+
+
+def test_a_pattern_that_casts_nothing_is_refused(opened, tmp_path):
+    """An integer is not converted without a word, and nothing is written."""
+    with pytest.raises(ArgumentValueError, match="'step' matches no floating-point tensor"):
+        opened.save(tmp_path / "new.ckpt", dtype={"step": "Float16"})
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("dtype", ["int8", "Float8E4M3FN", "", "f4", 5])

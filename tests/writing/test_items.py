@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-
 import ml_dtypes
 import numpy as np
 import pytest
 from checkpoints import MIXED, checkpoint, counting, tensor_value
-from hypothesis import given
-from hypothesis import strategies as st
 from items import bytes_of
 from opening import opened_over
 
@@ -18,9 +14,7 @@ from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.writing import items
 from lazyckpt.writing.adapters import item_of
-from lazyckpt.writing.items import WriteProgress, cast, snapshot
-
-FLOATS = ("Float16", "BFloat16", "Float32", "Float64")
+from lazyckpt.writing.items import WriteProgress, snapshot
 
 
 @pytest.mark.parametrize(
@@ -115,44 +109,6 @@ def test_edited_values_are_written_as_they_are_now():
 
     assert bytes_of(opened._access.item("conv1.bias", "b")) == counting((2,)).tobytes()
     assert opened._access.item("step", "s").kind == "string"
-
-
-@pytest.mark.parametrize(("old", "new"), [*itertools.permutations(FLOATS, 2)])
-def test_casts_are_numpys(old, new):
-    """A cast equals `astype`, also for NaN, infinities and values out of range."""
-    numbers = np.array([0, -0.0, 1.5, 1e-8, 65504, 7e4, 3e38, -np.inf, np.nan], "float64")
-    with np.errstate(all="ignore"):
-        array = numbers.astype(DTYPES[old].numpy)
-    calls = []
-    item = cast(item_of("w", array), DTYPES[new], lambda *what: calls.append(what))
-    with np.errstate(all="ignore"):
-        expected = array.astype(DTYPES[new].numpy)
-    lost = int(np.isinf(expected).sum() - np.isinf(array).sum())
-
-    assert (item.nbytes, bytes_of(item)) == (expected.nbytes, expected.tobytes())
-    assert calls == ([("w", lost)] if lost else [])
-
-
-@given(st.lists(st.floats(width=32), max_size=50), st.integers(8, 64))
-def test_casts_do_not_depend_on_the_pieces(numbers, piece):
-    """A cast in pieces equals a cast of the whole, wherever it is cut."""
-    array, step = np.array(numbers, "float32"), piece // 4 * 4
-    data = memoryview(array.tobytes())
-    content = (
-        item_of("w", array)
-        .contents[0]
-        ._replace(pieces=lambda: (data[start : start + step] for start in range(0, data.nbytes, step)))
-    )
-    cut = cast(items.tensor("w", content), DTYPES["Float16"], lambda *_: None)
-    with np.errstate(all="ignore"):
-        assert bytes_of(cut) == array.astype("float16").tobytes()
-
-
-def test_a_cast_to_the_same_type_is_nothing():
-    """A cast to the same type returns the item itself."""
-    item = item_of("w", counting((2,)))
-
-    assert cast(item, DTYPES["Float32"], lambda *_: None) is item
 
 
 def test_a_snapshot_does_not_see_what_happens_later():
