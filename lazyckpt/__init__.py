@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lazyckpt.explore.diff import diff
     from lazyckpt.explore.doctor import diagnose
     from lazyckpt.explore.match import match
+    from lazyckpt.explore.salvage import salvage
     from lazyckpt.explore.verify import verify
     from lazyckpt.frameworks.nets import load_param_into_net
     from lazyckpt.index import Index
@@ -44,6 +45,7 @@ __all__ = [
     "load_param_into_net",
     "match",
     "open_sharded",
+    "salvage",
     "save_checkpoint",
     "verify",
 ]
@@ -61,6 +63,7 @@ _HOMES = {
     "load_param_into_net": "lazyckpt.frameworks.nets",
     "match": "lazyckpt.explore.match",
     "open_sharded": "lazyckpt.sharding.opening",
+    "salvage": "lazyckpt.explore.salvage",
     "save_checkpoint": "lazyckpt.saving",
     "verify": "lazyckpt.explore.verify",
 }

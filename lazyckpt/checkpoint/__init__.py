@@ -354,6 +354,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         foreign = {file for origin in origins if origin is not None for file in origin[1].files}
         own = stored.reader.files
         complete = len(own) == 1 and foreign <= set(own) and len(stored.names) == len(stored.index)
+        complete = complete and not stored.reader.file.is_partial
         return Inputs((*own, *foreign), complete and len(set(wanted)) == len(self))
 
     def _describe(self, name: str) -> str:

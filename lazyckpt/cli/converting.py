@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -125,8 +126,13 @@ def convert(
 @app.command()
 def extract(
     file: File,
-    names: Annotated[list[str], typer.Argument(help=f"The values: {PATTERNS}.", metavar="NAMES…")],
     out: Annotated[str, typer.Option("--out", "-o", help="The file to write.", metavar="OUT")],
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"The values: {PATTERNS}.", metavar="NAMES…", show_default=False)
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Write what is whole of a damaged FILE; without NAMES, all of that.")
+    ] = False,
     align: Align = 64,
     mode: Mode = "400",
     force: Force = False,
@@ -137,8 +143,14 @@ def extract(
     step: Step = None,
 ) -> None:
     """Write some parameters to another file, reading only these."""
-    with errors_as_exit_codes(), _opened(file, strategy, step, KeyReference(key_file, key_env)) as checkpoint:
-        wanted = require_matches(checkpoint._access.names, names)
+    if not names and not whole:
+        raise typer.BadParameter("give names, or --whole", param_hint="NAMES")
+    key = KeyReference(key_file, key_env)
+    with (
+        errors_as_exit_codes(),
+        _opened_whole(file, strategy, key) if whole else _opened(file, strategy, step, key) as checkpoint,
+    ):
+        wanted = require_matches(checkpoint._access.names, names) if names else list(checkpoint)
         in_file_order = sorted(wanted, key=lambda name: checkpoint.entry(name).start)
         _write(
             checkpoint, out, in_file_order,
@@ -152,6 +164,18 @@ def _opened(path: str, strategy: list[str], step: str | None, reference: KeyRefe
     from lazyckpt.loading import open_checkpoint
 
     return open_checkpoint(path, *key_of(path, reference), block_cache=CACHE_BYTES)
+
+
+@contextmanager
+def _opened_whole(path: str, strategy: list[str], reference: KeyReference) -> Iterator[Checkpoint]:
+    """What is whole of a damaged file; says what that is at the end."""
+    from lazyckpt.explore.salvage import salvage
+
+    if strategy:
+        raise ArgumentValueError("--whole is for files and their parts; of ranks, what is whole can be loaded as it is")
+    with salvage(path, key_of(path, reference, optional=True)[0]) as found:
+        yield found.checkpoint
+        typer.echo(str(found), err=not found.is_complete)
 
 
 def _write(checkpoint: Checkpoint, out: str, names: list[str], **how: Any) -> None:

@@ -37,7 +37,7 @@ from lazyckpt.explore.set_status import is_set, set_status
 from lazyckpt.explore.zero_runs import judge, zero_runs
 from lazyckpt.formats import FORMATS, Format, find, format_of
 from lazyckpt.formats.ckpt import trailer
-from lazyckpt.formats.detect import DESCRIPTIONS, HEAD, is_text, recognised
+from lazyckpt.formats.detect import DESCRIPTIONS, HEAD, is_safetensors, is_text, recognised
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index.open_file import without_index
 from lazyckpt.index.store import MAX_PARAMETER_NAME
@@ -318,11 +318,12 @@ class _Examination:
     def _where(self, source: Source, name: str, inventory: Inventory, error: CorruptFile) -> None:
         """Add where a damaged file breaks off."""
         is_plain = "encryption" not in self.facts
-        if is_plain and not inventory.parameters and not isinstance(error, TruncatedFile):
+        known = name == "safetensors" and is_safetensors(bytes(source.read(0, min(HEAD, source.size))))
+        if is_plain and not inventory.parameters and not isinstance(error, TruncatedFile) and not known:
             self.what = "a file of an unknown kind"
-            if name != "ckpt":  # of a .ckpt the reader says so itself
-                error.what = f"it is not a checkpoint, or damaged from its beginning on: {error.what}"
         self._fault(error)
+        if inventory.parameters > inventory.refused.count:
+            self._find("note", f"{inventory.parameters - inventory.refused.count:,} values are whole", SAVE_WHOLE)
         self.facts["broken at"] = error.offset
         if name != "ckpt":
             return

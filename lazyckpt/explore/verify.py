@@ -43,6 +43,7 @@ from lazyckpt.sources.paths import as_path, is_listing, resolved
 DOUBTED: Final = (
     "; compare the size and checksum with the original's, or if they are right, store digests (lazyckpt index --digest)"
 )
+WHOLE: Final = "; 'lazyckpt extract --whole' saves the values that are whole"
 _BATCH: Final = 2048  # tasks given to threads at once
 _T = TypeVar("_T")
 
@@ -157,7 +158,7 @@ class _Run:
             self.size = opened.origin.fingerprint.size
             self._opened(opened, format_of(opened.source))
         except (LazyCkptError, OSError, ValueError) as error:
-            self._add("opened", "failed", _message(error))
+            self._add("opened", "failed", f"{_message(error)}{WHOLE if isinstance(error, CorruptFile) else ''}")
         finally:
             if opened is not None:
                 opened.source.close()
@@ -222,7 +223,8 @@ class _Run:
         except WrongKey:  # concerns the whole file: nothing was checked
             raise
         except (LazyCkptError, OSError) as error:
-            self._add("headers", "failed", _message(error))
+            is_whole = isinstance(error, CorruptFile) and inventory.parameters > inventory.refused.count
+            self._add("headers", "failed", f"{_message(error)}{WHOLE if is_whole else ''}")
             return False
         self._encryption(source)
         some = inventory.refused
@@ -272,7 +274,9 @@ class _Run:
         for text in self._map(check, range(len(source.table))):
             if text:
                 damaged.add(text)
-        self._add("blocks", "failed", f"{damaged.count:,} of {len(source.table):,} do not authenticate: {damaged}")
+        self._add(
+            "blocks", "failed", f"{damaged.count:,} of {len(source.table):,} do not authenticate: {damaged}{WHOLE}"
+        )
 
     def _contents(self, source: Source, raw: Source, form: str, stored: int | None, index: Index | None) -> None:
         """Read the contents, and compare them with the checksum and digests, if there are any."""

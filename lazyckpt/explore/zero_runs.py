@@ -35,6 +35,10 @@ class ZeroRun(NamedTuple):
     end: int
     is_unwritten: bool
 
+    def overlaps(self, entry: Entry) -> bool:
+        """Whether a value has bytes in the run."""
+        return any(offset < self.end and offset + length > self.begin for offset, length in entry.all_extents)
+
     def touches(self, entry: Entry) -> bool:
         """Whether a value has bytes in the run, not counting zeros of its own first and last element."""
         size = 1 if entry.dtype is None else entry.dtype.itemsize
@@ -64,16 +68,21 @@ class Doubt(NamedTuple):
     why: str
 
     def __str__(self) -> str:
-        begin, end, _ = self.runs[0]
         if not self.why:
             last = "the last value is" if self.touched == 1 else f"the last {self.touched:,} values are"
-            return f"{last} zeros (from byte {begin:,} on), as in a fresh optimizer"
+            return f"{last} zeros (from byte {self.runs[0].begin:,} on), as in a fresh optimizer"
+        whole = self.total - self.touched
+        return f"{self.damage}; {whole:,} of {self.total:,} values {'is' if whole == 1 else 'are'} whole"
+
+    @property
+    def damage(self) -> str:
+        """Where the doubtful zeros are, and why they are doubted."""
+        begin, end, _ = self.runs[0]
         more = f", and {len(self.runs) - 1:,} more ranges" if len(self.runs) > 1 else ""
         where = "on" if end == self.size else f"to byte {end:,}{more}"
-        whole = self.total - self.touched
         return (
             f"zeros from byte {begin:,} {where}: the download did not finish, or these values are really zeros"
-            f" ({self.why}); {whole:,} of {self.total:,} values {'is' if whole == 1 else 'are'} whole"
+            f" ({self.why})"
         )
 
 

@@ -27,7 +27,7 @@ class Format(NamedTuple):
     Attributes:
         name: `ckpt` or `safetensors`.
         find: yields the parameters, reading headers only; most of them as the cheaper `Plain`.
-        find_whole: `find` for a damaged file: yields the parameters whose bytes are all there before it raises.
+        find_whole: `find` for a damaged file: before it raises, it yields all that is known (refused if not whole).
         verify_header: raises `StaleIndex` unless the file has the entry's header at the entry's offset.
         header_extents: the ranges that `verify_header` reads.
         verify_header_in: `verify_header` on bytes that have been read.

@@ -19,6 +19,7 @@ one's position.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import zlib
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ from lazyckpt.errors import CorruptFile, LazyCkptError
 from lazyckpt.formats.ckpt_encoder import TRAILER, TRAILER_MARK
 from lazyckpt.formats.ckpt_fast_path import TAG, VALUE, matches_canonical, matches_uniform, recogniser
 from lazyckpt.formats.ckpt_header import TensorHeader, impossible, merge_tensor, read_text, stale
-from lazyckpt.formats.protobuf_wire import Buffer, fields
+from lazyckpt.formats.protobuf_wire import Buffer, fields, read_varint
 from lazyckpt.model.dtypes import BY_NUMPY_NAME, IN_CKPT
 from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Plain, entry_of
 from lazyckpt.sources.base import Source
@@ -92,7 +93,30 @@ def find(source: Source) -> Iterator[Plain | Entry]:
     return _Scanner().found(as_buffer(source), 0, trailer(source).body)
 
 
-find_whole = find  # a walk yields everything before the damage, and then raises
+def find_whole(source: Source) -> Iterator[Plain | Entry]:
+    """`find` for a damaged file: a value that the end of the file cuts off comes refused, if its name is there.
+
+    Raises:
+        CorruptFile: as `scan`.
+    """
+    try:
+        yield from find(source)
+    except CorruptFile as error:
+        name = _name_at(source, error.offset or 0)
+        if name is not None:
+            yield Entry(name, REFUSED, None, (), (), error.offset or 0, source.size, (), "the file ends in it")
+        raise
+
+
+def _name_at(source: Source, start: int) -> str | None:
+    """The name of a Value that is longer than the file; None if there is none."""
+    buffer, size = as_buffer(source), source.size
+    with contextlib.suppress(CorruptFile, IndexError, UnicodeDecodeError):
+        length, begin = read_varint(buffer, start + 1, size)
+        name_length, name = read_varint(buffer, begin + 1, size)
+        if (buffer[start], buffer[begin]) == (VALUE, TAG) and name + name_length <= size < begin + length:
+            return bytes(buffer[name : name + name_length]).decode()
+    return None
 
 
 def metadata(source: Source) -> Mapping[str, str]:  # noqa: ARG001 (there is nothing to read)

@@ -72,17 +72,22 @@ def find(source: Source) -> Iterator[Plain | Entry]:
 
 
 def find_whole(source: Source) -> Iterator[Plain | Entry]:
-    """Yield the tensors whose bytes are all in the file, and then raise its fault. Cost: as `find`.
+    """Yield the tensors, and then raise the file's fault; those whose bytes are not all there come refused.
 
     Raises:
         CorruptFile: the file is damaged.
+
+    Cost: as `find`.
     """
     header = _read_header(source)
-    contents = source.size - LENGTH - header.size
+    base, contents = LENGTH + header.size, source.size - LENGTH - header.size
     header.items.check_places(max(header.items.ends, default=0))  # places that contradict each other prove nothing
     for found in _found_in(header):
-        if found.stop - LENGTH - header.size <= contents:
+        if found.stop <= base + contents:
             yield found
+        else:
+            name, start = entry_of(found).name, found.start
+            yield Entry(name, REFUSED, None, (), (), start, found.stop, (), "the file ends before it does")
     header.items.check_places(contents)
 
 

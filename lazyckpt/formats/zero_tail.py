@@ -20,7 +20,7 @@ _SIZE: Final = 8  # bytes of the number that says how long the header of a safet
 _REACH: Final = 16  # bytes before the zeros, in which a field that they cut off begins
 
 
-def explain(source: Source, name: str, found: Iterable[Plain | Entry], error: CorruptFile) -> None:
+def explain(source: Source, name: str, found: Iterable[Plain | Entry], error: CorruptFile) -> int | None:
     """Say so in an error if zeros up to the end of the file are its cause.
 
     Args:
@@ -29,16 +29,20 @@ def explain(source: Source, name: str, found: Iterable[Plain | Entry], error: Co
         found: the values before the damage; the iteration may raise the error again.
         error: why the file does not parse.
 
+    Returns:
+        Where the zeros begin; None if they are not the cause.
+
     Cost: reads about 5 MiB at the end of the file; and if there are zeros, walks the headers before them.
     """
     begin = zeros_begin(source, sampled=True)
     if source.size - begin < min(FEWEST, source.size) or begin > _last_byte_parsed(source, name, error):
-        return
+        return None
     count = 0
     with contextlib.suppress(CorruptFile):
         for one in found:
             count += stands_before(one, begin) and not (isinstance(one, Entry) and one.kind == REFUSED)
     error.what, error.offset, error.parameter = unfinished(begin, count, "value"), begin, None
+    return begin
 
 
 def _last_byte_parsed(source: Source, name: str, error: CorruptFile) -> int:

@@ -55,6 +55,7 @@ class OpenFile:
         handle: how another process opens it again; None for bytes in memory.
         was_indexed: whether the index was there already, and was not built now.
         taken: which files were opened as one; None for one file that was given by its name.
+        is_partial: whether it is damaged, and the index has only what is whole.
     """
 
     source: Source
@@ -64,6 +65,7 @@ class OpenFile:
     handle: Handle | None = None
     was_indexed: bool = False
     taken: Taken | None = None
+    is_partial: bool = False
 
     def close(self) -> None:
         """Close the bytes and the index. Views of values stay valid."""

@@ -29,6 +29,7 @@ from lazyckpt import (
     load_param_into_net,
     match,
     open_sharded,
+    salvage,
     save_checkpoint,
     verify,
 )
@@ -80,6 +81,9 @@ def compared(one: Path, other: Path) -> bool:
     report = diagnose(other, values=True)
     assert_type(report.healthy, bool)
     assert_type(report.summary(), str)
+    with salvage(other) as found:
+        assert_type(found.checkpoint, Checkpoint)
+        assert_type(found.lost, tuple[str, ...])
     results = build_indexes([one, other])
     assert_type(results[0].error, str)
     assert_type(results[0].parameters, int)

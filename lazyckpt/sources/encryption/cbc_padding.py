@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lazyckpt.errors import DamagedBlock, WrongKey
 from lazyckpt.sources.base import Source
@@ -21,8 +22,22 @@ def unpadded(raw: Source, lock: CipherKey, table: FrameTable) -> FrameTable:
     Raises:
         DamagedBlock, WrongKey: the padding of a block is impossible.
     """
+    padding, wrong = paddings(raw, lock, table)
+    if wrong.any():
+        raise _bad_padding(raw, table, wrong)
+    return without_padding(table, padding)
+
+
+def without_padding(table: FrameTable, padding: npt.NDArray[np.int64]) -> FrameTable:
+    """A table whose lengths are those of the plaintexts."""
+    stored = np.array([table[number].stored for number in range(len(table))], np.int64)
+    return table.with_lengths(stored - padding)
+
+
+def paddings(raw: Source, lock: CipherKey, table: FrameTable) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """The bytes of padding of every block, and whether its padding is impossible."""
     if not len(table):
-        return table
+        return np.zeros(0, np.int64), np.zeros(0, np.bool_)
     frames = [table[number] for number in range(len(table))]
     tails = [
         raw.read(frame.offset + frame.stored - 2 * BLOCK, 2 * BLOCK)
@@ -36,10 +51,7 @@ def unpadded(raw: Source, lock: CipherKey, table: FrameTable) -> FrameTable:
     padding = plain[:, -1].astype(np.int64)
     padded = np.arange(BLOCK)[None, :] >= BLOCK - padding[:, None]
     wrong = (padding < 1) | (padding > BLOCK) | ((plain != padding[:, None]) & padded).any(axis=1)
-    if wrong.any():
-        raise _bad_padding(raw, table, wrong)
-    stored = np.array([frame.stored for frame in frames], np.int64)
-    return table.with_lengths(stored - padding)
+    return padding, wrong
 
 
 def _bad_padding(raw: Source, table: FrameTable, wrong: Any) -> Exception:

@@ -273,11 +273,12 @@ class GcmSource(DecryptedSource):
         Cost: decrypts up to three blocks.
         """
         count = len(self.table)
-        if not any(map(self._opens, sorted({0, count // 2, count - 1}))):
+        if not any(map(self.is_authentic, sorted({0, count // 2, count - 1}))):
             alone = "the file's only block is damaged" if count == 1 else "the file is damaged throughout"
             raise WrongKey(f"the key does not fit (no block authenticates with it), or {alone}", file=self.name)
 
-    def _opens(self, number: int) -> bool:
+    def is_authentic(self, number: int) -> bool:
+        """Whether the tag of a block is right. Cost: decrypts it."""
         try:
             self.decrypt(number, [])
         except DamagedBlock:

@@ -38,6 +38,9 @@ _ROW: Final = np.dtype(
 )
 
 
+_Row = tuple[int, int, int, int, bytes, bytes]
+
+
 class Frame(NamedTuple):
     """One encrypted block.
 
@@ -93,6 +96,10 @@ class FrameTable:
         """The number of the frame that contains an offset of the plaintext."""
         return int(np.searchsorted(self._starts, offset, side="right")) - 1
 
+    def first(self, count: int) -> FrameTable:
+        """The first frames only."""
+        return FrameTable(self._rows[:count])
+
     def with_lengths(self, lengths: npt.NDArray[np.int64]) -> FrameTable:
         """The same frames with different plaintext lengths."""
         rows = self._rows.copy()
@@ -129,8 +136,25 @@ def read_frame_headers(source: Source, mode: Mode) -> FrameTable:
         TruncatedFile: the file ends inside a frame.
         CorruptFile: a header is impossible, or bytes follow the last frame.
     """
+    rows: list[_Row] = []
+    _walk(source, mode, rows)
+    return FrameTable(np.array(rows, _ROW))
+
+
+def whole_frames(source: Source, mode: Mode) -> tuple[FrameTable, CorruptFile | None]:
+    """`read_frame_headers` for a damaged file: the frames before the damage, and the fault."""
+    rows: list[_Row] = []
+    fault = None
+    try:
+        _walk(source, mode, rows)
+    except CorruptFile as error:
+        fault = error
+    return FrameTable(np.array(rows, _ROW)), fault
+
+
+def _walk(source: Source, mode: Mode, rows: list[_Row]) -> None:
+    """Append a row for each frame, as long as there is no damage."""
     header = _HEADERS[mode.tagged]
-    rows: list[tuple[int, int, int, int, bytes, bytes]] = []
     position = plain = 0
     while position < source.size:
         if _is_clear_trailer(source, position):
@@ -154,7 +178,6 @@ def read_frame_headers(source: Source, mode: Mode) -> FrameTable:
         rows.append((plain, stored, position, stored, iv, tag))
         plain += stored
         position += stored
-    return FrameTable(np.array(rows, _ROW))
 
 
 def _is_clear_trailer(source: Source, position: int) -> bool:
