@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
     Attributes:
         name: the parameter in the net, or for `unused` the value in the checkpoint.
-        outcome: `loads`, `casts`, `squeezes`, `missing`, `refused`, `passed over` or `unused`.
+        outcome: `loads`, `casts`, `squeezes`, `tied`, `missing`, `refused`, `passed over` or `unused`.
         source: the value's name in the checkpoint, if there is one.
         note: shapes and dtypes, the reason, or near names.
     """
@@ -120,7 +120,7 @@ def match(net_or_names: Any, ckpt: Mapping[str, Any], *, strict_load: bool = Fal
     """
     candidates = Candidates(ckpt)
     targets = _targets(net_or_names)
-    what = plan(targets, candidates, strict_load)
+    what = plan(targets, candidates, strict_load, candidates.aliases)
     if isinstance(ckpt, Checkpoint):
         sources = [*(pair.source for pair in what.pairs), *(refusal.source for refusal in what.refusals)]
         ckpt._access.prove(name for name in sources if name in ckpt)
@@ -156,6 +156,8 @@ def _rows(targets: list[Target], what: Plan) -> list[Row]:
         if pair.casts or pair.squeezes:
             change += f" -> {pair.target.dtype} {pair.target.shape}"
         rows[pair.target.name] = Row(pair.target.name, outcome, pair.source, change)
+    for name, other in what.tied:
+        rows[name] = Row(name, "tied", "", f"shares the memory of {other}")
     for refusal in what.refusals:
         rows[refusal.name] = Row(refusal.name, "refused", refusal.source, refusal.reason)
     for name in what.passed_over:

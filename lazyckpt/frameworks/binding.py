@@ -8,18 +8,20 @@ changes. The rules are those of `mindspore.load_param_into_net`:
 - If not strict: take the first missing parameter whose name is the end of a name in the checkpoint. The first such name
   gives a prefix. Every missing parameter for which `prefix + name` is in the checkpoint takes that value (which is
   still reported as unused, as in MindSpore). Repeat while parameters are missing.
+- A missing parameter is not reported if its memory is that of a loaded one (tied weights). If the checkpoint names it
+  as an alias of a value that it holds, as `safetensors.torch.save_model` does, it takes that value.
 - Shapes must be equal; the checkpoint's may have extra ones at its end. Dtypes must be equal, or, if not strict, both
   floats or both signed integers; then values are converted as numpy does.
 
-It differs from MindSpore on purpose in three points: a net that does not fit is left untouched; extra ones are removed
+It differs from MindSpore on purpose in four points: a net that does not fit is left untouched; extra ones are removed
 only if the rest of the shape is equal, and the net keeps its shape; prefixes come from tensors only, and serve only
-parameters that take one.
+parameters that take one; tied weights are known.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from lazyckpt.errors import NetMismatch
@@ -33,6 +35,27 @@ _FEW: Final = 32  # up to so many endings, comparing each with every name is che
 NEVER_MISSED: Final = "accu_grads"  # prefix of accumulated gradients, which MindSpore does not report as missing
 
 
+class Memory(NamedTuple):
+    """The bytes of a parameter.
+
+    Attributes:
+        storage: identifies the memory that it is a part of.
+        start: its first byte there.
+        stop: the byte behind its last.
+        is_dense: whether all bytes between are its own.
+    """
+
+    storage: Hashable
+    start: int
+    stop: int
+    is_dense: bool = True
+
+    def covers(self, other: Memory) -> bool:
+        """Whether another parameter has no bytes but those of this one."""
+        is_inside = self.start <= other.start and other.stop <= self.stop
+        return self.is_dense and self.storage == other.storage and is_inside
+
+
 class Target(NamedTuple):
     """A parameter of a net.
 
@@ -43,6 +66,7 @@ class Target(NamedTuple):
         is_map: whether it is a map parameter.
         may_miss: whether it is not reported if the checkpoint lacks it.
         takes_any: whether only its name is known, so that any tensor fits.
+        memory: its bytes, which other parameters may share; None if they are unknown.
     """
 
     name: str
@@ -51,6 +75,7 @@ class Target(NamedTuple):
     is_map: bool = False
     may_miss: bool = False
     takes_any: bool = False
+    memory: Memory | None = None
 
 
 class Candidate(NamedTuple):
@@ -105,6 +130,8 @@ class Plan(NamedTuple):
         passed_over: names of parameters whose value is a string, or a map although they are not.
         refusals: mismatches; any one makes loading impossible.
         prefixes: prefixes removed from names of the checkpoint, in the order found.
+        tied: names of parameters without a value of their own, each with the loaded one whose memory it shares.
+        aliased: names of parameters that take a value under another name, each with that name.
     """
 
     pairs: tuple[Pair, ...]
@@ -113,15 +140,24 @@ class Plan(NamedTuple):
     passed_over: tuple[str, ...]
     refusals: tuple[Mismatch, ...]
     prefixes: tuple[str, ...]
+    tied: tuple[tuple[str, str], ...] = ()
+    aliased: tuple[tuple[str, str], ...] = ()
 
 
-def plan(targets: Iterable[Target], candidates: Mapping[str, Candidate], strict: bool = False) -> Plan:
+def plan(
+    targets: Iterable[Target],
+    candidates: Mapping[str, Candidate],
+    strict: bool = False,
+    aliases: Callable[[], Mapping[str, str]] = dict,
+) -> Plan:
     """Pair the parameters of a net with the values of a checkpoint.
 
     Args:
         targets: the net's parameters, in its order.
         candidates: the checkpoint's values by name, in its order.
         strict: no prefixes, no conversions.
+        aliases: gives other names of values, each with the name under which the checkpoint has the value. Called only
+            if a name is missing.
 
     Cost: O(targets) look-ups, and one pass over the names of `candidates`; two if any is missing, and a sort of the
     names if many are.
@@ -143,14 +179,26 @@ def plan(targets: Iterable[Target], candidates: Mapping[str, Candidate], strict:
         else:
             passed_over.append(target.name)
     prefixes: list[str] = []
+    in_order = len(matcher.pairs)
+    tied: dict[str, str] = {}
+    aliased: dict[str, str] = {}
+    if missing:
+        missing = _without_tied(missing, matcher.pairs, tied)
+    if missing:
+        missing = _without_aliases(missing, candidates, aliases(), matcher, aliased)
+        taken.update(aliased.values())
     if missing and not strict:
         missing, prefixes = _without_prefixes(missing, candidates, matcher)
+        missing = _without_tied(missing, matcher.pairs, tied)
     unused = tuple(name for name in candidates if name not in taken)
-    if prefixes:
+    if len(matcher.pairs) > in_order:
         order = {target.name: ordinal for ordinal, target in enumerate(targets)}
         matcher.pairs.sort(key=lambda pair: order[pair.target.name])
     names = tuple(target.name for target in missing)
-    return Plan(tuple(matcher.pairs), names, unused, tuple(passed_over), tuple(matcher.refusals), tuple(prefixes))
+    return Plan(
+        tuple(matcher.pairs), names, unused, tuple(passed_over), tuple(matcher.refusals), tuple(prefixes),
+        tuple(tied.items()), tuple(aliased.items()),
+    )  # fmt: skip
 
 
 def refuse(what: Plan) -> None:
@@ -206,6 +254,45 @@ class _Matcher:
 def castable(one: str, other: str) -> bool:
     """Whether values of one dtype are converted to another, if not strict."""
     return any({one, other} <= family for family in CASTABLE)
+
+
+def _without_tied(missing: list[Target], pairs: list[Pair], tied: dict[str, str]) -> list[Target]:
+    """Take out the parameters whose memory is that of a loaded one, and add them to `tied`."""
+    loaded: dict[Hashable, list[Target]] = {}
+    for pair in pairs:
+        if pair.target.memory is not None:
+            loaded.setdefault(pair.target.memory.storage, []).append(pair.target)
+    left = []
+    for target in missing:
+        memory = target.memory
+        others = [] if memory is None else loaded.get(memory.storage, [])
+        other = next((each for each in others if each.memory and memory and each.memory.covers(memory)), None)
+        if other is None:
+            left.append(target)
+        else:
+            tied[target.name] = other.name
+    return left
+
+
+def _without_aliases(
+    missing: list[Target], candidates: Mapping[str, Candidate], aliases: Mapping[str, str], matcher: _Matcher,
+    aliased: dict[str, str],
+) -> list[Target]:  # fmt: skip
+    """Match missing parameters by aliases of the checkpoint; return those still missing, and add others to `aliased`.
+
+    The value of an alias may be another view of the same memory: one of another shape is not taken.
+    """
+    left = []
+    for target in missing:
+        source = aliases.get(target.name, "")
+        candidate = candidates.get(source) if source else None
+        is_same = candidate is not None and candidate.kind == TENSOR and not target.is_map
+        if candidate is not None and is_same and (target.takes_any or candidate.shape == target.shape):
+            matcher.consider(target, source, candidate)
+            aliased[target.name] = source
+        else:
+            left.append(target)
+    return left
 
 
 def _without_prefixes(

@@ -13,10 +13,11 @@ import numpy as np
 
 from lazyckpt.checkpoint import Checkpoint
 from lazyckpt.errors import ArgumentTypeError
-from lazyckpt.frameworks.binding import Candidate, Pair
+from lazyckpt.frameworks.binding import Candidate, Pair, Plan
 from lazyckpt.model.dtypes import DTYPES, of_array
 from lazyckpt.model.entry import MAP, STRING, TENSOR, Entry
 from lazyckpt.parameter import Parameter
+from lazyckpt.runtime import log
 
 _RELEASED_AT_ONCE: Final = 2**20  # bytes of a file after which pages are dropped
 
@@ -41,6 +42,16 @@ class Candidates(Mapping[str, Candidate]):
         found = self._values[name] if self._access is None else self._access.value_or_entry(name)
         return candidate_of_entry(found) if isinstance(found, Entry) else candidate_of(found)
 
+    def aliases(self) -> Mapping[str, str]:
+        """Other names of values of a safetensors file, each with the name that it has there. Cost: reads the header.
+
+        `safetensors.torch.save_model` writes one of several names with the same memory, and the others as metadata.
+        """
+        if not isinstance(self._values, Checkpoint):
+            return {}
+        found = self._values.metadata.items()
+        return {name: kept for name, kept in found if kept in self._values and name not in self._values}
+
 
 def candidate_of_entry(entry: Entry) -> Candidate:
     """A value that lies in a file."""
@@ -64,6 +75,12 @@ def candidate_of(value: Any) -> Candidate:
     if hasattr(value, "asnumpy") and hasattr(value, "shape"):  # a Parameter of MindSpore's
         return Candidate(TENSOR, tuple(int(dim) for dim in value.shape), str(value.dtype))
     raise ArgumentTypeError(f"a {type(value).__name__} cannot be bound to a parameter")
+
+
+def report_aliases(what: Plan) -> None:
+    """Log which parameters take a value that the checkpoint has under another name."""
+    for name, source in what.aliased:
+        log.info("%s takes the value of %s: the checkpoint says that they are one", name, source)
 
 
 def check_values(values: Any, allowed: tuple[type, ...]) -> None:

@@ -18,7 +18,7 @@ from mindspore.experimental import MapParameter
 
 from lazyckpt.errors import ArgumentTypeError
 from lazyckpt.frameworks.binding import Pair, Plan, Target, plan, refuse
-from lazyckpt.frameworks.candidates import Candidates, check_values, dtype_named, in_file_order
+from lazyckpt.frameworks.candidates import Candidates, check_values, dtype_named, in_file_order, report_aliases
 from lazyckpt.index.store import PARAM_KEY_MARK
 from lazyckpt.parameter import Parameter
 from lazyckpt.runtime import log
@@ -55,7 +55,8 @@ def load(
     if remove_redundancy:
         return _by_mindspore(net, parameter_dict, strict_load)
     parameters = _by_target(net)
-    what = plan(parameters, Candidates(parameter_dict), strict_load)
+    candidates = Candidates(parameter_dict)
+    what = plan(parameters, candidates, strict_load, candidates.aliases)
     refuse(what)
     _apply(parameters, what, parameter_dict)
     _report(what)
@@ -162,6 +163,7 @@ def _by_mindspore(net: Any, values: Mapping[str, Any], strict: bool) -> tuple[li
 
 
 def _report(what: Plan) -> None:
+    report_aliases(what)
     for prefix in what.prefixes:
         log.warning("For 'load_param_into_net', remove parameter prefix name: %s, continue to load.", prefix)
     if what.missing:

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
-from lazyckpt.frameworks.binding import Pair, Target, plan, refuse
-from lazyckpt.frameworks.candidates import Candidates, check_values, dtype_named, in_file_order
+from lazyckpt.frameworks.binding import Memory, Pair, Target, plan, refuse
+from lazyckpt.frameworks.candidates import Candidates, check_values, dtype_named, in_file_order, report_aliases
 from lazyckpt.parameter import Parameter
 from lazyckpt.tensors.torch import to_tensor
 
@@ -75,6 +75,9 @@ def load_into(
         norm_names: the checkpoint uses MindSpore's names for normalisation layers: `gamma`, `beta`, `moving_mean`,
             `moving_variance`.
 
+    Tied weights are loaded once. A name that the file does not have is not missing if its tensor shares the memory of
+    a loaded one, or if the file says that it is an alias (`safetensors.torch.save_model`): it takes that value then.
+
     Returns:
         The names in the module without a value, and the names in the checkpoint that were not used.
 
@@ -93,8 +96,10 @@ def load_into(
     pairs = _targets(module, norm_names)
     if any(tensor.is_meta for _, tensor in pairs):
         raise ArgumentValueError("the module is on the meta device: give it memory first, with to_empty(device=…)")
-    what = plan([target for target, _ in pairs], Candidates(parameter_dict), strict_load)
+    candidates = Candidates(parameter_dict)
+    what = plan([target for target, _ in pairs], candidates, strict_load, candidates.aliases)
     refuse(what)
+    report_aliases(what)
     tensors = {target.name: tensor for target, tensor in pairs}
     for pair, value in in_file_order(what.pairs, parameter_dict):
         _copy(tensors[pair.target.name], pair, value)
@@ -104,14 +109,34 @@ def load_into(
 def _targets(module: nn.Module, norm_names: bool) -> list[tuple[Target, torch.Tensor]]:
     norms = {name for name, part in module.named_modules() if isinstance(part, _NORMS)} if norm_names else set()
     found = []
-    for name, tensor in module.state_dict().items():
+    values = module.state_dict(keep_vars=True)  # tied parameters are one object
+    for name, tensor in values.items():
         if not isinstance(tensor, torch.Tensor):  # the extra state of a module
             continue
         path, _, last = name.rpartition(".")
         known = f"{path}.{NORM_NAMES.get(last, last)}".lstrip(".") if path in norms else name
         dtype = NAMES.get(tensor.dtype, str(tensor.dtype))
-        found.append((Target(known, tuple(tensor.shape), dtype, may_miss=last == _NOT_IN_MINDSPORE), tensor))
+        memory = _memory(tensor)
+        found.append(
+            (Target(known, tuple(tensor.shape), dtype, may_miss=last == _NOT_IN_MINDSPORE, memory=memory), tensor)
+        )
     return found
+
+
+def _memory(tensor: torch.Tensor) -> Memory | None:
+    """The bytes of a tensor; on the meta device, where there are none, the tensor itself. None if they are unknown."""
+    if tensor.is_meta:
+        return Memory(("meta", id(tensor)), 0, 1)
+    if not tensor.numel() or tensor.layout is not torch.strided:
+        return None
+    try:
+        storage = tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):  # a tensor of several tensors
+        return None
+    extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    start = tensor.storage_offset() * tensor.element_size()
+    stop = start + extent * tensor.element_size()
+    return Memory((str(tensor.device), storage), start, stop, extent == tensor.numel())
 
 
 def _copy(tensor: torch.Tensor, pair: Pair, value: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from checkpoints import MIXED, checkpoint, counting
 from opening import opened_and_traced, opened_over
+from safetensors_files import file_of
 from tracing import TracingSource
 
 import lazyckpt
@@ -330,3 +331,15 @@ def test_shapes_of_a_file_that_changed_in_place_are_not_matched(tmp_path):
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with lazyckpt.load_checkpoint(path) as opened, pytest.raises(StaleIndex, match="'w'"):
         match({"w": ((2, 3), "Float32")}, opened)
+
+
+def test_an_alias_of_the_file_is_not_missing(tmp_path):
+    """A name that safetensors left out, because its tensor is another's, loads under that name."""
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(file_of({"embed.weight": counting((3, 2))}, {"lm_head.weight": "embed.weight"}))
+    with lazyckpt.load_checkpoint(path, format="safetensors", index="memory") as ckpt:
+        report = match(["embed.weight", "lm_head.weight"], ckpt)
+
+    assert report.fits
+    assert report.rows[1] == Row("lm_head.weight", "loads", "embed.weight", "Float32 (3, 2)")
+    assert "<- embed.weight" in str(report)

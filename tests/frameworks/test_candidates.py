@@ -9,12 +9,20 @@ import numpy as np
 import pytest
 from checkpoints import LAYERS, MIXED, array_value, checkpoint, counting, tensor_value
 from opening import opened_and_traced, opened_over
+from safetensors_files import file_of
 from tracing import TracingSource
 
 import lazyckpt
 from lazyckpt.errors import ArgumentTypeError
-from lazyckpt.frameworks.binding import Candidate, Pair, Target
-from lazyckpt.frameworks.candidates import Candidates, candidate_of, check_values, dtype_named, in_file_order
+from lazyckpt.frameworks.binding import Candidate, Pair, Plan, Target
+from lazyckpt.frameworks.candidates import (
+    Candidates,
+    candidate_of,
+    check_values,
+    dtype_named,
+    in_file_order,
+    report_aliases,
+)
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import MAP, STRING, TENSOR
 from lazyckpt.parameter import Parameter
@@ -221,3 +229,29 @@ def test_looking_into_offers_logs_nothing(caplog):
     dict(Candidates(opened_over(BytesSource(tensor_value("w", [2], "Int4", b"\0\1")))))
 
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("metadata", "aliases"),
+    [
+        ({"lm_head.weight": "embed.weight", "format": "pt"}, {"lm_head.weight": "embed.weight"}),
+        ({"w": "embed.weight"}, {}),
+        ({"lm_head.weight": "other"}, {}),
+        (None, {}),
+    ],
+)
+def test_metadata_name_aliases_of_values(metadata, aliases, tmp_path):
+    """As `safetensors.torch.save_model` writes them: the name that was left out, and the one that was kept."""
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(file_of({"embed.weight": counting((3, 2)), "w": counting((2,))}, metadata))
+    with lazyckpt.load_checkpoint(path, format="safetensors", index="memory") as ckpt:
+        assert Candidates(ckpt).aliases() == aliases
+        assert Candidates(dict(ckpt)).aliases() == {}
+
+
+def test_aliases_that_are_used_are_logged(caplog):
+    """One line each."""
+    with caplog.at_level(logging.INFO):
+        report_aliases(Plan((), (), (), (), (), (), aliased=(("head", "embed"),)))
+
+    assert "head takes the value of embed" in caplog.text

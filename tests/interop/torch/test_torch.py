@@ -679,3 +679,48 @@ def test_workers_of_a_data_loader_read_the_file_themselves(method, tmp_path):
         rows = torch.cat(list(loader))
 
     assert np.array_equal(rows.numpy(), counting((20, 3)))
+
+
+class Tied(nn.Module):
+    """A module with tied weights and a buffer that is a part of another; or the same with memory for each."""
+
+    def __init__(self, is_tied=True, device="cpu"):
+        super().__init__()
+        self.embed = nn.Embedding(10, 4, device=device)
+        self.lm_head = nn.Linear(4, 10, bias=False, device=device)
+        self.register_buffer("scale", torch.arange(8.0, device=device))
+        self.register_buffer("part", torch.zeros(4, device=device))
+        if is_tied:
+            self.lm_head.weight = self.embed.weight
+            self.part = self.scale[:4]
+
+
+@pytest.mark.parametrize("save", ["save_model", "save_file"])
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_tied_weights_are_not_missing(save, is_tied, tmp_path):
+    """A file with one name of each memory fills all of a tied module, and of another what is an alias."""
+    path = tmp_path / "net.safetensors"
+    saved = Tied()
+    if save == "save_model":
+        safetensors.torch.save_model(saved, str(path))
+    else:
+        kept = {name: value for name, value in saved.state_dict().items() if name in ("embed.weight", "scale")}
+        safetensors.torch.save_file(kept, path)
+    module = Tied(is_tied)
+    with lazyckpt.load_checkpoint(path, format="safetensors", index="memory") as ckpt:
+        report = lazyckpt.match(module, ckpt)
+        missing, unused = load_into(module, ckpt)
+
+    expected = [] if is_tied else ["part"] if save == "save_model" else ["lm_head.weight", "part"]
+    assert (sorted(missing), unused) == (expected, [])
+    assert sorted(row.name for row in report.rows if row.outcome == "missing") == expected
+    for name, value in saved.state_dict().items():
+        assert torch.equal(module.state_dict()[name], value) or name in expected
+
+
+def test_tied_weights_without_memory_are_not_missing():
+    """On the meta device tied parameters are one object."""
+    saved = {"embed.weight": np.zeros((10, 4), np.float32), "scale": np.zeros(8, np.float32)}
+    outcomes = {row.name: row.outcome for row in lazyckpt.match(Tied(device="meta"), saved).rows}
+
+    assert (outcomes["lm_head.weight"], outcomes["part"]) == ("tied", "missing")
