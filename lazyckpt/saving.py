@@ -20,6 +20,7 @@ from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, FolderInTheWa
 from lazyckpt.formats import FORMAT_NAMES
 from lazyckpt.frameworks.nets import values_of
 from lazyckpt.runtime import log
+from lazyckpt.runtime.folders import resolved_output
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
 from lazyckpt.sources.encryption.keys import Secret, no_key
 from lazyckpt.sources.paths import require_local
@@ -198,7 +199,7 @@ def _check_file(save_obj: Any, name: object, form: object) -> str:
         raise ArgumentTypeError(
             f"For 'save_checkpoint', the parameter 'ckpt_file_name' must be a string or a path, but got {type(name)}."
         )
-    path = os.path.realpath(require_local(path, SAVED_HERE))
+    path = resolved_output(require_local(path, SAVED_HERE))
     if os.path.isdir(path):
         raise FolderInTheWay(
             errno.EISDIR,

@@ -132,14 +132,14 @@ class DyingFile(io.BufferedRandom):
         super().flush()
 
 
-CALLS = ("fsync", "chmod", "replace", "unlink", "ftruncate")
+CALLS = ("fsync", "fchmod", "chmod", "replace", "unlink")
 
 
 def stepping(patched, step):
     """Call `step` before each call that changes the disk."""
     for name in CALLS:
         real = getattr(os, name)
-        patched.setattr(os, name, lambda *given, name=name, real=real: (step(name), real(*given))[1])
+        patched.setattr(os, name, lambda *given, name=name, real=real, **at: (step(name), real(*given, **at))[1])
     patched.setattr(files, "open", lambda name, mode, buffering: DyingFile(step, name, buffering), raising=False)
 
 

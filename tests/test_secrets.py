@@ -78,7 +78,8 @@ def files(monkeypatch, tmp_path):
 
     def remembering(real):
         def act(path, *rest, **options):
-            remember(path)
+            held = options.get("dir_fd", options.get("src_dir_fd"))
+            remember(path if held is None else os.path.join(os.readlink(f"/proc/self/fd/{held}"), path))
             return real(path, *rest, **options)
 
         return act

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +29,8 @@ from lazyckpt.cli.app import (
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.index.matching import require_matches, require_one
 from lazyckpt.index.selection import AllNames
-from lazyckpt.runtime.os_errors import WRITE, os_errors
+from lazyckpt.runtime.atomic_write import atomic_write, file_errors
+from lazyckpt.runtime.folders import resolved_output
 from lazyckpt.sources.encryption.keys import KeyReference
 from lazyckpt.statistics.table import COLUMNS
 from lazyckpt.views.outline import of_index
@@ -130,13 +133,17 @@ def plot(
         raise typer.BadParameter("hist needs a NAME; sizes and norms take none", param_hint="NAME")
     with errors_as_exit_codes(), loaded(file, KeyReference(key_file, key_env), strategy, step) as checkpoint:
         name = None if name is None else require_one(checkpoint._access.names, name)
+        output = output if os.path.splitext(output)[1] else f"{output}.png"
         check_report(output, checkpoint._access.reader.files, overwrite=force)
         figure = getattr(checkpoint.plot, picture.value)(*([] if name is None else [name]))
         try:
-            with os_errors(output, WRITE):
-                figure.savefig(output, dpi=figure.dpi)
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=os.path.splitext(output)[1][1:], dpi=figure.dpi)
         except ValueError as error:  # matplotlib knows no such kind of picture
             raise LazyCkptError(f"{output}: {error}") from error
+        target = resolved_output(output)
+        with file_errors(target):
+            atomic_write(target, lambda private: Path(private).write_bytes(drawn.getvalue()))
 
 
 def _print(view: Any) -> None:

@@ -30,7 +30,7 @@ from lazyckpt.index.store import MemoryStore
 from lazyckpt.index.stored import StoredIndex
 from lazyckpt.model.entry import Entry, Plain, entry_of
 from lazyckpt.runtime import log
-from lazyckpt.runtime.atomic_write import atomic_write
+from lazyckpt.runtime.atomic_write import atomic_write, make_private_folders
 from lazyckpt.runtime.os_errors import LIMITS, WRITE, translated
 from lazyckpt.runtime.workers import Progress
 from lazyckpt.sources import CACHE_BYTES, RawFile, Source, open_source, reopen
@@ -309,8 +309,8 @@ def _build(path: str, raw: RawFile, where: str, options: IndexOptions) -> OpenFi
             facts = write(private, entries, facts, codec, frames)
         raw.origin.check()
 
-    os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-    atomic_write(path, fill, mode=raw.origin.mode & 0o666 | 0o400)
+    make_private_folders(os.path.dirname(path) or ".")
+    atomic_write(path, fill, mode=locations.mode_at(path, raw))
     try:
         sidecar = Sidecar(path)
     except BadRecord as error:

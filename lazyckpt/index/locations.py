@@ -21,7 +21,7 @@ from lazyckpt.index.records import BadRecord
 from lazyckpt.index.schema import SUFFIX
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.runtime import log
-from lazyckpt.runtime.atomic_write import temporary
+from lazyckpt.runtime.atomic_write import make_private_folders, temporary
 from lazyckpt.runtime.descriptor_pool import open_descriptor
 from lazyckpt.sources import RawFile
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system
@@ -29,6 +29,7 @@ from lazyckpt.sources.paths import download, is_url, redact_url, upload
 
 CACHE_VARIABLE: Final = "LAZYCKPT_CACHE"
 _MAGIC: Final = (0xBEEFC0DE).to_bytes(4, sys.byteorder)  # LMDB's, in the first of its meta pages
+_PRIVATE: Final = 0o600
 _LMDB_MAGIC: Final = slice(16, 20)
 
 
@@ -46,6 +47,13 @@ def writable(raw: RawFile) -> list[str]:
     """Locations where an index of this file may be written, best first."""
     far = cached(raw.origin.path, raw.origin.version)
     return [far] if raw.origin.is_remote or on_network(raw.origin.path) else [beside(raw.origin.path), far]
+
+
+def mode_at(path: str, raw: RawFile) -> int:
+    """The mode of an index at a location: private in the cache folder, elsewhere that of its file without `x`."""
+    if path == cached(raw.origin.path, raw.origin.version):
+        return _PRIVATE
+    return raw.origin.mode & 0o666 | 0o400
 
 
 def check_replaceable(path: str, raw: RawFile) -> None:
@@ -117,7 +125,7 @@ def _download(raw: RawFile, target: str) -> bool:
     if url is None:
         return False
     try:
-        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        make_private_folders(os.path.dirname(target))
         with temporary(target) as made:
             download(url, made.path)
             store = Sidecar(made.path)
@@ -125,7 +133,7 @@ def _download(raw: RawFile, target: str) -> bool:
             if not raw.origin.matches(store.meta.fingerprint):
                 log.info("the index %s is of an older or of another object", redact_url(url))
                 return False
-            made.commit(0o600)
+            made.commit(_PRIVATE)
             forget_others(target, raw)
             return True
     except (OSError, LazyCkptError, BadRecord) as error:

@@ -7,11 +7,8 @@ JSON is smaller and faster.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterable
 from typing import Any, Final
@@ -20,6 +17,7 @@ from lazyckpt.errors import ArgumentValueError, FolderInTheWay, LazyCkptError
 from lazyckpt.references.hierarchy import Node
 from lazyckpt.references.json_writer import plain, texts_of
 from lazyckpt.references.names import LONGEST
+from lazyckpt.runtime.atomic_write import temporary_folder
 
 _RECORDS: Final = 10_000  # chunks in a file, at most
 _MARK: Final = ".zmetadata"
@@ -44,19 +42,10 @@ def write(path: str, nodes: Iterable[Node], most_chunks: int) -> None:
     if os.path.lexists(path) and not os.path.isfile(os.path.join(path, _MARK)):
         raise FolderInTheWay(errno.EEXIST, f"{path} exists and is not a folder of references: choose another name")
     mapper_of = _mapper()
-    parent, name = os.path.split(os.path.abspath(path))
-    made = tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=parent)
-    try:
-        with warnings.catch_warnings():
-            # fsspec reads with fastparquet only, which pandas has deprecated.
-            warnings.filterwarnings("ignore", ".*fastparquet.*", DeprecationWarning)
-            _fill(mapper_of(os.path.join(made, name), max(1, min(most_chunks, _RECORDS))), nodes)
-        if os.path.lexists(path):
-            os.rename(path, os.path.join(made, "old"))
-        os.rename(os.path.join(made, name), path)
-    finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(made)
+    with temporary_folder(path) as made, warnings.catch_warnings():
+        # fsspec reads with fastparquet only, which pandas has deprecated.
+        warnings.filterwarnings("ignore", ".*fastparquet.*", DeprecationWarning)
+        _fill(mapper_of(os.path.join(made, os.path.basename(path)), max(1, min(most_chunks, _RECORDS))), nodes)
 
 
 def _fill(mapper: Any, nodes: Iterable[Node]) -> None:

@@ -12,6 +12,7 @@ from lazyckpt.references import json_writer, parquet_writer
 from lazyckpt.references.files import Files
 from lazyckpt.references.hierarchy import Known, ReferenceOptions, Walk
 from lazyckpt.runtime.atomic_write import file_errors, temporary
+from lazyckpt.runtime.folders import resolved_output
 from lazyckpt.writing.targets import check_report
 
 _MODE: Final = 0o644
@@ -72,7 +73,7 @@ class References:
         Cost: reads the header of each value (values only if they are copied), with one batch of entries in memory for
         JSON, and all metadata for Parquet.
         """
-        target = os.path.realpath(os.fspath(path))
+        target = resolved_output(os.fspath(path))
         ending = os.path.splitext(target)[1]
         if ending not in _WRITERS:
             raise ArgumentValueError(f"{target} must end with {', '.join(_WRITERS)}, which selects the format")

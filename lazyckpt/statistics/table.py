@@ -15,6 +15,7 @@ from lazyckpt.display import printable
 from lazyckpt.errors import ArgumentValueError
 from lazyckpt.model.similar_names import missing
 from lazyckpt.runtime.atomic_write import atomic_write, file_errors
+from lazyckpt.runtime.folders import resolved_output
 from lazyckpt.statistics.moments import Moments
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def _csv_line(cells: Iterable[Any]) -> str:
 def _given(text: str, path: Where | None) -> str | None:
     if path is None:
         return text
-    target = os.path.realpath(os.fspath(path))
+    target = resolved_output(os.fspath(path))
     content = text.encode("utf-8", "surrogatepass")
     with file_errors(target):
         atomic_write(target, lambda private: Path(private).write_bytes(content))

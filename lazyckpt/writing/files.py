@@ -25,7 +25,8 @@ from lazyckpt.formats.safetensors import CRC
 from lazyckpt.index import locations
 from lazyckpt.index.footer import Meta
 from lazyckpt.model.entry import MAP, Fingerprint
-from lazyckpt.runtime.atomic_write import atomic_write, file_errors, temporary
+from lazyckpt.runtime.atomic_write import atomic_write, file_errors, remove, temporary
+from lazyckpt.runtime.folders import resolved_output
 from lazyckpt.runtime.workers import Progress
 from lazyckpt.sources.encryption.cipher import CipherKey
 from lazyckpt.sources.local import open_local
@@ -169,7 +170,7 @@ def check(items: Items, how: WriteOptions) -> None:
 
 
 def _save(path: str, items: Items, how: WriteOptions) -> None:
-    path = os.path.realpath(path)
+    path = resolved_output(path)
     with file_errors(path), temporary(path) as made, open_sidecar_builder(path, how.mode, how.lock) as index:
         with open(made.path, "r+b", buffering=_BUFFER) as file:
             facts, frames = _WRITERS[how.format](file, items, how, index)
@@ -250,4 +251,4 @@ def _write_json(path: str, data: object) -> None:
 def _remove(path: str) -> None:
     for name in (path, locations.beside(path)):
         with contextlib.suppress(OSError):
-            os.unlink(name)
+            remove(name)

@@ -222,10 +222,12 @@ def forbid(monkeypatch):
     forbidden = []
     real = os.open
 
-    def guarded(path, flags, *rest, **options):
-        if flags & os.O_CREAT and any(str(path).startswith(f"{folder}{os.sep}") for folder in forbidden):
-            raise OSError(errno.EROFS, "Read-only file system", str(path))
-        return real(path, flags, *rest, **options)
+    def guarded(path, flags, *rest, dir_fd=None):
+        place = "" if dir_fd is None else os.readlink(f"/proc/self/fd/{dir_fd}")
+        whole = os.path.join(place, path)
+        if flags & os.O_CREAT and any(whole.startswith(f"{folder}{os.sep}") for folder in forbidden):
+            raise OSError(errno.EROFS, "Read-only file system", whole)
+        return real(path, flags, *rest, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "open", guarded)
     return forbidden.append
@@ -240,11 +242,41 @@ def test_a_folder_that_cannot_be_written_sends_the_index_to_the_cache(file, forb
     assert os.listdir(file.parent) == ["net.ckpt"]
 
 
-def test_a_folder_at_the_private_name_sends_the_index_to_the_cache(file, tmp_path):
-    """The same holds for anything else that has the builder's private name."""
+def test_a_folder_at_the_private_name_is_passed_over(file, sidecar):
+    """If something else has the builder's private name, the builder takes its next one."""
     (file.parent / ".net.ckpt.lmdb.tmp").mkdir()
 
-    assert built(file)[1] == locations.cached(str(file))
+    assert built(file)[1] == str(sidecar)
+    assert sorted(os.listdir(file.parent)) == [".net.ckpt.lmdb.tmp", "net.ckpt", "net.ckpt.lmdb"]
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077], ids=oct)
+def test_an_index_in_the_cache_folder_is_private(umask, file, forbid, cache_folder):
+    """It has mode 0600 and its folder 0700: built, forced, repaired, and built for a new version of the file."""
+    forbid(file.parent)
+    file.chmod(0o666)
+    cached = Path(locations.cached(str(file)))
+    modes = []
+
+    def note():
+        modes.append((cached.stat().st_mode & 0o777, cache_folder.stat().st_mode & 0o777))
+
+    before = os.umask(umask)
+    try:
+        built(file)
+        note()
+        built(file, force=True)
+        note()
+        cached.write_bytes(b"damaged")
+        built(file)
+        note()
+        file.write_bytes(file.read_bytes() + file.read_bytes())
+        built(file)
+        note()
+    finally:
+        os.umask(before)
+
+    assert modes == [(0o600, 0o700)] * 4
 
 
 def test_without_any_place_the_index_is_in_memory(file, forbid, cache_folder, caplog):

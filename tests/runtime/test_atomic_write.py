@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lazyckpt.errors import UnwritableFile
 from lazyckpt.runtime import atomic_write as atomic_write_module
-from lazyckpt.runtime.atomic_write import atomic_write, temporary
+from lazyckpt.runtime.atomic_write import atomic_write, make_private_folders, temporary
 
 
 def writes(data):
@@ -64,8 +65,8 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(fault, tmp_path):
     assert (os.listdir(tmp_path), target.read_bytes()) == (["index"], b"old")
 
 
-def test_what_a_killed_writer_left_is_taken_over(tmp_path):
-    """The next writer finds the private file of one that died, empties it and uses it; no litter grows."""
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    """The next writer removes the private file of one that died and makes its own; no litter grows."""
     target = tmp_path / "index"
 
     def die(private):
@@ -80,7 +81,7 @@ def test_what_a_killed_writer_left_is_taken_over(tmp_path):
     seen = []
     atomic_write(str(target), lambda private: seen.append(Path(private).read_bytes()), mode=0o600)
 
-    assert left == [".index.tmp"]
+    assert left in ([".index.tmp"], [".index.1.tmp"])
     assert seen == [b""]
     assert os.listdir(tmp_path) == ["index"]
 
@@ -135,14 +136,72 @@ def test_without_locks_every_writer_has_a_name_of_its_own(tmp_path, monkeypatch)
 
 
 def test_a_link_at_the_private_name_is_not_followed(tmp_path):
-    """Whoever may write the folder cannot make a writer write elsewhere."""
+    """A link of the user at a private name is removed, and what it leads to is not written to."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (tmp_path / ".index.tmp").symlink_to(victim)
+    atomic_write(str(tmp_path / "index"), writes(b"whole"), mode=0o600)
 
-    with pytest.raises(OSError, match="link"):
-        atomic_write(str(tmp_path / "index"), writes(b"whole"), mode=0o600)
-    assert victim.read_bytes() == b"precious"
+    assert (victim.read_bytes(), (tmp_path / "index").read_bytes()) == (b"precious", b"whole")
+    assert sorted(os.listdir(tmp_path)) == ["index", "victim"]
+
+
+@pytest.mark.parametrize("swap", ["link", "file", "nothing"])
+def test_a_private_file_that_was_swapped_is_not_renamed(swap, tmp_path):
+    """If the private name leads to another file, or to none, the target stays and the error says why."""
+    victim, target = tmp_path / "victim", tmp_path / "index"
+    victim.write_bytes(b"precious")
+    target.write_bytes(b"old")
+
+    def fill(private):
+        os.unlink(tmp_path / ".index.tmp")
+        if swap == "link":
+            (tmp_path / ".index.tmp").symlink_to(victim)
+        elif swap == "file":
+            (tmp_path / ".index.tmp").write_bytes(b"theirs")
+        Path(private).write_bytes(b"new")
+
+    with pytest.raises(UnwritableFile, match=r"temporary file \.index\.tmp"):
+        atomic_write(str(target), fill, mode=0o600)
+    assert (victim.read_bytes(), target.read_bytes()) == (b"precious", b"old")
+
+
+def test_a_folder_that_is_swapped_changes_nothing(tmp_path):
+    """The file stays in the folder that was opened, also if another folder or a link has its path by then."""
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+
+    def fill(private):
+        folder.rename(tmp_path / "moved")
+        folder.symlink_to(elsewhere)
+        Path(private).write_bytes(b"whole")
+
+    atomic_write(str(folder / "index"), fill, mode=0o600)
+
+    assert (os.listdir(elsewhere), os.listdir(tmp_path / "moved")) == ([], ["index"])
+
+
+@pytest.mark.parametrize("umask", [0, 0o077, 0o777], ids=oct)
+def test_no_umask_changes_the_modes(umask, tmp_path):
+    """The temporary file is private and the finished one has the mode asked for, with any umask."""
+    seen, before = [], os.umask(umask)
+    try:
+        atomic_write(str(tmp_path / "a"), lambda private: seen.append(os.stat(private).st_mode & 0o777), mode=0o640)
+        make_private_folders(str(tmp_path / "b" / "c"))
+    finally:
+        os.umask(before)
+    found = [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "b", "b/c")]
+
+    assert (seen, found) == ([0o600], [0o640, 0o700, 0o700])
+
+
+def test_a_finished_file_that_was_never_renamed_is_removed(tmp_path):
+    """A writer that was killed right before its rename leaves a read-only file; the next one removes it."""
+    (tmp_path / ".index.tmp").touch(0o400)
+    atomic_write(str(tmp_path / "index"), writes(b"whole"), mode=0o600)
+
+    assert os.listdir(tmp_path) == ["index"]
 
 
 def test_a_file_with_another_name_is_not_written_to(tmp_path):
@@ -164,14 +223,14 @@ def test_a_pipe_at_the_private_name_is_taken_away(tmp_path):
     assert os.listdir(tmp_path) == ["index"]
 
 
-def test_a_private_file_that_cannot_be_emptied_is_no_litter(tmp_path, monkeypatch):
+def test_a_private_file_that_cannot_be_prepared_is_no_litter(tmp_path, monkeypatch):
     """A disk that fails at the first call leaves no file and no descriptor behind."""
     before = len(os.listdir("/proc/self/fd"))
 
-    def fail(descriptor, length):
+    def fail(descriptor, mode):
         raise OSError("no space")
 
-    monkeypatch.setattr(os, "ftruncate", fail)
+    monkeypatch.setattr(os, "fchmod", fail)
     with pytest.raises(OSError, match="no space"):
         atomic_write(str(tmp_path / "index"), writes(b"whole"), mode=0o600)
 
@@ -228,7 +287,7 @@ def test_a_durable_file_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
     target, order = tmp_path / "net.ckpt", []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda descriptor: (order.append("sync"), fsync(descriptor)))
-    monkeypatch.setattr(os, "replace", lambda *names: (order.append("rename"), replace(*names)))
+    monkeypatch.setattr(os, "replace", lambda *names, **at: (order.append("rename"), replace(*names, **at)))
     with temporary(str(target)) as made:
         made.commit(0o400, durable=True)
 
@@ -254,10 +313,10 @@ def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path, monkeypatch):
     """A folder that may be written and not read: the file is in its place, and nobody is told that it is not."""
     target, opened = tmp_path / "index", os.open
 
-    def open_(path, *rest):
-        if path == str(tmp_path):
+    def open_(path, flags, *rest, **at):
+        if path == "." and not flags & os.O_PATH:
             raise PermissionError(errno.EACCES, "no reading here")
-        return opened(path, *rest)
+        return opened(path, flags, *rest, **at)
 
     monkeypatch.setattr(os, "open", open_)
     with temporary(str(target)) as made:
