@@ -169,6 +169,15 @@ class MissingName(LazyCkptError, KeyError):
                 self._similar = ()
         return tuple(self._similar)
 
+    def collect(self) -> None:
+        """Copy the names to look in, before their file is closed. Cost: a walk over up to 20,000 names."""
+        collect = getattr(self._similar, "collect", None)
+        if collect is not None:
+            try:
+                collect()
+            except (LazyCkptError, OSError):  # there will be no suggestions
+                self._similar = ()
+
     def __str__(self) -> str:
         text = repr(self.name)
         what = f"there is no parameter {text if len(text) <= 200 else text[:200] + '…'}"

@@ -327,7 +327,7 @@ class Checkpoint(LazyMapping, CheckpointInspection):
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, MissingName):
-            _ = error.similar  # they cannot be looked for once it is closed
+            error.collect()
         self.close()
 
     def __repr__(self) -> str:

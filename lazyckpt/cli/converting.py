@@ -225,7 +225,7 @@ def _renaming(rules: list[str], names: Iterable[str]) -> dict[str, str]:
         else:
             changed = _replaced(rule, new)
         if not changed:
-            raise missing(rule[: cuts[0]], known)
+            raise missing(f"{REGULAR}{rule[: cuts[0]].removeprefix(REGULAR)}", known)
         new.update(changed)
     return new
 

@@ -15,14 +15,15 @@ _SCALARS: Final = frozenset(
     (
         "afactor_step", "beta1_power", "beta2_power", "cooldown_counter", "cov_step", "current_iterator_step", "epoch",
         "epoch_num", "fake_lr", "global_step", "last_overflow_iterator_step", "learning_rate", "loss_scale", "momentum",
-        "scale_sense", "scale_value", "state_step", "step", "step_num", "T_0", "T_cur", "T_i", "weight_decay",
+        "mu_schedule", "scale_sense", "scale_value", "state_step", "step", "step_num", "step_t", "T_0", "T_cur", "T_i",
+        "weight_decay",
     )
 )  # fmt: skip
 _COPIES: Final = frozenset(
     (
-        "accu_grads", "accum", "accum_update", "adam_m", "adam_v", "exp_avg", "exp_avg_sq", "exp_inf", "lamb_m",
-        "lamb_v", "max_exp_avg_sq", "mean_grad", "mean_square", "moment1", "moment2", "moments", "momentum_buf",
-        "muon_m", "vhat",
+        "accu_grads", "accum", "accum_update", "accumulate_", "adam_m", "adam_v", "exp_avg", "exp_avg_diff",
+        "exp_avg_sq", "exp_inf", "lamb_m", "lamb_v", "max_exp_avg_sq", "mean_grad", "mean_square", "moment1", "moment2",
+        "moments", "momentum_buf", "muon_m", "pre_grad", "vhat",
     )
 )  # fmt: skip
 _MAYBE_COPIES: Final = frozenset(("ax", "ax_", "linear", "moment", "prev", "stat", "step_size"))

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from lazyckpt.errors import MissingName
-from lazyckpt.model.patterns import REGULAR, glob_test, head_of, is_glob, shown
+from lazyckpt.model.patterns import REGULAR, escape, glob_test, head_of, is_glob, shown
 
 Starting = Callable[[str, int], list[str]]  # up to so many names with a prefix
 LOOKED_AT: Final = 20_000  # names, about 0.1 s
@@ -39,9 +39,27 @@ def missing(
     """
     is_name = is_exact or (isinstance(pattern, str) and not is_glob(pattern) and not pattern.startswith(REGULAR))
     what = None if is_name else f"no parameter matches {shown(pattern)}"
-    if not isinstance(pattern, str):
-        return MissingName(pattern, what)
-    return MissingName(pattern, what, lambda: similar(pattern, chain(_neighbours(pattern, starting), names)))
+    return MissingName(pattern, what, Suggestions(pattern, names, starting) if isinstance(pattern, str) else ())
+
+
+class Suggestions:
+    """The names similar to a text, looked for when it is called."""
+
+    def __init__(self, text: str, names: Iterable[str], starting: Starting | None = None) -> None:
+        self._text = text
+        self._names = names
+        self._starting = starting
+
+    def collect(self) -> None:
+        """Copy the names to compare with, so that nothing is read later."""
+        self._names, self._starting = self._known(), None
+
+    def __call__(self) -> list[str]:
+        """See `similar`."""
+        return similar(self._text, self._known())
+
+    def _known(self) -> list[str]:
+        return list(islice(chain(_neighbours(self._text, self._starting), self._names), LOOKED_AT))
 
 
 def _neighbours(text: str, starting: Starting | None) -> list[str]:
@@ -64,15 +82,24 @@ def similar(text: str, names: Iterable[str]) -> list[str]:
 
     Cost: about 0.1 s at most, whatever the number and length of the names.
     """
+    if text.startswith(REGULAR):
+        text = _literal(text.removeprefix(REGULAR))
     known = [name for name in dict.fromkeys(islice(names, LOOKED_AT)) if name != text]
-    if not known or not text or text.startswith(REGULAR) or len(text) > 2 * _LONGEST:
+    if not known or not text or len(text) > 2 * _LONGEST:
         return []
     found = _corrected(text, known)
     if not is_glob(text):
         ending = "." + text
         found += [name for name in known if name.endswith(ending)][:MOST]
+        found += [f"*{escape(text)}*"] if not found and any(text in name for name in known) else []
         found += _nearest(text, known, MOST)
     return list(dict.fromkeys(found))[:MOST]
+
+
+def _literal(expression: str) -> str:
+    """The text that a simple regular expression stands for; empty if it is not simple."""
+    text = expression.removeprefix("^").removesuffix("$").replace("[.]", ".").replace("\\.", ".")
+    return "" if set(text) & set("\\[](){}*+?|^$") else text
 
 
 def _nearest(text: str, known: list[str], most: int) -> list[str]:

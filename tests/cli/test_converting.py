@@ -211,7 +211,7 @@ def test_a_checksum_and_permissions_are_as_asked(run):
         (["--align", "3"], "power of two"),
         (["--include", "nothing*"], "no parameter matches 'nothing[*]'"),
         (["--exclude", "nothing*"], "no parameter matches 'nothing[*]'"),
-        (["--rename", "nothing=x"], "no parameter 'nothing'"),
+        (["--rename", "nothing=x"], "no parameter matches 're:nothing'"),
         (["--exclude", "*"], "none of the 8 names is left"),
         (["--new-key-env", "NOT_THERE"], "NOT_THERE.*not set"),
     ],

@@ -34,6 +34,9 @@ NAMES = [
         ("*.wieght", "*.weight"),
         ("layers.*.wq", "*layers.*.wq"),
         ("net.layers.[0-9].atention.w?", "net.layers.[0-9].attention.w?"),
+        ("attention", "*attention*"),
+        ("re:^nett[.]layers", "net.layers"),
+        ("re:conv1\\.bais$", "conv1.bias"),
     ],
 )
 def test_the_nearest_name_comes_first(text, first):
@@ -41,7 +44,7 @@ def test_the_nearest_name_comes_first(text, first):
     assert similar(text, NAMES)[0] == first
 
 
-@pytest.mark.parametrize("text", ["", "zzzzzz", "*#*", "re:covn", "x" * 10_000])
+@pytest.mark.parametrize("text", ["", "zzzzzz", "*#*", "re:(covn|x)", "x" * 10_000])
 def test_nothing_is_offered_for_a_text_unlike_any_name(text):
     """No suggestion is better than a wrong one."""
     assert similar(text, NAMES) == []
@@ -122,6 +125,16 @@ def test_the_error_crosses_processes():
     assert (str(received), type(received)) == (str(missing("covn", ["conv"])), MissingName)
 
 
+def test_names_are_collected_for_a_message_that_is_shown_later():
+    """After `collect` nothing is read any more."""
+    names = ["conv"]
+    error = missing("covn", (name for name in names))
+    error.collect()
+    names.clear()
+
+    assert error.similar == ("conv",)
+
+
 def test_a_message_needs_no_names():
     """If names cannot be read any more, the message is shown without suggestions."""
 
@@ -129,4 +142,6 @@ def test_a_message_needs_no_names():
         raise ClosedCheckpoint("it was closed")
         yield
 
-    assert str(missing("x", closed(), is_exact=True)) == "there is no parameter 'x'"
+    error = missing("x", closed(), is_exact=True)
+    error.collect()
+    assert (str(error), str(missing("x", closed(), is_exact=True))) == ("there is no parameter 'x'",) * 2
