@@ -16,9 +16,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from lazyckpt.errors import CorruptFile
 from lazyckpt.formats.digest import Digesting
 from lazyckpt.index.open_file import OpenFile
-from lazyckpt.model.entry import STRING, Entry, is_plain
+from lazyckpt.model.entry import REFUSED, STRING, Entry, is_plain
 from lazyckpt.model.tensor_runs import TensorRun, UniformGroup, neighbours, run_of
 from lazyckpt.reading.allocation import AnyArray, aligned, copied, shared
 from lazyckpt.reading.decoding import bytes_of, dtype_of, elements, text_of, validate_bounds
@@ -359,6 +360,9 @@ class FileReader(Reader):
     def _fetch(self, entry: Entry) -> PendingRead:
         if entry.kind == STRING:
             return self._string(entry)
+        if entry.kind == REFUSED:
+            offset = entry.start if entry.stop else None  # a name that is in no file has no place
+            raise CorruptFile(entry.reason, offset=offset, parameter=entry.name, file=self._source.name)
         return self._tensor(entry) if entry.dtype is not None else self._arrays(entry)
 
     def _tensor(self, entry: Entry) -> PendingRead:

@@ -9,7 +9,8 @@ from itertools import accumulate, chain, islice
 from lazyckpt.formats import Format
 from lazyckpt.formats.protobuf_wire import Buffer
 from lazyckpt.index import Index
-from lazyckpt.model.entry import Entry, Extent, Fingerprint, Plain, moved
+from lazyckpt.index.records import encode
+from lazyckpt.model.entry import REFUSED, Entry, Extent, Fingerprint, Plain, moved
 from lazyckpt.sources.base import Source
 from lazyckpt.sources.concatenated import ConcatenatedSource
 from lazyckpt.sources.window import SparseBuffer
@@ -104,6 +105,61 @@ class ConcatenatedIndex(Index):
             for part, base in zip(self._parts, self._bases, strict=True)
             for entry in part._irregular()
         ]
+
+
+class RefusedNames(Index):
+    """A read-only mapping name -> refused Entry, which has a reason and no bytes: a part for what no file holds."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        """Take the reason of each name."""
+        self._entries = [Entry(name, REFUSED, None, (), (), 0, 0, reason=reason) for name, reason in reasons.items()]
+        self._ordinals = {name: ordinal for ordinal, name in enumerate(reasons)}
+
+    @property
+    def path(self) -> None:
+        """None: it is of no file."""
+        return None
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """That of nothing."""
+        return Fingerprint(0, 0, bytes(16))
+
+    @property
+    def has_digests(self) -> bool:
+        """True: no value lacks one."""
+        return True
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ordinals)
+
+    def entries(self) -> Iterator[Entry]:
+        """See `Index.entries`."""
+        return iter(self._entries)
+
+    def position(self, name: str) -> int | None:
+        """See `Index.position`."""
+        return self._ordinals.get(name)
+
+    def at(self, position: int, name: str | None = None) -> Entry:  # noqa: ARG002 (an ordinal leads to its own name)
+        """See `Index.at`."""
+        return self._entries[position]
+
+    def with_prefix(self, prefix: str) -> list[tuple[str, int]]:
+        """See `Index.with_prefix`."""
+        return [(name, ordinal) for name, ordinal in self._ordinals.items() if name.startswith(prefix)]
+
+    def close(self) -> None:
+        """See `Index.close`: nothing is open."""
+
+    def _record_batches(self) -> Iterator[list[bytes]]:
+        yield [encode(entry, entry.name.encode()) for entry in self._entries]
+
+    def _irregular(self) -> list[Entry]:
+        return list(self._entries)
 
 
 def combined_fingerprint(fingerprints: Sequence[Fingerprint]) -> Fingerprint:

@@ -40,7 +40,7 @@ from lazyckpt.sharding.shard_index import Rank, ShardedIndex, ShardResolver
 from lazyckpt.sharding.shard_reader import ShardReader
 from lazyckpt.sharding.steps import asked_step
 from lazyckpt.sharding.strategy import Strategy, read_strategy, strategy_files
-from lazyckpt.sharding.weight_map import format_of_name, names_in_set, open_set
+from lazyckpt.sharding.weight_map import format_of_name, names_in_set, names_of, open_set
 from lazyckpt.sources import CACHE_BYTES
 from lazyckpt.sources.concatenated import ConcatenatedSource
 from lazyckpt.sources.encryption.cipher import DEFAULT_MODE
@@ -153,8 +153,8 @@ def _opened(asked: _Asked, key: AnySecret, check: bool) -> tuple[Reader, Names]:
         members = asked.members or opener.members(_finder(asked, strategy))
         if members.listing:
             options = IndexOptions(cache=asked.cache, format=format_of_name(members.listing))
-            file = open_set(members.listing, key, asked.dec_mode, asked.where, options)
-            return FileReader(replace(file, taken=members)), AllNames(file.index)
+            file = open_set(members.listing, key, asked.dec_mode, asked.where, options, is_partial=True)
+            return FileReader(replace(file, taken=members)), names_of(file.index)
         pinned = asked._replace(members=members)
         handle = Handle(_open_again, (pinned,), NO_KEY if key is None else key.reference)
         if strategy is not None:

@@ -22,7 +22,8 @@ from lazyckpt.formats import FORMATS
 from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, IndexOptions, handle_of, open_indexed
 from lazyckpt.index.open_file import OpenFile
-from lazyckpt.sharding.concatenated import ConcatenatedIndex, concatenated_format
+from lazyckpt.index.selection import AllNames, Names, SomeNames
+from lazyckpt.sharding.concatenated import ConcatenatedIndex, RefusedNames, concatenated_format
 from lazyckpt.sources.concatenated import ConcatenatedSource
 from lazyckpt.sources.encryption.keys import AnySecret, Secret
 from lazyckpt.sources.local import local_files
@@ -45,7 +46,9 @@ _WEIGHT_MAP: Final = "weight_map"
 _HYPER_PARAMETERS: Final = "hyper_param.safetensors"  # what is not in the strategy, beside a `param_name_map.json`
 
 
-def open_set(path: str, key: AnySecret, dec_mode: str, where: str, options: IndexOptions) -> OpenFile:
+def open_set(
+    path: str, key: AnySecret, dec_mode: str, where: str, options: IndexOptions, is_partial: bool = False
+) -> OpenFile:
     """Open the files that a listing names.
 
     Args:
@@ -54,6 +57,8 @@ def open_set(path: str, key: AnySecret, dec_mode: str, where: str, options: Inde
         dec_mode: the mode of encrypted parts.
         where: `auto` or `memory`: each part has an index of its own.
         options: of these indexes; `options.format` is the format of the parts.
+        is_partial: names about which the listing and the files disagree become refused entries, so that the others can
+            be read; otherwise the first of them is an error.
 
     Raises:
         CorruptFile: the listing is invalid, leads out of its folder, or contradicts the files.
@@ -75,22 +80,45 @@ def open_set(path: str, key: AnySecret, dec_mode: str, where: str, options: Inde
                 raise MissingFile(f"{path}: its part {file} does not exist: get it, too")
             parts.append(open_indexed(resolved(part), key, dec_mode, where, options))
         indexes = [opened.index for opened in parts]
-        _compare(path, homes, dict(zip(files, indexes, strict=True)))
+        faults = listing_faults(homes, dict(zip(files, indexes, strict=True)))
+        for name, why in faults.items():
+            if not is_partial:
+                raise CorruptFile(why, parameter=name, file=path)
     except BaseException:
         for opened in parts:
             opened.close()
         raise
     whole = ConcatenatedSource(path, [opened.source for opened in parts], local_files([path]))
     numbers = {file: number for number, file in enumerate(files)}
-    index = ConcatenatedIndex(indexes, whole.bases, {name: numbers[file] for name, file in homes.items()})
+    places = {name: numbers[file] for name, file in homes.items()}
+    bases = whole.bases
+    if faults:  # the refused entries are one more part, without bytes
+        places |= dict.fromkeys(faults, len(indexes))
+        indexes, bases = [*indexes, RefusedNames(faults)], (*bases, 0)
+    index = ConcatenatedIndex(indexes, bases, places)
     form = concatenated_format(FORMATS[options.format], whole)
-    handle = handle_of(_open_again, absolute(path), key, dec_mode, where, options)
-    return OpenFile(whole, form, index, handle=handle, was_indexed=any(part.was_indexed for part in parts))
+    again = _open_again_in_part if is_partial else _open_again
+    handle = handle_of(again, absolute(path), key, dec_mode, where, options)
+    was_indexed = any(opened.was_indexed for opened in parts)
+    return OpenFile(whole, form, index, handle=handle, was_indexed=was_indexed)
 
 
 def _open_again(path: str, dec_mode: str, where: str, options: IndexOptions, key: Secret | None) -> OpenFile:
     """`open_set`, called by a handle."""
     return open_set(path, key, dec_mode, where, options)
+
+
+def _open_again_in_part(path: str, dec_mode: str, where: str, options: IndexOptions, key: Secret | None) -> OpenFile:
+    """`open_set` with the names that can be read, called by a handle."""
+    return open_set(path, key, dec_mode, where, options, is_partial=True)
+
+
+def names_of(index: Index) -> Names:
+    """The names of a set that was opened in part, each once and where it is to be looked up."""
+    names = dict.fromkeys(index)
+    if len(names) == len(index):
+        return AllNames(index)
+    return SomeNames({name: position for name in names if (position := index.position(name)) is not None})
 
 
 def parts_of(path: str) -> list[str]:
@@ -166,15 +194,24 @@ def read_listing(path: str) -> dict[str, str]:
     return homes
 
 
-def _compare(path: str, homes: Mapping[str, str], indexes: Mapping[str, Index]) -> None:
-    """Check that a listing agrees with its files."""
+def listing_faults(homes: Mapping[str, str], indexes: Mapping[str, Index]) -> dict[str, str]:
+    """The names about which a listing and its files disagree, each with the reason. Pure.
+
+    Args:
+        homes: name -> file, as the listing has it.
+        indexes: file -> its index.
+
+    Cost: a walk over all names.
+    """
     seen: dict[str, str] = {}
+    faults: dict[str, str] = {}
     for file, index in indexes.items():
         for name in index:
             elsewhere = seen.setdefault(name, file)
             if elsewhere != file:
-                raise CorruptFile(f"it is in two parts, {elsewhere} and {file}", parameter=name, file=path)
+                faults[name] = f"it is in two parts, {elsewhere} and {file}"
     for name, file in homes.items():
-        if seen.get(name) != file:
+        if seen.get(name) != file and name not in faults:
             where = f"in {seen[name]}" if name in seen else "in no part"
-            raise CorruptFile(f"the listing says it is in {file}, but it is {where}", parameter=name, file=path)
+            faults[name] = f"the listing says it is in {file}, but it is {where}"
+    return faults

@@ -15,6 +15,7 @@ from tracing import TracingSource, places
 from lazyckpt.errors import ChangedFile, CorruptFile, StaleIndex
 from lazyckpt.formats import FORMATS
 from lazyckpt.index.open_file import without_index
+from lazyckpt.loading import open_all
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import STRING, TENSOR, Array, Extent
 from lazyckpt.reading.allocation import aligned
@@ -385,3 +386,15 @@ def test_reading_a_value_reads_no_other(payloads):
         FileReader(without_index(source, FORM)).value(entry)
 
         assert (name, source.looked_at()) == (name, places([Extent(entry.start, entry.stop - entry.start)]))
+
+
+def test_a_refused_value_is_an_error(tmp_path):
+    """The reason is raised, alone and among other values; before, the value read as an empty list."""
+    path = tmp_path / "net.ckpt"
+    path.write_bytes(tensor_value("q", [2], "Float8E4M3FN", b"ab") + array_value("w", np.ones(3)))
+    with open_all(path, index="memory") as ckpt:
+        with pytest.raises(CorruptFile, match=r"Float8E4M3FN.*'q'"):
+            ckpt["q"]
+        with pytest.raises(CorruptFile, match=r"Float8E4M3FN.*'q'"):
+            ckpt.load()
+        assert ckpt["w"].asnumpy().tolist() == [1, 1, 1]

@@ -13,7 +13,7 @@ from lazyckpt.index import Index
 from lazyckpt.index.name_groups import tally
 from lazyckpt.index.stored import StoredIndex
 from lazyckpt.model.entry import Extent, moved
-from lazyckpt.sharding.concatenated import ConcatenatedIndex
+from lazyckpt.sharding.concatenated import ConcatenatedIndex, RefusedNames
 
 SIZES = (1000, 0, 500, 700)  # the sizes of the files; the second is empty
 BASES = (0, 1000, 1000, 1500)
@@ -134,3 +134,17 @@ def test_closing_it_closes_the_parts():
     ConcatenatedIndex([Counted(index_of(part)._store) for part in PARTS], BASES).close()
 
     assert Counted.closed == len(PARTS)
+
+
+def test_refused_names_are_an_index_of_their_own():
+    """They have a place in the order, a reason, and no bytes."""
+    index = RefusedNames({"a": "is in no part", "ab": "is in two parts"})
+
+    assert (list(index), len(index), index.position("ab"), index.position("c")) == (["a", "ab"], 2, 1, None)
+    assert index.with_prefix("ab") == [("ab", 1)]
+    assert [(entry.kind, entry.reason, entry.extents) for entry in index.entries()] == [
+        ("refused", "is in no part", ()),
+        ("refused", "is in two parts", ()),
+    ]
+    assert [len(batch) for batch in index._record_batches()] == [2]
+    assert (index._irregular(), index["a"]) == (list(index.entries()), index.at(0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import shutil
 
@@ -23,6 +24,7 @@ from lazyckpt.errors import (
     UnreadableFile,
     WrongFormat,
 )
+from lazyckpt.sharding.weight_map import format_of_name
 
 KEY = bytes(range(1, 17))
 TENSORS = {f"layer{number}.weight": counting((number + 1, 4)) for number in range(6)}
@@ -268,3 +270,52 @@ def test_a_set_that_fails_leaves_nothing(tmp_path):
         ckpt.save(tmp_path / "net.ckpt", max_shard_size=160)
 
     assert sorted(os.listdir(tmp_path)) == ["net-00003-of-00003.ckpt", "whole.ckpt"]
+
+
+DISAGREEMENTS = {
+    "a name in no file": ({"ghost": "model-1-of-2.safetensors"}, {"ghost": "in no part"}),
+    "names in the other file": (
+        {"layer0.weight": "model-2-of-2.safetensors", "layer5.weight": "model-1-of-2.safetensors"},
+        {"layer0.weight": "it is in model-1-of-2", "layer5.weight": "it is in model-2-of-2"},
+    ),
+}
+
+
+@pytest.mark.parametrize("given", ["folder", "listing"])
+@pytest.mark.parametrize("what", DISAGREEMENTS)
+def test_the_values_of_a_wrong_listing_that_are_whole_can_be_read(what, given, tmp_path):
+    """`open_sharded` refuses only the names about which listing and files disagree; loading refuses the set."""
+    wrong, refused = DISAGREEMENTS[what]
+    homes = dict.fromkeys(FIRST, "model-1-of-2.safetensors") | dict.fromkeys(SECOND, "model-2-of-2.safetensors")
+    path = safetensors_set(tmp_path, homes=homes | wrong)
+    with lazyckpt.open_sharded(tmp_path if given == "folder" else path, index="memory") as ckpt:
+        assert sorted(ckpt) == sorted({*TENSORS, *refused})
+        for name in ckpt:
+            if name not in refused:
+                assert (ckpt[name].asnumpy() == TENSORS[name]).all()
+                continue
+            assert ckpt.entry(name).kind == "refused"
+            with pytest.raises(CorruptFile, match=f"{refused[name]}.*{name}"):
+                ckpt[name]
+        received = pickle.loads(pickle.dumps(ckpt))
+        assert (received["layer1.weight"].asnumpy() == TENSORS["layer1.weight"]).all()
+    with pytest.raises(CorruptFile, match=next(iter(refused))):
+        opened(path)
+
+
+def test_a_name_in_two_parts_is_refused_alone(tmp_path):
+    """Which of the two is meant cannot be known."""
+    both = {**SECOND, "layer0.weight": TENSORS["layer0.weight"] + 1}
+    set_of(tmp_path, (file_of(FIRST), FIRST), (file_of(both), both))
+    with lazyckpt.open_sharded(tmp_path, index="memory") as ckpt:
+        assert sorted(ckpt) == sorted(TENSORS)
+        with pytest.raises(CorruptFile, match="it is in two parts"):
+            ckpt["layer0.weight"]
+        assert (ckpt["layer5.weight"].asnumpy() == TENSORS["layer5.weight"]).all()
+
+
+def test_a_name_map_is_a_listing_of_safetensors():
+    """Its name says nothing of the format."""
+    names = ["m.ckpt.index.json", "m.safetensors.index.json", "f/param_name_map.json"]
+
+    assert [format_of_name(name) for name in names] == ["ckpt", "safetensors", "safetensors"]
