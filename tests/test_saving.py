@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 from concurrent.futures import Future
 
@@ -17,6 +18,8 @@ import safetensors.numpy
 from checkpoints import MIXED, checkpoint, counting, with_crc
 from encryption import KEY, KEY_SIZES, MODES, key_of
 from forking import ended, forked
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opening import opened_over
 
 import lazyckpt
@@ -271,6 +274,90 @@ def test_what_cannot_be_saved_is_refused(what, background, path):
 
     assert isinstance(caught.value, LazyCkptError)
     assert (os.listdir(path.parent), path.read_bytes()) == ([path.name], b"old")
+
+
+IMPOSSIBLE = {
+    "33 dimensions": (lambda: {"w": np.zeros((1,) * 33, "float32")}, "'w' .*more than 32 dimensions", True),
+    "33 dimensions, none of them filled": (
+        lambda: {"w": np.zeros((0,) * 33, "float32")},
+        "more than 32 dimensions",
+        True,
+    ),
+    "33 dimensions of a map": (
+        lambda: {"m": [np.zeros((1,) * 33, "int64")] * 3},
+        "'m' .*more than 32 dimensions",
+        False,
+    ),
+    "a name of 1,025 letters": (
+        lambda: {"n" * 1025: counting((3,))},
+        "name has 1,025 characters.* at most 1,024",
+        False,
+    ),
+    "a name of 1,025 signs": (
+        lambda: {"数" * 1025: counting((3,))},
+        "name has 1,025 characters.* at most 1,024",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+def test_what_cannot_be_loaded_is_not_saved(what, background, tmp_path):
+    """What `load_checkpoint` refuses is refused at the call, in each format that refuses it, and nothing is written."""
+    made, message, also_safetensors = IMPOSSIBLE[what]
+    if "33" in what and np.lib.NumpyVersion(np.__version__) < "2.0.0":
+        pytest.skip("this numpy has no array of 33 dimensions")
+    values = made()
+    for form in ("ckpt", "safetensors")[: 1 + also_safetensors]:
+        with pytest.raises(ArgumentValueError, match=message):
+            save_checkpoint(values, tmp_path / "net", format=form, async_save=background)
+
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_conversion_that_cannot_be_loaded_writes_nothing(tmp_path):
+    """`Checkpoint.save` refuses a name that only a safetensors file can have, also one that `rename` made."""
+    save_checkpoint({"n" * 1025: counting((3,)), "m": counting((3,))}, tmp_path / "net", format="safetensors")
+    before = sorted(os.listdir(tmp_path))
+    with lazyckpt.load_checkpoint(tmp_path / "net.safetensors", format="safetensors") as opened:
+        for rename in (None, lambda name: name * 1025):
+            with pytest.raises(ArgumentValueError, match="1,025 characters"):
+                opened.save(tmp_path / "new.ckpt", ["n" * 1025] if rename is None else ["m"], rename=rename)
+
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+NAMES = st.text(max_size=6) | st.sampled_from(
+    ["n" * 1024, "n" * 1025, "数" * 1024, "数" * 1025, "__metadata__", "crc_num"]
+)
+SHAPES = st.lists(st.integers(0, 2), max_size=5).map(tuple) | st.integers(30, 32).map(lambda count: (1,) * count)
+ARRAYS = st.tuples(st.sampled_from(["float32", "int8", "bool", "uint64", "complex64", "float16", ">i4"]), SHAPES).map(
+    lambda facts: np.ones(facts[1], facts[0])
+)
+TEXTS = st.text(st.characters(exclude_characters="\0"), max_size=4)
+
+
+@given(st.dictionaries(NAMES, ARRAYS | TEXTS, min_size=1, max_size=3), st.sampled_from(["ckpt", "safetensors"]))
+@settings(deadline=None, max_examples=40)
+def test_whatever_is_saved_is_loaded(values, form):
+    """Values are refused with an ArgumentError and nothing is written, or each of them is loaded as it was."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, f"net.{form}")
+        try:
+            save_checkpoint(values, path, format=form)
+        except (ArgumentTypeError, ArgumentValueError):
+            assert os.listdir(folder) == []
+            return
+        with lazyckpt.load_checkpoint(path, format=form) as opened:
+            loaded = {
+                name: value if isinstance(value, str) else value.asnumpy(copy=True) for name, value in opened.items()
+            }
+
+    assert set(loaded) == set(values)
+    for name, value in values.items():
+        found = loaded[name]
+        assert found == value if isinstance(value, str) else (found == value).all() and found.shape == value.shape
 
 
 def test_a_choice_that_fails_is_raised(opened, path):

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChoiceFunctionFailed, CorruptFile
 from lazyckpt.index import Index
-from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
+from lazyckpt.index.store import PARAM_KEY_MARK, name_fault
 from lazyckpt.model.entry import REFUSED
 
 ChoiceFunction = Callable[[str], object]
@@ -102,10 +102,9 @@ def choose(index: Index, selection: Selection, file: str) -> Names:
             raise CorruptFile(entry.reason, offset=entry.start, parameter=entry.name, file=file)
         if PARAM_KEY_MARK in entry.name:
             chosen[entry.name.partition(PARAM_KEY_MARK)[0]] = chosen.pop(entry.name)
-        elif len(entry.name) > MAX_PARAMETER_NAME:
+        elif fault := name_fault(entry.name, entry.kind):
             raise CorruptFile(
-                f"its name has {len(entry.name):,} characters, a Parameter's has at most {MAX_PARAMETER_NAME:,}; leave"
-                " it out with choice_func",
+                f"{fault}; leave it out with choice_func",
                 offset=entry.start,
                 parameter=entry.name,
                 file=file,

@@ -100,12 +100,22 @@ def _is_regular(run: list[Plain | Entry]) -> TypeGuard[list[Plain]]:
     return _MARK not in b"".join(names) and max(map(len, names), default=0) <= MAX_PARAMETER_NAME
 
 
+def name_fault(name: str, kind: str) -> str:
+    """Why nothing of a kind is loaded from a `.ckpt` by this name; an empty string if it is.
+
+    Writers refuse such names, too.
+    """
+    if kind == TENSOR and len(name) > MAX_PARAMETER_NAME:
+        return f"its name has {len(name):,} characters, a Parameter's has at most {MAX_PARAMETER_NAME:,}"
+    return ""
+
+
 def _is_irregular(entry: Entry) -> bool:
     if entry.kind == REFUSED:
         return True
     if entry.apart:  # MindSpore's Parameters of a safetensors file have no names
         return False
-    return PARAM_KEY_MARK in entry.name or (len(entry.name) > MAX_PARAMETER_NAME and entry.kind == TENSOR)
+    return PARAM_KEY_MARK in entry.name or bool(name_fault(entry.name, entry.kind))
 
 
 class MemoryStore:

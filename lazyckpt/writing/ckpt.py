@@ -20,11 +20,14 @@ from lazyckpt.formats.ckpt_encoder import (
     tensor_header,
     trailer,
 )
+from lazyckpt.formats.ckpt_header import impossible
+from lazyckpt.index.store import name_fault
 from lazyckpt.model.dtypes import DType
 from lazyckpt.model.entry import MAP, STRING, TENSOR, Array, Entry, Extent, Plain
 from lazyckpt.writing.items import MAP_ARRAYS, Content, Item
 from lazyckpt.writing.sink import Sink
 
+_SHOWN: Final = 80  # characters of a name in a message
 LONGEST_VALUE: Final = 2**31 - 2**16  # bytes of content in one protobuf message, with room for its header
 _TYPE_OF_STRINGS: Final = "str"
 
@@ -54,7 +57,7 @@ def check(item: Item) -> None:
     """Check that the format can hold an item.
 
     Raises:
-        ArgumentValueError: the name is not valid Unicode, or the value does not fit.
+        ArgumentValueError: the name is not valid Unicode or too long, or the value does not fit.
     """
     try:
         item.name.encode()
@@ -62,6 +65,9 @@ def check(item: Item) -> None:
         raise ArgumentValueError(
             f"the name {item.name!r} is not valid Unicode: it cannot be encoded in UTF-8"
         ) from None
+    fault = name_fault(item.name, item.kind)
+    if fault:
+        raise ArgumentValueError(f"{item.name[:_SHOWN]!r}… cannot be loaded again: {fault}; rename it")
     if item.kind != TENSOR and item.nbytes > LONGEST_VALUE:
         raise ArgumentValueError(f"{item.name!r}: a {item.kind} of {item.nbytes:,} bytes is too long for a .ckpt file")
     counts = len(item.contents)
@@ -73,6 +79,9 @@ def check(item: Item) -> None:
                 f"{item.name!r} is of {content.dtype}, which MindSpore loads from no .ckpt; leave it out, or save as"
                 " .safetensors"
             )
+        fault = "" if content.dtype is None else impossible(list(content.shape), content.dtype)
+        if fault:
+            raise ArgumentValueError(f"{item.name!r} cannot be loaded again: {fault}")
         if any(dim > 2**31 - 1 for dim in content.shape):
             raise ArgumentValueError(f"{item.name!r}: MindSpore reads no dimension of more than {2**31 - 1:,}")
 

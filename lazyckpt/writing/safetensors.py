@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO, Final
 
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError
+from lazyckpt.formats.ckpt_header import impossible
 from lazyckpt.formats.safetensors import CRC
 from lazyckpt.formats.safetensors_checksum import add
 from lazyckpt.formats.safetensors_header import LENGTH, LONGEST_HEADER, METADATA
@@ -36,7 +37,8 @@ def check(item: Item) -> None:
     """Check that the format can hold an item.
 
     Raises:
-        ArgumentValueError: it is a string or a map, or its name is reserved or not valid Unicode.
+        ArgumentValueError: it is a string or a map, its name is reserved or not valid Unicode, or readers refuse its
+            shape.
     """
     if item.kind != TENSOR:
         raise ArgumentValueError(
@@ -50,6 +52,9 @@ def check(item: Item) -> None:
         raise ArgumentValueError(
             f"the name {item.name!r} is not valid Unicode: it cannot be encoded in UTF-8"
         ) from None
+    fault = impossible(list(item.contents[0].shape), _dtype(item))
+    if fault:
+        raise ArgumentValueError(f"{item.name!r} cannot be loaded again: {fault}")
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
