@@ -21,7 +21,6 @@ from lazyckpt.errors import (
 )
 from lazyckpt.formats import FORMAT_NAMES, FORMATS, Format
 from lazyckpt.formats.detect import HEAD, diagnose, recognised
-from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, WHERE, IndexOptions, open_indexed
 from lazyckpt.index.open_file import OpenFile, in_memory
 from lazyckpt.index.selection import AllNames, ChoiceFunction, Selection, check_prefix, choose
@@ -173,7 +172,7 @@ def _select(file: OpenFile, selection: Selection, crc_check: bool) -> Checkpoint
             log.info("specify_prefix and filter_prefix are deprecated in MindSpore; choice_func replaces both")
         names = choose(index, selection, source.name)
         if not len(names):
-            raise NothingLoaded(_why_nothing(source, index, selection), file=source.name)
+            raise NothingLoaded(_why_nothing(file, selection), file=source.name)
         return Checkpoint(FileReader(file), names)
     except BaseException:
         file.close()
@@ -273,11 +272,12 @@ def _redundancy(checkpoint: Checkpoint, asked: bool) -> bool:
     return saved
 
 
-def _why_nothing(source: Source, index: Index, selection: Selection) -> str:
+def _why_nothing(file: OpenFile, selection: Selection) -> str:
+    source, index = file.source, file.index
     if source.size == 0:
         return "the file is empty (0 bytes): get or save it again"
     if not len(index):
-        other = diagnose(bytes(source.read(0, min(HEAD, source.size))))
+        other = diagnose(bytes(source.read(0, min(HEAD, source.size))), file.format.name)
         return other or f"there is no parameter in its {source.size:,} bytes"
     some = ", ".join(repr(name[:80]) for name, _ in zip(index, range(5), strict=False))
     asked = "choice_func" if selection.specify is selection.drop is None else "'filter_prefix' or 'specify_prefix'"
@@ -322,4 +322,6 @@ def open_all(
     elif not exists(found):
         raise MissingFile(f"{found} does not exist, please check the name and the folder")
     file = _open_any(found, key, dec_mode, index, block_cache)
+    if not len(file.index):
+        return _select(file, Selection(), crc_check=False)  # raises, with the reason
     return Checkpoint(FileReader(file), AllNames(file.index))

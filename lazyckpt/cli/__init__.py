@@ -1,8 +1,8 @@
 """The command line: thin functions over the API that print text, or JSON with `--json`.
 
 Exit codes: 0 success, 1 a problem with a file (the message describes it), 2 wrong usage. `diff`, `find`, `doctor` and
-`verify` use 1 for a negative result and 2 for every error. Each command is a function in one of the modules imported
-below.
+`verify` use 1 for a negative result and 2 for every error (docs/command-line.md has the table). Each command is a
+function in one of the modules imported below.
 """
 
 from __future__ import annotations

@@ -160,7 +160,8 @@ def indexed(path: str, reference: KeyReference, strategy: list[str], step: str |
     """Open the index of a checkpoint: a file, a listing, or a folder of parts, steps or ranks."""
     if is_several(path, strategy, step):
         return distributed(path, strategy, step, reference).index
-    return loaded(path, reference).index if is_listing(path) else build_index(path, *key_of(path, reference))
+    index = loaded(path, reference).index if is_listing(path) else build_index(path, *key_of(path, reference))
+    return index if len(index) else loaded(path, reference).index  # of nothing: raises, with the reason
 
 
 def is_several(path: str, strategy: list[str], step: str | None) -> bool:

@@ -101,7 +101,8 @@ def _to_verify(patterns: list[str]) -> tuple[list[str], list[str]]:
         sets.update(dict.fromkeys(path for path in found if is_listing(path)))
         if is_folder(pattern):
             sets.update(dict.fromkeys(find_listings(pattern, ENDINGS)))
-            sets.update(dict.fromkeys([pattern] if read_folder(pattern).checkpoints() else []))
+            folder = read_folder(pattern)
+            sets.update(dict.fromkeys([pattern] if folder.checkpoints() and not folder.listings() else []))
         paths.update(dict.fromkeys(path for path in found if not is_listing(path)))
     for listing in filter(is_listing, sets):
         with contextlib.suppress(LazyCkptError):  # the verdict on the set says so

@@ -32,6 +32,7 @@ from lazyckpt.index.open_file import without_index
 from lazyckpt.model.entry import Entry, Plain, entry_of
 from lazyckpt.reading.reader import PIECE, FileReader, Reader
 from lazyckpt.runtime.workers import Progress, worker_count
+from lazyckpt.sharding.rank_folders import read_folder
 from lazyckpt.sharding.weight_map import parts_of
 from lazyckpt.sources import CACHE_BYTES, BaseSource, RawFile, Source, open_source
 from lazyckpt.sources.encryption.decryption import GcmSource, open_encrypted
@@ -102,7 +103,8 @@ def verify_set(path: str, key: Secret | None) -> Verification:
     status = set_status(path, key)
     fault, outcome = status.fault, "failed" if status.refused.count else "passed"
     if fault is not None:
-        outcome = "failed" if is_listing(path) or isinstance(fault, MissingFile) else "unchecked"
+        is_listed = is_listing(path) or (isinstance(fault, FileFault) and bool(read_folder(path).listings()))
+        outcome = "failed" if is_listed or isinstance(fault, MissingFile) else "unchecked"
     return Verification(path, 0, time.perf_counter() - began, (Check("set", outcome, str(status)),))
 
 

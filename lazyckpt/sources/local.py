@@ -318,6 +318,9 @@ def open_local(path: str, access: str = "auto") -> OpenLocalFile:
     except LazyCkptError:  # some of these are OSErrors, too
         raise
     except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket, which cannot even be opened
+            with contextlib.suppress(OSError):
+                error = _not_regular(path, os.stat(path).st_mode)
         raise translated(error, path, READ, "the checkpoint file:") from error
 
 
