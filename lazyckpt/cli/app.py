@@ -22,6 +22,7 @@ import typer
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError, MissingName
 from lazyckpt.formats import ENDINGS
 from lazyckpt.index import Index
+from lazyckpt.index.batch import find_checkpoints
 from lazyckpt.index.build import build_index
 from lazyckpt.runtime.os_errors import READ, os_errors
 from lazyckpt.sources.encryption.keys import NO_KEY, OWN_MODE, DeferredKey, KeyReference, Secret, key_from_text
@@ -185,6 +186,23 @@ def distributed(
     if taken is not None:
         typer.echo(f"lazyckpt: opened {taken.what}", err=True)
     return checkpoint
+
+
+def files_in(patterns: list[str]) -> list[str]:
+    """The files of paths, folders and patterns; of folders also the parts that a set in them lacks.
+
+    A command that takes each file by itself fails for these as for a file that was given and does not exist.
+
+    Raises:
+        MissingFile: one of them names nothing.
+    """
+    from lazyckpt.sharding.missing_parts import missing_parts
+
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        files = find_checkpoints([pattern])
+        found.update(dict.fromkeys([*files, *(missing_parts(pattern, files) if is_folder(pattern) else [])]))
+    return list(found)
 
 
 def byte_bar() -> Progress:

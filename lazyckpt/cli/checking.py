@@ -18,11 +18,11 @@ from lazyckpt.cli.app import (
     byte_bar,
     echo_json,
     errors_as_exit_codes,
+    files_in,
     print_report,
 )
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.formats import ENDINGS
-from lazyckpt.index.batch import find_checkpoints
 from lazyckpt.runtime.workers import processors
 from lazyckpt.sharding.rank_folders import read_folder
 from lazyckpt.sharding.weight_map import files_of
@@ -97,7 +97,7 @@ def _to_verify(patterns: list[str]) -> tuple[list[str], list[str]]:
     paths: dict[str, None] = {}
     sets: dict[str, None] = {}
     for pattern in patterns:
-        found = find_checkpoints([pattern])
+        found = files_in([pattern])
         sets.update(dict.fromkeys(path for path in found if is_listing(path)))
         if is_folder(pattern):
             sets.update(dict.fromkeys(find_listings(pattern, ENDINGS)))

@@ -8,10 +8,10 @@ from typing import Annotated, Final, NamedTuple
 
 import typer
 
-from lazyckpt.cli.app import Files, KeyFile, KeyVariable, app, byte_bar, errors_as_exit_codes, key_of
+from lazyckpt.cli.app import Files, KeyFile, KeyVariable, app, byte_bar, errors_as_exit_codes, files_in, key_of
 from lazyckpt.display import human_size
 from lazyckpt.errors import LazyCkptError
-from lazyckpt.index.batch import Built, build_indexes, find_checkpoints, processes
+from lazyckpt.index.batch import Built, build_indexes, processes
 from lazyckpt.index.build import build_index
 from lazyckpt.index.locations import publish
 from lazyckpt.sharding.weight_map import files_of
@@ -51,7 +51,7 @@ def index(
 ) -> None:
     """Build the index (FILE.lmdb) of each checkpoint. Every later open is then instant."""
     with errors_as_exit_codes():
-        paths = [part for path in find_checkpoints(files) for part in files_of(path)]
+        paths = [part for path in files_in(files) for part in files_of(path)]
         key = KeyReference(key_file, key_env)
         how = Indexing(force, DIGEST if digest else None, key)
         if len(paths) == 1 and scheduler is None:

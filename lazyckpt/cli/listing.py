@@ -20,13 +20,13 @@ from lazyckpt.cli.app import (
     app,
     echo_json,
     errors_as_exit_codes,
+    files_in,
     indexed,
     opened_whole,
 )
 from lazyckpt.display import human_size, printable
 from lazyckpt.explore.find import entries_like, known_names, nothing_found, one_entry
 from lazyckpt.explore.find import find as find_names
-from lazyckpt.index.batch import find_checkpoints
 from lazyckpt.model.entry import MAP, MAP_PARTS, REFUSED, STRING, TENSOR, Entry
 from lazyckpt.sources.encryption.keys import KeyReference
 
@@ -119,7 +119,7 @@ def find(
     with errors_as_exit_codes(_TROUBLE):
         last = ""
         key = KeyReference(key_file, key_env)
-        paths = find_checkpoints(files)
+        paths = files_in(files)
         for path, entry, error in find_names(pattern, paths, key):
             if entry is None:
                 troubles += 1

@@ -115,3 +115,14 @@ def test_a_step_of_a_file_is_refused(run):
     code, _, complaints = run("ls", "run/net-1_2.ckpt", "--step", "2")
 
     assert (code, "files are given" in complaints) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["half", "numbered"])
+@pytest.mark.parametrize("command", ["verify {}", "index {}", "find w2 {}", "doctor {}"])
+def test_commands_for_many_files_name_a_missing_part(command, name, run):
+    """A folder in which half a set is missing is neither intact nor healthy, and a name is not said to be nowhere."""
+    code, printed, complaints = run(*command.format(name).split())
+
+    assert code == (2 if command.startswith("find") else 1)
+    assert "m-00002-of-00002.safetensors" in printed + complaints
+    assert run(*command.format("listed").split())[0] == 0
