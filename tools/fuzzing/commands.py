@@ -67,6 +67,7 @@ index secret.ckpt --key-file key
 ls net.ckpt
 ls net.safetensors layer0 --sort size --json
 ls runs *.weight --sort name
+ls net.ckpt re:^conv step fc?.bias
 ls net.safetensors.index.json
 ls sharded --strategy strategy.ckpt
 show net.ckpt conv1.weight
@@ -76,6 +77,7 @@ find *.bias runs net.ckpt -l
 find layer0.weight runs --json
 tree net.ckpt --depth 2
 tree runs layer --json
+tree net.ckpt conv[1]* --depth 1
 stats net.ckpt
 stats net.safetensors layer0.* --sort max --csv table.csv
 stats other.ckpt --json
@@ -93,6 +95,7 @@ extract other.ckpt layer0.* -o some.ckpt --align 1 --mode 644
 convert net.ckpt out.ckpt --align 64 --crc
 convert other.ckpt out.safetensors --rename layer(\d+)=block.\1 --dtype Float16 --include layer* --exclude *.bias
 convert other.ckpt out.ckpt --max-shard-size 64 --mode 600
+convert other.ckpt out.ckpt --dtype *=BFloat16 --dtype re:bias$=keep --exclude layer1.*
 convert secret.ckpt out.ckpt --key-file key --new-key-file key --enc-mode SM4-CBC
 references net.ckpt -o refs.json --chunk 16 --inline 8
 references other.ckpt -o refs.json --nested --strict
@@ -118,7 +121,8 @@ VALUES = (
     "", "=", "-1", "0", "1", "3", "8", "64", "1e3", "nan", "9" * 20, "9" * 400, "9" * 5000, "1099511627776", "7777777",
     "1.5kib", "1e9GB", "1TB", "9" * 400 + "GB", "16", "777", "0", "name", "size", "max", "Float16", "BFloat16", "Int4",
     "String", "float32", "AES", "AES-CBC", "SM4-CBC", "(=", ".*=", ".=\\9", "^=\\g<x>", "(?P<a>.)=\\g<a>\\g<a>", "$=x",
-    "layer0.weight=layer0.bias", "[[:x:]]=y", "(?i)L=\ud800", "a{9999999999}=", "(?<=a+)b=", ".=\x1b[31m", ".=\\n",
+    "layer0.weight=layer0.bias", "layer*=Float16", "re:(=Float16", "=keep", "re:(", "re:",
+    "[[:x:]]=y", "(?i)L=\ud800", "a{9999999999}=", "(?<=a+)b=", ".=\x1b[31m", ".=\\n",
     "[b-a]", "[!", "*", "l*", "[[-]", "key", "net.ckpt", "runs", "names.json", "FUZZ_KEY", "HOME", "A=B", "out.bin",
     "gone/out.ckpt", "link.ckpt", "dangling.ckpt", "loop.ckpt", "pipe.ckpt", ".safetensors", "refs.parquet",
     "refs.json", "memory://", "memory://net.ckpt", "s3://{{x}}/", "strategy.ckpt", "sharded", "\x1b[31m", "\udcff",
