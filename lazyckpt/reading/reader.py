@@ -4,7 +4,8 @@ A tensor in one piece of an addressable source is a view of it. Every other valu
 value, the requests that fill it straight from the source, and the check to run when they are filled. The header's bytes
 are among the requests, so that a block is decrypted, or a range fetched, once. No value is returned before its header,
 as it stands in the file now, has given the same entry again. A slice requests the runs of bytes that it needs, and no
-others (gaps of less than 4 KiB are read with them, see `ranges.coalesce`).
+others (gaps of less than 4 KiB are read with them, see `ranges.coalesce`), in the memory of the answer and of one block
+(see `gathering`).
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from lazyckpt.model.entry import REFUSED, STRING, Entry, is_plain
 from lazyckpt.model.tensor_runs import TensorRun, UniformGroup, neighbours, run_of
 from lazyckpt.reading.allocation import AnyArray, aligned, copied, shared
 from lazyckpt.reading.decoding import bytes_of, dtype_of, elements, text_of, validate_bounds
+from lazyckpt.reading.extent_map import ExtentMap
+from lazyckpt.reading.gathering import fill_planned
 from lazyckpt.reading.handles import reduced
-from lazyckpt.reading.requests import HeaderCheck, PendingRead, gather, requests_for, samples_of, within
+from lazyckpt.reading.requests import HeaderCheck, PendingRead, requests_for, samples_of
 from lazyckpt.reading.slicing import Key, Plan, plan
 from lazyckpt.reading.view_cache import ViewCache
 from lazyckpt.sources.base import LocalFile, Request
@@ -264,13 +267,14 @@ class FileReader(Reader):
             return again[key]
         if self._is_view(entry):
             return self._views.first(entry, self.view)[key]
-        if not is_plain(entry) or not entry.extents:
+        dtype = dtype_of(entry)
+        if not entry.extents or (dtype.is_packed and not is_plain(entry)):
             return self.view(entry)[key]
         validate_bounds(entry, self._source)
-        planned = plan(entry.shape, dtype_of(entry).itemsize, key)
+        planned = plan(entry.shape, dtype.itemsize if is_plain(entry) else 4, key)  # bfloat16 kept as float32
         if planned is None:
             return self.view(entry)[key]
-        return self._run(self._part(entry, planned))
+        return self._part(entry, planned)
 
     def value(self, entry: Entry) -> AnyArray | str | list[AnyArray]:
         """See `Reader.value`."""
@@ -291,22 +295,26 @@ class FileReader(Reader):
         stop = entry.stored if count is None else min(entry.stored, (first + count) * step)
         is_all = first == 0 and stop == entry.stored
         check = Digesting(entry if is_all else entry._replace(digest=b""), self._source.name)
+        extents = ExtentMap(entry.extents)
         for done in range(first * step, stop, step):
-            data = self.stored_at(entry, done, min(step, stop - done))
+            data = self._stored_at(extents, entry, done, min(step, stop - done))
             check.update(data)
             yield data
-            for offset, request in within(entry.extents, done, data):
+            for offset, request in extents.requests(done, data):
                 self._source.drop_pages(offset, request.nbytes)
         check.finish()
 
     def stored_at(self, entry: Entry, start: int, length: int) -> memoryview:
         """See `Reader.stored_at`."""
+        return self._stored_at(ExtentMap(entry.extents), entry, start, length)
+
+    def _stored_at(self, extents: ExtentMap, entry: Entry, start: int, length: int) -> memoryview:
         if self._source.is_addressable and len(entry.extents) == 1:
             offset = entry.extents[0].offset + start
             self._source.prefetch(offset, length)
             return self._source.read(offset, length)
         data = np.empty(length, np.uint8).data
-        self._source.read_many(within(entry.extents, start, data))
+        self._source.read_many(extents.requests(start, data))
         return data
 
     def values(self, entries: list[Entry]) -> list[AnyArray | str | list[AnyArray]]:
@@ -447,22 +455,20 @@ class FileReader(Reader):
         proof = self._header_check(entry)
         ranges = samples_of(sum(extent.length for extent in entry.all_extents))
         data = memoryview(bytearray(sum(length for _, length in ranges)))
-        requests, done = list[Request](), 0
+        extents, requests, done = ExtentMap(entry.all_extents), list[Request](), 0
         for start, length in ranges:
-            requests += within(entry.all_extents, start, data[done : done + length])
+            requests += extents.requests(start, data[done : done + length])
             done += length
         return proof.then(requests, data.tobytes, whole=False)
 
-    def _part(self, entry: Entry, planned: Plan) -> PendingRead:
+    def _part(self, entry: Entry, planned: Plan) -> Any:
+        """The planned part of a value whose elements have whole bytes."""
         proof = self._header_check(entry)
-        answer = np.empty(planned.shape, dtype_of(entry).numpy)
-        requests, scatter = gather(entry.extents, planned, bytes_of(answer))
-
-        def finish() -> Any:
-            scatter()
-            return answer[()] if planned.is_scalar else answer
-
-        return proof.then(requests, finish, whole=False)
+        answer = np.empty(planned.shape, dtype_of(entry).numpy if is_plain(entry) else "<f4")
+        fill_planned(self._source, proof.requests, ExtentMap(entry.extents), planned, answer)
+        proof.check()
+        answer = elements(entry, answer.reshape(-1).view(np.uint8)).reshape(planned.shape)
+        return answer[()] if planned.is_scalar else answer
 
     def _header_check(self, entry: Entry) -> HeaderCheck:
         """How to prove an entry, before anything is made for it.

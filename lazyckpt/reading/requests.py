@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from lazyckpt.formats.digest import Digesting
 from lazyckpt.model.entry import Entry, Extent
 from lazyckpt.reading.allocation import AnyArray
 from lazyckpt.reading.decoding import bytes_of
-from lazyckpt.reading.slicing import Plan
 from lazyckpt.sources.base import Request
-from lazyckpt.sources.ranges import coalesce
 
 _SAMPLES: Final = 17  # ranges of a content that stand for it
 _SAMPLE: Final = 256  # bytes of each
@@ -67,39 +62,4 @@ def requests_for(extents: tuple[Extent, ...], target: AnyArray) -> list[Request]
     for offset, length in extents:
         requests.append((offset, destination[done : done + length]))
         done += length
-    return requests
-
-
-def gather(
-    extents: tuple[Extent, ...], planned: Plan, destination: memoryview
-) -> tuple[list[Request], Callable[[], None]]:
-    """Requests for the planned runs of a value in `extents`, and the step that orders them."""
-    starts, length = planned.starts, planned.length
-    if len(starts) == 1:
-        return within(extents, int(starts[0]), destination), lambda: None
-    order = np.argsort(starts, kind="stable")
-    requests: list[Request] = []
-    pieces: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint8]]] = []
-    for offset, size, covered in coalesce(starts[order], length) if length else []:
-        piece = np.empty(size, np.uint8)
-        requests += within(extents, offset, piece.data)
-        pieces.append((order[covered], starts[order[covered]] - offset, piece))
-
-    def scatter() -> None:
-        for rows, inside, piece in pieces:
-            windows = np.lib.stride_tricks.sliding_window_view(piece, length)
-            np.frombuffer(destination, np.uint8).reshape(-1, length)[rows] = windows[inside]
-
-    return requests, scatter
-
-
-def within(extents: tuple[Extent, ...], offset: int, destination: memoryview) -> list[Request]:
-    """Requests that fill `destination` from byte `offset` of the value stored in `extents`."""
-    requests, done = [], 0
-    for begin, length in extents:
-        count = min(length - offset, destination.nbytes - done)
-        if count > 0:
-            requests.append((begin + offset, destination[done : done + count]))
-            done += count
-        offset = max(0, offset - length)
     return requests

@@ -2,8 +2,8 @@
 
 Strategy: every part of a key is first made what numpy makes of it: None, an ellipsis, a slice, an integer, or else an
 array. Integers and slices become ranges along their axes. An integer array or a mask on the first axis becomes a list
-of rows. Other arrays have no plan. Axes that lie gapless in memory are folded into one run of bytes, so that a plan is
-a short list of (offset, length) however the key is written. A key that numpy refuses is refused by numpy itself.
+of rows. Other arrays have no plan. Axes that lie gapless in memory are folded into one run of bytes; what is left is
+one range or list of offsets for each axis. A key that numpy refuses is refused by numpy itself.
 """
 
 from __future__ import annotations
@@ -36,16 +36,20 @@ class Picked(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The bytes of an answer, in the answer's own order.
+    """The bytes of an answer: runs of one length, at all crossings of the axes, in the answer's own order.
+
+    A regular plan takes the same memory for any number of runs.
 
     Attributes:
-        starts: offset of each run from the value's first byte, as int64, in the order in which they fill the answer.
+        start: offset of the first byte of the first run, without what the axes add.
+        axes: along each axis, the outermost first, what each index adds to the offset. Only the first may be an array.
         length: bytes of each run (all are alike).
         shape: the answer's shape.
         is_scalar: whether numpy answers with a scalar, not with an array without dimensions.
     """
 
-    starts: npt.NDArray[np.int64]
+    start: int
+    axes: tuple[Axis, ...]
     length: int
     shape: tuple[int, ...]
     is_scalar: bool
@@ -157,18 +161,22 @@ def _rows(picker: npt.NDArray[Any], size: int) -> npt.NDArray[np.int64]:
         if len(picker) != size:
             raise IndexError
         return np.flatnonzero(picker).astype(np.int64, copy=False)
-    rows = picker.astype(np.int64)  # a small type could not hold the sum; what is too large for this one wraps in numpy
-    if ((rows < -size) | (rows >= size)).any():
+    # A small type could not hold the sum; what is too large for this one wraps in numpy.
+    rows: npt.NDArray[np.int64] = picker.astype(np.int64, copy=False)
+    if not rows.size:
+        return rows
+    least = rows.min()
+    if least < -size or rows.max() >= size:
         raise IndexError
-    return np.where(rows < 0, rows + size, rows)
+    return rows if least >= 0 else np.where(rows < 0, rows + size, rows)
 
 
 def _runs(shape: tuple[int, ...], itemsize: int, found: Picked) -> Plan:
     """The runs of bytes that hold the picked elements."""
     if 0 in found.shape:
-        return Plan(np.empty(0, np.int64), itemsize, found.shape, found.is_scalar)
+        return Plan(0, (range(0),), itemsize, found.shape, found.is_scalar)
     start, length, stride = 0, itemsize, itemsize
-    apart: list[npt.NDArray[np.int64]] = []  # the offsets along each axis that is not folded, the innermost first
+    apart: list[Axis] = []  # the axes that are not folded, the innermost first
     for size, axis in zip(reversed(shape), reversed(found.axes), strict=True):
         if not isinstance(axis, range):
             apart.append(axis * stride)
@@ -178,9 +186,6 @@ def _runs(shape: tuple[int, ...], itemsize: int, found: Picked) -> Plan:
             if count > 1 and step == length and not apart:
                 length *= count
             elif count > 1:
-                apart.append(np.arange(0, count * step, step, dtype=np.int64))
+                apart.append(range(0, count * step, step))
         stride *= size
-    starts = np.array([start], np.int64)
-    for offsets in apart:
-        starts = (offsets.reshape(-1, 1) + starts).reshape(-1)
-    return Plan(starts, length, found.shape, found.is_scalar)
+    return Plan(start, tuple(reversed(apart)), length, found.shape, found.is_scalar)

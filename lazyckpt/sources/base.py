@@ -16,6 +16,7 @@ from lazyckpt.errors import ChangedFile
 from lazyckpt.model.entry import Fingerprint
 
 _WORTH_UNLOCKING: Final = 2**16  # bytes from which a copy takes longer than releasing the interpreter's lock
+_DIVIDED: Final = 2**22  # bytes of a long read from which its parts cost no more than the whole
 Request = tuple[int, memoryview]  # an offset, and the writable, contiguous buffer to fill from there
 
 
@@ -94,6 +95,12 @@ class Source(Protocol):
             ChangedFile: as for `read`.
         """
 
+    def border(self, offset: int) -> int:
+        """The first offset after `offset` at which a long ascending read is divided at no cost.
+
+        A reader with little memory reads up to there at once.
+        """
+
     def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
         """Hint that all of this range will be read soon, so that it can be read from disk at once.
 
@@ -158,6 +165,10 @@ class BaseSource:
         """See `Source.read_many`."""
         for offset, destination in requests:
             self.read_into(offset, destination)
+
+    def border(self, offset: int) -> int:
+        """See `Source.border`."""
+        return (offset // _DIVIDED + 1) * _DIVIDED
 
     def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
         """See `Source.prefetch`."""

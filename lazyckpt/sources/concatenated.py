@@ -65,6 +65,12 @@ class ConcatenatedSource(BaseSource):
         for number, wanted in by_part.items():
             self.parts[number].read_many(wanted)
 
+    def border(self, offset: int) -> int:
+        """See `Source.border`: that of the part, or the end of the part."""
+        number = self.part_at(offset)
+        base, part = self.bases[number], self.parts[number]
+        return base + min(part.border(offset - base), part.size)
+
     def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
         """See `Source.prefetch`."""
         for number, inside, _, count in self._split(offset, length):

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from lazyckpt.errors import CorruptFile
 from lazyckpt.model.entry import Extent
-from lazyckpt.reading.requests import HeaderCheck, gather, requests_for, within
-from lazyckpt.reading.slicing import Plan
+from lazyckpt.reading.requests import HeaderCheck, requests_for
 from lazyckpt.sources.base import BytesSource
 
 FILE = BytesSource(pattern(400))
@@ -36,33 +35,6 @@ def test_an_array_is_filled_from_its_extents_in_order(extents):
     FILE.read_many(requests_for(extents, target))
 
     assert target.tobytes() == content
-
-
-@given(EXTENTS, st.data())
-def test_a_range_of_a_content_may_cross_extents(extents, data):
-    """`within` reads any range of a content, and no byte outside of it."""
-    content = content_of(extents)
-    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, len(content))] * 2)))
-    made = memoryview(bytearray(stop - start))
-    requests = within(extents, start, made)
-    FILE.read_many(requests)
-
-    assert bytes(made) == content[start:stop]
-    assert sum(part.nbytes for _, part in requests) == stop - start
-
-
-@given(EXTENTS.filter(content_of), st.integers(1, 20), st.data())
-def test_planned_runs_arrive_in_the_order_of_the_plan(extents, length, data):
-    """`gather` fills the answer run by run, in any order, with repeated runs."""
-    content = content_of(extents)
-    length = min(length, len(content))
-    starts = data.draw(st.lists(st.integers(0, len(content) - length), min_size=1, max_size=10))
-    made = memoryview(bytearray(length * len(starts)))
-    requests, scatter = gather(extents, Plan(np.array(starts, np.int64), length, (len(starts), length), False), made)
-    FILE.read_many(requests)
-    scatter()
-
-    assert bytes(made) == b"".join(content[start : start + length] for start in starts)
 
 
 def check_of(check, digest=b""):

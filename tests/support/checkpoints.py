@@ -103,10 +103,10 @@ def array_value(name, array):
 
 def sliced_value(name, array, lengths):
     """Adjacent Values that hold an array in slices of these lengths; the last holds the rest."""
-    content, values = array.tobytes(), []
-    for length in (*lengths, len(content)):
-        values.append(tensor_value(name, array.shape, NAMES[array.dtype.name], content[:length]))
-        content = content[length:]
+    content, values, start = array.tobytes(), [], 0
+    for length in (*lengths, len(content)):  # without a copy of the rest for each slice: there may be thousands
+        values.append(tensor_value(name, array.shape, NAMES[array.dtype.name], content[start : start + length]))
+        start += length
     return b"".join(values)
 
 

@@ -132,6 +132,12 @@ class SourceContract:
 
         assert source.read(0, source.size) == self.data
 
+    def test_a_border_lies_ahead(self, source):
+        """From any offset the next border is further on, so that a reader which stops at borders reaches the end."""
+        offsets = [0, 1, 4095, 4096, source.size // 2, source.size - 1]
+
+        assert [offset for offset in offsets if source.border(offset) <= offset] == []
+
     def test_a_hint_changes_no_byte(self, source):
         """`scattered` only affects speed: reads during and after it return the same bytes."""
         found = []

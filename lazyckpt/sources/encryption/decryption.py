@@ -172,6 +172,11 @@ class GcmSource(DecryptedSource):
         self._touched: set[int] = set()
         self._place = NOWHERE
 
+    def border(self, offset: int) -> int:
+        """See `Source.border`: the end of a block, which is always decrypted whole."""
+        frame = self.table[self.table.holding(offset)]
+        return frame.plain + frame.length
+
     def close(self) -> None:
         """Close the encrypted file and drop the decrypted blocks."""
         super().close()
