@@ -40,9 +40,10 @@ from lazyckpt.sources.encryption.keys import OWN_MODE, DeferredKey, Key, Secret,
 from lazyckpt.sources.encryption.sequential import sequential_view
 from lazyckpt.sources.paths import as_path, is_listing, resolved
 
-# What to do about a doubt: compare, or say that the values are right, so that the question does not come up again.
+# What to do about a doubt: compare; or say that the values are right, so that the question does not come up again.
 DOUBTED: Final = (
-    "; compare the size and checksum with the original's, or if they are right, store digests (lazyckpt index --digest)"
+    "; compare the size and checksum with the original's, or if they are right, save them with a checksum"
+    " (lazyckpt convert --crc)"
 )
 WHOLE: Final = "; 'lazyckpt extract --whole' saves the values that are whole"
 _BATCH: Final = 2048  # tasks given to threads at once
@@ -316,16 +317,21 @@ class _Run:
         )
 
     def _zeros(self, source: Source, form: str) -> None:
-        """Judge zeros in a plain file, unless a checksum or digests prove the values."""
-        if any(check.name in ("crc", "digests") or check.outcome == "failed" for check in self.checks):
+        """Judge zeros in a plain file, unless a checksum proves the values.
+
+        Digests do not: they may have been stored after the download.
+        """
+        if any(check.name == "crc" or check.outcome == "failed" for check in self.checks):
             return
         try:
             doubt = judge(find(source, form), zero_runs(source, sampled=False), source.size)
         except (LazyCkptError, OSError) as error:
             self._add("zeros", "failed", _message(error))
             return
-        if doubt is not None:
-            self._add("zeros", "failed" if doubt.why else "unchecked", f"{doubt}{DOUBTED if doubt.why else ''}")
+        if doubt is not None and doubt.why:
+            self._add("zeros", "failed", f"{doubt}{DOUBTED}")
+        elif doubt is not None and not self._has("digests"):
+            self._add("zeros", "unchecked", str(doubt))
 
     def _checksum(self, source: Source, form: str) -> Check:
         try:

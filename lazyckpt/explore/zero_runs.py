@@ -7,7 +7,8 @@ Zeros are also what a fresh optimizer holds, so a run of them proves nothing by 
 - A longer run that begins or ends inside of a value is doubtful, and so is a range that the file system never wrote.
   (ZFS, and perhaps a server, do not write zeros either, so there the second rule does not hold.)
 
-A checksum or digests that agree prove all values: then there is nothing to judge.
+A checksum that agrees proves all values: then there is nothing to judge. Digests prove only that nothing changed since
+they were stored.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from lazyckpt.model.entry import Entry, Plain, entry_of
 from lazyckpt.sources.base import Source
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system
 from lazyckpt.sources.paths import is_url
-from lazyckpt.sources.zeros import FEWEST, holes, zeros_begin, zeros_end
+from lazyckpt.sources.zeros import FEWEST, holes, zeros_before, zeros_begin, zeros_end
 
 _ROWS: Final = 4096  # bytes of zeros in whole rows that a value may end in
 _WRITE_NO_ZEROS: Final = NETWORK_FILE_SYSTEMS | {"zfs"}
@@ -101,9 +102,11 @@ def zero_runs(source: Source, *, sampled: bool) -> list[ZeroRun]:
         for offset, length in holes(file.path):
             if offset >= source.size:
                 break
-            begin = zeros_begin(source, min(source.size, offset + 1), sampled=True)
-            end = zeros_end(source, min(source.size, offset + length))
-            runs.append(ZeroRun(begin, end, trusted))
+            begin, end = zeros_before(source, offset), zeros_end(source, min(source.size, offset + length))
+            if runs and begin <= runs[-1].end:
+                runs[-1] = runs[-1]._replace(end=end)
+            else:
+                runs.append(ZeroRun(begin, end, trusted))
     begin = zeros_begin(source, sampled=sampled)
     if not runs or runs[-1].end < source.size:
         runs.append(ZeroRun(begin, source.size, False))

@@ -25,19 +25,17 @@ _ZEROS: Final = bytes(_STEP)
 _MOST_HOLES: Final = 1024
 
 
-def zeros_begin(source: Source, end: int | None = None, *, sampled: bool = False) -> int:
-    """The offset from which on all bytes up to `end` are zeros; `end` if the byte before it is another.
+def zeros_begin(source: Source, *, sampled: bool = False) -> int:
+    """The offset from which on all bytes are zeros; the size of the source if its last byte is another.
 
     Args:
         source: the bytes.
-        end: the end of the zeros; None for the end of the source.
         sampled: compare the last 4 MiB, and before these only samples, assuming that there is one run of zeros.
 
     Cost: 16 bytes without zeros. With them, reads them and up to 1 MiB before; if sampled, at most about 6 MiB.
     """
-    end = source.size if end is None else end
-    floor = max(0, end - _EXACT) if sampled else 0
-    begin = _backward(source, floor, end)
+    floor = max(0, source.size - _EXACT) if sampled else 0
+    begin = _backward(source, floor, source.size)
     if not sampled or begin > floor:
         return begin
     step = max(_STEP, floor // _SAMPLES)
@@ -54,6 +52,11 @@ def zeros_begin(source: Source, end: int | None = None, *, sampled: bool = False
         else:
             other = middle
     return _backward(source, other, zero)
+
+
+def zeros_before(source: Source, end: int) -> int:
+    """Where the zeros up to `end` begin, at most 1 MiB before it. Cost: reads up to 1 MiB."""
+    return _backward(source, max(0, end - _STEP), end)
 
 
 def zeros_end(source: Source, begin: int) -> int:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tracing import TracingSource
 
 from lazyckpt.sources.base import BytesSource
-from lazyckpt.sources.zeros import holes, unfinished, zeros_begin, zeros_end
+from lazyckpt.sources.zeros import holes, unfinished, zeros_before, zeros_begin, zeros_end
 
 MIB = 2**20
 
@@ -22,7 +22,8 @@ def test_zeros_begin_after_the_last_other_byte(data, zeros, sampled):
     source = BytesSource(data + bytes(zeros))
 
     assert zeros_begin(source, sampled=sampled) == len(data)
-    assert zeros_begin(source, len(data)) == len(data)
+    assert zeros_before(source, len(data)) == len(data)
+    assert zeros_before(source, source.size) == len(data)
 
 
 @pytest.mark.parametrize("begin", [0, 1, 5 * MIB - 1, 5 * MIB, 9 * MIB + 4095, 19 * MIB, 20 * MIB - 1])
@@ -47,10 +48,11 @@ def test_samples_are_few():
 
 @pytest.mark.parametrize("zeros", [0, 1, 4095, 4096, 5000, 2 * MIB])
 def test_the_end_of_zeros_is_looked_for_in_one_mebibyte(zeros):
-    """The zeros from an offset on end at the next other byte, or are said to end 1 MiB on."""
+    """The zeros at an offset are followed to the next other byte, or for 1 MiB."""
     source = BytesSource(b"abc" + bytes(zeros) + b"xyz")
 
     assert zeros_end(source, 3) == 3 + min(zeros, MIB)
+    assert zeros_before(source, 3 + zeros) == 3 + max(0, zeros - MIB)
 
 
 @pytest.fixture
