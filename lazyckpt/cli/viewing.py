@@ -70,7 +70,12 @@ def stats(
     as_json: AsJson = False,
     csv: Annotated[
         str | None,
-        typer.Option(help="Write CSV to this file instead; - prints it.", metavar="PATH", show_default=False),
+        typer.Option(
+            help="Write CSV to this file instead; - prints it. Names that a spreadsheet would take for formulas get a '"
+            " in front.",
+            metavar="PATH",
+            show_default=False,
+        ),
     ] = None,
     force: Force = False,
     key_file: KeyFile = None,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -72,6 +71,9 @@ COLUMNS: Final[dict[str, Callable[[Row], Any]]] = {
     "skipped": lambda row: row.skipped,
 }
 PRINTED: Final = ("name", "dtype", "shape", "min", "max", "mean", "std", "norm", "zeros", "nan", "inf")
+# Beginnings of what spreadsheets take for formulas, those of full width as well.
+_FORMULA: Final = re.compile(r"['\s]*[=+\-@\uff1d\uff0b\uff0d\uff20]|'*[\t\r\n]")
+_SEPARATORS: Final = frozenset(',;|"\t\r\n')
 _LEFT: Final = {"name", "dtype", "shape"}
 
 
@@ -141,17 +143,23 @@ class Statistics(Sequence[Row]):
         """Rows as JSON data: a complex mean is two numbers, an infinity the string `inf` or `-inf`."""
         return [{key: _jsonable(value) for key, value in row.to_dict().items()} for row in self._rows]
 
-    def to_csv(self, path: Where | None = None) -> str | None:
+    def to_csv(self, path: Where | None = None, *, formulas: bool = False) -> str | None:
         """CSV with a heading; shapes as `2x3`, and empty cells where a column does not apply.
+
+        A spreadsheet takes a text that begins with `=`, `+`, `-`, `@`, a tab or a line end for a formula, and runs it.
+        A `'` before such a text makes it text. Texts that begin with `'` and go on like that get one as well, so that
+        one `'` is taken off where the rest begins like a formula, to have the names as they are in the file.
 
         Args:
             path: a file to write it to, atomically; None to return it.
+            formulas: leave all texts as they are, for readers other than spreadsheets.
 
         Raises:
             MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. An old file stays.
         """
         rows = ([*({**row.to_dict(), "shape": "x".join(map(str, row.shape))}).values()] for row in self._rows)
-        return _given("".join(map(_csv_line, [list(COLUMNS), *rows])), path)
+        cells = rows if formulas else ([_as_text(cell) for cell in row] for row in rows)
+        return _given("".join(map(_csv_line, [list(COLUMNS), *cells])), path)
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame with the names as its index.
@@ -225,10 +233,18 @@ def _jsonable(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _as_text(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula. Numbers stay."""
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+
+
 def _csv_line(cells: Iterable[Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(cells)  # it quotes a lone "\r" only if its lines end with one
-    return text.getvalue().removesuffix("\r\n") + "\n"
+    return ",".join(_csv_cell("" if cell is None else str(cell)) for cell in cells) + "\n"
+
+
+def _csv_cell(text: str) -> str:
+    """A cell, quoted if it holds a separator, also one of those that some spreadsheets take for a comma."""
+    return '"' + text.replace('"', '""') + '"' if _SEPARATORS & set(text) else text
 
 
 def _given(text: str, path: Where | None) -> str | None:

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import stat
 
 import numpy as np
@@ -165,12 +166,52 @@ def test_long_tables_are_cut_where_they_are_shown():
 ANY_TEXT = st.text(st.characters(exclude_characters="\0"))  # older Pythons read no CSV with that in it
 
 
+FORMULAS = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    " =1",
+    "'=1",
+    "''=1",
+    "\uff1d1+1",
+    '=HYPERLINK("x")',
+]
+
+
+def _as_stored(cell):
+    """What a cell's text is in the file: without the ' of a text that begins as a formula does."""
+    return cell[1:] if re.match(r"'['\s]*[=+\-@\uff1d\uff0b\uff0d\uff20]|''*[\t\r\n]", cell) else cell
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_no_name_is_a_formula(name):
+    """A name that a spreadsheet would run gets a ' in front, unless formulas are asked for; numbers stay numbers."""
+    table = Statistics([Row(name, "Float32", (1,), measure([np.array([-2.5], "f4")]))])
+    (row,) = csv.DictReader(io.StringIO(table.to_csv(), newline=""))
+    (raw,) = csv.DictReader(io.StringIO(table.to_csv(formulas=True), newline=""))
+
+    assert (row["name"], row["min"], raw["name"]) == (f"'{name}", "-2.5", name)
+
+
+def test_separators_of_other_countries_are_quoted():
+    """A name cannot begin a cell of its own where a semicolon or a tab separates cells."""
+    table = Statistics([Row("a;=1+1\t=2", "str", (), measure([]), "x|=1")])
+
+    assert table.to_csv().splitlines()[1].startswith('"a;=1+1\t=2",str,')
+
+
 @given(ANY_TEXT, ANY_TEXT)
+@example("''=", "'\r")
 @example("a\rb", "\r")
 def test_any_name_survives_a_round_trip(name, why):
     """CSV and JSON preserve any name: quotes, commas, line ends, unpaired surrogates."""
     table = Statistics([Row(name, "str", (), measure([]), why)])
-    rows = list(csv.DictReader(io.StringIO(table.to_csv(), newline="")))
+    (row,) = csv.DictReader(io.StringIO(table.to_csv(formulas=True), newline=""))
+    (text,) = csv.DictReader(io.StringIO(table.to_csv(), newline=""))
 
-    assert [(row["name"], row["skipped"]) for row in rows] == [(name, why)]
+    assert [(row["name"], row["skipped"])] == [(_as_stored(text["name"]), _as_stored(text["skipped"]))] == [(name, why)]
     assert [(row["name"], row["skipped"]) for row in json.loads(table.to_json())] == [(name, why)]
