@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import html
+import json
+import re
 from collections.abc import Container, Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 _LONGEST_NAME: Final = 160  # characters
 _LONGEST_SENTENCE: Final = 1000
+_NOT_ASCII: Final = re.compile(r"[^\n -~]")  # or not printable
 # Text against its background has a contrast of at least 4.5 (WCAG AA) in both schemes.
 STYLE: Final = """<style>
 .lzc{--fg:var(--jp-content-font-color1,var(--vscode-editor-foreground,#1f2328));
@@ -107,6 +110,43 @@ def printable(name: str) -> str:
     return name if name.isprintable() else repr(name)[1:-1]
 
 
+def one_line(text: str) -> str:
+    """A sentence that is safe to print and to log: every character that is not printable is escaped, line ends too."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def printable_path(path: str) -> str:
+    """A path that is safe to print, of which bytes that are not UTF-8 stay, so that other programs find the file.
+
+    Of these, the bytes that some terminals obey are escaped.
+    """
+    return path if path.isprintable() else "".join(c if _is_byte(c) else _escaped(c) for c in path)
+
+
+def printable_lines(text: str) -> str:
+    """Text of several lines, each of them as `printable_path`."""
+    return text if text.isprintable() else "\n".join(map(printable_path, text.split("\n")))
+
+
+def json_text(data: Any) -> str:
+    """Data as JSON that is safe to print: what is not printable is escaped as JSON escapes it."""
+    made = json.dumps(data, indent=1, ensure_ascii=False)
+    return _NOT_ASCII.sub(lambda match: match[0] if match[0].isprintable() else _in_json(match[0]), made)
+
+
+def _in_json(character: str) -> str:
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]  # json takes that for printable
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else repr(character)[1:-1]
+
+
+def _is_byte(character: str) -> bool:
+    """Whether a character stands for a byte of a file name that is not UTF-8, and is no control character of 8 bits."""
+    return "\udca0" <= character <= "\udcff"
+
+
 def without_controls(name: str) -> str:
     """Text with its non-printable characters escaped, except tabs and line ends.
 
@@ -114,7 +154,7 @@ def without_controls(name: str) -> str:
     """
     if name.isprintable():
         return name
-    return "".join(letter if letter.isprintable() or letter in "\t\n" else repr(letter)[1:-1] for letter in name)
+    return "".join(letter if letter in "\t\n" else _escaped(letter) for letter in name)
 
 
 def human_size(count: int) -> str:

@@ -14,7 +14,20 @@ if TYPE_CHECKING:
 
 
 class LazyCkptError(Exception):
-    """The base class of every error that lazyckpt raises deliberately."""
+    """The base class of every error that lazyckpt raises deliberately.
+
+    Messages quote names of files and parameters, which strangers choose. They are one printable line, except where an
+    error is documented to have several.
+    """
+
+    def __str__(self) -> str:
+        from lazyckpt.display import one_line
+
+        return one_line(self._message())
+
+    def _message(self) -> str:
+        """The message, with whatever names hold."""
+        return super().__str__()
 
 
 class ArgumentTypeError(LazyCkptError, TypeError):
@@ -44,7 +57,7 @@ class TooManyOpenFiles(UnreadableFile):
 class UnwritableFile(LazyCkptError, OSError):
     """A file cannot be written: permissions, a full disk, an I/O error (see `__cause__`). The old file is kept."""
 
-    def __str__(self) -> str:
+    def _message(self) -> str:
         return str(self.args[-1])
 
 
@@ -79,7 +92,7 @@ class FileFault(LazyCkptError, ValueError):
         self.offset = offset
         self.parameter = parameter
 
-    def __str__(self) -> str:
+    def _message(self) -> str:
         prefix = "" if self.file is None else f"{self.file}: "
         where = [] if self.offset is None else [f"at byte {self.offset:,}"]
         if self.parameter is not None:
@@ -178,7 +191,7 @@ class MissingName(LazyCkptError, KeyError):
             except (LazyCkptError, OSError):  # there will be no suggestions
                 self._similar = ()
 
-    def __str__(self) -> str:
+    def _message(self) -> str:
         text = repr(self.name)
         what = f"there is no parameter {text if len(text) <= 200 else text[:200] + '…'}"
         hint = f"; did you mean {' or '.join(map(repr, self.similar))}?" if self.similar else ""
@@ -189,7 +202,12 @@ class MissingName(LazyCkptError, KeyError):
 
 
 class ChoiceFunctionFailed(LazyCkptError, ValueError):
-    """`choice_func` raised an exception, which is the `__cause__`."""
+    """`choice_func` raised an exception, which is the `__cause__`. The message has two lines, as MindSpore's has."""
+
+    def __str__(self) -> str:
+        from lazyckpt.display import one_line
+
+        return "\n".join(map(one_line, self._message().split("\n")))
 
 
 class NetMismatch(LazyCkptError, RuntimeError):

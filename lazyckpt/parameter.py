@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lazyckpt.display import without_controls
+from lazyckpt.display import one_line
 from lazyckpt.model.dtypes import DType, of_array
 from lazyckpt.model.entry import Entry
 from lazyckpt.reading.decoding import dtype_of
@@ -271,7 +271,7 @@ class Parameter:
         return array if array.flags.aligned else self.asnumpy(copy=True)
 
     def __repr__(self) -> str:
-        name = without_controls(self.name)
+        name = one_line(self.name)
         return f"Parameter (name={name}, shape={self.shape}, dtype={self.dtype}, requires_grad={self.requires_grad})"
 
     def _token(self) -> tuple[Any, ...]:

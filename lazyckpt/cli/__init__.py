@@ -13,7 +13,7 @@ import typer
 
 from lazyckpt import __version__
 from lazyckpt.cli import checking, comparing, converting, indexing, listing, matching, referencing, viewing
-from lazyckpt.cli.app import app, errors_as_exit_codes, take_any_name
+from lazyckpt.cli.app import app, echo, errors_as_exit_codes, take_any_name
 
 __all__ = [
     "app",
@@ -40,7 +40,7 @@ def _root(
 ) -> None:
     take_any_name()
     if version:
-        typer.echo(f"lazyckpt {__version__}")
+        echo(f"lazyckpt {__version__}")
         raise typer.Exit
 
 
@@ -54,4 +54,4 @@ def demo(
     from lazyckpt.demo import run_demo
 
     with errors_as_exit_codes():
-        run_demo(typer.echo, folder)
+        run_demo(echo, folder)

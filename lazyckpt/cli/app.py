@@ -18,7 +18,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
+from lazyckpt.display import json_text, one_line, printable_lines, printable_path
 from lazyckpt.errors import ArgumentValueError, EncryptedFile, LazyCkptError, MissingName
 from lazyckpt.formats import ENDINGS
 from lazyckpt.index import Index
@@ -38,7 +40,32 @@ _UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2
 _MOST_BYTES: Final = 2**63  # of a file
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
 
+
+class _Commands(TyperGroup):
+    """The commands. An argument may be a file name that a pattern of the shell gave, so errors escape it."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _printable_usage():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _printable_usage():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _printable_usage() -> Iterator[None]:
+    """Escape the message of an error of usage."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(said := getattr(error, "message", None), str):  # a usage error: typer does not export its class
+            vars(error)["message"] = one_line(said)
+        raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="lazyckpt",
     help="Inspect, compare and convert MindSpore checkpoints without loading them.",
     no_args_is_help=True,
@@ -84,13 +111,18 @@ KeyVariable = Annotated[
 ]
 
 
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print text. What names could do to a terminal is escaped, whatever the caller forgot."""
+    typer.echo(printable_lines(text), err=err, nl=nl)
+
+
 @contextmanager
 def errors_as_exit_codes(code: int = 1) -> Iterator[None]:
     """Turn a lazyckpt error into one line on stderr and an exit code."""
     try:
         yield
     except LazyCkptError as error:
-        typer.echo(f"lazyckpt: {error}{_advice(error)}", err=True)
+        echo(f"lazyckpt: {error}{one_line(_advice(error))}", err=True)
         raise typer.Exit(code) from error
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -133,7 +165,7 @@ def key_of(path: str, reference: KeyReference, optional: bool = False) -> tuple[
         if key is None:
             if not sys.stdin.isatty():
                 raise EncryptedFile(f"the file is encrypted ({mode}): give --key-file or --key-env", file=path)
-            key = Secret(key_from_text(typer.prompt(f"Key of {path} ({mode})", hide_input=True)))
+            key = Secret(key_from_text(typer.prompt(f"Key of {printable_path(path)} ({mode})", hide_input=True)))
         return key
 
     return DeferredKey(find, insists=not optional and reference != NO_KEY), OWN_MODE
@@ -184,7 +216,7 @@ def distributed(
     checkpoint = open_folder(folder, strategy or None, key, mode, step)
     taken = checkpoint._access.reader.file.taken
     if taken is not None:
-        typer.echo(f"lazyckpt: opened {taken.what}", err=True)
+        echo(f"lazyckpt: opened {one_line(taken.what)}", err=True)
     return checkpoint
 
 
@@ -211,7 +243,8 @@ def byte_bar() -> Progress:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        TimeRemainingColumn(),
         console=(console := Console(stderr=True)), transient=True, disable=not console.is_terminal,
     )  # fmt: skip
 
@@ -243,18 +276,12 @@ def print_report(report: Any, as_json: bool) -> None:
     if as_json:
         echo_json(report.to_dict())
     else:
-        typer.echo(str(report))
+        echo(str(report))
 
 
 def echo_json(data: Any) -> None:
     """Print JSON; numbers that JSON cannot express (nan, inf) become strings."""
-    data = _finite(data)
-    text = json.dumps(data, indent=1, ensure_ascii=False)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:  # an unpaired surrogate in a string, or a file name that is not valid UTF-8
-        text = json.dumps(data, indent=1)
-    typer.echo(text)
+    echo(json_text(_finite(data)))
 
 
 def _finite(data: Any) -> Any:

@@ -16,11 +16,13 @@ from lazyckpt.cli.app import (
     KeyVariable,
     app,
     byte_bar,
+    echo,
     echo_json,
     errors_as_exit_codes,
     files_in,
     print_report,
 )
+from lazyckpt.display import printable
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.formats import ENDINGS
 from lazyckpt.runtime.workers import processors
@@ -79,13 +81,13 @@ def verify_command(
             for report in pool.map(lambda path: _verified(path, key, workers, bar), paths):
                 reports.append(report)
                 if not as_json:
-                    typer.echo(str(report))
+                    echo(str(report))
         for path in sets:
             report = _set_verified(path, key)
             if is_listing(path) or not report.intact:
                 reports.append(report)
                 if not as_json:
-                    typer.echo(str(report))
+                    echo(str(report))
         if as_json:
             echo_json([report.to_dict() for report in reports])
     if not all(report.intact for report in reports):
@@ -119,7 +121,7 @@ def _set_verified(path: str, key: bytes | None) -> Verification:
 def _verified(path: str, key: bytes | None, workers: int, bar: Progress) -> Verification:
     from lazyckpt.explore.verify import verify
 
-    task = bar.add_task(os.path.basename(path), total=None)
+    task = bar.add_task(printable(os.path.basename(path)), total=None)
     try:
         return verify(
             path, key, workers=workers, progress=lambda done, total: bar.update(task, completed=done, total=total)

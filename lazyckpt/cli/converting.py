@@ -22,11 +22,12 @@ from lazyckpt.cli.app import (
     byte_bar,
     bytes_of,
     distributed,
+    echo,
     errors_as_exit_codes,
     is_several,
     key_of,
 )
-from lazyckpt.display import human_size
+from lazyckpt.display import human_size, printable, printable_path
 from lazyckpt.errors import ArgumentValueError, LazyCkptError
 from lazyckpt.index.matching import require_matches
 from lazyckpt.model.patterns import REGULAR
@@ -175,19 +176,19 @@ def _opened_whole(path: str, strategy: list[str], reference: KeyReference) -> It
         raise ArgumentValueError("--whole is for files and their parts; of ranks, what is whole can be loaded as it is")
     with salvage(path, key_of(path, reference, optional=True)[0]) as found:
         yield found.checkpoint
-        typer.echo(str(found), err=not found.is_complete)
+        echo(str(found), err=not found.is_complete)
 
 
 def _write(checkpoint: Checkpoint, out: str, names: list[str], **how: Any) -> None:
     with byte_bar() as bar:
-        task = bar.add_task(os.path.basename(out), total=None)
-        with warnings_as(lambda text: typer.echo(f"lazyckpt: {text}", err=True)):
+        task = bar.add_task(printable(os.path.basename(out)), total=None)
+        with warnings_as(lambda text: echo(f"lazyckpt: {text}", err=True)):
             written = checkpoint.save(
                 out, names, progress=lambda done, total: bar.update(task, completed=done, total=total), **how
             )
     for path in written:
-        typer.echo(f"{path}: {human_size(os.path.getsize(path))}")
-    typer.echo(f"{len(names):,} parameters" + (f", {written.casts.cast:,} converted" if how.get("dtype") else ""))
+        echo(f"{printable_path(path)}: {human_size(os.path.getsize(path))}")
+    echo(f"{len(names):,} parameters" + (f", {written.casts.cast:,} converted" if how.get("dtype") else ""))
 
 
 def _selected(checkpoint: Checkpoint, include: list[str], exclude: list[str]) -> list[str]:

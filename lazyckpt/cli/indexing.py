@@ -8,8 +8,8 @@ from typing import Annotated, Final, NamedTuple
 
 import typer
 
-from lazyckpt.cli.app import Files, KeyFile, KeyVariable, app, byte_bar, errors_as_exit_codes, files_in, key_of
-from lazyckpt.display import human_size
+from lazyckpt.cli.app import Files, KeyFile, KeyVariable, app, byte_bar, echo, errors_as_exit_codes, files_in, key_of
+from lazyckpt.display import human_size, one_line, printable, printable_path
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.index.batch import Built, build_indexes, processes
 from lazyckpt.index.build import build_index
@@ -62,7 +62,10 @@ def index(
         if upload:
             results = [_uploaded(result) for result in results]
     for result in results:
-        typer.echo(f"{result.path}: {result.error}" if result.error else _summary(result), err=bool(result.error))
+        echo(
+            f"{printable_path(result.path)}: {one_line(result.error)}" if result.error else _summary(result),
+            err=bool(result.error),
+        )
     if any(result.error for result in results):
         raise typer.Exit(1)
 
@@ -71,7 +74,7 @@ def _index_one(path: str, how: Indexing) -> Built:
     dec_key, dec_mode = key_of(path, how.key)
     bar = byte_bar()
     with bar:
-        task = bar.add_task(os.path.basename(path), total=None)
+        task = bar.add_task(printable(os.path.basename(path)), total=None)
         built = build_index(
             path,
             dec_key,
@@ -115,9 +118,13 @@ def _index_many(paths: list[str], executor: Where, how: Indexing) -> list[Built]
         return build_indexes(paths, executor=executor, **how._asdict(), progress=lambda _: bar.advance(task))
 
 
+def _failure(result: Built) -> str:
+    return f"{printable_path(result.path)}: {one_line(result.error)}"
+
+
 def _summary(result: Built) -> str:
     rate = f", {human_size(int(result.size / result.seconds))}/s" if result.seconds > 0.001 else ""
     return (
-        f"{result.path}: {result.parameters:,} parameters in {human_size(result.size)},"
-        f" {result.seconds * 1e3:,.1f} ms{rate} -> {result.sidecar or 'kept in memory only'}"
+        f"{printable_path(result.path)}: {result.parameters:,} parameters in {human_size(result.size)},"
+        f" {result.seconds * 1e3:,.1f} ms{rate} -> {printable_path(result.sidecar or 'kept in memory only')}"
     )

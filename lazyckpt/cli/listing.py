@@ -18,13 +18,14 @@ from lazyckpt.cli.app import (
     Step,
     Strategy,
     app,
+    echo,
     echo_json,
     errors_as_exit_codes,
     files_in,
     indexed,
     opened_whole,
 )
-from lazyckpt.display import human_size, printable
+from lazyckpt.display import human_size, printable, printable_path
 from lazyckpt.explore.find import entries_like, known_names, nothing_found, one_entry
 from lazyckpt.explore.find import find as find_names
 from lazyckpt.model.entry import MAP, MAP_PARTS, REFUSED, STRING, TENSOR, Entry
@@ -37,6 +38,7 @@ SORTS: Final[dict[str, Callable[[Entry], Any]]] = {
 }
 FIRST_VALUES: Final = 8
 MEASURED: Final = ("min", "max", "mean", "std", "norm", "zeros", "nan", "inf")
+_EVALUATED: Final = frozenset("\"'`$\\;&|<>()")  # by shells; completion scripts pass names on in their own quotes
 _BATCH: Final = 512  # rows that are aligned and printed together
 _NOTHING_FOUND: Final = 1  # exit codes, as in grep(1)
 _TROUBLE: Final = 2
@@ -44,7 +46,8 @@ _TROUBLE: Final = 2
 
 def complete_name(ctx: typer.Context, incomplete: str) -> list[str]:
     """Shell completion: the names in the file typed before, read from a fresh index only."""
-    return known_names(str(ctx.params.get("file") or ""), incomplete)
+    names = known_names(str(ctx.params.get("file") or ""), incomplete)
+    return [name for name in names if name.isprintable() and not _EVALUATED & set(name)]
 
 
 @app.command()
@@ -99,7 +102,7 @@ def show(
         return
     width = max(map(len, facts))
     for key, value in facts.items():
-        typer.echo(f"{key:<{width}}  {printable(str(value))}")
+        echo(f"{key:<{width}}  {printable(str(value))}")
 
 
 @app.command()
@@ -123,21 +126,21 @@ def find(
         for path, entry, error in find_names(pattern, paths, key):
             if entry is None:
                 troubles += 1
-                typer.echo(f"lazyckpt: {path}: {error}", err=True)
+                echo(f"lazyckpt: {printable_path(path)}: {error}", err=True)
                 continue
             count += 1
             if as_json:
                 rows.append({"file": path, **describe(entry)})
             elif not names_only:
                 size = human_size(entry.nbytes)
-                typer.echo(f"{path}: {printable(entry.name)}  {_type_of(entry)} {_shape_of(entry)} {size}")
+                echo(f"{printable_path(path)}: {printable(entry.name)}  {_type_of(entry)} {_shape_of(entry)} {size}")
             elif path != last:
-                typer.echo(path)
+                echo(printable_path(path))
             last = path
         if as_json:
             echo_json(rows)
         if not count and not troubles:
-            typer.echo(f"lazyckpt: {nothing_found(pattern, paths, key)}", err=True)
+            echo(f"lazyckpt: {nothing_found(pattern, paths, key)}", err=True)
     if troubles or not count:
         raise typer.Exit(_TROUBLE if troubles else _NOTHING_FOUND)
 
@@ -181,7 +184,7 @@ def _type_of(entry: Entry) -> str:
 
 def _shape_of(entry: Entry) -> str:
     if entry.reason:
-        return entry.reason
+        return printable(entry.reason)
     if entry.kind == MAP:
         return ", ".join(str(array.shape) for array in entry.arrays)
     return str(entry.shape) if entry.kind == TENSOR else f"{entry.stored // 4:,} characters"

@@ -16,9 +16,11 @@ from lazyckpt.cli.app import (
     app,
     bytes_of,
     distributed,
+    echo,
     errors_as_exit_codes,
     is_several,
 )
+from lazyckpt.display import one_line, printable_path
 from lazyckpt.errors import EncryptedFile
 from lazyckpt.index.matching import require_matches
 
@@ -78,11 +80,11 @@ def references(
         )  # fmt: skip
         left_out = made.save(output, overwrite=force)
         for name, why in islice(left_out.items(), _TOLD):
-            typer.echo(f"left out: {name!r}: {why}", err=True)
+            echo(f"left out: {name!r}: {one_line(why)}", err=True)
         if len(left_out) > _TOLD:
-            typer.echo(f"left out: {len(left_out) - _TOLD:,} more", err=True)
+            echo(f"left out: {len(left_out) - _TOLD:,} more", err=True)
         count = len(names) if include else len(checkpoint)
-        typer.echo(f"{output}: {count - len(left_out):,} of {count:,} parameters")
+        echo(f"{printable_path(output)}: {count - len(left_out):,} of {count:,} parameters")
 
 
 def _opened(path: str, strategy: list[str], step: str | None) -> Checkpoint:

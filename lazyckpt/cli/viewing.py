@@ -21,18 +21,20 @@ from lazyckpt.cli.app import (
     Strategy,
     app,
     byte_bar,
+    echo,
     echo_json,
     errors_as_exit_codes,
     indexed,
     loaded,
 )
+from lazyckpt.display import one_line, printable
 from lazyckpt.errors import LazyCkptError
 from lazyckpt.index.matching import require_matches, require_one
 from lazyckpt.index.selection import AllNames
 from lazyckpt.runtime.atomic_write import atomic_write, file_errors
 from lazyckpt.runtime.folders import resolved_output
 from lazyckpt.sources.encryption.keys import KeyReference
-from lazyckpt.statistics.table import COLUMNS
+from lazyckpt.statistics.table import COLUMNS, Row, Statistics
 from lazyckpt.views.outline import of_index
 from lazyckpt.views.text import TreeView
 from lazyckpt.writing.targets import check_report
@@ -71,8 +73,8 @@ def stats(
     csv: Annotated[
         str | None,
         typer.Option(
-            help="Write CSV to this file instead; - prints it. Names that a spreadsheet would take for formulas get a '"
-            " in front.",
+            help="Write CSV to this file instead; - prints it, with escapes for what is not printable. Names that a"
+            " spreadsheet would take for formulas get a ' in front.",
             metavar="PATH",
             show_default=False,
         ),
@@ -93,13 +95,13 @@ def stats(
         if csv is not None and csv != "-":
             check_report(csv, checkpoint._access.reader.files, overwrite=force)
         with (bar := byte_bar()):
-            task = bar.add_task(os.path.basename(file), total=None)
+            task = bar.add_task(printable(os.path.basename(file)), total=None)
             table = checkpoint.stats(
                 names or None, progress=lambda done, total: bar.update(task, completed=done, total=total)
             )
         table = table.sort(sort) if sort is not None else table
         if csv == "-":
-            typer.echo(table.to_csv(), nl=False)
+            echo(Statistics(map(_in_one_line, table)).to_csv() or "", nl=False)
         elif csv is not None:
             table.to_csv(csv)
         elif as_json:
@@ -149,6 +151,11 @@ def plot(
         target = resolved_output(output)
         with file_errors(target):
             atomic_write(target, lambda private: Path(private).write_bytes(drawn.getvalue()))
+
+
+def _in_one_line(row: Row) -> Row:
+    """A row of statistics whose texts are printable, and end no line."""
+    return row._replace(name=one_line(row.name), skipped=one_line(row.skipped))
 
 
 def _print(view: Any) -> None:

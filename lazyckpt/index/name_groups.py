@@ -112,7 +112,7 @@ def groups_in(batches: Iterable[list[bytes]], most: int = MOST_GROUPS) -> list[G
         if counts.pop(b"", 0):
             for record in run:
                 if not _is_plain(record):
-                    _add(odd, decode(record), kept)
+                    _add(odd, decode(record, is_trusted=False), kept)
         while len(counts) + len(odd) > most and (kept != 0 or counts):
             if kept == 0:  # too many shapes
                 _merge(odd, counts)

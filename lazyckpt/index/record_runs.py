@@ -58,7 +58,7 @@ def runs_in(batches: Iterable[list[bytes]]) -> Iterator[TensorRun | Entry]:
             yield from _made(records, names, starts, end, groups)
             records, names, starts, groups = _nothing()
         if not is_small:
-            yield decode(record)
+            yield decode(record, is_trusted=False)
             continue
         groups[record[: name - _PLACES.size], offset - start, length, len(record)].append(len(records))
         records.append(record)
@@ -79,7 +79,7 @@ def _made(
         yield from map(decode, records)
         return
     try:
-        yield tensor_run(names, starts, end, groups, _common, lambda number: decode(records[number]))
+        yield tensor_run(names, starts, end, groups, _common, lambda number: decode(records[number], is_trusted=False))
     except UnicodeDecodeError as error:
         raise BadRecord(f"no record: {error}") from error
 

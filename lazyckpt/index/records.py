@@ -23,6 +23,8 @@ from typing import Final, NamedTuple
 from lazyckpt.model.dtypes import BY_CODE, DType
 from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Plain
 
+_LONGEST_REASON: Final = 4096  # characters: a shape has at most 32 dimensions, a message lists all dtypes
+FORGED_REASON: Final = "its index gives no reason that lazyckpt would write: rebuild it (lazyckpt index --force)"
 _KINDS: Final = {TENSOR: 0, STRING: 1, MAP: 2, REFUSED: 3}
 _APART: Final = 4  # a tensor whose header stands apart
 _KIND_OF: Final = {code: kind for kind, code in _KINDS.items()} | {_APART: TENSOR}
@@ -85,8 +87,12 @@ def _single_head(kind: int, dtype: DType, shape: tuple[int, ...]) -> bytes:
     return _HEAD.pack(kind, dtype.code, len(shape), 0, 1) + _integers("q", shape)
 
 
-def decode(data: bytes) -> Entry:
+def decode(data: bytes, *, is_trusted: bool = True) -> Entry:
     """The inverse of `encode`.
+
+    Args:
+        data: a record.
+        is_trusted: whether a reason in it may be any text. One out of an index file may be forged.
 
     Raises:
         BadRecord: the bytes are no record.
@@ -119,12 +125,18 @@ def decode(data: bytes) -> Entry:
             start,
             stop,
             _arrays(rest) if kind == _KINDS[MAP] else (),
-            str(rest, "utf-8") if kind == _KINDS[REFUSED] else "",
+            _reason(rest, is_trusted) if kind == _KINDS[REFUSED] else "",
             digest,
             _REST.unpack(rest)[0] if kind == _APART else 0,
         )
     except (struct.error, KeyError, UnicodeDecodeError, MemoryError, OverflowError) as error:
         raise BadRecord(f"no record: {error}") from error
+
+
+def _reason(data: bytes, is_trusted: bool) -> str:
+    """Why a parameter cannot be loaded. The package writes one printable line; any other text is forged."""
+    reason = str(data, "utf-8")
+    return reason if is_trusted or (reason.isprintable() and len(reason) <= _LONGEST_REASON) else FORGED_REASON
 
 
 class _Form(NamedTuple):

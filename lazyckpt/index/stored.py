@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Final, TypeVar
 
+from lazyckpt.display import printable
 from lazyckpt.errors import LazyCkptError, StaleIndex
 from lazyckpt.index import Index
 from lazyckpt.index.footer import Meta
@@ -71,13 +72,13 @@ class StoredIndex(Index):
         return chain.from_iterable(self._batches(self._names))
 
     def __repr__(self) -> str:
-        return f"<Index of {len(self):,} parameters in {self.path or 'memory'}>"
+        return f"<Index of {len(self):,} parameters in {printable(self.path or 'memory')}>"
 
     def entries(self) -> Iterator[Entry]:
         """See `Index.entries`."""
         for record in chain.from_iterable(self._record_batches()):
             try:
-                entry = decode(record)
+                entry = decode(record, is_trusted=False)
             except BadRecord as error:
                 raise self._damaged(str(error)) from error
             yield entry  # not in the `try`: at the interpreter's end a generator is closed when `BadRecord` is gone
@@ -93,7 +94,7 @@ class StoredIndex(Index):
     def at(self, position: int, name: str | None = None) -> Entry:
         """See `Index.at`."""
         try:
-            entry = decode(self._record(position))
+            entry = decode(self._record(position), is_trusted=False)
         except BadRecord as error:
             raise self._damaged(str(error)) from error
         if name is not None and entry.name != name:

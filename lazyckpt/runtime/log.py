@@ -27,11 +27,12 @@ def info(message: str, *values: object) -> None:
     """Log a detail that few users need."""
     import logging
 
-    logging.getLogger("lazyckpt").info(message, *values, stacklevel=2)
+    logging.getLogger("lazyckpt").info(message, *map(_printable, values), stacklevel=2)
 
 
 def warning(message: str, *values: object) -> None:
     """Log something that the user should know and that stops nothing."""
+    values = tuple(map(_printable, values))
     if _shown_by is not None:
         _shown_by(message % values)
         return
@@ -44,4 +45,12 @@ def exception(message: str, *values: object) -> None:
     """Log the exception being handled, where no caller could catch it. Call it in an `except` block."""
     import logging
 
+    values = tuple(map(_printable, values))
     logging.getLogger("lazyckpt").error(message, *values, exc_info=True, stacklevel=2)  # noqa: LOG014 (see above)
+
+
+def _printable(value: object) -> object:
+    """A value for a line of the log: names come from files, and could forge lines or move a terminal's cursor."""
+    from lazyckpt.display import one_line
+
+    return value if isinstance(value, (int, float)) else one_line(str(value))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
+from lazyckpt.display import one_line
 from lazyckpt.index import Index
 from lazyckpt.index.records import encode
 from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Fingerprint, moved
@@ -71,7 +72,7 @@ class ShardResolver:
             try:
                 found = self._whole(name) if known is None else self._merged(name, *known)
             except ImpossibleLayout as error:
-                found = Entry(name, REFUSED, None, (), (), 0, 0, reason=str(error))
+                found = Entry(name, REFUSED, None, (), (), 0, 0, reason=one_line(str(error)))
             self._entries[name] = found
         return found
 

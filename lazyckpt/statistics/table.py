@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lazyckpt.display import printable
+from lazyckpt.display import json_text, printable
 from lazyckpt.errors import ArgumentValueError
 from lazyckpt.model.similar_names import missing
 from lazyckpt.runtime.atomic_write import atomic_write, file_errors
@@ -137,7 +136,7 @@ class Statistics(Sequence[Row]):
         Raises:
             MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. An old file stays.
         """
-        return _given(json.dumps(self.plain(), indent=1, ensure_ascii=False), path)
+        return _given(json_text(self.plain()), path)
 
     def plain(self) -> list[dict[str, Any]]:
         """Rows as JSON data: a complex mean is two numbers, an infinity the string `inf` or `-inf`."""

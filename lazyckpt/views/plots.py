@@ -134,7 +134,7 @@ def _bars(axes: Axes, rows: Sequence[Row]) -> None:
     for bar, empty in zip(bars, hollow, strict=True):
         if empty:
             bar.set(facecolor="white", edgecolor=COLOURS[1], linewidth=1.2)
-    axes.set_yticks(ordinals, [_cut(row.name, 44) for row in rows], fontsize=8)
+    axes.set_yticks(ordinals, [_cut(row.name, 44) for row in rows], fontsize=8, parse_math=False)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("L2 norm", color=FAINT)
     _tidy(axes, grid="x")
@@ -170,7 +170,11 @@ def _points(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_ylabel("L2 norm", color=FAINT)
     axes.set_xlabel("values in the order of the file", color=FAINT)
     _tidy(axes)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8, labelcolor=INK, markerscale=1.2)
+    legend = axes.legend(
+        loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8, labelcolor=INK, markerscale=1.2
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _draw(axes: Axes, node: Node, box: Box, colour: str, level: int) -> None:

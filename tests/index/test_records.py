@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lazyckpt.formats import FORMAT_NAMES
 from lazyckpt.index.footer import SCHEMA, Meta, decode_meta, encode_meta
-from lazyckpt.index.records import BadRecord, decode, encode, encode_plain, encode_run, name_of, names_of
+from lazyckpt.index.records import FORGED_REASON, BadRecord, decode, encode, encode_plain, encode_run, name_of, names_of
 from lazyckpt.model.dtypes import DTYPES
 from lazyckpt.model.entry import Extent, entry_of
 
@@ -169,3 +169,14 @@ def test_extents_are_extents_again():
 def test_every_format_has_a_code_in_the_index(form):
     """The format of a file is stored in its index and comes back."""
     assert decode_meta(encode_meta(Meta(MARK, 1, 0, False, format=form))).format == form
+
+
+@pytest.mark.parametrize("reason", ["\x1b[2J", "a\nb", "a\u202eb", "x" * 5000])
+def test_a_reason_that_the_package_would_not_write_is_not_repeated(reason):
+    """A reason out of an index file is one printable line; another text is replaced."""
+    entry = refused_entry("w")._replace(reason=reason)
+    known = entry._replace(reason="the dtype 'x' is unknown")
+
+    assert decode(encode(entry, b"w")).reason == reason
+    assert decode(encode(entry, b"w"), is_trusted=False).reason == FORGED_REASON
+    assert decode(encode(known, b"w"), is_trusted=False) == known

@@ -10,6 +10,7 @@ import lazyckpt
 PACKAGE = Path(lazyckpt.__file__).parent
 # Lowest first. A room imports only from itself and from earlier rooms. "" is the package itself.
 LAYERS = (
+    "display",  # errors quote names
     "errors",
     "runtime",
     "tasks",
@@ -19,7 +20,6 @@ LAYERS = (
     "tensors",
     "index",
     "reading",
-    "display",
     "statistics",
     "parameter",
     "writing",

@@ -34,6 +34,7 @@ ODD = {
     "one": np.array(3.0),
     "empty": np.zeros((0,), "float32"),
     "$x^2_": counting((4,)),
+    r"$\bad{$": counting((4,)),
     "<" + "n" * 300: counting((4,)),
 }
 
