@@ -26,6 +26,7 @@ from lazyckpt.loading import open_all
 from lazyckpt.model.entry import REFUSED
 from lazyckpt.model.patterns import Patterns
 from lazyckpt.runtime.workers import Progress, worker_count
+from lazyckpt.sharding.opening import open_sharded
 from lazyckpt.sources.paths import is_url
 from lazyckpt.tasks import Where, run
 
@@ -54,7 +55,7 @@ def diff(
     1 with other values, 1 equal
 
     Args:
-        a: the first: an open `Checkpoint` (with its edits in memory), or a path.
+        a: the first: an open `Checkpoint` (with its edits in memory), or the path of a file, a listing or a folder.
         b: the second. Open an encrypted file yourself, with its key.
         names: the names to compare, as names or patterns (see `Checkpoint.select`), looked up in both; None for all.
         values: False to read no value, and to compare only names, kinds, dtypes, shapes, and digests that both indexes
@@ -113,7 +114,9 @@ class _BothNames:
 
 
 def _opened(given: Any, stack: contextlib.ExitStack) -> Checkpoint:
-    return given if isinstance(given, Checkpoint) else stack.enter_context(open_all(given))
+    if isinstance(given, Checkpoint):
+        return given
+    return stack.enter_context(open_sharded(given) if os.path.isdir(given) else open_all(given))
 
 
 def _is_one_file(one: Checkpoint, two: Checkpoint) -> bool:

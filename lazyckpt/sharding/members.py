@@ -230,10 +230,8 @@ def _newest(folder: Folder, files: Mapping[RunStep, str], broken: Mapping[str, s
     faults = {each: _fault(folder, name, broken) for each, name in files.items()}
     whole = [each for each, fault in faults.items() if not fault]
     if not whole:
-        first = max(files, key=lambda each: each.age)
-        raise CorruptFile(
-            f"no step is whole, the newest neither: {faults[first]}", file=join(folder.path, files[first])
-        )
+        newest = max(files, key=lambda each: each.age)
+        raise CorruptFile(f"no step in {folder.path} is whole; {printable(files[newest])}: {printable(faults[newest])}")
     return max(whole, key=lambda each: each.age)
 
 

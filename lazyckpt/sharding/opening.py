@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from lazyckpt.checkpoint import Checkpoint
+from lazyckpt.display import printable
 from lazyckpt.errors import (
     ArgumentValueError,
     CorruptFile,
@@ -219,8 +220,8 @@ def _names(index: ConcatenatedIndex, indexes: list[Index], files: list[str], col
             elsewhere = homes.setdefault(name, file)
             if elsewhere != file and collisions == "refuse":
                 raise CorruptFile(
-                    f"it is in {elsewhere} and in {file}: they are not parts of one checkpoint; give the file that you"
-                    " want",
+                    f"it is in {printable(elsewhere)} and in {printable(file)}: they are not parts of one checkpoint;"
+                    " give the file that you want",
                     parameter=name,
                 )
             if elsewhere == file or collisions == "last":

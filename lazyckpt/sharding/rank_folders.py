@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from lazyckpt.errors import ArgumentTypeError, LazyCkptError, WrongFormat
 from lazyckpt.sharding.members import Folder, of_folder, several
-from lazyckpt.sources.paths import join, read, scan
+from lazyckpt.sources.paths import is_url, join, read, scan
 
 LARGEST_FILE: Final = 2**28  # bytes; a strategy takes some hundred bytes per parameter
 _RANK: Final = re.compile(r"rank_([0-9]{1,18})")
@@ -18,7 +18,9 @@ _RANK: Final = re.compile(r"rank_([0-9]{1,18})")
 def read_folder(path: str) -> Folder:
     """The names and sizes of the files in a folder, and the names of its folders.
 
-    Raises, Cost: as `paths.scan`.
+    A link from one checkpoint to another in the same folder (`latest.ckpt`) is left out: it is the same file.
+
+    Raises, Cost: as `paths.scan`, and one call to the system for each checkpoint if there are several.
     """
     files: dict[str, int] = {}
     folders = []
@@ -27,7 +29,19 @@ def read_folder(path: str) -> Folder:
             folders.append(name)
         else:
             files[name] = size
-    return Folder(path, files, tuple(sorted(folders)))
+    found = Folder(path, files, tuple(sorted(folders)))
+    names = found.checkpoints()
+    if len(names) > 1 and not is_url(path):
+        for name in names:
+            if os.path.islink(join(path, name)) and _leads_to_one_of(path, name, names):
+                del files[name]
+    return found
+
+
+def _leads_to_one_of(folder: str, name: str, names: Collection[str]) -> bool:
+    """Whether a link leads to another of these files in its folder."""
+    place, target = os.path.split(os.path.realpath(join(folder, name)))
+    return target != name and target in names and place == os.path.realpath(folder)
 
 
 def rank_folders(folder: Folder) -> dict[int, Folder]:

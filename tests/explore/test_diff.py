@@ -432,3 +432,12 @@ def test_the_report_says_what_was_compared_by_digest(twins, write):
 
     assert [sentence in shown for shown in (str(report), report.summary(), report._repr_html_())] == [True] * 3
     assert report.to_dict()["compared"] == {"by_digest": 4, "by_bytes": 1}
+
+
+def test_a_folder_is_compared_as_it_opens(tmp_path):
+    """Of a run its newest step; a path may be of any kind."""
+    for step in (1, 2):
+        (tmp_path / f"net-1_{step}.ckpt").write_bytes(checkpoint({"w": np.full(3, step, np.float32)}))
+
+    assert lazyckpt.diff(tmp_path, tmp_path / "net-1_2.ckpt").same
+    assert not lazyckpt.diff(tmp_path, tmp_path / "net-1_1.ckpt").same

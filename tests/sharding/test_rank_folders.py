@@ -21,16 +21,21 @@ def files(folder, *names):
     return str(folder)
 
 
+FOLDERS = ("far", "rank_0", "rank_1")
+
+
 def test_a_folder_is_read_with_the_sizes_of_its_files(tmp_path):
-    """Links are followed; links that lead nowhere and pipes are left out."""
+    """Links are followed; links that lead nowhere or to a checkpoint beside them, and pipes, are left out."""
     folder = files(tmp_path, "a.ckpt", "rank_0/b.ckpt")
     (tmp_path / "empty.ckpt").touch()
-    (tmp_path / "link.ckpt").symlink_to("a.ckpt")
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link.ckpt").symlink_to(files(tmp_path, "far/c.ckpt") + "/far/c.ckpt")
+    (tmp_path / "latest.ckpt").symlink_to("a.ckpt")
     (tmp_path / "rank_1").symlink_to("rank_0")
     (tmp_path / "gone.ckpt").symlink_to("none")
     os.mkfifo(tmp_path / "pipe.ckpt")
 
-    assert read_folder(folder) == Folder(folder, {"a.ckpt": 1, "empty.ckpt": 0, "link.ckpt": 1}, ("rank_0", "rank_1"))
+    assert read_folder(folder) == Folder(folder, {"a.ckpt": 1, "empty.ckpt": 0, "link.ckpt": 1}, FOLDERS)
 
 
 def test_ranks_are_in_the_order_of_their_numbers(tmp_path):
