@@ -132,7 +132,7 @@ def errors_as_exit_codes(code: int = 1) -> Iterator[None]:
 def _advice(error: LazyCkptError) -> str:
     """A hint for a second file where names are expected; else nothing."""
     if isinstance(error, MissingName) and isinstance(error.name, str) and error.name and os.path.exists(error.name):
-        return f" ({error.name} is a file or folder: after the checkpoint, names of its parameters are expected)"
+        return f" ({error.name!r} is a file or folder: after the checkpoint, names of its parameters are expected)"
     return ""
 
 

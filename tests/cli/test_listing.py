@@ -77,7 +77,7 @@ def test_a_second_file_where_names_are_expected_is_recognised(run):
     code, printed, complaints = run("ls", "net.ckpt", "odd.ckpt")
 
     assert (code, printed) == (1, "")
-    assert "no parameter 'odd.ckpt' (odd.ckpt is a file or folder: " in complaints
+    assert "no parameter 'odd.ckpt' ('odd.ckpt' is a file or folder: " in complaints
 
 
 def test_show_takes_a_pattern_of_one_name(run):
