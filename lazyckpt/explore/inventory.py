@@ -9,7 +9,7 @@ from typing import Final
 from lazyckpt.errors import CorruptFile
 from lazyckpt.formats.protobuf_wire import LENGTH, read_varint
 from lazyckpt.index.store import MAX_PARAMETER_NAME, PARAM_KEY_MARK
-from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Plain, entry_of
+from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Found, Plain, entry_of
 from lazyckpt.sources import Source
 from lazyckpt.sources.window import as_buffer
 
@@ -61,7 +61,7 @@ class Inventory:
         self.refused, self.replaced, self.long_names, self.marked = Sample(), Sample(), Sample(), Sample()
         self._names: set[bytes] = set()
 
-    def take(self, found: Iterable[Plain | Entry]) -> None:
+    def take(self, found: Iterable[Found]) -> None:
         """Count all values of a walk. Counts made before an error are kept."""
         for one in found:
             if isinstance(one, Plain):
@@ -73,12 +73,13 @@ class Inventory:
                 if len(name) > MAX_PARAMETER_NAME or _MARK in name:
                     self._look(entry_of(one))
             else:
-                self._add(one.name.encode(), one.start, one.stop, one.stored, bool(one.apart))
-                self.kinds[one.kind] += 1
-                if one.dtype is not None:
-                    self.dtypes[one.dtype.name] += 1
-                    self._place(one.extents[0].offset if one.extents else 0, one.stored)
-                self._look(one)
+                entry = entry_of(one)
+                self._add(entry.name.encode(), entry.start, entry.stop, entry.stored, bool(entry.apart))
+                self.kinds[entry.kind] += 1
+                if entry.dtype is not None:
+                    self.dtypes[entry.dtype.name] += 1
+                    self._place(entry.extents[0].offset if entry.extents else 0, entry.stored)
+                self._look(entry)
 
     def _add(self, name: bytes, start: int, stop: int, length: int, apart: bool) -> None:
         self.parameters += 1

@@ -29,7 +29,7 @@ from lazyckpt.index import Index
 from lazyckpt.index.batch import find_checkpoints
 from lazyckpt.index.build import IndexOptions, open_fresh
 from lazyckpt.index.open_file import without_index
-from lazyckpt.model.entry import Entry, Plain, entry_of
+from lazyckpt.model.entry import Entry, Found, entry_of
 from lazyckpt.reading.reader import PIECE, FileReader, Reader
 from lazyckpt.runtime.workers import Progress, worker_count
 from lazyckpt.sharding.rank_folders import read_folder
@@ -248,7 +248,7 @@ class _Run:
             self.checks += agreement.checks()
         return True
 
-    def _counted(self, found: Iterable[Plain | Entry], counts: bool) -> Iterator[Plain | Entry]:
+    def _counted(self, found: Iterable[Found], counts: bool) -> Iterator[Found]:
         done = 0
         for one in found:
             if counts and one.stop - done >= PIECE:
@@ -382,7 +382,7 @@ class _Agreement:
         self._unlike = Sample()
         self._found = 0
 
-    def watched(self, found: Iterable[Plain | Entry]) -> Iterator[Plain | Entry]:
+    def watched(self, found: Iterable[Found]) -> Iterator[Found]:
         """Yield what is found, after comparing it with the index."""
         if self._index is None:
             yield from found

@@ -19,7 +19,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from lazyckpt.model.entry import Entry, Plain, entry_of
+from lazyckpt.model.entry import Entry, Found, Packed, entry_of
 from lazyckpt.sources.base import Source
 from lazyckpt.sources.local import NETWORK_FILE_SYSTEMS, file_system
 from lazyckpt.sources.paths import is_url
@@ -113,7 +113,7 @@ def zero_runs(source: Source, *, sampled: bool) -> list[ZeroRun]:
     return [run for run in runs if run.end - run.begin >= FEWEST]
 
 
-def judge(found: Iterable[Plain | Entry], runs: list[ZeroRun], size: int) -> Doubt | None:
+def judge(found: Iterable[Found], runs: list[ZeroRun], size: int) -> Doubt | None:
     """Judge the runs of zeros in a file that parses.
 
     Args:
@@ -133,7 +133,7 @@ def judge(found: Iterable[Plain | Entry], runs: list[ZeroRun], size: int) -> Dou
     total = 0
     for number, one in enumerate(found):
         total += 1
-        offset = one.offset if one.apart or isinstance(one, Plain) else one.start
+        offset = one.start if isinstance(one, Packed) else one.offset
         for run in touched[bisect_right(ends, offset) :]:
             if run.run.begin >= one.stop:
                 break

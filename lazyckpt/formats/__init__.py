@@ -16,7 +16,7 @@ from lazyckpt.errors import CorruptFile, DamagedBlock, LazyCkptError, WrongForma
 from lazyckpt.formats.detect import ENDINGS, FORMAT_NAMES, HEAD, diagnose, is_ckpt, is_safetensors
 from lazyckpt.formats.protobuf_wire import Buffer
 from lazyckpt.formats.zero_tail import explain
-from lazyckpt.model.entry import Entry, Extent, Plain, entry_of
+from lazyckpt.model.entry import Entry, Extent, Found, entry_of
 from lazyckpt.model.tensor_runs import UniformGroup
 from lazyckpt.sources.base import Source
 
@@ -26,7 +26,7 @@ class Format(NamedTuple):
 
     Attributes:
         name: `ckpt` or `safetensors`.
-        find: yields the parameters, reading headers only; most of them as the cheaper `Plain`.
+        find: yields the parameters, reading headers only; most of them as a cheaper form.
         find_whole: `find` for a damaged file: before it raises, it yields all that is known (refused if not whole).
         verify_header: raises `StaleIndex` unless the file has the entry's header at the entry's offset.
         header_extents: the ranges that `verify_header` reads.
@@ -39,8 +39,8 @@ class Format(NamedTuple):
     """
 
     name: str
-    find: Callable[[Source], Iterator[Plain | Entry]]
-    find_whole: Callable[[Source], Iterator[Plain | Entry]]
+    find: Callable[[Source], Iterator[Found]]
+    find_whole: Callable[[Source], Iterator[Found]]
     verify_header: Callable[[Source, Entry], None]
     header_extents: Callable[[Entry], list[Extent]]
     verify_header_in: Callable[[Buffer, Entry], None]
@@ -86,7 +86,7 @@ def scan(source: Source, name: str) -> Iterator[Entry]:
     return map(entry_of, find(source, name))
 
 
-def find(source: Source, name: str) -> Iterator[Plain | Entry]:
+def find(source: Source, name: str) -> Iterator[Found]:
     """Yield the parameters of a source in a format. If it has another one, the error names it.
 
     Raises:

@@ -8,10 +8,10 @@ Strategy: a file is a sequence of Values (see `proto/checkpoint.proto`), each a 
           08 dim ...  12 len type  1A len content
 
 `scan` walks them once, skips the contents, joins adjacent Values of one tag (MindSpore writes a value over 512 MiB in
-slices) and checks every claim (`shape x itemsize == length`) before it yields an Entry. A Value in exactly the form
-that MindSpore writes takes the fast path (`ckpt_fast_path`). Any other encoding that protobuf allows takes the general
-walk, with the same result. A well-formed header with impossible claims becomes a *refused* entry, so that the other
-parameters still load. Bytes that are not a checkpoint raise `CorruptFile`.
+slices) and checks every claim (`shape x itemsize == length`; see `ckpt_values`) before it yields an Entry. A Value in
+exactly the form that MindSpore writes takes the fast path (`ckpt_fast_path`). Any other encoding that protobuf allows
+takes the general walk, with the same result. A well-formed header with impossible claims becomes a *refused* entry, so
+that the other parameters still load. Bytes that are not a checkpoint raise `CorruptFile`.
 
 Duplicates are yielded as they come. MindSpore's rule, which the index follows: the last value wins and takes the first
 one's position.
@@ -20,7 +20,6 @@ one's position.
 from __future__ import annotations
 
 import contextlib
-import math
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
@@ -28,10 +27,10 @@ from typing import Final, NamedTuple
 from lazyckpt.errors import CorruptFile, LazyCkptError
 from lazyckpt.formats.ckpt_encoder import TRAILER, TRAILER_MARK
 from lazyckpt.formats.ckpt_fast_path import TAG, VALUE, matches_canonical, matches_uniform, recogniser
-from lazyckpt.formats.ckpt_header import TensorHeader, impossible, merge_tensor, read_text, stale
-from lazyckpt.formats.protobuf_wire import Buffer, fields, read_varint
-from lazyckpt.model.dtypes import BY_NUMPY_NAME, IN_CKPT
-from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Plain, entry_of
+from lazyckpt.formats.ckpt_header import TensorHeader, merge_tensor, read_text, stale
+from lazyckpt.formats.ckpt_values import MOST_ARRAYS, Joined, Slice, join, judged
+from lazyckpt.formats.protobuf_wire import Buffer, Field, fields, read_varint
+from lazyckpt.model.entry import MAP, REFUSED, Entry, Extent, Found, Packed, Plain, entry_of
 from lazyckpt.sources.base import Source
 from lazyckpt.sources.window import as_buffer
 
@@ -46,6 +45,7 @@ _CHUNK: Final = 2**20
 _TENSOR: Final = 0x12
 _MAP: Final = 0x1A
 _MAP_TENSOR: Final = 0x0A
+_SHORTEST: Final = 13  # bytes of the shortest tensor, its name empty, behind the Value's length
 
 
 class Trailer(NamedTuple):
@@ -53,16 +53,6 @@ class Trailer(NamedTuple):
 
     body: int
     crc: int | None
-
-
-class _Value(NamedTuple):
-    """A Value, or several adjacent ones of one tag (in UTF-8) and one kind."""
-
-    tag: bytes
-    is_map: bool
-    pieces: list[list[TensorHeader]]
-    start: int
-    stop: int
 
 
 def trailer(source: Source) -> Trailer:
@@ -88,12 +78,12 @@ def scan(source: Source) -> Iterator[Entry]:
     return map(entry_of, find(source))
 
 
-def find(source: Source) -> Iterator[Plain | Entry]:
+def find(source: Source) -> Iterator[Plain | Packed]:
     """`scan` for the index builder: tensors with one extent come as the cheaper `Plain`."""
     return _Scanner().found(as_buffer(source), 0, trailer(source).body)
 
 
-def find_whole(source: Source) -> Iterator[Plain | Entry]:
+def find_whole(source: Source) -> Iterator[Found]:
     """`find` for a damaged file: a value that the end of the file cuts off comes refused, if its name is there.
 
     Raises:
@@ -196,40 +186,55 @@ class _Scanner:
     def __init__(self) -> None:
         self.tag: str | None = None
 
-    def found(self, buffer: Buffer, position: int, end: int) -> Iterator[Plain | Entry]:
+    def found(self, buffer: Buffer, position: int, end: int) -> Iterator[Plain | Packed]:
         """Join adjacent Values of one tag and check their claims."""
-        pending: Plain | _Value | None = None
+        pending: Plain | Packed | Slice | Joined | None = None
         recognise = recogniser(buffer)
-        count = 0
-        value: Plain | _Value | _Skipped | None
+        walk: Iterator[Field] | None = None
+        count = walk_from = 0
+        value: Plain | Packed | Slice | None
         try:
             while position < end:
-                value = recognise(position, end)
-                if value is None:
-                    value = self._general(buffer, position, end)
-                    if isinstance(value, _Skipped):
-                        position = value.stop
+                # After a Value in another form, the next one may be too short for a tensor, or no Value: files may have
+                # nothing else.
+                if walk is None:
+                    value = recognise(position, end)
+                elif buffer[position] != VALUE:
+                    value = None
+                elif position + 1 < end and buffer[position + 1] < _SHORTEST:
+                    value = _named(buffer, position, end)
+                else:
+                    value = recognise(position, end)
+                if value is not None:
+                    walk, position = walk if isinstance(value, Slice) else None, value.stop
+                else:
+                    if walk is None or walk_from != position:
+                        walk = fields(buffer, position, end)
+                    self.tag = None
+                    key, start, begin, position, _ = next(walk)
+                    walk_from = position
+                    if key != VALUE:
                         continue
-                position = value.stop
+                    value = self.value(buffer, start, begin, position)
                 if pending is not None:
-                    if pending[0] == value[0]:
-                        joined = _join(buffer, pending, value)
+                    if pending.name == value.name:
+                        joined = join(pending, value)
                         if joined is not None:
                             pending = joined
                             continue
                     count += 1
-                    yield pending if isinstance(pending, Plain) else _entry(pending)
+                    yield judged(pending)
                 pending = value
             if pending is not None:
-                yield pending if isinstance(pending, Plain) else _entry(pending)
+                yield judged(pending)
         except CorruptFile as error:
-            last = pending if pending is None or isinstance(pending, Plain) else _entry(pending)
+            last = None if pending is None else judged(pending)
             whole = (
                 "nothing before it: it is not a checkpoint, or is damaged from its beginning"
                 if last is None
-                else f"after {count + 1:,} whole parameters, the last {entry_of(last).name!r}"
+                else f"after {count + 1:,} whole parameters, the last {last.name.decode()!r}"
                 if isinstance(last, Plain) or last.kind != REFUSED
-                else f"after {count:,} whole parameters, in slices of {last.name!r}"
+                else f"after {count:,} whole parameters, in slices of {last.name.decode()!r}"
             )
             error.what = f"{error.what}; {whole}"
             error.parameter = self.tag
@@ -237,113 +242,48 @@ class _Scanner:
                 yield last
             raise
 
-    def _general(self, buffer: Buffer, position: int, end: int) -> _Value | _Skipped:
-        self.tag = None
-        field = next(fields(buffer, position, end))
-        if field.key != VALUE:
-            return _Skipped(field.end)
-        return self.value(buffer, field.start, field.begin, field.end)
-
-    def value(self, buffer: Buffer, start: int, begin: int, end: int) -> _Value:
+    def value(self, buffer: Buffer, start: int, begin: int, end: int) -> Slice:
         """Parse a Value in any encoding that protobuf allows."""
         self.tag = ""
-        tag, is_map = "", True
+        tag, is_map = b"", True
         tensors: list[TensorHeader] = []
-        for field in fields(buffer, begin, end):
-            if field.key == TAG:
-                self.tag = tag = read_text(buffer, field.begin, field.end)
-            elif field.key == _TENSOR:
+        for key, _, first, last, _ in fields(buffer, begin, end) if begin < end else ():
+            if key == TAG:
+                self.tag = read_text(buffer, first, last) if first < last else ""
+                tag = self.tag.encode()
+            elif key == _TENSOR:
                 if is_map:
                     is_map, tensors = False, [TensorHeader()]
-                merge_tensor(buffer, field.begin, field.end, tensors[0])
-            elif field.key == _MAP:
+                if first < last:
+                    merge_tensor(buffer, first, last, tensors[0])
+            elif key == _MAP:
                 if not is_map:
                     is_map, tensors = True, []
-                for inner in fields(buffer, field.begin, field.end):
-                    if inner.key == _MAP_TENSOR:
-                        tensors.append(TensorHeader())
-                        merge_tensor(buffer, inner.begin, inner.end, tensors[-1])
-        return _Value(tag.encode(), is_map, [tensors], start, end)
+                if first < last:
+                    _add_arrays(buffer, first, last, tensors)
+        return Slice(tag, is_map, tensors, start, end)
 
 
-class _Skipped(NamedTuple):
-    """An unknown field between Values: protobuf parsers ignore it."""
-
-    stop: int
-
-
-def _join(buffer: Buffer, first: Plain | _Value, second: Plain | _Value) -> _Value | None:
-    """Join two adjacent Values of one tag. None if their kinds differ: then the second replaces the first.
-
-    The list of pieces grows in place, so that n slices take O(n) time.
-    """
-    one, two = _opened(buffer, first), _opened(buffer, second)
-    if one.is_map != two.is_map:
+def _named(buffer: Buffer, position: int, end: int) -> Slice | None:
+    """A short Value that is empty, or nothing but its name; None if it is anything else."""
+    length = buffer[position + 1]
+    if not length:
+        return Slice(b"", True, [], position, position + 2)
+    stop = position + 2 + length
+    if length < 2 or stop > end:
         return None
-    one.pieces.extend(two.pieces)
-    return one._replace(stop=two.stop)
+    head = bytes(buffer[position:stop])
+    if head[2] != TAG or head[3] != len(head) - 4 or not head.isascii():
+        return None
+    return Slice(head[4:], True, [], position, stop)
 
 
-def _opened(buffer: Buffer, value: Plain | _Value) -> _Value:
-    """A Value in its general form; parses a value that took the fast path again."""
-    if isinstance(value, _Value):
-        return value
-    field = next(fields(buffer, value.start, value.stop))
-    return _Scanner().value(buffer, field.start, field.begin, field.end)
-
-
-def _entry(value: _Value) -> Entry:
-    """Check the claims of a value; a refused entry if they are impossible."""
-    if value.is_map:
-        return _map_entry(value)
-    last = value.pieces[-1][0]
-    extents = tuple(piece[0].content for piece in value.pieces if piece[0].content.length)
-    stored = sum(extent.length for extent in extents)
-    if last.type == "str":
-        if stored == 0 or stored % 4:
-            return _refuse(value, f"a string of {stored:,} bytes: UTF-32 needs a positive multiple of 4")
-        return Entry(value.tag.decode(), STRING, None, (), extents, value.start, value.stop)
-    dtype = IN_CKPT.get(last.type)
-    if dtype is None:
-        return _refuse(value, f"the dtype {last.type[:64]!r} is unknown (known: {', '.join(IN_CKPT)}, str)")
-    fault = impossible(last.dims, dtype)
-    if fault:
-        return _refuse(value, fault)
-    # Old MindSpore versions wrote the shape of a scalar as [0]. An empty vector differs: it has no content.
-    shape = () if last.dims == [0] and stored else tuple(last.dims)
-    expected = math.prod(shape) * dtype.itemsize
-    as_float32 = dtype.name == "BFloat16" and stored == 2 * expected
-    if stored != expected and not as_float32:
-        return _refuse(value, f"shape {shape} of {dtype} needs {expected:,} bytes of content, the file has {stored:,}")
-    return Entry(value.tag.decode(), TENSOR, dtype, shape, extents, value.start, value.stop)
-
-
-def _map_entry(value: _Value) -> Entry:
-    """The entry of a map; the slices of its arrays are joined along the first axis."""
-    counts = {len(piece) for piece in value.pieces}
-    if len(counts) != 1:
-        return _refuse(value, f"the slices of a map hold {sorted(counts)} arrays, each should hold as many")
-    arrays = []
-    for pieces in zip(*value.pieces, strict=True):
-        last = pieces[-1]
-        dtype = BY_NUMPY_NAME.get(last.type)
-        if dtype is None or not dtype.in_ckpt:
-            return _refuse(value, f"the dtype {last.type[:64]!r} of a map is unknown")
-        if not all(piece.dims for piece in pieces):
-            return _refuse(value, "an array of a map has no dimensions")
-        shape = (sum(piece.dims[0] for piece in pieces), *last.dims[1:])
-        fault = impossible(list(shape), dtype) or impossible([min(piece.dims[0] for piece in pieces)], dtype)
-        if fault:
-            return _refuse(value, fault)
-        extents = tuple(piece.content for piece in pieces if piece.content.length)
-        stored, expected = sum(extent.length for extent in extents), math.prod(shape) * dtype.itemsize
-        if stored != expected:
-            return _refuse(
-                value, f"shape {shape} of {dtype} in a map needs {expected:,} bytes, the file has {stored:,}"
-            )
-        arrays.append(Array(dtype, shape, extents))
-    return Entry(value.tag.decode(), MAP, None, (), (), value.start, value.stop, tuple(arrays))
-
-
-def _refuse(value: _Value, reason: str) -> Entry:
-    return Entry(value.tag.decode(), REFUSED, None, (), (), value.start, value.stop, (), reason)
+def _add_arrays(buffer: Buffer, begin: int, end: int, tensors: list[TensorHeader]) -> None:
+    """Append the arrays of a map; of those beyond the maximum one is kept, so that the excess is noticed."""
+    for key, _, first, last, _ in fields(buffer, begin, end):
+        if key != _MAP_TENSOR:
+            continue
+        if len(tensors) <= MOST_ARRAYS:
+            tensors.append(TensorHeader())
+        if first < last:
+            merge_tensor(buffer, first, last, tensors[-1] if len(tensors) <= MOST_ARRAYS else TensorHeader())

@@ -20,10 +20,10 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from lazyckpt.errors import CorruptFile
-from lazyckpt.formats.ckpt_header import TensorHeader, impossible, merge_tensor
+from lazyckpt.formats.ckpt_header import STR, TensorHeader, impossible, merge_tensor
 from lazyckpt.formats.protobuf_wire import Buffer
 from lazyckpt.model.dtypes import IN_CKPT, DType
-from lazyckpt.model.entry import TENSOR, Entry, Plain
+from lazyckpt.model.entry import STRING, TENSOR, Entry, Packed, Plain, pack_extent, unpacked
 from lazyckpt.model.tensor_runs import UniformGroup
 from lazyckpt.sources.window import SparseBuffer, Window
 
@@ -32,15 +32,18 @@ TAG: Final = 0x0A
 # What MindSpore writes between the name and the content: the tensor's key and length, the dims, the type, the padding
 # (only if aligned), and the content's key and length.
 _BODY: Final = re.compile(
-    rb"\x12([\x80-\xff]{0,5}[\x00-\x7f])((?:\x08[\x80-\xff]{0,4}[\x00-\x7f])*\x12[\x03-\x08][A-Za-z0-9]+"
+    rb"\x12([\x80-\xff]{0,5}[\x00-\x7f])((?:\x08[\x80-\xff]{0,4}[\x00-\x7f]){0,32}\x12[\x03-\x08][A-Za-z0-9]+"
     rb"(?:\x7a[\x80-\xff]?[\x00-\x7f]\x00*)?)"
     rb"\x1a([\x80-\xff]{0,5}[\x00-\x7f])"
 )
-_REMEMBERED: Final = 65_536  # headers whose claims are remembered during a scan
+_REMEMBERED: Final = 4_096  # headers whose claims are remembered during a scan
 _OFTEN: Final = 1_024  # … and while single values are verified
 _LOOK: Final = 128  # bytes compared at once; a value whose content begins later is always parsed
-_Claim = tuple[DType, tuple[int, ...], int]  # dtype, shape, bytes of content
-_Recognise = Callable[[memoryview, int, int], Plain | None]
+# kind, dtype, shape, bytes of content
+_Claim = tuple[str, DType | None, tuple[int, ...], int]
+_Recognised = Plain | Packed | None  # Packed: a string, or a tensor without content
+_Recognise = Callable[[memoryview, int, int], _Recognised]
+_UNSEEN: Final = ("", None, (), 0)
 
 
 class _Form(NamedTuple):
@@ -56,8 +59,8 @@ class _Form(NamedTuple):
     length: int
 
 
-def recogniser(buffer: Buffer) -> Callable[[int, int], Plain | None]:
-    """A function that returns the tensor at a position, or None if it is not in MindSpore's form.
+def recogniser(buffer: Buffer) -> Callable[[int, int], _Recognised]:
+    """A function that returns the tensor or string at a position, or None if it is not in MindSpore's form.
 
     It remembers the claims of headers (and whether their lengths agree) by the bytes of the header.
     """
@@ -69,13 +72,16 @@ def recogniser(buffer: Buffer) -> Callable[[int, int], Plain | None]:
     return lambda position, end: None
 
 
-def _in_window(recognise: _Recognise, window: Window, position: int, end: int) -> Plain | None:
+def _in_window(recognise: _Recognise, window: Window, position: int, end: int) -> _Recognised:
     """Try the bytes already fetched. If they cut the header off, fetch from its start and try again."""
     for fresh in (False, True):
         run, base = window.run_from(position, fresh)
         found = recognise(run, position - base, end - base)
-        if found is not None:
+        if isinstance(found, Plain):
             return found._replace(offset=found.offset + base, start=position, stop=found.stop + base)
+        if found is not None:
+            extents = b"".join(pack_extent(offset + base, length) for offset, length in unpacked(found.extents))
+            return found._replace(extents=extents, start=position, stop=found.stop + base)
         if base == position:
             break
     return None
@@ -87,7 +93,7 @@ def _recogniser(most: int) -> _Recognise:
     matched, new, form_of = _matching(most), tuple.__new__, uniform.get
     reach = 0
 
-    def recognise(buffer: memoryview, position: int, end: int) -> Plain | None:
+    def recognise(buffer: memoryview, position: int, end: int) -> _Recognised:
         """Compare the value with one seen before; parse it if none is equal up to the name."""
         nonlocal reach
         head = bytes(buffer[position : position + _LOOK])
@@ -101,7 +107,7 @@ def _recogniser(most: int) -> _Recognise:
             if position + length <= end and name.isascii() and head.startswith(header, tag_end):
                 return new(Plain, (name, dtype, shape, position + content, nbytes, position, position + length, 0))
         found = matched(buffer, position, end)
-        if found is None or (content := found.offset - position) > _LOOK:
+        if not isinstance(found, Plain) or (content := found.offset - position) > _LOOK:
             return found
         reach = tag = _varint_end(head, _varint_end(head, 1) + 1)
         tag_end = tag + len(found.name)
@@ -116,10 +122,10 @@ def _recogniser(most: int) -> _Recognise:
 
 
 def _matching(most: int) -> _Recognise:
-    claims: dict[bytes, _Claim] = {}
+    claims: dict[bytes, _Claim | None] = {}
     match_body = _BODY.match
 
-    def recognise(buffer: memoryview, position: int, end: int) -> Plain | None:
+    def recognise(buffer: memoryview, position: int, end: int) -> _Recognised:
         try:
             begin = position + 2
             length = buffer[begin - 1]
@@ -141,15 +147,16 @@ def _matching(most: int) -> _Recognise:
         if body is None:
             return None
         header = body.group()
-        claim = claims.get(header)
-        if claim is None:
+        claim = claims.get(header, _UNSEEN)
+        if claim is _UNSEEN:
             claim = _read_claims(body)
-            if claim is None:
-                return None
-            if len(claims) >= most:
-                claims.clear()
-            claims[header] = claim
-        dtype, shape, nbytes = claim
+            if len(header) <= _LOOK:
+                if len(claims) >= most:
+                    claims.clear()
+                claims[header] = claim
+        if claim is None:
+            return None
+        kind, dtype, shape, nbytes = claim
         content = body.end()
         stop = content + nbytes
         if stop > end or stop != begin + length:
@@ -157,6 +164,9 @@ def _matching(most: int) -> _Recognise:
         name = bytes(buffer[tag : tag + tag_length])
         if not name.isascii() and not _is_utf8(name):
             return None
+        if dtype is None or not nbytes:
+            extents = pack_extent(content, nbytes) if nbytes else b""
+            return Packed(name, kind, dtype, shape, extents, position, stop)
         return Plain(name, dtype, shape, content, nbytes, position, stop)
 
     return recognise
@@ -249,13 +259,12 @@ def _read_claims(body: re.Match[bytes]) -> _Claim | None:
         merge_tensor(memoryview(claims), 0, len(claims), tensor)
     except CorruptFile:  # the length of the type is not the number of its letters
         return None
-    dtype = IN_CKPT.get(tensor.type)
+    nbytes, dtype = _number(content_length), IN_CKPT.get(tensor.type)
+    if _number(tensor_length) != body.end() - body.end(1) + nbytes:
+        return None
+    if tensor.type == STR:
+        return (STRING, None, (), nbytes) if nbytes and nbytes % 4 == 0 else None
     if dtype is None or tensor.dims == [0] or impossible(tensor.dims, dtype):
         return None
     shape = tuple(tensor.dims)
-    nbytes = math.prod(shape) * dtype.itemsize
-    if not nbytes:  # the entry of an empty tensor has no extents
-        return None
-    if _number(content_length) != nbytes or _number(tensor_length) != body.end() - body.end(1) + nbytes:
-        return None
-    return dtype, shape, nbytes
+    return (TENSOR, dtype, shape, nbytes) if nbytes == math.prod(shape) * dtype.itemsize else None

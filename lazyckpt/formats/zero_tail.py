@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from lazyckpt.errors import CorruptFile
-from lazyckpt.model.entry import REFUSED, Entry, Plain
+from lazyckpt.model.entry import REFUSED, Found, Packed, Plain, entry_of
 from lazyckpt.sources.base import Source
 from lazyckpt.sources.zeros import FEWEST, unfinished, zeros_begin
 
@@ -20,7 +20,7 @@ _SIZE: Final = 8  # bytes of the number that says how long the header of a safet
 _REACH: Final = 16  # bytes before the zeros, in which a field that they cut off begins
 
 
-def explain(source: Source, name: str, found: Iterable[Plain | Entry], error: CorruptFile) -> int | None:
+def explain(source: Source, name: str, found: Iterable[Found], error: CorruptFile) -> int | None:
     """Say so in an error if zeros up to the end of the file are its cause.
 
     Args:
@@ -40,7 +40,7 @@ def explain(source: Source, name: str, found: Iterable[Plain | Entry], error: Co
     count = 0
     with contextlib.suppress(CorruptFile):
         for one in found:
-            count += stands_before(one, begin) and not (isinstance(one, Entry) and one.kind == REFUSED)
+            count += stands_before(one, begin) and (isinstance(one, Plain) or one.kind != REFUSED)
     error.what, error.offset, error.parameter = unfinished(begin, count, "value"), begin, None
     return begin
 
@@ -51,12 +51,13 @@ def _last_byte_parsed(source: Source, name: str, error: CorruptFile) -> int:
     return int.from_bytes(source.read(0, _SIZE), "little") + _SIZE if source.size >= _SIZE else source.size
 
 
-def stands_before(found: Plain | Entry, begin: int) -> bool:
+def stands_before(found: Found, begin: int) -> bool:
     """Whether a value ends before a run of zeros that begins at an offset.
 
     Its last element may end in zeros by itself, as small integers do.
     """
     if found.stop <= begin:
         return True
-    offset = found.offset if isinstance(found, Plain) else min((each.offset for each in found.all_extents), default=0)
+    whole = entry_of(found) if isinstance(found, Packed) else found
+    offset = whole.offset if isinstance(whole, Plain) else min((each.offset for each in whole.all_extents), default=0)
     return offset < begin and found.stop - begin < (1 if found.dtype is None else found.dtype.itemsize)

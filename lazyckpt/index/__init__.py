@@ -107,9 +107,12 @@ class Index(Mapping[str, Entry], ABC):
         del prefix, most
         return []
 
-    def _irregular(self) -> list[Entry]:
-        """The entries to look at before they may be loaded by name; usually none. Cost: O(log n) each."""
-        return []
+    def _irregular(self) -> Iterator[tuple[int, Entry]]:
+        """The entries to look at before they may be loaded by name, with their ordinals; usually none.
+
+        Cost: O(log n) each; O(1) memory.
+        """
+        return iter(())
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.position(name) is not None

@@ -28,7 +28,7 @@ from lazyckpt.index.schema import PLAIN_CODEC, Codec
 from lazyckpt.index.sidecar import Sidecar
 from lazyckpt.index.store import MemoryStore
 from lazyckpt.index.stored import StoredIndex
-from lazyckpt.model.entry import Entry, Plain, entry_of
+from lazyckpt.model.entry import Entry, Found, Packed, Plain, entry_of
 from lazyckpt.runtime import log
 from lazyckpt.runtime.atomic_write import atomic_write, make_private_folders
 from lazyckpt.runtime.os_errors import LIMITS, WRITE, translated
@@ -328,17 +328,17 @@ def _metadata(raw: RawFile, options: IndexOptions) -> Meta:
 
 
 @contextlib.contextmanager
-def _entries(raw: RawFile, source: Source, options: IndexOptions) -> Iterator[Iterator[Plain | Entry]]:
+def _entries(raw: RawFile, source: Source, options: IndexOptions) -> Iterator[Iterator[Found]]:
     """The entries of a source; an authenticated file is verified to its end on exit."""
     walked = contextlib.nullcontext(source) if raw.lock is None else _sealing().sequential_view(source)
     with raw.origin.walking(), walked as sweep:
-        entries: Iterator[Plain | Entry] = chain.from_iterable(_runs(sweep, options))
+        entries: Iterator[Found] = chain.from_iterable(_runs(sweep, options))
         if options.digest is not None:
             entries = (_digested(source, entry_of(found)) for found in entries)
         yield entries
 
 
-def _runs(source: Source, options: IndexOptions) -> Iterator[list[Plain | Entry]]:
+def _runs(source: Source, options: IndexOptions) -> Iterator[list[Found]]:
     """The entries in batches; reports progress between them, and drops the pages already read."""
     released = done = 0
     entries = find(source, options.format)
@@ -360,8 +360,10 @@ def _runs(source: Source, options: IndexOptions) -> Iterator[list[Plain | Entry]
         progress(source.size, source.size)
 
 
-def _stored(found: Plain | Entry) -> int:
-    return found.length if isinstance(found, Plain) else found.stored
+def _stored(found: Found) -> int:
+    if isinstance(found, Plain):
+        return found.length
+    return (entry_of(found) if isinstance(found, Packed) else found).stored
 
 
 def _digested(source: Source, entry: Entry) -> Entry:

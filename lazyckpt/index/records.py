@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from lazyckpt.model.dtypes import BY_CODE, DType
-from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Plain
+from lazyckpt.model.entry import MAP, REFUSED, STRING, TENSOR, Array, Entry, Extent, Packed, PackedArray, Plain
 
 _LONGEST_REASON: Final = 4096  # characters: a shape has at most 32 dimensions, a message lists all dtypes
 FORGED_REASON: Final = "its index gives no reason that lazyckpt would write: rebuild it (lazyckpt index --force)"
@@ -35,6 +35,7 @@ WHERE_NAMES_START: Final = {_KINDS[TENSOR]: 32, _APART: 40}
 ONE_EXTENT: Final = b"\1\0\0\0"
 _HEAD: Final = struct.Struct("<BBBBI")
 _PLACE: Final = struct.Struct("<QQ")
+_PLACE_AND_REST: Final = struct.Struct("<QQI")  # of values without extents of their own
 _SINGLE: Final = struct.Struct("<QQQQ")
 _APART_REST: Final = struct.Struct("<QQQQII")  # `_SINGLE`, and the rest of a tensor whose header stands apart
 _REST: Final = struct.Struct("<I")
@@ -62,6 +63,25 @@ def encode(entry: Entry, name: bytes) -> bytes:
     return b"".join([*parts, name])
 
 
+def encode_packed(found: Packed) -> bytes:
+    """`encode` for a value whose extents are packed already, at a third of the cost."""
+    name, kind, dtype, shape, extents, start, stop, arrays, reason = found
+    if not extents and not arrays:
+        before, behind = _around(kind, dtype, shape, reason)
+        return before + _PLACE.pack(start, stop) + behind + name
+    code = _KINDS[kind]
+    head = _head(code, dtype, shape, len(extents) // _PLACE.size)
+    if code <= _LAST_SIMPLE:
+        return head + _PLACE.pack(start, stop) + extents + name
+    rest = b"".join(map(_encode_packed_array, arrays))
+    return head + _PLACE_AND_REST.pack(start, stop, len(rest)) + rest + name
+
+
+def _encode_packed_array(array: PackedArray) -> bytes:
+    head = _ARRAY.pack(array.dtype.code, len(array.shape), len(array.extents) // _PLACE.size)
+    return head + _integers("q", array.shape) + array.extents
+
+
 def encode_plain(found: Plain) -> bytes:
     """`encode` for what nearly all parameters are."""
     name, dtype, shape, offset, length, start, stop, apart = found
@@ -82,9 +102,21 @@ def encode_run(run: Iterable[Plain]) -> list[bytes]:
     ]
 
 
-@functools.lru_cache(65_536)
+@functools.lru_cache(4_096)
 def _single_head(kind: int, dtype: DType, shape: tuple[int, ...]) -> bytes:
     return _HEAD.pack(kind, dtype.code, len(shape), 0, 1) + _integers("q", shape)
+
+
+@functools.lru_cache(1024)
+def _around(kind: str, dtype: DType | None, shape: tuple[int, ...], reason: str) -> tuple[bytes, bytes]:
+    """What stands before and behind the place of a value without extents."""
+    code, rest = _KINDS[kind], reason.encode()
+    return _head(code, dtype, shape, 0), _REST.pack(len(rest)) + rest if code > _LAST_SIMPLE else b""
+
+
+@functools.lru_cache(1024)
+def _head(code: int, dtype: DType | None, shape: tuple[int, ...], extents: int) -> bytes:
+    return _HEAD.pack(code, dtype.code if dtype else 0, len(shape), 0, extents) + _integers("q", shape)
 
 
 def decode(data: bytes, *, is_trusted: bool = True) -> Entry:

@@ -7,6 +7,7 @@ stands in the file. `choice_func` is called once for each name, in file order, w
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import NamedTuple, Protocol
@@ -14,7 +15,7 @@ from typing import NamedTuple, Protocol
 from lazyckpt.errors import ArgumentTypeError, ArgumentValueError, ChoiceFunctionFailed, CorruptFile
 from lazyckpt.index import Index
 from lazyckpt.index.store import PARAM_KEY_MARK, name_fault
-from lazyckpt.model.entry import REFUSED
+from lazyckpt.model.entry import REFUSED, Entry
 
 ChoiceFunction = Callable[[str], object]
 Prefixes = tuple[str, ...]
@@ -91,25 +92,39 @@ def choose(index: Index, selection: Selection, file: str) -> Names:
 
     Cost: none for all names; O(matches log n) when only `specify_prefix` is given, else one walk over all names.
     """
-    irregular = index._irregular()
-    if selection.keeps_all and not irregular:
-        return AllNames(index)
+    if selection.keeps_all:
+        renamed = {entry.name: ordinal for ordinal, entry in index._irregular() if _is_renamed(entry, file)}
+        return RenamedNames(index, renamed) if renamed else AllNames(index)
     chosen = _chosen(index, selection, file)
-    for entry in irregular:
-        if entry.name not in chosen:
-            continue
-        if entry.kind == REFUSED:
-            raise CorruptFile(entry.reason, offset=entry.start, parameter=entry.name, file=file)
-        if PARAM_KEY_MARK in entry.name:
-            chosen[entry.name.partition(PARAM_KEY_MARK)[0]] = chosen.pop(entry.name)
-        elif fault := name_fault(entry.name, entry.kind):
-            raise CorruptFile(
-                f"{fault}; leave it out with choice_func",
-                offset=entry.start,
-                parameter=entry.name,
-                file=file,
-            )
+    for _, entry in index._irregular():
+        if entry.name in chosen and _is_renamed(entry, file):
+            chosen[_name_of(entry.name)] = chosen.pop(entry.name)
     return SomeNames(chosen)
+
+
+def _is_renamed(entry: Entry, file: str) -> bool:
+    """Whether MindSpore loads an irregular entry by another name.
+
+    Raises:
+        CorruptFile: it cannot be loaded by name.
+    """
+    if entry.kind == REFUSED:
+        raise CorruptFile(entry.reason, offset=entry.start, parameter=entry.name, file=file)
+    if PARAM_KEY_MARK in entry.name:
+        return True
+    if fault := name_fault(entry.name, entry.kind):
+        raise CorruptFile(
+            f"{fault}; leave it out with choice_func",
+            offset=entry.start,
+            parameter=entry.name,
+            file=file,
+        )
+    return False
+
+
+def _name_of(marked: str) -> str:
+    """The name by which MindSpore loads a marked parameter."""
+    return marked.partition(PARAM_KEY_MARK)[0]
 
 
 def _chosen(index: Index, selection: Selection, file: str) -> dict[str, int]:
@@ -194,7 +209,7 @@ class SomeNames:
 
     def __init__(self, ordinals: dict[str, int]) -> None:
         self.ordinals = ordinals
-        self.position = ordinals.get
+        self.position: Callable[[str], int | None] = ordinals.get
 
     def __len__(self) -> int:
         return len(self.ordinals)
@@ -214,3 +229,37 @@ class SomeNames:
         """See `Names.some_with_prefix`."""
         del prefix, most
         return []
+
+
+class RenamedNames(SomeNames):
+    """Every name of an index, of which some are loaded by other names.
+
+    As in a dict in which these are renamed one after the other, a new name comes last, or where it was. A dict of all
+    names is made only where `ordinals` is needed.
+    """
+
+    def __init__(self, index: Index, renamed: dict[str, int]) -> None:
+        """Rename the marked names, which are given with their ordinals."""
+        self.position = self._position
+        self._index = index
+        self._marked = renamed
+        self._renamed = {_name_of(marked): ordinal for marked, ordinal in renamed.items()}
+        self._last = [name for name in self._renamed if index.position(name) is None]
+
+    @functools.cached_property
+    def ordinals(self) -> dict[str, int]:  # type: ignore[override] # read-only here
+        """Name -> ordinal in the index."""
+        names = [name for name in self._index if name not in self._marked]
+        return {name: ordinal for name in (*names, *self._last) if (ordinal := self.position(name)) is not None}
+
+    def __len__(self) -> int:
+        return len(self._index) - len(self._marked) + len(self._last)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (name for name in self._index if name not in self._marked)
+        yield from self._last
+
+    def _position(self, name: str) -> int | None:
+        if name in self._renamed:
+            return self._renamed[name]
+        return None if name in self._marked else self._index.position(name)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import Final, Protocol, TypeGuard, cast
+from typing import Final, Protocol, TypeGuard
+
+import numpy as np
 
 from lazyckpt.index.footer import Meta
-from lazyckpt.index.records import encode, encode_plain, encode_run, names_of
-from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Plain, entry_of
+from lazyckpt.index.name_table import ByteStrings, NameTable
+from lazyckpt.index.records import encode, encode_packed, encode_plain, encode_run
+from lazyckpt.model.entry import REFUSED, TENSOR, Found, Packed, Plain
 
 PARAM_KEY_MARK: Final = ".__param_key__"  # MindSpore renames such parameters after loading
 MAX_PARAMETER_NAME: Final = 1024  # characters; the limit of mindspore.Parameter, not of the format
@@ -63,41 +66,48 @@ class Deduplicator:
     """Assigns ordinals to names, as entries arrive.
 
     Attributes:
-        ordinals: name in UTF-8 -> ordinal.
-        irregular: ordinals of parameters to decode before they are loaded by name.
+        names: the names in UTF-8, and their ordinals.
     """
 
     def __init__(self) -> None:
-        self.ordinals: dict[bytes, int] = {}
-        self.irregular: set[int] = set()
+        self.names = NameTable()
+        self._irregular = bytearray()  # 1 for a parameter to decode before it is loaded by name
 
-    def records(self, entries: Iterable[Plain | Entry]) -> list[tuple[int, bytes]]:
+    @property
+    def irregular(self) -> list[int]:
+        """The ordinals of parameters to decode before they are loaded by name, ascending."""
+        ordinals: list[int] = np.flatnonzero(np.frombuffer(self._irregular, np.uint8)).tolist()
+        return ordinals
+
+    def records(self, entries: Iterable[Found]) -> list[tuple[int, bytes]]:
         """(ordinal, record) of each entry; an ordinal comes again when a name does."""
         run = list(entries)
-        if not _is_regular(run):
-            return list(map(self._record, run))
-        ordinals = self.ordinals
-        numbers = [ordinals.setdefault(found[0], len(ordinals)) for found in run]
-        self.irregular.difference_update(numbers)
-        return list(zip(numbers, encode_run(run), strict=True))
+        names = [found[0] if isinstance(found[0], bytes) else found[0].encode() for found in run]
+        known = len(self.names)
+        ordinals = self.names.add(names)
+        self._note_irregular(run, names, ordinals, len(self.names) - known)
+        records = encode_run(run) if _are_plain(run) else list(map(_record, run))
+        return list(zip(ordinals, records, strict=True))
 
-    def _record(self, found: Plain | Entry) -> tuple[int, bytes]:
-        if isinstance(found, Plain):
-            name, record = found[0], encode_plain(found)
+    def _note_irregular(self, run: list[Found], names: list[bytes], ordinals: list[int], new: int) -> None:
+        self._irregular += bytes(new)
+        flags: Iterable[bool]
+        if _MARK in b"".join(names) or max(map(len, names), default=0) > MAX_PARAMETER_NAME:
+            flags = map(_is_irregular, run, names)
+        elif not _are_plain(run):
+            flags = [type(found) is not Plain and found[1] == REFUSED for found in run]
+        elif new < len(run):
+            flags = [False] * len(run)
         else:
-            name = found[0].encode()
-            record = encode(found, name)
-        ordinal = self.ordinals.setdefault(name, len(self.ordinals))
-        (self.irregular.add if _is_irregular(entry_of(found)) else self.irregular.discard)(ordinal)
-        return ordinal, record
+            return
+        # Of a name that comes again, the last flag counts: numpy assigns in order.
+        np.frombuffer(self._irregular, np.uint8)[ordinals] = list(flags)
 
 
-def _is_regular(run: list[Plain | Entry]) -> TypeGuard[list[Plain]]:
-    """Whether all are plain tensors with ordinary names."""
-    if set(map(type, run)) - {Plain}:
-        return False
-    names = [found[0] for found in cast("list[Plain]", run)]
-    return _MARK not in b"".join(names) and max(map(len, names), default=0) <= MAX_PARAMETER_NAME
+def _record(found: Found) -> bytes:
+    if isinstance(found, Plain):
+        return encode_plain(found)
+    return encode_packed(found) if isinstance(found, Packed) else encode(found, found[0].encode())
 
 
 def name_fault(name: str, kind: str) -> str:
@@ -110,37 +120,47 @@ def name_fault(name: str, kind: str) -> str:
     return ""
 
 
-def _is_irregular(entry: Entry) -> bool:
-    if entry.kind == REFUSED:
+def _are_plain(run: list[Found]) -> TypeGuard[list[Plain]]:
+    return not set(map(type, run)) - {Plain}
+
+
+def _is_irregular(found: Found, name: bytes) -> bool:
+    kind = TENSOR if isinstance(found, Plain) else found.kind
+    if kind == REFUSED:
         return True
-    if entry.apart:  # MindSpore's Parameters of a safetensors file have no names
+    if not isinstance(found, Packed) and found.apart:  # MindSpore's Parameters of a safetensors file have no names
         return False
-    return PARAM_KEY_MARK in entry.name or bool(name_fault(entry.name, entry.kind))
+    return _MARK in name or (len(name) > MAX_PARAMETER_NAME and bool(name_fault(name.decode(), kind)))
 
 
 class MemoryStore:
-    """A store in memory."""
+    """A store in memory, in a few columns."""
 
     path = None
 
-    def __init__(self, entries: Iterable[Plain | Entry], facts: Meta) -> None:
+    def __init__(self, entries: Iterable[Found], facts: Meta) -> None:
         deduplicator = Deduplicator()
-        self._records: list[bytes] = []
+        self._records = ByteStrings()
         entries = iter(entries)
         while batch := list(islice(entries, _BATCH)):
-            for ordinal, record in deduplicator.records(batch):
-                if ordinal == len(self._records):
-                    self._records.append(record)
-                else:
+            first = len(self._records)
+            numbered = deduplicator.records(batch)
+            if len(deduplicator.names) - first == len(numbered):  # all are new
+                self._records.extend([record for _, record in numbered])
+                continue
+            latest = dict(numbered)
+            self._records.extend([latest[ordinal] for ordinal in range(first, len(deduplicator.names))])
+            for ordinal, record in latest.items():
+                if ordinal < first:
                     self._records[ordinal] = record
-        self._ordinals = deduplicator.ordinals
-        self._irregular = sorted(deduplicator.irregular)
-        self.meta = facts._replace(parameters=len(self._ordinals), irregular=len(self._irregular))
+        self._names = deduplicator.names
+        self._irregular = deduplicator.irregular
+        self.meta = facts._replace(parameters=len(self._names), irregular=len(self._irregular))
 
     def position(self, name: str) -> int | None:
         """See `Store.position`."""
         try:
-            return self._ordinals.get(name.encode())
+            return self._names.get(name.encode())
         except UnicodeEncodeError:
             return None
 
@@ -154,12 +174,12 @@ class MemoryStore:
 
     def names(self, first: int, count: int) -> list[str]:
         """See `Store.names`."""
-        return names_of(self.records(first, count))
+        return [name.decode() for name in self._names.names[first : first + count]]
 
     def with_prefix(self, prefix: str) -> list[int]:
         """See `Store.with_prefix` (here a walk over all names)."""
         start = prefix.encode(errors="surrogatepass")
-        return [ordinal for name, ordinal in self._ordinals.items() if name.startswith(start)]
+        return [ordinal for ordinal, name in enumerate(self._names) if name.startswith(start)]
 
     def some_with_prefix(self, prefix: str, most: int) -> list[int]:
         """See `Store.some_with_prefix`."""

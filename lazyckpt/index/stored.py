@@ -143,10 +143,11 @@ class StoredIndex(Index):
         positions = self._ask(lambda store: store.some_with_prefix(prefix, most))
         return [name for name in map(self._name_at, positions) if name.startswith(prefix)]
 
-    def _irregular(self) -> list[Entry]:
+    def _irregular(self) -> Iterator[tuple[int, Entry]]:
         if not self._store.meta.irregular:
-            return []
-        return [self.at(position) for position in self._ask(lambda store: store.irregular())]
+            return
+        for position in self._ask(lambda store: store.irregular()):
+            yield position, self.at(position)
 
     def _names(self, first: int, count: int) -> list[str]:
         try:

@@ -8,6 +8,7 @@ parameters creates a million of them, and tuples are created faster.
 from __future__ import annotations
 
 import math
+import struct
 from typing import Final, NamedTuple
 
 from lazyckpt.model.dtypes import DType
@@ -16,6 +17,7 @@ TENSOR = "tensor"
 STRING = "string"
 MAP = "map"
 REFUSED = "refused"
+_EXTENT: Final = struct.Struct("<QQ")
 MAP_PARTS: Final = ("keys", "values", "status")  # the arrays of a map parameter, in file order
 
 
@@ -124,10 +126,54 @@ class Plain(NamedTuple):
     apart: int = 0
 
 
-def entry_of(found: Plain | Entry) -> Entry:
+class PackedArray(NamedTuple):
+    """An `Array` with packed extents."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+    extents: bytes
+
+
+class Packed(NamedTuple):
+    """A value of any kind with packed extents: (offset u64, length u64) each, little-endian, as records hold them.
+
+    A file may consist of slices of one byte each; an `Extent` of a slice takes ten times its memory in the file.
+    Validated like an `Entry`; `name` is valid UTF-8.
+    """
+
+    name: bytes
+    kind: str
+    dtype: DType | None
+    shape: tuple[int, ...]
+    extents: bytes
+    start: int
+    stop: int
+    arrays: tuple[PackedArray, ...] = ()
+    reason: str = ""
+
+
+Found = Plain | Packed | Entry  # what a scan yields
+
+
+pack_extent = _EXTENT.pack
+
+
+def unpacked(extents: bytes) -> tuple[Extent, ...]:
+    """Packed extents as `Extent`s."""
+    return tuple(map(Extent._make, _EXTENT.iter_unpack(extents)))
+
+
+def entry_of(found: Found) -> Entry:
     """A scanned value as an `Entry`."""
     if isinstance(found, Entry):
         return found
+    if isinstance(found, Packed):
+        arrays = tuple(Array(each.dtype, each.shape, unpacked(each.extents)) for each in found.arrays)
+        extents = unpacked(found.extents)
+        return Entry(
+            str(found.name, "utf-8"), found.kind, found.dtype, found.shape, extents, found.start, found.stop, arrays,
+            found.reason,
+        )  # fmt: skip
     name, dtype, shape, offset, length, start, stop, apart = found
     return Entry(str(name, "utf-8"), TENSOR, dtype, shape, (Extent(offset, length),), start, stop, apart=apart)
 

@@ -10,7 +10,7 @@ from lazyckpt.formats import Format
 from lazyckpt.formats.protobuf_wire import Buffer
 from lazyckpt.index import Index
 from lazyckpt.index.records import encode
-from lazyckpt.model.entry import REFUSED, Entry, Extent, Fingerprint, Plain, moved
+from lazyckpt.model.entry import REFUSED, Entry, Extent, Fingerprint, Found, moved
 from lazyckpt.sources.base import Source
 from lazyckpt.sources.concatenated import ConcatenatedSource
 from lazyckpt.sources.window import SparseBuffer
@@ -99,12 +99,10 @@ class ConcatenatedIndex(Index):
     def _record_batches(self) -> Iterator[list[bytes]]:
         return chain.from_iterable(part._record_batches() for part in self._parts)  # offsets are relative to each file
 
-    def _irregular(self) -> list[Entry]:
-        return [
-            moved(entry, base)
-            for part, base in zip(self._parts, self._bases, strict=True)
-            for entry in part._irregular()
-        ]
+    def _irregular(self) -> Iterator[tuple[int, Entry]]:
+        for part, base, first in zip(self._parts, self._bases, self._firsts, strict=False):
+            for ordinal, entry in part._irregular():
+                yield first + ordinal, moved(entry, base)
 
 
 class RefusedNames(Index):
@@ -158,8 +156,8 @@ class RefusedNames(Index):
     def _record_batches(self) -> Iterator[list[bytes]]:
         yield [encode(entry, entry.name.encode()) for entry in self._entries]
 
-    def _irregular(self) -> list[Entry]:
-        return list(self._entries)
+    def _irregular(self) -> Iterator[tuple[int, Entry]]:
+        return enumerate(self._entries)
 
 
 def combined_fingerprint(fingerprints: Sequence[Fingerprint]) -> Fingerprint:
@@ -207,7 +205,7 @@ def concatenated_format(form: Format, source: ConcatenatedSource) -> Format:
                 break
         return stored, computed
 
-    def find(_: Source) -> Iterator[Plain | Entry]:
+    def find(_: Source) -> Iterator[Found]:
         raise TypeError("parts are indexed one by one")
 
     return form._replace(

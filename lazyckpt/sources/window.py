@@ -61,6 +61,15 @@ class Window:
             self._fetch(position, 1)
         return self._run, self._start
 
+    @property
+    def view(self) -> memoryview:
+        """The bytes that were fetched last. They may be overwritten by the next fetch."""
+        return self._run
+
+    def view_at(self, position: int) -> tuple[memoryview, int]:
+        """The fetched range that contains a position, and its offset."""
+        return self.run_from(position, fresh=False)
+
     def _fetch(self, offset: int, needed: int) -> int:
         gap = offset - (self._start + len(self._run))
         close = bool(self._run) and -len(self._run) <= gap <= self._reach

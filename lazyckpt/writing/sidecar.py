@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from lazyckpt.index import locations
 from lazyckpt.index.footer import Meta
 from lazyckpt.index.write import SidecarWriter
-from lazyckpt.model.entry import Entry, Plain
+from lazyckpt.model.entry import Found
 from lazyckpt.runtime import log
 from lazyckpt.runtime.atomic_write import TemporaryFile, temporary
 from lazyckpt.sources.encryption.cipher import CipherKey
@@ -37,7 +37,7 @@ class SidecarBuilder:
             self._writer = stack.enter_context(SidecarWriter(made.path, *codec))
             self._temporary = made
 
-    def add(self, entries: list[Plain | Entry]) -> None:
+    def add(self, entries: Iterable[Found]) -> None:
         """Add the next entries."""
         if self._writer is not None:
             with self._forgiven():

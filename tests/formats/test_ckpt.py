@@ -379,13 +379,13 @@ def test_a_row_of_many_slices_is_one_value():
         ),
         ([array_value("w", 1), map_value("w", [])], [("w", "tensor"), ("w", "map")]),
         ([map_value("w", []), array_value("w", 1)], [("w", "map"), ("w", "tensor")]),
-        ([string_value("w", "a"), string_value("w", "b")], [("w", "string")]),
-        ([array_value("w", 1), string_value("w", "")], [("w", "string")]),
+        ([string_value("w", "a"), array_value("w", 1.5)], [("w", "refused")]),
+        ([array_value("w", 1), string_value("w", "")], [("w", "refused")]),
     ],
     ids=["apart", "tensor and map", "map and tensor", "strings", "tensor and string"],
 )
 def test_names_that_come_twice_come_as_they_stand(values, expected):
-    """Apart, or of two kinds, both are yielded; adjacent tensors (strings too) are slices, of the last one's type."""
+    """Apart, or of two kinds, both are yielded; adjacent tensors and strings are slices, of the last one's type."""
     assert [entry[:2] for entry in scanned(b"".join(values))] == expected
 
 
@@ -428,6 +428,25 @@ REASONS = {
         value(chunk(1, b"w"), chunk(3, chunk(1, number(1, -5) + chunk(2, b"int8")))),
         "negative dimension",
     ),
+    "a string in two pieces": (string_value("w", "a") * 2, "a string in 2 pieces"),
+    "a string after an empty one": (
+        tensor_value("w", [0], "str", b"") + string_value("w", "a"),
+        "a string in 2 pieces",
+    ),
+    "an earlier slice's unknown dtype": (
+        tensor_value("w", [2], "Flaot32", bytes(4)) + tensor_value("w", [2], "Float32", bytes(4)),
+        "the dtype 'Flaot32' is unknown",
+    ),
+    "an earlier slice without a dtype": (
+        value(chunk(1, b"w"), chunk(2, chunk(3, b"abcd"))) + tensor_value("w", [2], "Float32", bytes(4)),
+        "the dtype '' is unknown",
+    ),
+    "an earlier slice's unknown dtype in a map": (
+        map_value("w", [counting((2,), "complex64")]) + map_value("w", [counting((2,), "int32")]),
+        "the dtype 'complex64' of a map is unknown",
+    ),
+    "a map of four arrays": (map_value("w", [counting((2,), "int32")] * 4), "a map of more than 3 arrays"),
+    "a map of many arrays": (map_value("w", [counting((2,), "int32")] * 4000), "a map of more than 3 arrays"),
     "slices of a map of different lengths": (
         map_value("w", [counting((1,), "int8")]) + map_value("w", []),
         "the slices of a map hold [0, 1] arrays",

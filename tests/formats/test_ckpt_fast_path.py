@@ -158,13 +158,29 @@ def test_a_value_ends_before_the_end_that_is_given():
 DIMS, TYPE, CONTENT = tensor([2, 3], "Int8", pattern(6))
 TAG = chunk(1, b"w")
 WHOLE = chunk(2, DIMS + TYPE + CONTENT)
+FOUND = {
+    "a string": (string_value("note", "text"), "string", (16,)),
+    "no rows": (tensor_value("w", [0, 3], "Int8", b""), "tensor", ()),
+}
+
+
+@pytest.mark.parametrize(("data", "kind", "lengths"), FOUND.values(), ids=FOUND)
+def test_strings_and_empty_tensors_are_recognised(data, kind, lengths):
+    """They are found as by the general scan, at any offset."""
+    entry = recognised(data)
+
+    assert (entry.kind, tuple(extent.length for extent in entry.extents)) == (kind, lengths)
+    assert [entry] == list(scan(BytesSource(data)))
+    assert outcome(TracingSource(data * 2, window=16)) == outcome(BytesSource(data * 2))
+
+
 LEFT = {
     "nothing": b"",
     "one byte": b"\x0a",
     "an unknown field": number(9, 5),
-    "a string": string_value("note", "text"),
+    "an empty string": tensor_value("w", [0], "str", b""),
+    "half a character": tensor_value("w", [0], "str", bytes(6)),
     "a map": map_value("table", [counting((1,), "int32")] * 3),
-    "no rows": tensor_value("w", [0, 3], "Int8", b""),
     "no content": tensor_value("w", [3], "Int8", b""),
     "dims [0]": tensor_value("w", [0], "Int8", b"1"),
     "packed dims": tensor_value("w", [2, 3], "Int8", pattern(6), packed=True),

@@ -26,7 +26,7 @@ LOOKS = {
     "all names": lambda index: list(index) == list(VALUES),
     "all entries": lambda index: [entry.name for entry in index.entries()] == list(VALUES),
     "names by their beginning": lambda index: [name for name, _ in index.with_prefix("layer1234.")] == [SOME],
-    "what is irregular": lambda index: index._irregular() == [],
+    "what is irregular": lambda index: list(index._irregular()) == [],
     "kinds": lambda index: sum(group.amount for group in tally(index)) == len(VALUES),
 }
 

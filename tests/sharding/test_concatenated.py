@@ -45,7 +45,7 @@ def contents_of(index):
         "by place and name": [index.at(place, name) for place, name in enumerate(index)],
         "found": [name in index for name in [*NAMES, "none", 5, None]],
         "prefixes": [index.with_prefix(prefix) for prefix in PREFIXES],
-        "irregular": index._irregular(),
+        "irregular": list(index._irregular()),
         "tally": tally(index),
         "tally of some": tally(index, only=range(1, 6), without={2}),
     }
@@ -147,4 +147,4 @@ def test_refused_names_are_an_index_of_their_own():
         ("refused", "is in two parts", ()),
     ]
     assert [len(batch) for batch in index._record_batches()] == [2]
-    assert (index._irregular(), index["a"]) == (list(index.entries()), index.at(0))
+    assert (list(index._irregular()), index["a"]) == (list(enumerate(index.entries())), index.at(0))

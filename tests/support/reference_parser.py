@@ -2,8 +2,9 @@
 
 The parser is the pure-Python one (see conftest.py), which MindSpore selects. The rules, in MindSpore's order: a trailer
 is removed; Values are read in file order; adjacent Values with the same tag and kind are slices, whose contents are
-joined and of which the last one determines dims and type; a content that does not match its shape is refused. Nothing
-here is imported from lazyckpt.
+joined and of which the last one determines dims and type; a content that does not match its shape is refused, as are an
+unknown type of any slice, a string in slices, and a map of more than three arrays. Nothing here is imported from
+lazyckpt.
 """
 
 from __future__ import annotations
@@ -57,6 +58,9 @@ def _tensor(tag, slices):
     content = b"".join(value.tensor.tensor_content for value in slices)
     last = slices[-1].tensor
     dims, dtype = list(last.dims), last.tensor_type
+    types = {value.tensor.tensor_type for value in slices}
+    if not types <= {*ITEMSIZES, "str"} or (dtype == "str" and len(slices) > 1):
+        return Found(tag, REFUSED)
     if dtype == "str":
         return Found(tag, "string", (("", (), content),)) if content and len(content) % 4 == 0 else Found(tag, REFUSED)
     shape = () if dims == [0] and content else tuple(dims)
@@ -70,12 +74,15 @@ def _tensor(tag, slices):
 
 def _map(tag, slices):
     arrays = []
-    if len({len(value.maptensor.tensor) for value in slices}) > 1:
+    counts = {len(value.maptensor.tensor) for value in slices}
+    if len(counts) > 1 or max(counts) > 3:
         return Found(tag, REFUSED)
     for pieces in zip(*(value.maptensor.tensor for value in slices), strict=True):
         content = b"".join(piece.tensor_content for piece in pieces)
         dtype = NUMPY_NAMES.get(pieces[-1].tensor_type)
-        if dtype is None or not all(len(piece.dims) and piece.dims[0] >= 0 for piece in pieces):
+        if not all(piece.tensor_type in NUMPY_NAMES for piece in pieces) or not all(
+            len(piece.dims) and piece.dims[0] >= 0 for piece in pieces
+        ):
             return Found(tag, REFUSED)
         shape = (sum(piece.dims[0] for piece in pieces), *pieces[-1].dims[1:])
         if not _possible(shape, ITEMSIZES[dtype]) or math.prod(shape) * ITEMSIZES[dtype] != len(content):

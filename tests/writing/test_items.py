@@ -58,7 +58,7 @@ def test_strings_are_utf_32(text):
     assert bytes_of(item_of("s", text)) == (text or "\0").encode("utf-32-le", "surrogatepass")
 
 
-@pytest.mark.parametrize("count", [0, 1, 6])
+@pytest.mark.parametrize("count", [0, 1, 2])
 def test_a_map_of_a_file_that_has_not_three_arrays_is_refused(count):
     """A map in a file may lack an array; written again it would be another value."""
     opened = opened_over(BytesSource(checkpoint({"table": [counting((2,), "int32")] * count})))
