@@ -8,9 +8,10 @@ import os
 import numpy as np
 import pytest
 from checkpoints import array_value, checkpoint, counting, pattern, sliced_value, tensor_value
-from encryption import KEY, MODES, encrypted, flipped
+from encryption import KEY, MAGICS, MODES, encrypted, flipped
 from hypothesis import given
 from hypothesis import strategies as st
+from mutated_files import mutated
 from other_files import LFS
 from safetensors_files import file_of
 
@@ -20,13 +21,16 @@ from lazyckpt.errors import (
     CorruptFile,
     EncryptedFile,
     FileInTheWay,
+    LazyCkptError,
     MissingFile,
     NothingLoaded,
     WrongFormat,
     WrongKey,
 )
 from lazyckpt.formats.ckpt import scan
+from lazyckpt.loading import open_checkpoint
 from lazyckpt.sources.base import BytesSource
+from lazyckpt.sources.encryption.keys import OWN_MODE
 
 VALUES = {f"layer{number}.w": counting((20 + number, 13)) + number + 1 for number in range(5)}
 CKPT, SAFETENSORS = checkpoint(VALUES), file_of(VALUES)
@@ -245,6 +249,22 @@ def test_nothing_to_save(data, error, write, tmp_path):
     path = tmp_path / "none.ckpt" if data is None else write(data)
     with pytest.raises(error):
         lazyckpt.salvage(path)
+
+
+@given(mutated(), st.sampled_from([None, KEY]), st.integers(0, 200))
+def test_only_its_own_errors_are_raised(tmp_path_factory, data, key, zeros):
+    """Any bytes, with zeros at their end, give a salvage or an error; a complete one is a file that is loaded whole."""
+    path = tmp_path_factory.getbasetemp() / "any.ckpt"
+    path.write_bytes(data + bytes(zeros))
+    try:
+        with lazyckpt.salvage(path, key) as found:
+            names, complete = list(found.checkpoint), found.is_complete
+            assert str(found)
+    except LazyCkptError:
+        return
+    if complete:
+        with open_checkpoint(str(path), key if path.read_bytes()[:4] in MAGICS.values() else None, OWN_MODE) as opened:
+            assert sorted(opened.index) == sorted(names)
 
 
 def test_it_writes_nothing(write, tmp_path, cache_folder):

@@ -69,7 +69,8 @@ def _cbc(raw: Source, lock: CipherKey, table: FrameTable, cache: int) -> _Opened
     padding, wrong = paddings(raw, lock, table)
     zeros = zeros_begin(raw)
     if raw.size - zeros >= FEWEST:
-        wrong |= np.array([frame.offset + frame.stored > zeros for frame in map(table.__getitem__, range(len(table)))])
+        frames = map(table.__getitem__, range(len(table)))
+        wrong |= np.array([frame.offset + frame.stored > zeros for frame in frames], np.bool_)
     # The length of a block is unknown without its padding, and so are the offsets of what follows.
     count = int(wrong.argmax()) if wrong.any() else len(table)
     source = CbcSource(raw, lock, without_padding(table.first(count), padding[:count]))

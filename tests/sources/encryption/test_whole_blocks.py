@@ -91,6 +91,13 @@ def test_zeros_in_place_of_blocks(mode, kept):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_zeros_in_the_first_header(mode):
+    """Without a single frame there is nothing, and the fault says so."""
+    with pytest.raises(CorruptFile, match="no encrypted block is whole"):
+        opened(FILES[mode][:10] + bytes(1000), mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_the_wrong_key(mode):
     """If no block is whole, the key is to blame, or there is no file left."""
     with pytest.raises(WrongKey, match="the key does not fit, or the file is damaged throughout"):
