@@ -24,7 +24,7 @@ from lazyckpt.formats.detect import HEAD, diagnose, recognised
 from lazyckpt.index.build import AUTO, MEMORY, WHERE, IndexOptions, open_indexed
 from lazyckpt.index.open_file import OpenFile, in_memory
 from lazyckpt.index.selection import AllNames, ChoiceFunction, Selection, check_prefix, choose
-from lazyckpt.reading.reader import FileReader
+from lazyckpt.reading.correcting_reader import CorrectingReader
 from lazyckpt.runtime import log
 from lazyckpt.sharding.rank_folders import description
 from lazyckpt.sharding.weight_map import format_of_name, open_set
@@ -173,7 +173,7 @@ def _select(file: OpenFile, selection: Selection, crc_check: bool) -> Checkpoint
         names = choose(index, selection, source.name)
         if not len(names):
             raise NothingLoaded(_why_nothing(file, selection), file=source.name)
-        return Checkpoint(FileReader(file), names)
+        return Checkpoint(CorrectingReader(file), names)
     except BaseException:
         file.close()
         raise
@@ -324,4 +324,4 @@ def open_all(
     file = _open_any(found, key, dec_mode, index, block_cache)
     if not len(file.index):
         return _select(file, Selection(), crc_check=False)  # raises, with the reason
-    return Checkpoint(FileReader(file), AllNames(file.index))
+    return Checkpoint(CorrectingReader(file), AllNames(file.index))

@@ -21,7 +21,7 @@ import numpy as np
 from lazyckpt.checkpoint.access import IN_MEMORY, CheckpointAccess
 from lazyckpt.checkpoint.inspection import CheckpointInspection
 from lazyckpt.checkpoint.mapping import LazyMapping, Value
-from lazyckpt.errors import ArgumentTypeError, MissingName
+from lazyckpt.errors import ArgumentTypeError, MissingName, StaleIndex
 from lazyckpt.index import Index
 from lazyckpt.index.matching import require_matches, require_one
 from lazyckpt.index.selection import SomeNames
@@ -190,6 +190,12 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         Cost: allocates the sum of the values. Small neighbours of one shape and dtype share buffers of 4 KiB; a buffer
         is freed with the last of its values. For all names of a plain file, a few microseconds per small value.
         """
+        try:
+            return self._read_all(names, workers, progress)
+        except StaleIndex:  # the index may have been built again (see `CorrectingReader`), with other entries
+            return self._read_all(names, workers, progress)
+
+    def _read_all(self, names: Patterns | None, workers: int | None, progress: Progress | None) -> dict[str, Any]:
         access = self._access
         found = access.iter_runs() if names is None else access.matching(names).items()
         jobs: dict[str, Entry] = {}

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from lazyckpt.errors import StaleIndex
 from lazyckpt.model.entry import Entry, Fingerprint
 from lazyckpt.model.similar_names import missing
 
@@ -113,6 +114,21 @@ class Index(Mapping[str, Entry], ABC):
         Cost: O(log n) each; O(1) memory.
         """
         return iter(())
+
+    def _corrected(self, entry: Entry, error: StaleIndex) -> Entry:
+        """The entry of a value after the index was built again, because the file has another header there.
+
+        Args:
+            entry: the entry that the file contradicts.
+            error: says so.
+
+        Raises:
+            StaleIndex: `error`, if the index was built again already, or cannot be; or the value is another now.
+
+        Cost: that of building the index; once at most.
+        """
+        del entry
+        raise error
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.position(name) is not None

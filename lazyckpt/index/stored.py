@@ -49,6 +49,7 @@ class StoredIndex(Index):
         self._store = store
         self._rebuild = rebuild
         self._closed = False
+        self._version = 0  # how often other entries took the place of those that were given out
 
     @property
     def path(self) -> str | None:
@@ -172,9 +173,11 @@ class StoredIndex(Index):
 
     def _batches(self, fetch: Callable[[int, int], list[_T]]) -> Iterator[list[_T]]:
         """The batches that `fetch` returns for a first ordinal and a count, over all ordinals."""
-        done, claimed = 0, len(self)
+        done, claimed, version = 0, len(self), self._version
         while done < claimed:
             batch = fetch(done, _BATCH)
+            if version != self._version:
+                raise StaleIndex("the index was built again while it was walked: walk it again", file=self.path)
             if not batch:
                 raise self._damaged(f"it holds {done:,} records and claims {claimed:,}")
             yield batch
@@ -201,6 +204,38 @@ class StoredIndex(Index):
         Raises:
             StaleIndex: it cannot be rebuilt, or the new index has other metadata.
         """
+        return self._replaced(damaged, error, lambda old, new: _without_salt(old) == _without_salt(new))
+
+    def _corrected(self, entry: Entry, error: StaleIndex) -> Entry:
+        store = self._store
+        if self._rebuild is not None:
+            self._version += 1
+            self._replaced(store, error, _has_as_many)
+        position = self.position(entry.name)
+        found = None if position is None else self.at(position, entry.name)
+        if found == entry:
+            raise error
+        if found is None or (found.kind, found.dtype, found.shape) != (entry.kind, entry.dtype, entry.shape):
+            what = "gone" if found is None else f"a {found.kind} of {found.dtype} {found.shape}"
+            raise StaleIndex(
+                f"the index was of another file, of the same size, time and ends, and was built again. The value is"
+                f" {what} now: open the checkpoint again",
+                file=self.path,
+                parameter=entry.name,
+            )
+        return found
+
+    def _replaced(self, damaged: Store, error: StaleIndex, fits: Callable[[Meta, Meta], bool]) -> Store:
+        """The store that replaces one that is damaged or contradicts the file.
+
+        Args:
+            damaged: the store.
+            error: says how.
+            fits: whether the names and ordinals that were given out may be used with the new one, by both metadata.
+
+        Raises:
+            StaleIndex: it cannot be rebuilt, or the new index does not fit.
+        """
         with _lock:
             if self._store is not damaged:  # another thread has repaired it
                 return self._store
@@ -212,7 +247,7 @@ class StoredIndex(Index):
                 new = rebuild(damaged)._store
             except (LazyCkptError, OSError) as why:
                 raise error from why
-            if _without_salt(new.meta) != _without_salt(damaged.meta):
+            if not fits(damaged.meta, new.meta):
                 new.close()
                 raise StaleIndex(
                     f"the index was damaged ({error.what}); it was built again and differs now, because the file"
@@ -227,6 +262,15 @@ class StoredIndex(Index):
 
     def _damaged(self, why: str) -> StaleIndex:
         return StaleIndex(f"the index is damaged ({why}); rebuild it (lazyckpt index --force)", file=self.path)
+
+
+def _has_as_many(old: Meta, new: Meta) -> bool:
+    """Whether an index replaces one that the file contradicts: ordinals stay in range, and names are compared.
+
+    Digests, and the table of frames of an encrypted file, are there to detect changes. So their loss is an error, once.
+    """
+    is_bare = not old.digests and old.salt == _NO_SALT
+    return is_bare and (old.parameters, old.irregular) == (new.parameters, new.irregular)
 
 
 def _without_salt(meta: Meta) -> Meta:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 import numpy as np
@@ -266,7 +266,7 @@ class FileReader(Reader):
         if again is not None:
             return again[key]
         if self._is_view(entry):
-            return self._views.first(entry, self.view)[key]
+            return self._views.first(entry, partial(FileReader.view, self))[key]  # a subclass may view another entry
         dtype = dtype_of(entry)
         if not entry.extents or (dtype.is_packed and not is_plain(entry)):
             return self.view(entry)[key]

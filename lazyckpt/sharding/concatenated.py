@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, chain, islice
 
+from lazyckpt.errors import StaleIndex
 from lazyckpt.formats import Format
 from lazyckpt.formats.protobuf_wire import Buffer
 from lazyckpt.index import Index
@@ -95,6 +96,11 @@ class ConcatenatedIndex(Index):
         """See `Index.close`."""
         for part in self._parts:
             part.close()
+
+    def _corrected(self, entry: Entry, error: StaleIndex) -> Entry:
+        number = bisect_right(self._bases, entry.start) - 1
+        base = self._bases[number]
+        return moved(self._parts[number]._corrected(moved(entry, -base), error), base)
 
     def _record_batches(self) -> Iterator[list[bytes]]:
         return chain.from_iterable(part._record_batches() for part in self._parts)  # offsets are relative to each file

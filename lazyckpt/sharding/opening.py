@@ -28,7 +28,8 @@ from lazyckpt.index import Index
 from lazyckpt.index.build import AUTO, MEMORY, IndexOptions
 from lazyckpt.index.open_file import Handle, OpenFile
 from lazyckpt.index.selection import AllNames, Names, SomeNames
-from lazyckpt.reading.reader import FileReader, Reader
+from lazyckpt.reading.correcting_reader import CorrectingReader
+from lazyckpt.reading.reader import Reader
 from lazyckpt.runtime import log
 from lazyckpt.sharding import replicas
 from lazyckpt.sharding.concatenated import ConcatenatedIndex, concatenated_format
@@ -155,7 +156,7 @@ def _opened(asked: _Asked, key: AnySecret, check: bool) -> tuple[Reader, Names]:
         if members.listing:
             options = IndexOptions(cache=asked.cache, format=format_of_name(members.listing))
             file = open_set(members.listing, key, asked.dec_mode, asked.where, options, is_partial=True)
-            return FileReader(replace(file, taken=members)), names_of(file.index)
+            return CorrectingReader(replace(file, taken=members)), names_of(file.index)
         pinned = asked._replace(members=members)
         handle = Handle(_open_again, (pinned,), NO_KEY if key is None else key.reference)
         if strategy is not None:
@@ -207,7 +208,7 @@ def _united(members: Members, opener: FileOpener, asked: _Asked, handle: Handle)
     names = _names(index, indexes, files, collisions)
     opener.keep(members.files)
     was_indexed = any(part.was_indexed for part in parts)
-    return FileReader(OpenFile(whole, form, index, handle=handle, was_indexed=was_indexed, taken=members)), names
+    return CorrectingReader(OpenFile(whole, form, index, handle=handle, was_indexed=was_indexed, taken=members)), names
 
 
 def _names(index: ConcatenatedIndex, indexes: list[Index], files: list[str], collisions: str) -> Names:

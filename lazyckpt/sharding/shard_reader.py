@@ -18,8 +18,9 @@ from lazyckpt.index.open_file import OpenFile
 from lazyckpt.model.entry import REFUSED, Entry
 from lazyckpt.model.tensor_runs import TensorRun
 from lazyckpt.reading.allocation import aligned
+from lazyckpt.reading.correcting_reader import CorrectingReader
 from lazyckpt.reading.decoding import dtype_of
-from lazyckpt.reading.reader import PIECE, FileReader, Proven, Reader
+from lazyckpt.reading.reader import PIECE, Proven, Reader
 from lazyckpt.reading.slicing import Axis, picked
 from lazyckpt.sharding.layout import Box
 from lazyckpt.sharding.shard_index import ShardedIndex
@@ -33,7 +34,7 @@ class ShardReader(Reader):
     def __init__(self, file: OpenFile) -> None:
         """Take the concatenated files, whose index is a `ShardedIndex`."""
         super().__init__(file)
-        self._parts = FileReader(file)  # reads entries of single files; this reader takes entries of whole values
+        self._parts = CorrectingReader(file)  # reads entries of single files; this reader takes entries of whole values
         self._boxes = cast("ShardedIndex", file.index).boxes_of
 
     def view(self, entry: Entry) -> AnyArray:
