@@ -20,9 +20,10 @@ from lazyckpt.model.patterns import REGULAR, escape, glob_test, head_of, is_glob
 Starting = Callable[[str, int], list[str]]  # up to so many names with a prefix
 LOOKED_AT: Final = 20_000  # names, about 0.1 s
 MOST: Final = 3  # names that are offered
-_COMPARED: Final = 100  # texts that difflib compares with another
+_COMPARED: Final = 64  # texts that difflib compares with another
+_CORRECTED: Final = 6  # components that are corrected at once
 _CLOSE: Final = 0.6  # similarity, from 0 to 1, above which a text is offered
-_LONGEST: Final = 200  # characters of a text that are compared
+_LONGEST: Final = 128  # characters of a text that are compared
 _WILDCARDS: Final = re.compile(r"([*?]+|\[[^\]]*\])")
 
 
@@ -80,7 +81,7 @@ def similar(text: str, names: Iterable[str]) -> list[str]:
         text: a name or pattern that matches nothing.
         names: names that exist; at most 20,000 are looked at.
 
-    Cost: about 0.1 s at most, whatever the number and length of the names.
+    Cost: some tenths of a second at most, whatever the number and length of the names.
     """
     if text.startswith(REGULAR):
         text = _literal(text.removeprefix(REGULAR))
@@ -141,7 +142,10 @@ def _corrected(text: str, known: list[str]) -> list[str]:
     """The text with its unknown components replaced by the nearest known ones, if that matches a name."""
     words = {word for name in known for word in name[:_LONGEST].split(".")}
     vocabulary = sorted(words)
-    parts = [part if part in words else _component(part, vocabulary) for part in text.split(".")]
+    parts = text.split(".")
+    if sum(part not in words for part in parts) > _CORRECTED:
+        return []
+    parts = [part if part in words else _component(part, vocabulary) for part in parts]
     guess = ".".join(parts)
     tries = [guess, f"*{guess}"] if is_glob(guess) else [guess]
     for attempt in tries:

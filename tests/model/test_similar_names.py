@@ -44,7 +44,7 @@ def test_the_nearest_name_comes_first(text, first):
     assert similar(text, NAMES)[0] == first
 
 
-@pytest.mark.parametrize("text", ["", "zzzzzz", "*#*", "re:(covn|x)", "x" * 10_000])
+@pytest.mark.parametrize("text", ["", "zzzzzz", "*#*", "re:(covn|x)", "x" * 10_000, "cov*.we?ht." * 36])
 def test_nothing_is_offered_for_a_text_unlike_any_name(text):
     """No suggestion is better than a wrong one."""
     assert similar(text, NAMES) == []
