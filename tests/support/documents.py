@@ -52,7 +52,10 @@ def furnish(name, folder, monkeypatch):
 
 
 def _shards(folder):
-    """Copy a set of ranks with its strategy, and write two checkpoints with disjoint names."""
+    """Copy a set of ranks with its strategy, and write a run of three steps and two checkpoints with disjoint names."""
+    (folder / "run").mkdir()
+    for step in ("1_100", "2_100", "10_100"):
+        shutil.copy(LENET, folder / "run" / f"net-{step}.ckpt")
     shutil.copytree(GOLDEN / "sharded" / "damaged" / "good", folder / "checkpoint")
     shutil.copy(GOLDEN / "sharded" / "damaged" / "good" / "strategy.ckpt", folder)
     shutil.copy(GOLDEN / "sharded" / "group_info" / "group_info_5.pb", folder)
