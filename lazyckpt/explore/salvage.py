@@ -29,7 +29,7 @@ from lazyckpt.explore.inventory import Sample
 from lazyckpt.explore.zero_runs import ZeroRun, judge, zero_runs
 from lazyckpt.formats import FORMATS, Format, format_of
 from lazyckpt.formats.detect import HEAD, diagnose
-from lazyckpt.formats.zero_tail import explain
+from lazyckpt.formats.zero_tail import zeros_of
 from lazyckpt.index.footer import Meta
 from lazyckpt.index.open_file import OpenFile
 from lazyckpt.index.selection import AllNames, SomeNames
@@ -255,7 +255,7 @@ def _open(path: str, key: AnySecret) -> _Part:
         entries, error = _walk(source, form)
         fault = fault or error
         if raw.lock is None:
-            lost, fault = _zeros(source, form, entries, fault)
+            lost, fault = _zeros(source, entries, fault)
         whole, missing = _sort(entries, lost, exact=raw.lock is not None)
         if fault is not None and not whole:
             other = diagnose(bytes(source.read(0, min(HEAD, source.size))), form.name)
@@ -281,12 +281,12 @@ def _walk(source: Source, form: Format) -> tuple[list[Entry], CorruptFile | None
 
 
 def _zeros(
-    source: Source, form: Format, entries: list[Entry], fault: CorruptFile | None
+    source: Source, entries: list[Entry], fault: CorruptFile | None
 ) -> tuple[tuple[Extent, ...], CorruptFile | None]:
     """The runs of zeros that are damage, and the fault with these in its words."""
     runs: tuple[ZeroRun, ...] = ()
     if fault is not None:
-        begin = explain(source, form.name, entries, fault)
+        begin = zeros_of(source, fault)
         runs = () if begin is None else (ZeroRun(begin, source.size, False),)
     else:
         doubt = judge(entries, zero_runs(source, sampled=False), source.size)

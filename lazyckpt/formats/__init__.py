@@ -7,15 +7,13 @@ is imported when the first file of that format is opened.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from lazyckpt.errors import CorruptFile, DamagedBlock, LazyCkptError, WrongFormat
+from lazyckpt.errors import CorruptFile, WrongFormat
 from lazyckpt.formats.detect import ENDINGS, FORMAT_NAMES, HEAD, diagnose, is_ckpt, is_safetensors
 from lazyckpt.formats.protobuf_wire import Buffer
-from lazyckpt.formats.zero_tail import explain
 from lazyckpt.model.entry import Entry, Extent, Found, entry_of
 from lazyckpt.model.tensor_runs import UniformGroup
 from lazyckpt.sources.base import Source
@@ -100,7 +98,4 @@ def find(source: Source, name: str) -> Iterator[Found]:
         other = diagnose(bytes(source.read(0, min(HEAD, source.size))), name)
         if other is not None:
             raise WrongFormat(other, file=source.name) from error
-        if not isinstance(error, DamagedBlock):
-            with contextlib.suppress(LazyCkptError):
-                explain(source, name, FORMATS[name].find_whole(source), error)
         raise

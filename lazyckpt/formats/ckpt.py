@@ -30,6 +30,7 @@ from lazyckpt.formats.ckpt_fast_path import TAG, VALUE, matches_canonical, match
 from lazyckpt.formats.ckpt_header import TensorHeader, merge_tensor, read_text, stale
 from lazyckpt.formats.ckpt_values import MOST_ARRAYS, Joined, Slice, join, judged
 from lazyckpt.formats.protobuf_wire import Buffer, Field, fields, read_varint
+from lazyckpt.formats.zero_tail import explain
 from lazyckpt.model.entry import MAP, REFUSED, Entry, Extent, Found, Packed, Plain, entry_of
 from lazyckpt.sources.base import Source
 from lazyckpt.sources.window import as_buffer
@@ -80,7 +81,7 @@ def scan(source: Source) -> Iterator[Entry]:
 
 def find(source: Source) -> Iterator[Plain | Packed]:
     """`scan` for the index builder: tensors with one extent come as the cheaper `Plain`."""
-    return _Scanner().found(as_buffer(source), 0, trailer(source).body)
+    return _Scanner(source).found(as_buffer(source), 0, trailer(source).body)
 
 
 def find_whole(source: Source) -> Iterator[Found]:
@@ -183,8 +184,10 @@ def header_extents(entry: Entry) -> list[Extent]:
 class _Scanner:
     """One pass over a stream; remembers the current tag for error messages."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: Source | None = None) -> None:
+        """Take the source, if errors are to say whether zeros at its end are the cause."""
         self.tag: str | None = None
+        self._source = source
 
     def found(self, buffer: Buffer, position: int, end: int) -> Iterator[Plain | Packed]:
         """Join adjacent Values of one tag and check their claims."""
@@ -238,6 +241,8 @@ class _Scanner:
             )
             error.what = f"{error.what}; {whole}"
             error.parameter = self.tag
+            if self._source is not None:
+                explain(self._source, error, error.offset or 0, count, last)
             if last is not None:
                 yield last
             raise

@@ -18,6 +18,7 @@ from lazyckpt.formats.ckpt_header import impossible, stale
 from lazyckpt.formats.protobuf_wire import Buffer
 from lazyckpt.formats.safetensors_checksum import add
 from lazyckpt.formats.safetensors_header import LENGTH, LONGEST_HEADER, METADATA, Facts, Header, Item, item_at, parse
+from lazyckpt.formats.zero_tail import explain
 from lazyckpt.model.dtypes import BY_SAFETENSORS_NAME, DTYPES, DType
 from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Extent, Plain, entry_of
 from lazyckpt.sources.base import Source
@@ -48,9 +49,17 @@ def read_header(source: Source) -> Header:
 
 def _read_header(source: Source) -> Header:
     """`read_header` without a look at the contents."""
+    size = int.from_bytes(source.read(0, LENGTH), "little") if source.size >= LENGTH else 0
+    try:
+        return _parsed(source, size)
+    except CorruptFile as error:
+        explain(source, error, LENGTH + size if size <= LONGEST_HEADER else 0)
+        raise
+
+
+def _parsed(source: Source, size: int) -> Header:
     if source.size < LENGTH:
         raise TruncatedFile(f"a safetensors file has at least {LENGTH} bytes, this one has {source.size:,}")
-    size = int.from_bytes(source.read(0, LENGTH), "little")
     if size > LONGEST_HEADER:
         raise CorruptFile(f"this is not a safetensors file: its header would have {size:,} bytes", offset=0)
     if LENGTH + size > source.size:

@@ -74,6 +74,12 @@ def test_other_damage_is_called_by_its_own_name(data):
     assert "download" not in refusal(data).what
 
 
+def test_a_foreign_file_that_ends_in_zeros():
+    """A number that can be no header's size says nothing about the zeros."""
+    with pytest.raises(CorruptFile, match="its header would have"):
+        list(find(BytesSource(b"\xff" * 100 + bytes(900), "net"), "safetensors"))
+
+
 def test_damage_before_zeros_of_the_file_itself():
     """Zeros that belong to the last value have nothing to do with damage before it."""
     data = checkpoint({**VALUES, "moment": np.zeros((50, 50), "float32")})
