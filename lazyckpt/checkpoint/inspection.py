@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lazyckpt.checkpoint.access import CheckpointAccess
@@ -12,6 +13,7 @@ from lazyckpt.index.selection import AllNames
 from lazyckpt.model.patterns import Pattern, Patterns
 from lazyckpt.parameter import Parameter
 from lazyckpt.runtime.workers import Progress
+from lazyckpt.sources.base import LocalFile
 from lazyckpt.tasks import Where
 
 if TYPE_CHECKING:
@@ -100,8 +102,10 @@ class CheckpointInspection:
             from lazyckpt.statistics.spread import statistics_over
 
             ordinals = {name: access.position(name) for name in values}
-            return statistics_over(scheduler, access.reader, values, ordinals, progress)
-        return statistics_of(access.reader, values, workers, progress)
+            table = statistics_over(scheduler, access.reader, values, ordinals, progress)
+        else:
+            table = statistics_of(access.reader, values, workers, progress)
+        return table.kept_from(partial(_check_output, access.reader.files))
 
     @property
     def plot(self) -> Plots:
@@ -112,7 +116,8 @@ class CheckpointInspection:
         from lazyckpt.views.plot_accessor import Plots
 
         access = self._access
-        return Plots(lambda: _outline(access), lambda name: _one(access, name), self.stats, access.reader)
+        allow = partial(_check_output, access.reader.files)
+        return Plots(lambda: _outline(access), lambda name: _one(access, name), self.stats, access.reader, allow)
 
     def _repr_html_(self) -> str:
         from lazyckpt.views.tree_html import tree_html
@@ -123,6 +128,13 @@ class CheckpointInspection:
 
             return facts_html("closed checkpoint", [("path", access.stored.source.name)])
         return tree_html(_outline(access))
+
+
+def _check_output(files: tuple[LocalFile, ...], path: str) -> None:
+    """Refuse to write a table or a picture over a file that it was made of."""
+    from lazyckpt.writing.targets import check_report
+
+    check_report(path, files)
 
 
 def _as_array(value: Any) -> Any:

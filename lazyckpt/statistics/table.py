@@ -82,8 +82,19 @@ class Statistics(Sequence[Row]):
     `min` and `max` ignore NaN; `mean`, `std` and `norm` use the finite numbers; `nan` and `inf` count the others.
     """
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[Row], allow: Callable[[str], object] | None = None) -> None:
+        """Keep rows.
+
+        Args:
+            rows: in order.
+            allow: called with a path before a file is written to it; raises if a file there must be kept.
+        """
         self._rows = tuple(rows)
+        self._allow = allow
+
+    def kept_from(self, allow: Callable[[str], object]) -> Statistics:
+        """The same rows, never written to a path that `allow` refuses."""
+        return Statistics(self._rows, allow)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -94,7 +105,7 @@ class Statistics(Sequence[Row]):
     def __getitem__(self, key: Any) -> Any:
         """A row by its name or its ordinal; a slice gives a table."""
         if isinstance(key, slice):
-            return Statistics(self._rows[key])
+            return Statistics(self._rows[key], self._allow)
         if isinstance(key, str):
             for row in self._rows:
                 if row.name == key:
@@ -121,7 +132,8 @@ class Statistics(Sequence[Row]):
             (abs(value) if isinstance(value, complex) else value, row) for value, row in numbered if value is not None
         ]
         known.sort(key=lambda pair: pair[0], reverse=largest_first)
-        return Statistics([*(row for _, row in known), *(row for value, row in numbered if value is None)])
+        rows = [*(row for _, row in known), *(row for value, row in numbered if value is None)]
+        return Statistics(rows, self._allow)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Name -> column -> value, as plain data (a complex mean is a Python complex)."""
@@ -135,8 +147,9 @@ class Statistics(Sequence[Row]):
 
         Raises:
             MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. An old file stays.
+            FileInTheWay: the path is the checkpoint itself.
         """
-        return _given(json_text(self.plain()), path)
+        return self._given(json_text(self.plain()), path)
 
     def plain(self) -> list[dict[str, Any]]:
         """Rows as JSON data: a complex mean is two numbers, an infinity the string `inf` or `-inf`."""
@@ -155,10 +168,11 @@ class Statistics(Sequence[Row]):
 
         Raises:
             MissingFolder, FolderInTheWay, UnwritableFile: the file cannot be written. An old file stays.
+            FileInTheWay: the path is the checkpoint itself.
         """
         rows = ([*({**row.to_dict(), "shape": "x".join(map(str, row.shape))}).values()] for row in self._rows)
         cells = rows if formulas else ([_as_text(cell) for cell in row] for row in rows)
-        return _given("".join(map(_csv_line, [list(COLUMNS), *cells])), path)
+        return self._given("".join(map(_csv_line, [list(COLUMNS), *cells])), path)
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame with the names as its index.
@@ -203,6 +217,17 @@ class Statistics(Sequence[Row]):
     def _cells(self) -> list[list[str]]:
         return [_cells_of(row) for row in self._rows[:SHOWN]]
 
+    def _given(self, text: str, path: Where | None) -> str | None:
+        if path is None:
+            return text
+        target = resolved_output(os.fspath(path))
+        if self._allow is not None:
+            self._allow(target)
+        content = text.encode("utf-8", "surrogatepass")
+        with file_errors(target):
+            atomic_write(target, lambda private: Path(private).write_bytes(content))
+        return None
+
     def _remark(self) -> str:
         left = len(self) - SHOWN
         return f"… and {left:,} more: sort(), to_csv(), to_pandas() have them all" if left > 0 else ""
@@ -244,13 +269,3 @@ def _csv_line(cells: Iterable[Any]) -> str:
 def _csv_cell(text: str) -> str:
     """A cell, quoted if it holds a separator, also one of those that some spreadsheets take for a comma."""
     return '"' + text.replace('"', '""') + '"' if _SEPARATORS & set(text) else text
-
-
-def _given(text: str, path: Where | None) -> str | None:
-    if path is None:
-        return text
-    target = resolved_output(os.fspath(path))
-    content = text.encode("utf-8", "surrogatepass")
-    with file_errors(target):
-        atomic_write(target, lambda private: Path(private).write_bytes(content))
-    return None

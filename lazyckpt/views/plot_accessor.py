@@ -29,12 +29,14 @@ class Plots:
         peek: Callable[[Pattern], tuple[str, Any]],
         stats: Callable[[Patterns | None], Statistics],
         payloads: Reader,
+        allow: Callable[[str], object],
     ) -> None:
         """Not for users: see `Checkpoint.plot`."""
         self._outline = outline
         self._peek = peek
         self._stats = stats
         self._payloads = payloads
+        self._allow = allow
 
     def sizes(self) -> Figure:
         """A treemap of sizes in bytes. Reads no value.
@@ -45,7 +47,7 @@ class Plots:
         with optional_import("plot"):
             from lazyckpt.views import plots
 
-        return plots.sizes_picture(self._outline())
+        return plots.sizes_picture(self._outline()).kept_from(self._allow)
 
     def hist(self, name: Pattern) -> Figure:
         """A histogram of the numbers of one tensor.
@@ -71,7 +73,8 @@ class Plots:
         (row,) = rows_of(self._payloads, name, value)
         if row.skipped:
             raise ArgumentTypeError(f"{name!r} cannot be drawn: {row.skipped}")
-        return plots.hist_picture(name, row.dtype, row.shape, row.moments, self._pieces(value))
+        picture = plots.hist_picture(name, row.dtype, row.shape, row.moments, self._pieces(value))
+        return picture.kept_from(self._allow)
 
     def norms(self, names: Patterns | None = None) -> Figure:
         """The L2 norms of values, in file order.
@@ -88,7 +91,7 @@ class Plots:
         with optional_import("plot"):
             from lazyckpt.views import plots
 
-        return plots.norms_picture(self._outline().root.label, self._stats(names))
+        return plots.norms_picture(self._outline().root.label, self._stats(names)).kept_from(self._allow)
 
     def _pieces(self, value: Any) -> Iterator[Any]:
         if isinstance(value, Entry):

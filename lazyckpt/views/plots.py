@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
@@ -42,7 +43,28 @@ _LONGEST_TITLE: Final = 90
 
 
 class Picture(Figure):  # type: ignore[misc]  # matplotlib is not installed where types are checked
-    """A figure that a notebook shows whether or not pyplot was imported."""
+    """A figure that a notebook shows whether or not pyplot was imported.
+
+    Attributes:
+        allow: called with a path before the figure is written to it; raises if a file there must be kept.
+    """
+
+    allow: Callable[[str], object] | None = None
+
+    def kept_from(self, allow: Callable[[str], object]) -> Picture:
+        """The figure, never written to a path that `allow` refuses."""
+        self.allow = allow
+        return self
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Write the figure, as in matplotlib, but never over the checkpoint that it shows.
+
+        Raises:
+            FileInTheWay: the path is the checkpoint itself.
+        """
+        if self.allow is not None and isinstance(fname, (str, os.PathLike)):
+            self.allow(os.fspath(fname))
+        super().savefig(fname, **options)
 
     def _repr_png_(self) -> bytes:
         data = io.BytesIO()

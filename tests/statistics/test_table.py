@@ -12,12 +12,14 @@ import stat
 
 import numpy as np
 import pytest
+from checkpoints import counting
 from hypothesis import example, given
 from hypothesis import strategies as st
 from measured_values import VALUES
 from rich.console import Console
 
-from lazyckpt.errors import ArgumentValueError, FolderInTheWay, MissingFolder
+import lazyckpt
+from lazyckpt.errors import ArgumentValueError, FileInTheWay, FolderInTheWay, MissingFolder
 from lazyckpt.statistics.moments import measure
 from lazyckpt.statistics.table import COLUMNS, PRINTED, SHOWN, Row, Statistics
 
@@ -215,3 +217,20 @@ def test_any_name_survives_a_round_trip(name, why):
 
     assert [(row["name"], row["skipped"])] == [(_as_stored(text["name"]), _as_stored(text["skipped"]))] == [(name, why)]
     assert [(row["name"], row["skipped"]) for row in json.loads(table.to_json())] == [(name, why)]
+
+
+@pytest.mark.parametrize("method", ["to_csv", "to_json"])
+def test_a_table_is_not_written_over_its_checkpoint(method, tmp_path):
+    """The table, sorted or cut, knows the file that it was made of, also by another name of that file."""
+    path, link = tmp_path / "net.ckpt", tmp_path / "link"
+    lazyckpt.save_checkpoint({"w": counting((3,)), "b": counting((2,))}, path)
+    link.symlink_to(path)
+    before = path.read_bytes()
+    with lazyckpt.load_checkpoint(path) as ckpt:
+        table = ckpt.stats()
+    for each in (table, table.sort(), table[:1]):
+        for name in (path, link):
+            with pytest.raises(FileInTheWay, match="is the input"):
+                getattr(each, method)(name)
+
+    assert path.read_bytes() == before

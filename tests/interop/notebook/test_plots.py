@@ -13,9 +13,11 @@ from checkpoints import MIXED, checkpoint, counting
 from matplotlib.figure import Figure
 from opening import opened_and_traced, opened_over
 from tracing import TracingSource, places
+from typer.testing import CliRunner
 
+import lazyckpt
 from lazyckpt import cli
-from lazyckpt.errors import ArgumentTypeError
+from lazyckpt.errors import ArgumentTypeError, FileInTheWay
 from lazyckpt.sources.base import BytesSource
 from lazyckpt.views import plots
 
@@ -190,7 +192,7 @@ def test_the_command_line_draws_into_a_file(tmp_path, monkeypatch, arguments):
     ("arguments", "code", "complaint"),
     [
         (["hist", "net.ckpt", "-o", "x.png"], 2, "hist needs a NAME"),
-        (["hist", "net.ckpt", "conv1.weigh", "-o", "x.png"], 1, "did you mean 'conv1.weight'"),
+        (["hist", "net.ckpt", "conv1.wieght", "-o", "x.png"], 1, "did you mean 'conv1.weight'"),
         (["hist", "net.ckpt", "note", "-o", "x.png"], 1, "tensors only"),
         (["sizes", "net.ckpt", "-o", "x.nothing"], 1, "x.nothing"),
         (["sizes", "net.ckpt", "-o", "no/x.png"], 1, "cannot be written"),
@@ -213,3 +215,32 @@ def test_pandas_gets_the_statistics():
     assert isinstance(frame, pd.DataFrame)
     assert frame.loc["a", "norm"] == pytest.approx(math.sqrt(30))
     assert list(frame.index) == ["a", "note"]
+
+
+def test_a_figure_is_not_written_over_its_checkpoint(tmp_path):
+    """A figure knows the file that it shows, also by another name; other paths are written as in matplotlib."""
+    path, link = tmp_path / "net.ckpt", tmp_path / "link.png"
+    path.write_bytes(checkpoint(MIXED))
+    link.symlink_to(path)
+    with lazyckpt.load_checkpoint(path) as ckpt:
+        figures = [ckpt.plot.sizes(), ckpt.plot.hist("fc.weight"), ckpt.plot.norms()]
+    for figure in figures:
+        for name in (link, str(path)):
+            with pytest.raises(FileInTheWay, match="is the input"):
+                figure.savefig(name, format="png")
+        figure.savefig(tmp_path / "figure.png")
+
+    assert path.read_bytes() == checkpoint(MIXED)
+
+
+def test_a_picture_without_an_ending_is_a_png_and_kept(tmp_path, monkeypatch):
+    """`plot -o NAME` writes NAME.png, which is replaced only with `--force`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.ckpt").write_bytes(checkpoint(MIXED))
+    command = ["plot", "sizes", "net.ckpt", "-o", "picture"]
+    codes = [
+        CliRunner().invoke(cli.app, arguments).exit_code for arguments in (command, command, [*command, "--force"])
+    ]
+
+    assert codes == [0, 1, 0]
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
