@@ -219,3 +219,21 @@ def test_no_folder_gives_two_steps_two_runs_or_half_a_set(files):
         expected = sorted(files) if files and not has_empty else None
 
     assert (found and names_of(found)) == expected
+
+
+@given(
+    st.dictionaries(
+        st.one_of(st.text(max_size=9), st.from_regex(r"[ab\n]?(-[0-9]+(-of-|_)[0-9]*)?(_breakpoint)?(\.ckpt|\.x)+")),
+        st.integers(-1, 2),
+        max_size=6,
+    ),
+    st.none() | st.text(max_size=5) | st.from_regex(r"[0-9]{1,20}(_[0-9]{1,20})?", fullmatch=True),
+)
+def test_any_names_give_members_or_an_error(files, step):
+    """Names and steps of any kind: one whole answer of files that are there, or an error of the package."""
+    try:
+        found = of_folder(Folder("f", files), step)
+    except LazyCkptError:
+        return
+    assert {path.removeprefix("f/") for path in (*found.files, *found.others)} <= set(files)
+    assert found.listing or found.files
