@@ -228,6 +228,9 @@ def _joined_tiles(
         yield from _pieces(extents, start, room.data, partial(_place, target, room, folded))
         return
     for offsets, places in _blocks(start, outer, max(1, _TILE // (folded.span + COALESCE_GAP))):
+        if (offsets[1:] < offsets[:-1]).any():  # a row that is wanted twice is followed by its own beginning
+            order = np.argsort(offsets, kind="stable")
+            offsets, places = offsets[order], tuple(along[order] for along in places)
         reads = coalesce(offsets, folded.span)
         room = np.empty(sum(size for _, size, _ in reads), np.uint8)
         inside = np.empty(len(offsets), np.int64)

@@ -126,6 +126,17 @@ def test_few_slices_and_many(count, key):
     np.testing.assert_array_equal(answer, array[key])
 
 
+@pytest.mark.parametrize("key", [([1, 1, 0], np.s_[::2], np.s_[:3]), ([2, 2, 2, 1],), ([1, 1], 2, np.s_[::7])])
+@pytest.mark.parametrize("lengths", [[], [9000, 5]])
+def test_a_row_may_be_wanted_twice(key, lengths):
+    """A row that is repeated is repeated in the answer, also if its runs are far apart."""
+    array = counting((3, 4, 3000), "int16")
+    file, extents = in_extents(array.tobytes(), lengths)
+    answer, _ = answered(array, key, Divided(file, 1000), ExtentMap(extents))
+
+    np.testing.assert_array_equal(answer, array[key])
+
+
 def parameter(source):
     """The only tensor of a checkpoint."""
     (entry,) = FORMATS["ckpt"].scan(source)
