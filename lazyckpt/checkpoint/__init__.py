@@ -332,7 +332,8 @@ class Checkpoint(LazyMapping, CheckpointInspection):
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, MissingName):
+        # A generator that the program leaves in a `with` block is closed when Python ends, after this module is gone.
+        if not isinstance(error, GeneratorExit) and isinstance(error, MissingName):
             error.collect()
         self.close()
 

@@ -51,18 +51,22 @@ def find(pattern: str, paths: Iterable[str | os.PathLike[str]], key: KeyReferenc
 
     Cost: missing indexes are built; then see `index.matching.matches`. No payload is read.
     """
+    for given in paths:
+        yield from _found_in(os.fspath(given), pattern, key)
+
+
+def _found_in(path: str, pattern: str, key: KeyReference) -> list[Found]:
+    """The matches in one file, or its fault. A list, so that a search which is given up leaves no file open."""
     from lazyckpt.loading import open_all
 
-    for given in paths:
-        path = os.fspath(given)
-        try:
-            with open_all(path, late(key), OWN_MODE) as checkpoint:
-                index = checkpoint.index
-                yield from (Found(path, index.at(n)) for n in matches(AllNames(index), pattern).values())
-        except (LazyCkptError, OSError) as error:
-            if isinstance(error, FileFault):
-                error.file = None
-            yield Found(path, None, str(error))
+    try:
+        with open_all(path, late(key), OWN_MODE) as checkpoint:
+            index = checkpoint.index
+            return [Found(path, index.at(number)) for number in matches(AllNames(index), pattern).values()]
+    except (LazyCkptError, OSError) as error:
+        if isinstance(error, FileFault):
+            error.file = None
+        return [Found(path, None, str(error))]
 
 
 def entries_like(index: Index, patterns: Patterns) -> Iterator[Entry]:

@@ -91,9 +91,10 @@ def find(source: Source, name: str) -> Iterator[Found]:
         WrongFormat: the bytes have another format that is recognised.
         CorruptFile: the bytes break the format's rules.
     """
+    fault = CorruptFile  # a name of its own: a walk that is left in a global outlives this module
     try:
         yield from FORMATS[name].find(source)
-    except CorruptFile as error:
+    except fault as error:
         error.file = source.name
         other = diagnose(bytes(source.read(0, min(HEAD, source.size))), name)
         if other is not None:

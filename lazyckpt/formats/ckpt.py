@@ -90,9 +90,10 @@ def find_whole(source: Source) -> Iterator[Found]:
     Raises:
         CorruptFile: as `scan`.
     """
+    fault = CorruptFile  # as in `found`
     try:
         yield from find(source)
-    except CorruptFile as error:
+    except fault as error:
         name = _name_at(source, error.offset or 0)
         if name is not None:
             yield Entry(name, REFUSED, None, (), (), error.offset or 0, source.size, (), "the file ends in it")
@@ -196,6 +197,7 @@ class _Scanner:
         walk: Iterator[Field] | None = None
         count = walk_from = 0
         value: Plain | Packed | Slice | None
+        fault = CorruptFile  # a name of its own: a walk that is left in a global outlives this module
         try:
             while position < end:
                 # After a Value in another form, the next one may be too short for a tensor, or no Value: files may have
@@ -230,7 +232,7 @@ class _Scanner:
                 pending = value
             if pending is not None:
                 yield judged(pending)
-        except CorruptFile as error:
+        except fault as error:
             last = None if pending is None else judged(pending)
             whole = (
                 "nothing before it: it is not a checkpoint, or is damaged from its beginning"
