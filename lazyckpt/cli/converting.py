@@ -28,7 +28,7 @@ from lazyckpt.cli.app import (
     key_of,
 )
 from lazyckpt.display import human_size, printable, printable_path
-from lazyckpt.errors import ArgumentValueError, LazyCkptError
+from lazyckpt.errors import ArgumentValueError, CorruptFile, LazyCkptError
 from lazyckpt.index.matching import require_matches
 from lazyckpt.model.patterns import REGULAR
 from lazyckpt.model.similar_names import missing
@@ -149,7 +149,7 @@ def extract(
     key = KeyReference(key_file, key_env)
     with (
         errors_as_exit_codes(),
-        _opened_whole(file, strategy, key) if whole else _opened(file, strategy, step, key) as checkpoint,
+        _opened_whole(file, names or [], strategy, key) if whole else _opened(file, strategy, step, key) as checkpoint,
     ):
         wanted = require_matches(checkpoint._access.names, names) if names else list(checkpoint)
         in_file_order = sorted(wanted, key=lambda name: checkpoint.entry(name).start)
@@ -168,13 +168,16 @@ def _opened(path: str, strategy: list[str], step: str | None, reference: KeyRefe
 
 
 @contextmanager
-def _opened_whole(path: str, strategy: list[str], reference: KeyReference) -> Iterator[Checkpoint]:
+def _opened_whole(path: str, names: list[str], strategy: list[str], reference: KeyReference) -> Iterator[Checkpoint]:
     """What is whole of a damaged file; says what that is at the end."""
     from lazyckpt.explore.salvage import salvage
 
     if strategy:
         raise ArgumentValueError("--whole is for files and their parts; of ranks, what is whole can be loaded as it is")
     with salvage(path, key_of(path, reference, optional=True)[0]) as found:
+        lost = sorted(set(names) & set(found.lost))
+        if lost:
+            raise CorruptFile(f"{', '.join(map(repr, lost[:5]))} cannot be saved: {found}", file=path)
         yield found.checkpoint
         echo(str(found), err=not found.is_complete)
 

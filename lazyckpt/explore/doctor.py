@@ -180,7 +180,9 @@ class _Examination:
         if status.needs_key:
             self._find("note", "its files are encrypted, and not looked at without the key", _advice_for(EncryptedFile))
         elif status.fault is not None and not self.findings:
-            self._find("fatal", str(status), _advice_for(type(status.fault)))
+            advice = _advice_for(type(status.fault))
+            is_damage = isinstance(status.fault, CorruptFile)
+            self._find("fatal", str(status), f"{advice}; or {SAVE_WHOLE}" if is_damage else advice)
         elif status.fault is None and status.refused.count:
             self._find("error", str(status), "load the other values, one by one")
         elif status.fault is None:
@@ -197,7 +199,9 @@ class _Examination:
             if not os.path.exists(part):
                 missing.add(os.path.basename(part))
         if missing.count:
-            self._find("fatal", f"{missing.count:,} of its files are missing: {missing}", "get them, too")
+            self._find(
+                "fatal", f"{missing.count:,} of its files are missing: {missing}", f"get them, too; or {SAVE_WHOLE}"
+            )
 
     def _part(self, path: str) -> None:
         """Examine one of several files, and add the findings that are more than notes."""

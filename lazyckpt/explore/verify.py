@@ -106,7 +106,8 @@ def verify_set(path: str, key: Secret | None) -> Verification:
     if fault is not None:
         is_listed = is_listing(path) or (isinstance(fault, FileFault) and bool(read_folder(path).listings()))
         outcome = "failed" if is_listed or isinstance(fault, MissingFile) else "unchecked"
-    return Verification(path, 0, time.perf_counter() - began, (Check("set", outcome, str(status)),))
+    advice = WHOLE if outcome == "failed" and isinstance(fault, (CorruptFile, MissingFile)) else ""
+    return Verification(path, 0, time.perf_counter() - began, (Check("set", outcome, f"{status}{advice}"),))
 
 
 def _verify_set(path: str, key: Secret | None, workers: int | None, progress: Progress | None) -> Verification:

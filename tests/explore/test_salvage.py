@@ -293,11 +293,13 @@ def test_the_command(ending, write, run, tmp_path, monkeypatch):
     own = run("extract", "--whole", f"net.{ending}", "--out", f"net.{ending}", "--force")
     some = run("extract", "--whole", f"net.{ending}", "layer[01].*", "--out", "some.safetensors")
     nothing = run("extract", "--whole", "zeros.ckpt", "--out", "nothing.ckpt")
+    lost = run("extract", "--whole", f"net.{ending}", "layer4.w", "--out", "nothing.ckpt")
 
-    assert (code, [each[0] for each in (again, own, some, nothing)]) == (0, [1, 1, 0, 1])
+    assert (code, [each[0] for each in (again, own, some, nothing, lost)]) == (0, [1, 1, 0, 1, 1])
     assert "4 parameters" in printed
     assert said.startswith("4 of ")
     assert "no value is whole" in nothing[2]
+    assert "'layer4.w' cannot be saved: 4 of " in lost[2]
     assert sorted(lazyckpt.load_checkpoint("new.ckpt")) == list(VALUES)[:4]
     assert sorted(lazyckpt.load_checkpoint("some.safetensors", format="safetensors")) == list(VALUES)[:2]
     assert not os.path.exists("nothing.ckpt")
