@@ -34,6 +34,7 @@ _FEW: Final = 2**8  # runs that make a tile, however far apart
 _BATCH: Final = 2**23  # bytes of a batch of which the answer is smaller
 _OBJECTS: Final = 256  # bytes that a request takes in memory besides its buffer
 Bytes = npt.NDArray[np.uint8]
+_Block = tuple[npt.NDArray[np.int64], tuple[npt.NDArray[np.int64], ...]]  # offsets, and their places in the answer
 
 
 class Piece(NamedTuple):
@@ -227,10 +228,7 @@ def _joined_tiles(
         room = np.empty(folded.span, np.uint8)
         yield from _pieces(extents, start, room.data, partial(_place, target, room, folded))
         return
-    for offsets, places in _blocks(start, outer, max(1, _TILE // (folded.span + COALESCE_GAP))):
-        if (offsets[1:] < offsets[:-1]).any():  # a row that is wanted twice is followed by its own beginning
-            order = np.argsort(offsets, kind="stable")
-            offsets, places = offsets[order], tuple(along[order] for along in places)
+    for offsets, places in map(_sorted, _blocks(start, outer, max(1, _TILE // (folded.span + COALESCE_GAP)))):
         reads = coalesce(offsets, folded.span)
         room = np.empty(sum(size for _, size, _ in reads), np.uint8)
         inside = np.empty(len(offsets), np.int64)
@@ -243,6 +241,15 @@ def _joined_tiles(
             done += size
 
 
+def _sorted(block: _Block) -> _Block:
+    """A block in ascending order: the runs of a row that is wanted twice begin again before the next row."""
+    offsets, places = block
+    if (offsets[1:] >= offsets[:-1]).all():
+        return block
+    order = np.argsort(offsets, kind="stable")
+    return offsets[order], tuple(along[order] for along in places)
+
+
 def _place_groups(
     target: Bytes, places: tuple[npt.NDArray[np.int64], ...], room: Bytes, inside: npt.NDArray[np.int64], tile: _Folded
 ) -> None:
@@ -252,9 +259,7 @@ def _place_groups(
     target[places] = np.ndarray(shape, np.uint8, room, 0, (1, *tile.steps, 1))[inside]
 
 
-def _blocks(
-    start: int, axes: list[range | _Ordered], least: int
-) -> Iterator[tuple[npt.NDArray[np.int64], tuple[npt.NDArray[np.int64], ...]]]:
+def _blocks(start: int, axes: list[range | _Ordered], least: int) -> Iterator[_Block]:
     """The offsets of all crossings of axes in ascending order, some at a time, with their places in the answer.
 
     Args:
