@@ -242,6 +242,19 @@ def test_a_file_that_a_value_was_taken_from_is_an_input(path):
     assert other.read_bytes() == before
 
 
+def test_an_array_over_another_file_is_kept_when_that_is_replaced(path):
+    """A numpy view of another checkpoint is a value of its own: it outlives its file, also while that is replaced."""
+    other = path.with_name("other.ckpt")
+    lazyckpt.save_checkpoint({"w": np.full((300, 300), 7, "float32"), "lost": counting((3,))}, other)
+    with lazyckpt.load_checkpoint(path) as ckpt, lazyckpt.load_checkpoint(other) as theirs:
+        ckpt["w"] = view = theirs["w"].asnumpy()
+        ckpt.save(other)
+
+        assert (view == 7).all()
+    with lazyckpt.load_checkpoint(other) as now:
+        assert (list(now), bool((now["w"].asnumpy() == 7).all())) == ([*VALUES, "w"], True)
+
+
 def test_a_file_that_is_no_input_is_replaced_unless_that_is_refused(path):
     """Other files are replaced, but with `overwrite=False` existing files are kept."""
     other = path.with_name("other.ckpt")
