@@ -7,6 +7,8 @@ from types import TracebackType
 from typing import Final
 
 from lazyckpt.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
     CipherUnavailable,
     CorruptFile,
     EncryptedFile,
@@ -22,7 +24,9 @@ from lazyckpt.sources.encryption.keys import AnySecret
 
 Finder = Callable[[Mapping[str, str]], Members]  # the members, given why files are broken
 # Faults of the call, not of one file: another step would not help.
-_OF_THE_CALL: Final = (EncryptedFile, CipherUnavailable, MissingPackage, TooManyOpenFiles)
+_OF_THE_CALL: Final = (
+    ArgumentTypeError, ArgumentValueError, CipherUnavailable, EncryptedFile, MissingPackage, TooManyOpenFiles,
+)  # fmt: skip
 
 
 class FileOpener:

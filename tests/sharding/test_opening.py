@@ -402,6 +402,10 @@ def test_a_missing_key_is_not_a_damaged_step(tmp_path):
 
     with pytest.raises(lazyckpt.errors.EncryptedFile, match=r"net-1_2\.ckpt"):
         lazyckpt.open_sharded(tmp_path, index="memory")
+    with pytest.raises(lazyckpt.errors.WrongKey, match=r"net-1_2\.ckpt"):
+        lazyckpt.open_sharded(tmp_path, None, bytes(16), index="memory")
+    with pytest.raises(ArgumentValueError, match="mode"):
+        lazyckpt.open_sharded(tmp_path, None, KEY, "AES-XYZ", index="memory")
 
 
 @pytest.mark.parametrize("listing", ["m.safetensors.index.json", "param_name_map.json"])
