@@ -206,7 +206,8 @@ def _opened(path: str, index: str) -> None:
     from lazyckpt import load_checkpoint
 
     key = {"dec_key": KEY} if Path(path).read_bytes()[:4] == b"\xd8\x5e\x3a\x7f" else {}
-    with load_checkpoint(path, index=index, **key) as checkpoint:
+    form = "safetensors" if path.endswith("safetensors") else "ckpt"
+    with load_checkpoint(path, index=index, format=form, **key) as checkpoint:
         for _ in checkpoint:
             pass
 

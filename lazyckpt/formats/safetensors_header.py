@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from lazyckpt.errors import CorruptFile, TruncatedFile
+from lazyckpt.formats.ckpt_header import MAX_NDIM
 from lazyckpt.model.dtypes import DTYPES
 
 METADATA: Final = "__metadata__"
@@ -44,12 +45,16 @@ class Facts:
     Attributes:
         dtype: its name in the header.
         shape: the dimensions.
-        nbytes: bytes of the content.
+        nbytes: bytes of the content; None if there are more dimensions than any array has, which are not multiplied.
     """
 
     dtype: str
     shape: tuple[int, ...]
-    nbytes: int
+    nbytes: int | None
+
+    def fit(self, begin: int, end: int) -> bool:
+        """Whether the content may be from one offset to another."""
+        return begin <= end if self.nbytes is None else self.nbytes == end - begin
 
 
 class Item(NamedTuple):
@@ -223,7 +228,7 @@ def _usual(raw: bytes | memoryview, position: int, items: Items) -> tuple[int, b
             facts = known[dtype, shape]
         except KeyError:
             facts = known[dtype, shape] = _facts(dtype, shape)
-        if facts is None or facts.nbytes != int(end) - int(begin) or name == _METADATA or not _is_text(name):
+        if facts is None or not facts.fit(int(begin), int(end)) or name == _METADATA or not _is_text(name):
             break
         start, stop = found.start(), found.end(6)
         items.add(Item(name, facts, LENGTH + start, stop - start, int(begin), int(end)))
@@ -264,9 +269,12 @@ def _checked(dtype: Any, shape: Any) -> Facts:
         raise CorruptFile(f"the format has no dtype {str(dtype)[:64]!r}")
     if not _are_sizes(shape):
         raise CorruptFile("shape must be a list of integers, none of them negative")
+    if len(shape) > MAX_NDIM:  # a header may hold a million dimensions
+        return Facts(dtype, tuple(shape), None)
     bits = math.prod(shape) * _BITS[dtype]
     if bits >= _LARGEST or bits % 8:
-        raise CorruptFile(f"shape {tuple(shape)[:64]} of {dtype} needs {bits / 8:,.10g} bytes")
+        needed = "more than any memory has" if bits >= _LARGEST else f"{bits / 8:,.10g} bytes"
+        raise CorruptFile(f"shape {tuple(shape)} of {dtype} needs {needed}")
     return Facts(dtype, tuple(shape), bits // 8)
 
 
@@ -321,11 +329,11 @@ def _tensor(name: str, offset: int, length: int, value: Any) -> Item:
         if not _are_sizes(offsets) or len(offsets) != 2:
             raise CorruptFile("data_offsets must be a list of two integers, none of them negative")
         begin, end = offsets
-        if facts.nbytes != end - begin:
-            raise CorruptFile(
-                f"shape {facts.shape[:64]} of {facts.dtype} needs {facts.nbytes:,} bytes, data_offsets give"
-                f" {end - begin:,}"
+        if not facts.fit(begin, end):
+            needed = (
+                "" if facts.nbytes is None else f"shape {facts.shape} of {facts.dtype} needs {facts.nbytes:,} bytes, "
             )
+            raise CorruptFile(f"{needed}data_offsets give {end - begin:,}")
     except CorruptFile as error:
         error.parameter = name
         raise

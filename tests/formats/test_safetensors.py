@@ -168,6 +168,24 @@ def test_bad_files_are_refused_as_the_package_refuses_them(what):
         safetensors.deserialize(data)
 
 
+@pytest.mark.parametrize("dim", [0, 1, 7, 2**64 - 1])
+@pytest.mark.parametrize("count", [33, 100_000])
+def test_a_tensor_of_more_dimensions_than_numpy_has_is_refused(dim, count):
+    """Its dimensions are not multiplied, however many or large they are. The other tensors are read."""
+    data = raw({"a": item("U8", [1], 0, 1), "b": item("F32", [dim] * count, 1, 5)}, b"abcde")
+    entries = entries_of(data)
+
+    assert [entry.kind for entry in entries] == ["tensor", "refused"]
+    assert entries[1].reason == "more than 32 dimensions, which no array can have"
+
+
+@pytest.mark.parametrize("shape", [[2**63] * 32, [2**64 - 1] * 20, [2**63, 2**63, 0, 2**63]])
+def test_a_shape_beyond_any_memory_is_a_fault_of_the_header(shape):
+    """The error is ours and gives the shape, where its size is no float."""
+    with pytest.raises(CorruptFile, match=r"of U8 needs|data_offsets give"):
+        entries_of(raw({"a": item("U8", shape, 0, 1)}, b"x"))
+
+
 def test_a_name_that_comes_twice_is_refused():
     """The package silently takes the last one; two readers that take different ones would disagree."""
     text = '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}'

@@ -41,13 +41,6 @@ class _Schema(NamedTuple):
     is_closed: bool  # a field that is none of these is refused
 
 
-class _Count(NamedTuple):
-    """What one field holds, itself included."""
-
-    items: int  # fields and packed numbers
-    messages: int
-
-
 def strategy_pieces(data: memoryview) -> Iterator[ParallelStrategyMap]:
     """Parse a strategy file piece by piece.
 
@@ -71,7 +64,8 @@ def _pieces(kind: type[_M], data: memoryview, is_closed: bool = False) -> Iterat
     schema = _schema_of(kind.DESCRIPTOR, is_closed)
     start = items = 0
     for field in fields(data, 0, len(data)):
-        count = _count(data, field, schema)
+        count = _Count()
+        count.add(data, field, schema)
         if count.messages > MOST_MESSAGES or count.items > MOST_ITEMS:
             raise CorruptFile(
                 f"one item of it holds {count.messages:,} messages and {count.items:,} fields, more than any real file"
@@ -93,44 +87,62 @@ def _parsed(kind: type[_M], data: memoryview, start: int, end: int) -> _M:
         raise CorruptFile(f"protobuf cannot parse it: {error}", offset=start) from None
 
 
-def _count(data: memoryview, field: Field, schema: _Schema) -> _Count:
-    """Count what a field holds.
+class _Count:
+    """What a field of the outermost message holds, itself included.
 
-    Raises:
-        CorruptFile: something in it is read differently by protobuf's runtimes.
-        WrongFormat: it is unknown to a closed schema.
+    Attributes:
+        items: fields and packed numbers.
+        messages: fields that are messages.
     """
-    _check_form(data, field)
-    if schema.is_closed and not any(field.key in keys for keys in schema[:4]):
-        raise WrongFormat(f"it has a field {field.key >> 3} that no file of this kind has", offset=field.start)
-    if field.key & 7 != LENGTH:
-        return _Count(1, 0)
-    inner = schema.messages.get(field.key)
-    if inner is not None:
-        counts = [_count(data, each, inner) for each in fields(data, field.begin, field.end)]
-        return _Count(1 + sum(each.items for each in counts), 1 + sum(each.messages for each in counts))
-    content = data[field.begin : field.end]
-    if field.key in schema.packed:
-        return _Count(1 + len(bytes(content).translate(None, _CONTINUED)), 0)
-    if field.key in schema.strings:
-        try:
-            str(content, "utf-8")
-        except UnicodeDecodeError:
-            raise CorruptFile("a name is not UTF-8", offset=field.begin) from None
-    return _Count(1, 0)
+
+    __slots__ = ("items", "messages")
+
+    def __init__(self) -> None:
+        self.items = self.messages = 0
+
+    def add(self, data: memoryview, field: Field, schema: _Schema) -> None:
+        """Count a field with all that it holds.
+
+        Raises:
+            CorruptFile: something in it is read differently by protobuf's runtimes.
+            WrongFormat: it is unknown to a closed schema.
+        """
+        key, start, begin, end, _ = field
+        self.items += 1
+        if key in schema.numbers and end - begin < _LONGEST_NUMBER:  # the most frequent field has nothing to check
+            return
+        _check_form(data, key, start, begin, end)
+        if schema.is_closed and not any(key in keys for keys in schema[:4]):
+            raise WrongFormat(f"it has a field {key >> 3} that no file of this kind has", offset=start)
+        if key & 7 != LENGTH:
+            return
+        inner = schema.messages.get(key)
+        if inner is not None:
+            self.messages += 1
+            if begin < end:
+                for each in fields(data, begin, end):
+                    self.add(data, each, inner)
+        elif key in schema.packed:
+            self.items += len(bytes(data[begin:end]).translate(None, _CONTINUED))
+        elif key in schema.strings and begin < end:
+            try:
+                str(data[begin:end], "utf-8")
+            except UnicodeDecodeError:
+                raise CorruptFile("a name is not UTF-8", offset=begin) from None
 
 
 _CONTINUED: Final = bytes(range(0x80, 0x100))  # bytes of a varint but for its last one
+_LONGEST_NUMBER: Final = 10  # bytes
 
 
-def _check_form(data: memoryview, field: Field) -> None:
-    wire_type = field.key & 7
-    if field.key < 0 or field.key >= 2**32:
-        raise CorruptFile("a field's key is not in its shortest form, or too large", offset=field.start)
+def _check_form(data: memoryview, key: int, start: int, begin: int, end: int) -> None:
+    wire_type = key & 7
+    if key < 0 or key >= 2**32:
+        raise CorruptFile("a field's key is not in its shortest form, or too large", offset=start)
     if wire_type in (START_GROUP, END_GROUP):
-        raise CorruptFile("it holds a group, which no file of this kind has", offset=field.start)
-    if wire_type == VARINT and field.end - field.begin == 10 and data[field.end - 1] > 1:
-        raise CorruptFile("a number has more than 64 bits", offset=field.begin)
+        raise CorruptFile("it holds a group, which no file of this kind has", offset=start)
+    if wire_type == VARINT and end - begin == _LONGEST_NUMBER and data[end - 1] > 1:
+        raise CorruptFile("a number has more than 64 bits", offset=begin)
 
 
 @functools.cache
