@@ -59,11 +59,11 @@ def _parsed(data: memoryview) -> GroupInfo:
     if not len(data) or data[0] not in _FIRST_KEYS:
         raise WrongFormat(f"its first byte is {data[0]:#04x}" if len(data) else "it is empty")
     groups: dict[str, tuple[int, ...]] = {}
-    restore_ranks: tuple[int, ...] = ()
+    restore_ranks: list[int] = []
     for piece in group_info_pieces(data):
         for item in piece.parallel_group_item:
             if not item.group_name:
                 raise CorruptFile("a group has no name")
             groups[item.group_name] = tuple(item.parallel_group_ranks.dim)
-        restore_ranks += tuple(piece.ckpt_restore_rank_list.dim)
-    return GroupInfo(groups, restore_ranks)
+        restore_ranks += piece.ckpt_restore_rank_list.dim
+    return GroupInfo(groups, tuple(restore_ranks))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lazyckpt.model.entry import Entry
 from lazyckpt.sharding.strategy import MOST_RANKS, Layout, Strategy
@@ -96,11 +96,11 @@ def partition_of(layout: Layout) -> Partition:
         raise ImpossibleLayout(f"its rows are interleaved (field {layout.field}): its parts are not boxes")
     devices = layout.devices
     if not devices or min(devices) < 1 or math.prod(devices) > MOST_RANKS:
-        raise ImpossibleLayout(f"its device matrix is {list(devices)}")
+        raise ImpossibleLayout(f"its device matrix is {_some(devices)}")
     axes = [_device_axes(which, len(devices)) for which in layout.maps]
     used = [axis for which in axes for axis in which]
     if len(set(used)) != len(used):
-        raise ImpossibleLayout(f"a device axis cuts twice: {list(layout.maps)}")
+        raise ImpossibleLayout(f"a device axis cuts twice: {_some(used)}")
     spare = tuple(axis for axis in range(len(devices)) if axis not in used)
     parts = [math.prod(devices[axis] for axis in which) for which in axes]
     again = _optimizer_parts(layout, math.prod(devices[axis] for axis in spare)) if axes else 1
@@ -139,8 +139,14 @@ def _device_axes(which: tuple[int, ...], count: int) -> list[int]:
     """Device axes counted from the left; -1 is none."""
     axes = [count - 1 - axis for axis in which if axis != -1]
     if any(not 0 <= axis < count for axis in axes):
-        raise ImpossibleLayout(f"there is no device axis for one of {list(which)} among {count}")
+        raise ImpossibleLayout(f"there is no device axis for one of {_some(which)} among {count}")
     return axes
+
+
+def _some(numbers: Sequence[int]) -> str:
+    """A list for messages; its length is limited."""
+    more = [f"… {len(numbers) - _SHOWN:,} more"] if len(numbers) > _SHOWN else []
+    return f"[{', '.join([*map(str, numbers[:_SHOWN]), *more])}]"
 
 
 def _check_rows(layout: Layout, parts: int) -> None:

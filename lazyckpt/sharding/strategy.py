@@ -232,9 +232,12 @@ def _made(
 def _checked(name: str, layout: Layout) -> Layout:
     """The layout, if its numbers are within limits. `partition_of` checks them against each other."""
     devices = layout.devices
-    if len(devices) > MOST_AXES or math.prod(devices) > MOST_RANKS:
-        count = f"{len(devices):,} axes" if len(devices) > MOST_AXES else f"{math.prod(devices):,} ranks"
-        raise CorruptFile(f"its device matrix is of {count}", parameter=name)
+    if len(devices) > MOST_AXES:
+        raise CorruptFile(f"its device matrix is of {len(devices):,} axes", parameter=name)
+    ranks = math.prod(devices)
+    if ranks > MOST_RANKS:
+        count = f"{ranks:,}" if ranks < 2**63 else f"more than {2**63:,}"
+        raise CorruptFile(f"its device matrix is of {count} ranks", parameter=name)
     if len(layout.maps) > MOST_AXES or any(len(axes) > MOST_AXES for axes in layout.maps):
         raise CorruptFile(f"its tensor map has more than {MOST_AXES} axes", parameter=name)
     if len(layout.rows) > MOST_RANKS:

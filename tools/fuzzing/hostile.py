@@ -45,7 +45,7 @@ def within(*around: Callable[[bytes], bytes], unit: bytes) -> Callable[[int], by
 
 def _name(place: int) -> bytes:
     """A short name that no other number has: its digits to the base of 127."""
-    letters = bytearray()
+    letters, place = bytearray(), place + 1
     while place:
         place, rest = divmod(place, 127)
         letters.append(rest + 1)
