@@ -7,8 +7,9 @@
 
 The contract of a target: a mutant yields values, or an error of a kind that the target allows (a `LazyCkptError` that
 is a `ValueError`); it takes at most one second (`--slowest`); all mutants together increase the memory of the process
-by less than 200 MiB. A mutant that violates the contract is written to a file, and the exit code is 1. The same seed
-makes the same mutants (sidecars hold salts and times, so there only the changes are the same).
+by less than 200 MiB. A mutant of a parser takes at most 8 MiB and 16 or 60 bytes for each of its own, the bounds of
+`tools/parser_bounds.py`. A mutant that violates the contract is written to a file, and the exit code is 1. The same
+seed makes the same mutants (sidecars hold salts and times, so there only the changes are the same).
 
 A new target is a function that makes its seeds, a function that reads a mutant, and a line in the `TARGETS` of its
 module in `fuzzing/`; `fuzzing/targets.py` joins them. Mutants are made by changing a few bytes; most of the places are

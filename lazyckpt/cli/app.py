@@ -267,7 +267,7 @@ def read_json(path: str) -> Any:
             return json.load(file)
     except LazyCkptError:
         raise
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LazyCkptError(f"{path} cannot be read as JSON: {error}") from error
 
 

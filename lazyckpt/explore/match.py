@@ -6,6 +6,7 @@ for missing ones, and a hint if one prefix explains them. No value is read.
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
@@ -143,9 +144,9 @@ def _targets(given: Any) -> list[Target]:
 def _described(name: str, described: Any) -> Target:
     try:
         shape, dtype = described
-        return Target(name, tuple(int(dim) for dim in shape), str(dtype))
+        return Target(name, tuple(map(operator.index, shape)), str(dtype))
     except (TypeError, ValueError):
-        raise ArgumentTypeError(f"{name!r}: (shape, dtype) is needed, not {described!r}") from None
+        raise ArgumentTypeError(f"{name!r}: (shape, dtype) is needed, not {repr(described)[:200]}") from None
 
 
 def _rows(targets: list[Target], what: Plan) -> list[Row]:

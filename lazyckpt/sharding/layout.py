@@ -14,6 +14,8 @@ from typing import Final, NamedTuple
 from lazyckpt.model.entry import Entry
 from lazyckpt.sharding.strategy import MOST_RANKS, Layout, Strategy
 
+_SHOWN: Final = 5  # numbers in a message
+
 
 class Partition(NamedTuple):
     """The partition of a tensor, as a formula whose size is independent of the number of ranks.

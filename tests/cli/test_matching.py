@@ -57,7 +57,15 @@ def test_the_command_speaks_json(matched, names):
     assert code == (0 if report.fits else 1)
 
 
-@pytest.mark.parametrize("names", ["{", "5", '"conv1.weight"', "[1]", '{"step": 5}', '{"step": [5, "Int64"]}', ""])
+WRONG_NAMES = {
+    "no object": "{", "a number": "5", "a text": '"conv1.weight"', "a list of a number": "[1]",
+    "no facts": '{"step": 5}', "no shape": '{"step": [5, "Int64"]}', "nothing": "",
+    "a dimension beyond floats": '{"step": [[1e400], "Int64"]}', "half a dimension": '{"step": [[1.5], "Int64"]}',
+    "nested too deeply": "[" * 100_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("names", WRONG_NAMES.values(), ids=WRONG_NAMES)
 def test_the_command_tells_what_is_wrong_with_the_names(matched, names):
     """Exit code 1 and one line on stderr: no JSON, or no names."""
     code, printed, complaints = matched(names)

@@ -27,6 +27,7 @@ from fuzzing import running
 from fuzzing.target import Seed, Target
 from lazyckpt.errors import LazyCkptError
 now = [0.0]
+MUTANTS = [b"fine", b"slow", b"fine", b"wrong", b"no value", b"large", b"more than its bound"]
 running.time = types.SimpleNamespace(perf_counter=lambda: now[0], monotonic=lambda: now[0])
 def read(data):
     if data == b"slow":
@@ -37,8 +38,10 @@ def read(data):
         raise LazyCkptError("no value")
     elif data == b"large":
         bytearray(b"x") * (running.MOST_MEMORY + 2**24)
-fuzz.TARGETS = {{"broken": Target(lambda: [Seed(b"seed", [])], read)}}
-running.mutants = lambda seeds, seed, changes: iter([b"fine", b"slow", b"fine", b"wrong", b"no value", b"large"])
+    elif data == b"more than its bound":
+        bytearray(b"x") * (running.ROOM + 2**21)
+fuzz.TARGETS = {{"broken": Target(lambda: [Seed(b"seed", [])], read, memory=60)}}
+running.mutants = lambda seeds, seed, changes: iter(MUTANTS)
 sys.exit(fuzz.main(["--target", "broken", "--count", "10", *{options!r}]))
 """
 
@@ -132,12 +135,17 @@ def test_a_broken_contract_is_told(tmp_path):
         "fuzz-broken-0-3.bin": b"wrong",
         "fuzz-broken-0-4.bin": b"no value",
         "fuzz-broken-0-5.bin": b"large",
+        "fuzz-broken-0-6.bin": b"more than its bound",
     }
-    assert re.findall(r"bin: (it took|KeyError|LazyCkptError is not a ValueError|the process grew)", ended.stdout) == [
-        "it took",
+    out = re.sub(r"[\d,]+ bytes", "N bytes", ended.stdout)
+    assert re.findall(
+        r"bin: (it took [\d.]+ s|KeyError|LazyCkptError is not a ValueError|it took .* of memory)", out
+    ) == [
+        "it took 1.01 s",
         "KeyError",
         "LazyCkptError is not a ValueError",
-        "the process grew",
+        "it took N bytes of memory",
+        "it took N bytes of memory",
     ]
 
 

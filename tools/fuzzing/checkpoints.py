@@ -136,7 +136,7 @@ def read_record(data: bytes) -> None:
 
 
 TARGETS = {
-    "walker": Target(checkpoint_seeds, read_checkpoint),
+    "walker": Target(checkpoint_seeds, read_checkpoint, memory=16),
     "writing": Target(checkpoint_seeds, write_again),
     "records": Target(record_seeds, read_record, (LazyCkptError, BadRecord)),
 }

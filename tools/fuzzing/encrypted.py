@@ -87,6 +87,6 @@ def load_encrypted(data: bytes) -> None:
 
 
 TARGETS = {
-    "encrypted": Target(encrypted_seeds, read_encrypted),
-    "loading": Target(encrypted_seeds, load_encrypted),
+    "encrypted": Target(encrypted_seeds, read_encrypted, memory=16),
+    "loading": Target(encrypted_seeds, load_encrypted, memory=16),
 }

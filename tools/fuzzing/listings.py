@@ -127,4 +127,4 @@ def _renamed(data: bytearray, place: int, pick: random.Random, _: list[Seed]) ->
 
 
 CHANGE: tuple[Change, ...] = (*CHANGES, *(_renamed,) * 8)
-TARGETS = {"listings": Target(listing_seeds, read_listing, changes=CHANGE)}
+TARGETS = {"listings": Target(listing_seeds, read_listing, changes=CHANGE, memory=60)}

@@ -6,6 +6,7 @@ Targets marked `apart` are read in forked processes, one batch each: a process t
 from __future__ import annotations
 
 import itertools
+import math
 import mmap
 import os
 import pickle
@@ -27,6 +28,9 @@ _BATCH = 2000  # mutants a process
 _LONGEST = 60  # seconds that one may take there
 SLOWEST = 1.0  # seconds
 MOST_MEMORY = 200 * 2**20
+ROOM = (
+    8 * 2**20
+)  # bytes that any mutant may take, however small: values are read in several ways, and memory comes in pages
 _STATUS = re.compile(rb"VmHWM:\s+(\d+) kB")
 
 
@@ -89,7 +93,7 @@ def _run(
     job: Job, mark: str, damaged: Iterable[tuple[int, bytes]], end: float | None, starting: Callable[[int], object]
 ) -> Outcome:
     counts, violations = Counter[str](), list[str]()
-    slowest, before = 0.0, memory()
+    slowest, before, most_grown = 0.0, memory(), 0
     for number, mutant in damaged:
         if (end is not None and time.monotonic() >= end) or len(violations) == 10:
             break
@@ -99,11 +103,12 @@ def _run(
         if grown > MOST_MEMORY:
             fault = fault or f"the process grew by {grown / 2**20:.0f} MiB"
             before += grown
+        most_grown = max(most_grown, grown)
         counts[outcome] += 1
         slowest = max(slowest, took)
         if fault:
             violations.append(f"{keep(job, f'{mark}-{number}', mutant)}: {fault}")
-    return Outcome(counts, slowest, memory() - before, violations)
+    return Outcome(counts, slowest, most_grown, violations)
 
 
 def keep(job: Job, mark: str, mutant: bytes) -> Path:
@@ -144,15 +149,33 @@ def _in_child(job: Job, mark: str, damaged: Iterator[tuple[int, bytes]], end: fl
 def judge(target: Target, mutant: bytes, slowest: float = SLOWEST) -> tuple[str, str, float]:
     """Read a mutant: whether it was read or refused, any violation, and the time.
 
-    A slow one is read twice more, and its best time counts: the machine may have been busy.
+    A slow one is read twice more, and its best time counts: the machine may have been busy. So is one that takes more
+    memory than the target's bound: the first may have imported modules.
     """
+    most = math.inf if target.memory is None else ROOM + target.memory * len(mutant)
+    bounded = target.memory is not None and _forget_peak()
+    before = memory() if bounded else 0
     outcome, fault, took = _read(target, mutant)
+    grown = memory() - before if bounded else 0
     for _ in range(2):
-        if took > slowest:
+        if took > slowest or grown > most:
+            before = memory() if bounded and _forget_peak() else 0
             took = min(took, _read(target, mutant)[2])
+            grown = min(grown, memory() - before) if bounded else 0
     if took > slowest:
         fault = fault or f"it took {took:.2f} s"
+    if grown > most:
+        fault = fault or f"it took {grown:,} bytes of memory, {most:,.0f} are its bound"
     return outcome, fault, took
+
+
+def _forget_peak() -> bool:
+    """Let the peak of this process be what it has now; False where the system does not allow that."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
 
 
 def _read(target: Target, mutant: bytes) -> tuple[str, str, float]:

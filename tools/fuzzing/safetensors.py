@@ -98,4 +98,4 @@ def _is_refused_on_purpose(data: bytes) -> bool:
     return text[:1] != b"{" or twice[-1]
 
 
-TARGETS = {"safetensors": Target(safetensors_seeds, read_safetensors)}
+TARGETS = {"safetensors": Target(safetensors_seeds, read_safetensors, memory=60)}

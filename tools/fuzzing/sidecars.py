@@ -148,5 +148,6 @@ TARGETS = {
         read_beside,
         changes=(*CHANGES, _exchange_pages, _foreign_page, _foreign_page, _clear_page),
         apart=True,
+        memory=60,
     )
 }

@@ -46,6 +46,6 @@ def read_groups(data: bytes) -> None:
 
 
 TARGETS = {
-    "strategies": Target(strategy_seeds, read_layouts),
-    "group_infos": Target(group_info_seeds, read_groups),
+    "strategies": Target(strategy_seeds, read_layouts, memory=60),
+    "group_infos": Target(group_info_seeds, read_groups, memory=60),
 }

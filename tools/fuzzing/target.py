@@ -42,6 +42,7 @@ class Target(NamedTuple):
         allowed: the errors that refuse a mutant.
         changes: the mutations.
         apart: whether mutants are read in separate processes.
+        memory: bytes of memory that a mutant may take for each of its own, besides a constant; None for any number.
     """
 
     seeds: Callable[[], list[Seed]]
@@ -49,6 +50,7 @@ class Target(NamedTuple):
     allowed: tuple[type[Exception], ...] = (LazyCkptError,)
     changes: tuple[Change, ...] | None = None
     apart: bool = False
+    memory: float | None = None
 
 
 class Violation(Exception):
