@@ -16,6 +16,7 @@ import signal
 import struct
 import sys
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -149,8 +150,8 @@ def _in_child(job: Job, mark: str, damaged: Iterator[tuple[int, bytes]], end: fl
 def judge(target: Target, mutant: bytes, slowest: float = SLOWEST) -> tuple[str, str, float]:
     """Read a mutant: whether it was read or refused, any violation, and the time.
 
-    A slow one is read twice more, and its best time counts: the machine may have been busy. So is one that takes more
-    memory than the target's bound: the first may have imported modules.
+    A slow one is read twice more, and its best time counts: the machine may have been busy. One that takes more memory
+    than the target's bound is read again, and what Python allocates counts: the first read may have imported modules.
     """
     most = math.inf if target.memory is None else ROOM + target.memory * len(mutant)
     bounded = target.memory is not None and _forget_peak()
@@ -158,15 +159,23 @@ def judge(target: Target, mutant: bytes, slowest: float = SLOWEST) -> tuple[str,
     outcome, fault, took = _read(target, mutant)
     grown = memory() - before if bounded else 0
     for _ in range(2):
-        if took > slowest or grown > most:
-            before = memory() if bounded and _forget_peak() else 0
+        if took > slowest:
             took = min(took, _read(target, mutant)[2])
-            grown = min(grown, memory() - before) if bounded else 0
     if took > slowest:
         fault = fault or f"it took {took:.2f} s"
-    if grown > most:
-        fault = fault or f"it took {grown:,} bytes of memory, {most:,.0f} are its bound"
+    if grown > most and (allocated := _allocated(target, mutant)) > most:
+        fault = fault or f"it took {allocated:,} bytes of memory, {most:,.0f} are its bound"
     return outcome, fault, took
+
+
+def _allocated(target: Target, mutant: bytes) -> int:
+    """The most memory that Python allocates while it reads a mutant. This is slow."""
+    tracemalloc.start()
+    try:
+        _read(target, mutant)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def _forget_peak() -> bool:
