@@ -27,6 +27,10 @@ _CHANGES = {  # an event: which of its arguments are paths
     "os.truncate": (0,),
     "os.utime": (0,),
 }
+_NOTHING_READ = getattr(os, "O_PATH", 0)  # a step of the walk to a folder
+# A bare name that must not be a link is opened in a folder by its descriptor, which the event does not have.
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_DESCRIPTORS = "/proc/"  # a name in it is that of an open file, and leads to it
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -71,6 +75,8 @@ def _hear(event: str, arguments: tuple[object, ...]) -> None:
         return
     if event == "open":
         path, _, flags = arguments
+        if isinstance(flags, int) and (flags & _NOTHING_READ or (flags & _NO_LINK and os.sep not in os.fsdecode(path))):
+            return
         _tell(path, changed=isinstance(flags, int) and bool(flags & _WRITING))
     elif event in _CHANGES:
         for place in _CHANGES[event]:
@@ -85,7 +91,7 @@ def _tell(path: object, *, changed: bool) -> None:
         # A link is replaced or removed itself: only the folder that it stands in is resolved.
         real = (
             os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))
-            if changed
+            if changed and not name.startswith(_DESCRIPTORS)
             else (os.path.realpath(name))
         )
         for heard in _ears:
