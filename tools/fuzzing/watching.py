@@ -31,6 +31,7 @@ _NOTHING_READ = getattr(os, "O_PATH", 0)  # a step of the walk to a folder
 # A bare name that must not be a link is opened in a folder by its descriptor, which the event does not have.
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _DESCRIPTORS = "/proc/"  # a name in it is that of an open file, and leads to it
+_OF_TWO = ("os.link", "os.rename")  # events of two paths, with two folders behind them
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -80,7 +81,16 @@ def _hear(event: str, arguments: tuple[object, ...]) -> None:
         _tell(path, changed=isinstance(flags, int) and bool(flags & _WRITING))
     elif event in _CHANGES:
         for place in _CHANGES[event]:
-            _tell(arguments[place], changed=True)
+            _tell(_in_folder(event, arguments, place), changed=True)
+
+
+def _in_folder(event: str, arguments: tuple[object, ...], place: int) -> object:
+    """A path of an event; where it is relative to an open folder, in that folder."""
+    path = arguments[place]
+    folder = None if event == "os.truncate" else arguments[2 + place] if event in _OF_TWO else arguments[-1]
+    if not isinstance(folder, int) or folder < 0 or not isinstance(path, (str, bytes)):
+        return path
+    return os.path.join(os.path.realpath(f"/proc/self/fd/{folder}"), os.fsdecode(path))
 
 
 def _tell(path: object, *, changed: bool) -> None:
