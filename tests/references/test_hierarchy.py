@@ -38,7 +38,7 @@ def test_chunks_change_nothing(size, path):
         assert len(chunks(references, "conv1.weight")) == {1: 150, 64: 30, 1000: 1}[size]
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", sorted(CASES.keys() - {"damaged/two_files"}))  # its ranks have no step in common
 def test_shards_are_chunks(name):
     """In a recorded distributed checkpoint equally cut tensors are arrays of chunks; others are reported."""
     lost = {*problems(name), *({"z"} if name == "damaged/truncated" else ())}
@@ -83,19 +83,6 @@ def test_pieces_that_end_with_rows_are_not_copied(tmp_path):
     assert [length for _, _, length in found.values()] == [480, 480, 480]
 
 
-def test_a_string_too_long_to_be_copied_is_reported(tmp_path):
-    """A long string in pieces cannot be an array of chunks; with `strict` that is an error and nothing is written."""
-    text = ("a" * 300_000).encode("utf-32-le")
-    pieces = [tensor_value("note", [0], "str", part) for part in (text[:500_000], text[500_000:])]
-    with written(tmp_path, b"".join(pieces)) as ckpt:
-        references = ckpt.references().to_dict()
-
-        assert re.search("2 pieces whose borders", attributes(references)[LEFT_OUT]["note"])
-        with pytest.raises(ArgumentValueError, match=r"no reference can be made to 'note': it lies in 2 pieces"):
-            ckpt.references(strict=True).save(tmp_path / "refs.json")
-        assert sorted(os.listdir(tmp_path)) == ["net.ckpt"]
-
-
 def test_scalars_and_tensors_of_nothing(tmp_path):
     """Empty tensors have no chunks; a scalar without bytes in the file is zero and reads none."""
     values = {"none": np.zeros((0, 3), "float32"), "one": np.array(5, "int64"), "after": counting((9,))}
@@ -116,6 +103,15 @@ def test_refused_values_are_reported(tmp_path):
 
         assert list(arrays(references)) == ["w"]
         assert attributes(references)[LEFT_OUT] == {"bad": ckpt.entry("bad").reason}
+
+
+def test_a_value_that_would_be_left_out_can_be_an_error(tmp_path):
+    """With `strict` nothing is written, and the error names the value."""
+    data = array_value("w", counting((3,))) + tensor_value("bad", [4], "Float32", b"\0" * 5)
+    with written(tmp_path, data) as ckpt, pytest.raises(ArgumentValueError, match="no reference can be made to 'bad'"):
+        ckpt.references(strict=True).save(tmp_path / "refs.json")
+
+    assert sorted(os.listdir(tmp_path)) == ["net.ckpt"]
 
 
 def test_values_only_in_memory_are_reported(path):

@@ -3,8 +3,9 @@
 import data_way
 import pytest
 
-# For each way, the most modules and the most changes.
-BARS = {"open": (15, 30), "value": (13, 24), "new shape": (15, 34)}
+# For each way, the most modules and the most changes. Six of the changes of an open are the pool of descriptors, which
+# both files pass; one of the modules of a value is the reader that corrects an old index.
+BARS = {"open": (17, 38), "value": (14, 26), "new shape": (16, 34)}
 
 
 @pytest.fixture(scope="module")
