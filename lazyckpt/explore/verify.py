@@ -29,7 +29,7 @@ from lazyckpt.index import Index
 from lazyckpt.index.batch import find_checkpoints
 from lazyckpt.index.build import IndexOptions, open_fresh
 from lazyckpt.index.open_file import without_index
-from lazyckpt.model.entry import Entry, Found, entry_of
+from lazyckpt.model.entry import STRING, Entry, Found, Plain, entry_of
 from lazyckpt.reading.reader import PIECE, FileReader, Reader
 from lazyckpt.runtime.workers import Progress, worker_count
 from lazyckpt.sharding.rank_folders import read_folder
@@ -152,6 +152,7 @@ class _Run:
         self._done = 0
         self._passes = 1
         self._turn = threading.Lock()
+        self._has_strings = False
 
     def all(self, key: Secret | None) -> None:
         """Make every check that is possible."""
@@ -189,6 +190,8 @@ class _Run:
             if self._headers(source, form, index):
                 believed = not any(check.name == "index" and check.outcome == "failed" for check in self.checks)
                 self._contents(source, opened.source, form, stored, index if digests and believed else None)
+                if self._has_strings:
+                    self._strings(source, form)
                 if opened.lock is None:
                     self._zeros(source, form)
             self._advance(self._passes * self.size - self._done)
@@ -231,12 +234,17 @@ class _Run:
             self._add("headers", "failed", f"{_message(error)}{WHOLE if is_whole else ''}")
             return False
         self._encryption(source)
+        self._has_strings = STRING in inventory.kinds
         some = inventory.refused
         if not inventory.parameters:
             self._add("headers", "failed", "there is no parameter in it")
             return False
         if some.count:
             self._add("headers", "failed", f"{some.count:,} of {inventory.parameters:,} cannot be loaded: {some}")
+        elif inventory.long_names.count:
+            long = inventory.long_names
+            what = f"{long.count:,} of {inventory.parameters:,} cannot be loaded, their names are too long: {long}"
+            self._add("headers", "failed", what)
         else:
             self._add("headers", "passed", f"{inventory.parameters:,} parameters, all of them possible")
         gap = inventory.unowned + (max(0, trailer(source).body - inventory.stop) if form == "ckpt" else 0)
@@ -316,6 +324,21 @@ class _Run:
             "every byte can be read; there is no checksum, and no digests, to compare the values with"
             " (store some while the file is good: lazyckpt index --digest)",
         )
+
+    def _strings(self, source: Source, form: str) -> None:
+        """Decode the strings, which hold any bytes only if they are damaged."""
+        reader = FileReader(without_index(source, FORMATS[form]))
+        bad = Sample()
+        for found in find(source, form):
+            if isinstance(found, Plain) or found.kind != STRING:
+                continue
+            entry = entry_of(found)
+            try:
+                reader.value(entry)
+            except (LazyCkptError, OSError) as error:
+                bad.add(f"{entry.name!r} ({_message(error)})")
+        if bad.count:
+            self._add("strings", "failed", f"{bad.count:,} cannot be read: {bad}")
 
     def _zeros(self, source: Source, form: str) -> None:
         """Judge zeros in a plain file, unless a checksum proves the values.

@@ -19,7 +19,7 @@ class Check(NamedTuple):
     """One check that was made, or was not possible.
 
     Attributes:
-        name: `opened`, `blocks`, `headers`, `gaps`, `index`, `crc`, `digests`, `contents` or `zeros`; of
+        name: `opened`, `blocks`, `headers`, `gaps`, `index`, `crc`, `digests`, `contents`, `strings` or `zeros`; of
             several files `set` and `files`.
         outcome: a key of `OUTCOMES`.
         detail: one sentence.
