@@ -96,7 +96,7 @@ def test_what_opens_checkpoints_brings_in_little():
     """The logger, OpenSSL, LMDB and other formats are imported only on use."""
     loaded = imported_by("lazyckpt.load_checkpoint") - imported_by("import numpy")  # numpy 1 brings hashlib itself
 
-    assert loaded & {"logging", "hashlib", "cryptography", "lmdb", "lazyckpt.formats.safetensors"} == set()
+    assert loaded & {"logging", "hashlib", "shutil", "cryptography", "lmdb", "lazyckpt.formats.safetensors"} == set()
 
 
 def test_protobuf_is_imported_only_where_a_strategy_is_read(tmp_path):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from typing import Final, NamedTuple
 
@@ -95,6 +94,8 @@ class Folder:
     def remove(self, name: str, folder: Folder) -> None:
         """Remove a folder in this one with all that is in it; if its name leads elsewhere by now, only its content."""
         if folder._descriptor is None:
+            import shutil  # here, because it imports every compression of the standard library
+
             shutil.rmtree(folder.path)
             return
         for _, folders, files, descriptor in os.fwalk(".", topdown=False, dir_fd=folder._descriptor):
