@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzzing import checkpoints, commands, encrypted, listings, references, safetensors, sidecars, strategies
+from fuzzing import checkpoints, commands, encrypted, listings, references, safetensors, sidecars, slices, strategies
 from fuzzing.target import Target
 
 TARGETS: dict[str, Target] = {
@@ -14,4 +14,5 @@ TARGETS: dict[str, Target] = {
     **references.TARGETS,
     **commands.TARGETS,
     **sidecars.TARGETS,
+    **slices.TARGETS,
 }
