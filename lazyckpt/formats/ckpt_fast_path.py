@@ -30,9 +30,10 @@ from lazyckpt.sources.window import SparseBuffer, Window
 VALUE: Final = 0x0A
 TAG: Final = 0x0A
 # What MindSpore writes between the name and the content: the tensor's key and length, the dims, the type, the padding
-# (only if aligned), and the content's key and length.
+# (only if aligned), and the content's key and length. No type ends in z, which is the key of the padding: 26 bytes of
+# padding would be taken for a content.
 _BODY: Final = re.compile(
-    rb"\x12([\x80-\xff]{0,5}[\x00-\x7f])((?:\x08[\x80-\xff]{0,4}[\x00-\x7f]){0,32}\x12[\x03-\x08][A-Za-z0-9]+"
+    rb"\x12([\x80-\xff]{0,5}[\x00-\x7f])((?:\x08[\x80-\xff]{0,4}[\x00-\x7f]){0,32}\x12[\x03-\x08][A-Za-z0-9]*[a-y0-9]"
     rb"(?:\x7a[\x80-\xff]?[\x00-\x7f]\x00*)?)"
     rb"\x1a([\x80-\xff]{0,5}[\x00-\x7f])"
 )

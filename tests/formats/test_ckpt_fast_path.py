@@ -54,6 +54,15 @@ def walked(data):
     return outcome(source)
 
 
+@pytest.mark.parametrize("padding", range(64))
+def test_a_value_is_recognised_however_long_its_padding_is(padding):
+    """No length of the padding before an aligned content looks like another field."""
+    facts = b"".join([number(1, 3), chunk(2, b"Float32"), chunk(15, bytes(padding))])
+    data = value(chunk(1, b"w"), chunk(2, facts + chunk(3, bytes(12))))
+
+    assert recognised(data) == outcome(BytesSource(data))[0]
+
+
 @given(st.one_of(plain_files, files, damaged_files()), st.sampled_from([2, 16, 30, 64, 300, 4096]), st.booleans())
 def test_recognised_or_walked_the_answer_is_the_same(data, window, growing):
     """Entries, errors and messages are equal from memory, by the byte, and in windows."""
