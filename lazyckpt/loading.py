@@ -277,7 +277,7 @@ def _why_nothing(file: OpenFile, selection: Selection) -> str:
     if source.size == 0:
         return "the file is empty (0 bytes): get or save it again"
     if not len(index):
-        other = diagnose(bytes(source.read(0, min(HEAD, source.size))), file.format.name)
+        other = diagnose(bytes(source.snapshot(0, min(HEAD, source.size))), file.format.name)
         return other or f"there is no parameter in its {source.size:,} bytes"
     some = ", ".join(repr(name[:80]) for name, _ in zip(index, range(5), strict=False))
     asked = "choice_func" if selection.specify is selection.drop is None else "'filter_prefix' or 'specify_prefix'"

@@ -199,11 +199,11 @@ class Parameter:
 
         Cost: as `asnumpy`.
         """
-        return self.asnumpy().item()
+        return self.asnumpy(copy=math.prod(self.shape) == 1).item()
 
     def tobytes(self) -> bytes:
-        """The values as little-endian bytes in C order. Cost: reads the value, allocates `nbytes`."""
-        return self.asnumpy().tobytes()
+        """The values as little-endian bytes in C order. Cost: reads the value, allocates twice `nbytes`."""
+        return (self.asnumpy(copy=True) if self._data is None else self._data).tobytes()
 
     def stats(self) -> Statistics:
         """Moments, extremes, L2 norm, and counts of zeros, NaNs and infinities: a table of one row.
@@ -234,7 +234,7 @@ class Parameter:
         return self.shape[0]
 
     def __bool__(self) -> bool:
-        return bool(self.asnumpy())
+        return bool(self.asnumpy(copy=math.prod(self.shape) == 1))
 
     def __float__(self) -> float:
         return float(self.item())
@@ -248,8 +248,9 @@ class Parameter:
         converts = wanted is not None and wanted != self.dtype.numpy
         if converts and copy is False:
             raise ValueError(f"{self.dtype} cannot be seen as {wanted} without a copy")
-        array = self.asnumpy(copy=bool(copy) and not converts)
-        return array.astype(wanted) if converts else array
+        if not converts:
+            return self.asnumpy(copy=bool(copy))
+        return (self.asnumpy(copy=True) if self._data is None else self._data).astype(wanted)
 
     def __dlpack__(self, *, copy: bool | None = None, **options: Any) -> Any:
         """DLPack, over writable memory (see `writable`), because the consumer may write to it.

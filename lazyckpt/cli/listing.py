@@ -37,6 +37,7 @@ SORTS: Final[dict[str, Callable[[Entry], Any]]] = {
     "size": lambda entry: -entry.nbytes,
 }
 FIRST_VALUES: Final = 8
+_FIRST_PIECE: Final = 4096  # bytes that hold so many values of any type
 MEASURED: Final = ("min", "max", "mean", "std", "norm", "zeros", "nan", "inf")
 _EVALUATED: Final = frozenset("\"'`$\\;&|<>()")  # by shells; completion scripts pass names on in their own quotes
 _BATCH: Final = 512  # rows that are aligned and printed together
@@ -196,9 +197,11 @@ def _values(value: Any) -> dict[str, Any]:
     if isinstance(value, list):
         named = zip(MAP_PARTS, value, strict=False)
         return {f"first {name}": array[:FIRST_VALUES].tolist() for name, array in named}
-    array = value.asnumpy()
-    facts = {"first": array.reshape(-1)[:FIRST_VALUES].tolist()}
-    if array.size:
+    lies = value.origin
+    piece = None if lies is None else next(lies[1].pieces(lies[0], _FIRST_PIECE), None)
+    first = value.asnumpy(copy=True).reshape(-1) if piece is None else piece  # without a piece it is small or edited
+    facts = {"first": first[:FIRST_VALUES].tolist()}
+    if 0 not in value.shape:
         measured = value.stats()[0].to_dict()
         facts |= {key: measured[key] for key in MEASURED if measured[key] is not None}
     return facts

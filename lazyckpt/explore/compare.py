@@ -281,7 +281,7 @@ def compared_entry(payloads: Reader, name: str, entry: Entry) -> ComparedValue:
     is_small = entry.kind == TENSOR and entry.stored <= _SMALL and not entry.digest
     return ComparedValue(
         name, entry.kind, types, entry.stored, entry.digest, entry.reason, lambda: stored(name, entry, payloads),
-        (lambda: payloads.view(entry).tobytes()) if is_small else None, entry=entry,
+        (lambda: payloads.copy(entry).tobytes()) if is_small else None, entry=entry,
     )  # fmt: skip
 
 

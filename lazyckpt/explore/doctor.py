@@ -215,7 +215,7 @@ class _Examination:
         """Examine the first bytes, and go on with the format they indicate."""
         raw = open_local(os.path.realpath(self.path)).source
         try:
-            head = bytes(raw.read(0, min(HEAD, raw.size)))
+            head = bytes(raw.snapshot(0, min(HEAD, raw.size)))
         finally:
             raw.close()
         if not head:
@@ -322,7 +322,7 @@ class _Examination:
     def _where(self, source: Source, name: str, inventory: Inventory, error: CorruptFile) -> None:
         """Add where a damaged file breaks off."""
         is_plain = "encryption" not in self.facts
-        known = name == "safetensors" and is_safetensors(bytes(source.read(0, min(HEAD, source.size))))
+        known = name == "safetensors" and is_safetensors(bytes(source.snapshot(0, min(HEAD, source.size))))
         if is_plain and not inventory.parameters and not isinstance(error, TruncatedFile) and not known:
             self.what = "a file of an unknown kind"
         self._fault(error)

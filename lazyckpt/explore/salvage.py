@@ -258,7 +258,7 @@ def _open(path: str, key: AnySecret) -> _Part:
             lost, fault = _zeros(source, entries, fault)
         whole, missing = _sort(entries, lost, exact=raw.lock is not None)
         if fault is not None and not whole:
-            other = diagnose(bytes(source.read(0, min(HEAD, source.size))), form.name)
+            other = diagnose(bytes(source.snapshot(0, min(HEAD, source.size))), form.name)
             if other is not None:
                 raise WrongFormat(other, file=path) from fault
         facts = Meta(raw.origin.fingerprint, format=form.name)

@@ -380,7 +380,7 @@ class _Run:
 
     @staticmethod
     def _reader(source: Source) -> Callable[[int], int]:
-        return lambda start: source.read(start, min(PIECE, source.size - start)).nbytes
+        return lambda start: source.snapshot(start, min(PIECE, source.size - start)).nbytes
 
     def _map(self, task: Callable[[Any], _T], items: Iterable[Any]) -> Iterator[_T]:
         """`map` on threads, a batch at a time."""
@@ -454,7 +454,7 @@ class _Watched(BaseSource):
 
     def _view(self, offset: int, length: int) -> memoryview:
         self._counted(length)
-        return self._source.read(offset, length)
+        return self._source.snapshot(offset, length)
 
     def _fill(self, offset: int, destination: memoryview) -> None:
         self._counted(destination.nbytes)

@@ -74,7 +74,7 @@ FORMATS: Final[Mapping[str, Format]] = _Formats()
 
 def format_of(source: Source) -> str:
     """The format of a source: by its first bytes, else by its name, else `ckpt`."""
-    head = bytes(source.read(0, min(HEAD, source.size)))
+    head = bytes(source.snapshot(0, min(HEAD, source.size)))
     named = source.name.endswith("safetensors") and not is_ckpt(head)
     return "safetensors" if is_safetensors(head) or named else "ckpt"
 
@@ -96,7 +96,7 @@ def find(source: Source, name: str) -> Iterator[Found]:
         yield from FORMATS[name].find(source)
     except fault as error:
         error.file = source.name
-        other = diagnose(bytes(source.read(0, min(HEAD, source.size))), name)
+        other = diagnose(bytes(source.snapshot(0, min(HEAD, source.size))), name)
         if other is not None:
             raise WrongFormat(other, file=source.name) from error
         raise

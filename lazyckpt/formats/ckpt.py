@@ -26,21 +26,21 @@ from typing import Final, NamedTuple
 
 from lazyckpt.errors import CorruptFile, LazyCkptError
 from lazyckpt.formats.ckpt_encoder import TRAILER, TRAILER_MARK
-from lazyckpt.formats.ckpt_fast_path import TAG, VALUE, matches_canonical, matches_uniform, recogniser
+from lazyckpt.formats.ckpt_fast_path import TAG, VALUE, matches_canonical, matches_header, matches_uniform, recogniser
 from lazyckpt.formats.ckpt_header import TensorHeader, merge_tensor, read_text, stale
 from lazyckpt.formats.ckpt_values import MOST_ARRAYS, Joined, Slice, join, judged
 from lazyckpt.formats.protobuf_wire import Buffer, Field, fields, read_varint
 from lazyckpt.formats.zero_tail import explain
 from lazyckpt.model.entry import MAP, REFUSED, Entry, Extent, Found, Packed, Plain, entry_of
 from lazyckpt.sources.base import Source
-from lazyckpt.sources.window import as_buffer
+from lazyckpt.sources.window import SparseBuffer, as_buffer, pieces_of
 
 __all__ = [
     "Trailer", "checksums", "find", "find_whole", "header_extents", "matches_uniform", "metadata", "scan",
     "trailer", "verify_header", "verify_header_in",
 ]  # fmt: skip
 
-_CHUNK: Final = 2**20
+LONGEST_HEADER: Final = 2**20  # bytes of unknown fields beyond which a header is parsed in place
 
 # Field keys: number << 3 | wire type.
 _TENSOR: Final = 0x12
@@ -62,7 +62,7 @@ def trailer(source: Source) -> Trailer:
     Cost: reads 17 bytes.
     """
     if source.size >= TRAILER:
-        end = bytes(source.read(source.size - TRAILER, TRAILER))
+        end = bytes(source.snapshot(source.size - TRAILER, TRAILER))
         if end.startswith(TRAILER_MARK):
             return Trailer(source.size - TRAILER, int.from_bytes(end[len(TRAILER_MARK) :], "big"))
     return Trailer(source.size, None)
@@ -127,10 +127,8 @@ def checksums(source: Source) -> tuple[int | None, int]:
     crc = position = 0
     for entry in [*(entry for entry in scan(source) if entry.kind == MAP), None]:
         stop = body if entry is None else entry.start
-        while position < stop:
-            piece = source.read(position, min(_CHUNK, stop - position))
+        for piece in pieces_of(source, position, stop - position):
             crc = zlib.crc32(piece, crc)
-            position += len(piece)
         position = stop if entry is None else entry.stop
     return stored, crc
 
@@ -148,8 +146,22 @@ def verify_header(source: Source, entry: Entry) -> None:
     """
     if not 0 <= entry.start <= entry.stop <= source.size:
         raise stale(entry)
-    # An addressable source is a buffer as it is; every first look at a value comes here.
-    verify_header_in(source.read(0, source.size) if source.is_addressable else as_buffer(source), entry)
+    if not source.window:
+        verify_header_in(source.read(0, source.size), entry)
+        return
+    start, extents = entry.start, entry.extents
+    if len(extents) == 1:
+        # The usual form; every first use of a value comes here.
+        offset, length = extents[0]
+        if 0 < offset - start <= LONGEST_HEADER and offset + length == entry.stop and not entry.arrays:
+            header = source.snapshot(start, offset - start)
+            if not matches_header(header, entry):
+                verify_header_in(SparseBuffer([(start, header)]), entry)
+            return
+    gaps = header_extents(entry)
+    is_short = sum(gap.length for gap in gaps) <= LONGEST_HEADER and min((gap.length for gap in gaps), default=0) >= 0
+    pieces = [(offset, source.snapshot(offset, length)) for offset, length in gaps] if is_short else []
+    verify_header_in(SparseBuffer(pieces) if is_short else as_buffer(source), entry)
 
 
 def verify_header_in(buffer: Buffer, entry: Entry) -> None:

@@ -13,7 +13,6 @@ encoding is left to the general walk (`ckpt`), which gives the same answer for e
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from lazyckpt.errors import CorruptFile
 from lazyckpt.formats.ckpt_header import STR, TensorHeader, impossible, merge_tensor
 from lazyckpt.formats.protobuf_wire import Buffer
 from lazyckpt.model.dtypes import IN_CKPT, DType
-from lazyckpt.model.entry import STRING, TENSOR, Entry, Packed, Plain, pack_extent, unpacked
+from lazyckpt.model.entry import STRING, TENSOR, Entry, Packed, Plain, pack_extent
 from lazyckpt.model.tensor_runs import UniformGroup
 from lazyckpt.sources.window import SparseBuffer, Window
 
@@ -39,11 +38,12 @@ _BODY: Final = re.compile(
 )
 _REMEMBERED: Final = 4_096  # headers whose claims are remembered during a scan
 _OFTEN: Final = 1_024  # … and while single values are verified
+_LONGEST_CUT: Final = 2**16  # bytes at the end of a window in which a header may be cut off: none is longer
 _LOOK: Final = 128  # bytes compared at once; a value whose content begins later is always parsed
 # kind, dtype, shape, bytes of content
 _Claim = tuple[str, DType | None, tuple[int, ...], int]
 _Recognised = Plain | Packed | None  # Packed: a string, or a tensor without content
-_Recognise = Callable[[memoryview, int, int], _Recognised]
+_Recognise = Callable[[memoryview, int, int, int], _Recognised]
 _UNSEEN: Final = ("", None, (), 0)
 
 
@@ -67,37 +67,46 @@ def recogniser(buffer: Buffer) -> Callable[[int, int], _Recognised]:
     """
     recognise = _recogniser(_REMEMBERED)
     if isinstance(buffer, memoryview):
-        return functools.partial(recognise, buffer)
+        return lambda position, end: recognise(buffer, position, end, 0)
     if isinstance(buffer, Window):
-        return functools.partial(_in_window, recognise, buffer)
+        return _in_window(recognise, buffer)
     return lambda position, end: None
 
 
-def _in_window(recognise: _Recognise, window: Window, position: int, end: int) -> _Recognised:
-    """Try the bytes already fetched. If they cut the header off, fetch from its start and try again."""
-    for fresh in (False, True):
-        run, base = window.run_from(position, fresh)
-        found = recognise(run, position - base, end - base)
-        if isinstance(found, Plain):
-            return found._replace(offset=found.offset + base, start=position, stop=found.stop + base)
-        if found is not None:
-            extents = b"".join(pack_extent(offset + base, length) for offset, length in unpacked(found.extents))
-            return found._replace(extents=extents, start=position, stop=found.stop + base)
-        if base == position:
-            break
-    return None
+def _in_window(recognise: _Recognise, window: Window) -> Callable[[int, int], _Recognised]:
+    """`recogniser` for a window: tries the bytes fetched last; if they may cut the header off, fetches from its start.
+
+    The bytes are kept here, because asking the window for them would cost as much as recognising a value.
+    """
+    run, base, until = memoryview(b""), 0, 0
+
+    def recognise_at(position: int, end: int) -> _Recognised:
+        nonlocal run, base, until
+        if base <= position < until:
+            found = recognise(run, position, end, base)
+            if found is not None or until - position > _LONGEST_CUT or base == position:
+                return found
+        run, base = window.run_from(position, True)
+        until = base + len(run)
+        return recognise(run, position, end, base)
+
+    return recognise_at
 
 
 def _recogniser(most: int) -> _Recognise:
-    """See `recogniser`; remembers up to `most` headers. Thread-safe."""
+    """See `recogniser`; remembers up to `most` headers. Thread-safe.
+
+    The function takes bytes, the position of the value, the end of the values, and the offset at which the bytes begin.
+    """
     uniform: dict[bytes, _Form] = {}
     matched, new, form_of = _matching(most), tuple.__new__, uniform.get
     reach = 0
 
-    def recognise(buffer: memoryview, position: int, end: int) -> _Recognised:
+    def recognise(buffer: memoryview, position: int, end: int, base: int) -> _Recognised:
         """Compare the value with one seen before; parse it if none is equal up to the name."""
         nonlocal reach
-        head = bytes(buffer[position : position + _LOOK])
+        at = position - base
+        head = bytes(buffer[at : at + _LOOK])
         # The bytes before the name hold the lengths of the Value and of the name. If they are those of a known form,
         # and the bytes after the name are too, then every number of the header is equal, and so is every claim.
         # The name is not compared: it must be ASCII here, because only the slow path checks UTF-8.
@@ -107,7 +116,7 @@ def _recogniser(most: int) -> _Recognise:
             name = head[tag:tag_end]
             if position + length <= end and name.isascii() and head.startswith(header, tag_end):
                 return new(Plain, (name, dtype, shape, position + content, nbytes, position, position + length, 0))
-        found = matched(buffer, position, end)
+        found = matched(buffer, position, end, base)
         if not isinstance(found, Plain) or (content := found.offset - position) > _LOOK:
             return found
         reach = tag = _varint_end(head, _varint_end(head, 1) + 1)
@@ -126,9 +135,10 @@ def _matching(most: int) -> _Recognise:
     claims: dict[bytes, _Claim | None] = {}
     match_body = _BODY.match
 
-    def recognise(buffer: memoryview, position: int, end: int) -> _Recognised:
+    def recognise(buffer: memoryview, position: int, end: int, base: int) -> _Recognised:
+        start = position - base
         try:
-            begin = position + 2
+            begin = start + 2
             length = buffer[begin - 1]
             shift = 7
             while length >> shift and shift < 42:  # the byte just added had its highest bit set
@@ -140,11 +150,11 @@ def _matching(most: int) -> _Recognise:
             if tag_length > 0x7F:
                 tag_length += (buffer[tag] - 1) << 7
                 tag += 1
-            if buffer[position] != VALUE or buffer[begin] != TAG:
+            if buffer[start] != VALUE or buffer[begin] != TAG:
                 return None
         except IndexError:
             return None
-        body = match_body(buffer, tag + tag_length, end)
+        body = match_body(buffer, tag + tag_length, end - base)
         if body is None:
             return None
         header = body.group()
@@ -160,15 +170,15 @@ def _matching(most: int) -> _Recognise:
         kind, dtype, shape, nbytes = claim
         content = body.end()
         stop = content + nbytes
-        if stop > end or stop != begin + length:
+        if stop > end - base or stop != begin + length:
             return None
         name = bytes(buffer[tag : tag + tag_length])
         if not name.isascii() and not _is_utf8(name):
             return None
         if dtype is None or not nbytes:
-            extents = pack_extent(content, nbytes) if nbytes else b""
-            return Packed(name, kind, dtype, shape, extents, position, stop)
-        return Plain(name, dtype, shape, content, nbytes, position, stop)
+            extents = pack_extent(content + base, nbytes) if nbytes else b""
+            return Packed(name, kind, dtype, shape, extents, position, stop + base)
+        return Plain(name, dtype, shape, content + base, nbytes, position, stop + base)
 
     return recognise
 
@@ -186,10 +196,18 @@ def matches_canonical(buffer: Buffer, entry: Entry) -> bool:
         return False
     if entry.kind != TENSOR or len(entry.extents) != 1 or entry.arrays or entry.reason or entry.apart:
         return False
-    start, stop = entry.start - base, entry.stop - base
-    found = _remembering(run, start, stop)
+    return _is(run, base, entry)
+
+
+def matches_header(header: memoryview, entry: Entry) -> bool:
+    """`matches_canonical` on the bytes from the start of an entry to its content."""
+    return not entry.reason and not entry.apart and entry.kind == TENSOR and _is(header, entry.start, entry)
+
+
+def _is(run: memoryview, base: int, entry: Entry) -> bool:
+    found = _remembering(run, entry.start, entry.stop, base)
     offset, length = entry.extents[0]
-    return found == (entry.name.encode(), entry.dtype, entry.shape, offset - base, length, start, stop, 0)
+    return found == (entry.name.encode(), entry.dtype, entry.shape, offset, length, entry.start, entry.stop, 0)
 
 
 def matches_uniform(run: memoryview, base: int, uniform: UniformGroup) -> bool:
@@ -205,7 +223,7 @@ def matches_uniform(run: memoryview, base: int, uniform: UniformGroup) -> bool:
         return False
     name, start, size = uniform.names[0], uniform.starts[0] - base, uniform.header
     stop = start + size + uniform.length
-    if _remembering(run, start, stop) != (
+    if _remembering(run, start, stop, 0) != (
         name,
         uniform.dtype,
         uniform.shape,

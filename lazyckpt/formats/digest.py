@@ -7,17 +7,17 @@ from typing import Any, Final
 from lazyckpt.errors import CorruptFile
 from lazyckpt.model.entry import Entry
 from lazyckpt.sources import Source
+from lazyckpt.sources.window import pieces_of
 
 SIZE: Final = 32  # bytes of a blake2b digest
-_CHUNK: Final = 2**20
 
 
 def digest_of(source: Source, entry: Entry) -> bytes:
     """A blake2b digest (32 bytes) of an entry's content. Cost: reads the content, 1 MiB at a time."""
     digest: Any = _blake2b(SIZE)
-    for offset, length in entry.all_extents:
-        for start in range(offset, offset + length, _CHUNK):
-            digest.update(source.read(start, min(_CHUNK, offset + length - start)))
+    for extent in entry.all_extents:
+        for piece in pieces_of(source, *extent):
+            digest.update(piece)
     made: bytes = digest.digest()
     return made
 

@@ -22,6 +22,7 @@ from lazyckpt.formats.zero_tail import explain
 from lazyckpt.model.dtypes import BY_SAFETENSORS_NAME, DTYPES, DType
 from lazyckpt.model.entry import REFUSED, TENSOR, Entry, Extent, Plain, entry_of
 from lazyckpt.sources.base import Source
+from lazyckpt.sources.window import pieces_of
 
 __all__ = [
     "CRC", "LENGTH", "METADATA", "checksums", "find", "find_whole", "header_extents", "metadata", "read_header",
@@ -30,7 +31,6 @@ __all__ = [
 
 CRC: Final = "crc_num"  # the metadata key of MindSpore's checksum
 _INT4: Final = DTYPES["Int4"]  # stored as I8; the metadata names the parameters that are Int4
-_CHUNK: Final = 2**20
 
 
 def read_header(source: Source) -> Header:
@@ -49,7 +49,7 @@ def read_header(source: Source) -> Header:
 
 def _read_header(source: Source) -> Header:
     """`read_header` without a look at the contents."""
-    size = int.from_bytes(source.read(0, LENGTH), "little") if source.size >= LENGTH else 0
+    size = int.from_bytes(source.snapshot(0, LENGTH), "little") if source.size >= LENGTH else 0
     try:
         return _parsed(source, size)
     except CorruptFile as error:
@@ -66,7 +66,7 @@ def _parsed(source: Source, size: int) -> Header:
         raise TruncatedFile(
             f"the file ends in its header: of {size:,} bytes {source.size - LENGTH:,} are there", offset=LENGTH
         )
-    return parse(source.read(LENGTH, size))
+    return parse(source.snapshot(LENGTH, size))
 
 
 def find(source: Source) -> Iterator[Plain | Entry]:
@@ -127,8 +127,7 @@ def checksums(source: Source) -> tuple[int | None, int]:
     base = LENGTH + header.size
     crc = 0
     for item in header.items.by_name():
-        starts = range(base + item.begin, base + item.end, _CHUNK)
-        pieces = (source.read(start, min(_CHUNK, base + item.end - start)) for start in starts)
+        pieces = pieces_of(source, base + item.begin, item.end - item.begin)
         crc = add(crc, item.name, item.facts.dtype, item.facts.shape, pieces)
     return None if stored is None else _number(stored), crc
 
@@ -143,7 +142,7 @@ def verify_header(source: Source, entry: Entry) -> None:
     """
     if not LENGTH <= entry.start <= entry.start + entry.apart <= source.size or source.size < LENGTH:
         raise stale(entry)
-    _verify(source.read(0, LENGTH), source.read(entry.start, entry.apart), entry)
+    _verify(source.snapshot(0, LENGTH), source.snapshot(entry.start, entry.apart), entry)
 
 
 def verify_header_in(buffer: Buffer, entry: Entry) -> None:

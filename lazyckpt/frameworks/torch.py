@@ -142,7 +142,7 @@ def _memory(tensor: torch.Tensor) -> Memory | None:
 def _copy(tensor: torch.Tensor, pair: Pair, value: Any) -> None:
     if not pair.casts and _is_filled(tensor, value):
         return
-    array = value.asnumpy() if isinstance(value, Parameter) else value
+    array = value.asnumpy(copy=True) if isinstance(value, Parameter) else value
     with np.errstate(all="ignore"):
         # Torch must not be handed memory that it could write to, nor any that it cannot read.
         array = np.require(array, dtype_named(pair.target.dtype), ("C", "A", "W"))

@@ -30,12 +30,12 @@ from lazyckpt.reading.handles import reduced
 from lazyckpt.reading.requests import HeaderCheck, PendingRead, requests_for, samples_of
 from lazyckpt.reading.slicing import Key, Plan, plan
 from lazyckpt.reading.view_cache import ViewCache
-from lazyckpt.sources.base import LocalFile, Request
+from lazyckpt.sources.base import LocalFile, Request, allocate
 from lazyckpt.sources.window import SparseBuffer
 
 PIECE: Final = 2**23  # bytes of a large value that are looked at together when it is passed over
 _WORTH_A_MAP: Final = 2**20  # bytes of a value from which a map of its own is cheaper than a copy
-_SMALL: Final = 2**16  # bytes of a value below which what surrounds a copy costs more than the copy
+_SMALL: Final = 2**14  # bytes of a value up to which two copies cost less than a read into two buffers
 _LONGEST_HEADER: Final = 2**20  # bytes of unknown fields beyond which a header is looked at in place
 
 Proven = tuple[list[tuple[UniformGroup, AnyArray]], dict[int, Entry]]
@@ -234,12 +234,26 @@ class FileReader(Reader):
     def copy(self, entry: Entry) -> AnyArray:
         """See `Reader.copy`."""
         if entry.dtype is not None and not entry.digest and self._is_view(entry):
-            if entry.stored >= _SMALL:  # its header comes in with it
-                validate_bounds(entry, self._source)
-                self._source.prefetch(entry.start, entry.stop - entry.start, alone=True)
-            self._form.verify_header(self._source, entry)
-            return copied(entry.shape, entry.dtype, self._source.read(*entry.extents[0]))
+            validate_bounds(entry, self._source)
+            return self._in_one_piece(entry)
         made: AnyArray = self._run(self._tensor(entry))
+        return made
+
+    def _in_one_piece(self, entry: Entry) -> AnyArray:
+        """`copy` of a plain tensor with one extent: where its header stands before it, one call reads both."""
+        start, (offset, length), dtype = entry.start, entry.extents[0], dtype_of(entry)
+        if entry.apart or offset + length != entry.stop or offset - start > _LONGEST_HEADER or not self._source.window:
+            self._form.verify_header(self._source, entry)
+            made = aligned(entry.shape, dtype)
+            self._source.read_into(offset, bytes_of(made))
+        elif entry.stop - start <= _SMALL:
+            run = self._bytes(start, entry.stop - start)
+            self._form.verify_header_in(SparseBuffer([(start, run)]), entry)
+            made = copied(entry.shape, dtype, run[offset - start :])
+        else:
+            header, made = memoryview(bytearray(offset - start)), aligned(entry.shape, dtype)
+            self._source.read_many([(start, header), (offset, bytes_of(made))])
+            self._form.verify_header_in(SparseBuffer([(start, header)]), entry)
         return made
 
     def fill(self, entry: Entry, target: AnyArray) -> bool:
@@ -310,9 +324,7 @@ class FileReader(Reader):
 
     def _stored_at(self, extents: ExtentMap, entry: Entry, start: int, length: int) -> memoryview:
         if self._source.is_addressable and len(entry.extents) == 1:
-            offset = entry.extents[0].offset + start
-            self._source.prefetch(offset, length)
-            return self._source.read(offset, length)
+            return self._bytes(entry.extents[0].offset + start, length)
         data = np.empty(length, np.uint8).data
         self._source.read_many(extents.requests(start, data))
         return data
@@ -328,11 +340,11 @@ class FileReader(Reader):
 
     def read_run(self, tensor_run: TensorRun) -> list[Any]:
         """See `Reader.read_run`."""
-        return self._cut(tensor_run, self._source.read(tensor_run.start, tensor_run.stop - tensor_run.start))
+        return self._cut(tensor_run, self._bytes(tensor_run.start, tensor_run.stop - tensor_run.start))
 
     def proven(self, tensor_run: TensorRun) -> Proven:
         """See `Reader.proven`."""
-        return self._proven(tensor_run, self._source.read(tensor_run.start, tensor_run.stop - tensor_run.start))
+        return self._proven(tensor_run, self._bytes(tensor_run.start, tensor_run.stop - tensor_run.start))
 
     def drop_pages(self, tensor_run: TensorRun) -> None:
         """See `Reader.drop_pages`."""
@@ -364,6 +376,12 @@ class FileReader(Reader):
 
     def _is_view(self, entry: Entry) -> bool:
         return self._source.is_addressable and len(entry.extents) == 1 and is_plain(entry)
+
+    def _bytes(self, offset: int, length: int) -> memoryview:
+        """The bytes of a range, in memory that a change of the file does not reach."""
+        data = allocate(length)
+        self._source.read_into(offset, data)
+        return data
 
     def _fetch(self, entry: Entry) -> PendingRead:
         if entry.kind == STRING:
@@ -402,7 +420,7 @@ class FileReader(Reader):
         """The same of an addressable source. Large values are read, which in bulk beats copying them from a map."""
         if len(group) == 1:
             entry = group[0]
-            return [self.value(entry) if entry.stored < _SMALL else self._run(self._fetch(entry))]
+            return [self.value(entry)]
         return self.read_run(run_of(group))
 
     def _cut(self, tensor_run: TensorRun, run: memoryview) -> list[Any]:
@@ -477,7 +495,7 @@ class FileReader(Reader):
             StaleIndex: it contradicts itself or the file's size.
         """
         validate_bounds(entry, self._source)
-        gaps = () if self._source.is_addressable else self._form.header_extents(entry)
+        gaps = self._form.header_extents(entry) if self._source.window else ()
         if not gaps or sum(gap.length for gap in gaps) > _LONGEST_HEADER:
             self._form.verify_header(self._source, entry)
             return HeaderCheck(entry, self._source.name, [], lambda: None)
@@ -492,7 +510,8 @@ def _array_over(content: memoryview, entry: Entry) -> AnyArray:
     dtype = entry.dtype
     if dtype is None:
         raise TypeError(f"{entry.name!r} is a {entry.kind}, not a tensor")
-    return np.frombuffer(content, dtype.numpy).reshape(entry.shape)
+    made: AnyArray = np.ndarray(entry.shape, dtype.numpy, content)
+    return made
 
 
 def _whole(size: int) -> int:

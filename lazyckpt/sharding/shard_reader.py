@@ -53,7 +53,9 @@ class ShardReader(Reader):
             return self._parts.copy(boxes[0].entry)
         made = aligned(entry.shape, dtype_of(entry))
         for box in boxes:
-            made[_slices(box)] = self._parts.view(box.entry)
+            target = made[_slices(box)]
+            if not (target.flags.c_contiguous and self._parts.fill(box.entry, target)):
+                target[...] = self._parts.copy(box.entry)
         return made
 
     def fill(self, entry: Entry, target: AnyArray) -> bool:

@@ -82,7 +82,7 @@ def _open(path: str, access: str, cache: int) -> tuple[Source, Origin, bytes]:
     """Choose and open the source for a path: the source, its origin, and its first bytes."""
     if is_url(path):
         raw, origin = _open_remote(path, cache)
-        return raw, origin, bytes(raw.read(0, min(MAGIC_LENGTH, raw.size)))
+        return raw, origin, bytes(raw.snapshot(0, min(MAGIC_LENGTH, raw.size)))
     return open_local(path, access)
 
 

@@ -39,7 +39,7 @@ class Source(Protocol):
         name: the name in messages: a path or a URL.
         size: number of bytes.
         is_addressable: whether `read` of any range copies nothing, and reads nothing until the view is used.
-        window: how many bytes to fetch at once while headers are scanned; 0 if it is addressable.
+        window: how many bytes to fetch at once while headers are scanned; 0 for bytes in memory.
         window_limit: how far the window may grow while headers are close together (0: it does not grow).
         fingerprint: of the version that was opened, if the store names versions; None for all other sources.
         prefetch_depth: how many later ranges to fetch together with one (0: none).
@@ -99,12 +99,6 @@ class Source(Protocol):
         """The first offset after `offset` at which a long ascending read is divided at no cost.
 
         A reader with little memory reads up to there at once.
-        """
-
-    def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
-        """Hint that all of this range will be read soon, so that it can be read from disk at once.
-
-        `alone` hints that nothing around the range will be read next.
         """
 
     def advise_random(self, whether: bool) -> None:
@@ -169,9 +163,6 @@ class BaseSource:
     def border(self, offset: int) -> int:
         """See `Source.border`."""
         return (offset // _DIVIDED + 1) * _DIVIDED
-
-    def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
-        """See `Source.prefetch`."""
 
     def advise_random(self, whether: bool) -> None:
         """See `Source.advise_random`."""

@@ -71,11 +71,6 @@ class ConcatenatedSource(BaseSource):
         base, part = self.bases[number], self.parts[number]
         return base + min(part.border(offset - base), part.size)
 
-    def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
-        """See `Source.prefetch`."""
-        for number, inside, _, count in self._split(offset, length):
-            self.parts[number].prefetch(inside, count, alone)
-
     def map_private(self, offset: int, length: int) -> memoryview | None:
         """See `Source.map_private`: only of a range in one part."""
         for number, inside, _, count in self._split(offset, length):

@@ -15,10 +15,8 @@ import contextlib
 import errno
 import mmap
 import os
-import re
 import stat
 import struct
-import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -36,9 +34,8 @@ from lazyckpt.sources.memory_map import MemoryMap
 from lazyckpt.sources.origin import ReplacedFile
 
 _MOST_AT_ONCE: Final = 2**30  # bytes of one buffer that one call fills; Linux moves at most 0x7ffff000
+_SHORT: Final = 2**14  # bytes up to which a range is read into a string
 _MOST_BUFFERS: Final = 512  # of one call; Linux takes 1,024
-_WORTH_EXPECTING: Final = 2**20  # bytes from which one `madvise` call costs less than the page faults
-_POPULATE_READ: Final = getattr(mmap, "MADV_POPULATE_READ", 22 if sys.platform == "linux" else None)
 SAMPLED: Final = 4096  # bytes at each end of a file that go into its fingerprint
 _HALF: Final = SAMPLED // 2
 _SUMS: Final = struct.Struct("<4I")
@@ -58,30 +55,6 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
         *("fuse.goofys", "fuse.blobfuse", "fuse.mergerfs"),
     )
 )
-
-
-def _faults_are_exact() -> bool:
-    """Whether a fault in a range marked for huge pages reads just 2 MiB (Linux 5.18 and newer).
-
-    Older kernels read the read-ahead size of the disk, half of it before the address of the fault.
-    """
-    if sys.platform != "linux" or mmap.PAGESIZE != 4096 or not os.path.exists("/sys/kernel/mm/transparent_hugepage"):
-        return False
-    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
-    return release is not None and (int(release[1]), int(release[2])) >= (5, 18)
-
-
-# MADV_RANDOM turns read-ahead off, so that a fault reads nothing around the range. On its own it would read single
-# pages of 4 KiB; with huge pages a fault reads 2 MiB. Hence both, huge pages first.
-_EXACTLY: Final = (mmap.MADV_HUGEPAGE, mmap.MADV_RANDOM) if _faults_are_exact() else ()
-# Applied to the whole map afterwards: a range with other advice would stay a mapping of its own in the kernel.
-_AS_EVER: Final = (mmap.MADV_NOHUGEPAGE, mmap.MADV_NORMAL) if _EXACTLY else ()
-
-
-def _advise(opened: MemoryMap, advice: tuple[int, ...], start: int, size: int) -> None:
-    with contextlib.suppress(OSError):  # an older kernel; or the file shrank, which the read will report
-        for each in advice:
-            opened.madvise(each, start, size)
 
 
 class PreadSource(BaseSource):
@@ -163,13 +136,12 @@ def _rest(buffers: list[memoryview], got: int) -> list[memoryview]:
 class MmapSource(PreadSource):
     """A file of which `read` gives views of a read-only memory map. Addressable.
 
-    Everything that takes the bytes itself (`read_into`, `read_many`, `snapshot`) uses `pread`: only the views given out
-    by `read` and `map_private` are of pages that a truncation takes away.
+    Whoever wants the bytes themselves gets them by `pread` (`snapshot`, `read_into`, `read_many`): when a file is
+    truncated while they are read, that is an error, and not a signal.
     """
 
     is_addressable = True
-    window = 0
-    window_limit = 0
+    window = 1024  # most headers are shorter, and lie in one page
 
     def __init__(self, file: PooledFile, mapped: MemoryMap) -> None:
         """Take a file, and the map of all of it."""
@@ -185,8 +157,19 @@ class MmapSource(PreadSource):
         return self._view(offset, length)
 
     def snapshot(self, offset: int, length: int) -> memoryview:
-        """See `Source.snapshot`."""
-        self._check(offset, length)
+        """See `Source.snapshot`. A short range, such as a header, costs one system call and no array."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            self._check(offset, length)
+        file = self._file
+        if length <= _SHORT and file is not None:
+            try:
+                data = file.pread(length, offset)
+            except LazyCkptError:
+                raise
+            except OSError as error:
+                raise translated(error, self.name, READ, f"byte {offset:,} of") from error
+            if len(data) == length:
+                return memoryview(data)
         return super()._view(offset, length)
 
     def map_private(self, offset: int, length: int) -> memoryview | None:
@@ -196,7 +179,8 @@ class MmapSource(PreadSource):
         try:
             if file is None or file.size() < self.size:
                 return None
-            made = MemoryMap(file.descriptor().number, offset - start + length, start, private=True)
+            held = file.descriptor()  # a reference, so that it stays open
+            made = MemoryMap(held.number, offset - start + length, start, private=True)
         except (OSError, LazyCkptError):
             return None
         return made.view[offset - start :]
@@ -214,41 +198,34 @@ class MmapSource(PreadSource):
         super().close()
         self._map = self._whole = None
 
-    def prefetch(self, offset: int, length: int, alone: bool = False) -> None:
-        """Read and map all pages of a range in one call, not by a page fault for every 64 KiB.
-
-        Needs Linux 5.14 or newer; older kernels ignore the hint.
-
-        If the range is read alone and the kernel is new enough (see `_faults_are_exact`), it is read in huge pages, and
-        nothing around it. Ranges that are read one after the other are faster with the disk's read-ahead.
-        """
-        opened = self._map
-        if opened is None or length < _WORTH_EXPECTING or _POPULATE_READ is None:
-            return
-        start = offset // mmap.PAGESIZE * mmap.PAGESIZE
-        size = offset + length - start
-        if alone:
-            _advise(opened, _EXACTLY, start, size)
-        _advise(opened, (_POPULATE_READ,), start, size)
-        if alone:
-            _advise(opened, _AS_EVER, 0, self.size)
-
     def advise_random(self, whether: bool) -> None:
-        """See `Source.advise_random`: a fault then reads one page, not the hundreds of KiB around it."""
-        opened = self._map
-        if opened is not None and hasattr(mmap, "MADV_RANDOM"):
-            opened.madvise(mmap.MADV_RANDOM if whether else mmap.MADV_NORMAL, 0, self.size)
+        """See `Source.advise_random`: a read then reads its own pages, not the hundreds of KiB around them."""
+        file = self._file
+        if file is not None and hasattr(os, "posix_fadvise"):
+            held = file.descriptor()  # a reference, so that it stays open
+            with contextlib.suppress(OSError):  # it is a hint
+                os.posix_fadvise(held.number, 0, 0, os.POSIX_FADV_RANDOM if whether else os.POSIX_FADV_NORMAL)
 
     def _view(self, offset: int, length: int) -> memoryview:
         file, whole = self._file, self._whole  # another thread may close the source meanwhile
         if file is None or whole is None:
             raise ClosedCheckpoint(f"{self.name} was closed")
+        self._check_size(file)
+        return whole[offset : offset + length]
+
+    def _fill_all(self, offset: int, buffers: list[memoryview]) -> None:
+        file = self._file
+        super()._fill_all(offset, buffers)
+        if file is not None:
+            self._check_size(file)
+
+    def _check_size(self, file: PooledFile) -> None:
+        """Refuse a file that shrank, whatever bytes of it are asked for."""
         now = file.size()
         if now < self.size:
             raise ChangedFile(
                 f"the file shrank from {self.size:,} to {now:,} bytes since it was opened", file=self.name
             )
-        return whole[offset : offset + length]
 
 
 class LocalOrigin(NamedTuple):

@@ -1,8 +1,9 @@
 """Indexable bytes over a source, for code that parses headers.
 
 `as_buffer(source)` returns an object that can be indexed (`b[i]`, `b[i:j]`) as if the whole source were in memory. For
-an addressable source that is a view of all of it. For other sources it is a `Window`, which fetches `source.window`
-bytes at a time and keeps the last fetch, so that a scan costs about one read for each header and reads no payload.
+bytes in memory it is a view of all of them. For other sources, mapped files too, it is a `Window`, which fetches
+`source.window` bytes at a time and keeps the last fetch, so that a scan costs about one read for each header and reads
+no payload.
 While headers are so close together that the next one begins where the last fetch ended, fetches grow, up to
 `source.window_limit`. While they are far apart, the next headers are predicted and fetched together, if the source
 asks for that (see `prefetch`).
@@ -11,10 +12,13 @@ asks for that (see `prefetch`).
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import overload
+from collections.abc import Iterator
+from typing import Final, overload
 
-from lazyckpt.sources.base import Source
+from lazyckpt.sources.base import Source, allocate
 from lazyckpt.sources.prefetch import Prefetcher
+
+_PIECE: Final = 2**20
 
 
 class Window:
@@ -79,7 +83,7 @@ class Window:
         if length < needed:
             raise IndexError(offset)
         if self._prefetcher is None or close:
-            self._run = self._source.read(offset, length)
+            self._run = self._source.snapshot(offset, length)
         else:
             self._run = self._prefetcher.run(offset, needed, length)
         self._start = offset
@@ -91,7 +95,22 @@ def as_buffer(source: Source) -> memoryview | Window:
 
     Cost: none here; a `Window` reads `source.window` bytes or more for each index outside the last range.
     """
-    return source.read(0, source.size) if source.is_addressable else Window(source)
+    return Window(source) if source.window else source.read(0, source.size)
+
+
+def pieces_of(source: Source, offset: int, length: int) -> Iterator[memoryview]:
+    """The bytes of a range, 1 MiB at a time; each piece is valid until the next is asked for.
+
+    Raises: as `Source.read_into`.
+    """
+    if not source.window:
+        yield source.read(offset, length)
+        return
+    buffer = allocate(min(length, _PIECE))
+    for done in range(0, length, _PIECE):
+        piece = buffer[: length - done]
+        source.read_into(offset + done, piece)
+        yield piece
 
 
 class SparseBuffer:

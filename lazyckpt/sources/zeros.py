@@ -62,9 +62,9 @@ def zeros_before(source: Source, end: int) -> int:
 def zeros_end(source: Source, begin: int) -> int:
     """The end of the zeros from `begin` on, at most 1 MiB on. Cost: reads up to 1 MiB."""
     length = min(_STEP, source.size - begin)
-    piece = bytes(source.read(begin, min(_SAMPLE, length)))
+    piece = bytes(source.snapshot(begin, min(_SAMPLE, length)))
     if piece == _ZEROS[: len(piece)]:
-        piece = bytes(source.read(begin, length))
+        piece = bytes(source.snapshot(begin, length))
     return begin + len(piece) - len(piece.lstrip(b"\0"))
 
 
@@ -115,7 +115,7 @@ def _backward(source: Source, floor: int, end: int) -> int:
     step = _LAST
     while end > floor:
         start = max(floor, end - step)
-        piece = bytes(source.read(start, end - start))
+        piece = bytes(source.snapshot(start, end - start))
         if piece != _ZEROS[: len(piece)]:
             return start + len(piece.rstrip(b"\0"))
         end, step = start, min(_STEP, step * _GROWTH)
@@ -124,4 +124,4 @@ def _backward(source: Source, floor: int, end: int) -> int:
 
 def _is_zero(source: Source, offset: int) -> bool:
     length = min(_SAMPLE, source.size - offset)
-    return bytes(source.read(offset, length)) == _ZEROS[:length]
+    return bytes(source.snapshot(offset, length)) == _ZEROS[:length]

@@ -60,7 +60,10 @@ def content_of(value: Any) -> Content:
         ArgumentTypeError: it is not an array, or its dtype cannot be written.
     """
     if isinstance(value, Parameter):
-        return array_content(value.asnumpy())
+        lies = value.origin
+        if lies is None:
+            return array_content(value.asnumpy())
+        return stored(value.name, *lies).contents[0]._replace(lasts=False)  # its checkpoint may be closed
     if isinstance(value, (np.ndarray, np.generic)):
         return array_content(np.asarray(value))
     if isinstance(value, (bool, int, float)):

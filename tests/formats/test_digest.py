@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tracing import TracingSource
 
 from lazyckpt.errors import CorruptFile
-from lazyckpt.formats import digest
 from lazyckpt.formats.digest import SIZE, Digesting, digest_of
 from lazyckpt.model.entry import Extent
+from lazyckpt.sources import window
 from lazyckpt.sources.base import BytesSource
 
 DATA = pattern(300)
@@ -45,7 +45,7 @@ def test_a_map_has_one_digest_for_all_its_arrays():
 
 def test_a_content_is_read_a_piece_at_a_time(monkeypatch):
     """A content is read in pieces of limited size, and nothing around it is read."""
-    monkeypatch.setattr(digest, "_CHUNK", 64)
+    monkeypatch.setattr(window, "_PIECE", 64)
     source = TracingSource(DATA)
     digest_of(source, tensor_entry("w")._replace(extents=(Extent(10, 130), Extent(200, 64))))
 

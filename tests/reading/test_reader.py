@@ -358,7 +358,7 @@ def test_a_large_value_cut_short_is_an_error_and_not_a_crash(read, tmp_path):
     payloads, entries = FileReader(without_index(opened, FORM)), [*FORM.scan(opened)]
     os.truncate(path, 5 * 2**20)
 
-    with pytest.raises(ChangedFile, match=r"net\.ckpt.*shrank"):
+    with pytest.raises(ChangedFile, match=r"net\.ckpt.*(shrank|ends at byte)"):
         payloads.copy(entries[0]) if read == "copy" else payloads.values(entries)
     opened.close()
 

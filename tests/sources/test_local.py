@@ -308,45 +308,19 @@ def test_reading_a_map_goes_easy_on_memory(tmp_path):
     ]
 
 
-def test_what_was_expected_leaves_the_map_in_one_piece(tmp_path):
-    """The advice for a prefetched range is reverted, so that the map stays in one piece."""
-    path = write(tmp_path, bytes(2**23))
-    source = open_local(path, "mmap").source
-    for offset in (4096, 2**22, 2**22 + 2**21):
-        source.prefetch(offset, 2**20, alone=True)
-    with open("/proc/self/maps", encoding="utf-8") as maps:
-        pieces = [line for line in maps if line.rstrip().endswith(path)]
-    source.close()
-
-    assert len(pieces) == 1
-
-
-@pytest.mark.parametrize(("alone", "advice"), [(False, ["populate"]), (True, ["exactly", "populate", "as ever"])])
-def test_only_what_is_read_alone_is_kept_from_reading_ahead(tmp_path, monkeypatch, alone, advice):
-    """Sequential reads keep the system's read-ahead."""
-    source = open_local(write(tmp_path, bytes(2**21)), "mmap").source
+def test_reads_that_are_far_apart_are_announced(tmp_path, monkeypatch):
+    """The system is told of random reads, and when they end; a closed source says nothing."""
+    if not hasattr(os, "posix_fadvise"):
+        pytest.skip("this system takes no advice")
     asked = []
-    monkeypatch.setattr(local, "_EXACTLY", ("exactly",))
-    monkeypatch.setattr(local, "_AS_EVER", ("as ever",))
-    monkeypatch.setattr(local, "_POPULATE_READ", "populate")
-    monkeypatch.setattr(local, "_advise", lambda opened, advice, start, size: asked.extend(advice))
-    source.prefetch(0, 2**21, alone=alone)
+    monkeypatch.setattr(os, "posix_fadvise", lambda descriptor, *advice: asked.append(advice))
+    source = open_local(write(tmp_path), "mmap").source
+    source.advise_random(True)
+    source.advise_random(False)
     source.close()
+    source.advise_random(True)
 
-    assert asked == advice
-
-
-@pytest.mark.parametrize(
-    ("release", "exact"), [("5.14.0-503.el9.x86_64", False), ("5.18.0", True), ("6.1.0-rc2", True), ("unknown", False)]
-)
-def test_faults_are_exact_where_the_system_is_new_enough(release, exact, monkeypatch):
-    """Older systems would read a single page per fault, or all that the disk reads ahead."""
-    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", release, "", "x86_64")))
-    monkeypatch.setattr(os.path, "exists", lambda path: True)
-    monkeypatch.setattr(mmap, "PAGESIZE", 4096)
-    monkeypatch.setattr(local.sys, "platform", "linux")
-
-    assert local._faults_are_exact() is exact
+    assert asked == [(0, 0, os.POSIX_FADV_RANDOM), (0, 0, os.POSIX_FADV_NORMAL)]
 
 
 @pytest.mark.parametrize("read", [MmapSource.read_into, MmapSource.snapshot, MmapSource.read_many])
@@ -355,11 +329,12 @@ def test_a_file_cut_while_it_is_copied_is_an_error(read, size, tmp_path, monkeyp
     """Copies of any size use `pread`, which reports the end of the file; a map would end the process."""
     path = write(tmp_path, bytes(size))
     source = open_local(path, "mmap").source
-    whole = os.preadv
+    whole, short = os.preadv, os.pread
     monkeypatch.setattr(os, "preadv", lambda *arguments: [os.truncate(path, size // 2), whole(*arguments)][1])
     room = memoryview(bytearray(size))
     asked = {"read_into": (0, room), "snapshot": (0, size), "read_many": ([(0, room)],)}[read.__name__]
 
+    monkeypatch.setattr(os, "pread", lambda *arguments: [os.truncate(path, size // 2), short(*arguments)][1])
     with pytest.raises(ChangedFile, match=f"ends at byte {size // 2:,}; it had {size:,}"):
         read(source, *asked)
     source.close()

@@ -46,7 +46,7 @@ class SourceContract:
         """A source has a name for messages, and the size of a useful request."""
         assert isinstance(source.name, str)
         assert source.name
-        assert (source.window == 0) == source.is_addressable
+        assert source.window or source.is_addressable  # 0 is for bytes in memory
         assert source.window_limit >= 0
 
     def test_any_range_is_read(self, source):
@@ -57,9 +57,17 @@ class SourceContract:
             self.data[start : start + length] for start, length in asked
         ]
 
+    def test_any_range_is_taken(self, source):
+        """Every snapshot has the bytes of its range."""
+        asked = ranges(source.size)
+
+        assert [bytes(source.snapshot(*range_)) for range_ in asked] == [
+            self.data[start : start + length] for start, length in asked
+        ]
+
     def test_views_are_bytes_and_read_only(self, source):
         """`read` returns a flat, read-only view of bytes."""
-        views = [source.read(10, 100), source.read(0, 0), source.read(0, source.size)]
+        views = [read(*at) for read in (source.read, source.snapshot) for at in ((10, 100), (0, 0), (0, source.size))]
 
         assert {(view.format, view.ndim, view.contiguous, view.readonly) for view in views} == {("B", 1, True, True)}
 
@@ -99,8 +107,9 @@ class SourceContract:
         """A range that is not fully inside raises ChangedFile with the size, before any allocation."""
         asked = [source.size if number == "size" else number for number in (offset, length)]
 
-        with pytest.raises(ChangedFile, match=f"{source.size:,}"):
-            source.read(*asked)
+        for read in (source.read, source.snapshot):
+            with pytest.raises(ChangedFile, match=f"{source.size:,}"):
+                read(*asked)
 
     def test_a_destination_that_reaches_past_the_end_is_refused(self, source):
         """`read_into` and `read_many` raise ChangedFile instead of filling a destination partly."""

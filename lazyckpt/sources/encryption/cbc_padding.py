@@ -40,9 +40,9 @@ def paddings(raw: Source, lock: CipherKey, table: FrameTable) -> tuple[npt.NDArr
         return np.zeros(0, np.int64), np.zeros(0, np.bool_)
     frames = [table[number] for number in range(len(table))]
     tails = [
-        raw.read(frame.offset + frame.stored - 2 * BLOCK, 2 * BLOCK)
+        raw.snapshot(frame.offset + frame.stored - 2 * BLOCK, 2 * BLOCK)
         if frame.stored > BLOCK
-        else frame.iv + bytes(raw.read(frame.offset, BLOCK))
+        else frame.iv + bytes(raw.snapshot(frame.offset, BLOCK))
         for frame in frames
     ]
     pairs = np.frombuffer(b"".join(tails), np.uint8).reshape(-1, 2, BLOCK)

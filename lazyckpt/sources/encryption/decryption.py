@@ -257,8 +257,7 @@ class GcmSource(DecryptedSource):
             DamagedBlock: the tag is wrong.
         """
         frame = self.table[number]
-        data = self._raw.read(frame.offset, frame.stored)
-        if any(self._authentic(frame, data, frame.iv[:length], pieces) for length in _NONCES):
+        if any(self._authentic(frame, frame.iv[:length], pieces) for length in _NONCES):
             return
         for _, destination in pieces:
             destination[:] = bytes(destination.nbytes)
@@ -290,16 +289,18 @@ class GcmSource(DecryptedSource):
             return False
         return True
 
-    def _authentic(self, frame: Frame, data: memoryview, nonce: bytes, pieces: list[Request]) -> bool:
+    def _authentic(self, frame: Frame, nonce: bytes, pieces: list[Request]) -> bool:
         decryptor = self._lock.gcm(nonce, frame.tag)
         scratch = allocate(min(SCRATCH, frame.stored))
+        sealed = allocate(min(SCRATCH, frame.stored))  # stays in the processor's cache until it is decrypted
         pieces = sorted(pieces, key=itemgetter(0))
         first = 0
         for begin, end, destination in passes(frame.stored, pieces):
             target = scratch[: end - begin] if destination is None else destination
-            self._raw.prefetch(frame.offset + begin, end - begin)
-            decryptor.update_into(data[begin:end], target)
-            self._raw.drop_pages(frame.offset + begin, end - begin)
+            for start in range(begin, end, SCRATCH):
+                run = sealed[: end - start]
+                self._raw.read_into(frame.offset + start, run)
+                decryptor.update_into(run, target[start - begin : start - begin + run.nbytes])
             if destination is None:
                 first = scatter(begin, target, pieces, first)
         try:
@@ -340,9 +341,9 @@ class CbcSource(DecryptedSource):
         """Decrypt a range of a block; its iv is the 16 bytes of ciphertext before it."""
         begin = inside // BLOCK * BLOCK
         end = -(-(inside + destination.nbytes) // BLOCK) * BLOCK
-        iv = frame.iv if begin == 0 else bytes(self._raw.read(frame.offset + begin - BLOCK, BLOCK))
-        data = self._raw.read(frame.offset + begin, end - begin)
-        self._raw.prefetch(frame.offset + begin, end - begin)
+        iv = frame.iv if begin == 0 else bytes(self._raw.snapshot(frame.offset + begin - BLOCK, BLOCK))
+        data = allocate(end - begin)
+        self._raw.read_into(frame.offset + begin, data)
         decryptor = self._lock.cbc(iv)
         done = 0
         if inside > begin:  # the range does not start at a cipher block: decrypt the first 16 bytes apart

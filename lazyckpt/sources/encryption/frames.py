@@ -162,7 +162,7 @@ def _walk(source: Source, mode: Mode, rows: list[_Row]) -> None:
         left = source.size - position
         if left < header.size:
             raise _cut(source, len(rows), position, f"{left} bytes follow, its header has {header.size}")
-        magic, tag, block_length, iv_length, iv, stored = header.unpack(source.read(position, header.size))
+        magic, tag, block_length, iv_length, iv, stored = header.unpack(source.snapshot(position, header.size))
         fault = _fault(mode, len(rows), magic, block_length, iv_length, stored)
         if fault:
             offset, begin = position, zeros_begin(source, sampled=True)
@@ -184,7 +184,7 @@ def _is_clear_trailer(source: Source, position: int) -> bool:
     return (
         position > 0
         and source.size - position == _CLEAR_TRAILER_SIZE
-        and bytes(source.read(position, len(_CLEAR_TRAILER))) == _CLEAR_TRAILER
+        and bytes(source.snapshot(position, len(_CLEAR_TRAILER))) == _CLEAR_TRAILER
     )
 
 
