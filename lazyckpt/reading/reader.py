@@ -23,6 +23,7 @@ from lazyckpt.index.open_file import OpenFile
 from lazyckpt.model.entry import REFUSED, STRING, Entry, is_plain
 from lazyckpt.model.tensor_runs import TensorRun, UniformGroup, neighbours, run_of
 from lazyckpt.reading.allocation import AnyArray, aligned, copied, shared
+from lazyckpt.reading.copying import LONGEST_HEADER, bytes_at, copy_in_one_piece, is_basic
 from lazyckpt.reading.decoding import bytes_of, dtype_of, elements, text_of, validate_bounds
 from lazyckpt.reading.extent_map import ExtentMap
 from lazyckpt.reading.gathering import fill_planned
@@ -30,13 +31,11 @@ from lazyckpt.reading.handles import reduced
 from lazyckpt.reading.requests import HeaderCheck, PendingRead, requests_for, samples_of
 from lazyckpt.reading.slicing import Key, Plan, plan
 from lazyckpt.reading.view_cache import ViewCache
-from lazyckpt.sources.base import LocalFile, Request, allocate
+from lazyckpt.sources.base import LocalFile, Request
 from lazyckpt.sources.window import SparseBuffer
 
 PIECE: Final = 2**23  # bytes of a large value that are looked at together when it is passed over
 _WORTH_A_MAP: Final = 2**20  # bytes of a value from which a map of its own is cheaper than a copy
-_SMALL: Final = 2**14  # bytes of a value up to which two copies cost less than a read into two buffers
-_LONGEST_HEADER: Final = 2**20  # bytes of unknown fields beyond which a header is looked at in place
 
 Proven = tuple[list[tuple[UniformGroup, AnyArray]], dict[int, Entry]]
 
@@ -235,25 +234,8 @@ class FileReader(Reader):
         """See `Reader.copy`."""
         if entry.dtype is not None and not entry.digest and self._is_view(entry):
             validate_bounds(entry, self._source)
-            return self._in_one_piece(entry)
+            return copy_in_one_piece(self._source, self._form, entry)
         made: AnyArray = self._run(self._tensor(entry))
-        return made
-
-    def _in_one_piece(self, entry: Entry) -> AnyArray:
-        """`copy` of a plain tensor with one extent: where its header stands before it, one call reads both."""
-        start, (offset, length), dtype = entry.start, entry.extents[0], dtype_of(entry)
-        if entry.apart or offset + length != entry.stop or offset - start > _LONGEST_HEADER or not self._source.window:
-            self._form.verify_header(self._source, entry)
-            made = aligned(entry.shape, dtype)
-            self._source.read_into(offset, bytes_of(made))
-        elif entry.stop - start <= _SMALL:
-            run = self._bytes(start, entry.stop - start)
-            self._form.verify_header_in(SparseBuffer([(start, run)]), entry)
-            made = copied(entry.shape, dtype, run[offset - start :])
-        else:
-            header, made = memoryview(bytearray(offset - start)), aligned(entry.shape, dtype)
-            self._source.read_many([(start, header), (offset, bytes_of(made))])
-            self._form.verify_header_in(SparseBuffer([(start, header)]), entry)
         return made
 
     def fill(self, entry: Entry, target: AnyArray) -> bool:
@@ -275,19 +257,20 @@ class FileReader(Reader):
         return self.copy(entry)
 
     def part(self, entry: Entry, key: Key) -> Any:
-        """See `Reader.part`."""
-        again = self._views.again(entry)
-        if again is not None:
-            return again[key]
-        if self._is_view(entry):
-            return self._views.first(entry, partial(FileReader.view, self))[key]  # a subclass may view another entry
+        """See `Reader.part`: of a map a view, if numpy gives one; everything else is read."""
+        if not self._source.window or is_basic(key):
+            again = self._views.again(entry)
+            if again is not None:
+                return again[key]
+            if self._is_view(entry):
+                return self._views.first(entry, partial(FileReader.view, self))[key]  # a subclass may view another
         dtype = dtype_of(entry)
         if not entry.extents or (dtype.is_packed and not is_plain(entry)):
             return self.view(entry)[key]
         validate_bounds(entry, self._source)
         planned = plan(entry.shape, dtype.itemsize if is_plain(entry) else 4, key)  # bfloat16 kept as float32
         if planned is None:
-            return self.view(entry)[key]
+            return self.copy(entry)[key]
         return self._part(entry, planned)
 
     def value(self, entry: Entry) -> AnyArray | str | list[AnyArray]:
@@ -324,7 +307,7 @@ class FileReader(Reader):
 
     def _stored_at(self, extents: ExtentMap, entry: Entry, start: int, length: int) -> memoryview:
         if self._source.is_addressable and len(entry.extents) == 1:
-            return self._bytes(entry.extents[0].offset + start, length)
+            return bytes_at(self._source, entry.extents[0].offset + start, length)
         data = np.empty(length, np.uint8).data
         self._source.read_many(extents.requests(start, data))
         return data
@@ -340,11 +323,11 @@ class FileReader(Reader):
 
     def read_run(self, tensor_run: TensorRun) -> list[Any]:
         """See `Reader.read_run`."""
-        return self._cut(tensor_run, self._bytes(tensor_run.start, tensor_run.stop - tensor_run.start))
+        return self._cut(tensor_run, bytes_at(self._source, tensor_run.start, tensor_run.stop - tensor_run.start))
 
     def proven(self, tensor_run: TensorRun) -> Proven:
         """See `Reader.proven`."""
-        return self._proven(tensor_run, self._bytes(tensor_run.start, tensor_run.stop - tensor_run.start))
+        return self._proven(tensor_run, bytes_at(self._source, tensor_run.start, tensor_run.stop - tensor_run.start))
 
     def drop_pages(self, tensor_run: TensorRun) -> None:
         """See `Reader.drop_pages`."""
@@ -376,12 +359,6 @@ class FileReader(Reader):
 
     def _is_view(self, entry: Entry) -> bool:
         return self._source.is_addressable and len(entry.extents) == 1 and is_plain(entry)
-
-    def _bytes(self, offset: int, length: int) -> memoryview:
-        """The bytes of a range, in memory that a change of the file does not reach."""
-        data = allocate(length)
-        self._source.read_into(offset, data)
-        return data
 
     def _fetch(self, entry: Entry) -> PendingRead:
         if entry.kind == STRING:
@@ -496,7 +473,7 @@ class FileReader(Reader):
         """
         validate_bounds(entry, self._source)
         gaps = self._form.header_extents(entry) if self._source.window else ()
-        if not gaps or sum(gap.length for gap in gaps) > _LONGEST_HEADER:
+        if not gaps or sum(gap.length for gap in gaps) > LONGEST_HEADER:
             self._form.verify_header(self._source, entry)
             return HeaderCheck(entry, self._source.name, [], lambda: None)
         pieces = [(gap.offset, memoryview(bytearray(gap.length))) for gap in gaps]
