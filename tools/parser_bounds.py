@@ -75,7 +75,7 @@ class Row(NamedTuple):
 
     def faults(self, bound: Bound) -> list[str]:
         """How it breaks a bound."""
-        found = [f"raw {cost.ended}" for cost in self.costs if cost.ended.startswith("raw ")]
+        found = [cost.ended for cost in self.costs if cost.ended.startswith("raw ")]
         for cost in self.costs:
             if cost.memory > LEAST + bound.memory * cost.size:
                 found.append(f"{cost.memory / cost.size:.1f} bytes for each byte")
