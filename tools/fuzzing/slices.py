@@ -17,6 +17,7 @@ from lazyckpt.errors import LazyCkptError
 KEYS = 25  # of each value
 _SIZES = (0, 1, 2, 3, 4, 5, 7, 13, 40)
 _MOST = 4000  # elements
+_FEW = 200  # elements of a value that is read in pieces of a few bytes
 
 
 def slice_seeds() -> list[Seed]:
@@ -28,12 +29,14 @@ def read_slices(data: bytes) -> None:
     """Take `KEYS` slices of a value, each as numpy takes it of the array."""
     choose = random.Random(data)
     name = list(KINDS)[(data[0] if data else 0) % len(KINDS)]
+    in_small_pieces = choose.random() < 0.7
+    most = _FEW if in_small_pieces else _MOST
     shape: list[int] = []
     for _ in range(choose.randrange(5)):
         size = choose.choice(_SIZES)
-        shape.append(size if size * math.prod(filter(None, shape)) <= _MOST else 1)
+        shape.append(size if size * math.prod(filter(None, shape)) <= most else 1)
     array, param = made(name, choose, tuple(shape))
-    if choose.random() < 0.7:
+    if in_small_pieces:
         with random_limits(choose):
             _compare(name, choose, array, param)
     else:
