@@ -212,7 +212,7 @@ def test_no_object_shows_the_key(mode, size, tmp_path):
         "SealedCodec",
         "CipherKey",
         "Secret",
-        "FileReader",
+        "CorrectingReader",
     }
     assert (printing, pickling) == ([], [])
 

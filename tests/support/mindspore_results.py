@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import lazyckpt
+from lazyckpt.display import one_line
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = GOLDEN / "files"
@@ -76,6 +77,7 @@ def facts_recorded(entry):
     facts = {key: entry[key] for key in ("name", "kind", "dtype", "shape", "nbytes", "sha256", "repr")}
     # In safetensors files, MindSpore numbers its Parameters, while lazyckpt uses their names.
     facts["repr"] = facts["repr"].replace("=Parameter#N", f"={entry['name'].strip()}")
+    facts["repr"] = one_line(facts["repr"])  # MindSpore prints control characters as they are
     return facts | {"array": [entry["shape"], entry["nbytes"]]}
 
 
