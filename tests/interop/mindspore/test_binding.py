@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from checkpoints import checkpoint, counting, map_value, string_value, tensor_value
 from encryption import KEY, MODES, encrypted
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mindspore import nn
 from mindspore.experimental import MapParameter
@@ -118,6 +118,7 @@ def scratch(tmp_path_factory):
 def test_any_net_and_checkpoint(scratch, case, seed):
     """Both frameworks' outcomes are those of the written rules: same lists, same values and dtypes, or a refusal."""
     net, values, strict = case
+    assume(all(value[0] != (0,) for value in values.values()))  # which MindSpore reads as a scalar
     path = written(scratch, file_of(values | {"!": ((1,), "Float32")}, seed))
     theirs, ours = ms.load_checkpoint(path), lazyckpt.load_checkpoint(path, index="memory")
     one, other = cell_of(net), cell_of(net)
