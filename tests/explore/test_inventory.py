@@ -118,8 +118,9 @@ def test_the_last_whole_parameter_of_a_cut_file_is_found(cut):
     before = max(end for end in ENDS if end < cut)
     after = min(end for end in ENDS if end > cut)
 
+    head = 2 if after - before < 130 else 3  # bytes of the tag and the length, without which nothing can be said
     assert contents.stop == before
-    assert missing_from(source, contents.stop) == (after - cut if cut - before > 2 else 0)
+    assert missing_from(source, contents.stop) == (after - cut if cut - before >= head else 0)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x0a", b"\x0a\xff", b"\x0d\x01", b"\x0a\x00"])
