@@ -38,7 +38,7 @@ def test_zeros_over_a_header_of_a_ckpt(kept, crc):
     """The error has the first of the zeros, and the number of values before them, whatever else is at the end."""
     data = CKPT[:kept].rstrip(b"\0")
     error = refusal(data + bytes(len(with_crc(CKPT) if crc else CKPT) - len(data)))
-    whole = sum(end <= kept for end in ENDS)
+    whole = sum(end < len(data) + 4 for end in ENDS)  # the last element may end in zeros by itself
 
     assert error.what.startswith(f"zeros from byte {len(data):,} on: the download did not finish; ")
     assert error.what.endswith({0: "no value is whole", 1: "1 value is whole"}.get(whole, f"{whole} values are whole"))
