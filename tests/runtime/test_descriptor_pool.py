@@ -264,7 +264,7 @@ def test_files_that_are_gone_leave_the_pool(make, pool):
     for _ in range(100):
         make("file")
 
-    assert len(pool._files) == 3
+    assert len(pool._files) <= 3
 
 
 def test_threads_read_files_of_a_pool_that_is_too_small(make):
